@@ -1,0 +1,35 @@
+# Two doors: `make demo` shows the pooler at work, `make test` runs what must pass before a commit.
+
+PYTHON ?= python3
+# Seconds after which the demo ends by itself; empty: at Ctrl-C.
+DEMO_SECONDS ?=
+
+.PHONY: demo test lint bench clean
+
+demo: .demo/venv/.installed
+	@.demo/venv/bin/python tools/demo.py $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
+
+.demo/venv/.installed: setup.py setup.cfg pyproject.toml pgdoorman.py $(shell find pgdoorman_lib -name '*.p[yx]*' -not -name '*.pyc')
+	$(PYTHON) -m venv .demo/venv
+	rm -rf build/lib*
+	.demo/venv/bin/python -m pip install --quiet --disable-pip-version-check .
+	@touch $@
+
+# What setuptools left in build/ would go into the wheels, modules that are no more included.
+test: .venv/.tox
+	rm -rf build/lib*
+	.venv/bin/tox run -e lint,py3-compiled,py3-pure
+
+lint: .venv/.tox
+	.venv/bin/tox run -e lint
+
+.venv/.tox: Makefile
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check 'tox>=4.15'
+	@touch $@
+
+bench: .demo/venv/.installed
+	.demo/venv/bin/python -m bench
+
+clean:
+	rm -rf .demo .tox .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,197 @@
+"""Compare pgdoorman, other poolers and a direct connection in interleaved rounds; prints Markdown tables.
+
+python -m bench                                     # all cases, against the installed pgbouncer and PostgreSQL
+python -m bench --only simple-40 --rounds 7
+python -m bench --pgdoorman new=./pgdoorman --pgdoorman old=../old/pgdoorman
+python -m bench --postgres-port 5999 --other 127.0.0.1:6543:1234:odyssey
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+from bench import report
+from bench.clients import kib_per_client
+from bench.load import ROWS_100, Case, LoadFailed, Sample, run
+from bench.targets import (
+    DATABASE,
+    PASSWORD,
+    POOL_SIZE,
+    USER,
+    Direct,
+    External,
+    PgBouncer,
+    Pgdoorman,
+    Target,
+    find_pgbouncer,
+    start_postgres,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+CASES = (
+    *(Case(f"simple-{clients}", "simple", clients) for clients in (1, 40, 120, 1000)),
+    *(Case(f"extended-{clients}", "extended", clients) for clients in (1, 40, 120, 1000)),
+    *(Case(f"prepared-{clients}", "prepared", clients) for clients in (1, 40, 120, 1000)),
+    Case("rows100-40", "simple", 40, ROWS_100),
+    Case("reconnect-10", "simple", 10, reconnect=True),
+)
+MEMORY = "memory"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = parse(arguments)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    cases = [case for case in CASES if not options.only or any(case.name.startswith(word) for word in options.only)]
+    with ExitStack() as stack:
+        # In /tmp: PgBouncer does not run as root, and has to get at its files.
+        directory = Path(tempfile.mkdtemp(prefix="bench-"))
+        directory.chmod(0o755)
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        postgres = start_postgres(directory, options.postgres_port, options.postgres_version)
+        stack.callback(postgres.remove)
+        targets = make_targets(options, directory, Direct(postgres))
+        for target in targets:
+            stack.callback(target.stop)
+        print(
+            f"{platform.system()} {platform.release()}, {os.cpu_count()} cores; transaction mode, pool of {POOL_SIZE},"
+        )
+        print(
+            f"MD5; {options.rounds} interleaved rounds of {options.seconds} s: "
+            + "; ".join(t.description for t in targets)
+        )
+        results = measure(targets, cases, options.rounds, options.seconds)
+        names, case_names = [target.name for target in targets], [case.name for case in cases]
+        if cases:
+            for make in (report.cpu_table, report.speed_table, report.latency_table):
+                print("\n" + make(results, case_names, names))
+        if not options.only or any(MEMORY.startswith(word) for word in options.only):
+            count = min(options.idle_clients, hard - 200)
+            print("\n" + report.memory_table(measure_memory(targets, count), count))
+        if options.json:
+            samples = [{"case": c, "target": t, **asdict(s)} for (c, t), found in results.items() for s in found]
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(samples, indent=1))
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"An --other pooler must lend {POOL_SIZE} servers by transaction for database {DATABASE}, user {USER}, "
+        f"password {PASSWORD} (MD5), from PostgreSQL on --postgres-port. Cases: {' '.join(names_of_cases())}",
+    )
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="cases to run, by the beginning of their names")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=4, help="measured in each round (default 4)")
+    parser.add_argument("--idle-clients", type=int, default=2000, help="for the case memory (default 2000)")
+    parser.add_argument("--pgdoorman", action="append", metavar="[NAME=]COMMAND", help="may be given several times")
+    parser.add_argument("--workers", type=int, default=1, help="worker_threads of pgdoorman (default 1)")
+    parser.add_argument("--no-pgbouncer", action="store_true", help="even if it is installed")
+    parser.add_argument("--other", action="append", default=[], metavar="HOST:PORT:PID[:NAME]", help="a running pooler")
+    parser.add_argument(
+        "--postgres-port", type=int, default=0, help="where PostgreSQL is to listen (default: a free port)"
+    )
+    parser.add_argument("--postgres-version", type=int, help="major version (default: the best installed)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there, too")
+    options = parser.parse_args(arguments)
+    unknown = [word for word in options.only or () if not any(name.startswith(word) for name in names_of_cases())]
+    if unknown:
+        parser.error(f"no case begins with {', '.join(unknown)}")
+    return options
+
+
+def names_of_cases() -> list[str]:
+    return [*(case.name for case in CASES), MEMORY]
+
+
+def make_targets(options: argparse.Namespace, directory: Path, direct: Direct) -> list[Target]:
+    """pgdoorman first, PostgreSQL itself last: ratios are of the first to each of the others."""
+    targets: list[Target] = []
+    for text in options.pgdoorman or [default_command()]:
+        name, equals, command = text.partition("=")
+        if not equals or "/" in name or " " in name:
+            name, command = "pgdoorman", text
+        targets.append(Pgdoorman(name, shlex.split(command), directory, direct.port, options.workers))
+    program = None if options.no_pgbouncer else find_pgbouncer()
+    if program:
+        targets.append(PgBouncer(program, directory, direct.port))
+    targets += [External(text) for text in options.other]
+    return [*targets, direct]
+
+
+def default_command() -> str:
+    """The pgdoorman installed with this Python, else the one on PATH, else the source tree."""
+    beside = Path(sys.executable).with_name("pgdoorman")
+    found = str(beside) if beside.exists() else shutil.which("pgdoorman")
+    return shlex.quote(found) if found else shlex.join([sys.executable, str(ROOT / "pgdoorman.py")])
+
+
+def possible(target: Target, case: Case) -> bool:
+    if case.protocol == "prepared" and not target.prepared:
+        return False
+    return not (isinstance(target, Direct) and case.clients > target.max_clients)
+
+
+def measure(
+    targets: Sequence[Target], cases: Sequence[Case], rounds: int, seconds: int
+) -> dict[tuple[str, str], list[Sample]]:
+    """All samples. Each round takes every target once, starting with another, so that drift hits all alike."""
+    results: dict[tuple[str, str], list[Sample]] = {}
+    for target in targets:
+        target.start()
+    for case in cases:
+        able = [target for target in targets if possible(target, case)]
+        for number in range(rounds):
+            shift = number % len(able)
+            for target in able[shift:] + able[:shift]:
+                samples = results.setdefault((case.name, target.name), [])
+                try:
+                    samples.append(run(target, case, seconds, samples[-1].tps if samples else 10_000))
+                except LoadFailed as problem:
+                    print(f"bench: {problem}", file=sys.stderr)
+                    target.start()  # again, if that was its end
+        show_progress(case, {target.name: results[case.name, target.name] for target in able})
+    return results
+
+
+def show_progress(case: Case, samples: dict[str, list[Sample]]) -> None:
+    best = ", ".join(
+        f"{name} {max(s.tps for s in found):,.0f} tps" + (f" {min(cpu):.1f} µs" if cpu else "")
+        for name, found in samples.items()
+        if found
+        for cpu in [[s.cpu for s in found if s.cpu is not None]]
+    )
+    print(f"bench: {case.name}: {best}", file=sys.stderr, flush=True)
+
+
+def measure_memory(targets: Sequence[Target], count: int) -> dict[str, float]:
+    """KiB per idle client. Our own poolers are restarted first: memory that the load left free would hide the cost."""
+    figures = {}
+    for target in targets:
+        if isinstance(target, Direct):
+            continue
+        target.stop()
+        target.start()
+        figures[target.name] = kib_per_client(target, count)
+        print(f"bench: memory: {target.name} {figures[target.name]:.1f} KiB per client", file=sys.stderr, flush=True)
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Many logged-in, idle clients held by this process, to see what each costs the pooler."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import struct
+import time
+from contextlib import ExitStack
+
+from bench.procfs import memory_kib
+from bench.targets import DATABASE, PASSWORD, USER, Target
+
+SETTLE_SECONDS = 15.0
+WARM_UP = 60
+
+
+class LoginFailed(RuntimeError):
+    """The pooler refused a client, or asked for something else than MD5, a clear password or nothing."""
+
+
+class Client:
+    """A blocking connection that can log in and run a query, and holds next to nothing."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.socket = socket.create_connection((host, port), timeout=30)
+        self._buffer = b""
+        try:
+            self._login()
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def query(self, sql: str) -> None:
+        """Run ``sql``, drop what comes back."""
+        text = sql.encode() + b"\0"
+        self.socket.sendall(b"Q" + struct.pack("!i", len(text) + 4) + text)
+        self._until_ready()
+
+    def close(self) -> None:
+        with self.socket:
+            self.socket.sendall(b"X\0\0\0\4")
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _login(self) -> None:
+        options = b"".join(part.encode() + b"\0" for part in ("user", USER, "database", DATABASE)) + b"\0"
+        self.socket.sendall(struct.pack("!ii", len(options) + 8, 196608) + options)
+        while True:
+            kind, body = self._message()
+            if kind != b"R":
+                raise LoginFailed(f"message {kind!r} during the login: {body!r}")
+            method = int.from_bytes(body[:4], "big")
+            if method == 0:
+                break
+            if method == 3:
+                answer = PASSWORD
+            elif method == 5:
+                inner = hashlib.md5((PASSWORD + USER).encode()).hexdigest().encode()
+                answer = "md5" + hashlib.md5(inner + body[4:8]).hexdigest()
+            else:
+                raise LoginFailed(f"authentication method {method} is not known here: set the pooler to MD5")
+            self.socket.sendall(b"p" + struct.pack("!i", len(answer) + 5) + answer.encode() + b"\0")
+        self._until_ready()
+
+    def _until_ready(self) -> None:
+        while True:
+            kind, body = self._message()
+            if kind == b"E":
+                raise LoginFailed(f"the pooler says {body!r}")
+            if kind == b"Z":
+                return
+
+    def _message(self) -> tuple[bytes, bytes]:
+        head = self._exactly(5)
+        return head[:1], self._exactly(int.from_bytes(head[1:], "big") - 4)
+
+    def _exactly(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            piece = self.socket.recv(8192)
+            if not piece:
+                raise LoginFailed("the pooler closed the connection")
+            self._buffer += piece
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
+        return taken
+
+
+def kib_per_client(target: Target, count: int) -> float:
+    """PSS that ``count`` idle clients add to the pooler, KiB each; every one has logged in and run a query.
+
+    The pooler is warmed up with some clients first, so that servers and one-time costs are in the baseline.
+    """
+    assert target.pid is not None
+    for _ in range(2):
+        with ExitStack() as stack:
+            for _ in range(WARM_UP):
+                stack.enter_context(Client(target.host, target.port)).query("SELECT 1")
+    baseline = settled(target.pid)
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(Client(target.host, target.port)).query("SELECT 1")
+        return (settled(target.pid) - baseline) / count
+
+
+def settled(pid: int) -> int:
+    """The memory of the process family once it stays within 0.1 % for a second."""
+    deadline = time.monotonic() + SETTLE_SECONDS
+    before = memory_kib(pid)
+    while True:
+        time.sleep(1)
+        now = memory_kib(pid)
+        if abs(now - before) <= now / 1000 or time.monotonic() > deadline:
+            return now
+        before = now

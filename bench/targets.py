@@ -1,0 +1,230 @@
+"""What is measured: pgdoorman, PgBouncer, a pooler that runs already, PostgreSQL itself; all configured alike."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from throwaway_postgres import ThrowawayPostgres, free_port, private_directory, unprivileged
+
+#: The same for every pooler. Clients prove themselves by MD5, and so do the poolers to PostgreSQL.
+DATABASE, USER, PASSWORD = "benchdb", "bench", "bench"
+POOL_SIZE = 40
+MAX_CLIENTS = 5000
+START_SECONDS = 20.0
+
+PGDOORMAN_CONFIG = """\
+[general]
+host = "127.0.0.1"
+port = {port}
+worker_threads = {workers}
+max_connections = {max_clients}
+admin_username = "admin"
+admin_password = "admin"
+log_client_connections = false
+log_client_disconnections = false
+
+[pools.{database}]
+server_host = "127.0.0.1"
+server_port = {server_port}
+pool_mode = "transaction"
+
+[[pools.{database}.users]]
+username = "{user}"
+password = "{md5}"
+pool_size = {pool_size}
+server_username = "{user}"
+server_password = "{password}"
+"""
+
+PGBOUNCER_CONFIG = """\
+[databases]
+{database} = host=127.0.0.1 port={server_port}
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = md5
+auth_file = {directory}/users.txt
+pool_mode = transaction
+default_pool_size = {pool_size}
+max_client_conn = {max_clients}
+log_connections = 0
+log_disconnections = 0
+ignore_startup_parameters = extra_float_digits
+{prepared}"""
+
+
+class Target:
+    """What speaks PostgreSQL's protocol on a port of this machine; ``pid`` is None when its CPU is not asked."""
+
+    pid: int | None = None
+    #: Can named prepared statements be used through it?
+    prepared = True
+
+    def __init__(self, name: str, host: str, port: int) -> None:
+        self.name = name
+        self.host = host
+        self.port = port
+        self.description = name
+
+    def start(self) -> None:
+        """Have it accept connections; no effect when it does."""
+
+    def stop(self) -> None:
+        """End it, if we started it."""
+
+
+class Direct(Target):
+    """PostgreSQL without a pooler. Its CPU says nothing about pooling and is not measured."""
+
+    def __init__(self, postgres: ThrowawayPostgres) -> None:
+        super().__init__("direct", postgres.host, postgres.port)
+        self.max_clients = int(postgres.sql("SHOW max_connections")) - 20
+        self.description = f"PostgreSQL {postgres.sql('SHOW server_version')}"
+
+
+class External(Target):
+    """A pooler somebody else started on this machine, given as HOST:PORT:PID[:NAME]."""
+
+    def __init__(self, text: str) -> None:
+        host, port, pid, *name = text.split(":")
+        super().__init__(name[0] if name else f"pid {pid}", host, int(port))
+        self.pid = int(pid)
+        self.description = f"{self.name} at {host}:{port}, process {pid}"
+
+
+class Started(Target):
+    """A pooler started here; what differs is its command, its configuration and whether it may be root."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        super().__init__(name, "127.0.0.1", free_port())
+        self.directory = directory
+        self.log_path = directory / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def launch(self, command: Sequence[str | Path], drop_root: bool) -> None:
+        if self.process is not None and self.process.poll() is None:
+            return
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                start_new_session=True,
+                **(unprivileged() if drop_root else {}),
+            )
+        self.pid = self.process.pid
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                socket.create_connection((self.host, self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        log_text = self.log_path.read_text(errors="replace")
+        self.stop()
+        raise RuntimeError(f"{self.name} does not listen on port {self.port}:\n{log_text}")
+
+    def stop(self) -> None:
+        process, self.process, self.pid = self.process, None, None
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Pgdoorman(Started):
+    """pgdoorman by any command, so that builds can be compared, too."""
+
+    def __init__(self, name: str, command: Sequence[str], directory: Path, server_port: int, workers: int) -> None:
+        super().__init__(name, private_directory(directory, "pgdoorman-"))
+        self.command = [*command, str(self.directory / "pg_doorman.toml")]
+        (self.directory / "pg_doorman.toml").write_text(
+            PGDOORMAN_CONFIG.format(
+                port=self.port,
+                workers=workers,
+                max_clients=MAX_CLIENTS,
+                server_port=server_port,
+                pool_size=POOL_SIZE,
+                database=DATABASE,
+                user=USER,
+                password=PASSWORD,
+                md5=md5_secret(),
+            )
+        )
+        version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+        self.description = f"{version.stdout.strip()}, {workers} worker{'s' * (workers != 1)}"
+
+    def start(self) -> None:
+        self.launch(self.command, drop_root=False)
+
+
+class PgBouncer(Started):
+    """The pgbouncer that is installed; named prepared statements in transaction mode came with 1.21."""
+
+    def __init__(self, program: str, directory: Path, server_port: int) -> None:
+        super().__init__("pgbouncer", private_directory(directory, "pgbouncer-"))
+        self.program = program
+        answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        match = re.search(r"PgBouncer (\d+)\.(\d+)", answer)
+        version = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+        self.prepared = version >= (1, 21)
+        self.description = f"PgBouncer {version[0]}.{version[1]}"
+        (self.directory / "users.txt").write_text(f'"{USER}" "{md5_secret()}"\n')
+        (self.directory / "pgbouncer.ini").write_text(
+            PGBOUNCER_CONFIG.format(
+                port=self.port,
+                max_clients=MAX_CLIENTS,
+                server_port=server_port,
+                pool_size=POOL_SIZE,
+                database=DATABASE,
+                directory=self.directory,
+                prepared="max_prepared_statements = 200\n" if self.prepared else "",
+            )
+        )
+
+    def start(self) -> None:
+        self.launch([self.program, self.directory / "pgbouncer.ini"], drop_root=True)
+
+
+def find_pgbouncer() -> str | None:
+    """Debian installs it where only root's PATH leads."""
+    return shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+
+
+def md5_secret() -> str:
+    """PostgreSQL's stored form of an MD5 password (pg_authid.rolpassword)."""
+    return "md5" + hashlib.md5((PASSWORD + USER).encode()).hexdigest()
+
+
+def start_postgres(directory: Path, port: int = 0, version: int | None = None) -> ThrowawayPostgres:
+    """The server all poolers share: role and database of the benchmark, MD5 on TCP."""
+    postgres = ThrowawayPostgres(
+        directory,
+        version=version,
+        port=port,
+        settings={"password_encryption": "md5", "shared_buffers": "128MB"},
+        hba=("host all all 127.0.0.1/32 md5",),
+    )
+    try:
+        postgres.start()
+        postgres.sql(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'; CREATE DATABASE {DATABASE} OWNER {USER};")
+    except BaseException:
+        postgres.remove()
+        raise
+    return postgres

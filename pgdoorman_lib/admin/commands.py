@@ -1,0 +1,404 @@
+"""The console's commands: from the text of one statement to a plan that can be described first and run later.
+
+Rules:
+1. Planning has no effect; ``Plan.run`` has. Drivers Parse and Describe long before they Execute, or never do.
+2. Transactions are accepted, since drivers open one around everything, and change nothing but the status reported:
+   no command here can be undone, so an error leaves the status as it was rather than failing what follows.
+3. Settings that drivers make for themselves are remembered for this session; any other SET is an error, not ignored.
+4. Errors have severity ERROR and the session goes on. The reference says FATAL and goes on, which makes drivers close.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pgdoorman_lib.admin.rows import INT4, VOID, Column, Value, columns
+from pgdoorman_lib.admin.show import NOT_YET_SHOWN, SHOWS
+from pgdoorman_lib.admin.statements import StatementError
+from pgdoorman_lib.admin.world import World
+from pgdoorman_lib.errors import ConfigError, DoormanError, UnsupportedFeature
+
+Row = Sequence[Value]
+
+
+class UnknownCommand(DoormanError):
+    """Not a command of the console (58000, as in the reference)."""
+
+    sqlstate = "58000"
+    fault = "client"
+
+
+class UnknownSetting(DoormanError):
+    """SET or SHOW of a parameter the console does not have (42704)."""
+
+    sqlstate = "42704"
+    fault = "client"
+
+
+class UnknownStatement(DoormanError):
+    """A prepared statement's name that this session has not (26000)."""
+
+    sqlstate = "26000"
+    fault = "client"
+
+
+class BadValue(DoormanError):
+    """A parameter's value is not one the console can take (22023)."""
+
+    sqlstate = "22023"
+    fault = "client"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A statement ready to run: its result's columns (None: no result), its command tag, and ``run() -> rows``.
+
+    ``count_rows`` puts the number of rows behind the tag, as SELECT does.
+    """
+
+    tag: str
+    run: Callable[[], Sequence[Row]] = tuple
+    columns: tuple[Column, ...] | None = None
+    count_rows: bool = False
+
+
+@dataclass(slots=True)
+class Session:
+    """One console connection: the pooler it looks at, its parameters, and whether its client opened a transaction.
+
+    ``defaults`` is what RESET brings back; ``statements`` are the prepared ones by name, None for an empty one.
+    """
+
+    world: World
+    user: str
+    parameters: dict[str, str] = field(default_factory=dict)
+    defaults: dict[str, str] = field(default_factory=dict)
+    statements: dict[str, Plan | None] = field(default_factory=dict)
+    in_transaction: bool = False
+
+
+#: Parameters a client may set for itself and is told of by ParameterStatus, as PostgreSQL spells them.
+REPORTED_PARAMETERS = (
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "standard_conforming_strings",
+)
+_CLIENT_PARAMETERS = {name.lower(): name for name in REPORTED_PARAMETERS} | {
+    name: name
+    for name in (
+        "bytea_output",
+        "client_min_messages",
+        "default_transaction_deferrable",
+        "default_transaction_isolation",
+        "default_transaction_read_only",
+        "extra_float_digits",
+        "idle_in_transaction_session_timeout",
+        "jit",
+        "lc_messages",
+        "lc_monetary",
+        "lc_numeric",
+        "lc_time",
+        "lock_timeout",
+        "row_security",
+        "search_path",
+        "statement_timeout",
+        "synchronous_commit",
+        "transaction_deferrable",
+        "transaction_isolation",
+        "transaction_read_only",
+        "transaction_timeout",
+    )
+}
+
+#: SHOW of what a driver asks about the server, beside what the welcome said.
+_SERVER_SETTINGS = {
+    "transaction_isolation": "read committed",
+    "default_transaction_isolation": "read committed",
+    "transaction_read_only": "off",
+    "default_transaction_read_only": "off",
+    "search_path": "",
+    "max_identifier_length": "63",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+}
+
+_TRANSACTION_TAGS = {
+    "BEGIN": "BEGIN",
+    "START": "START TRANSACTION",
+    "COMMIT": "COMMIT",
+    "END": "COMMIT",
+    "ROLLBACK": "ROLLBACK",
+    "ABORT": "ROLLBACK",
+    "SAVEPOINT": "SAVEPOINT",
+    "RELEASE": "RELEASE",
+}
+
+#: Commands of the reference and of PgBouncer that come with the features they are about.
+_NOT_YET = frozenset(
+    ("PAUSE", "RESUME", "RECONNECT", "KILL", "KILL_CLIENT", "UPGRADE", "DISABLE", "ENABLE", "SUSPEND", "WAIT_CLOSE")
+)
+
+_SET = re.compile(
+    r"SET\s+(?:SESSION\s+|LOCAL\s+)?(?:(?P<zone>TIME\s+ZONE)\s+|(?P<names>NAMES)\s+|(?P<name>[\w.]+)\s*(?:=|\s+TO\s)\s*)"
+    r"(?P<value>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_SET_TRANSACTION = re.compile(r"SET\s+(?:(?:SESSION|LOCAL)\s+)?(?:TRANSACTION|CHARACTERISTICS)\b", re.IGNORECASE)
+#: psql's completion asks pg_settings for names like the letters typed so far.
+_COMPLETION = re.compile(
+    r"SELECT\s+(?:name|pg_catalog\.lower\(name\))\s+FROM\b.*\bpg_settings\b"
+    r".*?(?:LIKE|=)\s*(?:pg_catalog\.lower\()?E?'(?P<prefix>[^'%]*)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def plan(text: str, session: Session) -> Plan:
+    """Return the plan of one statement, as ``split_statements`` gives it.
+
+    Raises UnknownCommand (58000), StatementError (42601), UnknownSetting (42704), BadValue (22023) or
+    UnsupportedFeature (0A000).
+    """
+    words = text.split()
+    verb = words[0].upper()
+    planner = _PLANNERS.get(verb)
+    if planner is not None:
+        return planner(text, words, session)
+    if verb in _NOT_YET:
+        raise UnsupportedFeature(f"{verb} is not supported yet")
+    hint = "SHOW HELP lists the commands."
+    name = text.upper()
+    if name in SHOWS:
+        hint = f"Did you mean SHOW {name}?"
+    elif nearest := difflib.get_close_matches(verb, [*_PLANNERS, *_NOT_YET], 1):
+        hint = f"Did you mean {nearest[0]}? {hint}"
+    raise UnknownCommand("Unsupported query against the admin database", hint=hint)
+
+
+def _show(text: str, words: list[str], session: Session) -> Plan:
+    name = " ".join(words[1:]).upper()
+    world = session.world
+    show = SHOWS.get(name)
+    if show is not None:
+        return Plan("SHOW", lambda: show.rows(world), show.columns)
+    if name in NOT_YET_SHOWN or name.startswith("INTERNER "):
+        raise UnsupportedFeature(f"SHOW {name} is not supported yet")
+    key = {"TIME ZONE": "timezone", "TRANSACTION ISOLATION LEVEL": "transaction_isolation"}.get(name, name.lower())
+    settings = _SERVER_SETTINGS | session.parameters
+    spelling = next((parameter for parameter in settings if parameter.lower() == key), None)
+    if spelling is not None:
+        # Read when it runs: the statement may be prepared before a SET.
+        return Plan("SHOW", lambda: [(_setting(session, spelling),)], columns(spelling))
+    nearest = difflib.get_close_matches(name, SHOWS, 1)
+    hint = f"Did you mean SHOW {nearest[0]}?" if nearest else "SHOW HELP lists the commands."
+    raise UnknownCommand("Unsupported SHOW query against the admin database", hint=hint)
+
+
+def _setting(session: Session, name: str) -> str:
+    return session.parameters.get(name, _SERVER_SETTINGS.get(name, ""))
+
+
+def _set(text: str, words: list[str], session: Session) -> Plan:
+    if _SET_TRANSACTION.match(text):
+        return Plan("SET")
+    match = _SET.fullmatch(text)
+    if match is None:
+        raise StatementError("syntax error in SET", hint="SET log_level = '<level>'")
+    name = (match["name"] or ("TimeZone" if match["zone"] else "client_encoding")).lower()
+    value = _unquote(match["value"])
+    if name == "log_level":
+        return Plan("SET", lambda: _set_log_level(session, value))
+    if name not in _CLIENT_PARAMETERS:
+        raise UnknownSetting(
+            f'unrecognized configuration parameter "{name}"', hint="Only log_level can be set at run time; see RELOAD."
+        )
+    if name == "client_encoding" and value.lower().replace("-", "") not in ("utf8", "unicode", "default"):
+        raise BadValue(f'the admin database speaks UTF8, not "{value}"')
+    spelling = _CLIENT_PARAMETERS[name]
+    return Plan("SET", lambda: _set_parameter(session, spelling, value))
+
+
+def _set_parameter(session: Session, name: str, value: str) -> Sequence[Row]:
+    # The encoding and TimeZone of the answers stay what they are; only what the client is told of its own choice moves.
+    if name == "client_encoding":
+        value = "UTF8"
+    session.parameters[name] = value
+    return ()
+
+
+def _set_log_level(session: Session, value: str) -> Sequence[Row]:
+    try:
+        session.world.set_log_level(value)
+    except (ValueError, ConfigError) as exc:
+        raise StatementError(str(exc)) from exc
+    return ()
+
+
+def _unquote(text: str) -> str:
+    """Return the value of SET: a quoted string's content, or the bare words."""
+    text = text.strip()
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"":
+        quote = text[0]
+        return text[1:-1].replace(quote * 2, quote)
+    if not text or "'" in text:
+        raise StatementError("syntax error in SET: a value, or a string in single quotes, is expected")
+    return text
+
+
+def _transaction(text: str, words: list[str], session: Session) -> Plan:
+    verb = words[0].upper()
+    rest = {word.upper() for word in words[1:]}
+    if verb in ("COMMIT", "ROLLBACK") and "PREPARED" in rest:
+        raise UnsupportedFeature("the admin database has no prepared transactions")
+    opens = verb in ("BEGIN", "START") or (verb in ("COMMIT", "END", "ROLLBACK", "ABORT") and _chains(words))
+    keeps = verb in ("SAVEPOINT", "RELEASE") or "TO" in rest
+
+    def run() -> Sequence[Row]:
+        if not keeps:
+            session.in_transaction = opens
+        return ()
+
+    return Plan(_TRANSACTION_TAGS[verb], run)
+
+
+def _chains(words: list[str]) -> bool:
+    tail = [word.upper() for word in words[-3:]]
+    return tail[-2:] == ["AND", "CHAIN"]
+
+
+def _select(text: str, words: list[str], session: Session) -> Plan:
+    if completion := _COMPLETION.match(text):
+        # A LIKE pattern: its underscores are escaped.
+        prefix = completion["prefix"].lower().replace("\\", "")
+        # Its query for SET asks only for settings of some contexts; its query for SHOW takes all.
+        known = ("log_level",) if "context" in text else tuple(name.lower() for name in SHOWS)
+        names = [(name,) for name in known if name.startswith(prefix)]
+        return Plan("SELECT", lambda: names, columns("name"), count_rows=True)
+    if "pg_settings" in text:
+        return Plan("SELECT", tuple, columns("name"), count_rows=True)
+    answers: dict[str, tuple[Column, Value]] = {
+        "1": (Column("?column?", INT4), 1),
+        "version()": (Column("version"), f"PostgreSQL {session.parameters.get('server_version', '')}"),
+        "current_schema()": (Column("current_schema"), None),
+        "current_user": (Column("current_user"), session.user),
+        "session_user": (Column("session_user"), session.user),
+        "pg_is_in_recovery()": (Column("pg_is_in_recovery"), "f"),
+        "pg_advisory_unlock_all()": (Column("pg_advisory_unlock_all", VOID), ""),
+    }
+    expression = " ".join(words[1:]).lower().removeprefix("pg_catalog.")
+    if expression not in answers:
+        raise UnknownCommand("Unsupported query against the admin database", hint="SHOW HELP lists the commands.")
+    column, value = answers[expression]
+    return Plan("SELECT", lambda: [(value,)], (column,), count_rows=True)
+
+
+def _reset(text: str, words: list[str], session: Session) -> Plan:
+    target = " ".join(words[1:]).lower()
+    key = {"time zone": "timezone"}.get(target, target)
+    if target == "log_level":
+        return Plan("RESET", lambda: _set_log_level(session, "default"))
+    if target == "interner":
+        raise UnsupportedFeature("RESET INTERNER is not supported yet")
+    if key != "all" and key not in _CLIENT_PARAMETERS:
+        raise UnknownSetting(f'unrecognized configuration parameter "{target}"')
+    return Plan("RESET", lambda: _restore(session, None if key == "all" else _CLIENT_PARAMETERS[key]))
+
+
+def _restore(session: Session, only: str | None = None) -> Sequence[Row]:
+    if only is None:
+        session.parameters = dict(session.defaults)
+    elif only in session.defaults:
+        session.parameters[only] = session.defaults[only]
+    else:
+        session.parameters.pop(only, None)
+    return ()
+
+
+def _discard(text: str, words: list[str], session: Session) -> Plan:
+    target = " ".join(words[1:]).upper()
+    if target not in ("ALL", "PLANS", "SEQUENCES", "TEMP", "TEMPORARY"):
+        raise StatementError("syntax error in DISCARD")
+
+    def run() -> Sequence[Row]:
+        if target == "ALL":
+            session.statements.clear()
+            _restore(session)
+        return ()
+
+    return Plan(f"DISCARD {target}", run)
+
+
+def _deallocate(text: str, words: list[str], session: Session) -> Plan:
+    names = words[2:] if len(words) > 2 and words[1].upper() == "PREPARE" else words[1:]
+    if len(names) != 1:
+        raise StatementError("syntax error in DEALLOCATE")
+    if names[0].upper() == "ALL":
+        return Plan("DEALLOCATE ALL", lambda: _forget_all(session))
+    name = _unquote(names[0])
+
+    def run() -> Sequence[Row]:
+        if name not in session.statements:
+            raise UnknownStatement(f'prepared statement "{name}" does not exist')
+        del session.statements[name]
+        return ()
+
+    return Plan("DEALLOCATE", run)
+
+
+def _forget_all(session: Session) -> Sequence[Row]:
+    session.statements.clear()
+    return ()
+
+
+def _nothing_to_close(text: str, words: list[str], session: Session) -> Plan:
+    """CLOSE ALL and UNLISTEN *: asyncpg's pool sends them before it reuses a connection."""
+    if words[1:] not in (["*"], ["ALL"], ["all"]):
+        raise UnknownCommand("Unsupported query against the admin database", hint="SHOW HELP lists the commands.")
+    return Plan("UNLISTEN" if words[0].upper() == "UNLISTEN" else "CLOSE CURSOR ALL")
+
+
+def _reload(text: str, words: list[str], session: Session) -> Plan:
+    _no_arguments(words)
+
+    def run() -> Sequence[Row]:
+        session.world.reload()
+        return ()
+
+    return Plan("RELOAD", run)
+
+
+def _shutdown(text: str, words: list[str], session: Session) -> Plan:
+    _no_arguments(words)
+
+    def run() -> Sequence[Row]:
+        session.world.shutdown()
+        return [("t",)]
+
+    return Plan("SHUTDOWN", run, columns("success"))
+
+
+def _no_arguments(words: list[str]) -> None:
+    if len(words) > 1:
+        raise UnsupportedFeature(f"{' '.join(words).upper()} is not supported yet")
+
+
+_PLANNERS: dict[str, Callable[[str, list[str], Session], Plan]] = {
+    "SHOW": _show,
+    "SET": _set,
+    "SELECT": _select,
+    "RELOAD": _reload,
+    "SHUTDOWN": _shutdown,
+    **dict.fromkeys(_TRANSACTION_TAGS, _transaction),
+    "RESET": _reset,
+    "DISCARD": _discard,
+    "DEALLOCATE": _deallocate,
+    "CLOSE": _nothing_to_close,
+    "UNLISTEN": _nothing_to_close,
+}

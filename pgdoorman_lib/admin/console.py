@@ -1,0 +1,321 @@
+"""The admin console: a session that answers the admin databases in the simple and in the extended protocol.
+
+Rules:
+1. Nothing a client sends ends the process. A bad statement gets ErrorResponse with severity ERROR and the session goes
+   on (the reference sends FATAL and goes on, which makes drivers close); bytes that are not the protocol get FATAL
+   08P01 and the end of the session.
+2. After an error in the extended protocol everything up to Sync is skipped, as PostgreSQL does.
+3. A result is complete in memory before its first row is sent, so that no pool changes while its rows are made; it is
+   handed to the kernel in pieces.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pgdoorman_lib.admin.commands import REPORTED_PARAMETERS, Plan, Row, Session, UnknownStatement, plan
+from pgdoorman_lib.admin.extended import BindRequest, parse_bind, parse_execute, parse_named, parse_parse
+from pgdoorman_lib.admin.rows import BINARY_FORMAT, TEXT_FORMAT, Column, encode, row_description
+from pgdoorman_lib.admin.statements import StatementError, split_statements
+from pgdoorman_lib.admin.world import World
+from pgdoorman_lib.errors import DoormanError, OutOfMemory, PeerGone, ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.wire import consts, messages
+
+#: The longest message the console reads: its statements are a line, and splitting them blocks everybody else.
+MAX_MESSAGE = 1 << 16
+#: A session's prepared statements and portals, each: drivers keep at most some hundreds.
+MAX_PREPARED = 1000
+#: Rows are handed to the kernel when so much of a result has been queued.
+_FLUSH_BYTES = 1 << 16
+
+
+class ConsoleStream(Protocol):
+    """What the console needs of ``net.stream.Stream``."""
+
+    def read_message(self, max_length: int = ...) -> tuple[int, bytes]: ...
+    def write(self, data: bytes) -> None: ...
+    def flush(self) -> None: ...
+
+
+class UnknownPortal(DoormanError):
+    """A portal's name that this session has not (34000)."""
+
+    sqlstate = "34000"
+    fault = "client"
+
+
+class DuplicateName(DoormanError):
+    """A prepared statement of that name exists (42P05)."""
+
+    sqlstate = "42P05"
+    fault = "client"
+
+
+@dataclass(slots=True)
+class _Portal:
+    """A bound statement: once executed, ``rows`` are its result and ``sent`` how many of them have gone."""
+
+    plan: Plan | None
+    formats: tuple[int, ...]
+    rows: Sequence[Row] | None = None
+    sent: int = 0
+
+
+def serve(stream: ConsoleStream, world: World, user: str, parameters: Mapping[str, str] | None = None) -> None:
+    """Answer an authenticated admin client until it leaves; sends the welcome, AuthenticationOk to ReadyForQuery.
+
+    ``parameters`` are those of its startup message. Returns when the client is gone, said goodbye or broke the
+    protocol; a DoormanError thrown into the session (shutting down) is told to the client first. The caller closes the
+    stream.
+    """
+    console = _Console(stream, world, user, parameters or {})
+    try:
+        console.welcome()
+        console.run()
+    except PeerGone:
+        return
+    except DoormanError as exc:
+        stream.write(messages.error_from(exc))
+        try:
+            stream.flush()
+        except PeerGone:
+            return
+
+
+def welcome_parameters(version: str, parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return the ParameterStatus of the welcome.
+
+    server_version has the pooler's version behind a PostgreSQL one, as distributions write theirs: psql warns of
+    servers older than 9.2 and drivers choose features by the first number, so a plain "0.1.0" would serve neither.
+    """
+    return {
+        "application_name": parameters.get("application_name", ""),
+        "client_encoding": "UTF8",
+        "DateStyle": "ISO, MDY",
+        "integer_datetimes": "on",
+        "IntervalStyle": "postgres",
+        "server_encoding": "UTF8",
+        "server_version": f"14.0 (pgdoorman {version})",
+        "standard_conforming_strings": "on",
+        "TimeZone": "Etc/UTC",
+    }
+
+
+class _Console:
+    def __init__(self, stream: ConsoleStream, world: World, user: str, parameters: Mapping[str, str]) -> None:
+        self.stream = stream
+        told = welcome_parameters(world.build["version"], parameters)
+        self.session = Session(world, user, parameters=told, defaults=dict(told))
+        self.told = dict(told)
+        self.portals: dict[str, _Portal] = {}
+        self.skipping = False
+        self.handlers = {
+            consts.PARSE: self.parse,
+            consts.BIND: self.bind,
+            consts.DESCRIBE: self.describe,
+            consts.EXECUTE: self.execute,
+            consts.CLOSE: self.close,
+        }
+
+    def welcome(self) -> None:
+        """Send everything from AuthenticationOk to the first ReadyForQuery."""
+        self.stream.write(messages.authentication_ok())
+        for name, value in self.told.items():
+            self.stream.write(messages.parameter_status(name, value))
+        # libpq makes no cancel handle without a key; this one belongs to nobody, the console has nothing to cancel.
+        self.stream.write(messages.backend_key_data(os.getpid() & 0x7FFFFFFF, os.urandom(4)))
+        self.ready()
+
+    def run(self) -> None:
+        """Answer messages until Terminate; raises ProtocolViolation for one that does not belong here."""
+        while True:
+            kind, body = self.stream.read_message(MAX_MESSAGE)
+            if kind == consts.TERMINATE:
+                return
+            if kind == consts.SYNC:
+                self.skipping = False
+                if not self.session.in_transaction:
+                    self.portals.clear()
+                self.ready()
+            elif self.skipping:
+                continue
+            elif kind == consts.QUERY:
+                self.query(body)
+            elif kind == consts.FUNCTION_CALL:
+                self.error(UnsupportedFeature("the admin database has no functions"))
+                self.ready()
+            elif kind == consts.FLUSH:
+                self.stream.flush()
+            elif (handler := self.handlers.get(kind)) is not None:
+                try:
+                    handler(body)
+                except ProtocolViolation:
+                    raise
+                except DoormanError as exc:
+                    self.error(exc)
+                    # At once, as PostgreSQL does: asyncpg sends its Sync only when it has seen the error.
+                    self.stream.flush()
+                    self.skipping = True
+            elif kind not in (consts.COPY_DATA, consts.COPY_DONE, consts.COPY_FAIL):
+                # What is left of a COPY after an error is ignored, as PostgreSQL does; nothing else is.
+                raise ProtocolViolation(f"invalid frontend message type {kind}")
+
+    def ready(self) -> None:
+        status = consts.TX_BLOCK if self.session.in_transaction else consts.TX_IDLE
+        self.stream.write(messages.ready_for_query(bytes((status,))))
+        self.stream.flush()
+
+    def error(self, exc: DoormanError) -> None:
+        self.stream.write(messages.error_response("ERROR", exc.sqlstate, exc.message, detail=exc.detail, hint=exc.hint))
+
+    # Simple protocol.
+
+    def query(self, body: bytes) -> None:
+        """Run the statements of a Query one by one up to the first that fails."""
+        # As in PostgreSQL, a simple query drops the unnamed statement and portal.
+        self.session.statements.pop("", None)
+        self.portals.pop("", None)
+        try:
+            statements = split_statements(_text(body))
+            if not statements:
+                self.stream.write(messages.EMPTY_QUERY_MESSAGE)
+            for statement in statements:
+                planned = plan(statement, self.session)
+                portal = _Portal(planned, (TEXT_FORMAT,) * len(planned.columns or ()))
+                portal.rows = planned.run()
+                if planned.columns is not None:
+                    self.stream.write(row_description(planned.columns, portal.formats))
+                self.send_rows(portal, planned, 0)
+        except ProtocolViolation:
+            raise
+        except DoormanError as exc:
+            self.error(exc)
+        self.ready()
+
+    # Extended protocol.
+
+    def parse(self, body: bytes) -> None:
+        name, sql = parse_parse(body)
+        statements = split_statements(sql)
+        if len(statements) > 1:
+            raise StatementError("cannot insert multiple commands into a prepared statement")
+        if name and name in self.session.statements:
+            raise DuplicateName(f'prepared statement "{name}" already exists')
+        _limit(self.session.statements, name, "prepared statements")
+        self.session.statements.pop(name, None)
+        self.session.statements[name] = plan(statements[0], self.session) if statements else None
+        self.stream.write(messages.PARSE_COMPLETE_MESSAGE)
+
+    def bind(self, body: bytes) -> None:
+        request = parse_bind(body)
+        planned = self.statement(request.statement)
+        _limit(self.portals, request.portal, "portals")
+        self.portals[request.portal] = _Portal(planned, _formats(request, planned))
+        self.stream.write(messages.BIND_COMPLETE_MESSAGE)
+
+    def describe(self, body: bytes) -> None:
+        kind, name = parse_named(body)
+        described: tuple[Column, ...] | None
+        if kind == "S":
+            planned = self.statement(name)
+            self.stream.write(messages.parameter_description(()))
+            formats: tuple[int, ...] = (TEXT_FORMAT,) * len(planned.columns or () if planned else ())
+        else:
+            portal = self.portal(name)
+            planned, formats = portal.plan, portal.formats
+        described = planned.columns if planned else None
+        if described is None:
+            self.stream.write(messages.NO_DATA_MESSAGE)
+        else:
+            self.stream.write(row_description(described, formats))
+
+    def execute(self, body: bytes) -> None:
+        name, max_rows = parse_execute(body)
+        portal = self.portal(name)
+        if portal.plan is None:
+            self.stream.write(messages.EMPTY_QUERY_MESSAGE)
+            return
+        if portal.rows is None:
+            portal.rows = portal.plan.run()
+        self.send_rows(portal, portal.plan, max_rows)
+
+    def close(self, body: bytes) -> None:
+        kind, name = parse_named(body)
+        owner: dict[str, Plan | None] | dict[str, _Portal] = self.session.statements if kind == "S" else self.portals
+        owner.pop(name, None)
+        self.stream.write(messages.CLOSE_COMPLETE_MESSAGE)
+
+    def statement(self, name: str) -> Plan | None:
+        """Return the plan of a prepared statement, None for an empty one; raises UnknownStatement (26000)."""
+        try:
+            return self.session.statements[name]
+        except KeyError:
+            what = f'prepared statement "{name}"' if name else "unnamed prepared statement"
+            raise UnknownStatement(f"{what} does not exist") from None
+
+    def portal(self, name: str) -> _Portal:
+        """Return a portal; raises UnknownPortal (34000)."""
+        try:
+            return self.portals[name]
+        except KeyError:
+            raise UnknownPortal(f'portal "{name}" does not exist') from None
+
+    # Results.
+
+    def send_rows(self, portal: _Portal, planned: Plan, max_rows: int) -> None:
+        """Send the next ``max_rows`` rows (0: all) of a portal that was run, and CommandComplete or PortalSuspended."""
+        assert portal.rows is not None, "the portal was run"
+        rows = portal.rows[portal.sent : portal.sent + max_rows] if max_rows > 0 else portal.rows[portal.sent :]
+        queued = 0
+        for row in rows:
+            data = messages.data_row(
+                [
+                    encode(value, column.type, code)
+                    for value, column, code in zip(row, planned.columns or (), portal.formats, strict=True)
+                ]
+            )
+            self.stream.write(data)
+            queued += len(data)
+            if queued >= _FLUSH_BYTES:
+                self.stream.flush()
+                queued = 0
+        portal.sent += len(rows)
+        if max_rows > 0 and len(rows) == max_rows:
+            self.stream.write(messages.PORTAL_SUSPENDED_MESSAGE)
+            return
+        for name in REPORTED_PARAMETERS:
+            value = self.session.parameters[name]
+            if self.told[name] != value:
+                self.told[name] = value
+                self.stream.write(messages.parameter_status(name, value))
+        tag = f"{planned.tag} {len(rows)}" if planned.count_rows else planned.tag
+        self.stream.write(messages.command_complete(tag))
+
+
+def _text(body: bytes) -> str:
+    if body[-1:] != b"\0" or b"\0" in body[:-1]:
+        raise ProtocolViolation("invalid string in message")
+    return body[:-1].decode("utf-8", "replace")
+
+
+def _limit(kept: Mapping[str, object], name: str, what: str) -> None:
+    if name not in kept and len(kept) >= MAX_PREPARED:
+        raise OutOfMemory(f"a session of the admin database may keep {MAX_PREPARED} {what}")
+
+
+def _formats(request: BindRequest, planned: Plan | None) -> tuple[int, ...]:
+    """Return one format code for each result column of a Bind; raises ProtocolViolation when their number is wrong."""
+    width = len(planned.columns or ()) if planned else 0
+    codes = request.result_formats or (TEXT_FORMAT,)
+    if any(code not in (TEXT_FORMAT, BINARY_FORMAT) for code in codes):
+        raise StatementError("unsupported format code", sqlstate="22023")
+    if len(codes) == 1:
+        return codes * width
+    if len(codes) != width:
+        raise StatementError(
+            f"bind message has {len(codes)} result formats but query has {width} columns", sqlstate="08P01"
+        )
+    return codes

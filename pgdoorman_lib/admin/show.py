@@ -1,0 +1,329 @@
+"""Every SHOW of the console as data: the columns, and a function from the running pooler to rows.
+
+Rules:
+1. Names, order and types of columns are the reference's (newest version); what it always shows as 0 is 0 here too.
+2. A rows function only reads, and does not switch greenlets while it walks live pools or clients.
+3. ``database`` of SHOW DATABASES is the server's database, as in PgBouncer; the reference repeats the pool's name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pgdoorman_lib.admin import sockets
+from pgdoorman_lib.admin.rows import INT4, NUMERIC, Column, Value, columns
+from pgdoorman_lib.admin.world import PoolView, ServerView, World
+from pgdoorman_lib.config.model import show_rows
+
+Row = Sequence[Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """One SHOW: its columns, and ``rows(world)``."""
+
+    columns: tuple[Column, ...]
+    rows: Callable[[World], list[Row]]
+
+
+def _flag(value: bool) -> str:
+    return "1" if value else "0"
+
+
+def _boolean(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _pools(world: World) -> list[PoolView]:
+    return sorted(world.pools, key=lambda pool: (pool.settings.database, pool.settings.user))
+
+
+def _clients_by_state(world: World) -> Callable[[PoolView, str], int]:
+    """Return a function from a pool and a state to the number of the pool's clients in it."""
+    counts = Counter((client.database, client.user, client.state) for client in world.clients)
+    return lambda pool, state: counts[pool.settings.database, pool.settings.user, state]
+
+
+def _connections(pool: PoolView) -> int:
+    return pool.idle_count + pool.borrowed_count + pool.opening_count
+
+
+def _microseconds_within_second(seconds: float) -> int:
+    return int(seconds * 1_000_000) % 1_000_000
+
+
+def _version(world: World) -> list[Row]:
+    build = world.build
+    return [(f"PgDoorman {build['version']} ({build['build']}, {build['engine']} engine)",)]
+
+
+def _help(world: World) -> list[Row]:
+    shows = "SHOW " + "|".join(SHOWS)
+    return [(item,) for item in (shows, "SET log_level = '<level>'|'default'", "RELOAD", "SHUTDOWN")]
+
+
+def _databases(world: World) -> list[Row]:
+    rows: list[Row] = []
+    for pool in _pools(world):
+        settings = pool.settings
+        rows.append(
+            (
+                settings.database,
+                settings.server_host,
+                str(settings.server_port),
+                settings.server_database,
+                settings.user,
+                settings.pool_size,
+                settings.min_pool_size,
+                0,
+                settings.pool_mode,
+                settings.pool_size,
+                _connections(pool),
+            )
+        )
+    return rows
+
+
+def _pools_rows(world: World) -> list[Row]:
+    now = world.now()
+    clients = _clients_by_state(world)
+    rows: list[Row] = []
+    for pool in _pools(world):
+        settings = pool.settings
+        max_wait = pool.max_wait(now)
+        oldest = max((now - server.active_since for server in pool.servers if server.state == "active"), default=0.0)
+        rows.append(
+            (
+                settings.database,
+                settings.user,
+                settings.pool_mode,
+                clients(pool, "idle"),
+                clients(pool, "active"),
+                clients(pool, "waiting"),
+                0,
+                pool.borrowed_count,
+                pool.idle_count,
+                0,
+                pool.opening_count,
+                settings.pool_size,
+                int(max_wait),
+                _microseconds_within_second(max_wait),
+                world.averages.of(pool.stats).xact_time,
+                _flag(pool.paused),
+                _flag(False),
+                max(0, int(oldest * 1000)),
+            )
+        )
+    return rows
+
+
+def _pools_extended(world: World) -> list[Row]:
+    now = world.now()
+    clients = _clients_by_state(world)
+    rows: list[Row] = []
+    for pool in _pools(world):
+        settings, stats = pool.settings, pool.stats
+        max_wait = pool.max_wait(now)
+        latencies = world.averages.latencies(stats)
+        percentiles = [
+            histogram.percentile(percent)
+            for percent in (99.0, 95.0, 50.0)
+            for histogram in (latencies.query, latencies.xact)
+        ]
+        rows.append(
+            (
+                settings.database,
+                settings.user,
+                clients(pool, "active"),
+                clients(pool, "waiting"),
+                pool.borrowed_count,
+                pool.idle_count,
+                0,
+                pool.opening_count,
+                settings.pool_size,
+                round(max_wait, 6),
+                _microseconds_within_second(max_wait),
+                settings.pool_mode,
+                stats.received,
+                stats.sent,
+                *percentiles,
+            )
+        )
+    return rows
+
+
+def _stats(world: World) -> list[Row]:
+    rows: list[Row] = []
+    for pool in _pools(world):
+        stats, averages = pool.stats, world.averages.of(pool.stats)
+        rows.append(
+            (
+                pool.settings.database,
+                pool.settings.user,
+                stats.xact_count,
+                stats.query_count,
+                stats.received,
+                stats.sent,
+                stats.xact_time,
+                stats.query_time,
+                stats.wait_time,
+                stats.errors,
+                averages.xacts_per_second,
+                averages.queries_per_second,
+                averages.received_per_second,
+                averages.sent_per_second,
+                averages.errors_per_second,
+                averages.xact_time,
+                averages.query_time,
+                averages.wait_time,
+            )
+        )
+    return rows
+
+
+def _clients(world: World) -> list[Row]:
+    now = world.now()
+    return [
+        (
+            f"#c{client.id}",
+            client.database,
+            client.user,
+            client.application_name,
+            client.peer,
+            _boolean(client.tls),
+            client.state,
+            client.wait,
+            client.stats.xact_count,
+            client.stats.query_count,
+            client.stats.errors,
+            max(0, int(now - client.connected_at)),
+        )
+        for client in world.clients
+    ]
+
+
+def _server_row(server: ServerView, now: float) -> Row:
+    stats = server.stats
+    return (
+        f"#s{server.id}",
+        str(server.pid),
+        server.settings.database,
+        server.settings.user,
+        server.application_name,
+        _boolean(server.tls),
+        server.state,
+        server.wait,
+        stats.xact_count,
+        stats.query_count,
+        stats.sent,
+        stats.received,
+        max(0, int(now - server.created_at)),
+        stats.prepare_hit,
+        stats.prepare_miss,
+        server.prepared_count,
+    )
+
+
+def _servers(world: World) -> list[Row]:
+    now = world.now()
+    return [_server_row(server, now) for pool in _pools(world) for server in pool.servers]
+
+
+def _users(world: World) -> list[Row]:
+    return [(pool.settings.user, pool.settings.pool_mode) for pool in _pools(world)]
+
+
+def _lists(world: World) -> list[Row]:
+    pools = _pools(world)
+    states = Counter(client.state for client in world.clients)
+    # The admin database, its user and its pool count too, as in the reference.
+    counts = {
+        "databases": len({pool.settings.database for pool in pools}) + 1,
+        "users": len({pool.settings.user for pool in pools}) + 1,
+        "pools": len(pools) + 1,
+        "free_clients": states["idle"],
+        "used_clients": states["active"] + states["waiting"],
+        "login_clients": 0,
+        "free_servers": sum(pool.idle_count for pool in pools),
+        "used_servers": sum(pool.borrowed_count for pool in pools),
+        "dns_names": 0,
+        "dns_zones": 0,
+        "dns_queries": 0,
+        "dns_pending": 0,
+    }
+    return list(counts.items())
+
+
+def _connections_rows(world: World) -> list[Row]:
+    counted = world.connections
+    return [(counted.total, counted.errors, counted.tls, counted.plain, counted.cancel)]
+
+
+_NAME = columns("database user")
+
+SHOWS: dict[str, Show] = {
+    "HELP": Show(columns("item"), _help),
+    "VERSION": Show(columns("version"), _version),
+    "CONFIG": Show(columns("key value default changeable"), lambda world: list(show_rows(world.config))),
+    "DATABASES": Show(
+        columns("name host port database force_user")
+        + columns("pool_size min_pool_size reserve_pool", INT4)
+        + columns("pool_mode")
+        + columns("max_connections current_connections", INT4),
+        _databases,
+    ),
+    "POOLS": Show(
+        _NAME
+        + columns("pool_mode")
+        + columns("cl_idle cl_active cl_waiting cl_cancel_req sv_active sv_idle sv_used sv_login", NUMERIC)
+        + columns("pool_size maxwait maxwait_us avg_xact_time", NUMERIC)
+        + columns("paused fallback_active")
+        + columns("oldest_active_age_ms", NUMERIC),
+        _pools_rows,
+    ),
+    "POOLS_EXTENDED": Show(
+        _NAME
+        + columns("cl_active cl_waiting sv_active sv_idle sv_used sv_login pool_size maxwait maxwait_us", NUMERIC)
+        + columns("pool_mode")
+        # "recieved" is the reference's spelling; dashboards select it by name.
+        + columns("bytes_recieved bytes_sent query_0.99 transaction_0.99", NUMERIC)
+        + columns("query_0.95 transaction_0.95 query_0.5 transaction_0.5", NUMERIC),
+        _pools_extended,
+    ),
+    "CLIENTS": Show(
+        columns("client_id database user application_name addr tls state wait")
+        + columns("transaction_count query_count error_count age_seconds", NUMERIC),
+        _clients,
+    ),
+    "SERVERS": Show(
+        columns("server_id server_process_id database_name user application_name tls state wait")
+        + columns("transaction_count query_count bytes_sent bytes_received age_seconds", NUMERIC)
+        + columns("prepare_cache_hit prepare_cache_miss prepare_cache_size", NUMERIC),
+        _servers,
+    ),
+    "USERS": Show(columns("name pool_mode"), _users),
+    "STATS": Show(
+        _NAME
+        + columns("total_xact_count total_query_count total_received total_sent", NUMERIC)
+        + columns("total_xact_time total_query_time total_wait_time total_errors", NUMERIC)
+        + columns("avg_xact_count avg_query_count avg_recv avg_sent avg_errors", NUMERIC)
+        + columns("avg_xact_time avg_query_time avg_wait_time", NUMERIC),
+        _stats,
+    ),
+    "LISTS": Show(columns("list") + columns("items", INT4), _lists),
+    "SOCKETS": Show(columns(" ".join(sockets.NAMES), NUMERIC), lambda world: [sockets.count_by_state()]),
+    "MEM": Show(columns("name") + columns("size used free memtotal", NUMERIC), lambda world: list(world.memory())),
+    "CONNECTIONS": Show(columns("total errors tls plain cancel", NUMERIC), _connections_rows),
+    "LOG_LEVEL": Show(columns("log_level"), lambda world: [(world.log_level,)]),
+}
+
+#: Tables of the reference, and of PgBouncer, that come with the features they are about.
+NOT_YET_SHOWN = frozenset(
+    (
+        *("POOLS_MEMORY", "PREPARED_STATEMENTS", "INTERNER", "AUTH_QUERY", "STARTUP_PARAMETERS", "POOL_COORDINATOR"),
+        *("POOL_SCALING", "STATS_TOTALS", "STATS_AVERAGES", "TOTALS", "FDS", "ACTIVE_SOCKETS", "STATE", "PEERS"),
+        *("PEER_POOLS", "DNS_HOSTS", "DNS_ZONES"),
+    )
+)

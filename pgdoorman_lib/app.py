@@ -1,0 +1,464 @@
+"""The running pooler: builds every part, wires them together, and starts and stops them in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import logging
+import os
+import resource
+import signal
+import ssl
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import gevent
+import gevent.event
+from gevent.signal import signal as set_signal
+
+from pgdoorman_lib import __version__, build
+from pgdoorman_lib import log as logs
+from pgdoorman_lib.admin import console
+from pgdoorman_lib.auth import hba
+from pgdoorman_lib.auth.md5 import is_hash
+from pgdoorman_lib.auth.scram import ScramSecret
+from pgdoorman_lib.auth.verify import Account, Users
+from pgdoorman_lib.client.connection import Connection
+from pgdoorman_lib.client.login import Accepted
+from pgdoorman_lib.client.registry import Clients
+from pgdoorman_lib.config.diff import diff
+from pgdoorman_lib.config.effective import effective
+from pgdoorman_lib.config.general import General
+from pgdoorman_lib.config.loader import load
+from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.errors import ConfigError, DoormanError, ShuttingDown, TooManyClients
+from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
+from pgdoorman_lib.metrics.averages import Averages
+from pgdoorman_lib.metrics.counters import ConnectionStats
+from pgdoorman_lib.net import engine as engines
+from pgdoorman_lib.net import sockopt
+from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
+from pgdoorman_lib.pool.janitor import Janitor
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.registry import Pools
+from pgdoorman_lib.server.auth import Credentials
+from pgdoorman_lib.server.cancel import send_cancel
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.server.login import login
+from pgdoorman_lib.wire.messages import query
+
+log = logging.getLogger("pgdoorman.app")
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_CONFIG = 78
+
+#: Databases that are the console.
+ADMIN_DATABASES = ("pgdoorman", "pgbouncer")
+#: Seconds for a cancel request to reach PostgreSQL.
+CANCEL_TIMEOUT = 5.0
+#: A server's lifetime is spread by so much, so that they do not all end together.
+LIFETIME_JITTER = 0.2
+#: Descriptors a pool-less process needs beyond its connections.
+SPARE_DESCRIPTORS = 64
+
+_GOODBYE = "terminating connection due to administrator command"
+
+
+class Doorway:
+    """What the login of one connection is told (``client.login.LoginContext``), by the configuration of the moment."""
+
+    def __init__(self, app: App, connection: Connection) -> None:
+        self._app = app
+        self._connection = connection
+
+    @property
+    def general(self) -> General:
+        """The [general] section in force."""
+        return self._app.config.general
+
+    @property
+    def tls_context(self) -> ssl.SSLContext | None:
+        """The context for clients, None when TLS is not offered."""
+        return self._app.tls_context
+
+    @property
+    def hba(self) -> hba.Gate:
+        """The address rules in force."""
+        return self._app.gate
+
+    @property
+    def mock_secret(self) -> bytes:
+        """Random bytes of this process."""
+        return self._app.mock_secret
+
+    def find_user(self, database: str, user: str) -> Account | None:
+        """The configured user, or None."""
+        return self._app.users.find(database, user)
+
+    def stand_in(self, user: str) -> str:
+        """The secret a login goes by when there is no such user."""
+        return self._app.users.stand_in(user)
+
+    def is_admin_database(self, name: str) -> bool:
+        """Whether ``name`` is the console."""
+        return name in ADMIN_DATABASES
+
+    def admission(self) -> None:
+        """Count the client in; TooManyClients or ShuttingDown."""
+        self._app.admit(self._connection)
+
+
+class App:
+    """One process of the pooler. ``config`` is changed only by ``reload``."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.engine = engines.choose(config.general.io_engine)
+        self.mock_secret = os.urandom(32)
+        self.clients = Clients()
+        self.connections = ConnectionStats()
+        self.users: Users[Any] = Users(config.pools, self.mock_secret)
+        self.gate = hba.gate(config.general.hba, config.general.pg_hba)
+        self.tls_context = client_facing_context(config.general)
+        self.janitor = Janitor(self.cancel_server)
+        self._pools = Pools(self._make_pool)
+        self._pools.apply(effective(config))
+        self.averages = Averages(self._pools.all, clock)
+        self._listeners: list[Listener] = []
+        self._open: set[Connection] = set()
+        self._admitted = 0
+        self._draining = False
+        self._hurry = gevent.event.Event()
+        self._stop = gevent.event.Event()
+        self._greenlets: list[gevent.Greenlet] = []
+
+    # What client.connection needs.
+
+    @property
+    def general(self) -> General:
+        """The [general] section in force."""
+        return self.config.general
+
+    def login_context(self, connection: Connection) -> Doorway:
+        """What the login of ``connection`` is told."""
+        return Doorway(self, connection)
+
+    def find_pool(self, database: str, user: str) -> Pool | None:
+        """The pool of (database, user)."""
+        return self._pools.find(database, user)
+
+    def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None:
+        """A session leaves a server that can't simply be given back."""
+        self.janitor.abandon(pool, server, in_batch, half_sent)
+
+    def apply_socket_options(self, sock: Any) -> None:
+        """Set an accepted socket up."""
+        sockopt.apply(sock, _without_linger(sockopt.SocketOptions.of(self.config.general)))
+
+    def admit(self, connection: Connection) -> None:
+        """Count a client that wants to log in; TooManyClients when max_connections are there, ShuttingDown."""
+        if self._draining:
+            raise ShuttingDown(_GOODBYE)
+        if self._admitted >= self.config.general.max_connections:
+            raise TooManyClients("sorry, too many clients already")
+        self._admitted += 1
+        connection.admitted = True
+
+    def leave(self, connection: Connection) -> None:
+        """A connection has ended."""
+        if connection.admitted:
+            self._admitted -= 1
+        self._open.discard(connection)
+
+    def cancel(self, number: int, secret: bytes) -> None:
+        """Carry a client's cancel request to the server that runs its statement, if any; may switch."""
+        session = self.clients.by_key(number, secret)
+        if session is None:
+            return
+        server = session.server
+        if server is None or not server.replies.count:
+            return
+        try:
+            self.cancel_server(server)
+        except DoormanError as exc:
+            log.warning("[%s@%s #%d] cancel request failed: %s", session.user, session.database, number, exc.message)
+
+    def cancel_server(self, server: Server) -> None:
+        """Have PostgreSQL cancel what runs on ``server``; may switch. It is not lent on before this returns."""
+        server.cancels += 1
+        try:
+            send_cancel(
+                server.settings, self.engine, server.pid, server.secret, CANCEL_TIMEOUT, tls=server.stream.tls is not None
+            )
+        finally:
+            server.cancels -= 1
+
+    def console(self, stream: Stream, accepted: Accepted) -> None:
+        """Serve the admin console; may switch."""
+        console.serve(stream, self, accepted.user, accepted.parameters)
+
+    # Pools.
+
+    def _make_pool(self, settings: Any) -> Pool:
+        return Pool(settings, self.engine, self._connect, self.janitor.tidy)
+
+    def _connect(self, pool: Pool) -> Server:
+        """Open and log in one server; may switch."""
+        settings = pool.settings
+        made = login(settings, self.engine, _credentials(pool), {})
+        now = clock()
+        lifetime = settings.server_lifetime
+        spread = 1 + LIFETIME_JITTER * (2 * int.from_bytes(os.urandom(2), "big") / 65535 - 1)
+        expires = now + lifetime * spread if lifetime > 0 else float("inf")
+        log.info("[%s@%s] new server connection (pid %d)", settings.user, settings.database, made.pid)
+        return Server(made.stream, settings, made.pid, made.secret, made.parameters, now, expires)
+
+    # What the console reads (admin.world.World).
+
+    @property
+    def pools(self) -> Iterable[Pool]:
+        """The pools in force."""
+        return self._pools
+
+    @property
+    def build(self) -> dict[str, str]:
+        """Texts for SHOW VERSION."""
+        return {"version": __version__, "build": build(), "engine": self.engine.name}
+
+    @property
+    def log_level(self) -> str:
+        """The levels in force."""
+        return logs.level_text()
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return clock()
+
+    def memory(self) -> Iterator[tuple[str, int, int, int, int]]:
+        """Rows of SHOW MEM: (name, size of one, used, free, bytes in all)."""
+        blocks = len(self.engine.blocks)
+        yield "buffer_blocks", engines.BLOCK_SIZE, 0, blocks, blocks * engines.BLOCK_SIZE
+        yield "clients", 0, len(self.clients), 0, 0
+        yield "servers", 0, sum(len(pool.servers) for pool in self._pools.all()), 0, 0
+        statements = sum(len(pool.registry.known) for pool in self._pools)
+        yield "prepared_statements", 0, statements, 0, 0
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        yield "process_peak", 0, 1, 0, peak
+
+    def set_log_level(self, text: str) -> None:
+        """SET log_level; DoormanError (42601) for what can't be read."""
+        logs.set_level(text)
+
+    def reload(self) -> None:
+        """Read the configuration again; ConfigError, and nothing has changed, when it can't be used."""
+        try:
+            config = load(self.config.path)
+            _check(config)
+        except ConfigError as exc:
+            log.error("reload failed, the configuration stays as it was: %s", exc.message)
+            raise
+        changes = diff(self.config, config)
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        for key in changes.restart:
+            log.warning("%s was changed: it takes effect after a restart", key)
+        self.config = config
+        self.gate = hba.gate(config.general.hba, config.general.pg_hba)
+        self.users = Users(config.pools, self.mock_secret)
+        self._pools.apply(effective(config))
+        check = _check_query(config)
+        for session in self.clients:
+            session.check_query = check
+        log.info(
+            "configuration reloaded: %d pools added, %d removed, %d rebuilt",
+            len(changes.added), len(changes.removed), len(changes.changed),
+        )
+
+    def shutdown(self) -> None:
+        """Begin to drain; returns at once."""
+        self._stop.set()
+
+    # Life.
+
+    def run(self) -> int:
+        """Listen and serve until told to stop, then drain; returns the exit code."""
+        self._raise_descriptor_limit()
+        self._listen()
+        previous = [
+            (number, set_signal(number, handler))
+            for number, handler in (
+                (signal.SIGTERM, self._on_stop),
+                (signal.SIGINT, self._on_stop),
+                (signal.SIGHUP, self._on_reload),
+            )
+        ]
+        self.averages.start()
+        self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._pools.all))
+        # What lives now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        log.info("pgdoorman %s (%s, %s engine) is ready", __version__, build(), self.engine.name)
+        try:
+            self._stop.wait()
+            self._drain()
+        finally:
+            self._end()
+            for number, handler in previous:
+                set_signal(number, handler)
+        return EXIT_OK
+
+    def _listen(self) -> None:
+        general = self.config.general
+        backlog = general.backlog or max(1, general.max_connections)
+        try:
+            for host, port in general.addresses():
+                self._listeners += open_tcp(host, port, backlog, self._serve)
+            if general.unix_socket_dir is not None:
+                self._listeners.append(
+                    open_unix(general.unix_socket_dir, general.port, general.unix_socket_mode, backlog, self._serve)
+                )
+        except OSError as exc:
+            self._close_listeners()
+            raise ConfigError(f"could not listen: {exc}") from exc
+        for listener in self._listeners:
+            listener.start()
+            log.info("listening on %s", listener.name)
+
+    def _serve(self, sock: Any, address: Any) -> None:
+        """The greenlet of one connection."""
+        try:
+            connection = Connection(self, sock, address)
+        except OSError as exc:  # the peer has gone already
+            log.debug("connection lost before its login: %s", exc)
+            sock.close()
+            return
+        self._open.add(connection)
+        connection.serve()
+
+    def _on_stop(self, number: int, frame: Any) -> None:
+        if self._stop.is_set() and number == signal.SIGINT:
+            self._hurry.set()
+        self._stop.set()
+
+    def _on_reload(self, number: int, frame: Any) -> None:
+        gevent.spawn(self._reload_logged)
+
+    def _reload_logged(self) -> None:
+        try:
+            self.reload()
+        except ConfigError as exc:
+            log.debug("SIGHUP changed nothing: %s", exc.message)
+
+    def _drain(self) -> None:
+        """Let open transactions finish, within shutdown_timeout; everybody else is told to go."""
+        limit = self.config.general.shutdown_timeout
+        log.info("shutting down, waiting up to %g s for open transactions", limit)
+        self._draining = True
+        self._close_listeners()
+        for connection in list(self._open):
+            if connection.session is not None:
+                connection.session.dismiss(ShuttingDown(_GOODBYE))
+            else:
+                connection.greenlet.kill(ShuttingDown(_GOODBYE), block=False)
+        deadline = clock() + limit
+        while self._open and clock() < deadline and not self._hurry.is_set():
+            self._hurry.wait(min(0.02, max(0.0, deadline - clock())))
+        if self._open:
+            log.warning("graceful shutdown %s: %d clients are disconnected",
+                        "cut short" if self._hurry.is_set() else "timed out", len(self._open))
+            greenlets = [connection.greenlet for connection in self._open]
+            gevent.killall(greenlets, ShuttingDown(_GOODBYE), timeout=1.0)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+            remove_unix(listener)
+        self._listeners = []
+
+    def _end(self) -> None:
+        self._close_listeners()
+        self.averages.stop()
+        gevent.killall(self._greenlets)
+        self._pools.close()
+        self.engine.flush()
+        self.engine.close()
+        log.info("pgdoorman has ended")
+
+    def _raise_descriptor_limit(self) -> None:
+        """Have as many descriptors as the configuration may need, or as the system gives."""
+        pools = sum(pool.size for pool in self._pools)
+        wanted = self.config.general.max_connections + pools + SPARE_DESCRIPTORS
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY or soft >= wanted:
+            return
+        possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
+        if possible < wanted:
+            log.warning("max_connections and the pools may need %d descriptors, the system allows %d", wanted, possible)
+
+
+def _check_query(config: Config) -> bytes:
+    return query(config.general.pooler_check_query)
+
+
+def _without_linger(options: sockopt.SocketOptions) -> sockopt.SocketOptions:
+    """A client must get our last words: closing may not reset its connection."""
+    return dataclasses.replace(options, so_linger=None)
+
+
+def _credentials(pool: Pool) -> Credentials:
+    """What we know to log in with: the pool's own server_password, or what the client's secret and proof give."""
+    settings = pool.settings
+    if settings.server_password is not None:
+        return Credentials(user=settings.server_username, password=settings.server_password)
+    secret = settings.secret
+    if is_hash(secret):
+        return Credentials(user=settings.server_username, md5_hash=secret)
+    if ScramSecret.looks_like(secret):
+        server_key = ScramSecret.parse(secret).server_key
+        return Credentials(user=settings.server_username, client_key=pool.credentials, server_key=server_key)
+    return Credentials(user=settings.server_username, password=secret)
+
+
+def _check(config: Config) -> None:
+    """Everything a start would find fault with, short of listening; ConfigError."""
+    Users(config.pools, b"")
+    hba.gate(config.general.hba, config.general.pg_hba)
+    client_facing_context(config.general)
+    for settings in effective(config).values():
+        server_facing_context(settings)
+
+
+def test_config(path: str) -> int:
+    """Check a configuration for ``-t``; prints the verdict and returns the exit code."""
+    try:
+        _check(load(path))
+    except ConfigError as exc:
+        print(f"Config parse error: Configuration error: {exc.message}", file=sys.stderr)
+        return EXIT_CONFIG
+    print(f"pgdoorman: the configuration file {path} syntax is ok")
+    print(f"pgdoorman: configuration file {path} test is successful")
+    return EXIT_OK
+
+
+def run(path: str, *, log_level: str, log_format: str, color: bool) -> int:
+    """Run the pooler with the configuration at ``path`` until it is told to stop; returns the exit code."""
+    logs.setup(log_level, log_format, None if color else False)
+    try:
+        config = load(path)
+        _check(config)
+        app = App(config)
+    except ConfigError as exc:
+        print(f"Config parse error: Configuration error: {exc.message}", file=sys.stderr)
+        return EXIT_CONFIG
+    for warning in config.warnings:
+        log.warning("%s", warning)
+    try:
+        return app.run()
+    except ConfigError as exc:
+        log.error("%s", exc.message)
+        return EXIT_FAILED

@@ -1,0 +1,364 @@
+"""Who may come from where: the rules of ``pg_hba``, and the address list ``hba``.
+
+Rules:
+1. The syntax is that of PostgreSQL's pg_hba.conf, quoting and lists included. What is not understood or not supported
+   refuses the whole text: an access rule half understood is worse than none.
+2. The first rule that matches decides; when none does, the connection is refused.
+3. Names are only compared, never looked up: an answer tells nothing about which users and databases exist.
+
+PostgreSQL docs, "The pg_hba.conf File"; its hba.c for what the page leaves open.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pgdoorman_lib.auth.interfaces import Interface, local_interfaces
+from pgdoorman_lib.errors import ConfigError, NotPermitted
+
+TRUST = "trust"
+MD5 = "md5"
+SCRAM_SHA_256 = "scram-sha-256"
+REJECT = "reject"
+METHODS = (TRUST, MD5, SCRAM_SHA_256, REJECT)
+
+_OTHER_METHODS = ("password", "gss", "sspi", "ident", "peer", "ldap", "radius", "cert", "pam", "bsd", "oauth")
+_CONNECTIONS = ("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc")
+_INCLUDES = ("include", "include_if_exists", "include_dir")
+_BITS = {4: 32, 6: 128}
+
+
+class Gate(Protocol):
+    """What decides about a connection before it authenticates."""
+
+    def admit(self, *, is_unix: bool, tls: bool, address: str, database: str, user: str) -> str | None:
+        """One of METHODS but ``reject``, or None: the method that the user's secret asks for.
+
+        ``address`` is numeric, empty on a unix socket. NotPermitted when the connection is refused.
+        """
+
+
+class Source(Protocol):
+    """A text of rules, and its ``name`` for messages."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+
+
+def gate(hba: Sequence[str], pg_hba: Source | None) -> Gate:
+    """The gate for ``general.hba`` and ``general.pg_hba``; ConfigError if they can't be used."""
+    return parse(pg_hba.text, pg_hba.name) if pg_hba is not None else AddressList(hba)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A range of addresses as numbers; the mask may have holes, as PostgreSQL's may."""
+
+    version: int
+    address: int
+    mask: int
+
+    @classmethod
+    def of(cls, address: str, mask: str | None = None) -> Network:
+        """``address`` with ``/bits``, or with ``mask`` as an address, or alone; ValueError otherwise."""
+        host, slash, bits = address.partition("/")
+        base = ipaddress.ip_address(host)
+        width = _BITS[base.version]
+        if slash:
+            if mask is not None or not (bits.isascii() and bits.isdigit()) or int(bits) > width:
+                raise ValueError(f'invalid CIDR mask in address "{address}"')
+            number = ((1 << width) - 1) ^ ((1 << (width - int(bits))) - 1)
+        elif mask is not None:
+            masking = ipaddress.ip_address(mask)
+            if masking.version != base.version:
+                raise ValueError("IP address and mask do not match")
+            number = int(masking)
+        else:
+            number = (1 << width) - 1
+        return cls(base.version, int(base), number)
+
+    def __contains__(self, address: tuple[int, int]) -> bool:
+        version, number = address
+        return version == self.version and (number ^ self.address) & self.mask == 0
+
+
+def _numeric(address: str) -> tuple[int, int]:
+    """IP version and number of a peer's address; an IPv4 address in IPv6's clothes counts as IPv4."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return found.version, int(found)
+
+
+class AddressList:
+    """``general.hba``: networks that clients may come from by TCP; no network: from everywhere."""
+
+    def __init__(self, networks: Sequence[str] = ()) -> None:
+        try:
+            self._networks = [Network.of(text) for text in networks]
+        except ValueError as exc:
+            raise ConfigError(f"general.hba: {exc}") from exc
+
+    def admit(self, *, is_unix: bool, tls: bool, address: str, database: str, user: str) -> str | None:
+        """See ``Gate``; always by the user's secret."""
+        if self._networks and not is_unix:
+            numeric = _numeric(address)
+            if not any(numeric in network for network in self._networks):
+                raise NotPermitted(f"Connection from IP address {address} is not allowed by HBA configuration.")
+        return None
+
+
+@dataclass(frozen=True)
+class _Token:
+    """A word of a line; in quotes a keyword is a name."""
+
+    text: str
+    quoted: bool
+
+    def is_keyword(self, word: str) -> bool:
+        return not self.quoted and self.text == word
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line. ``where`` is a network, ``samehost`` or ``samenet``, or None: ``local``, or the address ``all``."""
+
+    line: int
+    connection: str
+    databases: tuple[_Token, ...]
+    users: tuple[_Token, ...]
+    where: Network | str | None
+    method: str
+
+    def is_for(self, is_unix: bool, tls: bool) -> bool:
+        """Whether the first column takes such a connection; none is ever encrypted by GSSAPI."""
+        if is_unix or self.connection == "local":
+            return is_unix and self.connection == "local"
+        if self.connection == "hostssl":
+            return tls
+        if self.connection == "hostnossl":
+            return not tls
+        return self.connection != "hostgssenc"
+
+    def is_for_names(self, database: str, user: str) -> bool:
+        """Whether the database and user columns match. ``replication`` matches none: such connections are refused."""
+        if not any(_is_database(token, database, user) for token in self.databases):
+            return False
+        return any(token.is_keyword("all") or token.text == user for token in self.users)
+
+
+def _is_database(token: _Token, database: str, user: str) -> bool:
+    if token.is_keyword("all"):
+        return True
+    if token.is_keyword("sameuser"):
+        return database == user
+    return token.text == database and not token.is_keyword("replication")
+
+
+class Rules:
+    """All rules of one text, in order; made by ``parse``."""
+
+    def __init__(self, rules: Sequence[Rule], interfaces: Callable[[], Sequence[Interface]]) -> None:
+        self.rules = tuple(rules)
+        self._interfaces = interfaces
+
+    def match(self, *, is_unix: bool, tls: bool, address: str, database: str, user: str) -> str | None:
+        """The method of the first rule that matches, ``reject`` included; None when there is none."""
+        numeric = None if is_unix else _numeric(address)
+        for rule in self.rules:
+            if (
+                rule.is_for(is_unix, tls)
+                and rule.is_for_names(database, user)
+                and (numeric is None or self._is_in(rule, numeric))
+            ):
+                return rule.method
+        return None
+
+    def admit(self, *, is_unix: bool, tls: bool, address: str, database: str, user: str) -> str:
+        """See ``Gate``."""
+        method = self.match(is_unix=is_unix, tls=tls, address=address, database=database, user=user)
+        if method is not None and method != REJECT:
+            return method
+        whence = (
+            f'host "{"[local]" if is_unix else address}", user "{user}", database "{database}", '
+            f"{'SSL encryption' if tls else 'no encryption'}"
+        )
+        if method is None:
+            raise NotPermitted(f"no pg_hba.conf entry for {whence}")
+        raise NotPermitted(f"pg_hba.conf rejects connection for {whence}")
+
+    def _is_in(self, rule: Rule, address: tuple[int, int]) -> bool:
+        if rule.where is None:
+            return True
+        if isinstance(rule.where, Network):
+            return address in rule.where
+        # Asked anew each time, as PostgreSQL does: interfaces come and go.
+        for version, number, mask in self._interfaces():
+            if rule.where == "samehost":
+                mask = (1 << _BITS[version]) - 1
+            if address in Network(version, number, mask):
+                return True
+        return False
+
+
+def parse(text: str, source: str, interfaces: Callable[[], Sequence[Interface]] = local_interfaces) -> Rules:
+    """The rules of a text; ConfigError, naming ``source`` and line, if one of its lines can't be used.
+
+    ``interfaces`` tells this machine's addresses, for ``samehost`` and ``samenet``.
+    """
+    rules = []
+    number = 0
+    try:
+        for number, line in _lines(text):
+            fields = list(_fields(line))
+            if not fields:
+                continue
+            rules.append(_rule(number, fields))
+            if isinstance(rules[-1].where, str):
+                interfaces()  # where it can't be known, the operator hears it now, not a client later
+    except (ValueError, ConfigError) as exc:
+        raise ConfigError(f"{source}, line {number}: {exc}") from exc
+    if not rules:
+        raise ConfigError(f"{source}: contains no rules, so nobody could connect")
+    return Rules(rules, interfaces)
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers; a backslash at the end joins the next one."""
+    joined, first = "", 0
+    for number, line in enumerate(text.split("\n"), 1):
+        first = first or number
+        line = line.removesuffix("\r")
+        if line.endswith("\\"):
+            joined += line[:-1]
+            continue
+        yield first, joined + line
+        joined, first = "", 0
+    if first:
+        yield first, joined
+
+
+def _fields(line: str) -> Iterator[tuple[_Token, ...]]:
+    """The columns of a line, each a list of tokens: what ends in a comma goes on with the next word."""
+    column: list[_Token] = []
+    for token, comma in _tokens(line):
+        column.append(token)
+        if not comma:
+            yield tuple(column)
+            column = []
+    if column:
+        yield tuple(column)
+
+
+def _tokens(line: str) -> Iterator[tuple[_Token, bool]]:
+    """The words of a line, and whether a comma follows at once (PostgreSQL's next_token, to the letter)."""
+    at, end = 0, len(line)
+    while True:
+        while at < end and line[at] in " \t\r,":
+            at += 1
+        if at == end or line[at] == "#":
+            return
+        text, quoting, quoted, doubled, comma = "", False, line[at] == '"', False, False
+        while at < end and (quoting or line[at] not in " \t\r"):
+            char = line[at]
+            if not quoting and char == "#":
+                at = end
+                break
+            at += 1
+            if not quoting and char == ",":
+                comma = True
+                break
+            if char != '"' or doubled:
+                text += char
+            # Two quotes within quotes are one that is meant.
+            doubled = not doubled if quoting and char == '"' else False
+            if char == '"':
+                quoting = not quoting
+        if quoting:
+            raise ValueError("unterminated quoted string")
+        yield _Token(text, quoted), comma
+
+
+def _rule(line: int, fields: list[tuple[_Token, ...]]) -> Rule:
+    """One rule from its columns; ValueError says what is wrong."""
+    columns = iter(fields)
+    connection = _single(next(columns), "connection type")
+    if connection in _INCLUDES or connection.startswith("@"):
+        raise ValueError("including other files is not supported")
+    if connection not in _CONNECTIONS:
+        raise ValueError(f'invalid connection type "{connection}"')
+    databases = next(columns, None)
+    if databases is None:
+        raise ValueError("end-of-line before database specification")
+    users = next(columns, None)
+    if users is None:
+        raise ValueError("end-of-line before role specification")
+    _check_names(databases, "database", ("samerole", "samegroup"))
+    _check_names(users, "user", ())
+    where = None if connection == "local" else _where(columns)
+    method = next(columns, None)
+    if method is None:
+        raise ValueError("end-of-line before authentication method")
+    name = _single(method, "authentication method")
+    if name in _OTHER_METHODS:
+        raise ValueError(f'authentication method "{name}" is not supported, use one of {", ".join(METHODS)}')
+    if name not in METHODS:
+        raise ValueError(f'invalid authentication method "{name}", expected one of {", ".join(METHODS)}')
+    option = next(columns, None)
+    if option is not None:
+        raise ValueError(f'authentication option "{option[0].text}" is not supported')
+    return Rule(line, connection, databases, users, where, name)
+
+
+def _single(column: tuple[_Token, ...], what: str) -> str:
+    if len(column) > 1:
+        raise ValueError(f"multiple values specified for {what}")
+    return column[0].text
+
+
+def _check_names(column: tuple[_Token, ...], what: str, roles: tuple[str, ...]) -> None:
+    """Refuse what would need PostgreSQL's catalogs, other files or regular expressions."""
+    for token in column:
+        if token.text.startswith("/"):
+            raise ValueError(f'regular expressions are not supported in the {what} column: "{token.text}"')
+        if token.quoted:
+            continue
+        if token.text.startswith("+") or token.text in roles:
+            raise ValueError(f'membership in roles is not known here: "{token.text}" in the {what} column')
+        if token.text.startswith("@"):
+            raise ValueError(f'including other files is not supported: "{token.text}" in the {what} column')
+
+
+def _where(columns: Iterator[tuple[_Token, ...]]) -> Network | str | None:
+    """The address column, and the netmask's if there is one."""
+    column = next(columns, None)
+    if column is None:
+        raise ValueError("end-of-line before IP address specification")
+    text = _single(column, "host address")
+    (token,) = column
+    if token.is_keyword("all"):
+        return None
+    if token.is_keyword("samehost") or token.is_keyword("samenet"):
+        return text
+    try:
+        ipaddress.ip_address(text.partition("/")[0])
+    except ValueError:
+        raise ValueError(f'invalid IP address "{text}" (host names are not supported)') from None
+    if "/" in text:
+        return Network.of(text)
+    mask = next(columns, None)
+    if mask is None:
+        raise ValueError(
+            "end-of-line before netmask specification (an address range is written in CIDR notation, or with a netmask)"
+        )
+    mask_text = _single(mask, "netmask")
+    try:
+        return Network.of(text, mask_text)
+    except ValueError as exc:
+        reason = exc if "match" in str(exc) else f'invalid IP mask "{mask_text}"'
+        raise ValueError(f"{reason}") from None

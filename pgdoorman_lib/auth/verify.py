@@ -1,0 +1,249 @@
+"""Choosing how a client must prove who it is, and letting it.
+
+Rules:
+1. A refused proof looks the same whoever asked: unknown user, unknown database, wrong password. So every login has a
+   secret to go by, if need be a made-up one, and goes through the whole exchange.
+2. A password in plain text counts as the SCRAM secret that PostgreSQL would have made of it. MD5 is done for MD5 hashes
+   alone, as PostgreSQL does, and for the console.
+3. Why a login was refused is told to the log, as the cause of AuthenticationFailed, and not to the client.
+
+PostgreSQL docs, "Password Authentication" and "Protocol Flow: Start-up"; its auth.c.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from pgdoorman_lib.auth import md5
+from pgdoorman_lib.auth.hba import MD5, SCRAM_SHA_256, TRUST
+from pgdoorman_lib.auth.scram import (
+    ITERATIONS,
+    MECHANISM,
+    SALT_SIZE,
+    ScramExchange,
+    ScramSecret,
+    mock_salt,
+    mock_secret,
+)
+from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, ProtocolViolation
+from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire.messages import (
+    authentication_md5,
+    authentication_sasl,
+    authentication_sasl_continue,
+    authentication_sasl_final,
+)
+
+#: Longest answers taken, length word included: PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH and PG_MAX_SASL_MESSAGE_LENGTH.
+MAX_PASSWORD_MESSAGE = 65535
+MAX_SASL_MESSAGE = 1024
+
+
+class Account(Protocol):
+    """A configured user."""
+
+    @property
+    def username(self) -> str: ...
+    @property
+    def password(self) -> str: ...
+
+
+AccountT = TypeVar("AccountT", bound=Account)
+AccountT_co = TypeVar("AccountT_co", bound=Account, covariant=True)
+
+
+class Accounts(Protocol[AccountT_co]):
+    """A pool with its users."""
+
+    @property
+    def users(self) -> Sequence[AccountT_co]: ...
+
+
+class Refusal(Exception):
+    """Why a login was refused, for the log alone."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Who wants to log in, and the secret that the exchange goes by."""
+
+    user: str
+    secret: str = field(repr=False)
+    #: why no proof may succeed; None if one may
+    refusal: str | None = None
+
+
+class Users(Generic[AccountT]):
+    """The users of a configuration by database and name, and what those who are not in it look like.
+
+    ``key`` is random bytes, the same as long as the process lives. ConfigError for a malformed secret.
+    """
+
+    def __init__(self, pools: Mapping[str, Accounts[AccountT]], key: bytes) -> None:
+        self._users: dict[tuple[str, str], AccountT] = {}
+        self._secrets: dict[str, str] = {}
+        self._key = key
+        for database, pool in pools.items():
+            for user in pool.users:
+                try:
+                    check_secret(user.password)
+                except ConfigError as exc:
+                    raise ConfigError(f'pool "{database}", user "{user.username}": {exc.message}') from exc
+                self._users[database, user.username] = user
+                if user.password:
+                    self._secrets.setdefault(user.username, user.password)
+        # The look that most have, so that as few as possible stand out.
+        looks = Counter(_look(secret) for secret in self._secrets.values())
+        self._usual = looks.most_common(1)[0][0] if looks else _look("")
+
+    def find(self, database: str, user: str) -> AccountT | None:
+        """The user of that name in the pool of that name."""
+        return self._users.get((database, user))
+
+    def stand_in(self, user: str) -> str:
+        """The secret to go by for a user who is not in the pool asked for, or has no secret.
+
+        One who is in another pool looks as there, or it would show which databases have him; others as most do.
+        """
+        known = self._secrets.get(user)
+        if known is not None:
+            return known
+        if self._usual is None:
+            return "md5" + "0" * 32
+        iterations, salt_size = self._usual
+        return str(mock_secret(user, self._key, iterations, salt_size))
+
+
+def check_secret(secret: str) -> None:
+    """ConfigError, which does not show it, if a configured secret is meant to be a SCRAM secret and is none."""
+    if ScramSecret.looks_like(secret):
+        ScramSecret.parse(secret)
+
+
+def _look(secret: str) -> tuple[int, int] | None:
+    """What a client is shown of a secret: SCRAM's iterations and bytes of salt, or None for MD5."""
+    if md5.is_hash(secret):
+        return None
+    if ScramSecret.looks_like(secret):
+        parsed = ScramSecret.parse(secret)
+        return parsed.iterations, len(parsed.salt)
+    return ITERATIONS, SALT_SIZE
+
+
+def authenticate(stream: Stream, candidate: Candidate, method: str, key: bytes) -> bytes | None:
+    """Make the client prove itself by a method of ``hba`` (``trust``, ``md5`` or ``scram-sha-256``); may switch.
+
+    ``key`` is that of ``Users``. Returns the SCRAM ClientKey (32 bytes) if the client has proven to know one. Nothing
+    is sent after the exchange itself, whose last message is queued, not flushed. AuthenticationFailed,
+    ProtocolViolation, UnsupportedFeature, PeerGone.
+    """
+    if method == TRUST:
+        if candidate.refusal is not None:
+            raise failed(candidate.user, candidate.refusal)
+        return None
+    if method == MD5:
+        _md5(stream, candidate)
+        return None
+    if method == SCRAM_SHA_256:
+        return _scram(stream, candidate, key)
+    raise ValueError(f"no such authentication method: {method}")
+
+
+def method_for(secret: str, rule: str | None) -> str:
+    """The method for a user's secret when ``hba`` says ``rule`` (None: nothing): ``md5`` only ever means MD5 hashes."""
+    if rule is not None and rule != MD5:
+        return rule
+    return MD5 if md5.is_hash(secret) else SCRAM_SHA_256
+
+
+def console_method_for(secret: str, rule: str | None) -> str:
+    """The same for the console, whose clients know MD5: it is done for a password in plain text, too."""
+    if rule is not None and rule != MD5:
+        return rule
+    return SCRAM_SHA_256 if ScramSecret.looks_like(secret) else MD5
+
+
+def failed(user: str, why: str) -> AuthenticationFailed:
+    """The error for any login that was refused; ``why`` becomes its cause."""
+    error = AuthenticationFailed(f'password authentication failed for user "{user}"')
+    error.__cause__ = Refusal(why)
+    return error
+
+
+def _md5(stream: Stream, candidate: Candidate) -> None:
+    challenge = md5.Md5Challenge()
+    stream.write(authentication_md5(challenge.salt))
+    stream.flush()
+    answer = _read_password(stream)
+    stored = candidate.secret
+    if not md5.is_hash(stored):
+        stored = md5.hash_password(stored, candidate.user)
+    proven = challenge.check(stored, answer)
+    if candidate.refusal is not None:
+        raise failed(candidate.user, candidate.refusal)
+    if not proven:
+        raise failed(candidate.user, "wrong password")
+
+
+def _scram(stream: Stream, candidate: Candidate, key: bytes) -> bytes:
+    refusal = candidate.refusal
+    if md5.is_hash(candidate.secret):
+        # pg_hba says scram-sha-256, but SCRAM can't be done with an MD5 hash.
+        secret = mock_secret(candidate.user, key)
+        refusal = refusal or "the user's secret is an MD5 hash, the method scram-sha-256"
+    elif ScramSecret.looks_like(candidate.secret):
+        secret = ScramSecret.parse(candidate.secret)
+    else:
+        secret = ScramSecret.derive(candidate.secret, mock_salt(candidate.user, key))
+    exchange = ScramExchange(secret)
+    stream.write(authentication_sasl((MECHANISM,)))
+    stream.flush()
+    first = _initial_response(_read(stream, "SASL response", MAX_SASL_MESSAGE))
+    if first is None:
+        # The client asks us to begin; SCRAM has nothing to say before it does.
+        stream.write(authentication_sasl_continue(b""))
+        stream.flush()
+        first = _read(stream, "SASL response", MAX_SASL_MESSAGE)
+    stream.write(authentication_sasl_continue(exchange.first(first)))
+    stream.flush()
+    client_key = exchange.final(_read(stream, "SASL response", MAX_SASL_MESSAGE))
+    if refusal is not None:
+        raise failed(candidate.user, refusal)
+    if client_key is None:
+        raise failed(candidate.user, "wrong password")
+    stream.write(authentication_sasl_final(exchange.server_final))
+    return client_key
+
+
+def _read(stream: Stream, what: str, limit: int) -> bytes:
+    kind, body = stream.read_message(limit)
+    if kind != consts.PASSWORD:
+        raise ProtocolViolation(f"expected {what}, got message type {kind}")
+    return body
+
+
+def _read_password(stream: Stream) -> bytes:
+    body = _read(stream, "password response", MAX_PASSWORD_MESSAGE)
+    if not body or body.find(b"\0") != len(body) - 1:
+        raise ProtocolViolation("invalid password packet size")
+    return body[:-1]
+
+
+def _initial_response(body: bytes) -> bytes | None:
+    """The data in a SASLInitialResponse, None if there is none; ProtocolViolation for another mechanism or garbage."""
+    mechanism, nul, rest = body.partition(b"\0")
+    if not nul or len(rest) < 4:
+        raise ProtocolViolation("invalid message format")
+    if mechanism != MECHANISM.encode():
+        raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
+    (size,) = struct.unpack_from("!i", rest)
+    if size == -1 and len(rest) == 4:
+        return None
+    if size != len(rest) - 4:
+        raise ProtocolViolation("invalid message format")
+    return rest[4:]

@@ -1,0 +1,219 @@
+"""One accepted connection from its first byte to its close: login, then a session, the console, or a cancel request."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any, Protocol
+
+import gevent
+
+from pgdoorman_lib.client.login import Accepted, CancelRequested, login
+from pgdoorman_lib.client.registry import Clients
+from pgdoorman_lib.client.session import Session
+from pgdoorman_lib.config.general import General
+from pgdoorman_lib.errors import DoormanError, NoSuchPool, PeerGone, ProtocolViolation
+from pgdoorman_lib.metrics.counters import ConnectionStats
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.errand import with_server
+from pgdoorman_lib.pool.pool import Moved, Pool
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.server.execute import run
+from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire.session_state import BASE, TRACKED, Settings, valid_name
+
+log = logging.getLogger("pgdoorman.client")
+
+#: Combinations of parameters whose report is remembered in a pool.
+MAX_REPORTS = 1000
+
+
+class House(Protocol):
+    """What a connection needs of the application around it."""
+
+    engine: Engine
+    clients: Clients
+    connections: ConnectionStats
+
+    @property
+    def general(self) -> General: ...
+    def login_context(self, connection: Connection) -> Any: ...
+    def find_pool(self, database: str, user: str) -> Pool | None: ...
+    def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None: ...
+    def cancel(self, number: int, secret: bytes) -> None: ...
+    def console(self, stream: Stream, accepted: Accepted) -> None: ...
+    def apply_socket_options(self, sock: Any) -> None: ...
+    def leave(self, connection: Connection) -> None: ...
+
+
+class Connection:
+    """A client's connection; its greenlet runs ``serve``."""
+
+    __slots__ = ("admitted", "greenlet", "house", "label", "session", "stream")
+
+    def __init__(self, house: House, sock: Any, address: Any) -> None:
+        self.house = house
+        self.greenlet = gevent.getcurrent()
+        self.admitted = False
+        self.session: Session | None = None
+        host = address[0] if isinstance(address, tuple) else ""
+        unix = sock.family == getattr(socket, "AF_UNIX", None)
+        peer = "unix" if unix else f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+        self.label = f"[{peer}]"
+        house.apply_socket_options(sock)
+        self.stream = Stream(sock, house.engine, peer, host)
+
+    def serve(self) -> None:
+        """Everything from login to close; may switch. Never raises but for GreenletExit and bugs."""
+        counted = self.house.connections
+        counted.total += 1
+        stream = self.stream
+        try:
+            outcome = self._login()
+            if isinstance(outcome, CancelRequested):
+                counted.cancel += 1
+                self.house.cancel(outcome.pid, outcome.secret)
+                return
+            if stream.tls is not None:
+                counted.tls += 1
+            else:
+                counted.plain += 1
+            if outcome.admin:
+                self.house.console(stream, outcome)
+                return
+            self._session(outcome)
+        except PeerGone as exc:
+            if self.session is None:
+                counted.errors += 1
+            log.debug("%s %s", self.label, exc.message)
+        except DoormanError as exc:
+            if self.session is None:
+                counted.errors += 1
+            log.warning("%s closing client: %s (SQLSTATE %s)", self.label, exc.message, exc.sqlstate)
+            self._farewell(exc)
+        finally:
+            stream.close()
+            self.house.leave(self)
+
+    def _login(self) -> Accepted | CancelRequested:
+        limit = self.house.general.client_login_timeout
+        error = ProtocolViolation("canceling authentication due to timeout", sqlstate="57014")
+        with gevent.Timeout(limit if limit > 0 else None, error):
+            return login(self.stream, self.house.login_context(self))
+
+    def _farewell(self, error: DoormanError) -> None:
+        """Tell the client why it ends, without waiting for it."""
+        if self.stream.send_failed or self.stream.eof:
+            return
+        self.stream.write(messages.error_from(error))
+
+    def _session(self, accepted: Accepted) -> None:
+        house = self.house
+        pool = house.find_pool(accepted.database, accepted.user)
+        if pool is None:
+            raise NoSuchPool(f"No pool configured for database: {accepted.database}, user: {accepted.user}")
+        if accepted.client_key is not None:
+            pool.credentials = accepted.client_key
+        number, secret = house.clients.new_key(accepted.protocol)
+        session = Session(
+            self.stream, number, secret, accepted.user, accepted.database, clock(), house.find_pool, house.abandon
+        )
+        self.label = f"[{accepted.user}@{accepted.database} #{number}]"
+        session.use(pool)
+        session.check_query = messages.query(house.general.pooler_check_query)
+        self.session = session
+        house.clients.add(session)
+        try:
+            self._welcome(session, accepted)
+            if house.general.log_client_connections:
+                log.info("%s client connected from %s", self.label, self.stream.peer)
+            # What the login needed is not kept for the session's life.
+            del accepted, pool
+            reason = session.serve()
+            if house.general.log_client_disconnections:
+                log.info("%s client disconnected: %s", self.label, reason)
+        finally:
+            house.clients.remove(session)
+
+    def _welcome(self, session: Session, accepted: Accepted) -> None:
+        """AuthenticationOk, what the server would report, the cancel key, ReadyForQuery; may switch."""
+        report = self._report(session, accepted)
+        answer = [messages.authentication_ok()]
+        answer += [messages.parameter_status(name, value) for name, value in report.items()]
+        answer.append(messages.backend_key_data(session.id, session.secret))
+        answer.append(messages.ready_for_query())
+        self.stream.write(b"".join(answer))
+
+    def _report(self, session: Session, accepted: Accepted) -> dict[str, str]:
+        """The parameters to report at login, and the settings the session begins with; may switch.
+
+        A server is borrowed only while the pool has not seen one, or has not seen these settings.
+        """
+        while True:
+            try:
+                pool = session.pool
+                if pool.parameters is None:
+                    with_server(pool, lambda server: None)
+                base: dict[str, str] = pool.parameters
+                if not pool.settings.sync_server_parameters:
+                    return base
+                settings = _wanted(accepted.parameters, base)
+                report = pool.reports.get(settings)
+                if report is None:
+                    report = _try_settings(pool, settings)
+                session.settings = settings
+                return {**base, **report}
+            except Moved:
+                found = self.house.find_pool(session.database, session.user)
+                if found is None:
+                    raise NoSuchPool(
+                        f"No pool configured for database: {session.database}, user: {session.user}"
+                    ) from None
+                session.use(found)
+
+
+def _wanted(parameters: dict[str, str], base: dict[str, str]) -> Settings:
+    """The settings a startup packet asks for, less those every server of the pool has anyway."""
+    present = {name.lower(): value for name, value in base.items()}
+    values = {}
+    for name, value in parameters.items():
+        if not valid_name(name):
+            raise ProtocolViolation(f'invalid configuration parameter name "{name}"', sqlstate="42602")
+        key = name.lower()
+        have = present.get(key)
+        if key == "client_encoding":
+            value = value.strip("'\"")
+            if have is not None and _plain(have) == _plain(value):
+                continue
+        elif key == "datestyle" and have is not None and have.split(",")[0].lower() == value.strip().lower():
+            continue
+        if value != have:
+            values[key] = value
+    return Settings.of(values) if values else BASE
+
+
+def _plain(encoding: str) -> str:
+    return encoding.replace("-", "").replace("_", "").upper()
+
+
+def _try_settings(pool: Pool, settings: Settings) -> dict[str, str]:
+    """What a server reports under ``settings``; may switch. ServerRefused when PostgreSQL does not take them."""
+    if settings is BASE:
+        return {}
+    values = settings.values
+    if len(values) == 1 and "application_name" in values and values["application_name"].isascii():
+        # PostgreSQL takes any, and connections that call themselves by number would fill the memory.
+        return {"application_name": values["application_name"]}
+
+    def apply(server: Server) -> dict[str, str]:
+        run(server, settings.sql_from(server.applied))
+        server.applied = settings
+        return {name: value for name, value in server.parameters.items() if name.lower() in TRACKED}
+
+    report = with_server(pool, apply)
+    if len(pool.reports) >= MAX_REPORTS:
+        pool.reports.clear()
+    pool.reports[settings] = report
+    return report

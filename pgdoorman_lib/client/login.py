@@ -1,0 +1,250 @@
+"""The start of a client's connection: from its first byte until it is known who it is and what it wants.
+
+Rules:
+1. Blocking style over Stream: every read may switch greenlets, nothing here is shared between clients.
+2. What is asked of the client, and what it is told, depends on nothing but its address, its words and the rules, until
+   it has proven who it is.
+3. TLS begins with an empty buffer: what came in clear behind the request was not said by whom TLS will vouch for
+   (CVE-2021-23214 in PostgreSQL, CVE-2021-3935 in PgBouncer).
+
+PostgreSQL docs, "Protocol Flow: Start-up", "SSL Session Encryption", "Canceling Requests in Progress"; the order of
+checks and the texts are those of its backend_startup.c.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pgdoorman_lib.auth.hba import TRUST, Gate
+from pgdoorman_lib.auth.verify import Account, Candidate, authenticate, console_method_for, method_for
+from pgdoorman_lib.errors import NotPermitted, PeerGone, ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire.messages import negotiate_protocol_version
+from pgdoorman_lib.wire.startup import (
+    CancelRequest,
+    GSSENCRequest,
+    SSLRequest,
+    StartupMessage,
+    parse_options,
+    parse_startup,
+    unsupported_protocol,
+)
+
+_NEWEST_MINOR = consts.PROTOCOL_3_2 & 0xFFFF
+_TLS_REQUIRED = ("require", "verify-full")
+#: Startup parameters that are for the pooler and not settings of the session.
+_OURS = frozenset(("user", "database", "options", "replication"))
+_NO_SECRET = "without a password only the method trust lets this user in"
+_SETTING_NAME = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$]*(?:\.[A-Za-z_\x80-\U0010ffff][\w$]*)*")
+
+
+class LoginSettings(Protocol):
+    """The part of ``[general]`` that a login needs, as it is at the moment."""
+
+    @property
+    def tls_mode(self) -> str: ...
+    @property
+    def admin_username(self) -> str: ...
+    @property
+    def admin_password(self) -> str: ...
+
+
+class LoginContext(Protocol):
+    """What a login is told about this pooler."""
+
+    @property
+    def general(self) -> LoginSettings: ...
+    @property
+    def tls_context(self) -> ssl.SSLContext | None:
+        """None: TLS is not offered."""
+
+    @property
+    def hba(self) -> Gate: ...
+    @property
+    def mock_secret(self) -> bytes:
+        """Random bytes, the same for the life of the process: from them come salts."""
+
+    def find_user(self, database: str, user: str) -> Account | None: ...
+    def stand_in(self, user: str) -> str:
+        """The secret that a login goes by when there is no such user; see ``auth.verify.Users``."""
+
+    def is_admin_database(self, name: str) -> bool: ...
+    def admission(self) -> None:
+        """Called once for a client that wants to log in; raises TooManyClients or ShuttingDown."""
+
+
+@dataclass(frozen=True)
+class CancelRequested:
+    """Not a login: the statement of the client with this key is to be cancelled. An empty ``secret`` is nobody's."""
+
+    pid: int
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A client that has proven who it is.
+
+    ``parameters`` are the settings it asked for, one spelling of each; ``protocol`` is the version spoken as an int32;
+    ``admin``: it wants the console; ``client_key``: the SCRAM ClientKey (32 bytes) it has proven to know, if it has.
+    """
+
+    user: str
+    database: str
+    parameters: dict[str, str]
+    protocol: int
+    admin: bool
+    client_key: bytes | None = field(default=None, repr=False)
+
+
+def login(stream: Stream, context: LoginContext) -> Accepted | CancelRequested:
+    """Agree on encryption, read the startup packet, authenticate; may switch.
+
+    Nothing of the welcome is sent but NegotiateProtocolVersion and the exchange itself, whose end may still be queued.
+    DoormanError: to be told to the client, and the connection closed; of AuthenticationFailed the cause is for the log.
+    PeerGone: there is nobody to tell. The caller sets the time limit.
+    """
+    request = _first_request(stream, context)
+    if isinstance(request, CancelRequested):
+        return request
+    _negotiate(stream, request)
+    user = request.parameters.get("user", "")
+    if not user:
+        raise NotPermitted("no PostgreSQL user name specified in startup packet")
+    database = request.parameters.get("database") or user
+    _refuse_replication(request.parameters.get("replication", ""))
+    general = context.general
+    tls = stream.tls is not None
+    if general.tls_mode in _TLS_REQUIRED and not tls and not stream.is_unix:
+        raise NotPermitted("Connection without SSL is not allowed by tls_mode.")
+    rule = context.hba.admit(is_unix=stream.is_unix, tls=tls, address=stream.peer_host, database=database, user=user)
+    context.admission()
+    admin = context.is_admin_database(database)
+    if admin:
+        candidate = _console_candidate(user, general, rule)
+        method = console_method_for(candidate.secret, rule)
+    else:
+        candidate = _pool_candidate(user, database, context, rule)
+        method = method_for(candidate.secret, rule)
+    client_key = authenticate(stream, candidate, method, context.mock_secret)
+    protocol = min(request.protocol, consts.PROTOCOL_3_2)
+    return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key)
+
+
+def read_startup_packet(stream: Stream) -> bytes:
+    """The next startup packet without its length word; ProtocolViolation for an impossible length; may switch."""
+    length = int.from_bytes(stream.read_exact(4), "big")
+    if not 8 <= length <= consts.MAX_STARTUP_PACKET:
+        raise ProtocolViolation("invalid length of startup packet")
+    return stream.read_exact(length - 4)
+
+
+def _first_request(stream: Stream, context: LoginContext) -> StartupMessage | CancelRequested:
+    """Answer requests for encryption, each at most once, until the client says what it wants."""
+    may_ask_tls = may_ask_gss = True
+    while True:
+        packet = read_startup_packet(stream)
+        try:
+            request = parse_startup(packet)
+        except ProtocolViolation:
+            if int.from_bytes(packet[:4], "big") == consts.CANCEL_REQUEST:
+                return CancelRequested(0, b"")  # a cancel is never answered, not even a malformed one
+            raise
+        if isinstance(request, StartupMessage):
+            return request
+        if isinstance(request, CancelRequest):
+            return CancelRequested(request.pid, request.secret)
+        if isinstance(request, SSLRequest):
+            if not may_ask_tls:
+                raise unsupported_protocol(consts.SSL_REQUEST)
+            may_ask_tls = False
+            _answer_tls(stream, context)
+            may_ask_gss = may_ask_gss and stream.tls is None
+        else:
+            assert isinstance(request, GSSENCRequest)
+            if not may_ask_gss:
+                raise unsupported_protocol(consts.GSSENC_REQUEST)
+            may_ask_gss = False
+            _refuse_buffered(stream, "GSSAPI encryption request")
+            stream.write(b"N")
+            stream.flush()
+
+
+def _answer_tls(stream: Stream, context: LoginContext) -> None:
+    # Looked at before the first byte of the answer, so that nothing is said after TLS that came before it.
+    _refuse_buffered(stream, "SSL request")
+    tls_context = context.tls_context
+    if tls_context is None or stream.is_unix:
+        # A unix socket is private already; PostgreSQL answers the same.
+        stream.write(b"N")
+        stream.flush()
+        return
+    stream.write(b"S")
+    try:
+        stream.start_tls(tls_context, server_side=True)
+    except ssl.SSLError as exc:
+        # An alert has told the peer; an ErrorResponse in clear would be garbage to it.
+        raise PeerGone(f"could not accept SSL connection: {exc.reason or exc}") from exc
+
+
+def _refuse_buffered(stream: Stream, request: str) -> None:
+    if stream.has_buffered():
+        raise ProtocolViolation(
+            f"received unencrypted data after {request}",
+            detail="This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
+        )
+
+
+def _negotiate(stream: Stream, request: StartupMessage) -> None:
+    """Tell a client that asked for more than we speak what we speak; it is sent with the next flush."""
+    if request.minor > _NEWEST_MINOR or request.unknown_options:
+        stream.write(negotiate_protocol_version(min(request.minor, _NEWEST_MINOR), request.unknown_options))
+
+
+def _refuse_replication(value: str) -> None:
+    """0A000 for a replication connection: a pool can't share a WAL sender."""
+    word = value.lower()
+    if not word or word in ("0", "of", "off") or "false".startswith(word) or "no".startswith(word):
+        return
+    if word == "database" or word in ("1", "on") or "true".startswith(word) or "yes".startswith(word):
+        raise UnsupportedFeature(
+            "replication connections are not supported by the pooler", hint="Connect to PostgreSQL directly."
+        )
+    raise ProtocolViolation(f'invalid value for parameter "replication": "{value}"', sqlstate="22023")
+
+
+def _console_candidate(user: str, general: LoginSettings, rule: str | None) -> Candidate:
+    refusal = None
+    if user != general.admin_username:
+        refusal = "not the console's user"
+    elif not general.admin_password and rule != TRUST:
+        refusal = _NO_SECRET
+    return Candidate(user, general.admin_password, refusal)
+
+
+def _pool_candidate(user: str, database: str, context: LoginContext, rule: str | None) -> Candidate:
+    account = context.find_user(database, user)
+    secret = account.password if account is not None else ""
+    refusal = None
+    if account is None:
+        refusal = "no such user in a pool of that name"
+    elif not secret and rule != TRUST:
+        refusal = _NO_SECRET
+    return Candidate(user, secret or context.stand_in(user), refusal)
+
+
+def _settings(parameters: dict[str, str]) -> dict[str, str]:
+    """The session's settings: those in ``options``, then the startup packet's own, which win."""
+    chosen: dict[str, tuple[str, str]] = {}
+    own = {name: value for name, value in parameters.items() if name not in _OURS}
+    for source in (parse_options(parameters.get("options", "")), own):
+        for name, value in source.items():
+            if _SETTING_NAME.fullmatch(name) is None:
+                raise ProtocolViolation(f'unrecognized configuration parameter "{name}"', sqlstate="42704")
+            # Names of settings know no case.
+            chosen[name.lower()] = (name, value)
+    return dict(chosen.values())

@@ -1,0 +1,43 @@
+# C types of client.session.
+
+import cython
+
+from pgdoorman_lib.client.relay cimport Relay
+from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
+from pgdoorman_lib.net.engine cimport Task
+from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.pool.pool cimport Pool
+from pgdoorman_lib.server.connection cimport Server
+
+
+cdef class Session(Relay):
+    cdef public long id
+    cdef public bytes secret
+    cdef public object user
+    cdef public object database
+    cdef public double connected_at
+    cdef public object find_pool
+    cdef public object abandon
+    cdef public Pool pool
+    cdef public int pending
+    cdef public bint waiting
+    cdef public object doomed
+
+    cpdef int use(self, Pool pool) except -1
+    @cython.locals(status=int)
+    cpdef str serve(self)
+    @cython.locals(pool=Pool)
+    cpdef int _borrow(self) except -1
+    @cython.locals(status=int)
+    cpdef int accept(self, Server server) except -1
+    @cython.locals(client=Stream, n=Py_ssize_t)
+    cpdef int gone(self) except -1
+    @cython.locals(server=Server, pool=Pool)
+    cpdef int _give_back(self) except -1
+    @cython.locals(client=Stream, stats=LinkStats, received="long long", sent="long long")
+    cpdef int _account(self, Server server) except -1
+    @cython.locals(server=Server)
+    cpdef str _server_ended(self, int status)
+    @cython.locals(server=Server, in_batch=bint, half_sent=bint)
+    cpdef int _leave(self) except -1
+    cpdef int dismiss(self, object error) except -1

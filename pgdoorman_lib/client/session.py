@@ -1,0 +1,282 @@
+"""One client after its login: wait for a message, borrow a server, relay, give it back; until either side ends.
+
+The greenlet that runs ``serve`` is the only one that reads the client. Between ``pool.checkout`` and ``_give_back`` the
+server is the session's; ``accept`` may run in another greenlet's time while this one is parked, so it must not switch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from pgdoorman_lib.errors import DoormanError, NoSuchPool, PeerGone, ProtocolViolation, ServerGone, ShuttingDown
+from pgdoorman_lib.client.relay import Relay
+from pgdoorman_lib.metrics.counters import LinkStats
+from pgdoorman_lib.net.engine import Task
+from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.pool.pool import Moved
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire.replies import QUERY, SWALLOW
+from pgdoorman_lib.wire.session_state import BASE, DIRTY_SESSION
+
+_int = int
+_float = float
+_bytes = bytes
+
+log = logging.getLogger("pgdoorman.client")
+
+
+class Session(Relay):
+    """A logged-in client.
+
+    ``id`` is its number (also the process id of its cancel key), ``secret`` the other half of the key; ``find_pool``
+    gives the pool of (database, user) or None; ``abandon`` takes a server that can't simply be given back.
+    """
+
+    __slots__ = (
+        "abandon",
+        "connected_at",
+        "database",
+        "doomed",
+        "find_pool",
+        "id",
+        "pending",
+        "pool",
+        "secret",
+        "user",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        client: Stream,
+        id: _int,
+        secret: _bytes,
+        user: str,
+        database: str,
+        connected_at: _float,
+        find_pool: Callable[[str, str], Any],
+        abandon: Callable[[Any, Server, bool, bool], None],
+    ) -> None:
+        Relay.__init__(self, client, LinkStats())
+        self.id = id
+        self.secret = secret
+        self.user = user
+        self.database = database
+        self.connected_at = connected_at
+        self.find_pool = find_pool
+        self.abandon = abandon
+        self.settings = BASE
+        self.pool: Any = None
+        #: status of a step that ``accept`` took on behalf of this session
+        self.pending = 0
+        self.waiting = 0
+        #: the error to say goodbye with, once no transaction is open
+        self.doomed: DoormanError | None = None
+        self.task = Task(client.engine)
+        client.task = self.task
+
+    # What SHOW CLIENTS reads.
+
+    @property
+    def peer(self) -> str:
+        """The client's address as logs show it."""
+        return str(self.client.peer)
+
+    @property
+    def application_name(self) -> str:
+        """What the client calls itself."""
+        return str(self.settings.values.get("application_name", ""))
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.client.tls is not None
+
+    @property
+    def state(self) -> str:
+        """``active`` with a server, ``waiting`` for one, else ``idle``."""
+        return "active" if self.server is not None else "waiting" if self.waiting else "idle"
+
+    @property
+    def wait(self) -> str:
+        """``write`` while the client does not take its answers, ``read`` while its server works, else ``idle``."""
+        if self.client.blocked:
+            return "write"
+        return "read" if self.server is not None else "idle"
+
+    # Configuration.
+
+    def use(self, pool: Any) -> _int:
+        """Take what a pool's settings say about this session; at login and when a reload replaced the pool."""
+        settings = pool.settings
+        self.pool = pool
+        self.pool_stats = pool.stats
+        self.registry = pool.registry
+        self.by_transaction = settings.pool_mode == "transaction"
+        self.shared = 1 if self.by_transaction and settings.prepared_statements else 0
+        self.sync_parameters = 1 if settings.sync_server_parameters else 0
+        if settings.message_size_to_be_stream > 0:
+            self.parse_limit = settings.message_size_to_be_stream
+        return 0
+
+    # The greenlet's body.
+
+    def serve(self) -> str:
+        """Serve the client until it or its server is gone; may switch. Returns why it ended, for the log.
+
+        DoormanError: what the client must still be told. The server, if one is borrowed, is given back or abandoned in
+        any case, also when the greenlet is killed.
+        """
+        try:
+            while True:
+                status = self.pending
+                self.pending = 0
+                if status == 0:
+                    status = self.step()
+                if status == 0:
+                    if self.server is None and self.doomed is not None and self.client.end == self.client.start:
+                        raise self.doomed
+                    self.task.park()
+                elif status == 2:  # RELEASE
+                    self._give_back()
+                    if self.doomed is not None:
+                        raise self.doomed
+                elif status == 1:  # NEED_SERVER
+                    self._borrow()
+                elif status == 3:  # CLIENT_GONE
+                    return "client closed the connection" if not self.client.error else "connection to client lost"
+                elif status == 4:  # TERMINATE
+                    return "client closed the session"
+                elif status == 6:  # CLIENT_FAULT
+                    raise ProtocolViolation(self.fault)
+                else:
+                    return self._server_ended(status)
+        finally:
+            self._leave()
+
+    def _borrow(self) -> _int:
+        """Wait for a server; may switch."""
+        while True:
+            pool = self.pool
+            if pool.retired:
+                pool = self.find_pool(self.database, self.user)
+                if pool is None:
+                    raise NoSuchPool(
+                        f"No pool configured for database: {self.database}, user: {self.user}",
+                        hint="The pool was removed from the configuration.",
+                    )
+                self.use(pool)
+            self.waiting = 1
+            try:
+                pool.checkout(self)  # switch
+                return 0
+            except Moved:
+                continue
+            finally:
+                self.waiting = 0
+
+    def accept(self, server: Server) -> _int:
+        """A server for this session: send what the client has asked. Never switches."""
+        if self.client.eof or self.client.hangup or self.terminated:
+            return 0
+        self.attach(server)
+        if server.applied is not self.settings and self.sync_parameters:
+            sql = self.settings.sql_from(server.applied)
+            if sql:
+                server.stream.write(messages.query(sql))
+                server.replies.add(QUERY | SWALLOW)
+            server.applied = self.settings
+        status = self.step()
+        if status:
+            self.pending = status
+            self.task.wake()
+        return 1
+
+    def gone(self) -> _int:
+        """Whether the client has closed its connection; never switches."""
+        client = self.client
+        if client.hangup or client.eof:
+            return 1
+        while client.readable:
+            n = client.fill()
+            if n == 0:
+                return 1
+            if n < 0:
+                return 0
+        return 0
+
+    def _give_back(self) -> _int:
+        """The transaction is over: the server goes back to the pool, or straight to the next in its queue."""
+        server = self.server
+        self._account(server)
+        self.detach()
+        self.assigned = None
+        pool = server.pool
+        pool.checkin(server)
+        return 0
+
+    def _account(self, server: Server) -> _int:
+        """Add what went over the wire since the last time to the totals of the pool, the client and the server."""
+        client = self.client
+        stats = self.stats
+        received = client.received - stats.received
+        sent = client.sent - stats.sent
+        stats.received += received
+        stats.sent += sent
+        self.pool_stats.received += received
+        self.pool_stats.sent += sent
+        server.stats.received = server.stream.received
+        server.stats.sent = server.stream.sent
+        return 0
+
+    def _server_ended(self, status: _int) -> str:
+        """The server is gone or not to be understood: tell the client, unless PostgreSQL has done so itself."""
+        server = self.server
+        if self.refusal is not None:
+            fields = messages.parse_fields(self.refusal)
+            raise ServerGone(
+                fields.get("M", self.fault),
+                detail=fields.get("D"),
+                hint=fields.get("H"),
+                sqlstate=fields.get("C", "08006"),
+            )
+        if status == 5 and server.farewell:
+            return "server ended the session"
+        if status == 5 and not server.replies.count and server.replies.status != 0x49:
+            raise ServerGone("server closed the connection unexpectedly while client was idle in transaction")
+        if status == 5:
+            raise ServerGone(
+                "server closed the connection unexpectedly",
+                detail="The server process terminated before or while processing the request.",
+            )
+        raise ServerGone(self.fault, sqlstate="08P01")
+
+    def _leave(self) -> _int:
+        """The session is over: nothing of it stays on a server."""
+        server = self.server
+        if server is None:
+            return 0
+        self._account(server)
+        in_batch = self.in_batch
+        half_sent = self.client_left > 0 or self.server_left > 0
+        self.detach()
+        self.assigned = None
+        if not self.by_transaction:
+            server.dirty |= DIRTY_SESSION
+        if server.quiet() and not in_batch and not half_sent:
+            server.pool.checkin(server)
+        else:
+            self.abandon(server.pool, server, in_batch, half_sent)
+        return 0
+
+    def dismiss(self, error: DoormanError) -> _int:
+        """End the session with ``error`` as soon as no transaction is open; never switches."""
+        self.doomed = error
+        self.task.wake()
+        return 0
+
+
+__all__ = ["PeerGone", "Session", "ShuttingDown"]

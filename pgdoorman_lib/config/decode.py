@@ -1,0 +1,149 @@
+"""The merged tree to the model: every key known, of the right type, and supported; nothing is ignored."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pgdoorman_lib.config.document import Path
+from pgdoorman_lib.config.keys import Key, keys_of, type_name
+from pgdoorman_lib.config.model import AuthQuery, General, Include, Pool, Talos, User, Web
+from pgdoorman_lib.config.source import Source
+
+NOT_SUPPORTED = "not supported yet"
+
+SECTIONS = ("general", "pools", "include", "talos", "web", "prometheus")
+
+# Names an operator may have put one section too high or too low, and where they belong.
+_ELSEWHERE = {
+    **{name: "[pools.NAME.auth_query]" for name, _ in keys_of(AuthQuery)},
+    **{name: "[[pools.NAME.users]]" for name, _ in keys_of(User)},
+    **{name: "[pools.NAME]" for name, _ in keys_of(Pool)},
+    **{name: "[general]" for name, _ in keys_of(General)},
+    **{name: f"the top level: [{name}]" for name in SECTIONS},
+}
+
+
+_Model = TypeVar("_Model")
+
+
+class Decoder:
+    """Reads the sections of one ``Source``. Collects the keys without effect for one warning."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.without_effect: dict[str, None] = {}
+
+    def top_level(self) -> None:
+        """Refuse unknown sections and missing ones."""
+        data = self.source.data
+        for name in data:
+            if name not in SECTIONS:
+                self.source.unknown((name,), SECTIONS, _ELSEWHERE)
+        for name in ("general", "pools"):
+            if name not in data:
+                self.source.fail((), f"missing field `{name}`: expected [{name}]")
+
+    def general(self) -> General:
+        return self._section(General, self.source.data["general"], ("general",))
+
+    def include(self) -> Include:
+        return self._section(Include, self.source.data.get("include", {}), ("include",))
+
+    def talos(self) -> Talos:
+        return self._section(Talos, self.source.data.get("talos", {}), ("talos",))
+
+    def web(self) -> Web:
+        data = self.source.data
+        if "web" in data and "prometheus" in data:
+            self.source.fail(("prometheus",), "this is another name of [web], which is there too")
+        name = "prometheus" if "prometheus" in data else "web"
+        return self._section(Web, data.get(name, {}), (name,))
+
+    def pools(self) -> dict[str, Pool]:
+        raw = self.source.data["pools"]
+        if not isinstance(raw, dict):
+            self.source.fail(("pools",), f"found {type_name(raw)}, expected tables [pools.NAME]")
+        return {name: self._pool(name, pool) for name, pool in raw.items()}
+
+    def _pool(self, name: str, raw: Any) -> Pool:
+        path: Path = ("pools", name)
+        if not name or "\0" in name:
+            self.source.fail(path, "a pool needs a name without null bytes")
+        self._table(raw, path)
+        rest = {key: value for key, value in raw.items() if key not in ("users", "auth_query")}
+        if "auth_query" in raw:
+            at = (*path, "auth_query")
+            self._section(AuthQuery, raw["auth_query"], at)
+            self.source.fail(at, f"{NOT_SUPPORTED}: list the users under [[pools.{name}.users]]")
+        users = self._users(raw.get("users", []), (*path, "users"))
+        return self._section(Pool, rest, path, also=("users", "auth_query"), given={"users": users})
+
+    def _users(self, raw: Any, path: Path) -> tuple[User, ...]:
+        """Both forms: [[pools.NAME.users]], and [pools.NAME.users.N] ordered by N."""
+        entries: list[tuple[str | int, Any]]
+        if isinstance(raw, list):
+            entries = list(enumerate(raw))
+        elif isinstance(raw, dict):
+            for key in raw:
+                if not (key.isascii() and key.isdigit()):
+                    self.source.fail(path, f"invalid user key '{key}': expected numeric index or use array format")
+            entries = sorted(raw.items(), key=lambda item: int(item[0]))
+        else:
+            self.source.fail(path, f"found {type_name(raw)}, expected [[users]] or [users.0], [users.1] ...")
+        return tuple(self._section(User, user, (*path, place)) for place, user in entries)
+
+    def _table(self, raw: Any, path: Path) -> None:
+        if not isinstance(raw, dict):
+            self.source.fail(path, f"found {type_name(raw)}, expected a table")
+
+    def _section(
+        self,
+        model: type[_Model],
+        raw: Any,
+        path: Path,
+        *,
+        also: tuple[str, ...] = (),
+        given: dict[str, Any] | None = None,
+    ) -> _Model:
+        """One table to an instance of ``model``; ``also``: names allowed there that ``given`` has values for."""
+        self._table(raw, path)
+        keys = dict(keys_of(model))
+        names = {name: name for name in keys}
+        names.update({alias: name for name, key in keys.items() for alias in key.aliases})
+        values: dict[str, Any] = dict(given or {})
+        for written, value in raw.items():
+            at = (*path, written)
+            if written not in names:
+                self.source.unknown(at, [*names, *also], _ELSEWHERE)
+            name = names[written]
+            if written != name and name in raw:
+                self.source.fail(at, f"this is another name of {name}, which is there too")
+            if written == "client_prepared_statements_cache_size":
+                self.source.warn(at, f"this is the old name of {name}")
+            values[name] = self._value(keys[name], value, at)
+        for name, key in keys.items():
+            if key.required and name not in values:
+                self.source.fail(path, f"missing field `{name}`: {key.doc}")
+        return model(**values)
+
+    def _value(self, key: Key, raw: Any, path: Path) -> Any:
+        try:
+            value = key.read(raw)
+        except ValueError as exc:
+            self.source.fail(path, str(exc))
+        if key.support == "not yet" and key.off is not None and value not in key.off:
+            if not key.off:
+                self.source.fail(path, f"{NOT_SUPPORTED}; remove the key")
+            accepted = " or ".join(_as_toml(value) for value in key.off)
+            self.source.fail(path, f"{NOT_SUPPORTED}: found {key.found(raw)}, accepted is {accepted}")
+        if key.support == "no effect":
+            self.without_effect[".".join(str(part) for part in path)] = None
+        return value
+
+
+def _as_toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "[]"
+    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,155 @@
+"""What holds for one pool of server connections once [general], the pool and the user are put over each other."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TypeVar
+
+from pgdoorman_lib.config.model import Config, General, Pool, User
+from pgdoorman_lib.config.validate import merged_parameters
+
+PoolKey = tuple[str, str]
+"""(database as clients name it, user as clients name it)."""
+
+_Value = TypeVar("_Value")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PoolSettings:
+    """Everything a pool needs, in seconds and bytes. Two that compare equal need no rebuild on reload.
+
+    ``secret`` is the client's password or its hash; ``server_password`` None means the client's own credentials are
+    passed on. ``server_tls_fingerprint`` changes when the bytes of a TLS file do.
+    """
+
+    database: str
+    user: str
+    secret: str = dataclasses.field(repr=False)
+    pool_mode: str
+    pool_size: int
+    min_pool_size: int
+    server_host: str
+    server_port: int
+    server_database: str
+    server_username: str
+    server_password: str | None = dataclasses.field(repr=False)
+    application_name: str
+    startup_parameters: tuple[tuple[str, str], ...]
+    connect_timeout: float
+    query_wait_timeout: float
+    idle_timeout: float
+    server_lifetime: float
+    server_idle_check_timeout: float
+    proxy_copy_data_timeout: float
+    server_round_robin: bool
+    max_concurrent_creates: int
+    scaling_max_parallel_creates: int
+    cleanup_server_connections: bool
+    sync_server_parameters: bool
+    log_client_parameter_status_changes: bool
+    prepared_statements: bool
+    prepared_statements_cache_size: int
+    server_prepared_statements_cache_size: int
+    client_anonymous_prepared_cache_size: int
+    message_size_to_be_stream: int
+    server_tls_mode: str
+    server_tls_ca_cert: str | None
+    server_tls_certificate: str | None
+    server_tls_private_key: str | None
+    server_tls_fingerprint: str
+    tcp_keepalives_idle: int
+    tcp_keepalives_interval: int
+    tcp_keepalives_count: int
+    tcp_so_linger: int
+    tcp_no_delay: bool
+    tcp_user_timeout: int
+    tcp_socket_buffer_size: int
+    unix_socket_buffer_size: int
+
+
+# Settings a pool takes from [general] alone.
+_GENERAL_ONLY = (
+    "query_wait_timeout",
+    "server_idle_check_timeout",
+    "proxy_copy_data_timeout",
+    "server_round_robin",
+    "max_concurrent_creates",
+    "scaling_max_parallel_creates",
+    "sync_server_parameters",
+    "prepared_statements",
+    "message_size_to_be_stream",
+    "tcp_keepalives_idle",
+    "tcp_keepalives_interval",
+    "tcp_keepalives_count",
+    "tcp_so_linger",
+    "tcp_no_delay",
+    "tcp_user_timeout",
+    "tcp_socket_buffer_size",
+    "unix_socket_buffer_size",
+)
+
+# Settings of the pool that [general] has a value for.
+_POOL_OVER_GENERAL = (
+    "connect_timeout",
+    "idle_timeout",
+    "prepared_statements_cache_size",
+    "server_tls_mode",
+    "server_tls_ca_cert",
+    "server_tls_certificate",
+    "server_tls_private_key",
+)
+
+# Settings only a pool has.
+_POOL_ONLY = (
+    "server_host",
+    "server_port",
+    "application_name",
+    "cleanup_server_connections",
+    "log_client_parameter_status_changes",
+)
+
+
+def effective(config: Config) -> dict[PoolKey, PoolSettings]:
+    """The settings of every pool, by (database, user): the user's over the pool's over [general]'s."""
+    fingerprints = dict(config.fingerprints)
+    return {
+        (database, user.username): _settings(config.general, database, pool, user, fingerprints)
+        for database, pool in config.pools.items()
+        for user in pool.users
+    }
+
+
+def first(*values: _Value | None, last: _Value) -> _Value:
+    """The first of ``values`` that is set, else ``last``."""
+    return next((value for value in values if value is not None), last)
+
+
+def _settings(general: General, database: str, pool: Pool, user: User, fingerprints: dict[str, str]) -> PoolSettings:
+    common = {name: getattr(general, name) for name in _GENERAL_ONLY}
+    common.update({name: getattr(pool, name) for name in _POOL_ONLY})
+    for name in _POOL_OVER_GENERAL:
+        own = getattr(pool, name)
+        common[name] = getattr(general, name) if own is None else own
+    cache_size = common["prepared_statements_cache_size"]
+    files = [common[f"server_tls_{name}"] for name in ("ca_cert", "certificate", "private_key")]
+    return PoolSettings(
+        **common,
+        database=database,
+        user=user.username,
+        secret=user.password,
+        pool_mode=first(user.pool_mode, last=pool.pool_mode),
+        pool_size=user.pool_size,
+        min_pool_size=first(user.min_pool_size, last=0),
+        server_database=first(pool.server_database, last=database),
+        server_username=first(user.server_username, last=user.username),
+        server_password=user.server_password,
+        server_lifetime=first(user.server_lifetime, pool.server_lifetime, last=general.server_lifetime),
+        startup_parameters=merged_parameters(general, pool),
+        server_prepared_statements_cache_size=first(
+            pool.server_prepared_statements_cache_size,
+            general.server_prepared_statements_cache_size,
+            last=cache_size,
+        ),
+        client_anonymous_prepared_cache_size=first(general.client_anonymous_prepared_cache_size, last=cache_size),
+        server_tls_fingerprint=",".join(fingerprints.get(path, "") for path in files if path is not None),
+    )

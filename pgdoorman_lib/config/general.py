@@ -1,0 +1,281 @@
+"""The keys of [general]."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pgdoorman_lib.config.keys import REQUIRED, HbaSource, setting
+
+U16 = 65535
+U32 = 2**32 - 1
+CLIENT_TLS_MODES = ("allow", "disable", "require", "verify-full")
+SERVER_TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+NO_EFFECT = "no effect"
+NOT_YET = "not yet"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class General:
+    """[general]: the process, its listeners, and the defaults of every pool."""
+
+    # -- listening
+    host: tuple[str, ...] = setting(
+        "hosts",
+        "0.0.0.0",
+        "Address or list of addresses to listen on; [] with unix_socket_dir: no TCP.",
+        reload="restart",
+    )
+    port: int = setting(
+        "integer", 5432, "Port to listen on, also in the unix socket's name.", reload="restart", maximum=U16
+    )
+    listen: tuple[tuple[str, int], ...] = setting(
+        "addresses", [], 'More addresses to listen on, each "host:port".', reload="restart", ours=True
+    )
+    backlog: int = setting(
+        "integer", 0, "Length of the accept queue; 0 = max_connections.", reload="restart", maximum=2**31 - 1
+    )
+    unix_socket_dir: str | None = setting(
+        "path", None, "Directory of the unix socket .s.PGSQL.<port>.", reload="restart", unset="no unix socket"
+    )
+    unix_socket_mode: int = setting(
+        "mode", "0600", "Permissions of the unix socket, only bits of 0o777.", reload="restart"
+    )
+    max_connections: int = setting(
+        "integer", 8192, "Clients connected at one time; one more gets 53300.", reload="live", minimum=1
+    )
+    client_login_timeout: float = setting(
+        "duration",
+        "60s",
+        "A client that has not logged in after this is disconnected; 0 = never.",
+        reload="live",
+        ours=True,
+    )
+    hba: tuple[str, ...] = setting(
+        "networks", [], "Networks clients may connect from; empty = all. Not with pg_hba.", reload="live"
+    )
+    pg_hba: HbaSource | None = setting(  # noqa: RUF009 - setting() returns a field
+        "pg_hba",
+        None,
+        'Rules in the syntax of pg_hba.conf: the text itself, {path = "FILE"} or {content = "TEXT"}.',
+        reload="live",
+        unset="no rules",
+    )
+
+    # -- the console
+    admin_username: str = setting("text", REQUIRED, "User of the console (database pgdoorman).", reload="live")
+    admin_password: str = setting("secret", REQUIRED, "Password of that user.", reload="live", empty=True)
+
+    # -- time limits
+    connect_timeout: float = setting(
+        "duration", "3s", "Limit for connecting and logging in to a server.", positive=True
+    )
+    query_wait_timeout: float = setting(
+        "duration", "5s", "How long a client waits for a free server connection; 0 = not at all."
+    )
+    idle_timeout: float = setting(
+        "duration", "10m", "A server connection idle for this long is closed; 0 = never. Jitter of 20 %."
+    )
+    server_lifetime: float = setting(
+        "duration", "20m", "A server connection older than this is closed once it is idle; 0 = never. Jitter of 20 %."
+    )
+    retain_connections_time: float = setting(
+        "duration", "30s", "How often pools are swept for what is too old or too few.", reload="restart", positive=True
+    )
+    retain_connections_max: int = setting(
+        "integer", 3, "Connections closed in one sweep over all pools; 0 = no limit.", reload="restart"
+    )
+    server_idle_check_timeout: float = setting(
+        "duration", "60s", "A connection idle for longer is probed before it is lent; 0 = never."
+    )
+    shutdown_timeout: float = setting(
+        "duration", "10s", "How long a drain waits for transactions to finish.", reload="live"
+    )
+    proxy_copy_data_timeout: float = setting("duration", "15s", "Limit for passing on one streamed message.")
+
+    # -- memory
+    message_size_to_be_stream: int = setting("size", "1MB", "Larger messages pass through in pieces; 0 = none do.")
+    max_memory_usage: int = setting(
+        "size", "256MB", "Limit for the sum of client messages being read; beyond it 53200.", reload="live"
+    )
+
+    # -- sockets
+    tcp_keepalives_idle: int = setting("seconds", 5, "TCP_KEEPIDLE of both sides.")
+    tcp_keepalives_interval: int = setting("seconds", 5, "TCP_KEEPINTVL of both sides.")
+    tcp_keepalives_count: int = setting("integer", 5, "TCP_KEEPCNT of both sides.", maximum=U32)
+    tcp_so_linger: int = setting("seconds", 0, "SO_LINGER; 0 = RST on close.")
+    tcp_no_delay: bool = setting("boolean", True, "TCP_NODELAY.")
+    tcp_user_timeout: int = setting("seconds", 60, "TCP_USER_TIMEOUT (Linux); 0 = the system's.")
+    tcp_socket_buffer_size: int = setting("size", 0, "SO_RCVBUF and SO_SNDBUF; 0 = the system tunes them.")
+    unix_socket_buffer_size: int = setting("size", "1MB", "The same for unix sockets.")
+
+    # -- the process
+    worker_threads: int = setting(
+        "integer",
+        1,
+        "Worker processes. This version runs one; other values are not supported yet.",
+        reload="restart",
+        support=NOT_YET,
+        off=(1,),
+        minimum=1,
+        aliases=("workers",),
+    )
+    io_engine: str = setting(
+        "choice",
+        "auto",
+        "How sockets are waited for: epoll (Linux), gevent (anywhere), auto = the best there is.",
+        reload="restart",
+        choices=("auto", "epoll", "gevent"),
+        ours=True,
+    )
+    log_client_connections: bool = setting("boolean", True, "Log each login.", reload="live")
+    log_client_disconnections: bool = setting("boolean", True, "Log each client's end.", reload="live")
+    daemon_pid_file: str = setting(
+        "path", "/tmp/pg_doorman.pid", "Where --daemon writes its process id.", reload="restart"
+    )
+    syslog_prog_name: str | None = setting(
+        "text",
+        None,
+        "Log to syslog under this name.",
+        reload="restart",
+        support=NOT_YET,
+        off=("",),
+        empty=True,
+        unset="log to stderr",
+    )
+
+    # -- pools
+    server_round_robin: bool = setting(
+        "boolean", False, "Lend the connection idle for longest (true) or for shortest (false)."
+    )
+    max_concurrent_creates: int = setting(
+        "integer", 4, "Server connections one pool may be opening at one time.", minimum=1, maximum=U32
+    )
+    scaling_max_parallel_creates: int = setting(
+        "integer", 2, "The same limit once the pool is warm; the lower of the two holds.", minimum=1, maximum=U32
+    )
+    sync_server_parameters: bool = setting(
+        "boolean",
+        True,
+        "Apply a client's parameters to each server it gets. pg_doorman's default is false: there a SET "
+        "leaks to other clients or is lost with the server.",
+    )
+    pooler_check_query: str = setting(
+        "text", ";", "A simple query of exactly this text is answered without a server.", reload="live", empty=True
+    )
+
+    # -- prepared statements
+    prepared_statements: bool = setting(
+        "boolean", True, "Share prepared statements among the clients of a pool in transaction mode."
+    )
+    prepared_statements_cache_size: int = setting("integer", 8192, "Statements remembered by a pool.", maximum=U32)
+    server_prepared_statements_cache_size: int | None = setting(
+        "integer",
+        None,
+        "Statements kept prepared on one server connection.",
+        maximum=U32,
+        unset="prepared_statements_cache_size",
+    )
+    client_anonymous_prepared_cache_size: int | None = setting(
+        "integer",
+        None,
+        "Unnamed statements remembered for one client; 0 = no limit.",
+        maximum=U32,
+        unset="prepared_statements_cache_size",
+        aliases=("client_prepared_statements_cache_size",),
+    )
+    startup_parameters: tuple[tuple[str, str], ...] = setting(
+        "parameters", {}, "Parameters sent to every server when a connection is opened."
+    )
+
+    # -- TLS to clients
+    tls_certificate: str | None = setting("path", None, "Certificate (PEM).", reload="restart", unset="no TLS")
+    tls_private_key: str | None = setting("path", None, "Its private key (PEM).", reload="restart", unset="no TLS")
+    tls_ca_cert: str | None = setting(
+        "path", None, "Certificates that sign those of clients (PEM).", reload="restart", unset="none"
+    )
+    tls_mode: str = setting(
+        "choice",
+        "allow",
+        "allow: the client decides; verify-full: TLS with a certificate signed by tls_ca_cert.",
+        reload="restart",
+        choices=CLIENT_TLS_MODES,
+        invalid="Invalid tls_mode: {}",
+    )
+    tls_rate_limit_per_second: int = setting(
+        "integer",
+        0,
+        "TLS handshakes a second, a multiple of 100; 0 = no limit.",
+        reload="restart",
+        support=NOT_YET,
+        off=(0,),
+    )
+
+    # -- TLS to servers
+    server_tls_mode: str = setting(
+        "choice",
+        "allow",
+        "allow: TLS only if the server refuses without; prefer: if the server can; require: always, "
+        "unchecked; verify-ca, verify-full: checked as libpq does.",
+        choices=SERVER_TLS_MODES,
+        invalid="invalid server_tls_mode {}",
+    )
+    server_tls_ca_cert: str | None = setting("path", None, "Certificates that sign the servers' (PEM).", unset="none")
+    server_tls_certificate: str | None = setting("path", None, "Our certificate for servers (PEM).", unset="none")
+    server_tls_private_key: str | None = setting("path", None, "Its private key (PEM).", unset="none")
+
+    # -- Patroni
+    patroni_api_urls: tuple[str, ...] | None = setting(
+        "strings", None, "Patroni's REST API, asked for another host.", support=NOT_YET, off=(), unset="no fallback"
+    )
+    fallback_cooldown: float | None = setting(
+        "duration", None, "How long the found host is kept.", support=NOT_YET, positive=True, unset="30s"
+    )
+    patroni_api_timeout: float | None = setting(
+        "duration", None, "Limit for one such request.", support=NOT_YET, positive=True, unset="5s"
+    )
+    fallback_connect_timeout: float | None = setting(
+        "duration", None, "Limit for connecting to that host.", support=NOT_YET, positive=True, unset="5s"
+    )
+    fallback_lifetime: float | None = setting(
+        "duration", None, "Lifetime of its connections.", support=NOT_YET, positive=True, unset="fallback_cooldown"
+    )
+
+    # -- what older versions had
+    server_tls: bool = setting(
+        "boolean", False, 'Old; write server_tls_mode = "require".', support=NOT_YET, off=(False,)
+    )
+    verify_server_certificate: bool = setting(
+        "boolean", False, 'Old; write server_tls_mode = "verify-full".', support=NOT_YET, off=(False,)
+    )
+
+    # -- what tunes another runtime
+    virtual_pool_count: int = setting("integer", 1, "Parts of each pool.", support=NO_EFFECT, minimum=1, maximum=U16)
+    worker_cpu_affinity_pinning: bool = setting(
+        "boolean", False, "Bind threads to processors.", reload="restart", support=NO_EFFECT
+    )
+    worker_stack_size: int | None = setting(
+        "size", None, "Stack of a thread.", reload="restart", support=NO_EFFECT, unset="the runtime's"
+    )
+    max_blocking_threads: int | None = setting(
+        "integer", None, "Threads for what blocks.", reload="restart", support=NO_EFFECT, unset="the runtime's"
+    )
+    tokio_global_queue_interval: int | None = setting(
+        "integer", None, "Tuning of the scheduler.", reload="restart", support=NO_EFFECT, unset="the runtime's"
+    )
+    tokio_event_interval: int | None = setting(
+        "integer", None, "Tuning of the scheduler.", reload="restart", support=NO_EFFECT, unset="the runtime's"
+    )
+    query_interner_gc_interval_seconds: int = setting(
+        "integer", 60, "Sweep of shared query texts.", reload="restart", support=NO_EFFECT, positive=True
+    )
+    query_interner_anon_idle_ttl_seconds: int = setting(
+        "integer", 60, "Age of unused query texts.", reload="live", support=NO_EFFECT
+    )
+    scaling_warm_pool_ratio: int = setting(
+        "integer", 20, "Percent of a pool opened without waiting first.", support=NO_EFFECT, maximum=100
+    )
+    scaling_fast_retries: int = setting("integer", 10, "Turns spent waiting first.", support=NO_EFFECT, maximum=U32)
+
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Every TCP address to listen on as (host, port), in order, each once."""
+        return tuple(dict.fromkeys([*((host, self.port) for host in self.host), *self.listen]))

@@ -1,0 +1,122 @@
+"""A configuration file, with what it includes, to a checked ``Config``."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import NoReturn
+
+from pgdoorman_lib.config.decode import NOT_SUPPORTED, Decoder
+from pgdoorman_lib.config.document import Document, Path, parse
+from pgdoorman_lib.config.model import Config, General, Pool
+from pgdoorman_lib.config.source import Source
+from pgdoorman_lib.config.validate import validate
+from pgdoorman_lib.errors import ConfigError
+
+_SERVER_TLS_FILES = ("server_tls_ca_cert", "server_tls_certificate", "server_tls_private_key")
+_CLIENT_TLS_FILES = ("tls_certificate", "tls_private_key", "tls_ca_cert")
+
+
+def load(path: str) -> Config:
+    """Read ``path`` and the files it includes, all relative to the working directory.
+
+    Raises ``ConfigError`` naming the file, the line and the key's path; no secret is ever in its text.
+    """
+    return _config(Source(_read_document(path), path))
+
+
+def loads(text: str, path: str = "pg_doorman.toml") -> Config:
+    """The same from ``text``; ``path`` is only for messages."""
+    return _config(Source(parse(text, path), path))
+
+
+def _config(source: Source) -> Config:
+    for name in Decoder(source).include().files:
+        document = _read_document(name)
+        if "include" in document.data:
+            line = document.lines[("include",)]
+            raise ConfigError(
+                f"{name}:{line}: include: an included file can't include others; name them in {source.file}"
+            )
+        source.merge(document, name)
+    decoder = Decoder(source)
+    decoder.top_level()
+    general = _read_hba(decoder.general(), source)
+    pools = decoder.pools()
+    talos, web = decoder.talos(), decoder.web()
+    validate(general, pools, source)
+    if decoder.without_effect:
+        keys = ", ".join(decoder.without_effect)
+        source.warnings.append(f"{source.file}: these keys are known but have no effect in pgdoorman: {keys}")
+    for name in _CLIENT_TLS_FILES:
+        _read_tls(getattr(general, name), ("general", name), source)
+    return Config(
+        general=general,
+        pools=pools,
+        talos=talos,
+        web=web,
+        path=source.file,
+        warnings=tuple(source.warnings),
+        fingerprints=_fingerprints(general, pools, source),
+    )
+
+
+def _read_document(path: str) -> Document:
+    if path.lower().endswith((".yaml", ".yml")):
+        raise ConfigError(f"{path}: YAML files are {NOT_SUPPORTED}; write TOML")
+    return parse(_read_text(path), path)
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            raw = file.read()
+    except (OSError, ValueError) as exc:
+        _could_not_open(path, exc)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        line = raw.count(b"\n", 0, exc.start) + 1
+        raise ConfigError(f"{path}:{line}: this is not UTF-8 text") from None
+
+
+def _could_not_open(path: str, exc: OSError | ValueError) -> NoReturn:
+    reason = exc.strerror if isinstance(exc, OSError) else None
+    raise ConfigError(f"Could not open '{path}': {reason or exc}") from None
+
+
+def _read_hba(general: General, source: Source) -> General:
+    """Fill in the text of pg_hba = {path = ...}."""
+    rules = general.pg_hba
+    if rules is None or rules.path is None:
+        return general
+    try:
+        text = _read_text(rules.path)
+    except ConfigError as exc:
+        source.fail(("general", "pg_hba"), exc.message)
+    return dataclasses.replace(general, pg_hba=dataclasses.replace(rules, text=text))
+
+
+def _read_tls(path: str | None, key: Path, source: Source) -> bytes:
+    """The bytes of a TLS file, none for None: whether they are a certificate is for those who use them."""
+    if path is None:
+        return b""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else None
+        source.fail(key, f"tls is incorrectly configured: Could not open '{path}': {reason or exc}")
+
+
+def _fingerprints(general: General, pools: dict[str, Pool], source: Source) -> tuple[tuple[str, str], ...]:
+    """SHA-256 of every TLS file for servers, by path."""
+    digests: dict[str, str] = {}
+    places: list[tuple[General | Pool, Path]] = [(general, ("general",))]
+    places += [(pool, ("pools", name)) for name, pool in pools.items()]
+    for section, at in places:
+        for name in _SERVER_TLS_FILES:
+            path = getattr(section, name)
+            if path is not None and path not in digests:
+                digests[path] = hashlib.sha256(_read_tls(path, (*at, name), source)).hexdigest()
+    return tuple(sorted(digests.items()))

@@ -1,0 +1,150 @@
+"""The whole configuration as frozen dataclasses: the one truth about keys, defaults and meaning.
+
+Attribute names are the TOML keys; durations are seconds, sizes bytes, tables of strings are tuples of pairs. What a key
+is, `keys.Key`, lies in each field's metadata. [general] and [pools.NAME] are in modules of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from pgdoorman_lib.config import units
+from pgdoorman_lib.config.general import NOT_YET, U16, U32, General
+from pgdoorman_lib.config.keys import HIDDEN, HbaSource, Key, keys_of, setting
+from pgdoorman_lib.config.pools import AuthQuery, Pool, User
+
+__all__ = ["AuthQuery", "Config", "General", "HbaSource", "Include", "Pool", "Talos", "User", "Web", "show_rows"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Include:
+    """[include]: more files, merged over this one in order."""
+
+    files: tuple[str, ...] = setting("strings", [], "Files to read; relative to the working directory.", reload="live")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Talos:
+    """[talos]: login by a token signed with one of these keys; not supported yet."""
+
+    keys: tuple[str, ...] = setting("strings", [], "Public keys (PEM files).", support=NOT_YET, off=((),))
+    databases: tuple[str, ...] = setting("strings", [], "Databases it is for.", support=NOT_YET)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Web:
+    """[web], also written [prometheus]: metrics and pages by HTTP; not supported yet."""
+
+    enabled: bool = setting("boolean", False, "Serve metrics by HTTP.", reload="restart", support=NOT_YET, off=(False,))
+    host: str = setting("text", "0.0.0.0", "Address.", reload="restart", support=NOT_YET)
+    port: int = setting("integer", 9127, "Port.", reload="restart", support=NOT_YET, maximum=U16)
+    ui: bool = setting("boolean", False, "Serve the pages too.", reload="live", support=NOT_YET)
+    ui_anonymous: bool = setting("boolean", False, "Show them without login.", reload="live", support=NOT_YET)
+    log_tap_max_entries: int = setting(
+        "integer", 8192, "Log lines kept for the pages.", reload="live", support=NOT_YET, maximum=U32
+    )
+    sso_enabled: bool = setting("boolean", False, "Accept tokens.", reload="live", support=NOT_YET)
+    sso_proxy_url: str | None = setting(
+        "text", None, "Where tokens are made.", reload="live", support=NOT_YET, unset="none"
+    )
+    sso_public_key_file: str | None = setting(
+        "path", None, "Key they are signed with (PEM).", reload="live", support=NOT_YET, unset="none"
+    )
+    sso_audience: tuple[str, ...] = setting("strings", [], "Audiences accepted.", reload="live", support=NOT_YET)
+    sso_allowed_users: tuple[str, ...] = setting("strings", ["*"], "Users accepted.", reload="live", support=NOT_YET)
+    sso_groups_claim: str = setting("text", "groups", "Claim with the groups.", reload="live", support=NOT_YET)
+    sso_admin_groups: tuple[str, ...] = setting(
+        "strings", [], "Groups that administer.", reload="live", support=NOT_YET
+    )
+    sso_require_https: bool = setting("boolean", False, "Tokens only by HTTPS.", reload="live", support=NOT_YET)
+    trusted_proxies: tuple[str, ...] = setting(
+        "networks", [], "Proxies whose headers are believed.", reload="live", support=NOT_YET
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """One configuration, read and checked.
+
+    ``path`` is the main file, ``warnings`` are texts for the log, ``fingerprints`` pairs of (path, SHA-256) of the TLS
+    files for servers, so that a certificate replaced in place counts as a change.
+    """
+
+    general: General
+    pools: dict[str, Pool]
+    talos: Talos = Talos()
+    web: Web = Web()
+    path: str = ""
+    warnings: tuple[str, ...] = ()
+    fingerprints: tuple[tuple[str, str], ...] = ()
+
+
+def show_rows(config: Config) -> list[tuple[str, str, str, str]]:
+    """SHOW CONFIG: (key, value, default, changeable "yes"/"no") of every key; secrets are hidden.
+
+    Durations are in milliseconds, seconds where the key says so, sizes in bytes; "-" is unset or without default.
+    """
+    rows = _section_rows("", config.general)
+    rows += _section_rows("web.", config.web)
+    rows += _section_rows("talos.", config.talos)
+    for name, pool in config.pools.items():
+        rows += _section_rows(f"pools.{name}.", pool)
+        rows.append((f'pools."{name}".users', ",".join(user.username for user in pool.users), "-", "yes"))
+    return rows
+
+
+def _section_rows(prefix: str, section: Any) -> list[tuple[str, str, str, str]]:
+    rows = []
+    for name, key in keys_of(section):
+        default = "-" if key.required else _shown(key, key.default_value())
+        changeable = "no" if key.reload == "restart" else "yes"
+        rows.append((prefix + name, _shown(key, getattr(section, name)), default, changeable))
+    return rows
+
+
+def _shown(key: Key, value: Any) -> str:
+    """``value`` of ``key`` as SHOW CONFIG has it."""
+    if value is None:
+        return "-"
+    if key.kind == "secret":
+        return HIDDEN
+    if key.kind == "boolean":
+        return "true" if value else "false"
+    if key.kind == "duration":
+        return str(round(value * 1000))
+    if key.kind == "mode":
+        return f"{value:04o}"
+    if key.kind == "pg_hba":
+        return f"path {value.path}" if value.path else "inline"
+    if key.kind == "addresses":
+        return ",".join(format_address(host, port) for host, port in value)
+    if key.kind == "parameters":
+        return ",".join(f"{name}={text}" for name, text in value)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value)
+
+
+def format_address(host: str, port: int) -> str:
+    """``host:port``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def written(key: Key, value: Any) -> str:
+    """``value`` of ``key`` as TOML would have it, with the largest fitting unit; the value must not be None."""
+    if key.kind == "boolean":
+        return "true" if value else "false"
+    if key.kind == "duration" and value:
+        return f'"{units.format_duration(value)}"'
+    if key.kind == "size" and value:
+        return f'"{units.format_size(value)}"'
+    if key.kind == "mode":
+        return f'"{value:04o}"'
+    if key.kind == "parameters":
+        return "{}"
+    if key.kind == "hosts" and len(value) == 1:
+        return f'"{value[0]}"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f'"{item}"' for item in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(round(value))

@@ -1,0 +1,133 @@
+"""The keys of [pools.NAME] with its users and its auth_query."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pgdoorman_lib.config.general import NO_EFFECT, NOT_YET, SERVER_TLS_MODES, U16, U32
+from pgdoorman_lib.config.keys import REQUIRED, setting
+
+POOL_MODES = ("transaction", "session")
+GENERAL = "[general]'s"
+POOLS = "the pool's"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class User:
+    """[[pools.NAME.users]]: one user of a pool, who has a pool of server connections to himself."""
+
+    username: str = setting("text", REQUIRED, "Name the client logs in with.")
+    password: str = setting(
+        "secret",
+        REQUIRED,
+        'Plain text, or "md5..." or "SCRAM-SHA-256$..." as pg_shadow has it; empty: only trusted by pg_hba.',
+        empty=True,
+    )
+    pool_size: int = setting("integer", REQUIRED, "Server connections at most.", minimum=1, maximum=U32)
+    min_pool_size: int | None = setting("integer", None, "Server connections kept open.", maximum=U32, unset="0")
+    pool_mode: str | None = setting("choice", None, "Overrides the pool's.", choices=POOL_MODES, unset=POOLS)
+    server_lifetime: float | None = setting("duration", None, "Overrides the pool's.", unset=POOLS)
+    server_username: str | None = setting("text", None, "User to log in to the server as.", unset="username")
+    server_password: str | None = setting(
+        "secret", None, "His password, in plain text.", unset="the client's own credentials are passed on", empty=True
+    )
+    auth_pam_service: str | None = setting(
+        "text", None, "Ask this PAM service.", support=NOT_YET, off=("",), empty=True, unset="no PAM"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AuthQuery:
+    """[pools.NAME.auth_query]: users looked up in the server; not supported yet."""
+
+    query: str = setting("text", REQUIRED, "Query for the password; $1 is the user.", support=NOT_YET)
+    user: str = setting("text", REQUIRED, "User who runs it.", support=NOT_YET)
+    password: str = setting("secret", "", "His password.", support=NOT_YET, empty=True)
+    database: str | None = setting("text", None, "Where it runs.", support=NOT_YET, unset="the pool's name")
+    workers: int = setting("integer", 2, "Connections for it.", support=NOT_YET, positive=True, maximum=U32)
+    server_user: str | None = setting(
+        "text", None, "User of a pool shared by all found.", support=NOT_YET, unset="a pool for each user"
+    )
+    server_password: str | None = setting("secret", None, "His password.", support=NOT_YET, unset="none", empty=True)
+    pool_size: int = setting("integer", 40, "Server connections at most.", support=NOT_YET, minimum=1, maximum=U32)
+    min_pool_size: int = setting("integer", 0, "Server connections kept open.", support=NOT_YET, maximum=U32)
+    cache_ttl: float = setting("duration", "1h", "How long an answer is kept.", support=NOT_YET)
+    cache_failure_ttl: float = setting("duration", "30s", "How long a failure is kept.", support=NOT_YET)
+    min_interval: float = setting("duration", "1s", "Least time between two questions for a user.", support=NOT_YET)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pool:
+    """[pools.NAME]: one database as clients see it."""
+
+    pool_mode: str = setting(
+        "choice",
+        "transaction",
+        "transaction: a server for a transaction; session: for the client's life.",
+        choices=POOL_MODES,
+    )
+    server_host: str = setting("text", "127.0.0.1", "The server; a leading / is a directory with its unix socket.")
+    server_port: int = setting("integer", 5432, "Its port.", minimum=1, maximum=U16)
+    server_database: str | None = setting("text", None, "The database's name there.", unset="the pool's name")
+    application_name: str = setting("text", "pg_doorman", "application_name of server sessions.", empty=True)
+    connect_timeout: float | None = setting("duration", None, "Overrides [general]'s.", positive=True, unset=GENERAL)
+    idle_timeout: float | None = setting("duration", None, "Overrides [general]'s.", unset=GENERAL)
+    server_lifetime: float | None = setting("duration", None, "Overrides [general]'s.", unset=GENERAL)
+    cleanup_server_connections: bool = setting(
+        "boolean", True, "Reset what a client left behind before another gets the server."
+    )
+    log_client_parameter_status_changes: bool = setting("boolean", False, "Log parameters that clients change.")
+    prepared_statements_cache_size: int | None = setting(
+        "integer", None, "Overrides [general]'s.", maximum=U32, unset=GENERAL
+    )
+    server_prepared_statements_cache_size: int | None = setting(
+        "integer", None, "Overrides [general]'s.", maximum=U32, unset=GENERAL
+    )
+    startup_parameters: tuple[tuple[str, str], ...] = setting("parameters", {}, "Added to [general]'s, key by key.")
+    server_tls_mode: str | None = setting(
+        "choice",
+        None,
+        "Overrides [general]'s.",
+        choices=SERVER_TLS_MODES,
+        invalid="invalid server_tls_mode {}",
+        unset=GENERAL,
+    )
+    server_tls_ca_cert: str | None = setting("path", None, "Overrides [general]'s.", unset=GENERAL)
+    server_tls_certificate: str | None = setting("path", None, "Overrides [general]'s.", unset=GENERAL)
+    server_tls_private_key: str | None = setting("path", None, "Overrides [general]'s.", unset=GENERAL)
+    max_db_connections: int | None = setting(
+        "integer", None, "Server connections of all users together.", support=NOT_YET, off=(0,), maximum=U32, unset="0"
+    )
+    min_connection_lifetime: float = setting(
+        "duration", "30s", "Younger connections are not taken from another user.", support=NOT_YET
+    )
+    reserve_pool_size: int = setting(
+        "integer", 0, "More connections for when max_db_connections is reached.", support=NOT_YET, off=(0,), maximum=U32
+    )
+    reserve_pool_timeout: float = setting("duration", "3s", "Wait before those are used.", support=NOT_YET)
+    min_guaranteed_pool_size: int = setting(
+        "integer", 0, "Connections of a user that are not taken.", support=NOT_YET, off=(0,), maximum=U32
+    )
+    patroni_api_urls: tuple[str, ...] | None = setting(
+        "strings", None, "Overrides [general]'s.", support=NOT_YET, off=(), unset=GENERAL
+    )
+    fallback_cooldown: float | None = setting(
+        "duration", None, "Overrides [general]'s.", support=NOT_YET, positive=True, unset=GENERAL
+    )
+    patroni_api_timeout: float | None = setting(
+        "duration", None, "Overrides [general]'s.", support=NOT_YET, positive=True, unset=GENERAL
+    )
+    fallback_connect_timeout: float | None = setting(
+        "duration", None, "Overrides [general]'s.", support=NOT_YET, positive=True, unset=GENERAL
+    )
+    fallback_lifetime: float | None = setting(
+        "duration", None, "Overrides [general]'s.", support=NOT_YET, positive=True, unset=GENERAL
+    )
+    scaling_warm_pool_ratio: int | None = setting(
+        "integer", None, "Overrides [general]'s.", support=NO_EFFECT, maximum=100, unset=GENERAL
+    )
+    scaling_fast_retries: int | None = setting(
+        "integer", None, "Overrides [general]'s.", support=NO_EFFECT, maximum=U32, unset=GENERAL
+    )
+    auth_query: AuthQuery | None = None
+    users: tuple[User, ...] = ()

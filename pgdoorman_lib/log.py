@@ -1,0 +1,222 @@
+"""Logging set-up: format, colour and levels of everything the process logs to stderr.
+
+Modules log with ``logging.getLogger(__name__)``; what is below debug is logged at ``TRACE``. Text lines are
+``2026-01-02T03:04:05.678Z  INFO file:line: message``; structured ones are a JSON object each.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import time
+from typing import TextIO
+
+from pgdoorman_lib.errors import DoormanError
+
+TRACE = 5
+"""A level below DEBUG, for what happens on each message."""
+
+LEVELS = {
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+    "trace": TRACE,
+}
+FORMATS = ("text", "structured", "debug")
+"""``debug`` is another name of ``text``, as in the reference."""
+
+_PACKAGE = "pgdoorman_lib"
+_NAMES = {number: name.upper() for name, number in LEVELS.items()}
+_COLORS = {"ERROR": "\033[31m", "WARN": "\033[33m", "INFO": "\033[32m", "DEBUG": "\033[34m", "TRACE": "\033[35m"}
+_RESET = "\033[0m"
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+_SYNTAX_ERROR = "42601"
+# What a client may put into a message (a user name, a parameter) must not start a new line or steer a terminal.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+logging.addLevelName(TRACE, "TRACE")
+
+
+class Levels:
+    """The levels in force: one for all, and some for single modules. There is one, ``levels``, for the process."""
+
+    def __init__(self) -> None:
+        self._default = "info"
+        self._text = "info"
+        self._modules: dict[str, int] = {}
+
+    @property
+    def text(self) -> str:
+        """What was set, as ``set`` takes it."""
+        return self._text
+
+    def set(self, text: str, *, as_default: bool = False) -> None:
+        """Set ``"warn"``, ``"warn,pool=debug,client.login=trace"`` or ``"default"`` (what the process began with).
+
+        Modules are named below pgdoorman_lib, with or without it. Raises ``DoormanError`` (SQLSTATE 42601) and changes
+        nothing when ``text`` is none of these.
+        """
+        wanted = self._default if text.strip().lower() == "default" else text
+        level, modules = _parse(wanted)
+        for name in self._modules:
+            logging.getLogger(name).setLevel(logging.NOTSET)
+        logging.getLogger().setLevel(level)
+        for name, number in modules.items():
+            logging.getLogger(name).setLevel(number)
+        self._modules = modules
+        self._text = wanted.strip()
+        if as_default:
+            self._default = self._text
+
+
+levels = Levels()
+
+
+def set_level(text: str) -> None:
+    """``levels.set``: what SET log_level calls."""
+    levels.set(text)
+
+
+def level_text() -> str:
+    """The levels in force, for SHOW LOG_LEVEL."""
+    return levels.text
+
+
+def setup(level: str = "info", format: str = "text", color: bool | None = None, stream: TextIO | None = None) -> None:
+    """Send everything logged to ``stream`` (stderr); calling it again replaces what it did before.
+
+    ``color`` None: when the stream is a terminal and NO_COLOR is empty or missing. Raises ``DoormanError`` (42601) for
+    an unknown level or format.
+    """
+    if format not in FORMATS:
+        raise DoormanError(
+            f"unknown log format {format!r}, expected one of {', '.join(FORMATS)}", sqlstate=_SYNTAX_ERROR
+        )
+    levels.set(level, as_default=True)
+    stream = sys.stderr if stream is None else stream
+    if color is None:
+        color = stream.isatty() and not os.environ.get("NO_COLOR")
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, StreamHandler):
+            root.removeHandler(handler)
+    handler = StreamHandler(stream)
+    handler.setFormatter(StructuredFormatter() if format == "structured" else TextFormatter(color=color))
+    root.addHandler(handler)
+
+
+class StreamHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic at run time only from 3.11 on
+    """Writes to stderr, and keeps quiet when stderr is gone or full: a lost log line must not end a session."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self.lost = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        # A closed stream raises ValueError, a closed pipe or a full non-blocking one OSError. Anything else is a
+        # mistake in the call that logs, which logging reports.
+        if isinstance(sys.exc_info()[1], OSError) or self.stream.closed:
+            self.lost += 1
+        else:
+            super().handleError(record)
+
+
+class TextFormatter(logging.Formatter):
+    """One line a record; a traceback follows on lines of its own."""
+
+    def __init__(self, *, color: bool = False) -> None:
+        super().__init__()
+        self._color = color
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = level_name(record)
+        padded = f"{level:>5}"
+        if self._color:
+            padded = f"{_COLORS[level]}{padded}{_RESET}"
+        text = f"{timestamp(record)} {padded} {file_name(record)}:{record.lineno}: {message(record)}"
+        trace = _traceback(self, record)
+        return f"{text}\n{trace}" if trace else text
+
+
+class StructuredFormatter(logging.Formatter):
+    """One JSON object a line: timestamp, level, file, line, message; a traceback is part of the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        trace = _traceback(self, record)
+        text = record.getMessage()
+        return json.dumps(
+            {
+                "timestamp": timestamp(record),
+                "level": level_name(record),
+                "file": file_name(record),
+                "line": record.lineno,
+                "message": f"{text}\n{trace}" if trace else text,
+            },
+        )
+
+
+def timestamp(record: logging.LogRecord) -> str:
+    """UTC in milliseconds, ``2026-01-02T03:04:05.678Z``."""
+    milliseconds = int(record.created * 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(milliseconds // 1000))}.{milliseconds % 1000:03d}Z"
+
+
+def level_name(record: logging.LogRecord) -> str:
+    """The name of the highest of our levels that is not above the record's."""
+    number = max((number for number in _NAMES if number <= record.levelno), default=TRACE)
+    return _NAMES[number]
+
+
+def file_name(record: logging.LogRecord) -> str:
+    """The file's path from the package on: ``pgdoorman_lib/client/login.py``."""
+    path = record.pathname.replace(os.sep, "/")
+    at = path.rfind(f"/{_PACKAGE}/")
+    return path[at + 1 :] if at >= 0 else record.filename
+
+
+def message(record: logging.LogRecord) -> str:
+    """The message on one line, control characters escaped."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), record.getMessage())
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    parts = [formatter.formatException(record.exc_info)] if record.exc_info and record.exc_info[0] else []
+    if record.stack_info:
+        parts.append(formatter.formatStack(record.stack_info))
+    return "\n".join(parts)
+
+
+def _parse(text: str) -> tuple[int, dict[str, int]]:
+    """``"warn,pool=debug"`` to the common level (info when only modules are named) and those of loggers by name."""
+    common: int | None = None
+    modules: dict[str, int] = {}
+    for part in text.split(","):
+        name, equals, level = part.rpartition("=")
+        number = LEVELS.get(level.strip().lower())
+        if number is None:
+            raise _syntax_error(f"unknown log level {level.strip()!r}, expected one of {', '.join(LEVELS)}")
+        if not equals:
+            if common is not None:
+                raise _syntax_error("more than one log level for all modules")
+            common = number
+            continue
+        modules[_logger_name(name)] = number
+    return logging.INFO if common is None else common, modules
+
+
+def _logger_name(module: str) -> str:
+    name = module.strip().replace("::", ".")
+    if not _MODULE.fullmatch(name):
+        raise _syntax_error(f"{name!r} is not the name of a module")
+    first, _, rest = name.partition(".")
+    if first in (_PACKAGE, "pgdoorman", "pg_doorman"):
+        return f"{_PACKAGE}.{rest}" if rest else _PACKAGE
+    return f"{_PACKAGE}.{name}"
+
+
+def _syntax_error(text: str) -> DoormanError:
+    return DoormanError(text, sqlstate=_SYNTAX_ERROR)

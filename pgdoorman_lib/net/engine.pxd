@@ -1,0 +1,72 @@
+# C types of net.engine.
+
+import cython
+
+from pgdoorman_lib.net.syscalls cimport Epoll, clock
+
+
+cdef class Task:
+    cdef public Engine engine
+    cdef public object greenlet
+    cdef public bint parked
+    cdef public bint scheduled
+    cpdef int park(self) except -1
+    cpdef int wake(self) except -1
+    cpdef int resume(self) except -1
+
+
+cdef class Channel:
+    cdef public Engine engine
+    cdef public int fd
+    cdef public Task task
+    cdef public object on_idle
+    cdef public bint readable
+    cdef public bint hangup
+    cdef public bint blocked
+    cdef public bint dirty
+    cdef public bint armed
+    cpdef int push(self) except -2
+
+
+cdef class Engine:
+    cdef public object hub
+    cdef public object switch_to_hub
+    cdef public object loop
+    cdef public double now
+    cdef public bint in_turn
+    cdef public bint kicked
+    cdef public list ready
+    cdef public list later
+    cdef public list dirty
+    cdef public list idle
+    cdef public list blocks
+    cdef public list channels
+    cdef public bint level_triggered
+    cdef public dict watchers
+    cpdef bytearray take_block(self)
+    cpdef int give_block(self, bytearray block) except -1
+    cpdef int defer(self, Channel channel) except -1
+    @cython.locals(channel=Channel, pending=list)
+    cpdef int flush(self) except -1
+    cpdef int kick(self) except -1
+    cpdef int again(self, Task task) except -1
+    @cython.locals(task=Task)
+    cpdef int note(self, Channel channel, int mask) except -1
+    @cython.locals(channel=Channel, task=Task, index=Py_ssize_t, ready=list, resting=list)
+    cpdef int run(self) except -1
+    cpdef int collect(self) except -1
+    cpdef int register(self, Channel channel) except -1
+    cpdef int unregister(self, Channel channel) except -1
+    cpdef int rearm(self, Channel channel) except -1
+    cpdef int want_write(self, Channel channel, int wanted) except -1
+
+
+cdef class EpollEngine(Engine):
+    cdef public Epoll epoll
+    cdef public object watcher
+    @cython.locals(count=int, index=int, fd=int, _=int, channel=Channel)
+    cpdef int collect(self) except -1
+    cpdef int register(self, Channel channel) except -1
+    cpdef int unregister(self, Channel channel) except -1
+    cpdef int rearm(self, Channel channel) except -1
+    cpdef int want_write(self, Channel channel, int wanted) except -1

@@ -1,0 +1,365 @@
+"""Readiness of the relay's sockets: which streams have something to do, and one turn that lets them do it.
+
+Rules:
+1. A channel is registered once, for its life. What the kernel tells is remembered in the channel (``readable``,
+   ``hangup``, ``blocked``), never asked again while nobody acted on it.
+2. A task is the one greenlet that waits on a channel. It waits only in ``Task.park``; every switch point of the data
+   path is a call of it.
+3. A turn: collect all that is ready, resume each waiting task once, then send everything they queued. Sending last
+   keeps the peers asleep until the batch is complete, which is where the speed comes from.
+4. Nothing called from a turn but ``Task.resume`` may switch greenlets.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from greenlet import getcurrent
+
+from pgdoorman_lib.net.syscalls import Epoll, clock
+
+_int = int
+_float = float
+
+#: Bytes of one buffer. Larger ones save few system calls and cost cache; 16 KiB is also the TLS record size.
+BLOCK_SIZE = 16384
+#: Free blocks kept per process (16 MiB): what a burst needs again soon, but no more.
+MAX_FREE_BLOCKS = 1024
+#: Polls in one turn: answers that arrive while the batch is sent are taken along, yet timers and accepts get theirs.
+POLLS_PER_TURN = 2
+
+_READ = 1
+_WRITE = 2
+
+
+class Task:
+    """The greenlet that waits on one or more channels."""
+
+    __slots__ = ("engine", "greenlet", "parked", "scheduled")
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.greenlet = getcurrent()
+        self.parked = 0
+        self.scheduled = 0
+
+    def park(self) -> _int:
+        """Wait until a channel of this task has news or somebody calls ``wake``: a greenlet switch.
+
+        Returns without news now and then; callers loop over their condition. Whatever is thrown into the greenlet
+        (GreenletExit, a gevent.Timeout) is raised here.
+        """
+        engine = self.engine
+        if not engine.in_turn:
+            engine.flush()
+        self.parked = 1
+        try:
+            engine.switch_to_hub()
+        finally:
+            self.parked = 0
+        return 0
+
+    def wake(self) -> _int:
+        """Let the greenlet run in this turn, or the next one when none is under way; no switch here."""
+        if self.parked and not self.scheduled:
+            self.scheduled = 1
+            self.engine.ready.append(self)
+            if not self.engine.in_turn:
+                self.engine.kick()
+        return 0
+
+    def resume(self) -> _int:
+        """Switch to the greenlet if it still waits (only the hub may call this)."""
+        self.scheduled = 0
+        if self.parked:
+            self.greenlet.switch()
+        return 0
+
+
+class Channel:
+    """What the engine knows of a stream: its descriptor, what the kernel told, and who waits."""
+
+    __slots__ = ("armed", "blocked", "dirty", "engine", "fd", "hangup", "on_idle", "readable", "task")
+
+    def __init__(self, engine: Engine, fd: _int) -> None:
+        self.engine = engine
+        self.fd = fd
+        #: the greenlet to resume; None while the stream rests in a pool
+        self.task: Task | None = None
+        #: called (without switching) when a stream without a task has news
+        self.on_idle: Callable[[], Any] | None = None
+        self.readable = 0
+        self.hangup = 0
+        #: queued bytes met a full socket; an event clears it
+        self.blocked = 0
+        #: stands on the engine's list of streams with bytes to send
+        self.dirty = 0
+        #: the engine watches for room to write
+        self.armed = 0
+
+    def push(self) -> _int:
+        """Send what is queued without waiting: 1 all gone, 0 the socket is full, -1 the connection is broken."""
+        raise NotImplementedError
+
+
+class Engine:
+    """Readiness by gevent's own watchers, one per channel: works wherever gevent does."""
+
+    name = "gevent"
+
+    def __init__(self) -> None:
+        hub = gevent.get_hub()
+        self.hub = hub
+        self.switch_to_hub = hub.switch
+        self.loop = hub.loop
+        #: monotonic seconds at the start of the turn
+        self.now = clock()
+        self.in_turn = 0
+        self.kicked = 0
+        self.ready: list[Any] = []
+        self.later: list[Any] = []
+        self.dirty: list[Any] = []
+        self.idle: list[Any] = []
+        self.blocks: list[Any] = []
+        #: watcher by descriptor, or channel by descriptor, as the engine needs
+        self.channels: list[Any] = []
+        self.level_triggered = 1
+        self.watchers: dict[Any, Any] = {}
+
+    # Buffers.
+
+    def take_block(self) -> bytearray:
+        """A buffer of BLOCK_SIZE bytes from the free list."""
+        if self.blocks:
+            block: bytearray = self.blocks.pop()
+            return block
+        return bytearray(BLOCK_SIZE)
+
+    def give_block(self, block: bytearray) -> _int:
+        """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""
+        if len(block) == BLOCK_SIZE and len(self.blocks) < MAX_FREE_BLOCKS:
+            self.blocks.append(block)
+        return 0
+
+    # Sending.
+
+    def defer(self, channel: Channel) -> _int:
+        """Send what ``channel`` has queued at the end of this turn, or when the running greenlet parks."""
+        if not channel.dirty:
+            channel.dirty = 1
+            self.dirty.append(channel)
+            if not self.in_turn and not self.kicked:
+                self.kick()
+        return 0
+
+    def flush(self) -> _int:
+        """Send everything queued; no switch."""
+        while self.dirty:
+            pending = self.dirty
+            self.dirty = []
+            for channel in pending:
+                channel.dirty = 0
+                channel.push()
+        return 0
+
+    # Turns.
+
+    def kick(self) -> _int:
+        """Have a turn soon although no descriptor asks for one."""
+        if not self.kicked:
+            self.kicked = 1
+            self.loop.run_callback(self.turn)
+        return 0
+
+    def again(self, task: Task) -> _int:
+        """Resume ``task`` in the next turn: for one that has more to do but should let others go first."""
+        if not task.scheduled:
+            task.scheduled = 1
+            self.later.append(task)
+            self.kick()
+        return 0
+
+    def note(self, channel: Channel, mask: _int) -> _int:
+        """Remember an event (bits of syscalls.mask_at) and put whoever waits for it on the list; no switch."""
+        if mask & 1:
+            channel.readable = 1
+            if mask & 4:
+                channel.hangup = 1
+        if mask & 2 and channel.blocked:
+            channel.blocked = 0
+            channel.push()
+        task = channel.task
+        if task is None:
+            self.idle.append(channel)
+        elif task.parked and not task.scheduled:
+            task.scheduled = 1
+            self.ready.append(task)
+        return 0
+
+    def run(self) -> _int:
+        """Resume everyone on the list once, then send what they queued."""
+        if self.idle:
+            resting = self.idle
+            self.idle = []
+            for channel in resting:
+                if channel.task is None and channel.on_idle is not None:
+                    try:
+                        channel.on_idle()
+                    except Exception:
+                        # A fault of one stream must not cost the others their events.
+                        self.hub.handle_error(channel, *sys.exc_info())
+        ready = self.ready
+        index = 0
+        while index < len(ready):  # wake() may append while we go
+            task = ready[index]
+            index += 1
+            try:
+                task.resume()
+            except Exception:
+                self.hub.handle_error(task, *sys.exc_info())
+        ready.clear()
+        self.flush()
+        return 0
+
+    def turn(self) -> None:
+        """One batch: collect, resume, send. Called by the hub's loop only."""
+        self.kicked = 0
+        self.in_turn = 1
+        self.now = clock()
+        try:
+            if self.later:
+                self.ready.extend(self.later)
+                self.later.clear()
+            self.collect()
+        finally:
+            self.in_turn = 0
+
+    def collect(self) -> _int:
+        """Gather events and run whoever they concern; here the watchers have noted them already."""
+        self.run()
+        return 0
+
+    # Registration.
+
+    def register(self, channel: Channel) -> _int:
+        """Watch a channel from now until ``unregister``."""
+        watcher = self.loop.io(channel.fd, _READ)
+        self.watchers[channel.fd] = watcher
+        watcher.start(self._on_read, channel)
+        return 0
+
+    def unregister(self, channel: Channel) -> _int:
+        """Forget a channel; before its descriptor is closed."""
+        watcher = self.watchers.pop(channel.fd, None)
+        if watcher is not None:
+            watcher.stop()
+            watcher.close()
+        self.want_write(channel, 0)
+        return 0
+
+    def rearm(self, channel: Channel) -> _int:
+        """All there was has been read: tell about the next bytes (level-triggered engines only)."""
+        watcher = self.watchers.get(channel.fd)
+        if watcher is not None and not watcher.active:
+            watcher.start(self._on_read, channel)
+        return 0
+
+    def want_write(self, channel: Channel, wanted: _int) -> _int:
+        """Tell when a channel has room to write, or cease to."""
+        channel.armed = wanted
+        key = -1 - channel.fd
+        if wanted:
+            if key not in self.watchers:
+                watcher = self.loop.io(channel.fd, _WRITE)
+                self.watchers[key] = watcher
+                watcher.start(self._on_write, channel)
+        else:
+            watcher = self.watchers.pop(key, None)
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        return 0
+
+    def _on_read(self, channel: Channel) -> None:
+        self.watchers[channel.fd].stop()
+        self.note(channel, 1)
+        self.kick()
+
+    def _on_write(self, channel: Channel) -> None:
+        self.want_write(channel, 0)
+        self.note(channel, 2)
+        self.kick()
+
+    def close(self) -> None:
+        """Stop watching; channels still registered are forgotten."""
+        for watcher in self.watchers.values():
+            watcher.stop()
+            watcher.close()
+        self.watchers.clear()
+
+
+class EpollEngine(Engine):
+    """Readiness by one edge-triggered epoll instance, itself a single io watcher on the hub (Linux)."""
+
+    name = "epoll"
+
+    def __init__(self) -> None:
+        Engine.__init__(self)
+        self.level_triggered = 0
+        self.epoll = Epoll()
+        self.watcher = self.loop.io(self.epoll.fileno(), _READ)
+        self.watcher.start(self.turn)
+
+    def collect(self) -> _int:
+        for _ in range(POLLS_PER_TURN):
+            count = self.epoll.poll()
+            for index in range(count):
+                fd = self.epoll.fd_at(index)
+                if fd < len(self.channels):
+                    channel = self.channels[fd]
+                    if channel is not None:  # closed within this turn otherwise
+                        self.note(channel, self.epoll.mask_at(index))
+            self.run()
+            if count == 0:
+                break
+        return 0
+
+    def register(self, channel: Channel) -> _int:
+        while len(self.channels) <= channel.fd:
+            self.channels.append(None)
+        self.channels[channel.fd] = channel
+        self.epoll.add(channel.fd)
+        return 0
+
+    def unregister(self, channel: Channel) -> _int:
+        if channel.fd < len(self.channels) and self.channels[channel.fd] is channel:
+            self.channels[channel.fd] = None
+            self.epoll.remove(channel.fd)
+        return 0
+
+    def rearm(self, channel: Channel) -> _int:
+        return 0
+
+    def want_write(self, channel: Channel, wanted: _int) -> _int:
+        channel.armed = wanted
+        self.epoll.want_write(channel.fd, wanted)
+        return 0
+
+    def close(self) -> None:
+        self.watcher.stop()
+        self.watcher.close()
+        self.epoll.close()
+
+
+def choose(name: str) -> Engine:
+    """The engine called ``name``, or for ``auto`` the fastest this system has."""
+    if name == "auto":
+        name = "epoll" if sys.platform == "linux" else "gevent"
+    if name == "epoll":
+        return EpollEngine()
+    if name == "gevent":
+        return Engine()
+    raise ValueError(f"unknown io_engine {name!r}")

@@ -1,0 +1,57 @@
+# C types of net.stream.
+
+import cython
+
+from pgdoorman_lib.net.engine cimport Channel, Engine, Task
+from pgdoorman_lib.net.syscalls cimport copy, recv_into, send_from
+
+cdef int _EAGAIN
+cdef int _EWOULDBLOCK
+
+
+cdef class Stream(Channel):
+    cdef public object sock
+    cdef public object peer
+    cdef public object peer_host
+    cdef public bint is_unix
+    cdef public bytearray block
+    cdef public Py_ssize_t start
+    cdef public Py_ssize_t end
+    cdef public bint eof
+    cdef public int error
+    cdef public bytearray out
+    cdef public Py_ssize_t out_start
+    cdef public Py_ssize_t out_end
+    cdef public object more
+    cdef public Py_ssize_t out_pending
+    cdef public bint send_failed
+    cdef public bint closed
+    cdef public long long received
+    cdef public long long sent
+    cdef public object tls
+    cdef public object cipher_in
+    cdef public object cipher_out
+    cdef public bytearray tls_out
+    cdef public int tls_more
+
+    @cython.locals(block=bytearray, room=Py_ssize_t, n=Py_ssize_t)
+    cpdef Py_ssize_t fill(self) except -3
+    @cython.locals(block=bytearray)
+    cpdef int release(self) except -1
+    @cython.locals(block=bytearray, larger=bytearray)
+    cpdef int grow(self, Py_ssize_t size) except -1
+    @cython.locals(out=bytearray, tail=bytearray, room=Py_ssize_t, part=Py_ssize_t, tail_start=Py_ssize_t, tail_end=Py_ssize_t)
+    cpdef int send_copy(self, bytearray data, Py_ssize_t start, Py_ssize_t size) except -1
+    cpdef int send_block(self, bytearray block, Py_ssize_t start, Py_ssize_t end) except -1
+    cpdef int write(self, bytes data) except -1
+    @cython.locals(out=bytearray, n=Py_ssize_t)
+    cpdef int push(self) except -2
+    cpdef int _next_segment(self) except -1
+    @cython.locals(out=bytearray)
+    cpdef int _drop_output(self, int error) except -1
+    @cython.locals(n=Py_ssize_t, raw=bytearray)
+    cpdef Py_ssize_t _fill_tls(self, bytearray block, Py_ssize_t room) except? -100000
+    @cython.locals(n=Py_ssize_t, raw=bytearray, out=bytearray)
+    cpdef int _push_tls(self) except -2
+    cpdef int _park(self) except -1
+    cpdef Py_ssize_t _fill_or_park(self) except -3

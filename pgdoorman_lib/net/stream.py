@@ -1,0 +1,505 @@
+"""A connected socket with its buffers: the only place that receives and sends.
+
+Rules:
+1. One task reads a stream. ``fill``, ``push``, ``write`` and ``send_*`` never switch greenlets; ``read_*``, ``flush``,
+   ``start_tls`` may, and are for logins and the console.
+2. Received bytes stand in ``block[start:end]``. Without bytes there is no block: an idle connection holds no buffer.
+3. Bytes to send are queued and leave at the end of the turn. ``send_block`` hands over a whole block without copying.
+4. A failed send is not a failed stream: what the peer said before it went away can still be read. ``eof`` says when
+   there is nothing more.
+5. TLS is the same stream over an ``ssl.SSLObject`` with two memory BIOs; nobody above sees a difference.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections import deque
+from typing import Any
+
+from pgdoorman_lib.errors import PeerGone, ProtocolViolation
+from pgdoorman_lib.net.engine import BLOCK_SIZE, Channel, Engine, Task
+from pgdoorman_lib.net.syscalls import copy, recv_into, send_from
+
+_int = int
+_bytes = bytes
+
+#: Result of ``fill``: the peer has closed / nothing there now / the buffer is full.
+EOF = 0
+NOTHING = -1
+FULL = -2
+
+#: Queued bytes from which a writer should wait for the peer (two blocks: one in flight, one being filled).
+HIGH_WATER = 2 * BLOCK_SIZE
+
+_BLOCK_SIZE = BLOCK_SIZE
+_EAGAIN = errno.EAGAIN
+_EWOULDBLOCK = errno.EWOULDBLOCK
+
+
+class Stream(Channel):
+    """A non-blocking connected socket, registered with an engine from here until ``close``.
+
+    ``sock`` is taken over. ``peer`` is what logs and SHOW print ("host:port", or "unix"); ``peer_host`` is the numeric
+    address, empty on a unix socket.
+    """
+
+    __slots__ = (
+        "block",
+        "cipher_in",
+        "cipher_out",
+        "closed",
+        "end",
+        "eof",
+        "error",
+        "is_unix",
+        "more",
+        "out",
+        "out_end",
+        "out_pending",
+        "out_start",
+        "peer",
+        "peer_host",
+        "received",
+        "send_failed",
+        "sent",
+        "sock",
+        "start",
+        "tls",
+        "tls_more",
+        "tls_out",
+    )
+
+    def __init__(self, sock: socket.socket, engine: Engine, peer: str = "", peer_host: str = "") -> None:
+        Channel.__init__(self, engine, sock.fileno())
+        self.sock = sock
+        self.peer = peer
+        self.peer_host = peer_host
+        self.is_unix = sock.family == getattr(socket, "AF_UNIX", None)
+        #: received and not consumed: block[start:end]
+        self.block: bytearray | None = None
+        self.start = 0
+        self.end = 0
+        #: nothing more will come; ``error`` is the errno behind it or 0
+        self.eof = 0
+        self.error = 0
+        #: queued to send: out[out_start:out_end], then the (block, start, end) of ``more``
+        self.out: bytearray | None = None
+        self.out_start = 0
+        self.out_end = 0
+        self.more: deque[Any] | None = None
+        self.out_pending = 0
+        self.send_failed = 0
+        self.closed = 0
+        #: bytes over the connection's life, as the application sees them (TLS not counted)
+        self.received = 0
+        self.sent = 0
+        self.tls: ssl.SSLObject | None = None
+        self.cipher_in: ssl.MemoryBIO | None = None
+        self.cipher_out: ssl.MemoryBIO | None = None
+        self.tls_out: bytearray | None = None
+        self.tls_more = 0
+        engine.register(self)
+        # Bytes that came before the registration raise an edge at once; a level-triggered engine tells as well.
+
+    # Receiving.
+
+    def fill(self) -> _int:
+        """Receive once into the free room of the block.
+
+        Returns the number of bytes, or EOF, NOTHING (none there now), FULL (no room: consume or ``grow`` first).
+        """
+        if self.closed:
+            return 0
+        block = self.block
+        if block is None:
+            if not self.readable:
+                return 0 if self.eof else -1
+            block = self.engine.take_block()
+            self.block = block
+            self.start = 0
+            self.end = 0
+        elif self.start == self.end:
+            self.start = 0
+            self.end = 0
+        room = len(block) - self.end
+        if room == 0:
+            if self.start == 0:
+                return -2
+            copy(block, 0, block, self.start, self.end - self.start)
+            self.end -= self.start
+            self.start = 0
+            room = len(block) - self.end
+        if not self.readable:
+            return 0 if self.eof else -1
+        if self.tls is not None:
+            n = self._fill_tls(block, room)
+        else:
+            n = recv_into(self.fd, block, self.end, room)
+            if n < room and not (self.hangup and n > 0):
+                # The socket is drained: an edge will tell about the next bytes. After a hang-up there is no further
+                # edge, so it stays readable until the end of the stream has been seen.
+                self.readable = 0
+                if self.engine.level_triggered and n > 0:
+                    self.engine.rearm(self)
+        if n > 0:
+            self.end += n
+            self.received += n
+            return n
+        self.release()
+        if n == -_EAGAIN or n == -_EWOULDBLOCK:
+            self.readable = 0
+            if self.engine.level_triggered:
+                self.engine.rearm(self)
+            return -1
+        self.eof = 1
+        self.readable = 0
+        if n < 0:
+            self.error = -n
+        return 0
+
+    def release(self) -> _int:
+        """Give the receive block back if nothing is left in it."""
+        block = self.block
+        if block is not None and self.start == self.end:
+            self.block = None
+            self.start = 0
+            self.end = 0
+            self.engine.give_block(block)
+        return 0
+
+    def grow(self, size: _int) -> _int:
+        """Make room for ``size`` unconsumed bytes in all, by a larger block that is let go once it is empty."""
+        block = self.block
+        if block is None or len(block) >= size:
+            return 0
+        larger = bytearray(size)
+        copy(larger, 0, block, self.start, self.end - self.start)
+        self.end -= self.start
+        self.start = 0
+        self.block = larger
+        self.engine.give_block(block)
+        return 0
+
+    def has_buffered(self) -> bool:
+        """Whether bytes have been received that nobody consumed."""
+        return bool(self.end > self.start or (self.tls is not None and self.tls.pending()))
+
+    # Sending.
+
+    def send_copy(self, data: bytearray, start: _int, size: _int) -> _int:
+        """Queue a copy of ``data[start:start+size]``."""
+        if self.send_failed or self.closed:
+            return 0
+        self.out_pending += size
+        while size > 0:
+            if self.more is not None:
+                tail, tail_start, tail_end = self.more.pop()
+                room = len(tail) - tail_end
+                part = size if size < room else room
+                if part > 0:
+                    copy(tail, tail_end, data, start, part)
+                self.more.append((tail, tail_start, tail_end + part))
+                if part == 0:
+                    self.more.append((self.engine.take_block(), 0, 0))
+            else:
+                out = self.out
+                if out is None:
+                    out = self.engine.take_block()
+                    self.out = out
+                    self.out_start = 0
+                    self.out_end = 0
+                room = len(out) - self.out_end
+                part = size if size < room else room
+                if part > 0:
+                    copy(out, self.out_end, data, start, part)
+                    self.out_end += part
+                else:
+                    self.more = deque()
+                    self.more.append((self.engine.take_block(), 0, 0))
+            start += part
+            size -= part
+        if not self.dirty:
+            self.engine.defer(self)
+        return 0
+
+    def send_block(self, block: bytearray, start: _int, end: _int) -> _int:
+        """Queue ``block[start:end]`` and take the block over: it goes back to the engine once it is sent."""
+        if self.send_failed or self.closed:
+            self.engine.give_block(block)
+            return 0
+        self.out_pending += end - start
+        if self.out is None:
+            self.out = block
+            self.out_start = start
+            self.out_end = end
+        else:
+            if self.more is None:
+                self.more = deque()
+            self.more.append((block, start, end))
+        if not self.dirty:
+            self.engine.defer(self)
+        return 0
+
+    def write(self, data: _bytes) -> _int:
+        """Queue ``data``."""
+        view = bytearray(data)
+        return self.send_copy(view, 0, len(view))
+
+    def push(self) -> _int:
+        """Send what is queued without waiting: 1 all gone, 0 the socket is full, -1 the connection is broken."""
+        if self.closed:
+            return -1
+        if self.tls is not None:
+            return self._push_tls()
+        while self.out is not None:
+            out = self.out
+            n = send_from(self.fd, out, self.out_start, self.out_end - self.out_start)
+            if n < 0:
+                if n == -_EAGAIN or n == -_EWOULDBLOCK:
+                    self.blocked = 1
+                    if not self.armed:
+                        self.engine.want_write(self, 1)
+                    return 0
+                self._drop_output(-n)
+                return -1
+            self.sent += n
+            self.out_pending -= n
+            self.out_start += n
+            if self.out_start == self.out_end:
+                self.engine.give_block(out)
+                self._next_segment()
+        if self.armed:
+            self.engine.want_write(self, 0)
+        return 1
+
+    def _next_segment(self) -> _int:
+        more = self.more
+        if more is None:
+            self.out = None
+            return 0
+        self.out, self.out_start, self.out_end = more.popleft()
+        if not more:
+            self.more = None
+        return 0
+
+    def _drop_output(self, error: _int) -> _int:
+        """The peer takes nothing any more: forget what was queued."""
+        self.send_failed = 1
+        self.error = error
+        self.blocked = 0
+        out = self.out
+        self.out = None
+        if out is not None:
+            self.engine.give_block(out)
+        self.more = None
+        self.out_pending = 0
+        self.tls_out = None
+        if self.armed:
+            self.engine.want_write(self, 0)
+        return 0
+
+    # TLS.
+
+    def _fill_tls(self, block: bytearray, room: _int) -> _int:
+        """As recv_into, through the SSL object; a TLS fault counts as a broken connection."""
+        tls = self.tls
+        cipher_in = self.cipher_in
+        assert tls is not None
+        assert cipher_in is not None
+        while True:
+            try:
+                n = int(tls.read(room, memoryview(block)[self.end :]))
+                if n == 0:
+                    return 0
+                self.tls_more = tls.pending()
+                return n
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLZeroReturnError:
+                return 0
+            except ssl.SSLError:
+                return -errno.EPROTO
+            raw = self.engine.take_block()
+            n = recv_into(self.fd, raw, 0, len(raw))
+            if n > 0:
+                cipher_in.write(memoryview(raw)[:n])
+            self.engine.give_block(raw)
+            if n <= 0:
+                return n
+
+    def _push_tls(self) -> _int:
+        tls = self.tls
+        cipher_out = self.cipher_out
+        assert tls is not None
+        assert cipher_out is not None
+        while True:
+            if self.tls_out is None:
+                out = self.out
+                if out is not None:
+                    n = self.out_end - self.out_start
+                    try:
+                        n = int(tls.write(memoryview(out)[self.out_start : self.out_end]))
+                    except ssl.SSLWantReadError:
+                        # Renegotiation does not exist in TLS 1.3 and is refused in 1.2: only a handshake could want it.
+                        n = 0
+                    except ssl.SSLError:
+                        self._drop_output(errno.EPROTO)
+                        return -1
+                    self.sent += n
+                    self.out_pending -= n
+                    self.out_start += n
+                    if self.out_start == self.out_end:
+                        self.engine.give_block(out)
+                        self._next_segment()
+                if not cipher_out.pending:
+                    break
+                self.tls_out = bytearray(cipher_out.read())
+            raw = self.tls_out
+            n = send_from(self.fd, raw, 0, len(raw))
+            if n < 0:
+                if n == -_EAGAIN or n == -_EWOULDBLOCK:
+                    self.blocked = 1
+                    if not self.armed:
+                        self.engine.want_write(self, 1)
+                    return 0
+                self._drop_output(-n)
+                return -1
+            if n == len(raw):
+                self.tls_out = None
+            else:
+                del raw[:n]
+        if self.armed:
+            self.engine.want_write(self, 0)
+        return 1
+
+    def start_tls(
+        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
+    ) -> None:
+        """Do the TLS handshake; may switch.
+
+        ProtocolViolation when bytes came in clear behind the request (RFC 2595 section 2.1's attack), PeerGone when the
+        peer goes away, ssl.SSLError when it does not agree.
+        """
+        if self.end > self.start:
+            raise ProtocolViolation(
+                "received unencrypted data after SSL request",
+                detail="This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
+            )
+        cipher_in = ssl.MemoryBIO()
+        cipher_out = ssl.MemoryBIO()
+        tls = context.wrap_bio(cipher_in, cipher_out, server_side=server_side, server_hostname=server_hostname)
+        self.flush()
+        while True:
+            failure: ssl.SSLError | None = None
+            done = True
+            try:
+                tls.do_handshake()
+            except ssl.SSLWantReadError:
+                done = False
+            except ssl.SSLError as exc:
+                failure = exc  # the alert in cipher_out tells the peer why
+            if cipher_out.pending:
+                self.write(cipher_out.read())
+                self.flush()
+            if failure is not None:
+                raise failure
+            if done:
+                break
+            self._fill_or_park()
+            block = self.block
+            assert block is not None
+            cipher_in.write(memoryview(block)[self.start : self.end])
+            self.start = self.end
+            self.release()
+        self.tls = tls
+        self.cipher_in = cipher_in
+        self.cipher_out = cipher_out
+        # Application data may have come in the same segment as the end of the handshake: no edge will tell.
+        self.readable = 1
+
+    # Blocking style, for logins and the console.
+
+    def _park(self) -> _int:
+        """Wait for news of this stream: a greenlet switch."""
+        if self.task is None:
+            task = Task(self.engine)
+            self.task = task
+            try:
+                task.park()
+            finally:
+                self.task = None
+        else:
+            self.task.park()
+        return 0
+
+    def _fill_or_park(self) -> _int:
+        """Receive at least one byte, waiting for it; PeerGone at the end of the stream."""
+        while True:
+            n = self.fill()
+            if n > 0 or n == -2:
+                return n
+            if n == 0:
+                raise PeerGone("connection closed by the other side")
+            self._park()
+
+    def read_exact(self, size: _int) -> _bytes:
+        """The next ``size`` bytes; may switch. PeerGone when the stream ends first."""
+        result = bytearray()
+        while len(result) < size:
+            if self.start == self.end:
+                self._fill_or_park()
+            block = self.block
+            assert block is not None
+            part = min(size - len(result), self.end - self.start)
+            result += block[self.start : self.start + part]
+            self.start += part
+        self.release()
+        return bytes(result)
+
+    def read_message(self, max_length: _int = 1 << 20) -> tuple[_int, _bytes]:
+        """The next message as (type byte, body); may switch.
+
+        ProtocolViolation when its length word is below 4 or above ``max_length`` bytes, PeerGone at the end.
+        """
+        head = self.read_exact(5)
+        length = int.from_bytes(head[1:5], "big")
+        if length < 4 or length > max_length:
+            raise ProtocolViolation("invalid message length")
+        return head[0], self.read_exact(length - 4)
+
+    def flush(self) -> None:
+        """Wait until everything queued was given to the kernel; may switch. PeerGone when it can't be."""
+        while True:
+            result = self.push()
+            if result == 1:
+                return
+            if result < 0 or self.send_failed:
+                raise PeerGone("connection closed by the other side")
+            self._park()
+
+    def close(self) -> None:
+        """Send what can be sent at once, then close; idempotent."""
+        if self.closed:
+            return
+        if not self.send_failed:
+            if self.tls is not None and not self.eof:
+                try:
+                    self.tls.unwrap()
+                except (ssl.SSLError, OSError, ValueError):
+                    pass  # close_notify is queued; the peer's own is not waited for (RFC 8446 section 6.1)
+            self.push()
+        self.closed = 1
+        self.engine.unregister(self)
+        self.on_idle = None
+        self.task = None
+        if self.block is not None:
+            self.start = self.end
+            self.release()
+        self.out = None
+        self.more = None
+        self.out_pending = 0
+        self.tls_out = None
+        self.sock.close()
+        self.fd = -1

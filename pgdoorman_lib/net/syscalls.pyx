@@ -1,0 +1,157 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The system calls of the data path (recv, send, epoll, the clock) without Python objects in between.
+
+Results below zero are ``-errno``. ``syscalls.py`` is the interpreted twin with the same names; the same tests hold both.
+"""
+
+from libc.errno cimport EINTR, ENOENT, EBADF, errno
+from libc.string cimport memmove
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.unistd cimport close as c_close
+
+
+cdef extern from "sys/socket.h" nogil:
+    ssize_t c_recv "recv"(int fd, void *buffer, size_t size, int flags)
+    ssize_t c_send "send"(int fd, const void *buffer, size_t size, int flags)
+    int MSG_NOSIGNAL
+    int MSG_DONTWAIT
+
+
+cdef extern from "sys/epoll.h" nogil:
+    int epoll_create1(int flags)
+    int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
+    int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
+    int EPOLL_CLOEXEC
+    int EPOLL_CTL_ADD
+    int EPOLL_CTL_MOD
+    int EPOLL_CTL_DEL
+    unsigned int C_EPOLLIN "EPOLLIN"
+    unsigned int C_EPOLLOUT "EPOLLOUT"
+    unsigned int C_EPOLLERR "EPOLLERR"
+    unsigned int C_EPOLLHUP "EPOLLHUP"
+    unsigned int C_EPOLLRDHUP "EPOLLRDHUP"
+    unsigned int C_EPOLLET "EPOLLET"
+
+
+#: Bits of ``Epoll.mask_at``.
+READABLE = 1
+WRITABLE = 2
+HANGUP = 4
+
+
+cpdef Py_ssize_t recv_into(int fd, bytearray data, Py_ssize_t offset, Py_ssize_t size) except? -100000:
+    """Receive up to ``size`` bytes into ``data[offset:]``; the count, 0 at end of stream, or ``-errno``."""
+    cdef char *buffer = data
+    cdef Py_ssize_t n
+    if offset < 0 or size < 0 or offset + size > len(data):
+        raise ValueError("recv_into outside the buffer")
+    while True:
+        n = c_recv(fd, buffer + offset, size, MSG_DONTWAIT)
+        if n >= 0:
+            return n
+        if errno != EINTR:
+            return -errno
+
+
+cpdef Py_ssize_t send_from(int fd, bytearray data, Py_ssize_t offset, Py_ssize_t size) except? -100000:
+    """Send ``data[offset:offset+size]``; the count sent, or ``-errno``."""
+    cdef char *buffer = data
+    cdef Py_ssize_t n
+    if offset < 0 or size < 0 or offset + size > len(data):
+        raise ValueError("send_from outside the buffer")
+    while True:
+        n = c_send(fd, buffer + offset, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if n >= 0:
+            return n
+        if errno != EINTR:
+            return -errno
+
+
+cpdef int copy(bytearray target, Py_ssize_t at, bytearray source, Py_ssize_t offset, Py_ssize_t size) except -1:
+    """``target[at:at+size] = source[offset:offset+size]``; the two may be the same and overlap."""
+    cdef char *to = target
+    cdef char *origin = source
+    if size < 0 or at < 0 or offset < 0 or at + size > len(target) or offset + size > len(source):
+        raise ValueError("copy outside the buffer")
+    memmove(to + at, origin + offset, size)
+    return 0
+
+
+cpdef double clock() except? -1.0:
+    """Seconds of the monotonic clock."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9
+
+
+cdef class Epoll:
+    """An edge-triggered epoll instance: each descriptor is registered once, for reading and hang-up."""
+
+    def __cinit__(self):
+        self.epfd = epoll_create1(EPOLL_CLOEXEC)
+        if self.epfd < 0:
+            raise OSError(errno, "epoll_create1")
+
+    def __dealloc__(self):
+        if self.epfd >= 0:
+            c_close(self.epfd)
+
+    cpdef int fileno(self) except -1:
+        """The instance's own descriptor: readable when anything registered is."""
+        return self.epfd
+
+    cpdef int add(self, int fd) except -1:
+        """Register ``fd``; OSError when the kernel refuses."""
+        cdef epoll_event event
+        event.events = C_EPOLLIN | C_EPOLLRDHUP | C_EPOLLET
+        event.data.fd = fd
+        if epoll_ctl(self.epfd, EPOLL_CTL_ADD, fd, &event) < 0:
+            raise OSError(errno, "epoll_ctl ADD")
+        return 0
+
+    cpdef int want_write(self, int fd, bint wanted) except -1:
+        """Tell (or cease to tell) when ``fd`` can be written to; an edge is raised at once if it can."""
+        cdef epoll_event event
+        event.events = C_EPOLLIN | C_EPOLLRDHUP | C_EPOLLET | (C_EPOLLOUT if wanted else 0)
+        event.data.fd = fd
+        if epoll_ctl(self.epfd, EPOLL_CTL_MOD, fd, &event) < 0:
+            raise OSError(errno, "epoll_ctl MOD")
+        return 0
+
+    cpdef int remove(self, int fd) except -1:
+        """Forget ``fd``; one that is not registered any more is no error."""
+        cdef epoll_event event
+        if epoll_ctl(self.epfd, EPOLL_CTL_DEL, fd, &event) < 0 and errno != ENOENT and errno != EBADF:
+            raise OSError(errno, "epoll_ctl DEL")
+        return 0
+
+    cpdef int poll(self) except -1:
+        """Collect what is ready now, without waiting; how many there are (at most 512)."""
+        cdef int n = epoll_wait(self.epfd, self.events, 512, 0)
+        if n < 0:
+            if errno == EINTR:
+                return 0
+            raise OSError(errno, "epoll_wait")
+        return n
+
+    cpdef int fd_at(self, int index) except -1:
+        """The descriptor of event ``index`` of the last poll."""
+        return self.events[index & 511].data.fd
+
+    cpdef int mask_at(self, int index) except -1:
+        """READABLE, WRITABLE and HANGUP bits of event ``index`` of the last poll."""
+        cdef uint32_t events = self.events[index & 511].events
+        cdef int mask = 0
+        if events & C_EPOLLIN:
+            mask |= 1
+        if events & C_EPOLLOUT:
+            mask |= 2
+        if events & (C_EPOLLRDHUP | C_EPOLLHUP | C_EPOLLERR):
+            mask |= 5
+        return mask
+
+    cpdef close(self):
+        """Give the descriptor back; idempotent."""
+        if self.epfd >= 0:
+            c_close(self.epfd)
+            self.epfd = -1

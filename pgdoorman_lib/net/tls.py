@@ -1,0 +1,172 @@
+"""TLS contexts for connections from clients and to servers, made from the configuration's files."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from functools import lru_cache
+from typing import NoReturn, Protocol
+
+from pgdoorman_lib.errors import ConfigError
+
+#: The protocol's registered ALPN name (PostgreSQL docs, "SSL Session Encryption").
+_ALPN = ["postgresql"]
+
+#: Identity of a file's content for the cache: a replaced file changes at least one of the three.
+_Stamp = tuple[int, int, int]
+
+
+class ClientFacing(Protocol):
+    """The part of ``[general]`` that says how clients are met."""
+
+    @property
+    def tls_mode(self) -> str: ...
+    @property
+    def tls_certificate(self) -> str | None: ...
+    @property
+    def tls_private_key(self) -> str | None: ...
+    @property
+    def tls_ca_cert(self) -> str | None: ...
+
+
+class ServerFacing(Protocol):
+    """The part of a pool's settings that says how its servers are met."""
+
+    @property
+    def server_tls_mode(self) -> str: ...
+    @property
+    def server_tls_ca_cert(self) -> str | None: ...
+    @property
+    def server_tls_certificate(self) -> str | None: ...
+    @property
+    def server_tls_private_key(self) -> str | None: ...
+
+
+def client_facing_context(general: ClientFacing) -> ssl.SSLContext | None:
+    """The context for clients, or None where TLS is not offered (mode ``disable``, or no certificate).
+
+    ``allow`` and ``require`` ask the client for no certificate, ``verify-full`` for one signed by ``tls_ca_cert``.
+    ConfigError names the key and the file that can't be used.
+    """
+    if general.tls_mode == "disable" or not general.tls_certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(_ALPN)
+    # As PostgreSQL does: no renegotiation (a cheap way to burn our CPU), no tickets (nobody resumes sessions).
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    if not general.tls_private_key:
+        raise ConfigError("tls_certificate is set but tls_private_key is not")
+    _load_chain(context, ("tls_certificate", general.tls_certificate), ("tls_private_key", general.tls_private_key))
+    if general.tls_mode == "verify-full":
+        if not general.tls_ca_cert:
+            raise ConfigError("tls_mode is verify-full but tls_ca_cert is not set")
+        _load_ca(context, "tls_ca_cert", general.tls_ca_cert)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def server_facing_context(settings: ServerFacing) -> ssl.SSLContext | None:
+    """The context for servers, or None for mode ``disable``.
+
+    ``allow``, ``prefer`` and ``require`` check nothing, ``verify-ca`` the chain, ``verify-full`` the name too. A client
+    certificate is shown if one is configured. The context is kept until one of the files changes, so that a renewed
+    certificate is used by the next connection. ConfigError names the key and the file that can't be used.
+    """
+    mode = settings.server_tls_mode
+    if mode == "disable":
+        return None
+    ca, certificate, key = settings.server_tls_ca_cert, settings.server_tls_certificate, settings.server_tls_private_key
+    stamps = (
+        _stamp("server_tls_ca_cert", ca),
+        _stamp("server_tls_certificate", certificate),
+        _stamp("server_tls_private_key", key),
+    )
+    return _server_facing_context(mode, ca, certificate, key, stamps)
+
+
+@lru_cache(maxsize=64)
+def _server_facing_context(
+    mode: str, ca: str | None, certificate: str | None, key: str | None, stamps: tuple[_Stamp | None, ...]
+) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(_ALPN)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    if mode in ("verify-ca", "verify-full"):
+        if not ca:
+            raise ConfigError(f"server_tls_mode is {mode!r} but server_tls_ca_cert is not set")
+        _load_ca(context, "server_tls_ca_cert", ca)
+        context.check_hostname = mode == "verify-full"
+    elif mode in ("allow", "prefer", "require"):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        raise ConfigError(f"invalid server_tls_mode {mode!r}")
+    if certificate and key:
+        _load_chain(context, ("server_tls_certificate", certificate), ("server_tls_private_key", key))
+    elif certificate or key:
+        there, missing = ("certificate", "private_key") if certificate else ("private_key", "certificate")
+        raise ConfigError(f"server_tls_{there} is set but server_tls_{missing} is not")
+    return context
+
+
+def _stamp(key: str, path: str | None) -> _Stamp | None:
+    if not path:
+        return None
+    try:
+        found = os.stat(path)
+    except OSError as exc:
+        _refuse_file(key, path, exc)
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _load_ca(context: ssl.SSLContext, key: str, path: str) -> None:
+    _check_readable(key, path)
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError as exc:
+        raise ConfigError(f"{key}: no certificate can be read from {path!r}: {_reason(exc)}") from exc
+
+
+def _load_chain(context: ssl.SSLContext, certificate: tuple[str, str], private_key: tuple[str, str]) -> None:
+    """Load a certificate chain and its key, each given as (configuration key, path)."""
+    for key, path in (certificate, private_key):
+        _check_readable(key, path)
+    _load_ca(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), *certificate)  # tells a bad certificate from a bad key
+    try:
+        context.load_cert_chain(certificate[1], private_key[1], password=_no_password)
+    except (ssl.SSLError, _KeyIsEncrypted) as exc:
+        if isinstance(exc, ssl.SSLError) and exc.reason == "KEY_VALUES_MISMATCH":
+            text = f"the key in {private_key[1]!r} is not the one of {certificate[0]} {certificate[1]!r}"
+        else:
+            text = f"no private key can be read from {private_key[1]!r}: {_reason(exc)}"
+        raise ConfigError(f"{private_key[0]}: {text}") from exc
+
+
+class _KeyIsEncrypted(ValueError):
+    """The private key asks for a pass phrase."""
+
+
+def _no_password() -> NoReturn:
+    # Without this OpenSSL would ask on the terminal and the process would hang.
+    raise _KeyIsEncrypted("the key is protected by a pass phrase, which is not supported")
+
+
+def _check_readable(key: str, path: str) -> None:
+    try:
+        with open(path, "rb"):
+            return
+    except OSError as exc:
+        _refuse_file(key, path, exc)
+
+
+def _refuse_file(key: str, path: str, exc: OSError) -> NoReturn:
+    raise ConfigError(f"{key}: could not open {path!r}: {exc.strerror}") from exc
+
+
+def _reason(exc: Exception) -> str:
+    """OpenSSL's reason in lower-case words; its full text names source lines of CPython."""
+    reason = getattr(exc, "reason", None)
+    return str(reason).replace("_", " ").lower() if reason else str(exc)

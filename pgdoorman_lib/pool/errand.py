@@ -1,0 +1,35 @@
+"""Borrowing a server for a statement of our own, in blocking style."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pgdoorman_lib.net.engine import Task
+from pgdoorman_lib.pool.pool import Borrower, Pool
+from pgdoorman_lib.server.connection import Server
+
+Result = TypeVar("Result")
+
+
+class Errand(Borrower):
+    """The running greenlet, waiting for a server."""
+
+    __slots__ = ()
+
+    def accept(self, server: Server) -> int:
+        server.stream.task = self.task
+        self.task.wake()
+        return 1
+
+
+def with_server(pool: Pool, do: Callable[[Server], Result]) -> Result:
+    """Call ``do`` with a borrowed server and give it back; may switch. Raises what ``checkout`` and ``do`` raise."""
+    errand = Errand()
+    errand.task = Task(pool.engine)
+    server = pool.checkout(errand)
+    try:
+        return do(server)
+    finally:
+        server.stream.task = None
+        pool.checkin(server)

@@ -1,0 +1,119 @@
+"""Servers between two borrowers: cleaning what was left behind, ending what was abandoned, closing what is too old.
+
+Each server in its hands has one greenlet and one deadline; whatever goes wrong closes the server.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+import gevent
+
+from pgdoorman_lib.errors import DoormanError, ServerGone
+from pgdoorman_lib.net.engine import Task
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.server.execute import drain, run
+from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire.replies import COPY_END, SWALLOW, SYNC
+from pgdoorman_lib.wire.session_state import (
+    BASE,
+    DIRTY_PARAMETERS,
+    DIRTY_PREPARED,
+    DIRTY_SESSION,
+    cleaning_sql,
+)
+
+log = logging.getLogger("pgdoorman.janitor")
+
+#: Seconds for cleaning one server, or ending what a lost client left running.
+CLEANING_TIMEOUT = 5.0
+#: Seconds between two sweeps over all pools.
+SWEEP_INTERVAL = 1.0
+
+
+class Janitor:
+    """``cancel`` asks PostgreSQL to cancel what runs on a server (may switch; DoormanError when it can't)."""
+
+    def __init__(self, cancel: Callable[[Server], None]) -> None:
+        self._cancel = cancel
+
+    def tidy(self, pool: Pool, server: Server) -> None:
+        """Clean ``server`` and give it back to ``pool``; returns at once."""
+        gevent.spawn(self._guarded, pool, server, False, False)
+
+    def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None:
+        """As tidy, for a server whose client vanished.
+
+        ``in_batch``: a Sync is missing; ``half_sent``: a message was cut off, the server can't be saved.
+        """
+        server.state = "cleaning"
+        if half_sent or server.farewell or server.stream.eof or server.stream.send_failed:
+            pool.discard(server, "client left in the middle of a message" if half_sent else "server has gone")
+            return
+        gevent.spawn(self._guarded, pool, server, True, in_batch)
+
+    def _guarded(self, pool: Pool, server: Server, abandoned: bool, in_batch: bool) -> None:
+        """The greenlet: one deadline around everything, and the server goes somewhere in any case."""
+        reason = ""
+        server.stream.task = Task(pool.engine)
+        try:
+            with gevent.Timeout(CLEANING_TIMEOUT, ServerGone("cleaning took too long")):
+                while server.cancels:
+                    gevent.sleep(0.002)
+                if abandoned:
+                    self._end(server, in_batch)
+                self._clean(server, pool)
+        except DoormanError as exc:
+            reason = f"cleaning failed: {exc.message}"
+        finally:
+            # Runs for GreenletExit, too: a server must never stay with a janitor that has gone.
+            server.stream.task = None
+            if reason or not server.quiet() or server.dirty:
+                pool.discard(server, reason or "cleaning was cut short")
+            else:
+                pool.settle(server)
+
+    def _end(self, server: Server, in_batch: bool) -> None:
+        """Bring an abandoned server to the end of its transaction; may switch."""
+        replies = server.replies
+        stream = server.stream
+        if replies.copy_in:
+            stream.write(messages.copy_fail("client has gone"))
+            replies.add(COPY_END)
+            in_batch = in_batch or replies.count == 1
+        if in_batch or replies.skipping:
+            stream.write(messages.sync())
+            replies.add(SYNC | SWALLOW)
+        stream.flush()
+        if replies.count:
+            self._cancel(server)
+            drain(server)
+        if replies.status != 0x49:
+            run(server, "ROLLBACK")
+
+    def _clean(self, server: Server, pool: Pool) -> None:
+        """Take away what the session left, or if it left nothing see that the server is alive; may switch."""
+        dirty = server.dirty
+        if not dirty:
+            run(server, "")
+            return
+        if not pool.settings.cleanup_server_connections:
+            server.dirty = 0
+            return
+        for sql in cleaning_sql(dirty):
+            run(server, sql)
+        if dirty & (DIRTY_PARAMETERS | DIRTY_SESSION):
+            server.applied = BASE
+        if dirty & (DIRTY_PREPARED | DIRTY_SESSION):
+            server.statements.clear()
+        server.dirty = 0
+
+    def sweep_forever(self, pools: Callable[[], Iterable[Pool]]) -> None:
+        """The janitor's greenlet: every second, close what is too old and keep the warm minimum."""
+        while True:
+            for pool in list(pools()):
+                pool.sweep(clock())
+            gevent.sleep(SWEEP_INTERVAL)

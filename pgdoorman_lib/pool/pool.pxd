@@ -1,0 +1,59 @@
+# C types of pool.pool.
+
+import cython
+
+from pgdoorman_lib.metrics.counters cimport PoolStats
+from pgdoorman_lib.net.engine cimport Engine, Task
+from pgdoorman_lib.net.syscalls cimport clock
+from pgdoorman_lib.server.connection cimport Server
+from pgdoorman_lib.wire.prepared cimport Registry
+
+
+cdef class Borrower:
+    cdef public Task task
+    cdef public Server assigned
+    cdef public object wait_error
+    cdef public double waiting_since
+    cpdef int accept(self, Server server) except -1
+    cpdef int gone(self) except -1
+
+
+cdef class Pool:
+    cdef public object settings
+    cdef public Engine engine
+    cdef public object connect
+    cdef public object tidy
+    cdef public Py_ssize_t size
+    cdef public double timeout
+    cdef public bint lifo
+    cdef public object idle
+    cdef public object waiters
+    cdef public set servers
+    cdef public Py_ssize_t borrowed
+    cdef public Py_ssize_t opening
+    cdef public object paused
+    cdef public bint retired
+    cdef public double backoff
+    cdef public double retry_at
+    cdef public object last_error
+    cdef public object expiry
+    cdef public object retry
+    cdef public Registry registry
+    cdef public PoolStats stats
+    cdef public object parameters
+    cdef public dict reports
+    cdef public object credentials
+
+    @cython.locals(server=Server, now=double)
+    cpdef Server checkout(self, Borrower borrower)
+    @cython.locals(waited="long long")
+    cpdef int _count_wait(self, Borrower borrower) except -1
+    @cython.locals(server=Server)
+    cpdef Server _take_idle(self)
+    cpdef int checkin(self, Server server) except -1
+    @cython.locals(borrower=Borrower, accepted=int)
+    cpdef int settle(self, Server server) except -1
+    cpdef int _rest(self, Server server) except -1
+    cpdef int discard(self, Server server, str reason) except -1
+    cpdef int grow(self, double now) except -1
+    cpdef int start_opening(self) except -1

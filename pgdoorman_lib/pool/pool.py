@@ -1,0 +1,528 @@
+"""The pool of one (database, user): its idle servers, and the borrowers who wait for one.
+
+Rules:
+1. At any time idle + borrowed + opening <= pool_size (``check``). A server being cleaned counts as borrowed.
+2. Waiters are served first come, first served. A server given back goes straight to the first of them, who sends its
+   query without its greenlet running; ``Borrower.accept`` tells whether it still wanted it.
+3. Everything but ``checkout`` and the opener greenlet runs without switching, so no lock is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gevent
+
+from pgdoorman_lib.errors import (
+    CheckoutTimeout,
+    DoormanError,
+    LocalResourcesExhausted,
+    PeerGone,
+    ServerRefused,
+    ServerUnavailable,
+)
+from pgdoorman_lib.metrics.counters import PoolStats
+from pgdoorman_lib.net.engine import Engine, Task
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire.prepared import Registry
+
+_int = int
+_float = float
+
+log = logging.getLogger("pgdoorman.pool")
+
+#: Seconds between attempts to connect while PostgreSQL can't be reached: doubled from the first to the last.
+BACKOFF_FIRST = 0.05
+BACKOFF_LAST = 1.0
+#: SQLSTATEs of a refused login that may go away by waiting: starting up, shutting down, too many connections.
+PASSING_REFUSALS = ("57P03", "57P01", "57P02", "53300", "53400", "53000", "53200")
+
+
+class Moved(Exception):
+    """The pool was replaced by a reload: ask the registry again."""
+
+
+class Borrower:
+    """Somebody who may wait for a server: a client's session, or an errand of our own."""
+
+    __slots__ = ("assigned", "task", "wait_error", "waiting_since")
+
+    def __init__(self) -> None:
+        #: the task that waits; set by the greenlet that owns the borrower
+        self.task: Any = None
+        #: the server handed over, None while waiting
+        self.assigned: Server | None = None
+        self.wait_error: BaseException | None = None
+        self.waiting_since = 0.0
+
+    def accept(self, server: Server) -> _int:
+        """Take ``server`` (1), or say that it is not wanted any more (0). Never switches."""
+        raise NotImplementedError
+
+    def gone(self) -> _int:
+        """Whether waiting has become pointless because the client has left. Never switches."""
+        return 0
+
+
+class Pool:
+    """Idle servers and waiters of one (database, user).
+
+    ``connect`` opens and logs in a server (it may switch; raises ServerUnavailable, ServerRefused,
+    LocalResourcesExhausted). ``tidy`` takes a server that must be cleaned or waited for before it is lent, and calls
+    ``settle`` or ``discard`` in the end.
+    """
+
+    __slots__ = (
+        "backoff",
+        "borrowed",
+        "connect",
+        "credentials",
+        "engine",
+        "expiry",
+        "idle",
+        "last_error",
+        "lifo",
+        "opening",
+        "parameters",
+        "paused",
+        "registry",
+        "reports",
+        "retired",
+        "retry",
+        "retry_at",
+        "servers",
+        "settings",
+        "size",
+        "stats",
+        "tidy",
+        "timeout",
+        "waiters",
+    )
+
+    def __init__(
+        self,
+        settings: Any,
+        engine: Engine,
+        connect: Callable[[Pool], Server],
+        tidy: Callable[[Pool, Server], None],
+    ) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.connect = connect
+        self.tidy = tidy
+        self.size = settings.pool_size
+        self.timeout = settings.query_wait_timeout
+        self.lifo = not settings.server_round_robin
+        self.idle: deque[Any] = deque()
+        self.waiters: deque[Any] = deque()
+        self.servers: set[Any] = set()
+        self.borrowed = 0
+        self.opening = 0
+        self.paused = False
+        #: replaced by a reload or closed: nothing is lent any more, what comes back is closed
+        self.retired = 0
+        self.backoff = 0.0
+        self.retry_at = 0.0
+        self.last_error: DoormanError | None = None
+        #: timers on the hub's loop, None while not armed
+        self.expiry: Any = None
+        self.retry: Any = None
+        self.registry = Registry(settings.prepared_statements_cache_size)
+        self.stats = PoolStats()
+        #: what a server of this pool reported at login, None until the first was there
+        self.parameters: dict[str, str] | None = None
+        #: what a server reports under a client's settings, by Settings
+        self.reports: dict[Any, Any] = {}
+        #: secrets for pass-through authentication learnt from clients
+        self.credentials: Any = None
+
+    # What SHOW and the metrics read.
+
+    @property
+    def idle_count(self) -> _int:
+        """Servers that rest in the pool."""
+        return len(self.idle)
+
+    @property
+    def borrowed_count(self) -> _int:
+        """Servers in the hands of a borrower or the janitor."""
+        return self.borrowed
+
+    @property
+    def opening_count(self) -> _int:
+        """Connections being made."""
+        return self.opening
+
+    @property
+    def waiting_count(self) -> _int:
+        """Borrowers in the queue."""
+        return len(self.waiters)
+
+    def max_wait(self, now: _float) -> _float:
+        """Seconds the first in the queue has waited."""
+        return max(0.0, now - self.waiters[0].waiting_since) if self.waiters else 0.0
+
+    def check(self) -> None:
+        """Raise AssertionError if the books are wrong; tests call it at any time."""
+        assert self.borrowed >= 0, f"borrowed {self.borrowed}"
+        assert self.opening >= 0, f"opening {self.opening}"
+        assert len(self.idle) + self.borrowed == len(self.servers), (len(self.idle), self.borrowed, len(self.servers))
+        assert self.retired or len(self.idle) + self.borrowed + self.opening <= self.size
+
+    # Borrowing.
+
+    def checkout(self, borrower: Borrower) -> Server:
+        """Lend a server; may switch.
+
+        On return ``borrower.accept`` has been called with the server. CheckoutTimeout or ServerUnavailable after
+        query_wait_timeout, ServerRefused when PostgreSQL refuses the login for good, PeerGone when the borrower leaves,
+        Moved when the pool was replaced.
+        """
+        borrower.assigned = None
+        borrower.wait_error = None
+        borrower.waiting_since = self.engine.now
+        if self.retired:
+            raise Moved
+        if not self.waiters:
+            while self.idle:
+                server = self._take_idle()
+                if server is not None and borrower.accept(server):
+                    borrower.assigned = server
+                    return server
+                if server is not None:
+                    self._rest(server)
+                    raise PeerGone("client left while a server was being assigned")
+        now = clock()
+        borrower.waiting_since = now
+        self.waiters.append(borrower)
+        self.grow(now)
+        if self.timeout <= 0 and self.opening == 0:
+            self.waiters.remove(borrower)
+            raise self._timeout_error()
+        self._arm_expiry(now)
+        try:
+            while borrower.assigned is None and borrower.wait_error is None:
+                if borrower.gone():
+                    raise PeerGone("client left while waiting for a server")
+                borrower.task.park()  # switch: hand-offs, timeouts and retirement come to the borrower meanwhile
+        finally:
+            if borrower.assigned is None and borrower.wait_error is None:
+                self.waiters.remove(borrower)
+        if borrower.wait_error is not None:
+            error = borrower.wait_error
+            borrower.wait_error = None
+            raise error
+        self._count_wait(borrower)
+        return borrower.assigned
+
+    def _count_wait(self, borrower: Borrower) -> _int:
+        waited = int((self.engine.now - borrower.waiting_since) * 1000000.0)
+        if waited > 0:
+            self.stats.wait_time += waited
+            self.stats.wait_hist.add(waited)
+        return 0
+
+    def _take_idle(self) -> Server | None:
+        """Take the next idle server; None when that one was no good (it is closed then)."""
+        server: Server = self.idle.pop() if self.lifo else self.idle.popleft()
+        self.borrowed += 1
+        server.state = "active"
+        if not server.quiet():
+            self.discard(server, "connection lost while idle")
+            return None
+        limit = self.settings.server_idle_check_timeout
+        if limit > 0 and self.engine.now - server.idle_since > limit:
+            # Not known to be alive: the janitor asks it and offers it again; the borrower waits like any other.
+            server.state = "cleaning"
+            self.tidy(self, server)
+            return None
+        return server
+
+    def checkin(self, server: Server) -> _int:
+        """Take a server back from its borrower and pass it on; no switch."""
+        if self.retired:
+            return self.discard(server, "pool was replaced")
+        if not server.quiet():
+            if server.cancels and not server.farewell and not server.stream.eof:
+                # A cancel on its way must not hit the next borrower.
+                server.state = "cleaning"
+                self.tidy(self, server)
+                return 0
+            return self.discard(server, "connection is not in a known state")
+        if server.dirty:
+            server.state = "cleaning"
+            self.tidy(self, server)
+            return 0
+        return self.settle(server)
+
+    def settle(self, server: Server) -> _int:
+        """A server is clean: lend it to the first waiter, or let it rest. No switch."""
+        if self.retired:
+            return self.discard(server, "pool was replaced")
+        if self.engine.now > server.expires_at and clock() > server.expires_at:
+            self.discard(server, "server_lifetime reached")
+            self.grow(clock())
+            return 0
+        server.state = "active"
+        while self.waiters:
+            borrower: Borrower = self.waiters.popleft()
+            borrower.assigned = server
+            try:
+                accepted = borrower.accept(server)
+            except Exception as exc:
+                # A fault in somebody else's session: it gets the blame, not the one who gave the server back.
+                log.exception("handing a server over failed")
+                borrower.assigned = None
+                borrower.wait_error = exc
+                borrower.task.wake()
+                return self.discard(server, "handing over failed")
+            if accepted:
+                return 0
+            borrower.assigned = None
+            borrower.wait_error = PeerGone("client left while waiting for a server")
+            borrower.task.wake()
+        self._rest(server)
+        return 0
+
+    def _rest(self, server: Server) -> _int:
+        server.state = "idle"
+        server.stream.task = None
+        server.idle_since = self.engine.now
+        self.borrowed -= 1
+        self.idle.append(server)
+        return 0
+
+    def discard(self, server: Server, reason: str) -> _int:
+        """Close a borrowed server; no switch."""
+        self.borrowed -= 1
+        self._forget(server, reason)
+        if self.waiters:
+            self.grow(clock())
+        return 0
+
+    def _forget(self, server: Server, reason: str) -> None:
+        server.state = "closed"
+        self.servers.discard(server)
+        log.info("[%s@%s] closing server #%d (pid %d): %s", self.settings.user, self.settings.database, server.id,
+                 server.pid, reason)
+        stream = server.stream
+        stream.task = None
+        if not stream.closed:
+            if not stream.eof and not stream.send_failed and not server.replies.copy_in:
+                stream.write(b"X\x00\x00\x00\x04")
+            stream.close()
+
+    # Growing.
+
+    def grow(self, now: _float) -> _int:
+        """Open as many servers as waiters need, a few at a time; no switch."""
+        if self.retired or not self.waiters:
+            return 0
+        if now < self.retry_at:
+            self._arm_retry(now)
+            return 0
+        limit = self.settings.scaling_max_parallel_creates
+        while (
+            self.opening < len(self.waiters)
+            and self.opening < limit
+            and len(self.idle) + self.borrowed + self.opening < self.size
+        ):
+            self.start_opening()
+            if self.last_error is not None:
+                break  # PostgreSQL was out of reach: one tries, the others wait for its answer
+        return 0
+
+    def start_opening(self) -> _int:
+        """Begin to open one server in a greenlet of its own."""
+        self.opening += 1
+        gevent.spawn(self._open)
+        return 0
+
+    def _open(self) -> None:
+        """The opener greenlet: connect, log in, lend."""
+        try:
+            server = self.connect(self)  # switch
+        except (ServerUnavailable, ServerRefused, LocalResourcesExhausted) as exc:
+            self.opening -= 1
+            self._open_failed(exc)
+            return
+        except BaseException:
+            self.opening -= 1
+            raise
+        self.opening -= 1
+        self.borrowed += 1
+        self.servers.add(server)
+        server.pool = self
+        server.stream.on_idle = partial(self._idle_event, server)
+        self.backoff = 0.0
+        self.last_error = None
+        if self.parameters is None:
+            self.parameters = dict(server.parameters)
+        self.settle(server)
+        self.grow(clock())
+
+    def _open_failed(self, exc: DoormanError) -> None:
+        now = clock()
+        self.backoff = min(BACKOFF_LAST, self.backoff * 2 or BACKOFF_FIRST)
+        self.retry_at = now + self.backoff * random.uniform(0.8, 1.2)
+        self.last_error = exc
+        log.warning("[%s@%s] connecting to the server failed: %s", self.settings.user, self.settings.database,
+                    getattr(exc, "log_message", None) or exc.message)
+        if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING_REFUSALS:
+            while self.waiters:
+                self._fail(self.waiters.popleft(), exc)
+        self._arm_retry(now)
+
+    def _fail(self, borrower: Borrower, error: BaseException) -> None:
+        borrower.wait_error = error
+        borrower.task.wake()
+
+    def _arm_retry(self, now: _float) -> None:
+        if self.retry is None and self.waiters:
+            self.retry = self.engine.loop.timer(max(0.001, self.retry_at - now))
+            self.retry.start(self._retry_now)
+
+    def _retry_now(self) -> None:
+        self.retry.close()
+        self.retry = None
+        self.grow(max(clock(), self.retry_at))
+
+    # Waiting no longer.
+
+    def _arm_expiry(self, now: _float) -> None:
+        """One timer for the head of the queue: all wait equally long, so nobody behind it is due earlier."""
+        if self.expiry is None and self.waiters:
+            due = self.waiters[0].waiting_since + self.timeout
+            self.expiry = self.engine.loop.timer(max(0.001, due - now))
+            self.expiry.start(self._expire)
+
+    def _expire(self) -> None:
+        self.expiry.close()
+        self.expiry = None
+        now = clock()
+        while self.waiters and self.waiters[0].waiting_since + self.timeout <= now + 0.0005:
+            self._fail(self.waiters.popleft(), self._timeout_error())
+        self._arm_expiry(now)
+
+    def _timeout_error(self) -> DoormanError:
+        text = (
+            "Could not get a database connection from the pool. All servers may be busy or down. Error details: {}."
+            " Please try again later."
+        )
+        cause = self.last_error
+        if cause is None:
+            return CheckoutTimeout(
+                text.format("Timeout occurred while waiting free connection from pool (query_wait_timeout)")
+            )
+        if isinstance(cause, LocalResourcesExhausted):
+            return LocalResourcesExhausted(cause.message)
+        return ServerUnavailable(
+            text.format(
+                "Error occurred while creating a new connection to postgresql (postgresql_login_error): "
+                + cause.message
+            ),
+            sqlstate=cause.sqlstate,
+        )
+
+    # Resting servers.
+
+    def _idle_event(self, server: Server) -> None:
+        """News from a server nobody has borrowed: its end, or an aside; no switch."""
+        if server.state != "idle":
+            return
+        stream = server.stream
+        reason = ""
+        while not reason:
+            n = stream.fill()
+            if n == -1:
+                break
+            if n <= 0:
+                reason = "server closed the connection while idle"
+                break
+            reason = _asides(server)
+        if reason or stream.hangup:
+            self.idle.remove(server)
+            self._forget(server, reason or "server closed the connection while idle")
+            if self.waiters:
+                self.grow(clock())
+
+    def sweep(self, now: _float) -> None:
+        """Close what rested or lived too long, then open up to min_pool_size; no switch."""
+        if self.retired:
+            return
+        settings = self.settings
+        keep = settings.min_pool_size
+        for server in list(self.idle):
+            if now > server.expires_at:
+                self.idle.remove(server)
+                self._forget(server, "server_lifetime reached")
+            elif (
+                settings.idle_timeout > 0
+                and now - server.idle_since > settings.idle_timeout
+                and len(self.servers) > keep
+            ):
+                self.idle.remove(server)
+                self._forget(server, "idle_timeout reached")
+        limit = settings.scaling_max_parallel_creates
+        while (
+            len(self.servers) + self.opening < min(keep, self.size) and self.opening < limit and now >= self.retry_at
+        ):
+            self.start_opening()
+        self.grow(now)
+
+    def reconnect(self, reason: str) -> None:
+        """Close every idle server."""
+        while self.idle:
+            self._forget(self.idle.pop(), reason)
+
+    def retire(self, reason: str) -> None:
+        """Lend nothing more: idle servers are closed now, borrowed ones when they come back, waiters ask again."""
+        self.retired = 1
+        for timer in (self.expiry, self.retry):
+            if timer is not None:
+                timer.stop()
+                timer.close()
+        self.expiry = None
+        self.retry = None
+        self.reconnect(reason)
+        while self.waiters:
+            self._fail(self.waiters.popleft(), Moved())
+
+
+def _asides(server: Server) -> str:
+    """Take the notices and parameters an idle server sent; a reason to close it, or an empty string."""
+    from pgdoorman_lib.wire.framing import frame_size
+
+    stream = server.stream
+    while stream.end > stream.start:
+        block = stream.block
+        assert block is not None
+        size = frame_size(block, stream.start, stream.end)
+        if size == -2 or size > 8192:
+            return "unexpected data while idle"
+        if size < 0 or size > stream.end - stream.start:
+            return ""
+        kind = block[stream.start]
+        body = bytes(block[stream.start + 5 : stream.start + size])
+        stream.start += size
+        if kind == 0x45:
+            server.farewell = 1
+            from pgdoorman_lib.wire.messages import parse_fields
+
+            return "server said: " + parse_fields(body).get("M", "")
+        if kind == 0x53:
+            name, _, value = body.partition(b"\0")
+            server.parameters[name.decode("utf-8", "replace")] = value[: len(value) - 1].decode("utf-8", "replace")
+        elif kind != 0x4E and kind != 0x41:
+            return "unexpected message while idle"
+    stream.release()
+    return ""
+
+
+__all__ = ["Borrower", "Moved", "Pool", "Task"]

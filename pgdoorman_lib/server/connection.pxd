@@ -1,0 +1,33 @@
+# C types of server.connection.
+
+import cython
+
+from pgdoorman_lib.metrics.counters cimport LinkStats
+from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.wire.prepared cimport ServerStatements
+from pgdoorman_lib.wire.replies cimport Replies
+
+
+cdef class Server:
+    cdef public long id
+    cdef public Stream stream
+    cdef public object settings
+    cdef public long pid
+    cdef public bytes secret
+    cdef public dict parameters
+    cdef public double created_at
+    cdef public double expires_at
+    cdef public double idle_since
+    cdef public double active_since
+    cdef public Replies replies
+    cdef public ServerStatements statements
+    cdef public object applied
+    cdef public int dirty
+    cdef public int cancels
+    cdef public bint farewell
+    cdef public object state
+    cdef public object pool
+    cdef public LinkStats stats
+    cdef public object login_application_name
+    @cython.locals(stream=Stream)
+    cpdef int quiet(self) except -1

@@ -1,0 +1,119 @@
+"""One connection to PostgreSQL: its stream, the answers it owes, what is prepared and set on it, and its state.
+
+Rules:
+1. A server belongs to exactly one owner: the pool (``idle``), a borrower (``active``) or the janitor (``cleaning``).
+   ``state`` says which; only the pool changes it.
+2. ``applied`` is what of a client's parameters is in effect; ``dirty`` is what must be cleaned before the next borrower.
+3. A server of which anything is uncertain is closed, never lent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+from typing import Any
+
+from pgdoorman_lib.metrics.counters import LinkStats
+from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.wire.prepared import ServerStatements
+from pgdoorman_lib.wire.replies import Replies
+from pgdoorman_lib.wire.session_state import BASE
+
+_int = int
+_bytes = bytes
+_float = float
+
+_ids = count(1)
+
+
+class Server:
+    """A logged-in server connection.
+
+    ``pid`` and ``secret`` (4 to 256 bytes) are its cancel key, ``parameters`` what it reported by ParameterStatus,
+    ``settings`` the PoolSettings it was made for; times are monotonic seconds.
+    """
+
+    __slots__ = (
+        "active_since",
+        "applied",
+        "cancels",
+        "created_at",
+        "dirty",
+        "expires_at",
+        "farewell",
+        "id",
+        "idle_since",
+        "login_application_name",
+        "parameters",
+        "pid",
+        "pool",
+        "replies",
+        "secret",
+        "settings",
+        "state",
+        "statements",
+        "stats",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        stream: Stream,
+        settings: Any,
+        pid: _int,
+        secret: _bytes,
+        parameters: Mapping[str, str],
+        created_at: _float,
+        expires_at: _float,
+    ) -> None:
+        self.id = next(_ids)
+        self.stream = stream
+        self.settings = settings
+        self.pid = pid
+        self.secret = secret
+        self.parameters = dict(parameters)
+        self.created_at = created_at
+        self.expires_at = expires_at
+        self.idle_since = created_at
+        self.active_since = created_at
+        self.replies = Replies()
+        self.statements = ServerStatements(settings.server_prepared_statements_cache_size)
+        self.applied = BASE
+        self.dirty = 0
+        #: cancel requests under way to it
+        self.cancels = 0
+        #: PostgreSQL has said FATAL: nothing more will come
+        self.farewell = 0
+        self.state = "login"
+        self.pool: Any = None
+        self.stats = LinkStats()
+        self.login_application_name = settings.application_name
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.stream.tls is not None
+
+    @property
+    def wait(self) -> str:
+        """What is waited for, in SHOW SERVERS' words: ``read`` while an answer is owed, else ``idle``."""
+        return "read" if self.replies.count else "idle"
+
+    @property
+    def prepared_count(self) -> _int:
+        """How many statements are prepared on it under our names."""
+        return len(self.statements.prepared)
+
+    @property
+    def application_name(self) -> str:
+        """The application_name in effect."""
+        return str(self.parameters.get("application_name", self.login_application_name))
+
+    def quiet(self) -> _int:
+        """Whether nothing is owed, no transaction is open and nothing unread is there: it may be lent."""
+        stream = self.stream
+        if self.farewell or stream.closed or stream.eof or stream.hangup or stream.send_failed:
+            return 0
+        if self.replies.count or self.replies.skipping or self.replies.status != 0x49 or self.cancels:
+            return 0
+        return 0 if stream.end > stream.start else 1

@@ -1,0 +1,85 @@
+"""Our own statements on a server: one simple query at a time, in blocking style, while nothing else is owed."""
+
+from __future__ import annotations
+
+from pgdoorman_lib.errors import ServerGone, ServerProtocolViolation, ServerRefused
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire.replies import DESYNC
+
+
+def run(server: Server, sql: str) -> dict[str, str]:
+    """Run ``sql`` and wait for its end; may switch. Returns the parameters the server reported on the way.
+
+    ServerRefused with PostgreSQL's own words when it fails, ServerGone or PeerGone when the connection is lost. The
+    caller owns the server and puts a deadline around.
+    """
+    stream = server.stream
+    stream.write(messages.query(sql))
+    stream.flush()
+    reported: dict[str, str] = {}
+    refused: ServerRefused | None = None
+    while True:
+        kind, body = stream.read_message(1 << 24)
+        if kind == 0x5A:
+            server.replies.status = body[0]
+            break
+        if kind == 0x45:
+            refused = refusal(body)
+            if messages.parse_fields(body).get("V") in ("FATAL", "PANIC"):
+                server.farewell = 1
+                raise refused
+        elif kind == 0x53:
+            name, value = messages.parse_parameter_status(body)
+            server.parameters[name] = value
+            reported[name] = value
+    if refused is not None:
+        raise refused
+    return reported
+
+
+def refusal(body: bytes) -> ServerRefused:
+    """The exception that carries an ErrorResponse's ``body`` to whom it may concern."""
+    fields = messages.parse_fields(body)
+    return ServerRefused(
+        fields.get("M", "unknown error"),
+        detail=fields.get("D"),
+        hint=fields.get("H"),
+        sqlstate=fields.get("C", "XX000"),
+    )
+
+
+def drain(server: Server) -> None:
+    """Read on until nothing is owed any more; may switch. ServerProtocolViolation, ServerGone or PeerGone."""
+    replies = server.replies
+    while replies.count:
+        while replies.made_next():
+            pass
+        if not replies.count:
+            return
+        kind, size = read_header(server)
+        if replies.account(kind) == DESYNC:
+            raise ServerProtocolViolation(f"unexpected message type {kind} from server")
+        if kind == 0x5A:
+            replies.status = server.stream.read_exact(size)[0]
+        else:
+            skip(server, size)
+        if kind == 0x47:
+            raise ServerGone("the server waits for copy data nobody will send")
+
+
+def read_header(server: Server) -> tuple[int, int]:
+    """The next message's type byte and the size of its body; may switch."""
+    head = server.stream.read_exact(5)
+    length = int.from_bytes(head[1:5], "big")
+    if length < 4:
+        raise ServerProtocolViolation("invalid message length from server")
+    return head[0], length - 4
+
+
+def skip(server: Server, size: int) -> None:
+    """Pass over ``size`` bytes in bounded memory; may switch."""
+    while size > 0:
+        part = min(size, 16384)
+        server.stream.read_exact(part)
+        size -= part

@@ -1,0 +1,86 @@
+# C types of wire.prepared.
+
+import cython
+
+from pgdoorman_lib.wire.replies cimport Effect
+
+
+cdef class Statement:
+    cdef public bytes name
+    cdef public bytearray cname
+    cdef public bytes body
+    cdef public bint confirmed
+    cdef public long used
+    cpdef bytearray parse_message(self)
+    cpdef bytearray close_message(self)
+
+
+cdef class Registry:
+    cdef public Py_ssize_t capacity
+    cdef public long counter
+    cdef public object known
+    @cython.locals(statement=Statement)
+    cpdef Statement get(self, bytes body, object environment)
+    cpdef Statement private(self, bytes body)
+
+
+cdef class Unnamed:
+    cdef public object body
+
+
+cdef class ClientStatements:
+    cdef public dict names
+    cdef public Unnamed unnamed
+
+
+cdef class ServerStatements:
+    cdef public Py_ssize_t capacity
+    cdef public object prepared
+    cdef public Unnamed unnamed
+    cpdef int touch(self, Statement statement) except -1
+    cpdef Statement surplus(self)
+    cpdef int clear(self) except -1
+
+
+cdef class NamedParse(Effect):
+    cdef public ClientStatements client
+    cdef public bytes name
+    cdef public Statement statement
+    cdef public ServerStatements server
+    cdef public bint made
+    cpdef int done(self) except -1
+    cpdef int undone(self, int failed) except -1
+
+
+cdef class InjectedParse(Effect):
+    cdef public Statement statement
+    cdef public ServerStatements server
+    cpdef int undone(self, int failed) except -1
+
+
+cdef class Eviction(Effect):
+    cdef public Statement statement
+    cdef public ServerStatements server
+    cpdef int undone(self, int failed) except -1
+
+
+cdef class NameClosed(Effect):
+    cdef public ClientStatements client
+    cdef public bytes name
+    cdef public Statement statement
+    cpdef int undone(self, int failed) except -1
+
+
+cdef class UnnamedParse(Effect):
+    cdef public ClientStatements client
+    cdef public ServerStatements server
+    cdef public Unnamed statement
+    cdef public Unnamed old_client
+    cdef public Unnamed old_server
+    cpdef int undone(self, int failed) except -1
+
+
+cdef class UnnamedInjected(Effect):
+    cdef public ServerStatements server
+    cdef public Unnamed old_server
+    cpdef int undone(self, int failed) except -1

@@ -1,0 +1,243 @@
+"""Prepared statements shared in a pool: whose name means which statement, and which server has it.
+
+Rules:
+1. A client's name is its own; the statement behind it is shared by all clients whose Parse had the same bytes (SQL,
+   parameter types) under the same settings. Servers know it by our name only, ``pgdoorman_<n>``.
+2. The books (a client's names, a server's set) are changed when a message is sent; the Effect queued with it takes the
+   change back if the message fails or is skipped.
+3. The unnamed statement stays unnamed: it is passed through, and remembered, so that it can be made again if the
+   client binds it on another server.
+4. A statement is closed on a server only by a message in sequence, so nothing already sent can miss it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from pgdoorman_lib.wire.replies import Effect
+
+_int = int
+_bytes = bytes
+
+#: What our names on servers begin with. A client's own name that begins so is never looked up on a server.
+PREFIX = b"pgdoorman_"
+
+
+class Statement:
+    """One SQL text with its parameter types: ``body`` is a Parse message behind the name (sql NUL int16 int32*)."""
+
+    __slots__ = ("body", "cname", "confirmed", "name", "used")
+
+    def __init__(self, name: _bytes, body: _bytes) -> None:
+        self.name = name
+        #: the name as it stands in messages
+        self.cname = bytearray(name + b"\0")
+        self.body = body
+        #: a server has accepted it once
+        self.confirmed = 0
+        self.used = 0
+
+    def parse_message(self) -> bytearray:
+        """The whole Parse message that makes it on a server."""
+        size = 4 + len(self.cname) + len(self.body)
+        return bytearray(b"P" + size.to_bytes(4, "big") + bytes(self.cname) + self.body)
+
+    def close_message(self) -> bytearray:
+        """The Close message that drops it on a server."""
+        size = 5 + len(self.cname)
+        return bytearray(b"C" + size.to_bytes(4, "big") + b"S" + bytes(self.cname))
+
+
+class Registry:
+    """The statements of one pool: at most ``capacity`` remembered for sharing, the least recently parsed go first.
+
+    Forgetting one harms nobody who uses it: clients hold the Statement itself.
+    """
+
+    __slots__ = ("capacity", "counter", "known")
+
+    def __init__(self, capacity: _int) -> None:
+        self.capacity = capacity
+        self.counter = 0
+        self.known: OrderedDict[Any, Statement] = OrderedDict()
+
+    def get(self, body: _bytes, environment: object) -> Statement:
+        """The statement of these bytes under these settings (any hashable that stands for them)."""
+        key = (body, environment) if environment else body
+        statement = self.known.get(key)
+        if statement is None:
+            statement = self.private(body)
+            self.known[key] = statement
+            if len(self.known) > self.capacity:
+                self.known.popitem(last=False)
+        else:
+            self.known.move_to_end(key)
+        statement.used += 1
+        return statement
+
+    def private(self, body: _bytes) -> Statement:
+        """A statement nobody else will share."""
+        self.counter += 1
+        return Statement(PREFIX + str(self.counter).encode(), body)
+
+
+class Unnamed:
+    """A client's unnamed statement: the body of its Parse, or None when it was too large to remember."""
+
+    __slots__ = ("body",)
+
+    def __init__(self, body: _bytes | None) -> None:
+        self.body = body
+
+
+class ClientStatements:
+    """A client's names."""
+
+    __slots__ = ("names", "unnamed")
+
+    def __init__(self) -> None:
+        self.names: dict[bytes, Statement] = {}
+        self.unnamed: Unnamed | None = None
+
+
+class ServerStatements:
+    """What a server connection has prepared under our names, least recently used first, and its unnamed statement."""
+
+    __slots__ = ("capacity", "prepared", "unnamed")
+
+    def __init__(self, capacity: _int) -> None:
+        self.capacity = capacity
+        self.prepared: OrderedDict[Any, None] = OrderedDict()
+        #: whose unnamed statement the server holds
+        self.unnamed: Unnamed | None = None
+
+    def touch(self, statement: Statement) -> _int:
+        """Note a use, for the order of eviction; only where eviction is near."""
+        if len(self.prepared) * 2 > self.capacity:
+            self.prepared.move_to_end(statement)
+        return 0
+
+    def surplus(self) -> Statement | None:
+        """The statement to close before another is made, or None."""
+        if len(self.prepared) < self.capacity:
+            return None
+        victim: Statement = next(iter(self.prepared))
+        return victim
+
+    def clear(self) -> _int:
+        """The server has dropped everything (DEALLOCATE ALL, DISCARD ALL)."""
+        self.prepared.clear()
+        return 0
+
+
+class NamedParse(Effect):
+    """A client's named Parse: its name, and on the server unless it was there already."""
+
+    __slots__ = ("client", "made", "name", "server", "statement")
+
+    def __init__(
+        self, client: ClientStatements, name: _bytes, statement: Statement, server: ServerStatements, made: _int
+    ) -> None:
+        self.client = client
+        self.name = name
+        self.statement = statement
+        self.server = server
+        self.made = made
+        client.names[name] = statement
+        if not made:
+            server.prepared[statement] = None
+
+    def done(self) -> _int:
+        self.statement.confirmed = 1
+        return 0
+
+    def undone(self, failed: _int) -> _int:
+        if self.client.names.get(self.name) is self.statement:
+            del self.client.names[self.name]
+        if not self.made:
+            self.server.prepared.pop(self.statement, None)
+        return 0
+
+
+class InjectedParse(Effect):
+    """A Parse of ours in front of a Bind or Describe."""
+
+    __slots__ = ("server", "statement")
+
+    def __init__(self, statement: Statement, server: ServerStatements) -> None:
+        self.statement = statement
+        self.server = server
+        server.prepared[statement] = None
+
+    def undone(self, failed: _int) -> _int:
+        self.server.prepared.pop(self.statement, None)
+        return 0
+
+
+class Eviction(Effect):
+    """A Close of ours that makes room on the server."""
+
+    __slots__ = ("server", "statement")
+
+    def __init__(self, statement: Statement, server: ServerStatements) -> None:
+        self.statement = statement
+        self.server = server
+        server.prepared.pop(statement, None)
+
+    def undone(self, failed: _int) -> _int:
+        self.server.prepared[self.statement] = None
+        return 0
+
+
+class NameClosed(Effect):
+    """A client's Close of a name: the statement stays on the server for the others."""
+
+    __slots__ = ("client", "name", "statement")
+
+    def __init__(self, client: ClientStatements, name: _bytes) -> None:
+        self.client = client
+        self.name = name
+        self.statement = client.names.pop(name, None)
+
+    def undone(self, failed: _int) -> _int:
+        if self.statement is not None:
+            self.client.names[self.name] = self.statement
+        return 0
+
+
+class UnnamedParse(Effect):
+    """A Parse (or with ``statement`` None a Close) of the unnamed statement. A failed Parse leaves none."""
+
+    __slots__ = ("client", "old_client", "old_server", "server", "statement")
+
+    def __init__(self, client: ClientStatements, server: ServerStatements, statement: Unnamed | None) -> None:
+        self.client = client
+        self.server = server
+        self.statement = statement
+        self.old_client = client.unnamed
+        self.old_server = server.unnamed
+        client.unnamed = statement
+        server.unnamed = statement
+
+    def undone(self, failed: _int) -> _int:
+        if self.client.unnamed is self.statement:
+            self.client.unnamed = None if failed else self.old_client
+        if self.server.unnamed is self.statement:
+            self.server.unnamed = None if failed else self.old_server
+        return 0
+
+
+class UnnamedInjected(Effect):
+    """A Parse of ours that makes a client's unnamed statement again on the server it has now."""
+
+    __slots__ = ("old_server", "server")
+
+    def __init__(self, server: ServerStatements, statement: Unnamed | None) -> None:
+        self.server = server
+        self.old_server = server.unnamed
+        server.unnamed = statement
+
+    def undone(self, failed: _int) -> _int:
+        self.server.unnamed = None if failed else self.old_server
+        return 0

@@ -1,0 +1,41 @@
+# C types of wire.replies.
+
+import cython
+
+
+cdef class Effect:
+    cpdef int done(self) except -1
+    cpdef int undone(self, int failed) except -1
+
+
+cdef class Replies:
+    cdef public bytearray ring
+    cdef public Py_ssize_t size
+    cdef public Py_ssize_t head
+    cdef public Py_ssize_t count
+    cdef public object effects
+    cdef public Py_ssize_t barrier
+    cdef public int queries
+    cdef public int made
+    cdef public bint skipping
+    cdef public bint copy_in
+    cdef public int status
+    cdef public bint swallowed_error
+    @cython.locals(code=int, ring="unsigned char*")
+    cpdef int add(self, int op) except -1
+    cpdef int add_effect(self, int op, Effect effect) except -1
+    @cython.locals(size=Py_ssize_t, index=Py_ssize_t)
+    cpdef int _enlarge(self) except -1
+    @cython.locals(op=int, code=int, effect=Effect)
+    cpdef int _pop(self) except -1
+    cpdef int _skip_markers(self) except -1
+    @cython.locals(code=int)
+    cpdef int made_next(self) except -1
+    cpdef int swallowing(self) except -1
+    cpdef int settled(self) except -1
+    @cython.locals(op=int, verdict=int, code=int)
+    cpdef int account(self, int kind) except -1
+    @cython.locals(index=Py_ssize_t, mask=Py_ssize_t, op=int, ended=int, stop=int)
+    cpdef int _copy_begins(self) except -1
+    @cython.locals(mask=Py_ssize_t, index=Py_ssize_t, undo=Py_ssize_t, position=Py_ssize_t, first_has_effect=int, effect=Effect)
+    cpdef int _error(self, int op, int code) except -1

@@ -1,0 +1,322 @@
+"""The answers a server still owes, in order, and what becomes of each: passed on, swallowed, or made by us.
+
+Rules:
+1. Every message sent to a server adds the answer it will bring (``add``); every message from the server is held against
+   the head (``account``). Messages we answer ourselves stand in the same queue (MADE_*), so that their answers come
+   exactly where PostgreSQL would have sent them.
+2. An ErrorResponse to an extended-protocol message voids everything up to the next Sync, as the server does
+   (PostgreSQL docs, "Extended Query"): those answers never come, those of ours are not made, their effects are undone.
+3. An ``Effect`` is what a message changes in somebody's books (a prepared statement made or forgotten). It is entered
+   when the message is sent, confirmed when its answer comes, undone when it failed or was skipped; undoing goes
+   backwards.
+4. Sync and Flush in copy-in mode are ignored by the server, hence not owed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+_int = int
+
+QUERY = 1
+FUNCTION = 2
+SYNC = 3
+PARSE = 4
+BIND = 5
+DESCRIBE = 6
+EXECUTE = 7
+CLOSE = 8
+COPY_END = 9
+#: answered by us when their turn comes
+MADE_PARSE = 10
+MADE_CLOSE = 11
+
+#: flag: the answer is ours, the client must not see it
+SWALLOW = 0x80
+#: flag: an Effect stands in ``effects`` for it
+EFFECT = 0x40
+
+#: verdicts of ``account``
+PASS = 0
+DROP = 1
+DESYNC = 2
+
+_OP = 0x0F
+_IDLE = 0x49
+
+
+class Effect:
+    """What a message has entered in the books of a client or a server, to be confirmed or taken back."""
+
+    __slots__ = ()
+
+    def done(self) -> _int:
+        """The server has confirmed the message."""
+        return 0
+
+    def undone(self, failed: _int) -> _int:
+        """The message failed (1) or was skipped behind an error (0)."""
+        return 0
+
+
+class Replies:
+    """The queue of one server connection."""
+
+    __slots__ = (
+        "barrier",
+        "copy_in",
+        "count",
+        "effects",
+        "head",
+        "made",
+        "queries",
+        "ring",
+        "size",
+        "skipping",
+        "status",
+        "swallowed_error",
+    )
+
+    def __init__(self) -> None:
+        self.ring = bytearray(64)
+        self.size = 64
+        self.head = 0
+        self.count = 0
+        self.effects: deque[Any] = deque()
+        #: effects that stand before the last Sync: their fate is open although the client may go on
+        self.barrier = 0
+        #: simple queries of the client under way
+        self.queries = 0
+        #: MADE_* entries in the queue
+        self.made = 0
+        #: an error voided the batch and its Sync was not sent yet
+        self.skipping = 0
+        #: between CopyInResponse and the client's CopyDone or CopyFail
+        self.copy_in = 0
+        #: transaction status byte of the last ReadyForQuery
+        self.status = _IDLE
+        #: the server refused something we sent on our own account
+        self.swallowed_error = 0
+
+    def add(self, op: _int) -> _int:
+        """One more answer is owed: an operation code, perhaps with SWALLOW."""
+        code = op & _OP
+        if self.skipping:
+            if code != SYNC:
+                return 0
+            self.skipping = 0
+        if code == SYNC:
+            if self.copy_in:
+                return 0
+            self.barrier = len(self.effects)
+        elif code == QUERY:
+            if not op & SWALLOW:
+                self.queries += 1
+        elif code == COPY_END:
+            self.copy_in = 0
+            if self.count == 0:
+                return 0
+        elif code >= MADE_PARSE:
+            self.made += 1
+        if self.count == self.size:
+            self._enlarge()
+        self.ring[(self.head + self.count) & (self.size - 1)] = op
+        self.count += 1
+        return 0
+
+    def add_effect(self, op: _int, effect: Effect) -> _int:
+        """As ``add``, for an operation whose effect has been entered in the books."""
+        if self.skipping:
+            effect.undone(0)
+            return 0
+        self.effects.append(effect)
+        return self.add(op | EFFECT)
+
+    def _enlarge(self) -> _int:
+        """Double the ring (it is full)."""
+        size = self.size
+        ring = bytearray(size * 2)
+        for index in range(size):
+            ring[index] = self.ring[(self.head + index) & (size - 1)]
+        self.ring = ring
+        self.head = 0
+        self.size = size * 2
+        return 0
+
+    def _pop(self) -> _int:
+        """Take the head off, confirming its effect."""
+        op = self.ring[self.head]
+        self.head = (self.head + 1) & (self.size - 1)
+        self.count -= 1
+        if op & EFFECT:
+            effect = self.effects.popleft()
+            if self.barrier:
+                self.barrier -= 1
+            effect.done()
+        code = op & _OP
+        if code == QUERY:
+            if not op & SWALLOW:
+                self.queries -= 1
+        elif code >= MADE_PARSE:
+            self.made -= 1
+        if self.count == 0:
+            if self.size > 1024:  # a huge pipeline must not cost memory for ever
+                self.ring = bytearray(64)
+                self.size = 64
+            self.head = 0
+        return 0
+
+    def _skip_markers(self) -> _int:
+        while self.count and self.ring[self.head] == COPY_END:
+            self._pop()
+        return 0
+
+    def made_next(self) -> _int:
+        """The MADE_* code whose turn it is (taken off the queue), or 0."""
+        if not self.made or not self.count:
+            return 0
+        self._skip_markers()
+        if not self.count:
+            return 0
+        code = self.ring[self.head] & _OP
+        if code < MADE_PARSE:
+            return 0
+        self._pop()
+        return code
+
+    def swallowing(self) -> _int:
+        """Whether the answer under way is one of ours."""
+        return 1 if self.count and self.ring[self.head] & SWALLOW else 0
+
+    def settled(self) -> _int:
+        """Whether the books are certain: nothing before the last Sync, and no simple query, is still open."""
+        return 1 if self.barrier == 0 and self.queries == 0 else 0
+
+    def account(self, kind: _int) -> _int:
+        """Hold a server message of type byte ``kind`` against the queue: PASS, DROP (swallow) or DESYNC.
+
+        For ReadyForQuery the caller sets ``status`` itself. NoticeResponse, NotificationResponse and ParameterStatus
+        may come at any time and settle nothing.
+        """
+        if kind == 0x41:  # NotificationResponse
+            return 0
+        if self.count == 0:
+            # Unasked: a notice, a parameter, or the server's farewell.
+            return 0 if kind == 0x4E or kind == 0x53 or kind == 0x45 else 2
+        op = self.ring[self.head]
+        if op == COPY_END:
+            self._skip_markers()
+            if self.count == 0:
+                return 0 if kind == 0x4E or kind == 0x53 or kind == 0x45 else 2
+            op = self.ring[self.head]
+        verdict = 1 if op & SWALLOW else 0
+        code = op & _OP
+        if kind == 0x44 or kind == 0x4E or kind == 0x53 or kind == 0x64:  # rows, notices, parameters, copy data
+            return verdict
+        if kind == 0x5A:  # ReadyForQuery
+            if code != QUERY and code != SYNC and code != FUNCTION:
+                return 2
+            self._pop()
+            self.copy_in = 0
+            self._skip_markers()
+            return verdict
+        if kind == 0x43 or kind == 0x49 or kind == 0x73:  # CommandComplete, EmptyQueryResponse, PortalSuspended
+            if code == EXECUTE:
+                self._pop()
+                self.copy_in = 0
+            elif code != QUERY:
+                return 2
+            return verdict
+        if kind == 0x45:
+            return self._error(op, code)
+        if code == QUERY or code == FUNCTION:
+            if kind == 0x47 or kind == 0x57:
+                self._copy_begins()
+            return verdict
+        if kind == 0x31:
+            if code != PARSE:
+                return 2
+            self._pop()
+        elif kind == 0x32:
+            if code != BIND:
+                return 2
+            self._pop()
+        elif kind == 0x33:
+            if code != CLOSE:
+                return 2
+            self._pop()
+        elif kind == 0x54 or kind == 0x6E:  # RowDescription, NoData
+            if code != DESCRIBE:
+                return 2
+            self._pop()
+        elif kind == 0x74:
+            if code != DESCRIBE:
+                return 2
+        elif kind == 0x47 or kind == 0x57:
+            if code != EXECUTE:
+                return 2
+            self._copy_begins()
+        elif kind == 0x48 or kind == 0x63:
+            if code != EXECUTE:
+                return 2
+        else:
+            return 2
+        return verdict
+
+    def _copy_begins(self) -> _int:
+        """CopyInResponse: the server ignores every Sync sent since, up to the end of the copy."""
+        keep = bytearray()
+        ended = 0
+        stop = 0
+        for index in range(1, self.count):
+            op = self.ring[(self.head + index) & (self.size - 1)]
+            if not stop:
+                if op == SYNC:
+                    continue
+                stop = 1
+                if op == COPY_END:
+                    ended = 1
+                    continue
+            keep.append(op)
+        mask = self.size - 1
+        for index in range(len(keep)):
+            self.ring[(self.head + 1 + index) & mask] = keep[index]
+        self.count = 1 + len(keep)
+        self.copy_in = 0 if ended else 1
+        return 0
+
+    def _error(self, op: _int, code: _int) -> _int:
+        """ErrorResponse: within a simple query nothing else changes; an extended batch is void up to its Sync."""
+        self.copy_in = 0
+        if code == QUERY or code == FUNCTION or code == SYNC:
+            if op & SWALLOW:
+                self.swallowed_error = 1
+                return 1
+            return 0
+        mask = self.size - 1
+        index = 0
+        undo = 0
+        while index < self.count:
+            op = self.ring[(self.head + index) & mask]
+            code = op & _OP
+            if code == SYNC:
+                break
+            if op & EFFECT:
+                undo += 1
+            if code == QUERY and not op & SWALLOW:
+                self.queries -= 1
+            elif code >= MADE_PARSE:
+                self.made -= 1
+            index += 1
+        first_has_effect = self.ring[self.head] & EFFECT
+        if index == self.count:
+            self.skipping = 1
+        self.head = (self.head + index) & mask
+        self.count -= index
+        if undo:
+            voided = [self.effects.popleft() for _ in range(undo)]
+            self.barrier = self.barrier - undo if self.barrier > undo else 0
+            for position in range(undo - 1, -1, -1):
+                voided[position].undone(1 if position == 0 and first_has_effect else 0)
+        return 0

@@ -1,0 +1,128 @@
+"""The first packet of a connection, the only kind without a type byte, and the options in it.
+
+Everything a packet claims is checked before it is used; ProtocolViolation and UnsupportedFeature carry PostgreSQL's
+SQLSTATEs and words. (PostgreSQL docs, "Message Formats": StartupMessage, SSLRequest, GSSENCRequest, CancelRequest.)
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, field
+
+from pgdoorman_lib.errors import ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.wire import consts
+
+#: Longest secret of a CancelRequest in protocol 3.2, in bytes; in 3.0 it has exactly 4.
+MAX_CANCEL_KEY = 256
+
+_OPTION_PREFIX = "_pq_."
+_SPACES = " \t\n\v\f\r"
+# Words are parted by white space; a backslash takes the next character as it is (PostgreSQL's pg_split_opts).
+_WORD = re.compile(rf"(?:\\.|[^\\{_SPACES}]|\\\Z)+", re.DOTALL)
+_ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class StartupMessage:
+    """A login: the version asked for as an int32 (major << 16 | minor), the parameters, and ``_pq_.`` options."""
+
+    protocol: int
+    parameters: dict[str, str]
+    #: names of protocol options, of which none is known to us
+    unknown_options: list[str]
+
+    @property
+    def minor(self) -> int:
+        """The minor version asked for."""
+        return self.protocol & 0xFFFF
+
+
+@dataclass(frozen=True)
+class SSLRequest:
+    """The client wants TLS."""
+
+
+@dataclass(frozen=True)
+class GSSENCRequest:
+    """The client wants encryption by GSSAPI."""
+
+
+@dataclass(frozen=True)
+class CancelRequest:
+    """The client of another connection wants its statement cancelled; ``pid`` is a signed int32."""
+
+    pid: int
+    secret: bytes = field(repr=False)
+
+
+def parse_startup(packet: bytes) -> StartupMessage | SSLRequest | GSSENCRequest | CancelRequest:
+    """What a packet, without its length word, asks for.
+
+    ProtocolViolation (08P01) when it is malformed, UnsupportedFeature (0A000) for another major version than 3.
+    """
+    if len(packet) < 4:
+        raise _invalid_length()
+    (code,) = struct.unpack_from("!I", packet)
+    if code == consts.SSL_REQUEST or code == consts.GSSENC_REQUEST:
+        if len(packet) != 4:
+            raise _invalid_length()
+        return SSLRequest() if code == consts.SSL_REQUEST else GSSENCRequest()
+    if code == consts.CANCEL_REQUEST:
+        if not 8 < len(packet) <= 8 + MAX_CANCEL_KEY:
+            raise _invalid_length()
+        return CancelRequest(struct.unpack_from("!i", packet, 4)[0], packet[8:])
+    if code >> 16 != 3:
+        raise unsupported_protocol(code)
+    return _parse_parameters(code, packet)
+
+
+def unsupported_protocol(code: int) -> UnsupportedFeature:
+    """The error for a version, or request code, that is not spoken here."""
+    return UnsupportedFeature(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}: server supports 3.0 to 3.2")
+
+
+def _invalid_length() -> ProtocolViolation:
+    return ProtocolViolation("invalid length of startup packet")
+
+
+def _parse_parameters(protocol: int, packet: bytes) -> StartupMessage:
+    parameters: dict[str, str] = {}
+    unknown: list[str] = []
+    start = 4
+    while packet[start : start + 1] not in (b"", b"\0"):
+        middle = packet.find(b"\0", start)
+        end = packet.find(b"\0", middle + 1) if middle > 0 else -1
+        if end < 0:
+            break
+        name = packet[start:middle].decode(errors="replace")
+        if name.startswith(_OPTION_PREFIX):
+            unknown.append(name)
+        else:
+            parameters[name] = packet[middle + 1 : end].decode(errors="replace")
+        start = end + 1
+    if packet[start:] != b"\0":
+        raise ProtocolViolation("invalid startup packet layout: expected terminator as last byte")
+    return StartupMessage(protocol, parameters, unknown)
+
+
+def parse_options(text: str) -> dict[str, str]:
+    """The settings in the startup parameter ``options``: ``-c name=value``, ``-cname=value`` and ``--name=value``.
+
+    A ``-`` in a name is an ``_``, a later setting of one name replaces an earlier one. ProtocolViolation with
+    PostgreSQL's 42601 for everything else: of its other switches none is for clients to set.
+    """
+    settings: dict[str, str] = {}
+    words = iter(_ESCAPE.sub(r"\1", word) for word in _WORD.findall(text))
+    for word in words:
+        if word.startswith("--") and len(word) > 2:
+            switch, assignment = "--", word[2:]
+        elif word.startswith("-c"):
+            switch, assignment = "-c ", word[2:] or next(words, "")
+        else:
+            raise ProtocolViolation(f"invalid command-line argument for server process: {word}", sqlstate="42601")
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise ProtocolViolation(f"{switch}{assignment} requires a value", sqlstate="42601")
+        settings[name.replace("-", "_")] = value
+    return settings

@@ -1,0 +1,72 @@
+"""The list of compiled modules and the switch that leaves them out; everything else stands in setup.cfg.
+
+Each entry is plain Python with its C types in the ``.pxd`` beside it (Cython's augmenting mode), or a ``.pyx`` with an
+interpreted twin of the same name. ``PGDOORMAN_PURE=1`` builds a wheel without them, for which no compiler is needed;
+otherwise what does not compile fails the build. The compiled engine is Linux's: other systems always build pure.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+COMPILED = (
+    "pgdoorman_lib/wire/framing.py",
+    "pgdoorman_lib/wire/replies.py",
+    "pgdoorman_lib/wire/prepared.py",
+    "pgdoorman_lib/net/syscalls.pyx",
+    "pgdoorman_lib/net/engine.py",
+    "pgdoorman_lib/net/stream.py",
+    "pgdoorman_lib/metrics/counters.py",
+    "pgdoorman_lib/server/connection.py",
+    "pgdoorman_lib/pool/pool.py",
+    "pgdoorman_lib/client/relay.py",
+    "pgdoorman_lib/client/session.py",
+)
+
+COMPILER_DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": False,
+    "wraparound": False,
+    "initializedcheck": False,
+    "cdivision": True,
+}
+
+COMPILE_ARGS = ("-O2",)
+
+CYTHON = "Cython>=3.1,<4"
+
+PURE = os.environ.get("PGDOORMAN_PURE", "") not in ("", "0") or sys.platform != "linux"
+
+
+def extensions() -> list[Extension]:
+    """What ``setup`` is to compile; raises FileNotFoundError when a listed module or its companion is missing."""
+    root = Path(__file__).parent
+    for source in COMPILED:
+        companion = str(Path(source).with_suffix(".py" if source.endswith(".pyx") else ".pxd"))
+        for needed in (source, companion):
+            if not (root / needed).is_file():
+                raise FileNotFoundError(f"{needed}: missing, but {source} is in the list of compiled modules")
+    from Cython.Build import cythonize
+
+    modules = [
+        Extension(source.rpartition(".")[0].replace("/", "."), [source], extra_compile_args=list(COMPILE_ARGS))
+        for source in COMPILED
+    ]
+    return list(cythonize(modules, build_dir="build/cython", compiler_directives=COMPILER_DIRECTIVES))
+
+
+def main() -> None:
+    if PURE:
+        setup()
+        return
+    # The front end asks a first time for what the build needs (Cython), before that is there.
+    asking = any(word in sys.argv for word in ("egg_info", "dist_info", "sdist", "--version", "clean"))
+    setup(ext_modules=[] if asking else extensions(), setup_requires=[CYTHON])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""A pooler made of plain values, and a stream that is two byte strings, for the console's tests."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+from pgdoorman_lib.config.model import Config, General
+from pgdoorman_lib.config.model import Pool as PoolConfig
+from pgdoorman_lib.errors import PeerGone, ProtocolViolation
+from pgdoorman_lib.metrics.averages import Averages
+from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, PoolStats
+
+
+@dataclass
+class FakeSettings:
+    database: str = "exampledb"
+    user: str = "doorman"
+    pool_mode: str = "transaction"
+    pool_size: int = 10
+    min_pool_size: int = 2
+    server_host: str = "db.internal"
+    server_port: int = 5432
+    server_database: str = "real"
+
+
+@dataclass
+class FakeServer:
+    id: int = 7
+    pid: int = 4711
+    settings: FakeSettings = field(default_factory=FakeSettings)
+    tls: bool = True
+    state: str = "active"
+    wait: str = "read"
+    stats: LinkStats = field(default_factory=LinkStats)
+    created_at: float = 940.0
+    active_since: float = 998.5
+    prepared_count: int = 3
+    application_name: str = "app"
+
+
+@dataclass
+class FakePool:
+    settings: FakeSettings = field(default_factory=FakeSettings)
+    paused: bool = False
+    idle_count: int = 4
+    borrowed_count: int = 2
+    opening_count: int = 1
+    waiting_count: int = 1
+    servers: list[FakeServer] = field(default_factory=lambda: [FakeServer()])
+    stats: PoolStats = field(default_factory=PoolStats)
+
+    def max_wait(self, now: float) -> float:
+        return 2.25
+
+
+@dataclass
+class FakeClient:
+    id: int = 12
+    user: str = "doorman"
+    database: str = "exampledb"
+    application_name: str = "psql"
+    peer: str = "127.0.0.1:5555"
+    tls: bool = False
+    state: str = "idle"
+    wait: str = "idle"
+    stats: LinkStats = field(default_factory=LinkStats)
+    connected_at: float = 900.0
+
+
+class FakeWorld:
+    """The pooler the console looks at; ``done`` records what it was told to do, ``failure`` is raised by it."""
+
+    def __init__(self) -> None:
+        self.clock = 1000.0
+        self.pools = [FakePool()]
+        self.clients = [FakeClient(), FakeClient(id=13, state="active"), FakeClient(id=14, state="waiting")]
+        general = General(admin_username="admin", admin_password="top secret")
+        self.config = Config(general=general, pools={"exampledb": PoolConfig()})
+        self.build = {"version": "0.1.0", "build": "interpreted", "engine": "gevent"}
+        self.averages = Averages(lambda: self.pools, self.now)
+        self.connections = ConnectionStats()
+        self.log_level = "info"
+        self.done: list[str] = []
+        self.failure: Exception | None = None
+
+    def now(self) -> float:
+        return self.clock
+
+    def memory(self) -> list[tuple[str, int, int, int, int]]:
+        return [("buffers", 16384, 3, 5, 131072)]
+
+    def reload(self) -> None:
+        self._do("reload")
+
+    def shutdown(self) -> None:
+        self._do("shutdown")
+
+    def set_log_level(self, text: str) -> None:
+        self._do(f"log_level {text}")
+
+    def _do(self, what: str) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.done.append(what)
+
+
+class FakeStream:
+    """A client that sent ``incoming`` and closed; what it was sent is ``outgoing``."""
+
+    def __init__(self, incoming: bytes = b"") -> None:
+        self.incoming = incoming
+        self.outgoing = b""
+        self.flushed = 0
+
+    def read_message(self, max_length: int = 1 << 20) -> tuple[int, bytes]:
+        if not self.incoming:
+            raise PeerGone("the client closed the connection")
+        kind, length = struct.unpack("!Bi", self.incoming[:5])
+        if not 4 <= length <= max_length:
+            raise ProtocolViolation("invalid message length")
+        body, self.incoming = self.incoming[5 : 1 + length], self.incoming[1 + length :]
+        return kind, body
+
+    def write(self, data: bytes) -> None:
+        self.outgoing += data
+
+    def flush(self) -> None:
+        self.flushed = len(self.outgoing)
+
+
+def message(kind: str, body: bytes = b"") -> bytes:
+    return kind.encode() + struct.pack("!i", 4 + len(body)) + body
+
+
+def query(sql: str) -> bytes:
+    return message("Q", sql.encode() + b"\0")
+
+
+def parse(sql: str, name: str = "") -> bytes:
+    return message("P", name.encode() + b"\0" + sql.encode() + b"\0\0\0")
+
+
+def bind(name: str = "", portal: str = "", formats: tuple[int, ...] = (), parameters: tuple[bytes, ...] = ()) -> bytes:
+    body = portal.encode() + b"\0" + name.encode() + b"\0\0\0" + struct.pack("!h", len(parameters))
+    for value in parameters:
+        body += struct.pack("!i", len(value)) + value
+    return message("B", body + struct.pack(f"!h{len(formats)}h", len(formats), *formats))
+
+
+def describe(kind: str, name: str = "") -> bytes:
+    return message("D", kind.encode() + name.encode() + b"\0")
+
+
+def close(kind: str, name: str = "") -> bytes:
+    return message("C", kind.encode() + name.encode() + b"\0")
+
+
+def execute(portal: str = "", max_rows: int = 0) -> bytes:
+    return message("E", portal.encode() + b"\0" + struct.pack("!i", max_rows))
+
+
+SYNC = message("S")
+FLUSH = message("H")
+TERMINATE = message("X")
+
+
+@dataclass
+class Answer:
+    """One backend message: its type letter and what the tests look at of its body."""
+
+    kind: str
+    value: Any = None
+
+
+def answers(data: bytes) -> list[Answer]:
+    """Split what the console sent; fails on anything that is not whole messages."""
+    found = []
+    while data:
+        kind, length = struct.unpack("!Bi", data[:5])
+        assert 4 <= length < len(data), "a message is cut short"
+        found.append(_answer(chr(kind), data[5 : 1 + length]))
+        data = data[1 + length :]
+    return found
+
+
+def _answer(kind: str, body: bytes) -> Answer:
+    if kind == "T":
+        (count,) = struct.unpack("!h", body[:2])
+        described, at = [], 2
+        for _ in range(count):
+            end = body.index(b"\0", at)
+            _, _, oid, size, _, code = struct.unpack("!ihihih", body[end + 1 : end + 19])
+            described.append((body[at:end].decode(), oid, size, code))
+            at = end + 19
+        assert at == len(body)
+        return Answer(kind, described)
+    if kind == "D":
+        (count,) = struct.unpack("!h", body[:2])
+        row: list[bytes | None] = []
+        at = 2
+        for _ in range(count):
+            (length,) = struct.unpack("!i", body[at : at + 4])
+            row.append(None if length < 0 else body[at + 4 : at + 4 + length])
+            at += 4 + max(0, length)
+        assert at == len(body)
+        return Answer(kind, row)
+    if kind in "EN":
+        fields = body.rstrip(b"\0").split(b"\0")
+        return Answer(kind, {field[:1].decode(): field[1:].decode() for field in fields})
+    if kind == "S":
+        return Answer(kind, tuple(part.decode() for part in body.split(b"\0")[:2]))
+    if kind == "C":
+        return Answer(kind, body[:-1].decode())
+    if kind == "Z":
+        return Answer(kind, body.decode())
+    return Answer(kind, body)

@@ -1,0 +1,189 @@
+"""The tables' shapes against the reference's, and their values against a pooler made of plain values."""
+
+from __future__ import annotations
+
+import pytest
+from admin.fakes import FakeClient, FakePool, FakeServer, FakeSettings, FakeWorld
+
+from pgdoorman_lib.admin.rows import INT4, NUMERIC, TEXT
+from pgdoorman_lib.admin.show import NOT_YET_SHOWN, SHOWS, Row
+
+# One letter a column: text, int4, numeric.
+LETTERS = {TEXT: "t", INT4: "i", NUMERIC: "n"}
+
+SHAPES = {
+    "HELP": ("t", "item"),
+    "VERSION": ("t", "version"),
+    "CONFIG": ("tttt", "key value default changeable"),
+    "DATABASES": (
+        "tttttiiitii",
+        "name host port database force_user pool_size min_pool_size reserve_pool pool_mode max_connections"
+        " current_connections",
+    ),
+    "POOLS": (
+        "ttt" + "n" * 12 + "ttn",
+        "database user pool_mode cl_idle cl_active cl_waiting cl_cancel_req sv_active sv_idle sv_used sv_login"
+        " pool_size maxwait maxwait_us avg_xact_time paused fallback_active oldest_active_age_ms",
+    ),
+    "POOLS_EXTENDED": (
+        "tt" + "n" * 9 + "t" + "n" * 8,
+        "database user cl_active cl_waiting sv_active sv_idle sv_used sv_login pool_size maxwait maxwait_us pool_mode"
+        " bytes_recieved bytes_sent query_0.99 transaction_0.99 query_0.95 transaction_0.95 query_0.5 transaction_0.5",
+    ),
+    "CLIENTS": (
+        "ttttttttnnnn",
+        "client_id database user application_name addr tls state wait transaction_count query_count error_count"
+        " age_seconds",
+    ),
+    "SERVERS": (
+        "ttttttttnnnnnnnn",
+        "server_id server_process_id database_name user application_name tls state wait transaction_count query_count"
+        " bytes_sent bytes_received age_seconds prepare_cache_hit prepare_cache_miss prepare_cache_size",
+    ),
+    "USERS": ("tt", "name pool_mode"),
+    "STATS": (
+        "tt" + "n" * 16,
+        "database user total_xact_count total_query_count total_received total_sent total_xact_time total_query_time"
+        " total_wait_time total_errors avg_xact_count avg_query_count avg_recv avg_sent avg_errors avg_xact_time"
+        " avg_query_time avg_wait_time",
+    ),
+    "LISTS": ("ti", "list items"),
+    "MEM": ("tnnnn", "name size used free memtotal"),
+    "CONNECTIONS": ("nnnnn", "total errors tls plain cancel"),
+    "LOG_LEVEL": ("t", "log_level"),
+}
+
+
+def rows(world: FakeWorld, name: str) -> list[Row]:
+    return SHOWS[name].rows(world)
+
+
+def only(world: FakeWorld, name: str) -> dict[str, object]:
+    (row,) = rows(world, name)
+    return dict(zip([column.name for column in SHOWS[name].columns], row, strict=True))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_columns_are_the_references(name: str) -> None:
+    letters, names = SHAPES[name]
+    described = SHOWS[name].columns
+    assert [column.name for column in described] == names.split()
+    assert "".join(LETTERS[column.type] for column in described) == letters
+
+
+def test_every_table_has_its_shape_tested() -> None:
+    assert set(SHOWS) == set(SHAPES) | {"SOCKETS"}
+    assert not NOT_YET_SHOWN & set(SHOWS)
+
+
+@pytest.mark.parametrize("name", SHOWS)
+def test_values_fit_their_columns(name: str) -> None:
+    described = SHOWS[name].columns
+    assert len({column.name for column in described}) == len(described)
+    made = rows(FakeWorld(), name)
+    assert made
+    for row in made:
+        for value, column in zip(row, described, strict=True):
+            assert isinstance(value, str if column.type == TEXT else int | float)
+
+
+def test_databases() -> None:
+    assert rows(FakeWorld(), "DATABASES") == [
+        ("exampledb", "db.internal", "5432", "real", "doorman", 10, 2, 0, "transaction", 10, 7)
+    ]
+
+
+def test_pools() -> None:
+    world = FakeWorld()
+    world.clients.append(FakeClient(id=15, user="other"))
+    world.pools[0].servers += [FakeServer(active_since=990.0), FakeServer(state="idle", active_since=1.0)]
+    world.pools[0].stats.xact_count = 2
+    world.pools[0].stats.xact_time = 90
+    row = only(world, "POOLS")
+    assert (row["cl_idle"], row["cl_active"], row["cl_waiting"]) == (1, 1, 1)
+    assert (row["sv_active"], row["sv_idle"], row["sv_login"], row["pool_size"]) == (2, 4, 1, 10)
+    assert (row["maxwait"], row["maxwait_us"]) == (2, 250_000)
+    assert (row["paused"], row["oldest_active_age_ms"]) == ("0", 10_000)
+    world.pools[0].paused = True
+    world.pools[0].servers = []
+    row = only(world, "POOLS")
+    assert (row["paused"], row["oldest_active_age_ms"]) == ("1", 0)
+
+
+def test_pools_extended_percentiles() -> None:
+    world = FakeWorld()
+    stats = world.pools[0].stats
+    stats.received, stats.sent = 11, 22
+    for _ in range(100):
+        stats.query_hist.add(1000)
+        stats.xact_hist.add(5000)
+    row = only(world, "POOLS_EXTENDED")
+    assert (row["maxwait"], row["maxwait_us"]) == (2.25, 250_000)
+    assert (row["bytes_recieved"], row["bytes_sent"]) == (11, 22)
+    for quantile in ("0.99", "0.95", "0.5"):
+        assert 750 <= row[f"query_{quantile}"] <= 1250
+        assert 3750 <= row[f"transaction_{quantile}"] <= 6250
+
+
+def test_stats_totals_and_averages() -> None:
+    world = FakeWorld()
+    stats = world.pools[0].stats
+    stats.xact_count, stats.query_count, stats.received, stats.sent = 150, 300, 3000, 4500
+    stats.xact_time, stats.query_time, stats.wait_time, stats.errors = 1500, 600, 450, 15
+    world.clock += 15
+    world.averages.tick()
+    (row,) = rows(world, "STATS")
+    assert row == ("exampledb", "doorman", 150, 300, 3000, 4500, 1500, 600, 450, 15, 10, 20, 200, 300, 1, 10, 2, 3)
+
+
+def test_clients_and_servers() -> None:
+    world = FakeWorld()
+    assert rows(world, "CLIENTS")[0] == (
+        *("#c12", "exampledb", "doorman", "psql", "127.0.0.1:5555", "false", "idle", "idle"),
+        *(0, 0, 0, 100),
+    )
+    stats = world.pools[0].servers[0].stats
+    stats.xact_count, stats.query_count, stats.sent, stats.received, stats.prepare_hit, stats.prepare_miss = range(6)
+    assert rows(world, "SERVERS") == [
+        (
+            *("#s7", "4711", "exampledb", "doorman", "app", "true", "active", "read"),
+            *(0, 1, 2, 3, 60, 4, 5, 3),
+        )
+    ]
+
+
+def test_rows_are_sorted_by_pool_and_lists_counts_each_thing_once() -> None:
+    world = FakeWorld()
+    world.pools = [
+        FakePool(FakeSettings(database=database, user=user)) for database, user in (("b", "x"), ("a", "y"), ("a", "x"))
+    ]
+    assert [row[:2] for row in rows(world, "POOLS")] == [("a", "x"), ("a", "y"), ("b", "x")]
+    counts = dict(rows(world, "LISTS"))
+    assert (counts["databases"], counts["users"], counts["pools"]) == (3, 3, 4)
+    assert (counts["free_clients"], counts["used_clients"]) == (1, 2)
+    assert (counts["free_servers"], counts["used_servers"]) == (12, 6)
+
+
+def test_connections() -> None:
+    world = FakeWorld()
+    counted = world.connections
+    counted.total, counted.errors, counted.tls, counted.plain, counted.cancel = 15, 1, 2, 4, 8
+    assert rows(world, "CONNECTIONS") == [(15, 1, 2, 4, 8)]
+
+
+def test_version_tells_build_and_engine() -> None:
+    (text,) = only(FakeWorld(), "VERSION").values()
+    assert str(text).startswith("PgDoorman 0.1.0")
+    assert "interpreted" in str(text) and "gevent" in str(text)
+
+
+def test_config_shows_no_secret() -> None:
+    shown = {row[0]: row[1:] for row in rows(FakeWorld(), "CONFIG")}
+    assert shown["port"][2] == "no"
+    assert shown["idle_timeout"][2] == "yes"
+    assert "top secret" not in repr(shown)
+
+
+def test_help_names_every_table() -> None:
+    text = "\n".join(str(row[0]) for row in rows(FakeWorld(), "HELP"))
+    assert all(name in text for name in (*SHOWS, "RELOAD", "SHUTDOWN", "SET log_level"))

@@ -1,0 +1,41 @@
+"""What all tests share: paths, plugins, markers, the header."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+_HERE = Path(__file__).resolve().parent
+for _path in (_HERE, _HERE.parent / "tools"):
+    if str(_path) not in sys.path:
+        sys.path.insert(0, str(_path))
+
+pytest.register_assert_rewrite("wire_client", "eventually", "fix_doorman", "fix_postgres", "fix_certs")
+
+pytest_plugins = ["fix_leaks", "fix_postgres", "fix_doorman", "fix_proxy"]
+if (_HERE / "fix_certs.py").exists():
+    pytest_plugins.append("fix_certs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "may_leak(reason): excused from the check for leaks in the test process")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow; run by --slow")
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(skip)
+
+
+def pytest_report_header() -> str:
+    return "pgdoorman build: " + ("interpreted (PGDOORMAN_PURE)" if os.environ.get("PGDOORMAN_PURE") else "as installed")

@@ -1,0 +1,94 @@
+"""A stream that is two byte strings, for tests of what talks over one in blocking style."""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from collections.abc import Callable
+
+from pgdoorman_lib.errors import PeerGone, ProtocolViolation
+
+
+class FakeStream:
+    """Stands for ``net.stream.Stream`` in logins.
+
+    ``arrivals`` come one after the other, each as one segment. When they are used up, ``answer`` is called with what was
+    flushed since the last time and gives the peer's next bytes; nothing, or no ``answer``: the peer is gone. A read that
+    would wait while something is queued and not flushed is a deadlock, and fails the test.
+    """
+
+    def __init__(
+        self,
+        *arrivals: bytes,
+        answer: Callable[[bytes], bytes] | None = None,
+        peer_host: str = "127.0.0.1",
+        is_unix: bool = False,
+    ) -> None:
+        self.is_unix = is_unix
+        self.peer_host = "" if is_unix else peer_host
+        self.peer = "unix" if is_unix else f"{peer_host}:54321"
+        self.tls: object | None = None
+        self.closed = False
+        #: raised by the next handshake
+        self.handshake_error: ssl.SSLError | None = None
+        #: contexts of the handshakes there were
+        self.handshakes: list[ssl.SSLContext] = []
+        self.flushed = b""
+        self.queued = b""
+        self._answer = answer
+        self._answered = 0
+        self._arrivals = deque(arrivals)
+        self._buffer = b""
+
+    @property
+    def written(self) -> bytes:
+        """All that was written, flushed or not."""
+        return self.flushed + self.queued
+
+    def read_exact(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._buffer += self._receive()
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
+
+    def _receive(self) -> bytes:
+        assert not self.queued, f"waits for an answer to what was not sent: {self.queued!r}"
+        if self._arrivals:
+            return self._arrivals.popleft()
+        fresh, self._answered = self.flushed[self._answered :], len(self.flushed)
+        data = self._answer(fresh) if self._answer is not None else b""
+        if not data:
+            raise PeerGone("connection closed by the other side")
+        return data
+
+    def read_message(self, max_length: int = 1 << 20) -> tuple[int, bytes]:
+        head = self.read_exact(5)
+        length = int.from_bytes(head[1:], "big")
+        if not 4 <= length <= max_length:
+            raise ProtocolViolation("invalid message length")
+        return head[0], self.read_exact(length - 4)
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed
+        self.queued += data
+
+    def flush(self) -> None:
+        self.flushed, self.queued = self.written, b""
+
+    def has_buffered(self) -> bool:
+        return bool(self._buffer)
+
+    def start_tls(
+        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
+    ) -> None:
+        if self._buffer:
+            raise ProtocolViolation("received unencrypted data after SSL request")
+        self.flush()
+        self.handshakes.append(context)
+        if self.handshake_error is not None:
+            raise self.handshake_error
+        self.tls = object()
+
+    def close(self) -> None:
+        self.flush()
+        self.closed = True

@@ -1,0 +1,467 @@
+"""The real pgdoorman process, started on a generated configuration, and watched until it ended as it should."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+import toml
+from eventually import eventually
+from fix_postgres import Postgres
+from psycopg.rows import dict_row
+from throwaway_postgres import free_port
+from wire_client import WireClient
+
+#: How long any start or any end of the process may take.
+START_DEADLINE = 15.0
+STOP_DEADLINE = 15.0
+
+#: What never stands in a log of a process in order: a bug's traceback, or a secret of ours.
+TRACEBACK = re.compile(r"Traceback \(most recent call last\)|Exception ignored in|ResourceWarning")
+
+ADMIN_USER = "admin"
+ADMIN_PASSWORD = "console-password"
+
+TomlTable = dict[str, Any]
+
+
+def merged(base: TomlTable, over: Mapping[str, Any]) -> TomlTable:
+    """``base`` with ``over`` laid on it, table by table; lists and values replace; None removes the key."""
+    out = copy.deepcopy(base)
+    for key, value in over.items():
+        if value is None:
+            out.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(out.get(key), dict):
+            out[key] = merged(out[key], value)
+        else:
+            out[key] = copy.deepcopy(value)
+    return out
+
+
+class Doorman:
+    """One pooler process. ``config`` is the TOML as a dict; ``host`` and ``port`` are where it listens."""
+
+    def __init__(self, directory: Path, config: TomlTable) -> None:
+        self.directory = directory
+        self.config = config
+        self.host = config["general"]["host"]
+        if isinstance(self.host, list):
+            self.host = self.host[0]
+        self.port: int = config["general"]["port"]
+        self.admin_port = self.port
+        self.config_path = directory / "pg_doorman.toml"
+        self.log_path = directory / "pgdoorman.log"
+        self.process: subprocess.Popen[bytes] | None = None
+        #: A test that provokes something logged as a traceback on purpose says why here.
+        self.allowed_in_log: re.Pattern[str] | None = None
+        #: Set by a test that ends the process itself.
+        self.ended_by_test = False
+        self._offspring: list[psutil.Process] = []
+
+    # -- life
+
+    def write_config(self, config: TomlTable) -> None:
+        self.config = config
+        self.config_path.write_text(toml.dumps(config), encoding="utf-8")
+
+    @staticmethod
+    def command() -> list[str]:
+        """How the process is started: what the Python that runs the tests has installed."""
+        return [sys.executable, "-m", "pgdoorman"]
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """Ours, without what would stand in for options."""
+        hidden = ("CONFIG_FILE", "LOG_LEVEL", "LOG_FORMAT", "NO_COLOR", "DAEMON")
+        libpq = re.compile(r"PG(?!DOORMAN_)")
+        return {name: value for name, value in os.environ.items() if name not in hidden and not libpq.match(name)}
+
+    def start(self, *arguments: str, preexec: Callable[[], None] | None = None, wait: bool = True) -> Doorman:
+        self.write_config(self.config)
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.command(), *arguments, str(self.config_path)],
+                cwd=self.directory,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=preexec,
+            )
+        self.ended_by_test = False
+        if wait:
+            eventually(self._listens, timeout=START_DEADLINE, message="pgdoorman listens")
+        return self
+
+    def _listens(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            pytest.fail(f"pgdoorman ended at start with {self.process.returncode}\n{self.log_text()}")
+        try:
+            with socket.create_connection((self.host, self.port), timeout=1):
+                return True
+        except OSError:
+            return False
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process, which must be running."""
+        assert self.process is not None
+        assert self.running, self.log_text()
+        self._remember_offspring()
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it by SIGKILL, as a crash would."""
+        self.ended_by_test = True
+        if self.running:
+            self.send_signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait(STOP_DEADLINE)
+        for child in self._offspring:
+            child.wait(STOP_DEADLINE)
+
+    def wait(self, timeout: float = STOP_DEADLINE) -> int:
+        """Wait for its end and give the exit code; AssertionError when it lives on."""
+        assert self.process is not None
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._abandon()
+            raise AssertionError(f"pgdoorman did not end within {timeout} s\n{self.log_text()}") from None
+        self.ended_by_test = True
+        left = [p.pid for p in self._offspring if _alive(p)]
+        assert not left, f"processes left behind by pgdoorman: {left}"
+        return code
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = STOP_DEADLINE) -> int:
+        """Signal it and wait for its end; the exit code."""
+        self.send_signal(number)
+        return self.wait(timeout)
+
+    def _remember_offspring(self) -> None:
+        try:
+            self._offspring = psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            self._offspring = []
+
+    def _abandon(self) -> None:
+        """Leave nothing behind after a failure."""
+        assert self.process is not None
+        self.ended_by_test = True
+        for process in [*self._offspring, psutil.Process(self.pid)]:
+            if _alive(process):
+                process.kill()
+        self.process.wait(STOP_DEADLINE)
+
+    def finish(self) -> None:
+        """The end of its use: SIGTERM must end it with exit code 0 in time, with no traceback in its log."""
+        if self.process is not None and not self.ended_by_test:
+            if not self.running:
+                raise AssertionError(f"pgdoorman ended by itself with {self.process.returncode}\n{self.log_text()}")
+            code = self.stop()
+            assert code == 0, f"exit code {code} after SIGTERM\n{self.log_text()}"
+        self.check_log()
+
+    def check_log(self) -> None:
+        """Fail on a traceback or a secret in the log."""
+        for line in self.log_lines:
+            if TRACEBACK.search(line) and not (self.allowed_in_log and self.allowed_in_log.search(line)):
+                pytest.fail(f"in pgdoorman's log: {line}\n{self.log_text()}")
+        text = self.log_text()
+        for secret in self.secrets():
+            assert secret not in text, "a secret of the configuration stands in the log"
+
+    def secrets(self) -> list[str]:
+        """Every password and stored secret of the configuration that is long enough to be looked for."""
+        found = [self.config["general"].get("admin_password", "")]
+        for pool in self.config.get("pools", {}).values():
+            users = pool.get("users", [])
+            for user in users.values() if isinstance(users, dict) else users:
+                found += [user.get("password", ""), user.get("server_password", "")]
+        return [s for s in found if len(s) >= 8]
+
+    # -- its log
+
+    def log_text(self) -> str:
+        return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
+
+    @property
+    def log_lines(self) -> list[str]:
+        return self.log_text().splitlines()
+
+    def wait_log(self, pattern: str, *, timeout: float = 10.0, after: int = 0, flags: int = re.IGNORECASE) -> str:
+        """The first line from line number ``after`` on that matches."""
+
+        def match() -> str | None:
+            return next((line for line in self.log_lines[after:] if re.search(pattern, line, flags)), None)
+
+        found = eventually(match, timeout=timeout, message=f"a log line like {pattern!r}")
+        assert found is not None
+        return found
+
+    # -- connections to it
+
+    def dsn(self, **parameters: Any) -> str:
+        """A conninfo string; by default database ``testdb`` as user ``app``."""
+        return psycopg.conninfo.make_conninfo("", **self._defaults(parameters))
+
+    def _defaults(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        defaults: dict[str, Any] = {
+            "host": self.host, "port": self.port, "dbname": "testdb", "user": "app", "sslmode": "disable",
+            "gssencmode": "disable", "connect_timeout": 15,
+        }
+        defaults.update(parameters)
+        if "password" not in defaults:
+            defaults["password"] = Postgres.PASSWORDS.get(defaults["user"], "")
+        return defaults
+
+    def connect(self, *, autocommit: bool = True, **parameters: Any) -> psycopg.Connection[tuple[Any, ...]]:
+        """A psycopg connection, by default to ``testdb`` as ``app``."""
+        options = {k: parameters.pop(k) for k in ("prepare_threshold", "row_factory", "cursor_factory", "context")
+                   if k in parameters}
+        return psycopg.connect(self.dsn(**parameters), autocommit=autocommit, **options)
+
+    def wire(
+        self, database: str = "testdb", user: str = "app", password: str | None = None, **parameters: str
+    ) -> WireClient:
+        """A raw client, logged in."""
+        client = WireClient((self.host, self.port))
+        try:
+            return client.login(user, database, Postgres.PASSWORDS.get(user, "") if password is None else password,
+                                **parameters)
+        except BaseException:
+            client.close()
+            raise
+
+    def raw(self) -> WireClient:
+        """A raw client that has sent nothing yet."""
+        return WireClient((self.host, self.port))
+
+    # -- its console
+
+    def admin_connect(self, database: str = "pgdoorman", **parameters: Any) -> psycopg.Connection[dict[str, Any]]:
+        return psycopg.connect(
+            self.dsn(dbname=database, user=ADMIN_USER, password=ADMIN_PASSWORD, **parameters),
+            autocommit=True, row_factory=dict_row,
+        )
+
+    def admin(self, sql: str) -> list[dict[str, Any]]:
+        """The rows of a console command, by column name."""
+        with self.admin_connect() as connection:
+            cursor = connection.execute(sql)
+            return cursor.fetchall() if cursor.description else []
+
+    def pool(self, database: str = "testdb", user: str = "app") -> dict[str, Any]:
+        """The row of SHOW POOLS of one pool, numbers as int."""
+        rows = [r for r in self.admin("SHOW POOLS") if r["database"] == database and r["user"] == user]
+        assert len(rows) == 1, rows
+        return {k: int(v) if str(v).lstrip("-").isdigit() else v for k, v in rows[0].items()}
+
+    def reload(self, config: TomlTable | None = None, *, signal_it: bool = True) -> None:
+        """Write ``config`` and reload by SIGHUP, or by RELOAD; returns when the log says it is done or refused."""
+        if config is not None:
+            self.write_config(config)
+        before = len(self.log_lines)
+        if signal_it:
+            self.send_signal(signal.SIGHUP)
+            self.wait_log(r"reload|config", after=before)
+        else:
+            self.admin("RELOAD")
+
+    # -- the process seen from outside
+
+    def _processes(self) -> list[psutil.Process]:
+        process = psutil.Process(self.pid)
+        return [process, *process.children(recursive=True)]
+
+    def rss(self) -> int:
+        """Resident bytes of all its processes."""
+        return sum(p.memory_info().rss for p in self._processes())
+
+    def peak_rss(self) -> int:
+        """The most bytes that were ever resident, over its processes (Linux)."""
+        total = 0
+        for process in self._processes():
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            found = re.search(r"VmHWM:\s+(\d+) kB", status)
+            assert found is not None
+            total += int(found[1]) * 1024
+        return total
+
+    def cpu_seconds(self) -> float:
+        """User and system time of all its processes."""
+        return sum(t.user + t.system for t in (p.cpu_times() for p in self._processes()))
+
+    def open_files(self) -> int:
+        """Open file descriptors of all its processes."""
+        return sum(p.num_fds() for p in self._processes())
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def base_config(postgres: Postgres, port: int) -> TomlTable:
+    """What most tests run on: one worker, pools over one database in every mode, secrets of every kind."""
+
+    def pool(mode: str, size: int, **more: Any) -> TomlTable:
+        table: TomlTable = {
+            "server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb",
+            "pool_mode": mode,
+            "users": [
+                {"username": "app", "password": postgres.secret("app"), "pool_size": size, "server_username": "app",
+                 "server_password": postgres.password("app")},
+            ],
+        }
+        table.update(more)
+        return table
+
+    return {
+        "general": {
+            "host": "127.0.0.1", "port": port, "worker_threads": 1, "connect_timeout": "5s",
+            "query_wait_timeout": "10s", "shutdown_timeout": "5s", "admin_username": ADMIN_USER,
+            "admin_password": ADMIN_PASSWORD,
+        },
+        "pools": {
+            "testdb": pool("transaction", 8),
+            "onedb": pool("transaction", 1),
+            "twodb": pool("transaction", 2),
+            "sessiondb": pool("session", 4),
+        },
+    }
+
+
+#: The processes in use, for the report of a failed test.
+_live: list[Doorman] = []
+
+
+MakeDoorman = Callable[..., Doorman]
+
+
+def _factory(postgres: Postgres, directory: Path, started: list[Doorman]) -> MakeDoorman:
+    def make(
+        over: Mapping[str, Any] | None = None, *, config: TomlTable | None = None, start: bool = True,
+        preexec: Callable[[], None] | None = None, arguments: tuple[str, ...] = (),
+    ) -> Doorman:
+        home = directory / f"doorman{len(started)}"
+        home.mkdir()
+        if config is None:
+            config = base_config(postgres, free_port())
+        if over is not None:
+            config = merged(config, over)
+        doorman = Doorman(home, config)
+        started.append(doorman)
+        _live.append(doorman)
+        if start:
+            doorman.start(*arguments, preexec=preexec)
+        return doorman
+
+    return make
+
+
+def _finish(started: list[Doorman]) -> None:
+    failures = []
+    for doorman in started:
+        try:
+            doorman.finish()
+        except (AssertionError, pytest.fail.Exception) as exc:
+            failures.append(str(exc))
+        finally:
+            if doorman.running:
+                doorman._abandon()
+            _live.remove(doorman)
+    if failures:
+        pytest.fail("\n".join(failures), pytrace=False)
+
+
+@pytest.fixture
+def make_doorman(postgres: Postgres, tmp_path: Path) -> Iterator[MakeDoorman]:
+    """Start a pooler for this test alone: ``make_doorman({"general": {…}})`` lays the given over ``base_config``."""
+    started: list[Doorman] = []
+    yield _factory(postgres, tmp_path, started)
+    _finish(started)
+
+
+@pytest.fixture(scope="module")
+def doorman_over() -> Mapping[str, Any]:
+    """What a module's shared pooler has other than ``base_config``; a module overrides this fixture."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def doorman(
+    postgres: Postgres, tmp_path_factory: pytest.TempPathFactory, doorman_over: Mapping[str, Any]
+) -> Iterator[Doorman]:
+    """A pooler shared by the tests of a module. Who changes it asks ``make_doorman`` for one of their own."""
+    started: list[Doorman] = []
+    yield _factory(postgres, tmp_path_factory.mktemp("doorman"), started)(doorman_over)
+    _finish(started)
+
+
+@pytest.fixture(autouse=True)
+def _doorman_in_order(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test: its poolers are alive (unless the test ended them) and logged no traceback."""
+    marks = {id(d): len(d.log_lines) for d in _live}
+    request.node.stash[_marks_key] = marks
+    yield
+    for doorman in list(_live):
+        if doorman.process is not None and not doorman.ended_by_test:
+            assert doorman.running, f"pgdoorman ended by itself\n{doorman.log_text()}"
+        doorman.check_log()
+
+
+_marks_key: pytest.StashKey[dict[int, int]] = pytest.StashKey()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show what the poolers logged during a failed test."""
+    report: Any = yield  # type: ignore[misc]
+    if report.failed:
+        marks = item.stash.get(_marks_key, {})
+        for doorman in _live:
+            lines = doorman.log_lines[marks.get(id(doorman), 0) :]
+            report.sections.append((f"log of pgdoorman on port {doorman.port}", "\n".join(lines[-300:])))
+    return report
+
+
+def until_idle(doorman: Doorman, database: str = "testdb", user: str = "app", timeout: float = 10.0) -> dict[str, Any]:
+    """Wait until a pool has nothing lent, opened or waited for; its row of SHOW POOLS."""
+
+    def idle() -> dict[str, Any] | None:
+        row = doorman.pool(database, user)
+        busy = row["sv_active"] + row["sv_login"] + row["cl_active"] + row["cl_waiting"]
+        return row if busy == 0 else None
+
+    found = eventually(idle, timeout=timeout, message=f"pool {user}@{database} is idle")
+    assert found is not None
+    return found
+
+
+def elapsed(since: float) -> float:
+    """Seconds since a time.monotonic()."""
+    return time.monotonic() - since

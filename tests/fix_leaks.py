@@ -1,0 +1,82 @@
+"""No test leaves greenlets, threads, child processes or file descriptors behind in the test process."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+#: How long what a test used may take to go away after it.
+GRACE_SECONDS = 3.0
+
+_FD_DIRECTORY = Path("/proc/self/fd")
+
+#: Descriptors a library opens once and keeps: gevent's event loop and its wake-up, randomness.
+_KEPT = ("anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/dev/urandom", "/dev/null")
+
+
+def _descriptors() -> dict[int, str]:
+    found = {}
+    if _FD_DIRECTORY.is_dir():
+        for name in os.listdir(_FD_DIRECTORY):
+            try:
+                target = os.readlink(_FD_DIRECTORY / name)
+            except FileNotFoundError:
+                continue  # the descriptor listdir itself used
+            if not target.startswith(_KEPT):
+                found[int(name)] = target
+    return found
+
+
+def _threads() -> set[threading.Thread]:
+    return {t for t in threading.enumerate() if t.is_alive()}
+
+
+def _children() -> set[int]:
+    return {p.pid for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE}
+
+
+def _greenlets() -> int:
+    """How many started and unfinished gevent greenlets there are; 0 while nobody has imported gevent."""
+    if "gevent" not in sys.modules:
+        return 0
+    from gevent import Greenlet
+
+    return sum(1 for o in gc.get_objects() if isinstance(o, Greenlet) and o.started and not o.dead)
+
+
+def _leftovers(
+    descriptors: dict[int, str], threads: set[threading.Thread], children: set[int], greenlets: int
+) -> list[str]:
+    now = _descriptors()
+    left = [f"file descriptor {fd}: {what}" for fd, what in now.items() if descriptors.get(fd) != what]
+    left += [f"thread {t.name}" for t in _threads() - threads]
+    left += [f"child process {pid}" for pid in _children() - children]
+    if not left and greenlets >= 0:
+        more = _greenlets() - greenlets
+        left += [f"{more} greenlets"] if more > 0 else []
+    return left
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that leaves something behind; ``@pytest.mark.may_leak(reason)`` excuses one."""
+    before = (_descriptors(), _threads(), _children(), _greenlets())
+    yield
+    if request.node.get_closest_marker("may_leak"):
+        return
+    if not _leftovers(*before):
+        return
+    deadline = time.monotonic() + GRACE_SECONDS
+    while left := _leftovers(*before):
+        if time.monotonic() > deadline:
+            pytest.fail("left behind: " + "; ".join(left))
+        gc.collect()
+        time.sleep(0.02)

@@ -1,0 +1,205 @@
+"""TLS contexts: what each mode demands, and what is said about files that can't be used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fix_certs import CertificateFiles, Certificates
+
+from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
+
+
+@dataclass
+class General:
+    tls_mode: str = "allow"
+    tls_certificate: str | None = None
+    tls_private_key: str | None = None
+    tls_ca_cert: str | None = None
+
+
+@dataclass
+class Pool:
+    server_tls_mode: str = "require"
+    server_tls_ca_cert: str | None = None
+    server_tls_certificate: str | None = None
+    server_tls_private_key: str | None = None
+
+
+def shown(files: CertificateFiles) -> dict[str, str]:
+    return {"tls_certificate": str(files.certificate), "tls_private_key": str(files.private_key)}
+
+
+def for_clients(files: CertificateFiles, **changes: Any) -> ssl.SSLContext:
+    context = client_facing_context(General(**shown(files), **changes))
+    assert context is not None
+    return context
+
+
+def for_servers(**changes: Any) -> ssl.SSLContext:
+    context = server_facing_context(Pool(**changes))
+    assert context is not None
+    return context
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "127.0.0.1") -> tuple[Any, Any]:
+    """Shake hands in memory, and pass one byte each way; SSLError from whichever side refuses."""
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    left = client.wrap_bio(down, up, server_side=False, server_hostname=name)
+    right = server.wrap_bio(up, down, server_side=True)
+    steps = [left.do_handshake, right.do_handshake, lambda: left.write(b"a"), lambda: right.write(b"b")]
+    steps += [lambda: left.read(1), lambda: right.read(1)]
+    for _ in range(10):
+        waiting = []
+        for step in steps:
+            try:
+                step()
+            except ssl.SSLWantReadError:
+                waiting.append(step)
+        if not waiting:
+            return left, right
+        steps = waiting
+    raise AssertionError("the handshake does not end")
+
+
+class TestForClients:
+    def test_none(self, certs: Certificates) -> None:
+        assert client_facing_context(General()) is None
+        assert client_facing_context(General("disable", **shown(certs.server))) is None
+
+    @pytest.mark.parametrize("mode", ["allow", "require"])
+    def test_no_client_certificate_is_asked_for(self, certs: Certificates, mode: str) -> None:
+        _, server = handshake(for_clients(certs.server, tls_mode=mode), for_servers())
+        assert server.getpeercert(True) is None
+        assert server.version() == "TLSv1.3"
+
+    def test_verify_full_takes_ours(self, certs: Certificates) -> None:
+        context = for_clients(certs.server, tls_mode="verify-full", tls_ca_cert=str(certs.ca))
+        client = for_servers(**{f"server_{k}": v for k, v in shown(certs.client).items()})
+        _, server = handshake(context, client)
+        assert server.getpeercert()["subject"] == ((("commonName", "app"),),)
+
+    @pytest.mark.parametrize("stranger", [True, False])
+    def test_verify_full_refuses_others(self, certs: Certificates, stranger: bool) -> None:
+        context = for_clients(certs.server, tls_mode="verify-full", tls_ca_cert=str(certs.ca))
+        client = for_servers(**({f"server_{k}": v for k, v in shown(certs.stranger).items()} if stranger else {}))
+        with pytest.raises(ssl.SSLError):
+            handshake(context, client)
+
+    def test_minimum_version(self, certs: Certificates) -> None:
+        context = for_clients(certs.server)
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+        old = for_servers()
+        old.maximum_version = ssl.TLSVersion.TLSv1_2
+        assert handshake(context, old)[1].version() == "TLSv1.2"
+
+    @pytest.mark.parametrize(("offered", "agreed"), [(["postgresql"], "postgresql"), (["h2"], None), ([], None)])
+    def test_alpn(self, certs: Certificates, offered: list[str], agreed: str | None) -> None:
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname = False
+        client.verify_mode = ssl.CERT_NONE
+        if offered:
+            client.set_alpn_protocols(offered)
+        assert handshake(for_clients(certs.server), client)[0].selected_alpn_protocol() == agreed
+
+
+class TestForServers:
+    def test_disable(self) -> None:
+        assert server_facing_context(Pool("disable")) is None
+
+    @pytest.mark.parametrize("mode", ["allow", "prefer", "require"])
+    def test_nothing_is_checked(self, certs: Certificates, mode: str) -> None:
+        handshake(for_clients(certs.stranger), for_servers(server_tls_mode=mode), "elsewhere.example")
+
+    def test_verify_ca(self, certs: Certificates) -> None:
+        context = for_servers(server_tls_mode="verify-ca", server_tls_ca_cert=str(certs.ca))
+        handshake(for_clients(certs.server), context, "elsewhere.example")
+        with pytest.raises(ssl.SSLCertVerificationError):
+            handshake(for_clients(certs.stranger), context)
+
+    @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1"])
+    def test_verify_full(self, certs: Certificates, name: str) -> None:
+        context = for_servers(server_tls_mode="verify-full", server_tls_ca_cert=str(certs.ca))
+        handshake(for_clients(certs.server), context, name)
+        for files in (certs.stranger, certs.elsewhere):
+            with pytest.raises(ssl.SSLCertVerificationError):
+                handshake(for_clients(files), context, name)
+
+    def test_kept_until_a_file_changes(self, certs: Certificates, tmp_path: Path) -> None:
+        path = tmp_path / "ca.crt"
+        shutil.copy(certs.ca, path)
+        first = for_servers(server_tls_mode="verify-ca", server_tls_ca_cert=str(path))
+        assert for_servers(server_tls_mode="verify-ca", server_tls_ca_cert=str(path)) is first
+        renewed = tmp_path / "new.crt"
+        shutil.copy(certs.other_ca, renewed)
+        os.replace(renewed, path)
+        context = for_servers(server_tls_mode="verify-ca", server_tls_ca_cert=str(path))
+        handshake(for_clients(certs.stranger), context)
+
+
+class TestFiles:
+    """Each complaint names the key and the file."""
+
+    def refused(self, key: str, path: Path, general: General) -> str:
+        with pytest.raises(ConfigError) as caught:
+            client_facing_context(general)
+        message = caught.value.message
+        assert message.startswith(f"{key}:")
+        assert str(path) in message
+        return message
+
+    @pytest.mark.parametrize("key", ["tls_certificate", "tls_private_key", "tls_ca_cert"])
+    @pytest.mark.parametrize("kind", ["missing", "directory", "empty", "garbage"])
+    def test_unusable(self, certs: Certificates, tmp_path: Path, key: str, kind: str) -> None:
+        path = tmp_path / "file.pem"
+        if kind == "directory":
+            path.mkdir()
+        elif kind != "missing":
+            path.write_text("-----BEGIN RUBBISH-----\n" if kind == "garbage" else "")
+        values = {**shown(certs.server), "tls_ca_cert": str(certs.ca), key: str(path)}
+        self.refused(key, path, General("verify-full", **values))
+
+    def test_key_of_another_certificate(self, certs: Certificates) -> None:
+        general = General(tls_certificate=str(certs.server.certificate), tls_private_key=str(certs.client.private_key))
+        assert "not the one" in self.refused("tls_private_key", certs.client.private_key, general)
+
+    def test_pass_phrase_is_not_asked_for(self, certs: Certificates) -> None:
+        message = self.refused("tls_private_key", certs.protected.private_key, General(**shown(certs.protected)))
+        assert "pass phrase" in message
+
+    @pytest.mark.parametrize("key", ["server_tls_ca_cert", "server_tls_certificate", "server_tls_private_key"])
+    def test_servers_too(self, certs: Certificates, tmp_path: Path, key: str) -> None:
+        values = {f"server_{k}": v for k, v in shown(certs.client).items()}
+        values |= {"server_tls_ca_cert": str(certs.ca), key: str(tmp_path / "missing.pem")}
+        with pytest.raises(ConfigError, match=rf"^{key}: .*missing\.pem"):
+            server_facing_context(Pool("verify-full", **values))
+
+    @pytest.mark.parametrize(
+        "pool",
+        [
+            Pool("verify-ca"),
+            Pool("verify-full"),
+            Pool("sometimes"),
+            Pool("require", server_tls_certificate="{c}"),
+            Pool("require", server_tls_private_key="{k}"),
+        ],
+    )
+    def test_incomplete(self, certs: Certificates, pool: Pool) -> None:
+        if pool.server_tls_certificate:
+            pool.server_tls_certificate = str(certs.client.certificate)
+        if pool.server_tls_private_key:
+            pool.server_tls_private_key = str(certs.client.private_key)
+        with pytest.raises(ConfigError):
+            server_facing_context(pool)
+
+    def test_incomplete_for_clients(self, certs: Certificates) -> None:
+        with pytest.raises(ConfigError):
+            client_facing_context(General(tls_certificate=str(certs.server.certificate)))
+        with pytest.raises(ConfigError):
+            client_facing_context(General("verify-full", **shown(certs.server)))

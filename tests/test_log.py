@@ -1,0 +1,188 @@
+"""Log lines in both formats, levels at run time, and what must never break a session."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+
+import pytest
+
+from pgdoorman_lib import log
+from pgdoorman_lib.errors import DoormanError
+
+LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z {2}INFO test_log\.py:\d+: hello world$")
+
+
+@pytest.fixture
+def logger():
+    """A logger of the package; the set-up of logging is as before afterwards."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield logging.getLogger("pgdoorman_lib.client.session")
+    log.levels.set("info", as_default=True)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def lines(stream: io.StringIO) -> list[str]:
+    return stream.getvalue().splitlines()
+
+
+def test_text(logger):
+    stream = io.StringIO()
+    log.setup(stream=stream)
+    logger.info("hello %s", "world")
+    logger.debug("not this")
+    assert LINE.match(stream.getvalue())
+    assert len(lines(stream)) == 1
+
+
+def test_the_file_is_named_from_the_package_on():
+    record = logging.makeLogRecord({"pathname": "/somewhere/pgdoorman_lib/client/login.py", "filename": "login.py"})
+    assert log.file_name(record) == "pgdoorman_lib/client/login.py"
+
+
+def test_a_timestamp_does_not_round_into_the_next_second():
+    assert log.timestamp(logging.makeLogRecord({"created": 1767323045.9996})) == "2026-01-02T03:04:05.999Z"
+
+
+def test_structured(logger):
+    stream = io.StringIO()
+    log.setup(format="structured", stream=stream)
+    logger.warning("two\nlines")
+    entry = json.loads(stream.getvalue())
+    assert list(entry) == ["timestamp", "level", "file", "line", "message"]
+    assert (entry["level"], entry["message"], entry["file"]) == ("WARN", "two\nlines", "test_log.py")
+    assert type(entry["line"]) is int
+
+
+@pytest.mark.parametrize("format", ["text", "structured"])
+def test_a_traceback_is_logged(logger, format):
+    stream = io.StringIO()
+    log.setup(format=format, stream=stream)
+    try:
+        raise RuntimeError("why")
+    except RuntimeError:
+        logger.exception("it broke")
+    assert "it broke" in lines(stream)[0]
+    assert "RuntimeError: why" in stream.getvalue()
+    assert len(lines(stream)) == 1 or format == "text"
+
+
+def test_what_a_client_sends_can_not_forge_a_line(logger):
+    stream = io.StringIO()
+    log.setup(stream=stream)
+    logger.info("user %s", "a\n2026-01-02T03:04:05.678Z ERROR x:1: forged\x1b[2J\x9b")
+    assert len(lines(stream)) == 1
+    assert "\x1b" not in stream.getvalue()
+    assert "\\n2026" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("color", "no_color", "terminal", "expected"),
+    [
+        (None, None, True, True),
+        (None, "", True, True),
+        (None, "1", True, False),
+        (None, None, False, False),
+        (False, None, True, False),
+        (True, "1", False, True),
+    ],
+)
+def test_color(logger, monkeypatch, color, no_color, terminal, expected):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if no_color is not None:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    stream = Terminal() if terminal else io.StringIO()
+    log.setup(color=color, stream=stream)
+    logger.error("x")
+    assert ("\033[31mERROR\033[0m" in stream.getvalue()) == expected
+
+
+def test_setting_up_again_does_not_log_twice(logger):
+    first, second = io.StringIO(), io.StringIO()
+    log.setup(stream=first)
+    log.setup(stream=second)
+    logger.info("x")
+    assert (len(lines(first)), len(lines(second))) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("error", "E"),
+        ("WARN", "EW"),
+        ("info", "EWI"),
+        ("debug", "EWID"),
+        ("trace", "EWIDT"),
+        ("error,client=debug", "EWID"),
+        ("error, client.session = trace", "EWIDT"),
+        ("trace,pgdoorman_lib.client=error", "E"),
+        ("error,pg_doorman::client=info", "EWI"),
+        ("client=debug", "EWID"),
+        ("server=debug", "EWI"),
+        ("warn,pgdoorman=debug", "EWID"),
+    ],
+)
+def test_levels(logger, text, shown):
+    stream = io.StringIO()
+    log.setup(stream=stream)
+    log.set_level(text)
+    for level in (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG, log.TRACE):
+        logger.log(level, "x")
+    assert "".join(line.split()[1][0] for line in lines(stream)) == shown
+    assert log.level_text() == text
+
+
+def test_back_to_the_default(logger):
+    log.setup("warn,pool=debug", stream=io.StringIO())
+    log.set_level("trace,client=error")
+    assert not logger.isEnabledFor(logging.WARNING)
+    log.set_level("default")
+    assert log.level_text() == "warn,pool=debug"
+    assert logger.getEffectiveLevel() == logging.WARNING
+    assert logging.getLogger("pgdoorman_lib.pool").getEffectiveLevel() == logging.DEBUG
+
+
+@pytest.mark.parametrize(
+    "text", ["", "loud", "warn,", "warn,info", "x y=debug", "=debug", "client=", "warning", "client=default"]
+)
+def test_wrong_levels_change_nothing(logger, text):
+    log.setup("warn", stream=io.StringIO())
+    with pytest.raises(DoormanError) as caught:
+        log.set_level(text)
+    assert caught.value.sqlstate == "42601"
+    assert log.level_text() == "warn"
+    assert logger.getEffectiveLevel() == logging.WARNING
+
+
+def test_wrong_set_up(logger):
+    with pytest.raises(DoormanError):
+        log.setup(format="xml")
+    with pytest.raises(DoormanError):
+        log.setup(level="loud")
+
+
+class Gone(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_lost_stderr_is_counted_and_no_error(logger, capsys):
+    log.setup(stream=Gone())
+    closed = io.StringIO()
+    logger.info("x")
+    handler = logging.getLogger().handlers[-1]
+    assert handler.lost == 1
+    log.setup(stream=closed)
+    closed.close()
+    logger.info("x")
+    assert logging.getLogger().handlers[-1].lost == 1
+    assert capsys.readouterr().err == ""

