@@ -33,10 +33,10 @@ class Listener(StreamServer):
     max_accept = 50
 
     def __init__(self, sock: Any, serve: Callable[[Any, Any], None], name: str) -> None:
-        super().__init__(sock, handle=None)
         self._serve = serve
         self._resume: Any = None
         self.name = name
+        super().__init__(sock, handle=serve)
 
     def do_read(self) -> tuple[Any, Any] | None:
         """The next client, or None; out of descriptors it says so once and pauses instead of spinning."""

@@ -12,9 +12,9 @@ from pgdoorman_lib.errors import PeerGone, ProtocolViolation
 class FakeStream:
     """Stands for ``net.stream.Stream`` in logins.
 
-    ``arrivals`` come one after the other, each as one segment. When they are used up, ``answer`` is called with what was
-    flushed since the last time and gives the peer's next bytes; nothing, or no ``answer``: the peer is gone. A read that
-    would wait while something is queued and not flushed is a deadlock, and fails the test.
+    ``arrivals`` come one after the other, each as one segment. When they are used up, ``answer`` is called with what
+    was flushed since the last time and gives the peer's next bytes; nothing, or no ``answer``: the peer is gone. A read
+    that would wait while something is queued and not flushed is a deadlock, and fails the test.
     """
 
     def __init__(
@@ -78,9 +78,7 @@ class FakeStream:
     def has_buffered(self) -> bool:
         return bool(self._buffer)
 
-    def start_tls(
-        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
-    ) -> None:
+    def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
         if self._buffer:
             raise ProtocolViolation("received unencrypted data after SSL request")
         self.flush()

@@ -22,7 +22,7 @@ from eventually import eventually
 from fix_postgres import Postgres
 from psycopg.rows import dict_row
 from throwaway_postgres import free_port
-from wire_client import WireClient
+from wire_client import WireClient, unclosed
 
 #: How long any start or any end of the process may take.
 START_DEADLINE = 15.0
@@ -428,6 +428,8 @@ def _doorman_in_order(request: pytest.FixtureRequest) -> Iterator[None]:
     marks = {id(d): len(d.log_lines) for d in _live}
     request.node.stash[_marks_key] = marks
     yield
+    for client in list(unclosed):
+        client.close()
     for doorman in list(_live):
         if doorman.process is not None and not doorman.ended_by_test:
             assert doorman.running, f"pgdoorman ended by itself\n{doorman.log_text()}"

@@ -190,6 +190,10 @@ class Scram:
         assert server_final == b"v=" + base64.b64encode(self.expected), "the server did not prove itself"
 
 
+#: Every client not closed yet. The tests' fixture closes what a failed test left open.
+unclosed: set[WireClient] = set()
+
+
 class WireClient:
     """One connection. ``address`` is (host, port), or the path of a unix socket.
 
@@ -201,10 +205,15 @@ class WireClient:
         if isinstance(address, str):
             self.socket = socket.socket(socket.AF_UNIX)
             self.socket.settimeout(timeout)
-            self.socket.connect(address)
+            try:
+                self.socket.connect(address)
+            except OSError:
+                self.socket.close()
+                raise
         else:
             self.socket = socket.create_connection(address, timeout=timeout)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        unclosed.add(self)
         self._buffer = b""
         self.parameters: dict[str, str] = {}
         self.pid = 0
@@ -219,6 +228,7 @@ class WireClient:
 
     def close(self) -> None:
         """Close without a Terminate, as a crashed client does."""
+        unclosed.discard(self)
         self.socket.close()
 
     def terminate(self) -> None:

@@ -188,7 +188,7 @@ def _answer_tls(stream: Stream, context: LoginContext) -> None:
         stream.start_tls(tls_context, server_side=True)
     except ssl.SSLError as exc:
         # An alert has told the peer; an ErrorResponse in clear would be garbage to it.
-        raise PeerGone(f"could not accept SSL connection: {exc.reason or exc}") from exc
+        raise PeerGone(f"could not accept SSL connection: {getattr(exc, 'reason', None) or exc}") from exc
 
 
 def _refuse_buffered(stream: Stream, request: str) -> None:

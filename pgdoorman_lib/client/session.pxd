@@ -24,10 +24,13 @@ cdef class Session(Relay):
     cdef public object doomed
 
     cpdef int use(self, Pool pool) except -1
-    @cython.locals(status=int)
+    @cython.locals(status=int, task=Task)
     cpdef str serve(self)
+    @cython.locals(status=int)
+    cpdef int advance(self) except -1
     @cython.locals(pool=Pool)
-    cpdef int _borrow(self) except -1
+    cpdef int _ask(self) except -1
+    cpdef int _stop_waiting(self) except -1
     @cython.locals(status=int)
     cpdef int accept(self, Server server) except -1
     @cython.locals(client=Stream, n=Py_ssize_t)

@@ -1,7 +1,8 @@
 """One client after its login: wait for a message, borrow a server, relay, give it back; until either side ends.
 
-The greenlet that runs ``serve`` is the only one that reads the client. Between ``pool.checkout`` and ``_give_back`` the
-server is the session's; ``accept`` may run in another greenlet's time while this one is parked, so it must not switch.
+``serve`` is the greenlet's body, from top to bottom. While it is parked, ``advance`` takes the common steps in its place
+and ``accept`` those that a server handed over allows; both run in somebody else's time, so they must not switch. Between
+``accept`` and ``_give_back`` the server is the session's.
 """
 
 from __future__ import annotations
@@ -130,22 +131,33 @@ class Session(Relay):
         DoormanError: what the client must still be told. The server, if one is borrowed, is given back or abandoned in
         any case, also when the greenlet is killed.
         """
+        task = self.task
         try:
             while True:
                 status = self.pending
                 self.pending = 0
-                if status == 0:
+                if self.waiting:
+                    if self.wait_error is not None:
+                        self._stop_waiting()
+                        continue
+                    if self.gone():
+                        return "client left while waiting for a server"
+                elif status == 0:
                     status = self.step()
                 if status == 0:
                     if self.server is None and self.doomed is not None and self.client.end == self.client.start:
                         raise self.doomed
-                    self.task.park()
+                    task.stepper = self  # from here ``advance`` may act in our place
+                    try:
+                        task.park()
+                    finally:
+                        task.stepper = None
                 elif status == 2:  # RELEASE
                     self._give_back()
                     if self.doomed is not None:
                         raise self.doomed
                 elif status == 1:  # NEED_SERVER
-                    self._borrow()
+                    self._ask()
                 elif status == 3:  # CLIENT_GONE
                     return "client closed the connection" if not self.client.error else "connection to client lost"
                 elif status == 4:  # TERMINATE
@@ -157,31 +169,62 @@ class Session(Relay):
         finally:
             self._leave()
 
-    def _borrow(self) -> _int:
-        """Wait for a server; may switch."""
+    def advance(self) -> _int:
+        """The steps of ``serve`` that need no greenlet, taken by the engine while ours is parked; never switches."""
+        if self.doomed is not None:
+            return 0
+        if self.waiting:
+            return 0 if self.wait_error is not None or self.gone() else 1
         while True:
-            pool = self.pool
-            if pool.retired:
-                pool = self.find_pool(self.database, self.user)
-                if pool is None:
-                    raise NoSuchPool(
-                        f"No pool configured for database: {self.database}, user: {self.user}",
-                        hint="The pool was removed from the configuration.",
-                    )
-                self.use(pool)
-            self.waiting = 1
-            try:
-                pool.checkout(self)  # switch
+            status = self.pending
+            self.pending = 0
+            if status == 0:
+                status = self.step()
+            if status == 0:
+                return 1
+            if status == 2:
+                self._give_back()
+            elif status == 1:
+                self._ask()
+                if self.waiting:
+                    return 1
+            else:
+                self.pending = status
                 return 0
-            except Moved:
-                continue
-            finally:
-                self.waiting = 0
+
+    def _ask(self) -> _int:
+        """Ask the pool for a server: ``accept`` brings it, now or later; never switches."""
+        pool = self.pool
+        if pool.retired:
+            pool = self.find_pool(self.database, self.user)
+            if pool is None:
+                raise NoSuchPool(
+                    f"No pool configured for database: {self.database}, user: {self.user}",
+                    hint="The pool was removed from the configuration.",
+                )
+            self.use(pool)
+        self.waiting = 1
+        try:
+            pool.request(self)
+        except BaseException:
+            self.waiting = 0
+            raise
+        return 0
+
+    def _stop_waiting(self) -> _int:
+        """The pool has answered with an error instead of a server: raise it, or ask the pool's replacement."""
+        error = self.wait_error
+        self.wait_error = None
+        self.waiting = 0
+        if not isinstance(error, Moved):
+            raise error
+        return self._ask()
 
     def accept(self, server: Server) -> _int:
         """A server for this session: send what the client has asked. Never switches."""
         if self.client.eof or self.client.hangup or self.terminated:
             return 0
+        self.waiting = 0
         self.attach(server)
         if server.applied is not self.settings and self.sync_parameters:
             sql = self.settings.sql_from(server.applied)
@@ -256,6 +299,9 @@ class Session(Relay):
 
     def _leave(self) -> _int:
         """The session is over: nothing of it stays on a server."""
+        if self.waiting:
+            self.waiting = 0
+            self.pool.withdraw(self)
         server = self.server
         if server is None:
             return 0

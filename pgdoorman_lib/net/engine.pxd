@@ -5,11 +5,16 @@ import cython
 from pgdoorman_lib.net.syscalls cimport Epoll, clock
 
 
+cdef class Stepper:
+    cpdef int advance(self) except -1
+
+
 cdef class Task:
     cdef public Engine engine
     cdef public object greenlet
     cdef public bint parked
     cdef public bint scheduled
+    cdef public Stepper stepper
     cpdef int park(self) except -1
     cpdef int wake(self) except -1
     cpdef int resume(self) except -1
@@ -35,6 +40,7 @@ cdef class Engine:
     cdef public double now
     cdef public bint in_turn
     cdef public bint kicked
+    cdef public bint closed
     cdef public list ready
     cdef public list later
     cdef public list dirty

@@ -3,19 +3,18 @@
 import cython
 
 from pgdoorman_lib.metrics.counters cimport PoolStats
-from pgdoorman_lib.net.engine cimport Engine, Task
+from pgdoorman_lib.net.engine cimport Engine, Stepper, Task
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.prepared cimport Registry
 
 
-cdef class Borrower:
+cdef class Borrower(Stepper):
     cdef public Task task
     cdef public Server assigned
     cdef public object wait_error
     cdef public double waiting_since
     cpdef int accept(self, Server server) except -1
-    cpdef int gone(self) except -1
 
 
 cdef class Pool:
@@ -45,6 +44,8 @@ cdef class Pool:
     cdef public object credentials
 
     @cython.locals(server=Server, now=double)
+    cpdef int request(self, Borrower borrower) except -1
+    cpdef int withdraw(self, Borrower borrower) except -1
     cpdef Server checkout(self, Borrower borrower)
     @cython.locals(waited="long long")
     cpdef int _count_wait(self, Borrower borrower) except -1

@@ -4,7 +4,7 @@ Rules:
 1. At any time idle + borrowed + opening <= pool_size (``check``). A server being cleaned counts as borrowed.
 2. Waiters are served first come, first served. A server given back goes straight to the first of them, who sends its
    query without its greenlet running; ``Borrower.accept`` tells whether it still wanted it.
-3. Everything but ``checkout`` and the opener greenlet runs without switching, so no lock is needed.
+3. Everything but ``checkout`` (``request`` in blocking style) and the opener greenlet runs without switching, so no lock is needed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pgdoorman_lib.errors import (
     ServerUnavailable,
 )
 from pgdoorman_lib.metrics.counters import PoolStats
-from pgdoorman_lib.net.engine import Engine, Task
+from pgdoorman_lib.net.engine import Engine, Stepper, Task
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.prepared import Registry
@@ -48,12 +48,13 @@ class Moved(Exception):
     """The pool was replaced by a reload: ask the registry again."""
 
 
-class Borrower:
+class Borrower(Stepper):
     """Somebody who may wait for a server: a client's session, or an errand of our own."""
 
     __slots__ = ("assigned", "task", "wait_error", "waiting_since")
 
     def __init__(self) -> None:
+        Stepper.__init__(self)
         #: the task that waits; set by the greenlet that owns the borrower
         self.task: Any = None
         #: the server handed over, None while waiting
@@ -64,10 +65,6 @@ class Borrower:
     def accept(self, server: Server) -> _int:
         """Take ``server`` (1), or say that it is not wanted any more (0). Never switches."""
         raise NotImplementedError
-
-    def gone(self) -> _int:
-        """Whether waiting has become pointless because the client has left. Never switches."""
-        return 0
 
 
 class Pool:
@@ -177,27 +174,28 @@ class Pool:
 
     # Borrowing.
 
-    def checkout(self, borrower: Borrower) -> Server:
-        """Lend a server; may switch.
+    def request(self, borrower: Borrower) -> _int:
+        """Lend a server now (1: ``borrower.accept`` has been called with it) or queue the borrower (0); no switch.
 
-        On return ``borrower.accept`` has been called with the server. CheckoutTimeout or ServerUnavailable after
-        query_wait_timeout, ServerRefused when PostgreSQL refuses the login for good, PeerGone when the borrower leaves,
-        Moved when the pool was replaced.
+        A queued borrower is told later by ``accept``, or by ``wait_error`` and a wake-up; ``withdraw`` takes it out.
+        Raises Moved when the pool was replaced, CheckoutTimeout when there is no waiting, PeerGone when the borrower
+        does not want it any more.
         """
         borrower.assigned = None
         borrower.wait_error = None
-        borrower.waiting_since = self.engine.now
         if self.retired:
             raise Moved
         if not self.waiters:
             while self.idle:
                 server = self._take_idle()
-                if server is not None and borrower.accept(server):
-                    borrower.assigned = server
-                    return server
-                if server is not None:
-                    self._rest(server)
-                    raise PeerGone("client left while a server was being assigned")
+                if server is None:
+                    continue
+                borrower.assigned = server
+                if borrower.accept(server):
+                    return 1
+                borrower.assigned = None
+                self._rest(server)
+                raise PeerGone("client left while a server was being assigned")
         now = clock()
         borrower.waiting_since = now
         self.waiters.append(borrower)
@@ -206,19 +204,34 @@ class Pool:
             self.waiters.remove(borrower)
             raise self._timeout_error()
         self._arm_expiry(now)
+        return 0
+
+    def withdraw(self, borrower: Borrower) -> _int:
+        """Take a queued borrower out of the queue."""
+        if borrower.assigned is None and borrower.wait_error is None:
+            self.waiters.remove(borrower)
+        return 0
+
+    def checkout(self, borrower: Borrower) -> Server:
+        """As ``request``, in blocking style: returns the server; may switch.
+
+        CheckoutTimeout or ServerUnavailable after query_wait_timeout, ServerRefused when PostgreSQL refuses the login
+        for good, Moved when the pool was replaced.
+        """
+        self.request(borrower)
         try:
             while borrower.assigned is None and borrower.wait_error is None:
-                if borrower.gone():
-                    raise PeerGone("client left while waiting for a server")
                 borrower.task.park()  # switch: hand-offs, timeouts and retirement come to the borrower meanwhile
-        finally:
-            if borrower.assigned is None and borrower.wait_error is None:
-                self.waiters.remove(borrower)
+        except BaseException:
+            if borrower.assigned is not None:
+                self.checkin(borrower.assigned)
+            else:
+                self.withdraw(borrower)
+            raise
         if borrower.wait_error is not None:
             error = borrower.wait_error
             borrower.wait_error = None
             raise error
-        self._count_wait(borrower)
         return borrower.assigned
 
     def _count_wait(self, borrower: Borrower) -> _int:
@@ -273,6 +286,7 @@ class Pool:
         while self.waiters:
             borrower: Borrower = self.waiters.popleft()
             borrower.assigned = server
+            self._count_wait(borrower)
             try:
                 accepted = borrower.accept(server)
             except Exception as exc:

@@ -285,7 +285,8 @@ def test_item_5_clients_with_different_search_paths_do_not_share_a_plan(doorman:
     with doorman.wire("onedb") as admin:
         for i in (1, 2):
             admin.ask_query(f"DROP SCHEMA IF EXISTS tenant{i} CASCADE")
-            admin.ask_query(f"CREATE SCHEMA tenant{i} CREATE TABLE t AS SELECT 'tenant{i}'::text AS who")
+            made = admin.ask_query(f"CREATE SCHEMA tenant{i}; CREATE TABLE tenant{i}.t AS SELECT 'tenant{i}'::text AS who")
+            assert kinds(made) == "CCZ"
     sql = "SELECT who FROM t"
     with (
         doorman.wire("onedb", options="-c search_path=tenant1") as one,

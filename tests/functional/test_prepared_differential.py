@@ -167,20 +167,20 @@ class Session:
     client: WireClient
     owed: deque[str] = field(default_factory=deque)
     failed: bool = False
-    #: Extended messages went out since the last Sync: the server is held although its last word was ReadyForQuery.
+    #: Extended messages went out since the last Sync or Query: the server is held although its last word was ReadyForQuery.
     open_batch: bool = False
     status: bytes = b"I"
 
     def send(self, step: Step) -> None:
+        failed = self.failed
         for _, replies, _ in step.messages:
-            for reply in replies:
-                # After an error nothing but Sync is answered; what was sent before we knew is taken off in read_owed.
-                if not self.failed or reply == "Z":
-                    self.owed.append(reply)
-            if replies in ("q", "Z"):
-                self.open_batch = self.failed and replies == "q"
-            elif replies:
-                self.open_batch = True
+            if replies == "Z":
+                self.owed.append(replies)
+                failed = self.open_batch = False
+            elif replies and not failed:
+                # What is sent before we know of an error is taken off in read_owed.
+                self.owed.extend(replies)
+                self.open_batch = replies != "q"
         self.client.send(b"".join(data for data, _, _ in step.messages))
 
     def read_owed(self) -> list[Message]:
@@ -199,7 +199,6 @@ class Session:
                 self.failed = True
                 while self.owed and self.owed[0] != "Z":
                     self.owed.popleft()
-                self.open_batch = not self.owed
             elif head == "Z":
                 assert got.kind == "Z", kinds(out)
                 self._ready(got)
@@ -244,13 +243,19 @@ def run(doorman: Doorman, postgres: Postgres, database: str, servers: int, plan:
     ):
         direct = [Session(direct_a), Session(direct_b)]
         pooled = [Session(pooled_a), Session(pooled_b)]
-        said = []
+        said: list[str] = []
+        for one in (direct_a, direct_b, pooled_a, pooled_b):
+            one.timeout = 4.0  # a wrong count of replies shows as one that never comes
 
         def do(step: Step) -> None:
             said.append(f"client {step.client}: " + " ".join(text for _, _, text in step.messages))
             for side in (direct, pooled):
                 side[step.client].send(step)
-            expected = direct[step.client].read_owed()
+            try:
+                expected = direct[step.client].read_owed()
+            except BaseException:
+                note("\n".join(said))
+                raise
             try:
                 got = pooled[step.client].read_owed()
             except BaseException:

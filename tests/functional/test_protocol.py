@@ -405,10 +405,8 @@ def test_garbage_in_a_session(doorman: Doorman, data: bytes) -> None:
     with doorman.wire() as bystander, doorman.wire() as client:
         bystander.ask_query("BEGIN")
         client.send(data + SYNC)
-        client.socket.shutdown(1)
-        answers = client.read_messages_to_end()
-        assert "E" in kinds(answers)
-        assert {m.sqlstate for m in answers if m.kind == "E"} <= {"08P01", "42601", "26000", "22021", "XX000", "53200"}
+        answer = client.read_until("E")[-1]
+        assert answer.sqlstate in ("08P01", "42601", "26000", "22021", "XX000", "53200")
         assert bystander.value("SELECT 1") == "1"
         bystander.ask_query("COMMIT")
     until_idle(doorman)
@@ -434,6 +432,7 @@ def test_random_messages_leave_the_process_and_others_alone(doorman: Doorman, pa
     with doorman.wire("twodb") as client:
         try:
             client.send(b"".join(parts))
+            client.is_quiet(0.005)
             client.socket.shutdown(1)
         except OSError:
             pass

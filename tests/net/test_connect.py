@@ -140,6 +140,19 @@ def test_refused(engine: Engine) -> None:
     assert exc.__cause__.errno == errno.ECONNREFUSED
 
 
+def test_connected_to_itself(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel does now and then when the port it picks for us is the one we ask for."""
+    finish = connect._finish_connect
+
+    def bind_first(sock: socket.socket, address: Any) -> None:
+        sock.bind(address)
+        finish(sock, address)
+
+    monkeypatch.setattr(connect, "_finish_connect", bind_first)
+    exc = failure(ServerUnavailable, "127.0.0.1", refused_port(), engine, 5.0, OPTIONS)
+    assert "refused" in exc.message
+
+
 def test_next_address(listener: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     names(monkeypatch, ("127.0.0.1", refused_port()), listener.getsockname())
     stream = open_stream("db.example", 1, engine, 5.0, OPTIONS)

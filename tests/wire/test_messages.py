@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -29,8 +30,10 @@ ERROR = b"SFATAL\0VFATAL\0C28P01\0Mno\0\0"
         (messages.ready_for_query(b"T"), b"Z\0\0\0\x05T"),
         (
             messages.row_description([("a", 25, -1), ("", 20, 8)]),
-            b"T\0\0\0\x2d\0\x02a\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, 0)
-            + b"\0" + struct.pack("!ihihih", 0, 0, 20, 8, -1, 0),
+            b"T\0\0\0\x2d\0\x02a\0"
+            + struct.pack("!ihihih", 0, 0, 25, -1, -1, 0)
+            + b"\0"
+            + struct.pack("!ihihih", 0, 0, 20, 8, -1, 0),
         ),
         (messages.data_row([b"x", None, b""]), b"D\0\0\0\x13\0\x03\0\0\0\x01x\xff\xff\xff\xff\0\0\0\0"),
         (messages.command_complete("SELECT 1"), b"C\0\0\0\x0dSELECT 1\0"),
@@ -46,7 +49,7 @@ ERROR = b"SFATAL\0VFATAL\0C28P01\0Mno\0\0"
         (messages.error_response("FATAL", "28P01", "no"), b"E" + struct.pack("!I", len(ERROR) + 4) + ERROR),
         (
             messages.notice_response("NOTICE", "00000", "m", detail="d", hint="h"),
-            b"N\0\0\0\x27SNOTICE\0VNOTICE\0C00000\0Mm\0Dd\0Hh\0\0",
+            b"N\0\0\0\x25SNOTICE\0VNOTICE\0C00000\0Mm\0Dd\0Hh\0\0",
         ),
         (messages.startup_message({"user": "u"}), b"\0\0\0\x10\0\x03\0\0user\0u\0\0"),
         (messages.startup_message({}, consts.PROTOCOL_3_2), b"\0\0\0\x09\0\x03\0\x02\0"),
@@ -103,23 +106,28 @@ def test_error_from_an_exception() -> None:
 
 def test_fields_and_parameters_of_a_server() -> None:
     assert messages.parse_fields(b"SERROR\0C42P01\0Mrel\xff\0Fparse.c\0L12\0\0") == {
-        "S": "ERROR", "C": "42P01", "M": "rel�", "F": "parse.c", "L": "12",
+        "S": "ERROR",
+        "C": "42P01",
+        "M": "rel�",
+        "F": "parse.c",
+        "L": "12",
     }
     assert messages.parse_fields(b"\0") == {}
     assert messages.parse_parameter_status(b"DateStyle\0ISO, MDY\0") == ("DateStyle", "ISO, MDY")
     assert messages.parse_parameter_status(b"application_name\0\0") == ("application_name", "")
 
 
-@pytest.mark.parametrize("cut", range(len(ERROR)))
-def test_cut_fields_are_refused(cut: int) -> None:
-    with pytest.raises(ServerProtocolViolation):
-        messages.parse_fields(ERROR[:cut])
+def test_fields_cut_at_any_byte_are_refused() -> None:
+    for cut in range(len(ERROR)):
+        with pytest.raises(ServerProtocolViolation):
+            messages.parse_fields(ERROR[:cut])
 
 
-@pytest.mark.parametrize("body", [b"TimeZone\0UTC\0"[:n] for n in range(13)] + [b"a\0b\0c", b"a\0b\0\0", b"\0b\0", b"\0\0"])
-def test_cut_or_trailing_parameter_status_is_refused(body: bytes) -> None:
-    with pytest.raises(ServerProtocolViolation):
-        messages.parse_parameter_status(body)
+def test_cut_or_trailing_parameter_status_is_refused() -> None:
+    whole = b"TimeZone\0UTC\0"
+    for body in [*(whole[:cut] for cut in range(len(whole))), whole + b"c", whole + b"\0", b"\0b\0", b"\0\0"]:
+        with pytest.raises(ServerProtocolViolation):
+            messages.parse_parameter_status(body)
 
 
 @given(trailing=st.binary(min_size=1))
@@ -131,13 +139,15 @@ def test_trailing_bytes_behind_fields_are_refused(trailing: bytes) -> None:
 @given(body=st.binary(max_size=100) | st.lists(st.sampled_from([b"S", b"M", b"\0", b"\xff", b"x"])).map(b"".join))
 def test_garbage_from_a_server_is_a_violation_and_nothing_else(body: bytes) -> None:
     for parse in (messages.parse_fields, messages.parse_parameter_status):
-        try:
+        with suppress(ServerProtocolViolation):
             parse(body)
-        except ServerProtocolViolation:
-            pass
 
 
-@given(fields=st.dictionaries(st.sampled_from("SVCMDHPqWsFLR"), st.text(st.characters(exclude_characters="\0", codec="utf-8"))))
+@given(
+    fields=st.dictionaries(
+        st.sampled_from("SVCMDHPqWsFLR"), st.text(st.characters(exclude_characters="\0", codec="utf-8"))
+    )
+)
 def test_fields_come_back_as_they_were(fields: dict[str, str]) -> None:
     body = b"".join(f"{k}{v}".encode() + b"\0" for k, v in fields.items()) + b"\0"
     assert messages.parse_fields(body) == fields

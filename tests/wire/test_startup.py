@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -43,11 +44,11 @@ def test_nothing_named_and_the_last_of_two_counts() -> None:
     assert found.parameters == {"user": "b"}
 
 
-@pytest.mark.parametrize("cut", range(len(WHOLE)))
-def test_cut_at_any_byte_it_is_refused(cut: int) -> None:
-    with pytest.raises(ProtocolViolation) as caught:
-        parse_startup(WHOLE[:cut])
-    assert caught.value.sqlstate == "08P01"
+def test_cut_at_any_byte_it_is_refused() -> None:
+    for cut in range(len(WHOLE)):
+        with pytest.raises(ProtocolViolation) as caught:
+            parse_startup(WHOLE[:cut])
+        assert caught.value.sqlstate == "08P01"
 
 
 @given(trailing=st.binary(min_size=1))
@@ -57,11 +58,11 @@ def test_trailing_bytes_are_refused(trailing: bytes) -> None:
 
 
 @pytest.mark.parametrize("major", [0, 1, 2, 4, 255, 1234, 65535])
-@pytest.mark.parametrize("minor", [0, 1, 5681])
-def test_another_major_version_is_refused(major: int, minor: int) -> None:
-    with pytest.raises(UnsupportedFeature, match=f"unsupported frontend protocol {major}.{minor}") as caught:
-        parse_startup(struct.pack("!HH", major, minor) + b"user\0x\0\0")
-    assert caught.value.sqlstate == "0A000"
+def test_another_major_version_is_refused(major: int) -> None:
+    for minor in (0, 1, 5681):
+        with pytest.raises(UnsupportedFeature, match=f"unsupported frontend protocol {major}.{minor}") as caught:
+            parse_startup(struct.pack("!HH", major, minor) + b"user\0x\0\0")
+        assert caught.value.sqlstate == "0A000"
 
 
 def test_requests_for_encryption() -> None:
@@ -130,7 +131,8 @@ def test_options(text: str, settings: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["-c", "-c x", "-cx", "--x", "--", "-", "x", "x=1", "-e", "-d 5", "-c =1", "--=1", "-c -c x=1", "-B 10", "\\"]
+    "text",
+    ["-c", "-c x", "-cx", "--x", "--", "-", "x", "x=1", "-e", "-d 5", "-c =1", "--=1", "-c -c x=1", "-B 10", "\\"],
 )
 def test_options_that_are_refused(text: str) -> None:
     with pytest.raises(ProtocolViolation) as caught:
@@ -140,10 +142,8 @@ def test_options_that_are_refused(text: str) -> None:
 
 @given(text=st.text(st.sampled_from("-c=ab \\\t.é")) | st.text())
 def test_any_options_are_settings_or_refused(text: str) -> None:
-    try:
+    with suppress(ProtocolViolation):
         parse_options(text)
-    except ProtocolViolation:
-        pass
 
 
 @given(settings=st.dictionaries(st.from_regex(r"[a-z_]+", fullmatch=True), st.text(max_size=20), max_size=5))

@@ -1,0 +1,271 @@
+"""Which method is chosen, what those who are unknown look like, and exchanges over a stream."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+import pytest
+from fakes import FakeStream
+from scramp import ScramClient
+
+from pgdoorman_lib.auth.md5 import hash_password, is_hash
+from pgdoorman_lib.auth.scram import ScramSecret
+from pgdoorman_lib.auth.verify import (
+    Candidate,
+    Refusal,
+    Users,
+    authenticate,
+    console_method_for,
+    method_for,
+)
+from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, PeerGone, ProtocolViolation
+
+KEY = b"k" * 32
+MD5_SECRET = hash_password("secret", "app")
+SCRAM_SECRET = str(ScramSecret.derive("secret", b"0123456789abcdef"))
+
+
+@dataclass
+class Account:
+    username: str
+    password: str
+
+
+@dataclass
+class Pool:
+    users: tuple[Account, ...]
+
+
+def users(**pools: dict[str, str]) -> Users[Account]:
+    return Users({name: Pool(tuple(Account(*user) for user in pool.items())) for name, pool in pools.items()}, KEY)
+
+
+class Client:
+    """Answers MD5 and SCRAM challenges on a FakeStream; keeps what it was sent."""
+
+    def __init__(self, user: str = "app", password: str = "secret") -> None:
+        self.user, self.password = user, password
+        self.scram = ScramClient(["SCRAM-SHA-256"], user, password)
+        self.seen: list[bytes] = []
+
+    def __call__(self, data: bytes) -> bytes:
+        assert data[:1] == b"R"
+        (length, code), rest = struct.unpack("!II", data[1:9]), data[9:]
+        assert length == len(data) - 1
+        self.seen.append(data)
+        if code == 5:
+            inner = hashlib.md5((self.password + self.user).encode()).hexdigest()
+            answer = b"md5" + hashlib.md5(inner.encode() + rest).hexdigest().encode() + b"\0"
+        elif code == 10:
+            assert rest == b"SCRAM-SHA-256\0\0"
+            first = self.scram.get_client_first().encode()
+            answer = b"SCRAM-SHA-256\0" + struct.pack("!i", len(first)) + first
+        else:
+            assert code == 11
+            self.scram.set_server_first(rest.decode())
+            answer = self.scram.get_client_final().encode()
+        return b"p" + struct.pack("!I", len(answer) + 4) + answer
+
+    @property
+    def codes(self) -> list[int]:
+        return [struct.unpack("!I", data[5:9])[0] for data in self.seen]
+
+
+# -- the method
+
+
+@pytest.mark.parametrize(
+    ("secret", "by_itself", "md5", "scram", "console"),
+    [
+        (MD5_SECRET, "md5", "md5", "scram-sha-256", "md5"),
+        (SCRAM_SECRET, "scram-sha-256", "scram-sha-256", "scram-sha-256", "scram-sha-256"),
+        ("plain", "scram-sha-256", "scram-sha-256", "scram-sha-256", "md5"),
+    ],
+)
+def test_methods_for_secrets(secret: str, by_itself: str, md5: str, scram: str, console: str) -> None:
+    assert method_for(secret, None) == by_itself
+    assert method_for(secret, "md5") == md5
+    assert method_for(secret, "scram-sha-256") == scram
+    assert method_for(secret, "trust") == "trust"
+    assert console_method_for(secret, None) == console
+    assert console_method_for(secret, "md5") == console
+    assert console_method_for(secret, "scram-sha-256") == "scram-sha-256"
+    assert console_method_for(secret, "trust") == "trust"
+
+
+# -- those who are unknown
+
+
+def test_users_are_found_in_their_own_pool() -> None:
+    known = users(a={"app": "x", "other": "y"}, b={"app": "z"})
+    assert known.find("a", "app") == Account("app", "x")
+    assert known.find("b", "app") == Account("app", "z")
+    assert known.find("b", "other") is None
+    assert known.find("nowhere", "app") is None
+
+
+def test_who_is_in_another_pool_looks_as_there() -> None:
+    known = users(a={"app": MD5_SECRET}, b={"app": SCRAM_SECRET, "other": SCRAM_SECRET})
+    assert known.stand_in("app") == MD5_SECRET
+    assert known.stand_in("other") == SCRAM_SECRET
+
+
+def test_the_unknown_look_as_most_do() -> None:
+    many = str(ScramSecret.derive("x", b"s" * 20, 10))
+    for known, iterations, salt in (
+        (users(), 4096, 16),
+        (users(a={"u": "plain", "v": MD5_SECRET, "w": "plain"}), 4096, 16),
+        (users(a={"u": many, "v": many, "w": "plain"}), 10, 20),
+        (users(a={"u": ""}), 4096, 16),
+    ):
+        secret = ScramSecret.parse(known.stand_in("nobody"))
+        assert (secret.iterations, len(secret.salt)) == (iterations, salt)
+        assert known.stand_in("nobody") == str(secret)
+        assert known.stand_in("nobody else") != str(secret)
+    assert is_hash(users(a={"u": MD5_SECRET, "v": MD5_SECRET, "w": "plain"}).stand_in("nobody"))
+
+
+def test_a_malformed_secret_names_its_user_and_does_not_show_itself() -> None:
+    with pytest.raises(ConfigError, match='pool "a", user "app"') as caught:
+        users(a={"app": "SCRAM-SHA-256$4096:hidden"})
+    assert "hidden" not in caught.value.message
+
+
+# -- exchanges
+
+
+@pytest.mark.parametrize(
+    ("secret", "method", "codes"),
+    [
+        (MD5_SECRET, "md5", [5]),
+        ("secret", "md5", [5]),
+        (SCRAM_SECRET, "scram-sha-256", [10, 11]),
+        ("secret", "scram-sha-256", [10, 11]),
+    ],
+)
+def test_right_and_wrong_passwords(secret: str, method: str, codes: list[int]) -> None:
+    client = Client()
+    stream = FakeStream(answer=client)
+    client_key = authenticate(stream, Candidate("app", secret), method, KEY)  # type: ignore[arg-type]
+    assert client.codes == codes
+    if method == "md5":
+        assert client_key is None
+        assert stream.queued == b""
+    else:
+        assert client_key is not None
+        used = ScramSecret.parse(secret) if secret == SCRAM_SECRET else None
+        assert used is None or hashlib.sha256(client_key).digest() == used.stored_key
+        assert stream.queued[:1] == b"R"
+        client.scram.set_server_final(stream.queued[9:].decode())
+
+    client = Client(password="wrong")
+    stream = FakeStream(answer=client)
+    with pytest.raises(AuthenticationFailed) as caught:
+        authenticate(stream, Candidate("app", secret), method, KEY)  # type: ignore[arg-type]
+    assert client.codes == codes
+    assert stream.queued == b""
+    assert caught.value.sqlstate == "28P01"
+    assert caught.value.message == 'password authentication failed for user "app"'
+    assert str(caught.value.__cause__) == "wrong password"
+
+
+@pytest.mark.parametrize("method", ["trust", "md5", "scram-sha-256"])
+def test_who_is_to_be_refused_is_refused_even_with_the_right_password(method: str) -> None:
+    stream = FakeStream(answer=Client())
+    with pytest.raises(AuthenticationFailed) as caught:
+        authenticate(stream, Candidate("app", "secret", "no such user"), method, KEY)  # type: ignore[arg-type]
+    assert isinstance(caught.value.__cause__, Refusal)
+    assert str(caught.value.__cause__) == "no such user"
+    assert "no such" not in caught.value.message
+    assert stream.queued == b""
+
+
+def test_scram_with_an_md5_hash_is_a_whole_exchange_that_fails() -> None:
+    client = Client()
+    with pytest.raises(AuthenticationFailed):
+        authenticate(FakeStream(answer=client), Candidate("app", MD5_SECRET), "scram-sha-256", KEY)  # type: ignore[arg-type]
+    assert client.codes == [10, 11]
+
+
+def test_trust_says_nothing() -> None:
+    stream = FakeStream()
+    assert authenticate(stream, Candidate("app", "secret"), "trust", KEY) is None  # type: ignore[arg-type]
+    assert stream.written == b""
+
+
+def test_a_client_that_asks_the_server_to_begin() -> None:
+    """SASLInitialResponse without data: the server sends an empty challenge and the client begins then."""
+    client = Client()
+
+    def answer(data: bytes) -> bytes:
+        if data[5:9] == struct.pack("!I", 10):
+            return b"p" + struct.pack("!I", 4 + 14 + 4) + b"SCRAM-SHA-256\0\xff\xff\xff\xff"
+        if data == b"R\0\0\0\x08\0\0\0\x0b":
+            first = client.scram.get_client_first().encode()
+            return b"p" + struct.pack("!I", 4 + len(first)) + first
+        return client(data)
+
+    assert authenticate(FakeStream(answer=answer), Candidate("app", SCRAM_SECRET), "scram-sha-256", KEY)  # type: ignore[arg-type]
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!I", len(body) + 4) + body
+
+
+GARBAGE = [
+    message(b"Q", b"SELECT 1\0"),
+    message(b"X", b""),
+    message(b"p", b""),
+    b"p\0\0\0\x03",
+    b"p\xff\xff\xff\xff",
+    b"p" + struct.pack("!I", 70000) + bytes(70000),
+    b"\xff" * 100,
+]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *GARBAGE,
+        message(b"p", b"SCRAM-SHA-256"),
+        message(b"p", b"SCRAM-SHA-256\0"),
+        message(b"p", b"SCRAM-SHA-256\0\0\0"),
+        message(b"p", b"SCRAM-SHA-256\0\0\0\0\x09n,,n=,r="),
+        message(b"p", b"SCRAM-SHA-256\0\xff\xff\xff\xffn,,n=,r=abc"),
+        message(b"p", b"SCRAM-SHA-256\0\xff\xff\xff\xfen,,n=,r=abc"),
+        message(b"p", b"SCRAM-SHA-256\0\0\0\0\x0bn,,n=,r=abcd"),
+        message(b"p", b"SCRAM-SHA-256-PLUS\0\0\0\0\x0bn,,n=,r=abc"),
+        message(b"p", b"scram-sha-256\0\0\0\0\x0bn,,n=,r=abc"),
+        message(b"p", b"SCRAM-SHA-256\0\0\0\x04\0" + b"n,,n=,r=".ljust(1024, b"x")),
+    ],
+)
+def test_garbage_in_a_scram_exchange(said: bytes) -> None:
+    for refusal in (None, "unknown"):
+        with pytest.raises(ProtocolViolation) as caught:
+            candidate = Candidate("app", SCRAM_SECRET, refusal)
+            authenticate(FakeStream(said), candidate, "scram-sha-256", KEY)  # type: ignore[arg-type]
+        assert caught.value.sqlstate == "08P01"
+
+
+@pytest.mark.parametrize(
+    "said", [*GARBAGE, message(b"p", b"md5"), message(b"p", b"md5\0x\0"), message(b"p", b"md5\0x")]
+)
+def test_garbage_in_an_md5_exchange(said: bytes) -> None:
+    with pytest.raises(ProtocolViolation) as caught:
+        authenticate(FakeStream(said), Candidate("app", MD5_SECRET), "md5", KEY)  # type: ignore[arg-type]
+    assert caught.value.sqlstate == "08P01"
+
+
+@pytest.mark.parametrize("answer", [b"", b"md5", MD5_SECRET.encode(), b"secret", b"x" * 60000])
+def test_wrong_answers_to_an_md5_challenge(answer: bytes) -> None:
+    with pytest.raises(AuthenticationFailed):
+        authenticate(FakeStream(message(b"p", answer + b"\0")), Candidate("app", MD5_SECRET), "md5", KEY)  # type: ignore[arg-type]
+
+
+def test_a_client_that_leaves_when_asked_for_a_password() -> None:
+    """psql does, to ask its user, and comes again."""
+    for method in ("md5", "scram-sha-256"):
+        with pytest.raises(PeerGone):
+            authenticate(FakeStream(), Candidate("app", SCRAM_SECRET), method, KEY)  # type: ignore[arg-type]

@@ -1,0 +1,509 @@
+"""The start of a connection: encryption, startup packets, address rules, authentication, and what is never told."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fakes import FakeStream
+from hypothesis import given
+from hypothesis import strategies as st
+from scramp import ScramClient
+
+from pgdoorman_lib.auth import hba
+from pgdoorman_lib.auth.md5 import hash_password
+from pgdoorman_lib.auth.scram import ScramSecret
+from pgdoorman_lib.auth.verify import Account, Users
+from pgdoorman_lib.client.login import Accepted, CancelRequested, login, read_startup_packet
+from pgdoorman_lib.errors import (
+    AuthenticationFailed,
+    DoormanError,
+    NotPermitted,
+    PeerGone,
+    ProtocolViolation,
+    TooManyClients,
+    UnsupportedFeature,
+)
+
+PROTOCOL_3_0 = 196608
+PROTOCOL_3_2 = 196610
+SSL = struct.pack("!ii", 8, 80877103)
+GSS = struct.pack("!ii", 8, 80877104)
+KEY = b"k" * 32
+SCRAM_SECRET = str(ScramSecret.derive("secret", b"0123456789abcdef"))
+CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+
+def startup(protocol: int = PROTOCOL_3_0, **parameters: str) -> bytes:
+    body = b"".join(k.encode() + b"\0" + v.encode() + b"\0" for k, v in parameters.items()) + b"\0"
+    return struct.pack("!ii", len(body) + 8, protocol) + body
+
+
+def cancel(pid: int, secret: bytes) -> bytes:
+    return struct.pack("!iii", 12 + len(secret), 80877102, pid) + secret
+
+
+@dataclass
+class General:
+    tls_mode: str = "allow"
+    admin_username: str = "admin"
+    admin_password: str = "console"
+
+
+@dataclass
+class User:
+    username: str
+    password: str
+
+
+@dataclass
+class Pool:
+    users: list[User]
+
+
+@dataclass
+class Context:
+    """A pooler of two databases."""
+
+    general: General = field(default_factory=General)
+    tls_context: ssl.SSLContext | None = None
+    hba: hba.Gate = field(default_factory=hba.AddressList)
+    mock_secret: bytes = KEY
+    full: bool = False
+    admitted: int = 0
+
+    def __post_init__(self) -> None:
+        main = [
+            User("scram", SCRAM_SECRET),
+            User("plain", "secret"),
+            User("none", ""),
+            User("md5", hash_password("secret", "md5")),
+        ]
+        self.users = Users({"main": Pool(main), "other": Pool([User("scram", SCRAM_SECRET)])}, KEY)
+
+    def find_user(self, database: str, user: str) -> Account | None:
+        return self.users.find(database, user)
+
+    def stand_in(self, user: str) -> str:
+        return self.users.stand_in(user)
+
+    def is_admin_database(self, name: str) -> bool:
+        return name in ("pgdoorman", "pgbouncer")
+
+    def admission(self) -> None:
+        self.admitted += 1
+        if self.full:
+            raise TooManyClients("sorry, too many clients already")
+
+
+class Client:
+    """Answers what it is asked; keeps the type and authentication code of each message, and the SCRAM parameters."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self.user, self.password = user, password
+        self.seen: list[tuple[str, int]] = []
+        self.salt = ""
+        self.scram = ScramClient(["SCRAM-SHA-256"], user, password)
+
+    def __call__(self, data: bytes) -> bytes:
+        kind, length, code = struct.unpack("!cII", data[:9])
+        body = data[9 : length + 1]
+        self.seen.append((kind.decode(), code))
+        if kind == b"v":
+            return self(data[length + 1 :])
+        if code == 5:
+            inner = hashlib.md5((self.password + self.user).encode()).hexdigest()
+            answer = b"md5" + hashlib.md5(inner.encode() + body).hexdigest().encode() + b"\0"
+        elif code == 10:
+            first = self.scram.get_client_first().encode()
+            answer = b"SCRAM-SHA-256\0" + struct.pack("!i", len(first)) + first
+        else:
+            self.salt = body.decode().split(",", 1)[1]
+            self.scram.set_server_first(body.decode())
+            answer = self.scram.get_client_final().encode()
+        return b"p" + struct.pack("!I", len(answer) + 4) + answer
+
+
+def enter(stream: FakeStream, context: Context | None = None) -> Accepted | CancelRequested:
+    return login(stream, context or Context())  # type: ignore[arg-type]
+
+
+def accepted(*arrivals: bytes, context: Context | None = None, **stream: Any) -> Accepted:
+    stream.setdefault("answer", Client("scram", "secret"))
+    found = enter(FakeStream(*arrivals, **stream), context)
+    assert isinstance(found, Accepted)
+    return found
+
+
+def refused(*arrivals: bytes, context: Context | None = None, **stream: Any) -> DoormanError:
+    with pytest.raises(DoormanError) as caught:
+        enter(FakeStream(*arrivals, **stream), context)
+    return caught.value
+
+
+HELLO = startup(user="scram", database="main")
+
+# -- encryption
+
+
+def test_without_a_certificate_the_login_goes_on_in_clear() -> None:
+    for requests in ([SSL], [GSS], [GSS, SSL], [SSL, GSS]):
+        client = Client("scram", "secret")
+        stream = FakeStream(*requests, HELLO, answer=lambda data, c=client: c(data.lstrip(b"N")))  # type: ignore[misc]
+        found = enter(stream)
+        assert isinstance(found, Accepted)
+        assert stream.written[: len(requests) + 1] == b"N" * len(requests) + b"R"
+        assert stream.handshakes == []
+
+
+def test_with_a_certificate_tls_begins() -> None:
+    client = Client("scram", "secret")
+    context = Context(tls_context=CONTEXT, general=General("require"))
+    stream = FakeStream(GSS, SSL, HELLO, answer=lambda data: client(data.removeprefix(b"NS")))
+    assert isinstance(enter(stream, context), Accepted)
+    assert stream.handshakes == [CONTEXT]
+    assert stream.written[:3] == b"NSR"
+
+
+@pytest.mark.parametrize("context", [None, CONTEXT])
+@pytest.mark.parametrize("request_", [SSL, GSS])
+@pytest.mark.parametrize("behind", [b"\0", HELLO, SSL])
+def test_what_came_in_clear_behind_a_request_is_refused(
+    context: ssl.SSLContext | None, request_: bytes, behind: bytes
+) -> None:
+    stream = FakeStream(request_ + behind)
+    with pytest.raises(ProtocolViolation, match="received unencrypted data after"):
+        enter(stream, Context(tls_context=context))
+    assert stream.written == b""
+    assert stream.handshakes == []
+
+
+@pytest.mark.parametrize("requests", [[SSL, SSL], [GSS, GSS], [GSS, SSL, GSS], [SSL, GSS, SSL]])
+def test_each_request_is_answered_once(requests: list[bytes]) -> None:
+    error = refused(*requests, HELLO)
+    assert isinstance(error, UnsupportedFeature)
+    assert error.sqlstate == "0A000"
+
+
+@pytest.mark.parametrize("request_", [SSL, GSS])
+def test_under_tls_no_more_encryption_is_asked_for(request_: bytes) -> None:
+    assert refused(SSL, request_, HELLO, context=Context(tls_context=CONTEXT)).sqlstate == "0A000"
+
+
+def test_a_unix_socket_has_no_tls_and_needs_none() -> None:
+    for mode in ("allow", "require", "verify-full"):
+        client = Client("scram", "secret")
+        stream = FakeStream(SSL, HELLO, is_unix=True, answer=lambda data, c=client: c(data.removeprefix(b"N")))
+        assert isinstance(enter(stream, Context(tls_context=CONTEXT, general=General(mode))), Accepted)
+        assert stream.handshakes == []
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-full"])
+def test_clear_tcp_is_refused_where_tls_is_required(mode: str) -> None:
+    context = Context(tls_context=CONTEXT, general=General(mode))
+    for arrivals in ([HELLO], [GSS, HELLO]):
+        error = refused(*arrivals, context=context)
+        assert isinstance(error, NotPermitted)
+        assert (error.sqlstate, "tls_mode" in error.message) == ("28000", True)
+    assert context.admitted == 0
+    # A cancel may come in clear, as with PostgreSQL.
+    assert enter(FakeStream(cancel(1, b"abcd")), context) == CancelRequested(1, b"abcd")
+
+
+def test_a_handshake_that_fails_leaves_nobody_to_tell() -> None:
+    stream = FakeStream(SSL)
+    stream.handshake_error = ssl.SSLError(1, "certificate verify failed")
+    with pytest.raises(PeerGone):
+        enter(stream, Context(tls_context=CONTEXT))
+
+
+# -- startup packets
+
+
+@pytest.mark.parametrize("length", [-(1 << 31), -1, 0, 3, 4, 7, 10001, 65536, (1 << 31) - 1, 0x16030100])
+def test_impossible_lengths_are_refused_at_once(length: int) -> None:
+    error = refused(struct.pack("!i", length))
+    assert error.sqlstate == "08P01"
+    assert "startup packet" in error.message
+
+
+def test_the_longest_packet_and_one_in_pieces() -> None:
+    fixed = len(startup(user="scram", database="main", application_name=""))
+    whole = startup(user="scram", database="main", application_name="x" * (10000 - fixed))
+    assert len(whole) == 10000
+    assert read_startup_packet(FakeStream(*(bytes([b]) for b in whole))) == whole[4:]  # type: ignore[arg-type]
+    assert accepted(*(bytes([b]) for b in HELLO)).user == "scram"
+
+
+def test_a_client_that_goes_away_in_the_middle() -> None:
+    for cut in range(len(HELLO)):
+        assert isinstance(refused(HELLO[:cut]), PeerGone)
+
+
+def test_names_and_versions() -> None:
+    found = accepted(startup(PROTOCOL_3_2, user="scram", database="main"))
+    assert (found.user, found.database, found.protocol, found.admin) == ("scram", "main", PROTOCOL_3_2, False)
+    assert accepted(startup(PROTOCOL_3_0 + 9999, user="scram", database="main")).protocol == PROTOCOL_3_2
+    assert accepted(startup(PROTOCOL_3_0 + 1, user="scram", database="main")).protocol == PROTOCOL_3_0 + 1
+    context = Context(hba=hba.parse("host all all all trust", "x"))
+    context.users = Users({"scram": Pool([User("scram", "x")])}, KEY)
+    assert accepted(startup(user="scram"), context=context).database == "scram"
+    assert accepted(startup(user="scram", database=""), context=context).database == "scram"
+
+
+@pytest.mark.parametrize("parameters", [{}, {"user": ""}, {"database": "main"}])
+def test_a_user_is_mandatory(parameters: dict[str, str]) -> None:
+    error = refused(startup(**parameters))
+    assert (error.sqlstate, error.message) == ("28000", "no PostgreSQL user name specified in startup packet")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "minor", "names"),
+    [
+        (PROTOCOL_3_0, {"_pq_.a": "1"}, 0, b"_pq_.a\0"),
+        (PROTOCOL_3_2, {"_pq_.a": "1", "_pq_.b": ""}, 2, b"_pq_.a\0_pq_.b\0"),
+        (PROTOCOL_3_0 + 3, {}, 2, b""),
+    ],
+)
+def test_what_is_not_known_is_negotiated(protocol: int, options: dict[str, str], minor: int, names: bytes) -> None:
+    stream = FakeStream(startup(protocol, user="scram", database="main", **options), answer=Client("scram", "secret"))
+    found = enter(stream)
+    assert isinstance(found, Accepted)
+    assert found.parameters == {}
+    body = struct.pack("!HHI", 3, minor, len(options)) + names
+    assert stream.written.startswith(b"v" + struct.pack("!I", len(body) + 4) + body + b"R")
+
+
+@pytest.mark.parametrize("protocol", [PROTOCOL_3_0, PROTOCOL_3_0 + 1, PROTOCOL_3_2])
+def test_what_is_spoken_is_not_negotiated(protocol: int) -> None:
+    stream = FakeStream(startup(protocol, user="scram", database="main"), answer=Client("scram", "secret"))
+    enter(stream)
+    assert stream.written.startswith(b"R")
+
+
+@pytest.mark.parametrize("protocol", [0, 2 << 16, 4 << 16])
+def test_another_major_version(protocol: int) -> None:
+    error = refused(startup(protocol, user="scram", database="main"))
+    assert error.sqlstate == "0A000"
+    assert "unsupported frontend protocol" in error.message
+
+
+@pytest.mark.parametrize("value", ["true", "on", "1", "yes", "t", "database", "ON"])
+def test_replication_is_refused(value: str) -> None:
+    error = refused(startup(user="scram", database="main", replication=value))
+    assert error.sqlstate == "0A000"
+    assert "replication" in error.message
+
+
+def test_replication_that_is_off_or_nonsense() -> None:
+    for value in ("false", "off", "0", "no", ""):
+        assert accepted(startup(user="scram", database="main", replication=value)).parameters == {}
+    assert refused(startup(user="scram", database="main", replication="maybe")).sqlstate == "22023"
+
+
+def test_settings() -> None:
+    found = accepted(
+        startup(
+            user="scram",
+            database="main",
+            options=r"-c TimeZone=UTC --search-path=a,\ b -c geqo=off",
+            timezone="Asia/Tokyo",
+            application_name="x",
+        )
+    )
+    assert found.parameters == {
+        "search_path": "a, b",
+        "geqo": "off",
+        "timezone": "Asia/Tokyo",
+        "application_name": "x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sqlstate"),
+    [
+        ({"options": "-c x"}, "42601"),
+        ({"a b": "c"}, "42704"),
+        ({"options": "-c a;b=c"}, "42704"),
+        ({"1x": ""}, "42704"),
+    ],
+)
+def test_settings_that_can_not_be(parameters: dict[str, str], sqlstate: str) -> None:
+    hello = startup(user="scram", database="main", **parameters)
+    assert refused(hello, answer=Client("scram", "secret")).sqlstate == sqlstate
+
+
+# -- cancels
+
+
+@pytest.mark.parametrize("secret", [b"abcd", b"k" * 32, b"k" * 256])
+def test_a_cancel_is_no_login(secret: bytes) -> None:
+    context = Context(full=True, hba=hba.parse("local all all trust", "x"), tls_context=CONTEXT)
+    for arrivals in ([cancel(-5, secret)], [SSL, cancel(-5, secret)], [GSS, cancel(-5, secret)]):
+        stream = FakeStream(*arrivals)
+        assert enter(stream, context) == CancelRequested(-5, secret)
+        assert stream.written.strip(b"NS") == b""
+    assert context.admitted == 0
+
+
+@pytest.mark.parametrize("packet", [cancel(7, b""), cancel(7, b"k" * 257), struct.pack("!ii", 8, 80877102)])
+def test_a_malformed_cancel_is_nobody_s_and_gets_no_answer(packet: bytes) -> None:
+    stream = FakeStream(packet)
+    assert enter(stream) == CancelRequested(0, b"")
+    assert stream.written == b""
+
+
+# -- who may come
+
+
+def test_a_full_house_is_told_before_a_password_is_asked_for() -> None:
+    stream = FakeStream(HELLO)
+    with pytest.raises(TooManyClients):
+        enter(stream, Context(full=True))
+    assert stream.written == b""
+
+
+def test_rules_decide_before_admission_and_by_address_tls_and_names() -> None:
+    rules = hba.parse("hostssl main scram 10.0.0.0/8 trust\nhost all all 10.0.0.0/8 reject\nlocal all all trust", "x")
+    context = Context(hba=rules, tls_context=CONTEXT)
+    assert refused(HELLO, context=context, peer_host="10.1.1.1").sqlstate == "28000"
+    assert refused(HELLO, context=context, peer_host="11.1.1.1").sqlstate == "28000"
+    assert context.admitted == 0
+    stream = FakeStream(SSL, HELLO, peer_host="10.1.1.1")
+    assert isinstance(enter(stream, context), Accepted)
+    assert stream.written == b"S"
+    assert accepted(HELLO, context=context, is_unix=True).client_key is None
+    assert context.admitted == 2
+
+
+def test_trust_lets_in_only_who_is_known() -> None:
+    context = Context(hba=hba.parse("host all all all trust", "x"))
+    for user in ("scram", "plain", "md5", "none"):
+        assert accepted(startup(user=user, database="main"), context=context).user == user
+    for user, database in (("nobody", "main"), ("scram", "nowhere"), ("plain", "other"), ("scram", "pgdoorman")):
+        error = refused(startup(user=user, database=database), context=context)
+        assert isinstance(error, AuthenticationFailed)
+    assert accepted(startup(user="admin", database="pgdoorman"), context=context).admin
+
+
+@pytest.mark.parametrize(
+    ("user", "rule", "seen"),
+    [
+        ("scram", None, [10, 11]),
+        ("plain", None, [10, 11]),
+        ("md5", None, [5]),
+        ("scram", "md5", [10, 11]),
+        ("plain", "md5", [10, 11]),
+        ("md5", "md5", [5]),
+        ("scram", "scram-sha-256", [10, 11]),
+        ("plain", "scram-sha-256", [10, 11]),
+    ],
+)
+def test_methods(user: str, rule: str | None, seen: list[int]) -> None:
+    context = Context(hba=hba.parse(f"host all all all {rule}", "x") if rule else hba.AddressList())
+    client = Client(user, "secret")
+    found = accepted(startup(user=user, database="main"), context=context, answer=client)
+    assert [code for _, code in client.seen] == seen
+    assert (found.client_key is not None) is (seen == [10, 11])
+    if user == "scram":
+        assert found.client_key is not None
+        assert hashlib.sha256(found.client_key).digest() == ScramSecret.parse(SCRAM_SECRET).stored_key
+        assert repr(found.client_key) not in repr(found)
+
+
+@pytest.mark.parametrize("rule", [None, "md5", "scram-sha-256"])
+@pytest.mark.parametrize("database", ["pgdoorman", "pgbouncer"])
+def test_the_console(rule: str | None, database: str) -> None:
+    context = Context(hba=hba.parse(f"host all all all {rule}", "x") if rule else hba.AddressList())
+    expected = [10, 11] if rule == "scram-sha-256" else [5]
+    client = Client("admin", "console")
+    found = accepted(startup(user="admin", database=database), context=context, answer=client)
+    assert (found.admin, [code for _, code in client.seen]) == (True, expected)
+    for user, password in (("admin", "wrong"), ("scram", "secret"), ("scram", "console"), ("nobody", "console")):
+        client = Client(user, password)
+        error = refused(startup(user=user, database=database), context=context, answer=client)
+        assert isinstance(error, AuthenticationFailed)
+        assert [code for _, code in client.seen] == expected
+
+
+def test_a_console_without_a_password_is_closed_but_to_trust() -> None:
+    context = Context(general=General(admin_password=""))
+    assert isinstance(
+        refused(startup(user="admin", database="pgdoorman"), context=context, answer=Client("admin", "")),
+        AuthenticationFailed,
+    )
+
+
+# -- what is never told
+
+
+def failure(user: str, database: str, password: str = "wrong", context: Context | None = None) -> tuple[Any, ...]:
+    """All that a client whose login fails can see, with its own name blotted out."""
+    client = Client(user, password)
+    stream = FakeStream(startup(user=user, database=database), answer=client)
+    with pytest.raises(DoormanError) as caught:
+        enter(stream, context)
+    assert stream.queued == b""
+    error = caught.value
+    assert error.__cause__ is not None
+    text = error.message.replace(f'"{user}"', '"x"')
+    return type(error), error.sqlstate, text, error.detail, error.hint, client.seen, len(stream.written), client.salt
+
+
+def test_unknown_user_unknown_database_and_wrong_password_look_the_same() -> None:
+    wrong = failure("scram", "main")
+    assert wrong[:4] == (AuthenticationFailed, "28P01", 'password authentication failed for user "x"', None)
+    # The very same salt: it does not show in which databases the user is.
+    for database in ("other", "nowhere", "elsewhere"):
+        assert failure("scram", database) == wrong
+    assert failure("scram", "nowhere", "secret") == wrong
+    # Users who are nowhere, or have no password, or one in plain text: the same but for the salt, which stays.
+    for user in ("plain", "none", "nobody", "somebody"):
+        for database in ("main", "nowhere"):
+            assert failure(user, database)[:-1] == wrong[:-1]
+            assert failure(user, database) == failure(user, "other", "something else")
+    salts = {failure(user, "main")[-1] for user in ("scram", "plain", "none", "nobody", "somebody")}
+    assert len(salts) == 5
+    assert len({(len(salt), salt[-6:]) for salt in salts}) == 1
+    assert failure("md5", "main") == failure("md5", "nowhere") == failure("md5", "nowhere", "secret")
+
+
+def test_where_all_have_md5_hashes_the_unknown_have_too() -> None:
+    context = Context()
+    context.users = Users({"main": Pool([User(name, hash_password("secret", name)) for name in "ab"])}, KEY)
+    wrong = failure("a", "main", context=context)
+    assert wrong[5] == [("R", 5)]
+    for user, database in (("nobody", "main"), ("a", "nowhere"), ("nobody", "nowhere")):
+        assert failure(user, database, context=context) == wrong
+
+
+def test_the_right_password_in_a_database_where_the_user_is_not() -> None:
+    assert failure("plain", "other", "secret")[:2] == (AuthenticationFailed, "28P01")
+    # md5 of another user's name does not open, although both have one password
+    assert isinstance(
+        refused(startup(user="md5", database="main"), answer=Client("other", "secret")), AuthenticationFailed
+    )
+
+
+@given(
+    arrivals=st.lists(
+        st.binary(max_size=60)
+        | st.sampled_from(
+            [SSL, GSS, HELLO, cancel(1, b"abcd"), startup(user="md5"), b"p\0\0\0\x05\0", b"p\0\0\0\x04", HELLO[:20]]
+        ),
+        max_size=5,
+    ),
+    tls=st.booleans(),
+)
+def test_any_bytes_end_in_an_error_that_can_be_told(arrivals: list[bytes], tls: bool) -> None:
+    context = Context(tls_context=CONTEXT if tls else None)
+    try:
+        found = enter(FakeStream(*arrivals), context)
+    except DoormanError as exc:
+        assert len(exc.sqlstate) == 5
+    else:
+        assert isinstance(found, CancelRequested)

@@ -1,0 +1,58 @@
+"""pooler_check_query: answered without a server."""
+
+from __future__ import annotations
+
+import pytest
+from fix_doorman import MakeDoorman
+from fix_postgres import Postgres
+from fix_proxy import MakeProxy
+from wire_client import kinds, prepared, query
+
+
+@pytest.mark.parametrize(("setting", "asked"), [(None, ";"), ("select 1", "select 1"), ("/* ping */", "/* ping */")])
+def test_answered_although_no_server_is_free(make_doorman: MakeDoorman, setting: str | None, asked: str) -> None:
+    doorman = make_doorman({"general": {"pooler_check_query": setting}})
+    with doorman.wire("onedb") as before:
+        # The first answer may be PostgreSQL's, kept for later.
+        first = before.ask_query(asked)
+    with doorman.wire("onedb") as holder, doorman.wire("onedb") as client:
+        holder.ask_query("BEGIN")
+        answer = client.ask_query(asked)
+        assert answer[-1].body == b"I"
+        assert kinds(answer) in ("IZ", kinds(first))
+        # Another one does wait.
+        client.send(query("SELECT 2"))
+        assert client.is_quiet()
+        holder.ask_query("COMMIT")
+        assert kinds(client.read_ready()) == "TDCZ"
+
+
+def test_answered_although_no_server_can_be_had(
+    make_doorman: MakeDoorman, make_proxy: MakeProxy, postgres: Postgres
+) -> None:
+    proxy = make_proxy((postgres.host, postgres.port))
+    doorman = make_doorman({"pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}}})
+    with doorman.wire() as client:
+        assert kinds(client.ask_query(";")) == "IZ"
+        proxy.refuse = True
+        proxy.drop()
+        for _ in range(3):
+            assert kinds(client.ask_query(";")) == "IZ"
+
+
+def test_only_the_very_same_bytes_outside_a_transaction(make_doorman: MakeDoorman) -> None:
+    """Inside a transaction, in a batch, or spelt otherwise it is a statement like any."""
+    doorman = make_doorman({"general": {"pooler_check_query": "select 1"}})
+    with doorman.wire() as client:
+        client.ask_query("select 1")
+        client.ask_query("BEGIN")
+        assert client.ask_query("select 1")[-1].body == b"T"
+        client.ask_query("SELECT 1/0")
+        assert kinds(client.ask_query("select 1")) == "EZ"
+        client.ask_query("ROLLBACK")
+        assert kinds(client.ask_query("select  1")) == "TDCZ"
+        assert kinds(client.ask(prepared("", "select 1"))) == "12TDCZ"
+        # Sent together with others it is answered in its turn.
+        answer = client.ask(query("SELECT 2") + query("select 1") + query("SELECT 3"), 3)
+        assert kinds(answer).startswith("TDCZ")
+        assert kinds(answer).endswith("TDCZ")

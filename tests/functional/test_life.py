@@ -1,0 +1,362 @@
+"""The process's life: drain, signals, reload."""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+import threading
+import time
+
+import psycopg
+import pytest
+from eventually import eventually
+from fix_doorman import Doorman, MakeDoorman, elapsed
+from fix_postgres import Postgres
+from throwaway_postgres import free_port
+from wire_client import WireError, kinds, query
+
+STOPS = [signal.SIGTERM, signal.SIGINT]
+
+
+# -- drain
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_idle_it_ends_at_once(make_doorman: MakeDoorman, number: signal.Signals) -> None:
+    doorman = make_doorman()
+    with doorman.wire() as client:
+        client.ask_query("SELECT 1")
+        client.terminate()
+    began = time.monotonic()
+    assert doorman.stop(number) == 0
+    assert elapsed(began) < 3
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_idle_clients_get_a_goodbye(make_doorman: MakeDoorman, number: signal.Signals) -> None:
+    doorman = make_doorman()
+    used, fresh, session = doorman.wire(), doorman.wire(), doorman.wire("sessiondb")
+    used.ask_query("SELECT 1")
+    session.ask_query("SELECT 1")
+    assert doorman.stop(number) == 0
+    for client in (used, fresh, session):
+        messages = client.read_messages_to_end()
+        assert kinds(messages) == "E"
+        assert (messages[0].fields["S"], messages[0].sqlstate) == ("FATAL", "57P01")
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_transactions_finish(make_doorman: MakeDoorman, number: signal.Signals) -> None:
+    doorman = make_doorman({"general": {"shutdown_timeout": "20s"}})
+    with doorman.wire() as client, doorman.wire() as running:
+        client.ask_query("DROP TABLE IF EXISTS drained; CREATE TABLE drained (a int)")
+        client.ask_query("BEGIN")
+        running.send(query("SELECT pg_sleep(1), 'running'"))
+        doorman.send_signal(number)
+        # The transaction goes on, statement by statement.
+        for i in range(5):
+            assert kinds(client.ask_query(f"INSERT INTO drained VALUES ({i})")) == "CZ"
+        assert kinds(running.read_ready()) == "TDCZ"
+        assert doorman.running
+        assert [m.tag for m in client.ask_query("COMMIT") if m.kind == "C"] == ["COMMIT"]
+        assert doorman.wait() == 0
+        for one in (client, running):
+            assert [m.sqlstate for m in one.read_messages_to_end()] == ["57P01"]
+
+
+def test_no_new_clients_while_draining(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman({"general": {"shutdown_timeout": "20s"}})
+    with doorman.wire() as client:
+        client.ask_query("BEGIN")
+        doorman.send_signal(signal.SIGTERM)
+
+        def refused() -> bool:
+            try:
+                doorman.wire().close()
+            except (ConnectionError, WireError) as exc:
+                return not isinstance(exc, WireError) or exc.message.sqlstate in ("57P01", "57P03")
+            return False
+
+        eventually(refused)
+        assert kinds(client.ask_query("COMMIT")) == "CZ"
+    assert doorman.wait() == 0
+
+
+def test_waiting_clients_are_told_while_draining(make_doorman: MakeDoorman) -> None:
+    """Whoever waits for a server gets it or a goodbye, but no silence."""
+    doorman = make_doorman({"general": {"shutdown_timeout": "20s", "query_wait_timeout": "20s"}})
+    with doorman.wire("onedb") as holder, doorman.wire("onedb") as waiter:
+        holder.ask_query("BEGIN")
+        waiter.send(query("SELECT 1"))
+        eventually(lambda: doorman.pool("onedb")["cl_waiting"] == 1)
+        doorman.send_signal(signal.SIGTERM)
+        holder.ask_query("COMMIT")
+        messages = waiter.read_messages_to_end()
+        assert kinds(messages) in ("E", "TDCZE")
+        assert messages[-1].sqlstate == "57P01"
+    assert doorman.wait() == 0
+
+
+def test_shutdown_timeout_ends_what_does_not_end(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman({"general": {"shutdown_timeout": "1s"}})
+    with doorman.wire() as stuck, doorman.wire() as running:
+        stuck.ask_query("BEGIN")
+        running.send(query("SELECT pg_sleep(60)"))
+        began = time.monotonic()
+        assert doorman.stop(signal.SIGTERM) == 0
+        assert 0.8 < elapsed(began) < 8
+        for client in (stuck, running):
+            messages = client.read_messages_to_end()
+            assert messages
+            assert messages[-1].sqlstate == "57P01"
+    doorman.wait_log("timed? ?out|timeout")
+
+
+def test_the_statement_of_a_client_cut_off_is_cancelled(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    doorman = make_doorman({"general": {"shutdown_timeout": "300ms"}})
+    with doorman.wire() as running:
+        running.send(query("SELECT pg_sleep(60), 'cut off'"))
+        eventually(lambda: any("cut off" in b["query"] and b["state"] == "active" for b in postgres.backends()))
+        doorman.stop()
+    eventually(lambda: not any("cut off" in b["query"] for b in postgres.backends()))
+
+
+def test_a_second_sigint_ends_at_once(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman({"general": {"shutdown_timeout": "60s"}})
+    with doorman.wire() as client:
+        client.ask_query("BEGIN")
+        doorman.send_signal(signal.SIGINT)
+        doorman.wait_log("shut|drain|SIGINT")
+        assert doorman.running
+        began = time.monotonic()
+        doorman.send_signal(signal.SIGINT)
+        doorman.wait()
+        assert elapsed(began) < 3
+
+
+def test_servers_are_left_the_polite_way(make_doorman: MakeDoorman, own_postgres: Postgres) -> None:
+    """PostgreSQL's log tells of connections that vanished; after a drain there are none."""
+    doorman = make_doorman({"pools": {"testdb": {"server_port": own_postgres.port,
+                                                 "users": [_user(own_postgres)]}}})
+    clients = [doorman.wire() for _ in range(3)]
+    for client in clients:
+        client.ask_query("BEGIN")
+    for client in clients:
+        client.ask_query("COMMIT")
+    assert doorman.stop() == 0
+    eventually(lambda: not own_postgres.backends())
+    assert "unexpected EOF" not in own_postgres.log_text()
+    assert "could not receive data" not in own_postgres.log_text()
+
+
+def _user(postgres: Postgres) -> dict[str, object]:
+    return {"username": "app", "password": postgres.secret("app"), "pool_size": 8, "server_username": "app",
+            "server_password": postgres.password("app")}
+
+
+def test_started_again_on_the_same_port(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+        with doorman.wire() as client:
+            assert client.value("SELECT 1") == "1"
+            if number == signal.SIGKILL:
+                doorman.kill()
+            else:
+                doorman.stop(number)
+        doorman.start()
+
+
+# -- reload
+
+
+def test_a_live_value_applies_at_once(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman({"general": {"query_wait_timeout": "60s", "max_connections": 50}})
+    with doorman.wire("onedb") as holder:
+        holder.ask_query("BEGIN")
+        config = copy.deepcopy(doorman.config)
+        config["general"]["max_connections"] = 1
+        doorman.reload(config)
+        with pytest.raises(WireError) as caught:
+            for _ in range(3):
+                doorman.wire()
+        assert caught.value.message.sqlstate == "53300"
+        # Who is in, stays in.
+        assert holder.value("SELECT 1") == "1"
+        holder.ask_query("COMMIT")
+
+
+@pytest.mark.parametrize("signal_it", [True, False], ids=["SIGHUP", "RELOAD"])
+@pytest.mark.parametrize(
+    ("find", "replace"),
+    [("pool_size", "pool_sise"), ("[general]", "[genral]"), ('"transaction"', '"nonsense"'), ("host", "host = [")],
+)
+def test_a_bad_file_changes_nothing_and_says_why(
+    make_doorman: MakeDoorman, signal_it: bool, find: str, replace: str
+) -> None:
+    doorman = make_doorman()
+    with doorman.wire() as client:
+        before = doorman.admin("SHOW CONFIG")
+        pid = client.value("SELECT pg_backend_pid()")
+        mark = len(doorman.log_lines)
+        doorman.config_path.write_text(doorman.config_path.read_text().replace(find, replace))
+        if signal_it:
+            doorman.send_signal(signal.SIGHUP)
+        else:
+            with pytest.raises(psycopg.Error):
+                doorman.admin("RELOAD")
+        doorman.wait_log(r"error|not reload|refused|keeps?|invalid|unknown", after=mark)
+        assert doorman.admin("SHOW CONFIG") == before
+        assert client.value("SELECT pg_backend_pid()") == pid
+
+
+def test_only_the_changed_pool_is_rebuilt(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    with doorman.wire("onedb") as changed, doorman.wire("testdb") as untouched:
+        first, other = (c.value("SELECT pg_backend_pid()") for c in (changed, untouched))
+        config = copy.deepcopy(doorman.config)
+        config["pools"]["onedb"]["users"][0]["pool_size"] = 2
+        doorman.reload(config)
+        eventually(lambda: doorman.pool("onedb")["pool_size"] == 2)
+        # The client moves with its next transaction; it need not log in again.
+        eventually(lambda: changed.value("SELECT pg_backend_pid()") != first)
+        assert untouched.value("SELECT pg_backend_pid()") == other
+        eventually(lambda: first not in {str(r["server_process_id"]) for r in doorman.admin("SHOW SERVERS")})
+
+
+def test_a_transaction_stays_where_it_began_while_its_pool_is_rebuilt(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    with doorman.wire("onedb") as client:
+        client.ask(query("BEGIN"))
+        first = client.value("SELECT pg_backend_pid()")
+        config = copy.deepcopy(doorman.config)
+        config["pools"]["onedb"]["users"][0]["pool_size"] = 3
+        doorman.reload(config)
+        eventually(lambda: doorman.pool("onedb")["pool_size"] == 3)
+        assert client.value("SELECT pg_backend_pid()") == first
+        assert kinds(client.ask_query("COMMIT")) == "CZ"
+        assert client.value("SELECT pg_backend_pid()") != first
+
+
+def test_prepared_statements_move_with_their_client(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    with doorman.connect(dbname="onedb", prepare_threshold=0) as connection:
+        for i in range(5):
+            assert connection.execute("SELECT %s::int", (i,)).fetchone() == (i,)
+        config = copy.deepcopy(doorman.config)
+        config["pools"]["onedb"]["users"][0]["pool_size"] = 3
+        doorman.reload(config)
+        eventually(lambda: doorman.pool("onedb")["pool_size"] == 3)
+        for i in range(5):
+            assert connection.execute("SELECT %s::int", (i,)).fetchone() == (i,)
+
+
+def test_a_new_pool_and_a_removed_pool(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    with doorman.wire("twodb") as client:
+        client.ask_query("SELECT 1")
+        config = copy.deepcopy(doorman.config)
+        config["pools"]["newdb"] = config["pools"].pop("twodb")
+        doorman.reload(config)
+        with eventually(lambda: _try(doorman, "newdb")) as new:
+            assert new.value("SELECT 1") == "1"
+        client.send(query("SELECT 1"))
+        answer = client.read()
+        assert answer.kind == "E"
+        assert answer.sqlstate in ("3D000", "57P01")
+        with pytest.raises(WireError):
+            doorman.wire("twodb")
+
+
+def _try(doorman: Doorman, database: str):  # type: ignore[no-untyped-def]
+    try:
+        return doorman.wire(database)
+    except WireError:
+        return None
+
+
+def test_a_changed_password_applies_to_new_logins(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman({"pools": {"testdb": {"users": [
+        {"username": "app", "password": "before before", "pool_size": 2, "server_username": "app",
+         "server_password": Postgres.PASSWORDS["app"]}]}}})
+    with doorman.wire(password="before before") as client:
+        config = copy.deepcopy(doorman.config)
+        config["pools"]["testdb"]["users"][0]["password"] = "after after"
+        doorman.reload(config)
+
+        def takes_new() -> bool:
+            try:
+                doorman.wire(password="after after").close()
+            except WireError:
+                return False
+            return True
+
+        eventually(takes_new)
+        with pytest.raises(WireError):
+            doorman.wire(password="before before")
+        assert client.value("SELECT 1") == "1"
+
+
+def test_what_needs_a_restart_is_said(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    mark = len(doorman.log_lines)
+    config = copy.deepcopy(doorman.config)
+    config["general"]["port"] = free_port()
+    doorman.reload(config)
+    doorman.wait_log("restart", after=mark)
+    with doorman.wire() as client:
+        assert client.value("SELECT 1") == "1"
+
+
+def test_reloads_under_load_lose_nobody(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    stop, failures, done = threading.Event(), list[str](), [0]
+
+    def work() -> None:
+        try:
+            with doorman.connect(dbname="twodb", prepare_threshold=0) as connection:
+                while not stop.is_set():
+                    with connection.transaction():
+                        assert connection.execute("SELECT %s::int", (done[0],)).fetchone() is not None
+                    done[0] += 1
+        except BaseException as exc:
+            failures.append(repr(exc))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for size in (3, 1, 4, 2, 5, 2):
+        config = copy.deepcopy(doorman.config)
+        config["pools"]["twodb"]["users"][0]["pool_size"] = size
+        before = done[0]
+        doorman.reload(config)
+        eventually(lambda size=size: doorman.pool("twodb")["pool_size"] == size)
+        eventually(lambda before=before: done[0] > before + 50)
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    assert not failures
+
+
+# -- the log
+
+
+def test_structured_log(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman(arguments=("-F", "structured"))
+    with doorman.wire() as client:
+        client.ask_query("SELECT 1")
+    with pytest.raises(WireError):
+        doorman.wire(password="wrong")
+    doorman.stop()
+    lines = [json.loads(line) for line in doorman.log_lines]
+    assert lines
+    assert all({"timestamp", "level", "message"} <= set(line) for line in lines)
+
+
+def test_the_log_names_user_database_and_connection(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman({"general": {"log_client_connections": True, "log_client_disconnections": True}})
+    with doorman.wire() as client:
+        client.ask_query("SELECT 1")
+        client.terminate()
+    doorman.wait_log(r"\[app@testdb #\S+\].*connect")
+    doorman.wait_log(r"\[app@testdb #\S+\].*(disconnect|closed|left)")
