@@ -343,8 +343,7 @@ class ThrowawayPostgres:
     def _initdb(self) -> None:
         if not reachable(self.bindir):
             # The wheel in a virtual environment below a closed home directory: run a copy.
-            shutil.copytree(self.bindir.parent, self.home / "install", symlinks=True)
-            self.bindir = self.home / "install" / self.bindir.name
+            self.bindir = _copy_installation(self.bindir, self.home / "install")
         command: list[str | Path] = [self.bindir / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust"]
         command += ["-E", "UTF8", "--locale=C", "--no-sync"]
         answer = subprocess.run(
@@ -398,6 +397,16 @@ class ThrowawayPostgres:
 def _clean_environment() -> dict[str, str]:
     """Ours without the variables by which libpq and PostgreSQL would be led elsewhere."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
+
+
+def _copy_installation(bindir: Path, target: Path) -> Path:
+    """Copy a wheel's PostgreSQL with the libraries beside its package, which it finds by relative paths."""
+    package = bindir.parent.parent
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, target / libraries.name, symlinks=True)
+    shutil.copytree(bindir.parent, target / package.name / bindir.parent.name, symlinks=True)
+    return target / package.name / bindir.parent.name / bindir.name
 
 
 def _version_in_path(path: Path) -> int:

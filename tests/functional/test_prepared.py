@@ -291,15 +291,12 @@ def test_item_5_clients_with_different_search_paths_do_not_share_a_plan(doorman:
     with (
         doorman.wire("onedb", options="-c search_path=tenant1") as one,
         doorman.wire("onedb", options="-c search_path=tenant2") as two,
-        doorman.wire("onedb") as three,
     ):
-        three.ask_query("SET search_path = tenant2")
-        for one_or_two in (one, two, three):
+        for one_or_two in (one, two):
             assert kinds(one_or_two.ask(parse("who", sql) + SYNC)) == "1Z"
         for _ in range(8):  # more often than it takes PostgreSQL to choose a generic plan
             assert one.ask(bound("who"))[1].columns == [b"tenant1"]
             assert two.ask(bound("who"))[1].columns == [b"tenant2"]
-            assert three.ask(bound("who"))[1].columns == [b"tenant2"]
 
 
 def test_item_5_clients_with_different_roles_do_not_share_rights(doorman: Doorman, postgres: Postgres) -> None:

@@ -1,0 +1,197 @@
+"""The command line: exit codes, the config test, environment variables, and no password in any output."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toml
+from fix_doorman import Doorman, MakeDoorman, base_config, merged
+from fix_postgres import Postgres
+from throwaway_postgres import free_port
+
+
+def run(
+    *arguments: str, cwd: Path, environment: dict[str, str] | None = None, timeout: float = 20
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*Doorman.command(), *arguments], cwd=cwd, env=Doorman.environment() | (environment or {}), text=True,
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout,
+    )
+
+
+@pytest.fixture
+def config(postgres: Postgres, tmp_path: Path) -> Path:
+    path = tmp_path / "pg_doorman.toml"
+    path.write_text(toml.dumps(base_config(postgres, free_port())))
+    return path
+
+
+def written(tmp_path: Path, postgres: Postgres, over: dict[str, Any]) -> Path:
+    path = tmp_path / "changed.toml"
+    path.write_text(toml.dumps(merged(base_config(postgres, free_port()), over)))
+    return path
+
+
+def test_version(tmp_path: Path) -> None:
+    for option in ("-V", "--version"):
+        done = run(option, cwd=tmp_path)
+        assert done.returncode == 0
+        assert done.stdout.startswith("pgdoorman ")
+        if os.environ.get("PGDOORMAN_PURE"):
+            assert "interpreted" in done.stdout
+
+
+def test_help(tmp_path: Path) -> None:
+    for option in ("-h", "--help"):
+        done = run(option, cwd=tmp_path)
+        assert done.returncode == 0
+        for word in ("--log-level", "--log-format", "--no-color", "--test-config", "-V"):
+            assert word in done.stdout
+
+
+def test_the_installed_command(tmp_path: Path) -> None:
+    command = shutil.which("pgdoorman", path=str(Path(sys.executable).parent))
+    if command is None:
+        pytest.skip("pgdoorman is not installed for this Python")
+    done = subprocess.run([command, "-V"], cwd=tmp_path, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout[:10]) == (0, "pgdoorman ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["-l", "loud"], ["-F", "debug2"], ["a.toml", "b.toml"]], ids=" ".join
+)
+def test_bad_arguments(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "usage" in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["-t", "--test-config"])
+def test_a_good_file(config: Path, option: str) -> None:
+    done = run(option, str(config), cwd=config.parent)
+    assert done.returncode == 0, done.stderr
+    assert "syntax is ok" in done.stdout
+    assert "test is successful" in done.stdout
+
+
+def test_the_default_file_and_the_one_of_the_environment(config: Path, tmp_path: Path) -> None:
+    assert run("-t", cwd=config.parent).returncode == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert run("-t", cwd=elsewhere).returncode == 78
+    assert run("-t", cwd=elsewhere, environment={"CONFIG_FILE": str(config)}).returncode == 0
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown key": ({"general": {"max_conections": 5}}, "max_connections"),
+    "unknown key of a pool": ({"pools": {"testdb": {"pool_moed": "session"}}}, "pool_mode"),
+    "unknown section": ({"genral": {"port": 1}}, "general"),
+    "wrong type": ({"general": {"port": "many"}}, "port"),
+    "wrong duration": ({"general": {"connect_timeout": "5 fortnights"}}, "connect_timeout"),
+    "wrong mode": ({"pools": {"testdb": {"pool_mode": "statement"}}}, "pool_mode"),
+    "missing key": ({"general": {"admin_username": None}}, "admin_username"),
+    "min above size": ({"pools": {"testdb": {"users": [
+        {"username": "app", "password": "some secret", "pool_size": 2, "min_pool_size": 3}]}}}, "min_pool_size"),
+    "certificate missing": ({"general": {"tls_private_key": "/nowhere.key"}}, "tls_certificate"),
+    "certificate not readable": (
+        {"general": {"tls_private_key": "/nowhere.key", "tls_certificate": "/nowhere.crt"}}, "nowhere"),
+    "bad pg_hba": ({"general": {"pg_hba": {"content": "host all all nonsense trust"}}}, "pg_hba"),
+    "both hba": ({"general": {"hba": ["10.0.0.0/8"], "pg_hba": "host all all all trust"}}, "pg_hba"),
+    "a feature to come": ({"web": {"enabled": True}}, "not supported yet"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files(tmp_path: Path, postgres: Postgres, name: str) -> None:
+    """Exit code 78; the text names the file and what is meant; serving says the same as testing."""
+    over, named = BAD[name]
+    path = written(tmp_path, postgres, over)
+    for arguments in (["-t", str(path)], [str(path)]):
+        done = run(*arguments, cwd=tmp_path)
+        assert done.returncode == 78, done.stderr
+        text = done.stdout + done.stderr
+        assert named in text
+        assert "Traceback" not in text
+        assert path.name in text or "certificate" in name
+        assert postgres.password("app") not in text
+        assert "console-password" not in text
+
+
+@pytest.mark.parametrize("content", ["no toml = [", "\x00\x01", "[general]\nport = 1\nport = 2\n"])
+def test_files_that_are_no_toml(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text(content)
+    done = run("-t", str(path), cwd=tmp_path)
+    assert done.returncode == 78
+    assert "broken.toml" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_key_without_effect_warns_once(tmp_path: Path, postgres: Postgres) -> None:
+    path = written(tmp_path, postgres, {"general": {"worker_stack_size": 1000000, "virtual_pool_count": 1}})
+    done = run("-t", str(path), cwd=tmp_path)
+    assert done.returncode == 0
+    text = done.stdout + done.stderr
+    for key in ("worker_stack_size", "virtual_pool_count"):
+        assert text.count(key) == 1
+
+
+def test_a_port_in_use(tmp_path: Path, postgres: Postgres) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        path = written(tmp_path, postgres, {"general": {"port": taken.getsockname()[1]}})
+        done = run(str(path), cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "in use" in (done.stderr + done.stdout).lower()
+
+
+def test_generate_keeps_its_seat(tmp_path: Path) -> None:
+    done = run("generate", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "not supported yet" in done.stderr
+
+
+def test_log_level(make_doorman: MakeDoorman) -> None:
+    quiet = make_doorman(arguments=("-l", "error"))
+    with quiet.wire() as client:
+        client.ask_query("SELECT 1")
+    quiet.stop()
+    assert quiet.log_text() == ""
+    loud = make_doorman(arguments=("--log-level", "debug"))
+    with loud.wire() as client:
+        client.ask_query("SELECT 1")
+    loud.wait_log("debug")
+
+
+def test_no_escape_codes_in_a_file(make_doorman: MakeDoorman) -> None:
+    for arguments in ((), ("-n",), ("--no-color",)):
+        doorman = make_doorman(arguments=arguments)
+        doorman.stop(signal.SIGTERM)
+        assert "\x1b" not in doorman.log_text()
+
+
+def test_both_forms_of_users(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    user = {"username": "app", "password": postgres.secret("app"), "pool_size": 2}
+    doorman = make_doorman({"pools": {"testdb": {"users": {"0": user}}}})
+    with doorman.wire() as client:
+        assert client.value("SELECT current_user") == "app"
+
+
+def test_includes(make_doorman: MakeDoorman, postgres: Postgres, tmp_path: Path) -> None:
+    extra = tmp_path / "extra.toml"
+    pool = base_config(postgres, 0)["pools"]["testdb"]
+    extra.write_text(toml.dumps({"pools": {"included": pool}}))
+    doorman = make_doorman({"include": {"files": [str(extra)]}})
+    with doorman.wire("included") as client:
+        assert client.value("SELECT 1") == "1"
