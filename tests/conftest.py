@@ -38,4 +38,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_report_header() -> str:
-    return "pgdoorman build: " + ("interpreted (PGDOORMAN_PURE)" if os.environ.get("PGDOORMAN_PURE") else "as installed")
+    return "pgdoorman build: " + (
+        "interpreted (PGDOORMAN_PURE)" if os.environ.get("PGDOORMAN_PURE") else "as installed"
+    )

@@ -9,9 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(
-    probe: Callable[[], T], *, timeout: float = 10.0, interval: float = 0.02, message: str = ""
-) -> T:
+def eventually(probe: Callable[[], T], *, timeout: float = 10.0, interval: float = 0.02, message: str = "") -> T:
     """Call ``probe`` until it returns something true, which is returned; AssertionError after ``timeout`` seconds.
 
     An AssertionError raised by the probe counts as "not yet" and is shown when time is up.

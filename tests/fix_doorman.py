@@ -228,8 +228,13 @@ class Doorman:
 
     def _defaults(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         defaults: dict[str, Any] = {
-            "host": self.host, "port": self.port, "dbname": "testdb", "user": "app", "sslmode": "disable",
-            "gssencmode": "disable", "connect_timeout": 15,
+            "host": self.host,
+            "port": self.port,
+            "dbname": "testdb",
+            "user": "app",
+            "sslmode": "disable",
+            "gssencmode": "disable",
+            "connect_timeout": 15,
         }
         defaults.update(parameters)
         if "password" not in defaults:
@@ -238,8 +243,11 @@ class Doorman:
 
     def connect(self, *, autocommit: bool = True, **parameters: Any) -> psycopg.Connection[tuple[Any, ...]]:
         """A psycopg connection, by default to ``testdb`` as ``app``."""
-        options = {k: parameters.pop(k) for k in ("prepare_threshold", "row_factory", "cursor_factory", "context")
-                   if k in parameters}
+        options = {
+            k: parameters.pop(k)
+            for k in ("prepare_threshold", "row_factory", "cursor_factory", "context")
+            if k in parameters
+        }
         return psycopg.connect(self.dsn(**parameters), autocommit=autocommit, **options)
 
     def wire(
@@ -248,8 +256,9 @@ class Doorman:
         """A raw client, logged in."""
         client = WireClient((self.host, self.port))
         try:
-            return client.login(user, database, Postgres.PASSWORDS.get(user, "") if password is None else password,
-                                **parameters)
+            return client.login(
+                user, database, Postgres.PASSWORDS.get(user, "") if password is None else password, **parameters
+            )
         except BaseException:
             client.close()
             raise
@@ -263,7 +272,8 @@ class Doorman:
     def admin_connect(self, database: str = "pgdoorman", **parameters: Any) -> psycopg.Connection[dict[str, Any]]:
         return psycopg.connect(
             self.dsn(dbname=database, user=ADMIN_USER, password=ADMIN_PASSWORD, **parameters),
-            autocommit=True, row_factory=dict_row,
+            autocommit=True,
+            row_factory=dict_row,
         )
 
     def admin(self, sql: str) -> list[dict[str, Any]]:
@@ -330,11 +340,18 @@ def base_config(postgres: Postgres, port: int) -> TomlTable:
 
     def pool(mode: str, size: int, **more: Any) -> TomlTable:
         table: TomlTable = {
-            "server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb",
+            "server_host": postgres.host,
+            "server_port": postgres.port,
+            "server_database": "testdb",
             "pool_mode": mode,
             "users": [
-                {"username": "app", "password": postgres.secret("app"), "pool_size": size, "server_username": "app",
-                 "server_password": postgres.password("app")},
+                {
+                    "username": "app",
+                    "password": postgres.secret("app"),
+                    "pool_size": size,
+                    "server_username": "app",
+                    "server_password": postgres.password("app"),
+                },
             ],
         }
         table.update(more)
@@ -342,8 +359,13 @@ def base_config(postgres: Postgres, port: int) -> TomlTable:
 
     return {
         "general": {
-            "host": "127.0.0.1", "port": port, "worker_threads": 1, "connect_timeout": "5s",
-            "query_wait_timeout": "10s", "shutdown_timeout": "5s", "admin_username": ADMIN_USER,
+            "host": "127.0.0.1",
+            "port": port,
+            "worker_threads": 1,
+            "connect_timeout": "5s",
+            "query_wait_timeout": "10s",
+            "shutdown_timeout": "5s",
+            "admin_username": ADMIN_USER,
             "admin_password": ADMIN_PASSWORD,
         },
         "pools": {
@@ -364,8 +386,12 @@ MakeDoorman = Callable[..., Doorman]
 
 def _factory(postgres: Postgres, directory: Path, started: list[Doorman]) -> MakeDoorman:
     def make(
-        over: Mapping[str, Any] | None = None, *, config: TomlTable | None = None, start: bool = True,
-        preexec: Callable[[], None] | None = None, arguments: tuple[str, ...] = (),
+        over: Mapping[str, Any] | None = None,
+        *,
+        config: TomlTable | None = None,
+        start: bool = True,
+        preexec: Callable[[], None] | None = None,
+        arguments: tuple[str, ...] = (),
     ) -> Doorman:
         home = directory / f"doorman{len(started)}"
         home.mkdir()

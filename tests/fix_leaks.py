@@ -18,6 +18,9 @@ GRACE_SECONDS = 3.0
 
 _FD_DIRECTORY = Path("/proc/self/fd")
 
+#: Process ids of children that fixtures look after, who may be replaced in a test (a restarted PostgreSQL).
+looked_after: set[int] = set()
+
 #: Descriptors a library opens once and keeps: gevent's event loop and its wake-up, randomness.
 _KEPT = ("anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/dev/urandom", "/dev/null")
 
@@ -40,7 +43,8 @@ def _threads() -> set[threading.Thread]:
 
 
 def _children() -> set[int]:
-    return {p.pid for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE}
+    found = {p.pid for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE}
+    return found - looked_after
 
 
 def _greenlets() -> int:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import psycopg
 import pytest
+from fix_leaks import looked_after
 from psycopg.rows import dict_row
 from throwaway_postgres import ThrowawayPostgres
 from wire_client import WireClient
@@ -69,6 +70,10 @@ class Postgres(ThrowawayPostgres):
         for name in ("testdb", "otherdb"):
             self.sql("GRANT ALL ON SCHEMA public TO PUBLIC;", database=name)
 
+    def start(self) -> None:
+        super().start()
+        looked_after.add(self.pid)
+
     @classmethod
     def password(cls, role: str) -> str:
         return cls.PASSWORDS[role]
@@ -82,8 +87,13 @@ class Postgres(ThrowawayPostgres):
     def dsn(self, **parameters: Any) -> str:
         """A conninfo string; by default ``testdb`` as ``app``."""
         defaults: dict[str, Any] = {
-            "host": self.host, "port": self.port, "dbname": "testdb", "user": "app", "sslmode": "disable",
-            "gssencmode": "disable", "connect_timeout": 15,
+            "host": self.host,
+            "port": self.port,
+            "dbname": "testdb",
+            "user": "app",
+            "sslmode": "disable",
+            "gssencmode": "disable",
+            "connect_timeout": 15,
         }
         defaults.update(parameters)
         if "password" not in defaults:

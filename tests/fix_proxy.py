@@ -18,8 +18,8 @@ Direction = Literal["up", "down"]  # up: towards the target
 class Proxy:
     """Listens on ``host:port`` and carries every connection to ``target``; two threads a connection.
 
-    The knobs may be turned at any time. ``delay`` seconds before each piece; ``piece`` bytes at most in a send (0: as it
-    came); ``hold(direction)`` stops carrying until ``release``; ``refuse`` closes new connections at once;
+    The knobs may be turned at any time. ``delay`` seconds before each piece; ``piece`` bytes at most in a send (0:
+    as it came); ``hold(direction)`` stops carrying until ``release``; ``refuse`` closes new connections at once;
     ``cut_after(direction, n)`` cuts a connection after exactly n more bytes in that direction; ``drop()`` resets all
     there are.
     """

@@ -197,7 +197,7 @@ unclosed: set[WireClient] = set()
 class WireClient:
     """One connection. ``address`` is (host, port), or the path of a unix socket.
 
-    Every read is under ``timeout`` seconds in all; ConnectionError at an unexpected end, TimeoutError when nothing came.
+    Each read has ``timeout`` seconds in all; ConnectionError at an unexpected end, TimeoutError when nothing comes.
     """
 
     def __init__(self, address: tuple[str, int] | str, timeout: float = DEFAULT_TIMEOUT) -> None:
@@ -373,10 +373,7 @@ class WireClient:
             if got.kind == "Z":
                 return seen
             if got.kind == "S":
-                name, value = got.body.rstrip(b"\0").decode().split("\0") if got.body[-2:] != b"\0\0" else (
-                    got.body.rstrip(b"\0").decode(),
-                    "",
-                )
+                name, value, _ = got.body.decode().split("\0")
                 self.parameters[name] = value
             elif got.kind == "K":
                 self.pid, self.secret = struct.unpack("!i", got.body[:4])[0], got.body[4:]

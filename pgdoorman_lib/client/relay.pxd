@@ -21,11 +21,14 @@ from pgdoorman_lib.wire.prepared cimport (
     UnnamedParse,
 )
 from pgdoorman_lib.wire.replies cimport Effect, Replies
+from pgdoorman_lib.wire.sqltext cimport scan
 
 cdef Py_ssize_t _HIGH_WATER
 cdef Py_ssize_t _INSPECT
 cdef int _FAIRNESS
 cdef int _DIRTY_PARAMETERS
+cdef int _TEXT_DEALLOCATE
+cdef int _DIRTY
 cdef bytearray _scratch
 cdef bytearray _parse_complete
 cdef bytearray _close_complete
@@ -73,7 +76,7 @@ cdef class Relay(Borrower):
     cpdef int _make_room(self) except -1
     @cython.locals(
         client=Stream, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int, avail=Py_ssize_t,
-        size=Py_ssize_t, kind=int, replies=Replies,
+        size=Py_ssize_t, kind=int, replies=Replies, marks=int, message=bytearray,
     )
     cpdef int _client_frames(self) except -1
     @cython.locals(size=Py_ssize_t, client=Stream, block=bytearray)
@@ -93,7 +96,7 @@ cdef class Relay(Borrower):
     cpdef int _evict(self) except -1
     @cython.locals(
         replies=Replies, held=ServerStatements, first=int, stop=Py_ssize_t, name=bytes, body=bytes, statement=Statement,
-        message=bytearray, dummy=bytearray,
+        marks=int, message=bytearray, dummy=bytearray,
     )
     cpdef int _parse(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, Py_ssize_t name_end) except -1
     cpdef int _suspect(self, bytearray data, Py_ssize_t start) except -1
@@ -101,9 +104,7 @@ cdef class Relay(Borrower):
     cpdef int _use_unnamed(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
     @cython.locals(replies=Replies, held=ServerStatements, mine=Unnamed, message=bytearray)
     cpdef int _remake_unnamed(self) except -1
-    cpdef int _deallocate(self, bytearray data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t size, Py_ssize_t avail) except -1
-    @cython.locals(statement=Statement, message=bytearray)
-    cpdef int _send_deallocate(self, object tail) except -1
+    cpdef object _renamed_deallocations(self, bytes text, Py_ssize_t run, Py_ssize_t pos)
     @cython.locals(code=int)
     cpdef int emit_made(self) except -1
     @cython.locals(srv=Stream, client=Stream, fills=int, status=int, n=Py_ssize_t)

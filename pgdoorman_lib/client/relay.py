@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-import re
+from collections import deque
 from typing import Any
 
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
@@ -48,7 +48,15 @@ from pgdoorman_lib.wire.replies import (
     Effect,
     Replies,
 )
-from pgdoorman_lib.wire.session_state import DIRTY_PREPARED, TRACKED, trace_of
+from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED, TRACKED, trace_of
+from pgdoorman_lib.wire.sqltext import (
+    TEXT_DEALLOCATE,
+    TEXT_LOCKS,
+    TEXT_PARAMETERS,
+    TEXT_TEMPORARY,
+    deallocations,
+    scan,
+)
 
 _int = int
 _float = float
@@ -77,7 +85,9 @@ MAX_NAMED_PARSE = 64 << 20
 _HIGH_WATER = HIGH_WATER
 _INSPECT = INSPECT
 _FAIRNESS = FAIRNESS
-_DIRTY_PARAMETERS = 1
+_DIRTY_PARAMETERS = DIRTY_PARAMETERS
+_TEXT_DEALLOCATE = TEXT_DEALLOCATE
+_DIRTY = TEXT_PARAMETERS | TEXT_TEMPORARY | TEXT_LOCKS
 
 _scratch = bytearray(64)
 _parse_complete = bytearray(b"1\x00\x00\x00\x04")
@@ -85,10 +95,6 @@ _close_complete = bytearray(b"3\x00\x00\x00\x04")
 _ready_idle = bytearray(b"Z\x00\x00\x00\x05I")
 _empty_and_ready = bytearray(b"I\x00\x00\x00\x04Z\x00\x00\x00\x05I")
 _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
-
-_DEALLOCATE = re.compile(
-    rb'\s*DEALLOCATE\s+(?:PREPARE\s+)?(?:"((?:[^"]|"")+)"|([A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*))\s*;?\s*\Z', re.I
-)
 
 
 class Relay(Borrower):
@@ -157,8 +163,8 @@ class Relay(Borrower):
         self.group_unnamed = 0
         #: something in this batch may change parameters: its statements are not shared
         self.group_suspect = 0
-        #: (name, statement) of an SQL DEALLOCATE under way
-        self.deallocating: Any = None
+        #: (name, statement) of the SQL DEALLOCATEs under way
+        self.deallocating: deque[Any] = deque()
         #: the client has sent Terminate
         self.terminated = 0
         #: what a *_FAULT status is about
@@ -191,7 +197,8 @@ class Relay(Borrower):
         self.in_batch = 0
         self.group_unnamed = 0
         self.group_suspect = 0
-        self.deallocating = None
+        if self.deallocating:
+            self.deallocating.clear()
         return 0
 
     def step(self) -> _int:
@@ -202,12 +209,16 @@ class Relay(Borrower):
                 status = self.pump_server()
                 if status:
                     return status
-            if self.terminated:
-                # What was sent before Terminate is still carried out, as PostgreSQL would.
-                return 4 if self.srv is None or self.replies.count == 0 else 0
-            status = self.pump_client()
-            if status:
-                return status
+            if not self.terminated:
+                status = self.pump_client()
+                if status:
+                    return status
+            if self.terminated and (
+                self.srv is None or self.replies.count == 0 or self.in_batch or self.replies.copy_in
+            ):
+                # What was sent before Terminate has been carried out, as PostgreSQL would; a batch without its Sync is
+                # rolled back.
+                return 4
             if self.srv is None or not self.srv.readable or self.client.out_pending >= _HIGH_WATER:
                 return 0
             rounds += 1
@@ -310,15 +321,23 @@ class Relay(Borrower):
                 if self.shared:
                     self.statements.unnamed = None
                     self.server.statements.unnamed = None
-                    if size > 10 and (data[pos + 5] | 32 == 0x64 or data[pos + 5] <= 32):
-                        if self._deallocate(data, pos + 5, pos + avail - 1, size, avail):
-                            self._to_server_part(run, pos)
-                            self._send_deallocate(0)
-                            replies.add(QUERY)
-                            self.in_batch = 0
-                            pos += avail
-                            run = pos
-                            continue
+                    marks = scan(data, pos + 5, pos + avail)
+                    if marks:
+                        if marks & _TEXT_DEALLOCATE and size == avail and self.statements.names:
+                            if not replies.settled():
+                                status = 9
+                                break
+                            text = self._renamed_deallocations(bytes(data[pos + 5 : pos + size - 1]), run, pos)
+                            if text is not None:
+                                message = bytearray(b"Q" + (5 + len(text)).to_bytes(4, "big") + text + b"\0")
+                                self.srv.send_copy(message, 0, len(message))
+                                replies.add(QUERY)
+                                self.in_batch = 0
+                                self.group_unnamed = 0
+                                pos += avail
+                                run = pos
+                                continue
+                        self.server.dirty |= marks & _DIRTY
                 replies.add(QUERY)
                 self.in_batch = 0
                 self.group_unnamed = 0
@@ -499,6 +518,8 @@ class Relay(Borrower):
     def _ensure(self, statement: Statement) -> _int:
         """Have ``statement`` on the server by the time the next message gets there."""
         held = self.server.statements
+        if statement.marks:
+            self.server.dirty |= statement.marks & _DIRTY
         if statement in held.prepared:
             held.touch(statement)
             self.server.stats.prepare_hit += 1
@@ -535,16 +556,25 @@ class Relay(Borrower):
                 replies.add_effect(PARSE, UnnamedParse(self.statements, held, Unnamed(None)))
                 self.group_unnamed = 1
                 return 0
-            if (first == 0x64 or first <= 32) and size > 16:
-                stop = find_nul(data, name_end + 1, pos + size)
-                if self._deallocate(data, name_end + 1, stop, size, avail):
-                    self._to_server_part(run, pos)
-                    tail = bytes(data[stop : pos + size])
-                    self._send_deallocate(tail)
-                    replies.add_effect(PARSE, UnnamedParse(self.statements, held, Unnamed(None)))
-                    self.group_unnamed = 1
-                    return 1
-            if first == 0x73 or first == 0x72:  # SET, RESET (SELECT only costs sharing within this batch)
+            marks = scan(data, name_end + 1, pos + size)
+            if marks:
+                if marks & _TEXT_DEALLOCATE and self.statements.names:
+                    if not replies.settled():
+                        return 9
+                    stop = find_nul(data, name_end + 1, pos + size)
+                    text = self._renamed_deallocations(bytes(data[name_end + 1 : stop]), run, pos)
+                    if text is not None:
+                        body = b"\0" + text + bytes(data[stop : pos + size])
+                        message = bytearray(b"P" + (4 + len(body)).to_bytes(4, "big") + body)
+                        self.srv.send_copy(message, 0, len(message))
+                        # It names a statement of this server: it can't be made again elsewhere.
+                        replies.add_effect(PARSE, UnnamedParse(self.statements, held, Unnamed(None)))
+                        self.group_unnamed = 1
+                        return 1
+                self.server.dirty |= marks & _DIRTY
+                if marks & _DIRTY_PARAMETERS:
+                    self.group_suspect = 1
+            if first == 0x73 or first == 0x72:
                 self._suspect(data, name_end + 1)
             body = bytes(data[name_end + 1 : pos + size])
             replies.add_effect(PARSE, UnnamedParse(self.statements, held, Unnamed(body)))
@@ -631,38 +661,32 @@ class Relay(Borrower):
             replies.add_effect(CLOSE | SWALLOW, UnnamedInjected(held, mine if mine is None else None))
             self.srv.send_copy(_close_unnamed, 0, len(_close_unnamed))
             return 0
+        self.server.dirty |= scan(bytearray(mine.body), 0, len(mine.body)) & _DIRTY
         replies.add_effect(PARSE | SWALLOW, UnnamedInjected(held, mine))
         message = bytearray(b"P" + (5 + len(mine.body)).to_bytes(4, "big") + b"\0" + mine.body)
         self.srv.send_copy(message, 0, len(message))
         return 0
 
-    def _deallocate(self, data: bytearray, start: _int, stop: _int, size: _int, avail: _int) -> _int:
-        """Whether data[start:stop] is an SQL DEALLOCATE of a statement the client prepared by protocol."""
-        if size > avail or stop < start or not self.statements.names:
-            return 0
-        match = _DEALLOCATE.match(bytes(data[start:stop]))
-        if match is None:
-            return 0
-        quoted, plain = match.groups()
-        name = quoted.replace(b'""', b'"') if quoted is not None else plain.lower()
-        statement = self.statements.names.get(name)
-        if statement is None or not self.replies.settled():
-            return 0
-        self.deallocating = (name, statement)
-        return 1
+    def _renamed_deallocations(self, text: bytes, run: _int, pos: _int) -> Any:
+        """``text`` with our names in its DEALLOCATEs of statements the client prepared by protocol; None without any.
 
-    def _send_deallocate(self, tail: Any) -> _int:
-        """Send the DEALLOCATE under way with our name: as a Parse ending in ``tail``, or as a Query when it is 0."""
-        _, statement = self.deallocating
-        self._ensure(statement)
-        text = b"DEALLOCATE " + statement.name
-        if tail == 0:
-            message = bytearray(b"Q" + (5 + len(text)).to_bytes(4, "big") + text + b"\0")
-        else:
-            body = b"\0" + text + tail
-            message = bytearray(b"P" + (4 + len(body)).to_bytes(4, "big") + body)
-        self.srv.send_copy(message, 0, len(message))
-        return 0
+        Everything before ``pos`` has been sent then, and the statements are on the server.
+        """
+        names = self.statements.names
+        mine = [found for found in deallocations(text) if found[2] in names]
+        if not mine:
+            return None
+        self._to_server_part(run, pos)
+        pieces = []
+        last = 0
+        for start, end, name in mine:
+            statement = names[name]
+            self._ensure(statement)
+            pieces += [text[last:start], statement.name]
+            last = end
+            self.deallocating.append((name, statement))
+        pieces.append(text[last:])
+        return b"".join(pieces)
 
     def emit_made(self) -> _int:
         """Send the client the answers of ours whose turn has come."""
@@ -851,9 +875,9 @@ class Relay(Borrower):
         elif first == 0x44:  # DEALLOCATE, DISCARD, DECLARE CURSOR, not DELETE
             if third == 0x4C:
                 return 0
-        elif first == 0x43:  # CREATE, not COMMIT or COPY
-            if third != 0x45:
-                return 0
+        elif first == 0x41:  # ALTER
+            self.registry.forget()
+            return 0
         elif first != 0x50 and first != 0x4C:  # PREPARE, LISTEN
             return 0
         tag = bytes(data[pos + 5 : pos + size - 1])
@@ -861,11 +885,12 @@ class Relay(Borrower):
         if tag == b"DEALLOCATE ALL" or tag == b"DISCARD ALL":
             server.statements.clear()
             self.statements.names.clear()
-        elif tag == b"DEALLOCATE" and self.deallocating is not None:
-            name, statement = self.deallocating
-            self.deallocating = None
+        elif tag == b"DEALLOCATE" and self.deallocating:
+            name, statement = self.deallocating.popleft()
             self.statements.names.pop(name, None)
             server.statements.prepared.pop(statement, None)
+        elif tag.startswith(b"DROP "):
+            self.registry.forget()
         else:
             server.dirty |= trace_of(tag)
         return 0
@@ -892,6 +917,9 @@ class Relay(Borrower):
             self.pool_stats.errors += 1
             self.stats.errors += 1
             self.server.stats.errors += 1
+            if b"C0A000\0" in body and b"RRevalidateCachedQuery\0" in body:
+                # A shared plan has gone stale: who prepares the text again must get a new one.
+                self.registry.forget()
         if b"VFATAL\0" in body or b"VPANIC\0" in body:
             self.server.farewell = 1
         return 0

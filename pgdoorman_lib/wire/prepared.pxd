@@ -3,6 +3,7 @@
 import cython
 
 from pgdoorman_lib.wire.replies cimport Effect
+from pgdoorman_lib.wire.sqltext cimport scan
 
 
 cdef class Statement:
@@ -10,6 +11,7 @@ cdef class Statement:
     cdef public bytearray cname
     cdef public bytes body
     cdef public bint confirmed
+    cdef public int marks
     cdef public long used
     cpdef bytearray parse_message(self)
     cpdef bytearray close_message(self)
@@ -21,6 +23,7 @@ cdef class Registry:
     cdef public object known
     @cython.locals(statement=Statement)
     cpdef Statement get(self, bytes body, object environment)
+    cpdef int forget(self) except -1
     cpdef Statement private(self, bytes body)
 
 

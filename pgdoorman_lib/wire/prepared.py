@@ -16,6 +16,7 @@ from collections import OrderedDict
 from typing import Any
 
 from pgdoorman_lib.wire.replies import Effect
+from pgdoorman_lib.wire.sqltext import scan
 
 _int = int
 _bytes = bytes
@@ -27,13 +28,15 @@ PREFIX = b"pgdoorman_"
 class Statement:
     """One SQL text with its parameter types: ``body`` is a Parse message behind the name (sql NUL int16 int32*)."""
 
-    __slots__ = ("body", "cname", "confirmed", "name", "used")
+    __slots__ = ("body", "cname", "confirmed", "marks", "name", "used")
 
     def __init__(self, name: _bytes, body: _bytes) -> None:
         self.name = name
         #: the name as it stands in messages
         self.cname = bytearray(name + b"\0")
         self.body = body
+        #: sqltext.scan of its text
+        self.marks = scan(bytearray(body), 0, len(body))
         #: a server has accepted it once
         self.confirmed = 0
         self.used = 0
@@ -75,6 +78,11 @@ class Registry:
             self.known.move_to_end(key)
         statement.used += 1
         return statement
+
+    def forget(self) -> _int:
+        """Share nothing that was parsed so far any more: the tables it is about have changed."""
+        self.known.clear()
+        return 0
 
     def private(self, body: _bytes) -> Statement:
         """A statement nobody else will share."""

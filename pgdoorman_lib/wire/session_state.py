@@ -1,4 +1,4 @@
-"""What a session leaves behind on a server: its parameters, and the traces that a command tag betrays.
+"""What a session leaves behind on a server: its parameters, and the traces that must be cleaned.
 
 Parameters are *replayed*: a client's ``Settings`` are compared by identity with those its server has, and applied by
 one statement when they differ. Traces are *cleaned* before the server is lent on.
@@ -34,7 +34,7 @@ PLANNING = frozenset(
     )
 )
 
-# What was touched on a server, by bits.
+# What was touched on a server, by bits; parameters, temporary tables and locks are told by wire.sqltext as well.
 DIRTY_PARAMETERS = 1
 DIRTY_PREPARED = 2
 DIRTY_CURSORS = 4
@@ -42,6 +42,7 @@ DIRTY_LISTEN = 8
 DIRTY_TEMPORARY = 16
 #: the session is over: everything
 DIRTY_SESSION = 32
+DIRTY_LOCKS = 64
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*\Z")
 
@@ -117,8 +118,6 @@ def trace_of(tag: bytes) -> int:
         return DIRTY_CURSORS
     if tag == b"LISTEN":
         return DIRTY_LISTEN
-    if tag.startswith(b"CREATE "):
-        return DIRTY_TEMPORARY
     return 0
 
 
@@ -137,4 +136,6 @@ def cleaning_sql(dirty: int) -> list[str]:
         statements.append("UNLISTEN *")
     if dirty & DIRTY_TEMPORARY:
         statements.append("DISCARD TEMP")
+    if dirty & DIRTY_LOCKS:
+        statements.append("SELECT pg_catalog.pg_advisory_unlock_all()")
     return statements

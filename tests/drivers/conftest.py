@@ -12,13 +12,19 @@ from fix_postgres import Postgres
 @pytest.fixture(scope="module")
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
     """``few``: three servers for everybody, so that statements and sessions move; ``own``: one each."""
-    user = {"username": "app", "password": postgres.secret("app"), "server_username": "app",
-            "server_password": postgres.password("app")}
+    user = {
+        "username": "app",
+        "password": postgres.secret("app"),
+        "server_username": "app",
+        "server_password": postgres.password("app"),
+    }
     here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb"}
-    return {"pools": {
-        "few": {**here, "pool_mode": "transaction", "users": [{**user, "pool_size": 3}]},
-        "own": {**here, "pool_mode": "session", "users": [{**user, "pool_size": 12}]},
-    }}
+    return {
+        "pools": {
+            "few": {**here, "pool_mode": "transaction", "users": [{**user, "pool_size": 3}]},
+            "own": {**here, "pool_mode": "session", "users": [{**user, "pool_size": 12}]},
+        }
+    }
 
 
 @pytest.fixture(params=["few", "own"], ids=["transaction", "session"])

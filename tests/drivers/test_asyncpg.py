@@ -15,13 +15,18 @@ from fix_postgres import Postgres
 
 
 def parameters(doorman: Doorman, database: str) -> dict[str, Any]:
-    return {"host": doorman.host, "port": doorman.port, "user": "app", "password": Postgres.PASSWORDS["app"],
-            "database": database, "ssl": False, "timeout": 15}
+    return {
+        "host": doorman.host,
+        "port": doorman.port,
+        "user": "app",
+        "password": Postgres.PASSWORDS["app"],
+        "database": database,
+        "ssl": False,
+        "timeout": 15,
+    }
 
 
-def run(
-    doorman: Doorman, database: str, work: Callable[[asyncpg.Connection], Awaitable[None]], **more: Any
-) -> None:
+def run(doorman: Doorman, database: str, work: Callable[[asyncpg.Connection], Awaitable[None]], **more: Any) -> None:
     async def main() -> None:
         connection = await asyncpg.connect(**parameters(doorman, database), **more)
         try:
@@ -42,7 +47,10 @@ def test_statements(doorman: Doorman, database: str) -> None:
             await connection.fetch("SELECT 1/$1::int", 0)
         assert await connection.fetchval("SELECT 1") == 1
         assert [tuple(r) for r in await connection.fetch("SELECT generate_series(1, 3), 'x'")] == [
-            (1, "x"), (2, "x"), (3, "x")]
+            (1, "x"),
+            (2, "x"),
+            (3, "x"),
+        ]
 
     run(doorman, database, work)
 
@@ -78,7 +86,9 @@ def test_prepared(doorman: Doorman, database: str) -> None:
 
 def test_transactions_and_cursors(doorman: Doorman, database: str) -> None:
     async def work(connection: asyncpg.Connection) -> None:
-        await connection.execute("DROP TABLE IF EXISTS by_asyncpg; CREATE TABLE by_asyncpg (id int PRIMARY KEY, d text)")
+        await connection.execute(
+            "DROP TABLE IF EXISTS by_asyncpg; CREATE TABLE by_asyncpg (id int PRIMARY KEY, d text)"
+        )
         async with connection.transaction():
             await connection.executemany("INSERT INTO by_asyncpg VALUES ($1, $2)", [(i, str(i)) for i in range(200)])
             with pytest.raises(asyncpg.UniqueViolationError):
@@ -98,7 +108,9 @@ def test_transactions_and_cursors(doorman: Doorman, database: str) -> None:
 
 def test_copy(doorman: Doorman, database: str) -> None:
     async def work(connection: asyncpg.Connection) -> None:
-        await connection.execute("DROP TABLE IF EXISTS copied_by_asyncpg; CREATE TABLE copied_by_asyncpg (a int, b text)")
+        await connection.execute(
+            "DROP TABLE IF EXISTS copied_by_asyncpg; CREATE TABLE copied_by_asyncpg (a int, b text)"
+        )
         records = [(i, f"row {i}") for i in range(20000)]
         assert await connection.copy_records_to_table("copied_by_asyncpg", records=records) == "COPY 20000"
         out = io.BytesIO()
@@ -119,8 +131,7 @@ def test_cancellation_by_timeout(doorman: Doorman, postgres: Postgres, database:
             assert await connection.fetchval("SELECT 1") == 1
 
     run(doorman, database, work)
-    eventually(
-        lambda: not any("asyncpg timeout" in b["query"] and b["state"] == "active" for b in postgres.backends()))
+    eventually(lambda: not any("asyncpg timeout" in b["query"] and b["state"] == "active" for b in postgres.backends()))
 
 
 def test_pool(doorman: Doorman, database: str) -> None:

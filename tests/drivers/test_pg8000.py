@@ -15,8 +15,9 @@ from fix_postgres import Postgres
 
 @pytest.fixture
 def native(doorman: Doorman, database: str) -> Iterator[pg8000.native.Connection]:
-    connection = pg8000.native.Connection("app", host=doorman.host, port=doorman.port, database=database,
-                                          password=Postgres.PASSWORDS["app"])
+    connection = pg8000.native.Connection(
+        "app", host=doorman.host, port=doorman.port, database=database, password=Postgres.PASSWORDS["app"]
+    )
     yield connection
     connection.close()
 
@@ -64,8 +65,9 @@ def test_copy(native: pg8000.native.Connection) -> None:
 
 
 def test_dbapi(doorman: Doorman, database: str) -> None:
-    connection = pg8000.dbapi.connect("app", host=doorman.host, port=doorman.port, database=database,
-                                      password=Postgres.PASSWORDS["app"])
+    connection = pg8000.dbapi.connect(
+        "app", host=doorman.host, port=doorman.port, database=database, password=Postgres.PASSWORDS["app"]
+    )
     try:
         cursor = connection.cursor()
         cursor.execute("DROP TABLE IF EXISTS by_dbapi")
@@ -88,8 +90,9 @@ def test_many_at_once(doorman: Doorman) -> None:
 
     def work(seed: int) -> None:
         try:
-            connection = pg8000.native.Connection("app", host=doorman.host, port=doorman.port, database="few",
-                                                  password=Postgres.PASSWORDS["app"])
+            connection = pg8000.native.Connection(
+                "app", host=doorman.host, port=doorman.port, database="few", password=Postgres.PASSWORDS["app"]
+            )
             try:
                 for step in range(20):
                     if connection.run("SELECT CAST(:a AS int), CAST(:b AS int)", a=seed, b=step) != [[seed, step]]:

@@ -24,8 +24,13 @@ def environment(password: str = Postgres.PASSWORDS["app"]) -> dict[str, str]:
 
 def psql(doorman: Doorman, database: str, script: str, *options: str, timeout: float = 30) -> str:
     done = subprocess.run(
-        command(doorman, "psql", "-XAtq", "-d", database, *options), input=script, capture_output=True, text=True,
-        env=environment(), timeout=timeout)
+        command(doorman, "psql", "-XAtq", "-d", database, *options),
+        input=script,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=timeout,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
@@ -34,7 +39,10 @@ def psql(doorman: Doorman, database: str, script: str, *options: str, timeout: f
 
 
 def test_psql_scripts(doorman: Doorman, database: str) -> None:
-    out = psql(doorman, database, """
+    out = psql(
+        doorman,
+        database,
+        """
         SELECT 1; SELECT 'two' AS b, NULL;
         BEGIN; CREATE TEMP TABLE t (a int) ON COMMIT DROP; INSERT INTO t SELECT generate_series(1, 3);
         SELECT sum(a) FROM t; COMMIT;
@@ -42,7 +50,10 @@ def test_psql_scripts(doorman: Doorman, database: str) -> None:
         \\copy (SELECT generate_series(1, 3)) TO STDOUT
         SELECT 1/0;
         SELECT 'after';
-    """ if _has_bind() else "SELECT 1; SELECT 'two' AS b, NULL; SELECT 1/0; SELECT 'after';")
+    """
+        if _has_bind()
+        else "SELECT 1; SELECT 'two' AS b, NULL; SELECT 1/0; SELECT 'after';",
+    )
     assert "1\ntwo|\n" in out
     assert "division by zero" in out
     assert out.index("after") > 0
@@ -56,7 +67,7 @@ def _has_bind() -> bool:
 
 def test_psql_catalogue_queries(doorman: Doorman, database: str) -> None:
     psql(doorman, database, "DROP TABLE IF EXISTS for_psql; CREATE TABLE for_psql (a int PRIMARY KEY, b text);")
-    out = psql(doorman, database, "\\d for_psql\n\\dt\n\\l\n\\conninfo\n\\dn\n\\du")
+    out = psql(doorman, database, "\\d for_psql\n\\dt\n\\l\n\\conninfo\n\\dn\n\\du", "-P", "tuples_only=off")
     assert "for_psql_pkey" in out
     assert "ERROR" not in out
 
@@ -69,11 +80,18 @@ def test_psql_cursor_fetches(doorman: Doorman, database: str) -> None:
 def test_ctrl_c_in_psql(doorman: Doorman, postgres: Postgres, database: str) -> None:
     with subprocess.Popen(
         command(doorman, "psql", "-XAtq", "-d", database, "-c", "SELECT pg_sleep(30), 'ctrl-c'", "-c", "SELECT 'next'"),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
     ) as process:
-        eventually(lambda: any("ctrl-c" in b["query"] and b["state"] == "active" for b in postgres.backends()))
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=15)
+        try:
+            eventually(lambda: any("ctrl-c" in b["query"] and b["state"] == "active" for b in postgres.backends()))
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=15)
+        finally:
+            process.kill()
     assert "canceling statement due to user request" in err or process.returncode != 0
     eventually(lambda: not any("ctrl-c" in b["query"] and b["state"] == "active" for b in postgres.backends()))
     if database == "few":
@@ -83,9 +101,24 @@ def test_ctrl_c_in_psql(doorman: Doorman, postgres: Postgres, database: str) -> 
 def test_psql_at_the_console(doorman: Doorman) -> None:
     for name in ("pgdoorman", "pgbouncer"):
         done = subprocess.run(
-            [str(find_program("psql")), "-X", "-h", doorman.host, "-p", str(doorman.port), "-U", ADMIN_USER, "-d", name],
-            input="SHOW HELP;\nSHOW POOLS;\nSHOW VERSION;\nSHOW NONSENSE;\n;\nSHOW STATS;\n", capture_output=True,
-            text=True, env=environment(ADMIN_PASSWORD), timeout=20)
+            [
+                str(find_program("psql")),
+                "-X",
+                "-h",
+                doorman.host,
+                "-p",
+                str(doorman.port),
+                "-U",
+                ADMIN_USER,
+                "-d",
+                name,
+            ],
+            input="SHOW HELP;\nSHOW POOLS;\nSHOW VERSION;\nSHOW NONSENSE;\n;\nSHOW STATS;\n",
+            capture_output=True,
+            text=True,
+            env=environment(ADMIN_PASSWORD),
+            timeout=20,
+        )
         assert done.returncode == 0, done.stderr
         assert "sv_active" in done.stdout
         assert "total_xact_count" in done.stdout
@@ -99,13 +132,35 @@ def test_psql_at_the_console(doorman: Doorman) -> None:
 def accounts(postgres: Postgres) -> None:
     """pgbench's tables, made directly."""
     subprocess.run(
-        [str(find_program("pgbench")), "-h", postgres.host, "-p", str(postgres.port), "-U", "app", "-i", "-q", "-s", "4",
-         "testdb"], check=True, capture_output=True, env=environment(), timeout=60)
+        [
+            str(find_program("pgbench")),
+            "-h",
+            postgres.host,
+            "-p",
+            str(postgres.port),
+            "-U",
+            "app",
+            "-i",
+            "-q",
+            "-s",
+            "4",
+            "testdb",
+        ],
+        check=True,
+        capture_output=True,
+        env=environment(),
+        timeout=60,
+    )
 
 
 def pgbench(doorman: Doorman, database: str, *options: str, timeout: float = 50) -> str:
-    done = subprocess.run(command(doorman, "pgbench", "-n", *options, database), capture_output=True, text=True,
-                          env=environment(), timeout=timeout)
+    done = subprocess.run(
+        command(doorman, "pgbench", "-n", *options, database),
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=timeout,
+    )
     assert done.returncode == 0, done.stderr
     assert "aborted" not in done.stderr
     failed = re.search(r"number of failed transactions: (\d+)", done.stdout)
@@ -136,7 +191,8 @@ def test_pgbench_pipelines(doorman: Doorman, accounts: None, tmp_path: Path) -> 
     script.write_text(
         "\\set a random(1, 1000)\n\\startpipeline\nSELECT :a;\nSELECT abalance FROM pgbench_accounts WHERE aid = :a;\n"
         "SELECT :a + 1;\n\\endpipeline\n\\startpipeline\nBEGIN;\nUPDATE pgbench_accounts SET abalance = abalance + 1"
-        " WHERE aid = :a;\nCOMMIT;\n\\endpipeline\n")
+        " WHERE aid = :a;\nCOMMIT;\n\\endpipeline\n"
+    )
     for protocol in ("extended", "prepared"):
         pgbench(doorman, "few", "-M", protocol, "-f", str(script), "-c", "10", "-j", "2", "-T", "2")
     until_idle(doorman, "few")

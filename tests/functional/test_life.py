@@ -137,8 +137,7 @@ def test_a_second_sigint_ends_at_once(make_doorman: MakeDoorman) -> None:
 
 def test_servers_are_left_the_polite_way(make_doorman: MakeDoorman, own_postgres: Postgres) -> None:
     """PostgreSQL's log tells of connections that vanished; after a drain there are none."""
-    doorman = make_doorman({"pools": {"testdb": {"server_port": own_postgres.port,
-                                                 "users": [_user(own_postgres)]}}})
+    doorman = make_doorman({"pools": {"testdb": {"server_port": own_postgres.port, "users": [_user(own_postgres)]}}})
     clients = [doorman.wire() for _ in range(3)]
     for client in clients:
         client.ask_query("BEGIN")
@@ -151,8 +150,13 @@ def test_servers_are_left_the_polite_way(make_doorman: MakeDoorman, own_postgres
 
 
 def _user(postgres: Postgres) -> dict[str, object]:
-    return {"username": "app", "password": postgres.secret("app"), "pool_size": 8, "server_username": "app",
-            "server_password": postgres.password("app")}
+    return {
+        "username": "app",
+        "password": postgres.secret("app"),
+        "pool_size": 8,
+        "server_username": "app",
+        "server_password": postgres.password("app"),
+    }
 
 
 def test_started_again_on_the_same_port(make_doorman: MakeDoorman) -> None:
@@ -276,9 +280,23 @@ def _try(doorman: Doorman, database: str):  # type: ignore[no-untyped-def]
 
 
 def test_a_changed_password_applies_to_new_logins(make_doorman: MakeDoorman) -> None:
-    doorman = make_doorman({"pools": {"testdb": {"users": [
-        {"username": "app", "password": "before before", "pool_size": 2, "server_username": "app",
-         "server_password": Postgres.PASSWORDS["app"]}]}}})
+    doorman = make_doorman(
+        {
+            "pools": {
+                "testdb": {
+                    "users": [
+                        {
+                            "username": "app",
+                            "password": "before before",
+                            "pool_size": 2,
+                            "server_username": "app",
+                            "server_password": Postgres.PASSWORDS["app"],
+                        }
+                    ]
+                }
+            }
+        }
+    )
     with doorman.wire(password="before before") as client:
         config = copy.deepcopy(doorman.config)
         config["pools"]["testdb"]["users"][0]["password"] = "after after"

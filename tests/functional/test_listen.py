@@ -70,9 +70,14 @@ def test_the_unix_socket(make_doorman: MakeDoorman, short_directory: Path, mode:
 
 
 def test_pg_hba_local_lines(make_doorman: MakeDoorman, short_directory: Path) -> None:
-    doorman = make_doorman({"general": {
-        "unix_socket_dir": str(short_directory),
-        "pg_hba": "local all app trust\nlocal all all reject\nhost all all all scram-sha-256"}})
+    doorman = make_doorman(
+        {
+            "general": {
+                "unix_socket_dir": str(short_directory),
+                "pg_hba": "local all app trust\nlocal all all reject\nhost all all all scram-sha-256",
+            }
+        }
+    )
     with WireClient(str(short_directory / f".s.PGSQL.{doorman.port}")) as client:
         client.login("app", "testdb", "no password needed")
     with pytest.raises(WireError):
@@ -85,9 +90,7 @@ def test_the_address_list_is_not_for_the_unix_socket(make_doorman: MakeDoorman, 
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_the_socket_of_a_pooler_that_was_killed_is_taken_over(
-    make_doorman: MakeDoorman, short_directory: Path
-) -> None:
+def test_the_socket_of_a_pooler_that_was_killed_is_taken_over(make_doorman: MakeDoorman, short_directory: Path) -> None:
     doorman = make_doorman({"general": {"unix_socket_dir": str(short_directory)}})
     doorman.kill()
     assert (short_directory / f".s.PGSQL.{doorman.port}").exists()
@@ -110,8 +113,9 @@ def test_a_server_by_ipv6(make_doorman: MakeDoorman, own_postgres: Postgres) -> 
     own_postgres.configure(listen_addresses="127.0.0.1,::1")
     own_postgres.restart()
     users = [{"username": "app", "password": own_postgres.secret("app"), "pool_size": 2}]
-    doorman = make_doorman({"pools": {"testdb": {
-        "server_host": "::1", "server_port": own_postgres.port, "users": users}}})
+    doorman = make_doorman(
+        {"pools": {"testdb": {"server_host": "::1", "server_port": own_postgres.port, "users": users}}}
+    )
     with doorman.connect() as connection:
         assert connection.execute("SELECT host(inet_server_addr())").fetchone() == ("::1",)
 

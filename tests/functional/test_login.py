@@ -46,8 +46,14 @@ host    all          all             127.0.0.1/32    md5
 @pytest.fixture(scope="module")
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
     def user(name: str, secret: str, **more: Any) -> dict[str, Any]:
-        return {"username": name, "password": secret, "pool_size": 2, "server_username": "app",
-                "server_password": postgres.password("app"), **more}
+        return {
+            "username": name,
+            "password": secret,
+            "pool_size": 2,
+            "server_username": "app",
+            "server_password": postgres.password("app"),
+            **more,
+        }
 
     users = [
         user("scram", postgres.secret("app")),
@@ -66,8 +72,11 @@ def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
     here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb"}
     return {
         "general": {"pg_hba": {"content": PG_HBA}, "client_login_timeout": "1s"},
-        "pools": {"kinds": {**here, "users": users}, "passed": {**here, "users": md5_users},
-                  "plain": {**here, "users": [user("plain", "a plain secret")]}},
+        "pools": {
+            "kinds": {**here, "users": users},
+            "passed": {**here, "users": md5_users},
+            "plain": {**here, "users": [user("plain", "a plain secret")]},
+        },
     }
 
 
@@ -123,8 +132,13 @@ def test_no_user_is_refused_as_postgresql_does(doorman: Doorman, postgres: Postg
 def test_every_way_a_server_asks_for_a_password(
     make_doorman: MakeDoorman, postgres: Postgres, server_role: str
 ) -> None:
-    user = {"username": "someone", "password": "a plain secret", "pool_size": 1, "server_username": server_role,
-            "server_password": postgres.password(server_role)}
+    user = {
+        "username": "someone",
+        "password": "a plain secret",
+        "pool_size": 1,
+        "server_username": server_role,
+        "server_password": postgres.password(server_role),
+    }
     doorman = make_doorman({"pools": {"testdb": {"users": [user]}}})
     with doorman.connect(user="someone", password="a plain secret") as connection:
         assert connection.execute("SELECT current_user").fetchone() == (server_role,)
@@ -133,8 +147,13 @@ def test_every_way_a_server_asks_for_a_password(
 def test_a_server_that_refuses_our_password_is_told_with_its_sqlstate(
     make_doorman: MakeDoorman, postgres: Postgres
 ) -> None:
-    user = {"username": "someone", "password": "a plain secret", "pool_size": 1, "server_username": "app",
-            "server_password": "not the server's"}
+    user = {
+        "username": "someone",
+        "password": "a plain secret",
+        "pool_size": 1,
+        "server_username": "app",
+        "server_password": "not the server's",
+    }
     doorman = make_doorman({"pools": {"testdb": {"users": [user]}}, "general": {"query_wait_timeout": "2s"}})
     with doorman.raw() as client:
         client.send(startup(user="someone", database="testdb"))
@@ -311,7 +330,7 @@ def _is_cancelled(client: WireClient) -> bool:
     client.cancel()
     if client.is_quiet(0.3):
         return False
-    assert client.read().sqlstate == "57014"
+    assert client.read_until("E")[-1].sqlstate == "57014"
     return True
 
 
@@ -400,9 +419,7 @@ def test_protocol_3_2_is_spoken(doorman: Doorman) -> None:
         (PROTOCOL_3_0 + 3, {"_pq_.c": ""}, 2, [b"_pq_.c"]),
     ],
 )
-def test_negotiation(
-    doorman: Doorman, protocol: int, options: dict[str, str], minor: int, named: list[bytes]
-) -> None:
+def test_negotiation(doorman: Doorman, protocol: int, options: dict[str, str], minor: int, named: list[bytes]) -> None:
     """NegotiateProtocolVersion comes first, names the newest minor we speak, and what we don't know."""
     with doorman.raw() as client:
         client.send(startup(protocol, user="plain", database="plain", **options))
@@ -449,7 +466,8 @@ def test_startup_parameters_reach_the_server(doorman: Doorman) -> None:
     with (
         doorman.wire(*plain, application_name="one", TimeZone="Asia/Tokyo", extra_float_digits="2") as one,
         doorman.wire(
-            *plain, application_name="two",
+            *plain,
+            application_name="two",
             options=r"-c search_path=pg_catalog,\ public -cstatement_timeout=12345 --DateStyle=German",
         ) as two,
     ):
@@ -576,13 +594,18 @@ def test_garbage_for_a_password(doorman: Doorman, answer: bytes) -> None:
         client.send(startup(user="scram", database="kinds"))
         assert client.read().kind == "R"
         client.send(answer)
+        # PostgreSQL answers "no initial response" by an empty challenge; all else is an error.
         rest = client.read_to_end()
-        assert rest == b"" or rest[:1] == b"E"
+        assert rest == b"" or rest[:1] == b"E" or (b"\xff" * 4 in answer and rest[:1] == b"R")
 
 
 def test_a_cancel_with_an_unknown_key_is_ignored(doorman: Doorman) -> None:
-    for packet in (cancel_request(1, b"abcd"), cancel_request(-1, b"\0" * 4), cancel_request(7, b"x" * 32),
-                   cancel_request(0, b"")):
+    for packet in (
+        cancel_request(1, b"abcd"),
+        cancel_request(-1, b"\0" * 4),
+        cancel_request(7, b"x" * 32),
+        cancel_request(0, b""),
+    ):
         with doorman.raw() as client:
             client.send(packet)
             assert client.read_to_end() == b""
@@ -595,8 +618,9 @@ startup_bytes = st.one_of(
         st.sampled_from([PROTOCOL_3_0, PROTOCOL_3_2, 80877102, 80877103, 80877104, 0, -1]),
         st.one_of(
             st.binary(max_size=200),
-            st.lists(st.sampled_from([b"user", b"plain", b"database", b"options", b"-c", b"_pq_.x", b"", b"\xff"]))
-            .map(lambda parts: b"\0".join(parts) + b"\0\0"),
+            st.lists(st.sampled_from([b"user", b"plain", b"database", b"options", b"-c", b"_pq_.x", b"", b"\xff"])).map(
+                lambda parts: b"\0".join(parts) + b"\0\0"
+            ),
         ),
         st.sampled_from([0, 0, 0, 1, -1, 4]),
     ),
@@ -604,8 +628,9 @@ startup_bytes = st.one_of(
 
 
 @given(first=startup_bytes, second=startup_bytes)
-@settings(max_examples=150, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_random_startups_leave_the_process_alive(doorman: Doorman, first: bytes, second: bytes) -> None:
     with doorman.raw() as client:
         try:

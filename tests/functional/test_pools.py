@@ -25,9 +25,22 @@ def no_old_backends(postgres: Postgres) -> Iterator[None]:
 
 def pool_of(size: int, **user: object) -> dict[str, object]:
     """An overlay that gives ``testdb`` one user ``app`` with ``size`` servers."""
-    return {"pools": {"testdb": {"users": [
-        {"username": "app", "password": Postgres.PASSWORDS["app"], "pool_size": size, "server_username": "app",
-         "server_password": Postgres.PASSWORDS["app"], **user}]}}}
+    return {
+        "pools": {
+            "testdb": {
+                "users": [
+                    {
+                        "username": "app",
+                        "password": Postgres.PASSWORDS["app"],
+                        "pool_size": size,
+                        "server_username": "app",
+                        "server_password": Postgres.PASSWORDS["app"],
+                        **user,
+                    }
+                ]
+            }
+        }
+    }
 
 
 def merged_pool(size: int, general: dict[str, object], **user: object) -> dict[str, object]:
@@ -135,9 +148,20 @@ def test_pool_size_is_never_exceeded(make_doorman: MakeDoorman, postgres: Postgr
                     for _ in range(rng.randrange(1, 20)):
                         if stop.is_set():
                             return
-                        client.send(query(rng.choice([
-                            "SELECT 1", "SELECT pg_sleep(0.02)", "BEGIN", "COMMIT", "SELECT 1/0",
-                            "SELECT repeat('x', 200000)"])))
+                        client.send(
+                            query(
+                                rng.choice(
+                                    [
+                                        "SELECT 1",
+                                        "SELECT pg_sleep(0.02)",
+                                        "BEGIN",
+                                        "COMMIT",
+                                        "SELECT 1/0",
+                                        "SELECT repeat('x', 200000)",
+                                    ]
+                                )
+                            )
+                        )
                         if rng.random() < 0.05:
                             return  # lost in the middle
                         if "E" in kinds(client.read_ready()) and rng.random() < 0.5:
@@ -153,7 +177,8 @@ def test_pool_size_is_never_exceeded(make_doorman: MakeDoorman, postgres: Postgr
         with postgres.connect(user="postgres") as connection:
             while not stop.is_set():
                 connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app' AND random() < 0.2")
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app' AND random() < 0.2"
+                )
                 stop.wait(rng.uniform(0.02, 0.1))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(20)]
@@ -211,8 +236,12 @@ def test_min_pool_size_is_kept(make_doorman: MakeDoorman, postgres: Postgres) ->
 
 def test_idle_servers_are_closed(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     doorman = make_doorman(
-        merged_pool(4, {"idle_timeout": "500ms", "retain_connections_time": "100ms", "retain_connections_max": 0},
-                    min_pool_size=1))
+        merged_pool(
+            4,
+            {"idle_timeout": "500ms", "retain_connections_time": "100ms", "retain_connections_max": 0},
+            min_pool_size=1,
+        )
+    )
     clients = [doorman.wire() for _ in range(4)]
     for client in clients:
         client.ask_query("BEGIN")
@@ -295,10 +324,12 @@ def test_a_stale_server_is_probed_before_reuse(
 ) -> None:
     """A connection that looks alive but does not answer (a dropped NAT entry) is not handed to a client."""
     proxy = make_proxy((postgres.host, postgres.port))
-    doorman = make_doorman({
-        "general": {"server_idle_check_timeout": "200ms", "connect_timeout": "1s"},
-        "pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}},
-    })
+    doorman = make_doorman(
+        {
+            "general": {"server_idle_check_timeout": "200ms", "connect_timeout": "1s"},
+            "pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}},
+        }
+    )
     with doorman.wire() as client:
         assert client.value("SELECT 1") == "1"
         until_idle(doorman)
@@ -316,10 +347,12 @@ def test_a_stale_server_is_probed_before_reuse(
 def test_failed_connects_back_off(make_doorman: MakeDoorman, make_proxy: MakeProxy, postgres: Postgres) -> None:
     """A server that refuses is not called as fast as the loop turns, and is found again when it is back."""
     proxy = make_proxy((postgres.host, postgres.port))
-    doorman = make_doorman({
-        "general": {"query_wait_timeout": "1500ms"},
-        "pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}},
-    })
+    doorman = make_doorman(
+        {
+            "general": {"query_wait_timeout": "1500ms"},
+            "pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}},
+        }
+    )
     with doorman.wire() as client:
         assert client.value("SELECT 1") == "1"
         proxy.refuse = True
@@ -342,13 +375,17 @@ def _works(doorman: Doorman) -> bool:
         return False
 
 
-def test_a_server_that_never_answers_the_login(make_doorman: MakeDoorman, make_proxy: MakeProxy, postgres: Postgres) -> None:
+def test_a_server_that_never_answers_the_login(
+    make_doorman: MakeDoorman, make_proxy: MakeProxy, postgres: Postgres
+) -> None:
     proxy = make_proxy((postgres.host, postgres.port))
     proxy.hold("down")
-    doorman = make_doorman({
-        "general": {"connect_timeout": "500ms", "query_wait_timeout": "2s"},
-        "pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}},
-    })
+    doorman = make_doorman(
+        {
+            "general": {"connect_timeout": "500ms", "query_wait_timeout": "2s"},
+            "pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}},
+        }
+    )
     began = time.monotonic()
     with pytest.raises((WireError, psycopg.OperationalError, AssertionError)), doorman.wire() as client:
         client.value("SELECT 1")
@@ -358,9 +395,24 @@ def test_a_server_that_never_answers_the_login(make_doorman: MakeDoorman, make_p
 
 
 def test_pools_of_different_users_do_not_share_servers(make_doorman: MakeDoorman, postgres: Postgres) -> None:
-    doorman = make_doorman({"pools": {"testdb": {"users": [
-        {"username": name, "password": postgres.secret(name), "pool_size": 1, "server_username": name,
-         "server_password": postgres.password(name)} for name in ("app", "app_two")]}}})
+    doorman = make_doorman(
+        {
+            "pools": {
+                "testdb": {
+                    "users": [
+                        {
+                            "username": name,
+                            "password": postgres.secret(name),
+                            "pool_size": 1,
+                            "server_username": name,
+                            "server_password": postgres.password(name),
+                        }
+                        for name in ("app", "app_two")
+                    ]
+                }
+            }
+        }
+    )
     with doorman.wire(user="app") as one, doorman.wire(user="app_two") as two:
         one.ask_query("BEGIN")
         two.ask_query("BEGIN")
@@ -377,10 +429,12 @@ def test_application_name_of_a_pool(make_doorman: MakeDoorman, postgres: Postgre
 
 
 def test_configured_startup_parameters(make_doorman: MakeDoorman) -> None:
-    doorman = make_doorman({
-        "general": {"startup_parameters": {"statement_timeout": "11111", "lock_timeout": "1111"}},
-        "pools": {"testdb": {"startup_parameters": {"statement_timeout": "22222"}}},
-    })
+    doorman = make_doorman(
+        {
+            "general": {"startup_parameters": {"statement_timeout": "11111", "lock_timeout": "1111"}},
+            "pools": {"testdb": {"startup_parameters": {"statement_timeout": "22222"}}},
+        }
+    )
     with doorman.wire() as client:
         assert client.value("SHOW statement_timeout") == "22222ms"
         assert client.value("SHOW lock_timeout") == "1111ms"

@@ -31,14 +31,20 @@ from wire_client import (
 
 @pytest.fixture(scope="module")
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
-    user = {"username": "app", "password": postgres.secret("app"), "server_username": "app",
-            "server_password": postgres.password("app")}
+    user = {
+        "username": "app",
+        "password": postgres.secret("app"),
+        "server_username": "app",
+        "server_password": postgres.password("app"),
+    }
     here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb"}
-    return {"pools": {
-        "tinyone": {**here, "prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 1}]},
-        "tinytwo": {**here, "prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 2}]},
-        "tinyserver": {**here, "server_prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 1}]},
-    }}
+    return {
+        "pools": {
+            "tinyone": {**here, "prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 1}]},
+            "tinytwo": {**here, "prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 2}]},
+            "tinyserver": {**here, "server_prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 1}]},
+        }
+    }
 
 
 @contextlib.contextmanager
@@ -217,7 +223,8 @@ def test_item_2_no_statement_is_closed_under_a_batch_that_needs_it(doorman: Door
         # Portals bound before the eviction are run after it.
         answer = client.ask(
             b"".join(bind(f"p{i}", f"i2_{i}") for i in range(count))
-            + b"".join(execute(f"p{i}") for i in range(count)) + SYNC
+            + b"".join(execute(f"p{i}") for i in range(count))
+            + SYNC
         )
         assert kinds(answer) == "2" * count + "DC" * count + "Z"
 
@@ -237,8 +244,12 @@ def test_item_3_a_client_that_vanishes_before_its_parse_is_done(doorman: Doorman
         with doorman.wire("onedb") as client:
             # In a half batch, in one whose Parse is dropped after an error, or behind a slow query.
             client.send(
-                [parse("gone", sql), parse("x", "selec") + parse("gone", sql) + SYNC,
-                 query("SELECT pg_sleep(0.05)") + parse("gone", sql) + SYNC, parse("gone", sql) + FLUSH][i % 4]
+                [
+                    parse("gone", sql),
+                    parse("x", "selec") + parse("gone", sql) + SYNC,
+                    query("SELECT pg_sleep(0.05)") + parse("gone", sql) + SYNC,
+                    parse("gone", sql) + FLUSH,
+                ][i % 4]
             )
         with doorman.wire("onedb") as other:
             assert kinds(other.ask(prepared("s", sql))) == "12TDCZ"
@@ -257,7 +268,9 @@ def test_item_4_a_failed_parse_leaves_no_name_behind(doorman: Doorman) -> None:
 def test_item_4_a_failed_parse_takes_nothing_good_with_it(doorman: Doorman) -> None:
     with doorman.wire("twodb") as client:
         answer = client.ask(
-            parse("good", "SELECT 'good'::text, 4") + parse("bad", "SELECT * FROM no_such_table") + parse("late", "SELECT 1")
+            parse("good", "SELECT 'good'::text, 4")
+            + parse("bad", "SELECT * FROM no_such_table")
+            + parse("late", "SELECT 1")
             + SYNC
         )
         assert kinds(answer) == "1EZ"
@@ -285,7 +298,9 @@ def test_item_5_clients_with_different_search_paths_do_not_share_a_plan(doorman:
     with doorman.wire("onedb") as admin:
         for i in (1, 2):
             admin.ask_query(f"DROP SCHEMA IF EXISTS tenant{i} CASCADE")
-            made = admin.ask_query(f"CREATE SCHEMA tenant{i}; CREATE TABLE tenant{i}.t AS SELECT 'tenant{i}'::text AS who")
+            made = admin.ask_query(
+                f"CREATE SCHEMA tenant{i}; CREATE TABLE tenant{i}.t AS SELECT 'tenant{i}'::text AS who"
+            )
             assert kinds(made) == "CCZ"
     sql = "SELECT who FROM t"
     with (
@@ -300,8 +315,10 @@ def test_item_5_clients_with_different_search_paths_do_not_share_a_plan(doorman:
 
 
 def test_item_5_clients_with_different_roles_do_not_share_rights(doorman: Doorman, postgres: Postgres) -> None:
-    postgres.sql("DROP ROLE IF EXISTS weak; CREATE ROLE weak; GRANT weak TO app; GRANT USAGE ON SCHEMA public TO weak;",
-                 database="testdb")
+    postgres.sql(
+        "DROP ROLE IF EXISTS weak; CREATE ROLE weak; GRANT weak TO app; GRANT USAGE ON SCHEMA public TO weak;",
+        database="testdb",
+    )
     with doorman.wire("onedb") as strong, doorman.wire("onedb") as weak:
         strong.ask_query("DROP TABLE IF EXISTS only_strong; CREATE TABLE only_strong (a int)")
         sql = "SELECT count(*) FROM only_strong"
@@ -320,21 +337,44 @@ ITEM_6: dict[str, bytes] = {
     "behind a large row": prepared("", "SELECT repeat('x', 100000)")[:-5] + parse("b", "SELECT 'known'") + SYNC,
     "before an error": parse("b", "SELECT 'known'") + bind("", "no such") + SYNC,
     "behind an error": bind("", "no such") + parse("b", "SELECT 'known'") + SYNC,
-    "around describe": parse("b", "SELECT 'known'") + describe_statement("b") + parse("c", "SELECT 'known'")
-    + describe_statement("c") + bind("", "b") + describe_portal() + SYNC,
-    "between rows of two": parse("b", "SELECT 'known'") + bind("", "b") + execute() + parse("c", "SELECT 'known'")
-    + bind("", "c") + execute() + parse("d", "SELECT 'known'") + SYNC,
+    "around describe": parse("b", "SELECT 'known'")
+    + describe_statement("b")
+    + parse("c", "SELECT 'known'")
+    + describe_statement("c")
+    + bind("", "b")
+    + describe_portal()
+    + SYNC,
+    "between rows of two": parse("b", "SELECT 'known'")
+    + bind("", "b")
+    + execute()
+    + parse("c", "SELECT 'known'")
+    + bind("", "c")
+    + execute()
+    + parse("d", "SELECT 'known'")
+    + SYNC,
     "nothing but parses": b"".join(parse(n, "SELECT 'known'") for n in "bcdefg") + SYNC,
-    "parse and close": parse("b", "SELECT 'known'") + close_statement("b") + parse("b", "SELECT 'known'")
-    + close_statement("b") + SYNC,
-    "a suspended portal": parse("b", "SELECT generate_series(1, 9)") + bind("", "b") + execute("", 2)
-    + parse("c", "SELECT 'known'") + execute("", 2) + SYNC,
-    "two batches at once": parse("b", "SELECT 'known'") + SYNC + parse("c", "SELECT 'known'") + bind("", "c")
-    + execute() + SYNC,
+    "parse and close": parse("b", "SELECT 'known'")
+    + close_statement("b")
+    + parse("b", "SELECT 'known'")
+    + close_statement("b")
+    + SYNC,
+    "a suspended portal": parse("b", "SELECT generate_series(1, 9)")
+    + bind("", "b")
+    + execute("", 2)
+    + parse("c", "SELECT 'known'")
+    + execute("", 2)
+    + SYNC,
+    "two batches at once": parse("b", "SELECT 'known'")
+    + SYNC
+    + parse("c", "SELECT 'known'")
+    + bind("", "c")
+    + execute()
+    + SYNC,
     "after a query": query("SELECT 1; SELECT 2") + parse("b", "SELECT 'known'") + SYNC,
     "with a notice": prepared("", "DO $$ BEGIN RAISE NOTICE 'n'; END $$")[:-5] + parse("b", "SELECT 'known'") + SYNC,
     "behind copy out": prepared("", "COPY (SELECT generate_series(1, 99)) TO STDOUT")[:-5]
-    + parse("b", "SELECT 'known'") + SYNC,
+    + parse("b", "SELECT 'known'")
+    + SYNC,
 }
 
 
@@ -445,9 +485,7 @@ SPELLINGS = [
 
 @pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
 @pytest.mark.parametrize("spelling", SPELLINGS, ids=lambda s: s[0])
-def test_deallocate(
-    doorman: Doorman, postgres: Postgres, spelling: tuple[str, str | None], extended: bool
-) -> None:
+def test_deallocate(doorman: Doorman, postgres: Postgres, spelling: tuple[str, str | None], extended: bool) -> None:
     """Replies and consequences are PostgreSQL's, in whatever way it is written."""
     sql, consequence = spelling
     data = (parse("", sql) + bind("", "") + execute() + SYNC) if extended else query(sql)
@@ -467,14 +505,27 @@ def test_deallocate(
 
 def test_deallocate_in_a_failed_transaction_is_refused(doorman: Doorman, postgres: Postgres) -> None:
     with postgres.wire() as direct, doorman.wire("onedb") as pooled:
-        for step in (parse("s", "SELECT 1") + SYNC, query("BEGIN"), query("SELECT 1/0"), query("DEALLOCATE s"),
-                     query("DEALLOCATE ALL"), query("ROLLBACK"), bound("s")):
+        for step in (
+            parse("s", "SELECT 1") + SYNC,
+            query("BEGIN"),
+            query("SELECT 1/0"),
+            query("DEALLOCATE s"),
+            query("DEALLOCATE ALL"),
+            query("ROLLBACK"),
+            bound("s"),
+        ):
             assert normal(pooled.ask(step)) == normal(direct.ask(step))
 
 
 def test_discard_all_in_a_transaction_is_refused(doorman: Doorman, postgres: Postgres) -> None:
     with postgres.wire() as direct, doorman.wire("onedb") as pooled:
-        for step in (parse("s", "SELECT 1") + SYNC, query("BEGIN"), query("DISCARD ALL"), query("ROLLBACK"), bound("s")):
+        for step in (
+            parse("s", "SELECT 1") + SYNC,
+            query("BEGIN"),
+            query("DISCARD ALL"),
+            query("ROLLBACK"),
+            bound("s"),
+        ):
             assert normal(pooled.ask(step)) == normal(direct.ask(step))
 
 
@@ -485,7 +536,7 @@ def test_statements_prepared_in_a_transaction_survive_its_rollback(doorman: Door
 
 
 def test_a_changed_result_type_is_postgresql_s_own_error(doorman: Doorman, postgres: Postgres) -> None:
-    """"cached plan must not change result type" comes as PostgreSQL would send it, and re-preparing helps."""
+    """ "cached plan must not change result type" comes as PostgreSQL would send it, and re-preparing helps."""
     with doorman.wire("onedb") as client:
         client.ask_query("DROP TABLE IF EXISTS changing; CREATE TABLE changing (a int)")
         assert kinds(client.ask(prepared("ch", "SELECT * FROM changing"))) == "12TCZ"
@@ -525,10 +576,11 @@ def test_many_clients_many_statements_few_servers(doorman: Doorman) -> None:
                     i = (seed * 7 + step * 3) % 10
                     name = f"m{i}"
                     answer = client.ask(
-                        prepared("", f"SELECT {seed}, {i}, $1::int", [b"%d" % step]) if step % 3 == 0
+                        prepared("", f"SELECT {seed}, {i}, $1::int", [b"%d" % step])
+                        if step % 3 == 0
                         else close_statement(name) + prepared(name, f"SELECT {seed}, {i}, $1::int", [b"%d" % step])
-                        if step % 3 == 1 else
-                        close_statement(name) + parse(name, f"SELECT {seed % 3}, {i}, 1") + SYNC + bound(name),
+                        if step % 3 == 1
+                        else close_statement(name) + parse(name, f"SELECT {seed % 3}, {i}, 1") + SYNC + bound(name),
                         2 if step % 3 == 2 else 1,
                     )
                     row = next(m.columns for m in answer if m.kind == "D")

@@ -40,13 +40,19 @@ EXAMPLES = int(os.environ.get("PGDOORMAN_TEST_EXAMPLES", "0"))
 
 @pytest.fixture(scope="module")
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
-    user = {"username": "app", "password": postgres.secret("app"), "server_username": "app",
-            "server_password": postgres.password("app")}
+    user = {
+        "username": "app",
+        "password": postgres.secret("app"),
+        "server_username": "app",
+        "server_password": postgres.password("app"),
+    }
     here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb"}
-    return {"pools": {
-        "tinyone": {**here, "prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 1}]},
-        "tinytwo": {**here, "prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 2}]},
-    }}
+    return {
+        "pools": {
+            "tinyone": {**here, "prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 1}]},
+            "tinytwo": {**here, "prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 2}]},
+        }
+    }
 
 
 # -- what is sent
@@ -56,48 +62,52 @@ Sent = tuple[bytes, str, str]
 
 names = st.sampled_from(["", "s1", "s1", "s2", "s2", "s3"])
 portals = st.sampled_from(["", "", "", "p1"])
-texts = st.sampled_from([
-    "SELECT 1",
-    "SELECT 1",
-    "SELECT $1::int + 1",
-    "SELECT $1::text, $2::int",
-    "SELECT generate_series(1, $1::int)",
-    "SELECT generate_series(1, 7)",
-    "SELECT 1/($1::int - 1)",
-    "SELECT repeat('long', 9000)",
-    "SELECT 1/0",
-    "selec 1",
-    "SELECT * FROM no_such_table",
-    "SELECT 1; SELECT 2",
-    "",
-    "BEGIN",
-    "COMMIT",
-    "ROLLBACK",
-    "DEALLOCATE ALL",
-    "DEALLOCATE s1",
-    "DISCARD ALL",
-])
+texts = st.sampled_from(
+    [
+        "SELECT 1",
+        "SELECT 1",
+        "SELECT $1::int + 1",
+        "SELECT $1::text, $2::int",
+        "SELECT generate_series(1, $1::int)",
+        "SELECT generate_series(1, 7)",
+        "SELECT 1/($1::int - 1)",
+        "SELECT repeat('long', 9000)",
+        "SELECT 1/0",
+        "selec 1",
+        "SELECT * FROM no_such_table",
+        "SELECT 1; SELECT 2",
+        "",
+        "BEGIN",
+        "COMMIT",
+        "ROLLBACK",
+        "DEALLOCATE ALL",
+        "DEALLOCATE s1",
+        "DISCARD ALL",
+    ]
+)
 values = st.sampled_from([(), (), (b"1",), (b"5",), (b"0",), (b"x",), (None,), (b"x", b"2"), (b"2", b"x")])
-queries = st.sampled_from([
-    "SELECT 1",
-    "SELECT 1; SELECT 2",
-    "",
-    ";",
-    "BEGIN",
-    "BEGIN",
-    "COMMIT",
-    "ROLLBACK",
-    "SELECT 1/0",
-    "SELECT 1; SELECT 1/0; SELECT 3",
-    "selec",
-    "SELECT generate_series(1, 3)",
-    "DEALLOCATE s1",
-    "DEALLOCATE s2",
-    "DEALLOCATE ALL",
-    "DISCARD ALL",
-    "SELECT 1; DEALLOCATE s1",
-    "DO $$ BEGIN RAISE NOTICE 'n'; END $$",
-])
+queries = st.sampled_from(
+    [
+        "SELECT 1",
+        "SELECT 1; SELECT 2",
+        "",
+        ";",
+        "BEGIN",
+        "BEGIN",
+        "COMMIT",
+        "ROLLBACK",
+        "SELECT 1/0",
+        "SELECT 1; SELECT 1/0; SELECT 3",
+        "selec",
+        "SELECT generate_series(1, 3)",
+        "DEALLOCATE s1",
+        "DEALLOCATE s2",
+        "DEALLOCATE ALL",
+        "DISCARD ALL",
+        "SELECT 1; DEALLOCATE s1",
+        "DO $$ BEGIN RAISE NOTICE 'n'; END $$",
+    ]
+)
 
 extended: st.SearchStrategy[Sent] = st.one_of(
     st.builds(lambda n, t: (parse(n, t), "1", f"Parse({n!r}, {t!r})"), names, texts),
@@ -118,12 +128,17 @@ usual: st.SearchStrategy[list[Sent]] = st.builds(
         *([(describe_portal(""), "r", "DescribePortal('')")] if d == 2 else []),
         (execute(""), "x", "Execute('', 0)"),
     ],
-    names, texts, values, st.integers(0, 2),
+    names,
+    texts,
+    values,
+    st.integers(0, 2),
 )
 again: st.SearchStrategy[list[Sent]] = st.builds(
     lambda n, v: [(bind("", n, v), "2", f"Bind('', {n!r}, {v})"), (execute(""), "x", "Execute('', 0)")], names, values
 )
-pieces: st.SearchStrategy[list[Sent]] = st.one_of(usual, again, extended.map(lambda m: [m]), extended.map(lambda m: [m]))
+pieces: st.SearchStrategy[list[Sent]] = st.one_of(
+    usual, again, extended.map(lambda m: [m]), extended.map(lambda m: [m])
+)
 endings: st.SearchStrategy[Sent] = st.one_of(
     st.just((SYNC, "Z", "Sync")),
     st.just((SYNC, "Z", "Sync")),
@@ -146,11 +161,12 @@ def _step(client: int, parts: list[list[Sent]], ending: Sent, more: list[Sent]) 
     return Step(client, (*flat, ending, *more))
 
 
-several_queries = st.lists(
-    st.builds(lambda q: (query(q), "q", f"Query({q!r})"), queries), max_size=2
-)
+several_queries = st.lists(st.builds(lambda q: (query(q), "q", f"Query({q!r})"), queries), max_size=2)
 steps = st.builds(
-    _step, st.sampled_from([0, 0, 1]), st.lists(pieces, max_size=4), endings,
+    _step,
+    st.sampled_from([0, 0, 1]),
+    st.lists(pieces, max_size=4),
+    endings,
     st.one_of(st.just([]), st.just([]), several_queries),
 )
 plans = st.lists(steps, min_size=1, max_size=8)
@@ -167,7 +183,7 @@ class Session:
     client: WireClient
     owed: deque[str] = field(default_factory=deque)
     failed: bool = False
-    #: Extended messages went out since the last Sync or Query: the server is held although its last word was ReadyForQuery.
+    #: Extended messages went out since the last Sync or Query: the server is held, whatever it said last.
     open_batch: bool = False
     status: bytes = b"I"
 
@@ -238,8 +254,10 @@ def settle(session: int, holding: Session) -> Iterator[Step]:
 
 def run(doorman: Doorman, postgres: Postgres, database: str, servers: int, plan: list[Step]) -> None:
     with (
-        postgres.wire() as direct_a, postgres.wire() as direct_b,
-        doorman.wire(database) as pooled_a, doorman.wire(database) as pooled_b,
+        postgres.wire() as direct_a,
+        postgres.wire() as direct_b,
+        doorman.wire(database) as pooled_a,
+        doorman.wire(database) as pooled_b,
     ):
         direct = [Session(direct_a), Session(direct_b)]
         pooled = [Session(pooled_a), Session(pooled_b)]
@@ -292,9 +310,7 @@ PROFILE: dict[str, Any] = {
 
 
 @pytest.mark.timeout(3600 if EXAMPLES else 120)
-@pytest.mark.parametrize(
-    ("database", "servers"), [("onedb", 1), ("twodb", 2), ("tinyone", 1), ("tinytwo", 2)]
-)
+@pytest.mark.parametrize(("database", "servers"), [("onedb", 1), ("twodb", 2), ("tinyone", 1), ("tinytwo", 2)])
 def test_replies_are_postgresql_s(doorman: Doorman, postgres: Postgres, database: str, servers: int) -> None:
     @settings(**PROFILE)
     @given(plan=plans)

@@ -93,49 +93,101 @@ BATCHES: dict[str, tuple[bytes, int, str]] = {
     "several Syncs": (SYNC * 3, 3, "ZZZ"),
     "no rows": (prepared("", "SET search_path = public"), 1, "12nCZ"),
     "an empty statement": (prepared("", ""), 1, "12nIZ"),
-    "describe statement": (
-        parse("", "SELECT $1::int, $2::text") + describe_statement("") + SYNC, 1, "1tTZ"),
+    "describe statement": (parse("", "SELECT $1::int, $2::text") + describe_statement("") + SYNC, 1, "1tTZ"),
     "many in one Sync": (
-        b"".join(parse("", f"SELECT {i}") + bind("", "") + execute() for i in range(50)) + SYNC, 1, "12DC" * 50 + "Z"),
+        b"".join(parse("", f"SELECT {i}") + bind("", "") + execute() for i in range(50)) + SYNC,
+        1,
+        "12DC" * 50 + "Z",
+    ),
     "many Syncs at once": (b"".join(prepared("", f"SELECT {i}") for i in range(50)), 50, "12TDCZ" * 50),
     "an error drops the rest to Sync": (
-        prepared("", "SELECT 1/($1::int)", [b"0"])[:-5] + prepared("", "SELECT 1"), 1, "12TEZ"),
+        prepared("", "SELECT 1/($1::int)", [b"0"])[:-5] + prepared("", "SELECT 1"),
+        1,
+        "12TEZ",
+    ),
     "an error, then the next batch": (
-        parse("", "selec") + bind("", "") + execute() + SYNC + prepared("", "SELECT 1"), 2, "EZ12TDCZ"),
+        parse("", "selec") + bind("", "") + execute() + SYNC + prepared("", "SELECT 1"),
+        2,
+        "EZ12TDCZ",
+    ),
     "a parse error drops a Close, a Flush and a Query": (
-        parse("", "selec") + close_statement("x") + FLUSH + query("SELECT 1") + SYNC, 1, "EZ"),
+        parse("", "selec") + close_statement("x") + FLUSH + query("SELECT 1") + SYNC,
+        1,
+        "EZ",
+    ),
     "portals in parts": (
-        parse("", "SELECT generate_series(1, 5)") + bind("", "") + execute("", 2) + execute("", 2) + execute("", 2)
-        + SYNC, 1, "12DDsDDsDCZ"),
+        parse("", "SELECT generate_series(1, 5)")
+        + bind("", "")
+        + execute("", 2)
+        + execute("", 2)
+        + execute("", 2)
+        + SYNC,
+        1,
+        "12DDsDDsDCZ",
+    ),
     "a named portal": (
-        parse("", "SELECT 1") + bind("p", "") + describe_portal("p") + execute("p") + close_portal("p")
-        + execute("p") + SYNC, 1, "12TDC3EZ"),
+        parse("", "SELECT 1")
+        + bind("p", "")
+        + describe_portal("p")
+        + execute("p")
+        + close_portal("p")
+        + execute("p")
+        + SYNC,
+        1,
+        "12TDC3EZ",
+    ),
     "an unknown statement": (bind("", "unknown") + execute() + SYNC, 1, "EZ"),
     "an unknown portal": (execute("unknown") + SYNC, 1, "EZ"),
     "describe of the unknown": (describe_statement("unknown") + SYNC, 1, "EZ"),
     "close of the unknown": (close_statement("unknown") + close_portal("unknown") + SYNC, 1, "33Z"),
     "binary results": (
         parse("", "SELECT 258::int4") + bind("", "", result_format=1) + describe_portal() + execute() + SYNC,
-        1, "12TDCZ"),
+        1,
+        "12TDCZ",
+    ),
     "wrong number of parameters": (parse("", "SELECT $1::int") + bind("", "") + execute() + SYNC, 1, "1EZ"),
     "a parameter that is no int": (prepared("", "SELECT $1::int", [b"x"]), 1, "1EZ"),
     "a null parameter": (prepared("", "SELECT $1::int", [None]), 1, "12TDCZ"),
     "types given": (parse("", "SELECT $1", [23]) + describe_statement("") + SYNC, 1, "1tTZ"),
     "begin and commit in batches": (
-        prepared("", "BEGIN") + prepared("", "SELECT 1") + prepared("", "SELECT 1/0") + prepared("", "SELECT 2")
-        + prepared("", "COMMIT"), 5, "12nCZ12TDCZEZEZ12nCZ"),
+        prepared("", "BEGIN")
+        + prepared("", "SELECT 1")
+        + prepared("", "SELECT 1/0")
+        + prepared("", "SELECT 2")
+        + prepared("", "COMMIT"),
+        5,
+        "12nCZ12TDCZEZEZ12nCZ",
+    ),
     "begin and commit in one batch": (
         b"".join(parse("", s) + bind("", "") + execute() for s in ("BEGIN", "SELECT 1", "COMMIT")) + SYNC,
-        1, "12C12DC12CZ"),
+        1,
+        "12C12DC12CZ",
+    ),
     "simple and extended mixed": (
-        prepared("", "SELECT 1") + query("SELECT 2") + prepared("", "SELECT 3"), 3, "12TDCZTDCZ12TDCZ"),
+        prepared("", "SELECT 1") + query("SELECT 2") + prepared("", "SELECT 3"),
+        3,
+        "12TDCZTDCZ12TDCZ",
+    ),
     "a query ends an open batch": (
-        parse("", "SELECT 1") + bind("", "") + execute() + query("SELECT 2") + SYNC, 2, "12DCTDCZZ"),
+        parse("", "SELECT 1") + bind("", "") + execute() + query("SELECT 2") + SYNC,
+        2,
+        "12DCTDCZZ",
+    ),
     "savepoints": (
-        query("BEGIN") + query("SAVEPOINT a") + query("SELECT 1/0") + query("ROLLBACK TO a") + query("SELECT 1")
-        + query("COMMIT"), 6, "CZCZEZCZTDCZCZ"),
+        query("BEGIN")
+        + query("SAVEPOINT a")
+        + query("SELECT 1/0")
+        + query("ROLLBACK TO a")
+        + query("SELECT 1")
+        + query("COMMIT"),
+        6,
+        "CZCZEZCZTDCZCZ",
+    ),
     "notices in between": (
-        prepared("", "SELECT 1") + query("DO $$ BEGIN RAISE NOTICE 'x'; RAISE WARNING 'y'; END $$"), 2, "12TDCZNNCZ"),
+        prepared("", "SELECT 1") + query("DO $$ BEGIN RAISE NOTICE 'x'; RAISE WARNING 'y'; END $$"),
+        2,
+        "12TDCZNNCZ",
+    ),
 }
 
 
@@ -188,8 +240,7 @@ def test_byte_by_byte_through_a_slow_network(
 
 
 @given(cuts=st.lists(st.integers(1, 4000), max_size=12), order=st.permutations(list(BATCHES)))
-@settings(max_examples=30, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_batches_in_any_order_cut_anywhere(
     doorman: Doorman, postgres: Postgres, cuts: list[int], order: list[str]
 ) -> None:
@@ -420,14 +471,17 @@ def test_a_describe_of_neither_kind_is_a_protocol_violation(doorman: Doorman) ->
 
 messages_of_any_kind = st.one_of(
     st.binary(max_size=60),
-    st.builds(lambda kind, body: message(kind, body), st.sampled_from(list("PBDECHSQFdcfp?Xx")), st.binary(max_size=40)),
+    st.builds(
+        lambda kind, body: message(kind, body), st.sampled_from(list("PBDECHSQFdcfp?Xx")), st.binary(max_size=40)
+    ),
     st.sampled_from([SYNC, FLUSH, query("SELECT 1"), parse("a", "SELECT 1"), bind("", "a"), execute(), query("BEGIN")]),
 )
 
 
 @given(parts=st.lists(messages_of_any_kind, min_size=1, max_size=8))
-@settings(max_examples=150, deadline=None, derandomize=True,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_random_messages_leave_the_process_and_others_alone(doorman: Doorman, parts: list[bytes]) -> None:
     with doorman.wire("twodb") as client:
         try:
@@ -448,8 +502,19 @@ def test_random_messages_leave_the_process_and_others_alone(doorman: Doorman, pa
 
 def test_after_random_messages_the_pool_is_whole(doorman: Doorman, postgres: Postgres) -> None:
     rng = random.Random(5)
-    pieces = [SYNC, FLUSH, query("BEGIN"), query("SELECT 1/0"), parse("", "SELECT 1"), bind("", ""), execute(),
-              query("COPY pg_class TO STDOUT"), query("SELECT generate_series(1, 20000)"), b"Q", b"\0\0"]
+    pieces = [
+        SYNC,
+        FLUSH,
+        query("BEGIN"),
+        query("SELECT 1/0"),
+        parse("", "SELECT 1"),
+        bind("", ""),
+        execute(),
+        query("COPY pg_class TO STDOUT"),
+        query("SELECT generate_series(1, 20000)"),
+        b"Q",
+        b"\0\0",
+    ]
     for _ in range(60):
         with doorman.wire("twodb") as client:
             client.send(b"".join(rng.choices(pieces, k=rng.randrange(1, 9))))
@@ -570,8 +635,7 @@ def test_a_client_that_goes_in_the_middle(doorman: Doorman, postgres: Postgres, 
     """Section 8, item 10: whatever was half said, the server comes back in order or is closed."""
     say: dict[str, Callable[[WireClient], None]] = {
         "before": lambda c: c.send(query("SELECT pg_sleep(0.2), repeat('x', 1000000)")),
-        "within a row": lambda c: (
-            c.send(query("SELECT repeat('x', 20000000)")), c.read_exact(100_000))[0],
+        "within a row": lambda c: (c.send(query("SELECT repeat('x', 20000000)")), c.read_exact(100_000))[0],
         "within a parse": lambda c: c.send(query("BEGIN") + parse("", "SELECT 1")[:-3]),
     }
     for _ in range(5):

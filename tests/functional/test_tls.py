@@ -17,8 +17,13 @@ from wire_client import SSL_REQUEST, WireClient, WireError, kinds, prepared, que
 
 
 def client_side(certs: Certificates, **more: Any) -> dict[str, Any]:
-    return {"general": {"tls_certificate": str(certs.server.certificate),
-                        "tls_private_key": str(certs.server.private_key), **more}}
+    return {
+        "general": {
+            "tls_certificate": str(certs.server.certificate),
+            "tls_private_key": str(certs.server.private_key),
+            **more,
+        }
+    }
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +159,11 @@ def test_disable_says_no(make_doorman: MakeDoorman, certs: Certificates) -> None
 
 
 def test_hostssl_lines(make_doorman: MakeDoorman, certs: Certificates) -> None:
-    doorman = make_doorman(client_side(
-        certs, pg_hba="hostssl all all all scram-sha-256\nhostnossl all admin all md5\nhostnossl all all all reject"))
+    doorman = make_doorman(
+        client_side(
+            certs, pg_hba="hostssl all all all scram-sha-256\nhostnossl all admin all md5\nhostnossl all all all reject"
+        )
+    )
     with doorman.connect(sslmode="require"):
         pass
     with pytest.raises(WireError) as caught:
@@ -170,27 +178,40 @@ def test_hostssl_lines(make_doorman: MakeDoorman, certs: Certificates) -> None:
 def tls_postgres(own_postgres: Postgres, certs: Certificates) -> Iterator[Postgres]:
     """A cluster that speaks TLS, and clear text to nobody but ``app_trust`` and ``postgres``."""
     paths = {}
-    for name, source in (("server.crt", certs.server.certificate), ("server.key", certs.server.private_key),
-                         ("root.crt", certs.ca)):
+    for name, source in (
+        ("server.crt", certs.server.certificate),
+        ("server.key", certs.server.private_key),
+        ("root.crt", certs.ca),
+    ):
         paths[name] = own_postgres.install_file(name, Path(source).read_bytes())
-    own_postgres.configure(ssl="on", ssl_cert_file=paths["server.crt"], ssl_key_file=paths["server.key"],
-                           ssl_ca_file=paths["root.crt"])
-    own_postgres.write_hba([
-        "hostssl all app 127.0.0.1/32 scram-sha-256",
-        "hostssl all app_two 127.0.0.1/32 scram-sha-256 clientcert=verify-ca",
-        "hostnossl all app_trust 127.0.0.1/32 trust",
-        "host all postgres 127.0.0.1/32 trust",
-        "local all all trust",
-    ])
+    own_postgres.configure(
+        ssl="on", ssl_cert_file=paths["server.crt"], ssl_key_file=paths["server.key"], ssl_ca_file=paths["root.crt"]
+    )
+    own_postgres.write_hba(
+        [
+            "hostssl all app 127.0.0.1/32 scram-sha-256",
+            "hostssl all app_two 127.0.0.1/32 scram-sha-256 clientcert=verify-ca",
+            "hostnossl all app_trust 127.0.0.1/32 trust",
+            "host all postgres 127.0.0.1/32 trust",
+            "local all all trust",
+        ]
+    )
     own_postgres.restart()
     yield own_postgres
 
 
 def server_side(postgres: Postgres, role: str = "app", **more: Any) -> dict[str, Any]:
-    user = {"username": "someone", "password": "a plain secret", "pool_size": 2, "server_username": role,
-            "server_password": postgres.password(role)}
-    return {"general": {"query_wait_timeout": "2s"},
-            "pools": {"testdb": {"server_host": "127.0.0.1", "server_port": postgres.port, "users": [user], **more}}}
+    user = {
+        "username": "someone",
+        "password": "a plain secret",
+        "pool_size": 2,
+        "server_username": role,
+        "server_password": postgres.password(role),
+    }
+    return {
+        "general": {"query_wait_timeout": "2s"},
+        "pools": {"testdb": {"server_host": "127.0.0.1", "server_port": postgres.port, "users": [user], **more}},
+    }
 
 
 IN_USE = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
@@ -234,9 +255,9 @@ def test_servers_we_must_not_talk_to(
     there = {
         "no tls there": server_side(postgres, server_tls_mode="require"),
         "another authority": server_side(
-            tls_postgres, server_tls_mode="verify-ca", server_tls_ca_cert=str(certs.other_ca)),
-        "another name": server_side(
-            tls_postgres, server_tls_mode="verify-full", server_tls_ca_cert=str(certs.ca)),
+            tls_postgres, server_tls_mode="verify-ca", server_tls_ca_cert=str(certs.other_ca)
+        ),
+        "another name": server_side(tls_postgres, server_tls_mode="verify-full", server_tls_ca_cert=str(certs.ca)),
         "disabled": server_side(tls_postgres, server_tls_mode="disable"),
         "no certificate": server_side(tls_postgres, "app_two", server_tls_mode="require"),
     }[why]
@@ -257,12 +278,17 @@ def test_servers_we_must_not_talk_to(
             tls_postgres.restart()
 
 
-def test_our_certificate_to_the_server(
-    make_doorman: MakeDoorman, tls_postgres: Postgres, certs: Certificates
-) -> None:
-    doorman = make_doorman(server_side(
-        tls_postgres, "app_two", server_tls_mode="verify-full", server_tls_ca_cert=str(certs.ca),
-        server_tls_certificate=str(certs.client.certificate), server_tls_private_key=str(certs.client.private_key)))
+def test_our_certificate_to_the_server(make_doorman: MakeDoorman, tls_postgres: Postgres, certs: Certificates) -> None:
+    doorman = make_doorman(
+        server_side(
+            tls_postgres,
+            "app_two",
+            server_tls_mode="verify-full",
+            server_tls_ca_cert=str(certs.ca),
+            server_tls_certificate=str(certs.client.certificate),
+            server_tls_private_key=str(certs.client.private_key),
+        )
+    )
     with someone(doorman) as client:
         assert client.value("SELECT current_user") == "app_two"
 

@@ -18,12 +18,25 @@ from wire_client import WireError, kinds, prepared, query
 @pytest.fixture(scope="module")
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
     def user(name: str, size: int, **more: Any) -> dict[str, Any]:
-        return {"username": name, "password": postgres.password("app"), "pool_size": size, "server_username": "app",
-                "server_password": postgres.password("app"), **more}
+        return {
+            "username": name,
+            "password": postgres.password("app"),
+            "pool_size": size,
+            "server_username": "app",
+            "server_password": postgres.password("app"),
+            **more,
+        }
 
     here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb"}
-    return {"pools": {"mixed": {**here, "pool_mode": "transaction",
-                                "users": [user("by_pool", 1), user("by_user", 2, pool_mode="session")]}}}
+    return {
+        "pools": {
+            "mixed": {
+                **here,
+                "pool_mode": "transaction",
+                "users": [user("by_pool", 1), user("by_user", 2, pool_mode="session")],
+            }
+        }
+    }
 
 
 def test_a_server_is_lent_for_a_transaction(doorman: Doorman) -> None:
@@ -97,7 +110,10 @@ LEFT_BEHIND = {
     "behind a SELECT": ("SELECT 1; SET lock_timeout = 5555", "SHOW lock_timeout", "0"),
     "a role": ("SET ROLE pg_monitor", "SELECT current_user", "app"),
     "session characteristics": (
-        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SHOW default_transaction_read_only", "off"),
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "SHOW default_transaction_read_only",
+        "off",
+    ),
     "a custom setting": ("SET app.tenant = '42'", "SELECT coalesce(current_setting('app.tenant', true), '')", ""),
 }
 
@@ -105,9 +121,7 @@ LEFT_BEHIND = {
 @pytest.mark.parametrize("database", ["onedb", "sessiondb"])
 @pytest.mark.parametrize("name", LEFT_BEHIND)
 @pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
-def test_what_a_client_sets_is_not_seen_by_the_next(
-    doorman: Doorman, database: str, name: str, extended: bool
-) -> None:
+def test_what_a_client_sets_is_not_seen_by_the_next(doorman: Doorman, database: str, name: str, extended: bool) -> None:
     leave, look, clean = LEFT_BEHIND[name]
     if extended and ";" in leave:
         pytest.skip("several statements are for the simple protocol")
@@ -292,8 +306,9 @@ def test_each_client_gets_its_own_rows(doorman: Doorman) -> None:
 
 
 def test_a_login_to_a_database_the_server_lacks(make_doorman: Any, postgres: Postgres) -> None:
-    doorman = make_doorman({"pools": {"testdb": {"server_database": "not_there"}},
-                            "general": {"query_wait_timeout": "2s"}})
+    doorman = make_doorman(
+        {"pools": {"testdb": {"server_database": "not_there"}}, "general": {"query_wait_timeout": "2s"}}
+    )
     with pytest.raises(WireError) as caught, doorman.wire() as client:
         client.ask_query("SELECT 1")
     assert caught.value.message.sqlstate in ("3D000", "08006", "53300")
