@@ -124,6 +124,7 @@ class App:
         self.users: Users[Any] = Users(config.pools, self.mock_secret)
         self.gate = hba.gate(config.general.hba, config.general.pg_hba)
         self.tls_context = client_facing_context(config.general)
+        self.check_query = query(config.general.pooler_check_query)
         self.janitor = Janitor(self.cancel_server)
         self._pools = Pools(self._make_pool)
         self._pools.apply(effective(config))
@@ -155,10 +156,6 @@ class App:
         """A session leaves a server that can't simply be given back."""
         self.janitor.abandon(pool, server, in_batch, half_sent)
 
-    def apply_socket_options(self, sock: Any) -> None:
-        """Set an accepted socket up."""
-        sockopt.apply(sock, _without_linger(sockopt.SocketOptions.of(self.config.general)))
-
     def admit(self, connection: Connection) -> None:
         """Count a client that wants to log in; TooManyClients when max_connections are there, ShuttingDown."""
         if self._draining:
@@ -180,6 +177,8 @@ class App:
         if session is None:
             return
         server = session.server
+        if session.waiting and session.wait_error is None:
+            session.cancel_waiting()
         if server is None or not server.replies.count:
             return
         try:
@@ -270,9 +269,10 @@ class App:
         self.gate = hba.gate(config.general.hba, config.general.pg_hba)
         self.users = Users(config.pools, self.mock_secret)
         self._pools.apply(effective(config))
-        check = _check_query(config)
+        self.check_query = query(config.general.pooler_check_query)
         for session in self.clients:
-            session.check_query = check
+            session.check_query = self.check_query
+        self._set_socket_options()
         log.info(
             "configuration reloaded: %d pools added, %d removed, %d rebuilt",
             len(changes.added), len(changes.removed), len(changes.changed),
@@ -324,9 +324,16 @@ class App:
         except OSError as exc:
             self._close_listeners()
             raise ConfigError(f"could not listen: {exc}") from exc
+        self._set_socket_options()
         for listener in self._listeners:
             listener.start()
             log.info("listening on %s", listener.name)
+
+    def _set_socket_options(self) -> None:
+        """Set the listening sockets up: accepted ones inherit all of it."""
+        options = _without_linger(sockopt.SocketOptions.of(self.config.general))
+        for listener in self._listeners:
+            sockopt.apply(listener.socket, options)
 
     def _serve(self, sock: Any, address: Any) -> None:
         """The greenlet of one connection."""
@@ -382,6 +389,7 @@ class App:
     def _end(self) -> None:
         self._close_listeners()
         self.averages.stop()
+        self.janitor.finish()
         gevent.killall(self._greenlets)
         self._pools.close()
         self.engine.flush()
@@ -399,10 +407,6 @@ class App:
         resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
         if possible < wanted:
             log.warning("max_connections and the pools may need %d descriptors, the system allows %d", wanted, possible)
-
-
-def _check_query(config: Config) -> bytes:
-    return query(config.general.pooler_check_query)
 
 
 def _without_linger(options: sockopt.SocketOptions) -> sockopt.SocketOptions:
@@ -425,21 +429,27 @@ def _credentials(pool: Pool) -> Credentials:
 
 
 def _check(config: Config) -> None:
-    """Everything a start would find fault with, short of listening; ConfigError."""
-    Users(config.pools, b"")
-    hba.gate(config.general.hba, config.general.pg_hba)
-    client_facing_context(config.general)
-    for settings in effective(config).values():
-        server_facing_context(settings)
+    """Everything a start would find fault with, short of listening; ConfigError that names the file."""
+    try:
+        Users(config.pools, b"")
+        hba.gate(config.general.hba, config.general.pg_hba)
+        client_facing_context(config.general)
+        for settings in effective(config).values():
+            server_facing_context(settings)
+    except ConfigError as exc:
+        raise ConfigError(f"{config.path}: {exc.message}") from exc
 
 
 def test_config(path: str) -> int:
     """Check a configuration for ``-t``; prints the verdict and returns the exit code."""
     try:
-        _check(load(path))
+        config = load(path)
+        _check(config)
     except ConfigError as exc:
         print(f"Config parse error: Configuration error: {exc.message}", file=sys.stderr)
         return EXIT_CONFIG
+    for warning in config.warnings:
+        print(f"pgdoorman: warning: {warning}", file=sys.stderr)
     print(f"pgdoorman: the configuration file {path} syntax is ok")
     print(f"pgdoorman: configuration file {path} test is successful")
     return EXIT_OK

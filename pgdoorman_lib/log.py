@@ -100,6 +100,10 @@ def setup(level: str = "info", format: str = "text", color: bool | None = None, 
     stream = sys.stderr if stream is None else stream
     if color is None:
         color = stream.isatty() and not os.environ.get("NO_COLOR")
+    # Nothing of this is printed, and it is half the cost of a record.
+    logging.logThreads = False
+    logging.logProcesses = False
+    logging.logMultiprocessing = False
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, StreamHandler):

@@ -58,11 +58,13 @@ class Proxy:
             self.accepted += 1
             if self.refuse or self._closing:
                 _reset(near)
+                near.close()
                 continue
             try:
                 far = socket.create_connection(self.target, timeout=10)
             except OSError:
                 _reset(near)
+                near.close()
                 continue
             far.settimeout(None)
             for one in (near, far):

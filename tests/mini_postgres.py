@@ -97,6 +97,9 @@ class MiniPostgres:
             pass
         elif kind == "Q":
             self._query(body[:-1])
+        elif kind == "F":
+            self.sent += b"V\0\0\0\x08\xff\xff\xff\xff"
+            self._ready()
         elif kind in "PBDEC":
             try:
                 {"P": self._parse, "B": self._bind, "D": self._describe, "E": self._execute, "C": self._close}[kind](body)
@@ -118,6 +121,17 @@ class MiniPostgres:
     def _allowed(self, sql: bytes) -> None:
         if self.status == "E" and sql and sql.decode() not in _EXITS:
             raise Failure("25P02", "current transaction is aborted")
+
+    def query_aside(self, sql: str) -> None:
+        """Carry out a statement between two borrowers, outside any transaction."""
+        assert self.status == "I" and not self.skipping and self.copying is None and not self.inbox and not self.sent
+        if sql == "SET SESSION AUTHORIZATION DEFAULT":
+            sql = "set authorization"
+        elif sql.split()[0] in ("CLOSE", "UNLISTEN", "SELECT"):
+            sql = ""
+        self._query(sql.lower().encode())
+        assert b"ERROR" not in self.sent, bytes(self.sent)
+        self.sent.clear()
 
     # Extended protocol.
 

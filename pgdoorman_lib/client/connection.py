@@ -37,6 +37,8 @@ class House(Protocol):
     clients: Clients
     connections: ConnectionStats
 
+    check_query: bytes
+
     @property
     def general(self) -> General: ...
     def login_context(self, connection: Connection) -> Any: ...
@@ -44,7 +46,6 @@ class House(Protocol):
     def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None: ...
     def cancel(self, number: int, secret: bytes) -> None: ...
     def console(self, stream: Stream, accepted: Accepted) -> None: ...
-    def apply_socket_options(self, sock: Any) -> None: ...
     def leave(self, connection: Connection) -> None: ...
 
 
@@ -62,14 +63,19 @@ class Connection:
         unix = sock.family == getattr(socket, "AF_UNIX", None)
         peer = "unix" if unix else f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
         self.label = f"[{peer}]"
-        house.apply_socket_options(sock)
         self.stream = Stream(sock, house.engine, peer, host)
 
     def serve(self) -> None:
-        """Everything from login to close; may switch. Never raises but for GreenletExit and bugs."""
+        """Everything up to the end of the login, then whatever it led to; may switch.
+
+        A session gets a greenlet of its own, whose stack never held a login: that is half of what an idle client costs.
+        Never raises but for GreenletExit and bugs.
+        """
         counted = self.house.connections
         counted.total += 1
         stream = self.stream
+        log.debug("%s accepted", self.label)
+        error: DoormanError | None = None
         try:
             outcome = self._login()
             if isinstance(outcome, CancelRequested):
@@ -83,19 +89,30 @@ class Connection:
             if outcome.admin:
                 self.house.console(stream, outcome)
                 return
-            self._session(outcome)
-        except PeerGone as exc:
-            if self.session is None:
-                counted.errors += 1
-            log.debug("%s %s", self.label, exc.message)
+            self._begin(outcome)
         except DoormanError as exc:
-            if self.session is None:
-                counted.errors += 1
-            log.warning("%s closing client: %s (SQLSTATE %s)", self.label, exc.message, exc.sqlstate)
-            self._farewell(exc)
+            counted.errors += 1
+            error = exc
         finally:
-            stream.close()
-            self.house.leave(self)
+            # Also when killed. A session that has begun ends itself.
+            if self.session is None or self.session.task is None:
+                self._close(error, "")
+
+    def _close(self, error: DoormanError | None, reason: str) -> None:
+        """The connection is over: tell the client and the log why, and forget it; no switch."""
+        session = self.session
+        general = self.house.general
+        if error is not None and isinstance(error, PeerGone):
+            log.debug("%s %s", self.label, error.message)
+        elif error is not None:
+            log.warning("%s closing client: %s (SQLSTATE %s)", self.label, error.message, error.sqlstate)
+            self._farewell(error)
+        elif session is not None and general.log_client_disconnections:
+            log.info("%s client disconnected: %s", self.label, reason)
+        if session is not None:
+            self.house.clients.remove(session)
+        self.stream.close()
+        self.house.leave(self)
 
     def _login(self) -> Accepted | CancelRequested:
         limit = self.house.general.client_login_timeout
@@ -105,11 +122,12 @@ class Connection:
 
     def _farewell(self, error: DoormanError) -> None:
         """Tell the client why it ends, without waiting for it."""
-        if self.stream.send_failed or self.stream.eof:
+        if self.stream.send_failed or self.stream.eof or (self.session is not None and self.session.cut_off()):
             return
         self.stream.write(messages.error_from(error))
 
-    def _session(self, accepted: Accepted) -> None:
+    def _begin(self, accepted: Accepted) -> None:
+        """Welcome the client and start its session; may switch."""
         house = self.house
         pool = house.find_pool(accepted.database, accepted.user)
         if pool is None:
@@ -117,37 +135,29 @@ class Connection:
         if accepted.client_key is not None:
             pool.credentials = accepted.client_key
         number, secret = house.clients.new_key(accepted.protocol)
+        settings = pool.settings
         session = Session(
-            self.stream, number, secret, accepted.user, accepted.database, clock(), house.find_pool, house.abandon
+            self.stream, number, secret, settings.user, settings.database, clock(), house.find_pool, house.abandon,
+            self._close,
         )
         self.label = f"[{accepted.user}@{accepted.database} #{number}]"
         session.use(pool)
-        session.check_query = messages.query(house.general.pooler_check_query)
+        session.check_query = house.check_query
         self.session = session
         house.clients.add(session)
-        try:
-            self._welcome(session, accepted)
-            if house.general.log_client_connections:
-                log.info("%s client connected from %s", self.label, self.stream.peer)
-            # What the login needed is not kept for the session's life.
-            del accepted, pool
-            reason = session.serve()
-            if house.general.log_client_disconnections:
-                log.info("%s client disconnected: %s", self.label, reason)
-        finally:
-            house.clients.remove(session)
+        self._welcome(session, accepted)
+        if house.general.log_client_connections:
+            log.info("%s client connected from %s", self.label, self.stream.peer)
+        self.greenlet = session.start()
 
     def _welcome(self, session: Session, accepted: Accepted) -> None:
         """AuthenticationOk, what the server would report, the cancel key, ReadyForQuery; may switch."""
         report = self._report(session, accepted)
-        answer = [messages.authentication_ok()]
-        answer += [messages.parameter_status(name, value) for name, value in report.items()]
-        answer.append(messages.backend_key_data(session.id, session.secret))
-        answer.append(messages.ready_for_query())
-        self.stream.write(b"".join(answer))
+        key = messages.backend_key_data(session.id, session.secret)
+        self.stream.write(messages.authentication_ok() + report + key + messages.ready_for_query())
 
-    def _report(self, session: Session, accepted: Accepted) -> dict[str, str]:
-        """The parameters to report at login, and the settings the session begins with; may switch.
+    def _report(self, session: Session, accepted: Accepted) -> bytes:
+        """The ParameterStatus messages of a login, and the settings the session begins with; may switch.
 
         A server is borrowed only while the pool has not seen one, or has not seen these settings.
         """
@@ -156,15 +166,14 @@ class Connection:
                 pool = session.pool
                 if pool.parameters is None:
                     with_server(pool, lambda server: None)
-                base: dict[str, str] = pool.parameters
-                if not pool.settings.sync_server_parameters:
-                    return base
-                settings = _wanted(accepted.parameters, base)
+                settings = BASE
+                if pool.settings.sync_server_parameters:
+                    settings = _wanted(accepted.parameters, pool.parameters)
                 report = pool.reports.get(settings)
                 if report is None:
                     report = _try_settings(pool, settings)
                 session.settings = settings
-                return {**base, **report}
+                return report
             except Moved:
                 found = self.house.find_pool(session.database, session.user)
                 if found is None:
@@ -198,22 +207,22 @@ def _plain(encoding: str) -> str:
     return encoding.replace("-", "").replace("_", "").upper()
 
 
-def _try_settings(pool: Pool, settings: Settings) -> dict[str, str]:
-    """What a server reports under ``settings``; may switch. ServerRefused when PostgreSQL does not take them."""
-    if settings is BASE:
-        return {}
+def _try_settings(pool: Pool, settings: Settings) -> bytes:
+    """What a server reports under ``settings``, as messages; may switch. ServerRefused when PostgreSQL refuses them."""
     values = settings.values
-    if len(values) == 1 and "application_name" in values and values["application_name"].isascii():
-        # PostgreSQL takes any, and connections that call themselves by number would fill the memory.
-        return {"application_name": values["application_name"]}
+    if not values or (len(values) == 1 and values.get("application_name", "\x80").isascii()):
+        # PostgreSQL takes any application_name and reports it as it is.
+        report = {**pool.parameters, **values}
+    else:
 
-    def apply(server: Server) -> dict[str, str]:
-        run(server, settings.sql_from(server.applied))
-        server.applied = settings
-        return {name: value for name, value in server.parameters.items() if name.lower() in TRACKED}
+        def apply(server: Server) -> dict[str, str]:
+            run(server, settings.sql_from(server.applied))
+            server.applied = settings
+            return {name: value for name, value in server.parameters.items() if name.lower() in TRACKED}
 
-    report = with_server(pool, apply)
+        report = {**pool.parameters, **with_server(pool, apply)}
+    text = b"".join([messages.parameter_status(name, value) for name, value in report.items()])
     if len(pool.reports) >= MAX_REPORTS:
         pool.reports.clear()
-    pool.reports[settings] = report
-    return report
+    pool.reports[settings] = text
+    return text

@@ -4,6 +4,7 @@ import cython
 
 from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
 from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.pool.pool cimport Borrower
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size, put_header
@@ -26,6 +27,7 @@ from pgdoorman_lib.wire.sqltext cimport scan
 cdef Py_ssize_t _HIGH_WATER
 cdef Py_ssize_t _INSPECT
 cdef int _FAIRNESS
+cdef Py_ssize_t _COPY_MORE
 cdef int _DIRTY_PARAMETERS
 cdef int _TEXT_DEALLOCATE
 cdef int _DIRTY
@@ -61,6 +63,8 @@ cdef class Relay(Borrower):
     cdef public bint group_suspect
     cdef public object deallocating
     cdef public bint terminated
+    cdef public int discarding
+    cdef public bytes cancelled_message
     cdef public object fault
     cdef public bytes refusal
     cdef public double query_started
@@ -81,6 +85,7 @@ cdef class Relay(Borrower):
     cpdef int _client_frames(self) except -1
     @cython.locals(size=Py_ssize_t, client=Stream, block=bytearray)
     cpdef int _to_server(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    cpdef int _discard(self, int kind) except -1
     @cython.locals(check=bytes)
     cpdef int _without_server(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
     @cython.locals(
@@ -116,7 +121,9 @@ cdef class Relay(Borrower):
     cpdef int _server_frames(self) except -1
     cpdef int _server_made(self, Py_ssize_t run, Py_ssize_t pos) except -1
     cpdef int _to_client_part(self, Py_ssize_t run, Py_ssize_t pos) except -1
-    @cython.locals(size=Py_ssize_t, srv=Stream, client=Stream, block=bytearray)
+    @cython.locals(
+        size=Py_ssize_t, srv=Stream, client=Stream, block=bytearray, fresh=bytearray, rest=Py_ssize_t
+    )
     cpdef int _to_client(self, Py_ssize_t run, Py_ssize_t pos) except -1
     @cython.locals(now=double, spent="long long", stats=PoolStats)
     cpdef int _ready(self, int tx) except -1

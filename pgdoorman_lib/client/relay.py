@@ -17,6 +17,7 @@ from collections import deque
 from typing import Any
 
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
+from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.pool.pool import Borrower
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
@@ -48,7 +49,7 @@ from pgdoorman_lib.wire.replies import (
     Effect,
     Replies,
 )
-from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED, TRACKED, trace_of
+from pgdoorman_lib.wire.session_state import BASE, DIRTY_PARAMETERS, DIRTY_PREPARED, TRACKED, trace_of
 from pgdoorman_lib.wire.sqltext import (
     TEXT_DEALLOCATE,
     TEXT_LOCKS,
@@ -85,6 +86,8 @@ MAX_NAMED_PARSE = 64 << 20
 _HIGH_WATER = HIGH_WATER
 _INSPECT = INSPECT
 _FAIRNESS = FAIRNESS
+#: Bytes it is cheaper to copy than to hand their block over.
+_COPY_MORE = 512
 _DIRTY_PARAMETERS = DIRTY_PARAMETERS
 _TEXT_DEALLOCATE = TEXT_DEALLOCATE
 _DIRTY = TEXT_PARAMETERS | TEXT_TEMPORARY | TEXT_LOCKS
@@ -110,7 +113,9 @@ class Relay(Borrower):
         "client",
         "client_left",
         "client_drop",
+        "cancelled_message",
         "deallocating",
+        "discarding",
         "fault",
         "in_batch",
         "group_suspect",
@@ -161,12 +166,15 @@ class Relay(Borrower):
         self.in_batch = 0
         #: the unnamed statement was parsed within this batch
         self.group_unnamed = 0
-        #: something in this batch may change parameters: its statements are not shared
+        #: something in this batch may change parameters or drop statements: those it prepares are not shared
         self.group_suspect = 0
         #: (name, statement) of the SQL DEALLOCATEs under way
         self.deallocating: deque[Any] = deque()
         #: the client has sent Terminate
         self.terminated = 0
+        #: 1: the statement at the front was cancelled while waiting; 2: its batch is dropped up to Sync
+        self.discarding = 0
+        self.cancelled_message = b""
         #: what a *_FAULT status is about
         self.fault = ""
         #: body of the ErrorResponse to something we sent on our own account
@@ -365,7 +373,10 @@ class Relay(Borrower):
                     if status:
                         break
             elif kind == 0x45:  # Execute
-                replies.add(EXECUTE)
+                if self.group_suspect:  # until it is answered, the books are not settled
+                    replies.add_effect(EXECUTE, Effect())
+                else:
+                    replies.add(EXECUTE)
                 self.in_batch = 1
             elif kind == 0x64 or kind == 0x48:  # CopyData, Flush
                 pass
@@ -411,6 +422,8 @@ class Relay(Borrower):
 
     def _without_server(self, data: bytearray, pos: _int, size: _int, avail: _int, kind: _int) -> _int:
         """What to do with a message while no server is borrowed: HELD means it is dealt with."""
+        if self.discarding and kind != 0x58:
+            return self._discard(kind)
         if kind == 0x58:
             self.terminated = 1
             return 4
@@ -430,6 +443,19 @@ class Relay(Borrower):
             return 1
         self.fault = f"invalid frontend message type {kind}"
         return 6
+
+    def _discard(self, kind: _int) -> _int:
+        """Answer a statement that was cancelled before it got a server, and drop the rest of its batch."""
+        if self.discarding == 1:
+            self.client.write(self.cancelled_message)
+            self.discarding = 2
+            if kind == 0x51 or kind == 0x46:
+                self.discarding = 0
+        elif kind == 0x53:
+            self.discarding = 0
+        if self.discarding == 0:
+            self.client.send_copy(_ready_idle, 0, 6)
+        return 9
 
     def _statement(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, kind: _int) -> _int:
         """Parse, Bind, Describe or Close where statements are shared.
@@ -574,7 +600,7 @@ class Relay(Borrower):
                 self.server.dirty |= marks & _DIRTY
                 if marks & _DIRTY_PARAMETERS:
                     self.group_suspect = 1
-            if first == 0x73 or first == 0x72:
+            if first == 0x73 or first == 0x72 or first == 0x64:
                 self._suspect(data, name_end + 1)
             body = bytes(data[name_end + 1 : pos + size])
             replies.add_effect(PARSE, UnnamedParse(self.statements, held, Unnamed(body)))
@@ -584,7 +610,7 @@ class Relay(Borrower):
             return 8
         if not replies.settled():
             return 9
-        if first == 0x73 or first == 0x72:
+        if first == 0x73 or first == 0x72 or first == 0x64:
             self._suspect(data, name_end + 1)
         name = bytes(data[pos + 5 : name_end])
         body = bytes(data[name_end + 1 : pos + size])
@@ -619,9 +645,9 @@ class Relay(Borrower):
         return 1
 
     def _suspect(self, data: bytearray, start: _int) -> _int:
-        """Note whether the text at ``start`` is SET or RESET."""
-        word = bytes(data[start : start + 6]).lower()
-        if word.startswith(b"set") or word.startswith(b"reset"):
+        """Note whether the text at ``start`` is SET, RESET, DEALLOCATE or DISCARD."""
+        word = bytes(data[start : start + 7]).lower()
+        if word.startswith((b"set", b"reset", b"dealloc", b"discard")):
             self.group_suspect = 1
         return 0
 
@@ -760,7 +786,8 @@ class Relay(Borrower):
             kind = data[pos]
             avail = end - pos
             if size > avail:
-                if size <= _INSPECT and kind != 0x44 and kind != 0x64:
+                # Small messages go whole: if the server dies, its client can still be told at a message boundary.
+                if size <= _INSPECT:
                     status = 8
                     break
             else:
@@ -807,8 +834,7 @@ class Relay(Borrower):
         if replies.made and self.server_left == 0:
             self._server_made(run, pos)
             run = pos
-        self._to_client(run, pos)
-        if srv.block is not None:
+        if not self._to_client(run, pos) and srv.block is not None:
             srv.start = pos
             srv.release()
         return status
@@ -825,20 +851,26 @@ class Relay(Borrower):
         return 0
 
     def _to_client(self, run: _int, pos: _int) -> _int:
-        """Queue the server's bytes block[run:pos] for the client; the block itself goes along if nothing else is in it."""
+        """Queue the server's bytes block[run:pos] for the client; the block goes along if little else is in it."""
         size = pos - run
         if size <= 0:
             return 0
         srv = self.srv
         client = self.client
         block = srv.block
-        if pos == srv.end and client.out is None:
+        rest = srv.end - pos
+        if client.out is None and rest + _COPY_MORE < size:
             srv.block = None
             srv.start = 0
             srv.end = 0
+            if rest > 0:
+                fresh = srv.engine.take_block()
+                copy(fresh, 0, block, pos, rest)
+                srv.block = fresh
+                srv.end = rest
             client.send_block(block, run, pos)
-        else:
-            client.send_copy(block, run, size)
+            return 1
+        client.send_copy(block, run, size)
         return 0
 
     def _ready(self, tx: _int) -> _int:
@@ -875,6 +907,9 @@ class Relay(Borrower):
         elif first == 0x44:  # DEALLOCATE, DISCARD, DECLARE CURSOR, not DELETE
             if third == 0x4C:
                 return 0
+        elif first == 0x52:  # RESET takes back what was applied for the client, too; not ROLLBACK, REVOKE, RELEASE
+            if third != 0x53 or self.server.applied is BASE:
+                return 0
         elif first == 0x41:  # ALTER
             self.registry.forget()
             return 0
@@ -883,8 +918,11 @@ class Relay(Borrower):
         tag = bytes(data[pos + 5 : pos + size - 1])
         server = self.server
         if tag == b"DEALLOCATE ALL" or tag == b"DISCARD ALL":
-            server.statements.clear()
-            self.statements.names.clear()
+            pending = self.replies.effects
+            server.statements.clear(pending)
+            self.statements.clear(pending)
+            if tag == b"DISCARD ALL" and server.applied is not BASE:
+                server.dirty |= DIRTY_PARAMETERS  # what of the client's settings was reset is not in effect any more
         elif tag == b"DEALLOCATE" and self.deallocating:
             name, statement = self.deallocating.popleft()
             self.statements.names.pop(name, None)

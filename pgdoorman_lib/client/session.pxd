@@ -18,12 +18,15 @@ cdef class Session(Relay):
     cdef public double connected_at
     cdef public object find_pool
     cdef public object abandon
+    cdef public object close
     cdef public Pool pool
     cdef public int pending
     cdef public bint waiting
     cdef public object doomed
 
     cpdef int use(self, Pool pool) except -1
+    cpdef object start(self)
+    cpdef object run(self)
     @cython.locals(status=int, task=Task)
     cpdef str serve(self)
     @cython.locals(status=int)
@@ -43,4 +46,5 @@ cdef class Session(Relay):
     cpdef str _server_ended(self, int status)
     @cython.locals(server=Server, in_batch=bint, half_sent=bint)
     cpdef int _leave(self) except -1
+    cpdef int cancel_waiting(self) except -1
     cpdef int dismiss(self, object error) except -1

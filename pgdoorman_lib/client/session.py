@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import gevent
+
 from pgdoorman_lib.errors import DoormanError, NoSuchPool, PeerGone, ProtocolViolation, ServerGone, ShuttingDown
 from pgdoorman_lib.client.relay import Relay
 from pgdoorman_lib.metrics.counters import LinkStats
@@ -33,11 +35,13 @@ class Session(Relay):
     """A logged-in client.
 
     ``id`` is its number (also the process id of its cancel key), ``secret`` the other half of the key; ``find_pool``
-    gives the pool of (database, user) or None; ``abandon`` takes a server that can't simply be given back.
+    gives the pool of (database, user) or None; ``abandon`` takes a server that can't simply be given back; ``close`` is
+    called at the end with the error the client must be told, or with the reason for the log.
     """
 
     __slots__ = (
         "abandon",
+        "close",
         "connected_at",
         "database",
         "doomed",
@@ -60,6 +64,7 @@ class Session(Relay):
         connected_at: _float,
         find_pool: Callable[[str, str], Any],
         abandon: Callable[[Any, Server, bool, bool], None],
+        close: Callable[[DoormanError | None, str], None],
     ) -> None:
         Relay.__init__(self, client, LinkStats())
         self.id = id
@@ -69,6 +74,7 @@ class Session(Relay):
         self.connected_at = connected_at
         self.find_pool = find_pool
         self.abandon = abandon
+        self.close = close
         self.settings = BASE
         self.pool: Any = None
         #: status of a step that ``accept`` took on behalf of this session
@@ -76,8 +82,6 @@ class Session(Relay):
         self.waiting = 0
         #: the error to say goodbye with, once no transaction is open
         self.doomed: DoormanError | None = None
-        self.task = Task(client.engine)
-        client.task = self.task
 
     # What SHOW CLIENTS reads.
 
@@ -124,6 +128,26 @@ class Session(Relay):
         return 0
 
     # The greenlet's body.
+
+    def start(self) -> gevent.Greenlet:
+        """Begin to serve in a new greenlet, which is returned; no switch."""
+        greenlet = gevent.Greenlet(self.run)
+        self.task = Task(self.client.engine)
+        self.task.greenlet = greenlet
+        self.client.task = self.task
+        greenlet.start()
+        return greenlet
+
+    def run(self) -> None:
+        """Serve, then close in any case."""
+        error: DoormanError | None = None
+        reason = ""
+        try:
+            reason = self.serve()
+        except DoormanError as exc:
+            error = exc
+        finally:
+            self.close(error, reason)
 
     def serve(self) -> str:
         """Serve the client until it or its server is gone; may switch. Returns why it ended, for the log.
@@ -317,6 +341,21 @@ class Session(Relay):
         else:
             self.abandon(server.pool, server, in_batch, half_sent)
         return 0
+
+    def cancel_waiting(self) -> _int:
+        """Cancel the statement that waits for a server, as PostgreSQL cancels one that runs; never switches."""
+        self.pool.withdraw(self)
+        self.waiting = 0
+        self.discarding = 1
+        self.cancelled_message = messages.error_response(
+            "ERROR", "57014", "canceling statement due to user request"
+        )
+        self.task.wake()
+        return 0
+
+    def cut_off(self) -> bool:
+        """Whether the client has been sent only the beginning of a message: nothing can be told it any more."""
+        return bool(self.server_left and not self.server_drop)
 
     def dismiss(self, error: DoormanError) -> _int:
         """End the session with ``error`` as soon as no transaction is open; never switches."""

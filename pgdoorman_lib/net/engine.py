@@ -185,7 +185,11 @@ class Engine:
             self.dirty = []
             for channel in pending:
                 channel.dirty = 0
-                channel.push()
+                try:
+                    channel.push()
+                except Exception:
+                    # A fault of one stream must not leave the others' bytes behind.
+                    self.hub.handle_error(channel, *sys.exc_info())
         return 0
 
     # Turns.

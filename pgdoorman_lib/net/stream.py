@@ -391,6 +391,7 @@ class Stream(Channel):
         cipher_out = ssl.MemoryBIO()
         tls = context.wrap_bio(cipher_in, cipher_out, server_side=server_side, server_hostname=server_hostname)
         self.flush()
+        received, sent = self.received, self.sent
         while True:
             failure: ssl.SSLError | None = None
             done = True
@@ -416,6 +417,7 @@ class Stream(Channel):
         self.tls = tls
         self.cipher_in = cipher_in
         self.cipher_out = cipher_out
+        self.received, self.sent = received, sent
         # Application data may have come in the same segment as the end of the handshake: no edge will tell.
         self.readable = 1
 
@@ -473,10 +475,10 @@ class Stream(Channel):
         """Wait until everything queued was given to the kernel; may switch. PeerGone when it can't be."""
         while True:
             result = self.push()
+            if result < 0 or self.send_failed:  # it may have failed in the engine's hands
+                raise PeerGone("connection closed by the other side")
             if result == 1:
                 return
-            if result < 0 or self.send_failed:
-                raise PeerGone("connection closed by the other side")
             self._park()
 
     def close(self) -> None:
@@ -485,6 +487,7 @@ class Stream(Channel):
             return
         if not self.send_failed:
             if self.tls is not None and not self.eof:
+                self.push()  # nothing can be sent behind close_notify
                 try:
                     self.tls.unwrap()
                 except (ssl.SSLError, OSError, ValueError):

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 import gevent
+from gevent.pool import Group
 
 from pgdoorman_lib.errors import DoormanError, ServerGone
 from pgdoorman_lib.net.engine import Task
@@ -39,10 +40,11 @@ class Janitor:
 
     def __init__(self, cancel: Callable[[Server], None]) -> None:
         self._cancel = cancel
+        self._at_work = Group()
 
     def tidy(self, pool: Pool, server: Server) -> None:
         """Clean ``server`` and give it back to ``pool``; returns at once."""
-        gevent.spawn(self._guarded, pool, server, False, False)
+        self._at_work.spawn(self._guarded, pool, server, False, False)
 
     def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None:
         """As tidy, for a server whose client vanished.
@@ -53,7 +55,11 @@ class Janitor:
         if half_sent or server.farewell or server.stream.eof or server.stream.send_failed:
             pool.discard(server, "client left in the middle of a message" if half_sent else "server has gone")
             return
-        gevent.spawn(self._guarded, pool, server, True, in_batch)
+        self._at_work.spawn(self._guarded, pool, server, True, in_batch)
+
+    def finish(self) -> None:
+        """Wait until every server in hand has been dealt with; may switch, for CLEANING_TIMEOUT at most."""
+        self._at_work.join()
 
     def _guarded(self, pool: Pool, server: Server, abandoned: bool, in_batch: bool) -> None:
         """The greenlet: one deadline around everything, and the server goes somewhere in any case."""

@@ -34,6 +34,7 @@ cdef class Unnamed:
 cdef class ClientStatements:
     cdef public dict names
     cdef public Unnamed unnamed
+    cpdef int clear(self, object pending) except -1
 
 
 cdef class ServerStatements:
@@ -42,7 +43,7 @@ cdef class ServerStatements:
     cdef public Unnamed unnamed
     cpdef int touch(self, Statement statement) except -1
     cpdef Statement surplus(self)
-    cpdef int clear(self) except -1
+    cpdef int clear(self, object pending=*) except -1
 
 
 cdef class NamedParse(Effect):

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 from pgdoorman_lib.wire.replies import Effect
@@ -108,6 +109,14 @@ class ClientStatements:
         self.names: dict[bytes, Statement] = {}
         self.unnamed: Unnamed | None = None
 
+    def clear(self, pending: Iterable[Effect]) -> _int:
+        """The server has dropped everything but what ``pending`` effects are about, which was sent behind that."""
+        self.names.clear()
+        for effect in pending:
+            if isinstance(effect, NamedParse) and effect.client is self:
+                self.names[effect.name] = effect.statement
+        return 0
+
 
 class ServerStatements:
     """What a server connection has prepared under our names, least recently used first, and its unnamed statement."""
@@ -128,14 +137,17 @@ class ServerStatements:
 
     def surplus(self) -> Statement | None:
         """The statement to close before another is made, or None."""
-        if len(self.prepared) < self.capacity:
+        if len(self.prepared) < self.capacity or not self.prepared:
             return None
         victim: Statement = next(iter(self.prepared))
         return victim
 
-    def clear(self) -> _int:
-        """The server has dropped everything (DEALLOCATE ALL, DISCARD ALL)."""
+    def clear(self, pending: Iterable[Effect] = ()) -> _int:
+        """The server has dropped everything (DEALLOCATE ALL, DISCARD ALL) but what ``pending`` effects will make."""
         self.prepared.clear()
+        for effect in pending:
+            if isinstance(effect, InjectedParse) or (isinstance(effect, NamedParse) and not effect.made):
+                self.prepared[effect.statement] = None
         return 0
 
 

@@ -19,6 +19,8 @@ cdef class Replies:
     cdef public int made
     cdef public bint skipping
     cdef public bint copy_in
+    cdef public Py_ssize_t ignored
+    cdef public bint uncertain
     cdef public int status
     cdef public bint swallowed_error
     @cython.locals(code=int, ring="unsigned char*")
@@ -35,6 +37,7 @@ cdef class Replies:
     cpdef int settled(self) except -1
     @cython.locals(op=int, verdict=int, code=int)
     cpdef int account(self, int kind) except -1
+    cpdef int _unasked(self, int kind) except -1
     @cython.locals(index=Py_ssize_t, mask=Py_ssize_t, op=int, ended=int, stop=int)
     cpdef int _copy_begins(self) except -1
     @cython.locals(mask=Py_ssize_t, index=Py_ssize_t, undo=Py_ssize_t, position=Py_ssize_t, first_has_effect=int, effect=Effect)

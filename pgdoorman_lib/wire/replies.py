@@ -9,7 +9,9 @@ Rules:
 3. An ``Effect`` is what a message changes in somebody's books (a prepared statement made or forgotten). It is entered
    when the message is sent, confirmed when its answer comes, undone when it failed or was skipped; undoing goes
    backwards.
-4. Sync and Flush in copy-in mode are ignored by the server, hence not owed.
+4. Sync and Flush in copy-in mode are ignored by the server, hence not owed. A copy that fails may have failed before
+   such a Sync was read, which is then honoured: where that leaves open which Sync a ReadyForQuery answers, the
+   connection is ``uncertain``, and must be closed when its borrower gives it back.
 """
 
 from __future__ import annotations
@@ -69,6 +71,7 @@ class Replies:
         "count",
         "effects",
         "head",
+        "ignored",
         "made",
         "queries",
         "ring",
@@ -76,6 +79,7 @@ class Replies:
         "skipping",
         "status",
         "swallowed_error",
+        "uncertain",
     )
 
     def __init__(self) -> None:
@@ -94,6 +98,10 @@ class Replies:
         self.skipping = 0
         #: between CopyInResponse and the client's CopyDone or CopyFail
         self.copy_in = 0
+        #: Syncs taken for ignored by the copy under way, or by one that failed
+        self.ignored = 0
+        #: a ReadyForQuery more or less than expected may come
+        self.uncertain = 0
         #: transaction status byte of the last ReadyForQuery
         self.status = _IDLE
         #: the server refused something we sent on our own account
@@ -106,15 +114,20 @@ class Replies:
             if code != SYNC:
                 return 0
             self.skipping = 0
+            if self.ignored:
+                self.uncertain = 1
         if code == SYNC:
             if self.copy_in:
+                self.ignored += 1
                 return 0
             self.barrier = len(self.effects)
         elif code == QUERY:
             if not op & SWALLOW:
                 self.queries += 1
         elif code == COPY_END:
-            self.copy_in = 0
+            if self.copy_in:  # the copy under way ends; a marker is for one whose CopyInResponse is still to come
+                self.copy_in = 0
+                return 0
             if self.count == 0:
                 return 0
         elif code >= MADE_PARSE:
@@ -190,8 +203,11 @@ class Replies:
         return 1 if self.count and self.ring[self.head] & SWALLOW else 0
 
     def settled(self) -> _int:
-        """Whether the books are certain: nothing before the last Sync, and no simple query, is still open."""
-        return 1 if self.barrier == 0 and self.queries == 0 else 0
+        """Whether the books are certain: nothing before the last Sync, and no simple query, is still open.
+
+        In a copy the server has no use for the message in question and ends the session; it must get it for that.
+        """
+        return 1 if (self.barrier == 0 and self.queries == 0) or self.copy_in else 0
 
     def account(self, kind: _int) -> _int:
         """Hold a server message of type byte ``kind`` against the queue: PASS, DROP (swallow) or DESYNC.
@@ -202,13 +218,12 @@ class Replies:
         if kind == 0x41:  # NotificationResponse
             return 0
         if self.count == 0:
-            # Unasked: a notice, a parameter, or the server's farewell.
-            return 0 if kind == 0x4E or kind == 0x53 or kind == 0x45 else 2
+            return self._unasked(kind)
         op = self.ring[self.head]
         if op == COPY_END:
             self._skip_markers()
             if self.count == 0:
-                return 0 if kind == 0x4E or kind == 0x53 or kind == 0x45 else 2
+                return self._unasked(kind)
             op = self.ring[self.head]
         verdict = 1 if op & SWALLOW else 0
         code = op & _OP
@@ -227,13 +242,18 @@ class Replies:
                 self.copy_in = 0
             elif code != QUERY:
                 return 2
+            self.ignored = 0
             return verdict
         if kind == 0x45:
             return self._error(op, code)
-        if code == QUERY or code == FUNCTION:
+        if code == QUERY:
             if kind == 0x47 or kind == 0x57:
                 self._copy_begins()
+            elif kind != 0x54 and kind != 0x48 and kind != 0x63:  # RowDescription, CopyOutResponse, CopyDone
+                return 2
             return verdict
+        if code == FUNCTION:
+            return verdict if kind == 0x56 else 2
         if kind == 0x31:
             if code != PARSE:
                 return 2
@@ -264,6 +284,17 @@ class Replies:
             return 2
         return verdict
 
+    def _unasked(self, kind: _int) -> _int:
+        """The verdict while nothing is owed: a notice, a parameter or the server's farewell may come at any time."""
+        if kind == 0x5A and self.ignored:
+            # The copy failed before the server read a Sync that we took for ignored: it was honoured.
+            self.ignored -= 1
+            self.skipping = 0
+            if self.ignored:
+                self.uncertain = 1
+            return 0
+        return 0 if kind == 0x4E or kind == 0x53 or kind == 0x45 else 2
+
     def _copy_begins(self) -> _int:
         """CopyInResponse: the server ignores every Sync sent since, up to the end of the copy."""
         keep = bytearray()
@@ -273,6 +304,7 @@ class Replies:
             op = self.ring[(self.head + index) & (self.size - 1)]
             if not stop:
                 if op == SYNC:
+                    self.ignored += 1
                     continue
                 stop = 1
                 if op == COPY_END:
@@ -290,6 +322,8 @@ class Replies:
         """ErrorResponse: within a simple query nothing else changes; an extended batch is void up to its Sync."""
         self.copy_in = 0
         if code == QUERY or code == FUNCTION or code == SYNC:
+            if self.ignored:
+                self.uncertain = 1
             if op & SWALLOW:
                 self.swallowed_error = 1
                 return 1
@@ -312,6 +346,8 @@ class Replies:
         first_has_effect = self.ring[self.head] & EFFECT
         if index == self.count:
             self.skipping = 1
+        elif self.ignored:
+            self.uncertain = 1
         self.head = (self.head + index) & mask
         self.count -= index
         if undo:

@@ -110,9 +110,9 @@ def _quote_name(name: str) -> str:
 
 def trace_of(tag: bytes) -> int:
     """The DIRTY_* bit of a CommandComplete tag (without its NUL), or 0."""
-    if tag == b"SET":
+    if tag == b"SET" or tag == b"RESET":
         return DIRTY_PARAMETERS
-    if tag == b"PREPARE":
+    if tag == b"PREPARE" or tag == b"DEALLOCATE":
         return DIRTY_PREPARED
     if tag == b"DECLARE CURSOR":
         return DIRTY_CURSORS

@@ -108,7 +108,7 @@ LEFT_BEHIND = {
     "by set_config": ("SELECT set_config('work_mem', '7777kB', false)", "SHOW work_mem", "4MB"),
     "in a transaction": ("BEGIN; SET lock_timeout = 5555; COMMIT", "SHOW lock_timeout", "0"),
     "behind a SELECT": ("SELECT 1; SET lock_timeout = 5555", "SHOW lock_timeout", "0"),
-    "a role": ("SET ROLE pg_monitor", "SELECT current_user", "app"),
+    "a role": ("SET ROLE pg_read_all_stats", "SELECT current_user", "app"),
     "session characteristics": (
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
         "SHOW default_transaction_read_only",

@@ -1,0 +1,94 @@
+"""Sockets, settings and servers for tests of the data path: everything real but PostgreSQL at the far end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import gevent
+from gevent import socket as gsocket
+
+from pgdoorman_lib.net.engine import Engine, choose
+from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.server.connection import Server
+
+#: Seconds nothing in these tests may take.
+PATIENCE = 10.0
+
+ENGINES = ("gevent", "epoll")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The part of a pool's settings that the data path reads."""
+
+    user: str = "alice"
+    database: str = "shop"
+    secret: str = ""
+    pool_mode: str = "transaction"
+    pool_size: int = 3
+    min_pool_size: int = 0
+    query_wait_timeout: float = 5.0
+    idle_timeout: float = 0.0
+    server_idle_check_timeout: float = 0.0
+    server_round_robin: bool = False
+    scaling_max_parallel_creates: int = 2
+    cleanup_server_connections: bool = True
+    sync_server_parameters: bool = True
+    prepared_statements: bool = True
+    prepared_statements_cache_size: int = 100
+    server_prepared_statements_cache_size: int = 100
+    message_size_to_be_stream: int = 1 << 20
+    application_name: str = "pg_doorman"
+
+
+@contextmanager
+def running(name: str) -> Iterator[Engine]:
+    """An engine, and at the end nothing of it."""
+    engine = choose(name)
+    try:
+        yield engine
+    finally:
+        gevent.sleep(0)  # a turn that was asked for has its chance
+        engine.close()
+
+
+def stream_pair(engine: Engine, *, buffer: int = 0) -> tuple[Stream, Any]:
+    """A stream and the (cooperative) socket at its other end; ``buffer`` limits what the kernel holds, bytes."""
+    ours, theirs = gsocket.socketpair()
+    if buffer:
+        for sock in (ours, theirs):
+            sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_SNDBUF, buffer)
+            sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_RCVBUF, buffer)
+    ours.setblocking(False)
+    return Stream(ours, engine, "unix"), theirs
+
+
+def server_pair(engine: Engine, settings: Any = None, *, buffer: int = 0) -> tuple[Server, Any]:
+    """A logged-in server connection, and PostgreSQL's end of it."""
+    stream, theirs = stream_pair(engine, buffer=buffer)
+    settings = settings if settings is not None else Settings()
+    server = Server(stream, settings, 4711, b"key!", {"TimeZone": "Etc/UTC"}, clock(), float("inf"))
+    return server, theirs
+
+
+def receive_all(sock: Any) -> bytes:
+    """What is there to read now, without waiting."""
+    sock.setblocking(False)
+    data = b""
+    try:
+        while part := sock.recv(1 << 20):
+            data += part
+    except (BlockingIOError, ConnectionResetError):
+        pass
+    return data
+
+
+def until(probe: Callable[[], object], what: str = "the condition") -> None:
+    """Let the other greenlets run until ``probe`` is true."""
+    with gevent.Timeout(PATIENCE, AssertionError(f"{what}: not within {PATIENCE} s")):
+        while not probe():
+            gevent.sleep(0.001)

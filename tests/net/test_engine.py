@@ -1,0 +1,333 @@
+"""Both engines: events are remembered, turns resume once, what is queued leaves at the end of the turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+from core_fakes import ENGINES, receive_all, running, stream_pair, until
+
+from pgdoorman_lib.net.engine import BLOCK_SIZE, MAX_FREE_BLOCKS, Engine, Stepper, Task, choose
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    with running(request.param) as made:
+        yield made
+
+
+def test_choice() -> None:
+    for name in (*ENGINES, "auto"):
+        engine = choose(name)
+        assert engine.name in ENGINES
+        engine.close()
+    with pytest.raises(ValueError):
+        choose("magic")
+
+
+def test_blocks_come_from_the_free_list(engine: Engine) -> None:
+    block = engine.take_block()
+    assert len(block) == BLOCK_SIZE
+    engine.give_block(block)
+    assert engine.take_block() is block
+
+
+def test_free_list_takes_only_its_size_and_so_many(engine: Engine) -> None:
+    engine.give_block(bytearray(10))
+    engine.give_block(bytearray(BLOCK_SIZE * 2))
+    assert not engine.blocks
+    for _ in range(MAX_FREE_BLOCKS + 3):
+        engine.give_block(bytearray(BLOCK_SIZE))
+    assert len(engine.blocks) == MAX_FREE_BLOCKS
+
+
+class Waiting:
+    """A greenlet parked on a stream that counts how often it is resumed."""
+
+    def __init__(self, engine: Engine, stream: Any) -> None:
+        self.resumed = 0
+        self.error: BaseException | None = None
+        self.engine = engine
+        self.stream = stream
+        self.task: Task | None = None
+        self.greenlet = gevent.spawn(self._run)
+        until(lambda: self.task is not None and self.task.parked, "parking")
+
+    def _run(self) -> None:
+        self.task = Task(self.engine)
+        self.stream.task = self.task
+        while True:
+            self.task.park()
+            self.resumed += 1
+
+    def end(self) -> None:
+        self.greenlet.kill()
+        self.stream.task = None
+        self.stream.close()
+
+
+@pytest.fixture
+def waiting(engine: Engine) -> Iterator[Any]:
+    stream, peer = stream_pair(engine)
+    made = Waiting(engine, stream)
+    yield made, peer
+    made.end()
+    peer.close()
+
+
+def test_data_resumes_the_task(waiting: Any) -> None:
+    waiter, peer = waiting
+    peer.sendall(b"x")
+    until(lambda: waiter.resumed)
+    assert waiter.stream.readable
+    assert waiter.stream.fill() == 1
+
+
+def test_an_event_nobody_acted_on_is_not_told_again(waiting: Any) -> None:
+    waiter, peer = waiting
+    peer.sendall(b"x")
+    until(lambda: waiter.resumed)
+    for _ in range(20):
+        gevent.sleep(0)
+    assert waiter.resumed == 1
+    assert waiter.stream.readable
+
+
+def test_close_of_the_peer_resumes_the_task(waiting: Any) -> None:
+    waiter, peer = waiting
+    peer.close()
+    until(lambda: waiter.resumed)
+    assert waiter.stream.fill() == 0
+
+
+def test_wake_resumes_once(waiting: Any) -> None:
+    waiter, _ = waiting
+    for _ in range(3):
+        waiter.task.wake()
+    until(lambda: waiter.resumed)
+    for _ in range(10):
+        gevent.sleep(0)
+    assert waiter.resumed == 1
+
+
+def test_again_resumes_in_another_turn(waiting: Any) -> None:
+    waiter, _ = waiting
+    waiter.engine.again(waiter.task)
+    waiter.engine.again(waiter.task)
+    assert waiter.resumed == 0
+    until(lambda: waiter.resumed)
+    assert waiter.resumed == 1
+
+
+def test_a_killed_task_is_left_alone(waiting: Any) -> None:
+    waiter, peer = waiting
+    waiter.task.wake()
+    waiter.greenlet.kill()
+    resumed = waiter.resumed
+    peer.sendall(b"x")
+    for _ in range(10):
+        gevent.sleep(0)
+    assert waiter.resumed == resumed and waiter.greenlet.dead
+
+
+def test_a_timeout_reaches_a_parked_task(engine: Engine) -> None:
+    stream, peer = stream_pair(engine)
+    stream.task = Task(engine)
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0.01):
+        while True:
+            stream.task.park()
+    assert not stream.task.parked
+    stream.close()
+    peer.close()
+
+
+class Steps(Stepper):
+    def __init__(self, *results: Any) -> None:
+        self.results = list(results)
+        self.calls = 0
+
+    def advance(self) -> int:
+        self.calls += 1
+        result = self.results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return int(result)
+
+
+def test_a_stepper_saves_the_switch(waiting: Any) -> None:
+    waiter, peer = waiting
+    stepper = Steps(1, 0)
+    waiter.task.stepper = stepper
+    peer.sendall(b"x")
+    until(lambda: stepper.calls == 1)
+    assert waiter.resumed == 0
+    waiter.stream.fill()
+    peer.sendall(b"x")
+    until(lambda: waiter.resumed == 1)
+    assert stepper.calls == 2
+
+
+def test_what_a_stepper_raises_is_raised_in_the_greenlet(engine: Engine) -> None:
+    stream, peer = stream_pair(engine)
+    caught = []
+
+    def run() -> None:
+        task = Task(engine)
+        stream.task = task
+        task.stepper = Steps(KeyError("mine"))
+        try:
+            task.park()
+        except KeyError as exc:
+            caught.append(exc)
+
+    greenlet = gevent.spawn(run)
+    gevent.sleep(0)
+    peer.sendall(b"x")
+    greenlet.join(5)
+    assert len(caught) == 1
+    stream.close()
+    peer.close()
+
+
+class Quiet:
+    """Instead of the hub's error handler, which prints."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.errors: list[Any] = []
+        monkeypatch.setattr(gevent.get_hub(), "handle_error", lambda context, *info: self.errors.append(info[0]))
+
+
+def test_one_faulty_stream_costs_the_others_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Quiet(monkeypatch)
+    pairs = [stream_pair(engine) for _ in range(3)]
+    told = []
+
+    def faulty() -> None:
+        raise RuntimeError("a fault of one stream")
+
+    for number, (stream, _) in enumerate(pairs):
+        stream.on_idle = faulty if number == 0 else (lambda number=number: told.append(number))
+    for _, peer in pairs:
+        peer.sendall(b"x")
+    until(lambda: len(told) == 2)
+    assert hub.errors == [RuntimeError]
+    for stream, peer in pairs:
+        stream.close()
+        peer.close()
+
+
+def test_one_faulty_push_costs_the_others_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Quiet(monkeypatch)
+    pairs = [stream_pair(engine) for _ in range(3)]
+    faulty = pairs[0][0]
+    for stream, _ in pairs:
+        stream.write(b"hello")
+    faulty.tls = object()  # type: ignore[assignment]  # its push raises
+    engine.flush()
+    assert [receive_all(peer) for _, peer in pairs] == [b"", b"hello", b"hello"]
+    assert len(hub.errors) == 1
+    faulty.tls = None
+    for stream, peer in pairs:
+        stream.close()
+        peer.close()
+
+
+def test_idle_streams_are_told_without_a_task(engine: Engine) -> None:
+    stream, peer = stream_pair(engine)
+    told = []
+    stream.on_idle = lambda: told.append(stream.readable)
+    peer.close()
+    until(lambda: told)
+    assert told == [1]
+    stream.close()
+
+
+def test_what_is_queued_in_a_turn_leaves_at_its_end(engine: Engine) -> None:
+    stream, peer = stream_pair(engine)
+    stream.write(b"one ")
+    stream.write(b"two")
+    assert receive_all(peer) == b""
+    gevent.sleep(0.01)
+    assert receive_all(peer) == b"one two"
+    stream.close()
+    peer.close()
+
+
+def test_parking_sends_what_the_greenlet_queued(engine: Engine) -> None:
+    stream, peer = stream_pair(engine)
+
+    def run() -> None:
+        stream.task = Task(engine)
+        stream.write(b"question")
+        stream.task.park()
+
+    greenlet = gevent.spawn(run)
+    gevent.sleep(0)
+    assert receive_all(peer) == b"question"
+    greenlet.kill()
+    stream.close()
+    peer.close()
+
+
+def test_a_full_socket_is_sent_on_when_there_is_room(engine: Engine) -> None:
+    stream, peer = stream_pair(engine, buffer=4096)
+    data = bytes(range(256)) * 4096
+    stream.write(data)
+    engine.flush()
+    assert stream.blocked and stream.armed and stream.out_pending > 0
+    got = bytearray()
+    with gevent.Timeout(10):
+        while len(got) < len(data):
+            peer.setblocking(True)
+            got += peer.recv(1 << 16)
+    assert got == data
+    until(lambda: not stream.out_pending)
+    assert not stream.armed and not stream.blocked and stream.out is None
+    stream.close()
+    peer.close()
+
+
+def test_a_descriptor_is_used_again(engine: Engine) -> None:
+    for _ in range(20):
+        stream, peer = stream_pair(engine)
+        told = []
+        stream.on_idle = lambda told=told: told.append(1)
+        peer.sendall(b"x")
+        until(lambda told=told: told)
+        stream.close()
+        peer.close()
+    assert not engine.watchers
+    assert not any(engine.channels)
+
+
+def test_closed_in_the_turn_that_brings_its_event(engine: Engine) -> None:
+    # Two streams have news in one turn; the first closes the second, whose descriptor a new one takes.
+    first, first_peer = stream_pair(engine)
+    second, second_peer = stream_pair(engine)
+    made = []
+
+    def replace() -> None:
+        if not made:
+            (second if first.readable else first).close()
+            made.append(stream_pair(engine))
+
+    first.on_idle = second.on_idle = replace
+    first_peer.sendall(b"x")
+    second_peer.sendall(b"x")
+    until(lambda: made)
+    gevent.sleep(0.01)
+    third, third_peer = made[0]
+    assert third.fill() == -1
+    third_peer.sendall(b"new")
+    until(lambda: third.readable)
+    assert third.fill() == 3
+    for closing in (first, first_peer, second, second_peer, third, third_peer):
+        closing.close()
+
+
+def test_a_turn_after_close_does_nothing(engine: Engine) -> None:
+    engine.kick()
+    engine.close()
+    gevent.sleep(0.01)

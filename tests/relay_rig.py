@@ -1,0 +1,124 @@
+"""Relays between scripted or byte-level PostgreSQLs, driven step by step without a hub: nothing runs but what a test says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core_fakes import Settings, receive_all, server_pair, stream_pair
+from mini_postgres import MiniPostgres
+
+from pgdoorman_lib.client.relay import CLIENT_GONE, NEED_SERVER, RELEASE, Relay
+from pgdoorman_lib.metrics.counters import LinkStats, PoolStats
+from pgdoorman_lib.net.engine import Engine, Task
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire.prepared import Registry
+from pgdoorman_lib.wire.session_state import BASE, DIRTY_PREPARED, DIRTY_SESSION, cleaning_sql
+
+
+class Backend:
+    """A server connection; what is at its far end is a MiniPostgres, or the test itself."""
+
+    def __init__(self, engine: Engine, settings: Any = None, *, buffer: int = 0) -> None:
+        self.engine = engine
+        self.server, self.socket = server_pair(engine, settings, buffer=buffer)
+        self.postgres = MiniPostgres()
+
+    def hear(self) -> bytes:
+        """What has been sent to PostgreSQL since the last time."""
+        self.engine.flush()
+        return receive_all(self.socket)
+
+    def say(self, data: bytes) -> None:
+        """PostgreSQL says ``data``."""
+        self.socket.setblocking(True)
+        if data:
+            self.socket.sendall(data)
+        self.server.stream.readable = 1
+
+    def work(self, count: int = 1 << 30) -> None:
+        """Let the MiniPostgres carry out so many messages."""
+        self.postgres.receive(self.hear())
+        self.postgres.work(count)
+        self.say(self.postgres.take())
+
+    def clean(self) -> None:
+        """What the janitor does before a server is lent on."""
+        dirty = self.server.dirty
+        for sql in cleaning_sql(dirty):
+            self.postgres.query_aside(sql)
+        if dirty & (DIRTY_PREPARED | DIRTY_SESSION):
+            self.server.statements.clear()
+        if dirty:
+            self.server.statements.unnamed = None
+        self.server.dirty = 0
+
+    def close(self) -> None:
+        self.server.stream.close()
+        self.socket.close()
+
+
+class Client:
+    """A relay and the far end of its client."""
+
+    def __init__(self, engine: Engine, registry: Registry | None = None, *, buffer: int = 0) -> None:
+        self.engine = engine
+        self.stream, self.socket = stream_pair(engine, buffer=buffer)
+        self.relay = Relay(self.stream, LinkStats())
+        self.relay.task = Task(engine)
+        self.stream.task = self.relay.task
+        self.relay.pool_stats = PoolStats()
+        self.relay.registry = registry if registry is not None else Registry(100)
+        self.relay.settings = BASE
+        self.backend: Backend | None = None
+        self.heard = b""
+        self.most_pending = 0
+
+    def say(self, data: bytes) -> None:
+        self.socket.setblocking(True)
+        if data:
+            self.socket.sendall(data)
+        self.stream.readable = 1
+
+    def step(self) -> int:
+        """One step of the relay, and all sends."""
+        self.stream.readable = 1
+        if self.relay.srv is not None:
+            self.relay.srv.readable = 1
+        status = self.relay.step()
+        pending = self.stream.out_pending + (self.relay.srv.out_pending if self.relay.srv is not None else 0)
+        self.most_pending = max(self.most_pending, pending)
+        self.engine.flush()
+        self.heard += receive_all(self.socket)
+        return int(status)
+
+    def borrow(self, backend: Backend) -> None:
+        self.backend = backend
+        self.relay.attach(backend.server)
+
+    def give_back(self) -> Backend:
+        backend = self.backend
+        assert backend is not None
+        self.relay.detach()
+        self.backend = None
+        return backend
+
+    def go(self, free: list[Backend]) -> int:
+        """Step until something else must happen first, borrowing from ``free`` and giving back to it."""
+        while True:
+            status = self.step()
+            if status == NEED_SERVER and free:
+                self.borrow(free.pop())
+            elif status == RELEASE:
+                backend = self.give_back()
+                assert backend.server.quiet(), "a server is given back in an unknown state"
+                backend.clean()
+                free.append(backend)
+            else:
+                return status
+
+    def close(self) -> None:
+        self.stream.close()
+        self.socket.close()
+
+
+__all__ = ["CLIENT_GONE", "Backend", "Client", "Server", "Settings"]
