@@ -124,7 +124,8 @@ class MiniPostgres:
 
     def query_aside(self, sql: str) -> None:
         """Carry out a statement between two borrowers, outside any transaction."""
-        assert self.status == "I" and not self.skipping and self.copying is None and not self.inbox and not self.sent
+        self.work()  # a Flush that was sent behind the last query is still there
+        assert self.status == "I" and not self.skipping and self.copying is None and not self.sent
         if sql == "SET SESSION AUTHORIZATION DEFAULT":
             sql = "set authorization"
         elif sql.split()[0] in ("CLOSE", "UNLISTEN", "SELECT"):

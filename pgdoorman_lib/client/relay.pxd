@@ -24,6 +24,18 @@ from pgdoorman_lib.wire.prepared cimport (
 from pgdoorman_lib.wire.replies cimport Effect, Replies
 from pgdoorman_lib.wire.sqltext cimport scan
 
+cdef int _QUERY
+cdef int _FUNCTION
+cdef int _SYNC
+cdef int _PARSE
+cdef int _BIND
+cdef int _DESCRIBE
+cdef int _EXECUTE
+cdef int _CLOSE
+cdef int _COPY_END
+cdef int _MADE_PARSE
+cdef int _MADE_CLOSE
+cdef int _SWALLOW
 cdef Py_ssize_t _HIGH_WATER
 cdef Py_ssize_t _INSPECT
 cdef int _FAIRNESS
@@ -62,6 +74,7 @@ cdef class Relay(Borrower):
     cdef public bint group_unnamed
     cdef public bint group_suspect
     cdef public object deallocating
+    cdef public set taken
     cdef public bint terminated
     cdef public int discarding
     cdef public bytes cancelled_message
@@ -80,9 +93,13 @@ cdef class Relay(Borrower):
     cpdef int _make_room(self) except -1
     @cython.locals(
         client=Stream, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int, avail=Py_ssize_t,
-        size=Py_ssize_t, kind=int, replies=Replies, marks=int, message=bytearray,
+        size=Py_ssize_t, kind=int, replies=Replies, marks=int, message=bytearray, late=int,
     )
     cpdef int _client_frames(self) except -1
+    @cython.locals(replies=Replies)
+    cpdef int _free(self) except -1
+    @cython.locals(held=ServerStatements)
+    cpdef int _query(self, Replies replies) except -1
     @cython.locals(size=Py_ssize_t, client=Stream, block=bytearray)
     cpdef int _to_server(self, Py_ssize_t run, Py_ssize_t pos) except -1
     cpdef int _discard(self, int kind) except -1
@@ -109,6 +126,7 @@ cdef class Relay(Borrower):
     cpdef int _use_unnamed(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
     @cython.locals(replies=Replies, held=ServerStatements, mine=Unnamed, message=bytearray)
     cpdef int _remake_unnamed(self) except -1
+    @cython.locals(stand_in=Statement, message=bytearray)
     cpdef object _renamed_deallocations(self, bytes text, Py_ssize_t run, Py_ssize_t pos)
     @cython.locals(code=int)
     cpdef int emit_made(self) except -1

@@ -83,6 +83,19 @@ FAIRNESS = 16
 #: A named Parse is kept whole, to be made again on other servers.
 MAX_NAMED_PARSE = 64 << 20
 
+# The same numbers as C integers, where this module is compiled.
+_QUERY = QUERY
+_FUNCTION = FUNCTION
+_SYNC = SYNC
+_PARSE = PARSE
+_BIND = BIND
+_DESCRIBE = DESCRIBE
+_EXECUTE = EXECUTE
+_CLOSE = CLOSE
+_COPY_END = COPY_END
+_MADE_PARSE = MADE_PARSE
+_MADE_CLOSE = MADE_CLOSE
+_SWALLOW = SWALLOW
 _HIGH_WATER = HIGH_WATER
 _INSPECT = INSPECT
 _FAIRNESS = FAIRNESS
@@ -135,6 +148,7 @@ class Relay(Borrower):
         "stats",
         "pool_stats",
         "sync_parameters",
+        "taken",
         "terminated",
         "xact_started",
     )
@@ -168,8 +182,10 @@ class Relay(Borrower):
         self.group_unnamed = 0
         #: something in this batch may change parameters or drop statements: those it prepares are not shared
         self.group_suspect = 0
-        #: (name, statement) of the SQL DEALLOCATEs under way
+        #: the client's names in the SQL DEALLOCATEs under way
         self.deallocating: deque[Any] = deque()
+        #: names we have taken on this server, so that PostgreSQL refuses them to the client
+        self.taken: set[bytes] | None = None
         #: the client has sent Terminate
         self.terminated = 0
         #: 1: the statement at the front was cancelled while waiting; 2: its batch is dropped up to Sync
@@ -199,9 +215,12 @@ class Relay(Borrower):
         """The server is somebody else's from now on."""
         if self.srv is not None:
             self.srv.task = None
+            if self.deallocating:  # one that failed leaves its stand-in behind
+                self.server.dirty |= DIRTY_PREPARED
         self.server = None
         self.srv = None
         self.replies = None
+        self.taken = None
         self.in_batch = 0
         self.group_unnamed = 0
         self.group_suspect = 0
@@ -284,6 +303,7 @@ class Relay(Borrower):
         end = client.end
         run = pos
         status = 0
+        late = 0
         if self.client_left:
             avail = end - pos
             if avail > self.client_left:
@@ -292,6 +312,8 @@ class Relay(Borrower):
             pos += avail
             if self.client_drop:
                 run = pos
+            elif self.client_left == 0:
+                late = 1
         while pos < end:
             size = frame_size(data, pos, end)
             if size < 0:
@@ -327,8 +349,6 @@ class Relay(Borrower):
                 self.query_started = self.task.engine.now
             if kind == 0x51:  # Query
                 if self.shared:
-                    self.statements.unnamed = None
-                    self.server.statements.unnamed = None
                     marks = scan(data, pos + 5, pos + avail)
                     if marks:
                         if marks & _TEXT_DEALLOCATE and size == avail and self.statements.names:
@@ -338,19 +358,21 @@ class Relay(Borrower):
                             text = self._renamed_deallocations(bytes(data[pos + 5 : pos + size - 1]), run, pos)
                             if text is not None:
                                 message = bytearray(b"Q" + (5 + len(text)).to_bytes(4, "big") + text + b"\0")
+                                self._query(replies)
                                 self.srv.send_copy(message, 0, len(message))
-                                replies.add(QUERY)
                                 self.in_batch = 0
                                 self.group_unnamed = 0
                                 pos += avail
                                 run = pos
                                 continue
                         self.server.dirty |= marks & _DIRTY
-                replies.add(QUERY)
+                    self._query(replies)
+                else:
+                    replies.add(_QUERY)
                 self.in_batch = 0
                 self.group_unnamed = 0
             elif kind == 0x53:  # Sync
-                replies.add(SYNC)
+                replies.add(_SYNC)
                 self.in_batch = 0
                 self.group_unnamed = 0
                 self.group_suspect = 0
@@ -358,7 +380,7 @@ class Relay(Borrower):
                 self.in_batch = 1
                 if not self.shared:
                     replies.add(
-                        PARSE if kind == 0x50 else BIND if kind == 0x42 else DESCRIBE if kind == 0x44 else CLOSE
+                        _PARSE if kind == 0x50 else _BIND if kind == 0x42 else _DESCRIBE if kind == 0x44 else _CLOSE
                     )
                 else:
                     status = self._statement(data, run, pos, size, avail, kind)
@@ -374,16 +396,16 @@ class Relay(Borrower):
                         break
             elif kind == 0x45:  # Execute
                 if self.group_suspect:  # until it is answered, the books are not settled
-                    replies.add_effect(EXECUTE, Effect())
+                    replies.add_effect(_EXECUTE, Effect())
                 else:
-                    replies.add(EXECUTE)
+                    replies.add(_EXECUTE)
                 self.in_batch = 1
             elif kind == 0x64 or kind == 0x48:  # CopyData, Flush
                 pass
             elif kind == 0x63 or kind == 0x66:  # CopyDone, CopyFail
-                replies.add(COPY_END)
+                replies.add(_COPY_END)
             elif kind == 0x46:  # FunctionCall
-                replies.add(FUNCTION)
+                replies.add(_FUNCTION)
             elif kind == 0x58:  # Terminate
                 self.terminated = 1
                 status = 4
@@ -400,9 +422,28 @@ class Relay(Borrower):
         if client.block is not None:
             client.start = pos
             client.release()
-        if status == 4 and self.srv is not None:
-            return 9
+        if self.srv is not None:
+            if status == 4:
+                return 9
+            if late and (status == 0 or status == 8) and self._free():
+                return 2  # its answer (the copy's failure) came before the message had gone
         return status
+
+    def _free(self) -> _int:
+        """Whether nothing keeps the server from being given back."""
+        replies = self.replies
+        if not self.by_transaction or self.in_batch or self.client_left:
+            return 0
+        return 1 if replies.count == 0 and not replies.skipping and replies.status == 0x49 else 0
+
+    def _query(self, replies: Replies) -> _int:
+        """A Query is sent where statements are shared: it drops the unnamed one, unless an error voids it before."""
+        held = self.server.statements
+        if replies.count == 0 and not replies.skipping:
+            self.statements.unnamed = None
+            held.unnamed = None
+            return replies.add(_QUERY)
+        return replies.add_effect(_QUERY, UnnamedParse(self.statements, held, None))
 
     def _to_server(self, run: _int, pos: _int) -> _int:
         """Queue the client's bytes block[run:pos] for the server; the block itself goes along if nothing else is in it."""
@@ -471,11 +512,11 @@ class Relay(Borrower):
                 if size > avail:
                     self.fault = "portal name too long"
                     return 6
-                replies.add(BIND)  # malformed: PostgreSQL says so
+                replies.add(_BIND)  # malformed: PostgreSQL says so
                 return 0
         elif kind != 0x50:
             if size < 7 or data[begin] != 0x53:  # a portal, or malformed
-                replies.add(DESCRIBE if kind == 0x44 else CLOSE)
+                replies.add(_DESCRIBE if kind == 0x44 else _CLOSE)
                 return 0
             begin += 1
         name_end = find_nul(data, begin, stop)
@@ -483,7 +524,7 @@ class Relay(Borrower):
             if size > avail:
                 self.fault = "statement name too long"
                 return 6
-            replies.add(PARSE if kind == 0x50 else BIND if kind == 0x42 else DESCRIBE if kind == 0x44 else CLOSE)
+            replies.add(_PARSE if kind == 0x50 else _BIND if kind == 0x42 else _DESCRIBE if kind == 0x44 else _CLOSE)
             return 0
         if kind == 0x50:
             return self._parse(data, run, pos, size, avail, name_end)
@@ -494,23 +535,23 @@ class Relay(Borrower):
         name = bytes(data[begin:name_end])
         if kind == 0x43:
             self._to_server_part(run, pos)
-            replies.add_effect(MADE_CLOSE, NameClosed(self.statements, name))
+            replies.add_effect(_MADE_CLOSE, NameClosed(self.statements, name))
             self.emit_made()
             return 1
         statement = self.statements.names.get(name)
         if statement is None:
-            if name.startswith(PREFIX):
-                # Never let a client reach one of our names: what it asks for does not exist, and a name that can't
+            if name.startswith(PREFIX) or (self.taken is not None and name in self.taken):
+                # Never let a client reach what we have made: what it asks for does not exist, and a name that can't
                 # exist on the server makes PostgreSQL say so.
                 self._to_server_part(run, pos)
-                replies.add(BIND if kind == 0x42 else DESCRIBE)
+                replies.add(_BIND if kind == 0x42 else _DESCRIBE)
                 self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(name + b" \0"))
                 return 1
-            replies.add(BIND if kind == 0x42 else DESCRIBE)
+            replies.add(_BIND if kind == 0x42 else _DESCRIBE)
             return 0
         self._to_server_part(run, pos)
         self._ensure(statement)
-        replies.add(BIND if kind == 0x42 else DESCRIBE)
+        replies.add(_BIND if kind == 0x42 else _DESCRIBE)
         self._send_renamed(data, pos, size, avail, kind, begin, name_end, statement.cname)
         return 1
 
@@ -552,7 +593,7 @@ class Relay(Borrower):
             return 0
         self.server.stats.prepare_miss += 1
         self._evict()
-        self.replies.add_effect(PARSE | SWALLOW, InjectedParse(statement, held))
+        self.replies.add_effect(_PARSE | _SWALLOW, InjectedParse(statement, held))
         message = statement.parse_message()
         self.srv.send_copy(message, 0, len(message))
         return 0
@@ -566,7 +607,7 @@ class Relay(Borrower):
                 return 0
             message = victim.close_message()
             self.srv.send_copy(message, 0, len(message))
-            self.replies.add_effect(CLOSE | SWALLOW, Eviction(victim, held))
+            self.replies.add_effect(_CLOSE | _SWALLOW, Eviction(victim, held))
             if self.replies.skipping:  # the effect was undone at once: the server ignores all of this
                 return 0
 
@@ -574,12 +615,15 @@ class Relay(Borrower):
         """A Parse: unnamed as it came, a named one under our name unless the server has it already."""
         replies = self.replies
         held = self.server.statements
-        first = data[name_end + 1] | 32 if name_end + 1 < pos + avail else 0
+        first = 0
+        if name_end + 4 < pos + avail:
+            # SET, RESET, DISCARD, DEALLOCATE by their first and third letter; neither SELECT nor DELETE.
+            first = (data[name_end + 1] | 32) << 8 | data[name_end + 3] | 32
         if name_end == pos + 5:
             if size > avail:
                 if size <= self.parse_limit:
                     return 8
-                replies.add_effect(PARSE, UnnamedParse(self.statements, held, Unnamed(None)))
+                replies.add_effect(_PARSE, UnnamedParse(self.statements, held, Unnamed(None)))
                 self.group_unnamed = 1
                 return 0
             marks = scan(data, name_end + 1, pos + size)
@@ -594,23 +638,23 @@ class Relay(Borrower):
                         message = bytearray(b"P" + (4 + len(body)).to_bytes(4, "big") + body)
                         self.srv.send_copy(message, 0, len(message))
                         # It names a statement of this server: it can't be made again elsewhere.
-                        replies.add_effect(PARSE, UnnamedParse(self.statements, held, Unnamed(None)))
+                        replies.add_effect(_PARSE, UnnamedParse(self.statements, held, Unnamed(None)))
                         self.group_unnamed = 1
                         return 1
                 self.server.dirty |= marks & _DIRTY
                 if marks & _DIRTY_PARAMETERS:
                     self.group_suspect = 1
-            if first == 0x73 or first == 0x72 or first == 0x64:
+            if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461:
                 self._suspect(data, name_end + 1)
             body = bytes(data[name_end + 1 : pos + size])
-            replies.add_effect(PARSE, UnnamedParse(self.statements, held, Unnamed(body)))
+            replies.add_effect(_PARSE, UnnamedParse(self.statements, held, Unnamed(body)))
             self.group_unnamed = 1
             return 0
         if size > avail:
             return 8
         if not replies.settled():
             return 9
-        if first == 0x73 or first == 0x72 or first == 0x64:
+        if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461:
             self._suspect(data, name_end + 1)
         name = bytes(data[pos + 5 : name_end])
         body = bytes(data[name_end + 1 : pos + size])
@@ -618,12 +662,19 @@ class Relay(Borrower):
         if name in self.statements.names:
             # PostgreSQL itself shall say that the name is taken, where and as it says it: take the name there, then let
             # the client's message fail on it.
-            dummy = bytearray(b"P" + (4 + len(name) + 4).to_bytes(4, "big") + name + b"\0\0\0\0")
-            replies.add(PARSE | SWALLOW)
+            dummy = bytearray(
+                b"C" + (6 + len(name)).to_bytes(4, "big") + b"S" + name + b"\0"  # in case we did so before
+                b"P" + (8 + len(name)).to_bytes(4, "big") + name + b"\0\0\0\0"
+            )
+            replies.add(_CLOSE | _SWALLOW)
+            replies.add(_PARSE | _SWALLOW)
             self.srv.send_copy(dummy, 0, len(dummy))
-            replies.add(PARSE)
+            replies.add(_PARSE)
             self.srv.send_copy(data, pos, size)
             self.server.dirty |= DIRTY_PREPARED
+            if self.taken is None:
+                self.taken = set()
+            self.taken.add(name)
             return 1
         if self.group_suspect or self.server.dirty & _DIRTY_PARAMETERS or replies.status == 0x45:
             # Changed parameters would be frozen into a plan others use; in a failed transaction PostgreSQL must see the
@@ -634,12 +685,12 @@ class Relay(Borrower):
         if statement in held.prepared:
             self.server.stats.prepare_hit += 1
             held.touch(statement)
-            replies.add_effect(MADE_PARSE, NamedParse(self.statements, name, statement, held, 1))
+            replies.add_effect(_MADE_PARSE, NamedParse(self.statements, name, statement, held, 1))
             self.emit_made()
             return 1
         self.server.stats.prepare_miss += 1
         self._evict()
-        replies.add_effect(PARSE, NamedParse(self.statements, name, statement, held, 0))
+        replies.add_effect(_PARSE, NamedParse(self.statements, name, statement, held, 0))
         message = statement.parse_message()
         self.srv.send_copy(message, 0, len(message))
         return 1
@@ -657,7 +708,7 @@ class Relay(Borrower):
         held = self.server.statements
         mine = self.statements
         if kind == 0x43:
-            replies.add_effect(CLOSE, UnnamedParse(mine, held, None))
+            replies.add_effect(_CLOSE, UnnamedParse(mine, held, None))
             return 0
         if not self.group_unnamed:
             if not replies.settled():
@@ -667,14 +718,14 @@ class Relay(Borrower):
                 self._remake_unnamed()
                 run = pos
                 # The message itself follows as it came.
-                replies.add(BIND if kind == 0x42 else DESCRIBE)
+                replies.add(_BIND if kind == 0x42 else _DESCRIBE)
                 size = frame_size(data, pos, self.client.end)
                 avail = self.client.end - pos
                 if avail > size:
                     avail = size
                 self.srv.send_copy(data, pos, avail)
                 return 1
-        replies.add(BIND if kind == 0x42 else DESCRIBE)
+        replies.add(_BIND if kind == 0x42 else _DESCRIBE)
         return 0
 
     def _remake_unnamed(self) -> _int:
@@ -684,33 +735,36 @@ class Relay(Borrower):
         mine = self.statements.unnamed
         if mine is None or mine.body is None:
             # Close is what makes PostgreSQL answer "unnamed prepared statement does not exist" by itself.
-            replies.add_effect(CLOSE | SWALLOW, UnnamedInjected(held, mine if mine is None else None))
+            replies.add_effect(_CLOSE | _SWALLOW, UnnamedInjected(held, mine if mine is None else None))
             self.srv.send_copy(_close_unnamed, 0, len(_close_unnamed))
             return 0
         self.server.dirty |= scan(bytearray(mine.body), 0, len(mine.body)) & _DIRTY
-        replies.add_effect(PARSE | SWALLOW, UnnamedInjected(held, mine))
+        replies.add_effect(_PARSE | _SWALLOW, UnnamedInjected(held, mine))
         message = bytearray(b"P" + (5 + len(mine.body)).to_bytes(4, "big") + b"\0" + mine.body)
         self.srv.send_copy(message, 0, len(message))
         return 0
 
     def _renamed_deallocations(self, text: bytes, run: _int, pos: _int) -> Any:
-        """``text`` with our names in its DEALLOCATEs of statements the client prepared by protocol; None without any.
+        """``text`` with other names in its DEALLOCATEs of statements the client prepared by protocol; None without any.
 
-        Everything before ``pos`` has been sent then, and the statements are on the server.
+        The server keeps the shared statements: what it drops instead are empty ones made for the purpose, which no
+        error can prevent. They are on the server, and so is everything before ``pos``, when this returns.
         """
         names = self.statements.names
         mine = [found for found in deallocations(text) if found[2] in names]
-        if not mine:
+        if not mine or self.replies.status == 0x45:  # refused anyway in a failed transaction
             return None
         self._to_server_part(run, pos)
         pieces = []
         last = 0
         for start, end, name in mine:
-            statement = names[name]
-            self._ensure(statement)
-            pieces += [text[last:start], statement.name]
+            stand_in = self.registry.private(b"\0\0\0")
+            message = stand_in.parse_message()
+            self.replies.add(_PARSE | _SWALLOW)
+            self.srv.send_copy(message, 0, len(message))
+            pieces += [text[last:start], stand_in.name]
             last = end
-            self.deallocating.append((name, statement))
+            self.deallocating.append(name)
         pieces.append(text[last:])
         return b"".join(pieces)
 
@@ -720,7 +774,7 @@ class Relay(Borrower):
             code = self.replies.made_next()
             if code == 0:
                 return 0
-            if code == MADE_PARSE:
+            if code == _MADE_PARSE:
                 self.client.send_copy(_parse_complete, 0, 5)
             else:
                 self.client.send_copy(_close_complete, 0, 5)
@@ -792,6 +846,10 @@ class Relay(Borrower):
                     break
             else:
                 avail = size
+            if kind == 0x5A and size != 6:
+                self.fault = "invalid ReadyForQuery from server"
+                status = 7
+                break
             verdict = replies.account(kind)
             if verdict == 2:
                 self.fault = f"unexpected message type {kind} from server"
@@ -924,9 +982,7 @@ class Relay(Borrower):
             if tag == b"DISCARD ALL" and server.applied is not BASE:
                 server.dirty |= DIRTY_PARAMETERS  # what of the client's settings was reset is not in effect any more
         elif tag == b"DEALLOCATE" and self.deallocating:
-            name, statement = self.deallocating.popleft()
-            self.statements.names.pop(name, None)
-            server.statements.prepared.pop(statement, None)
+            self.statements.names.pop(self.deallocating.popleft(), None)
         elif tag.startswith(b"DROP "):
             self.registry.forget()
         else:
@@ -958,6 +1014,6 @@ class Relay(Borrower):
             if b"C0A000\0" in body and b"RRevalidateCachedQuery\0" in body:
                 # A shared plan has gone stale: who prepares the text again must get a new one.
                 self.registry.forget()
-        if b"VFATAL\0" in body or b"VPANIC\0" in body:
+        if b"\0VFATAL\0" in body or b"\0VPANIC\0" in body:
             self.server.farewell = 1
         return 0

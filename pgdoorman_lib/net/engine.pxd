@@ -5,6 +5,12 @@ import cython
 from pgdoorman_lib.net.syscalls cimport Epoll, clock
 
 
+cdef Py_ssize_t _BLOCK_SIZE
+cdef Py_ssize_t _MAX_FREE_BLOCKS
+cdef int _POLLS_PER_TURN
+cdef int _FEW_EVENTS
+
+
 cdef class Stepper:
     cpdef int advance(self) except -1
 

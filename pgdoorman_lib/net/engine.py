@@ -32,8 +32,17 @@ MAX_FREE_BLOCKS = 1024
 #: Polls in one turn: answers that arrive while the batch is sent are taken along, yet timers and accepts get theirs.
 POLLS_PER_TURN = 2
 
+#: With so few events a second poll would hardly find any.
+FEW_EVENTS = 4
+
 _READ = 1
 _WRITE = 2
+
+# The same numbers as C integers, where this module is compiled.
+_BLOCK_SIZE = BLOCK_SIZE
+_MAX_FREE_BLOCKS = MAX_FREE_BLOCKS
+_POLLS_PER_TURN = POLLS_PER_TURN
+_FEW_EVENTS = FEW_EVENTS
 
 
 class Stepper:
@@ -159,11 +168,11 @@ class Engine:
         if self.blocks:
             block: bytearray = self.blocks.pop()
             return block
-        return bytearray(BLOCK_SIZE)
+        return bytearray(_BLOCK_SIZE)
 
     def give_block(self, block: bytearray) -> _int:
         """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""
-        if len(block) == BLOCK_SIZE and len(self.blocks) < MAX_FREE_BLOCKS:
+        if len(block) == _BLOCK_SIZE and len(self.blocks) < _MAX_FREE_BLOCKS:
             self.blocks.append(block)
         return 0
 
@@ -344,7 +353,7 @@ class EpollEngine(Engine):
         self.watcher.start(self.turn)
 
     def collect(self) -> _int:
-        for _ in range(POLLS_PER_TURN):
+        for _ in range(_POLLS_PER_TURN):
             count = self.epoll.poll()
             for index in range(count):
                 fd = self.epoll.fd_at(index)
@@ -353,7 +362,7 @@ class EpollEngine(Engine):
                     if channel is not None:  # closed within this turn otherwise
                         self.note(channel, self.epoll.mask_at(index))
             self.run()
-            if count == 0:
+            if count <= _FEW_EVENTS:
                 break
         return 0
 

@@ -25,7 +25,9 @@ cdef class Pool:
     cdef public Py_ssize_t size
     cdef public double timeout
     cdef public bint lifo
-    cdef public object idle
+    cdef public list idle
+    cdef public double check_after
+    cdef public Py_ssize_t parallel
     cdef public object waiters
     cdef public set servers
     cdef public Py_ssize_t borrowed

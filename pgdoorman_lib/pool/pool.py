@@ -78,6 +78,7 @@ class Pool:
     __slots__ = (
         "backoff",
         "borrowed",
+        "check_after",
         "connect",
         "credentials",
         "engine",
@@ -86,6 +87,7 @@ class Pool:
         "last_error",
         "lifo",
         "opening",
+        "parallel",
         "parameters",
         "paused",
         "registry",
@@ -115,8 +117,11 @@ class Pool:
         self.tidy = tidy
         self.size = settings.pool_size
         self.timeout = settings.query_wait_timeout
+        self.check_after = settings.server_idle_check_timeout
+        self.parallel = settings.scaling_max_parallel_creates
         self.lifo = not settings.server_round_robin
-        self.idle: deque[Any] = deque()
+        #: the longest at rest first
+        self.idle: list[Any] = []
         self.waiters: deque[Any] = deque()
         self.servers: set[Any] = set()
         self.borrowed = 0
@@ -243,14 +248,13 @@ class Pool:
 
     def _take_idle(self) -> Server | None:
         """Take the next idle server; None when that one was no good (it is closed then)."""
-        server: Server = self.idle.pop() if self.lifo else self.idle.popleft()
+        server: Server = self.idle.pop() if self.lifo else self.idle.pop(0)
         self.borrowed += 1
         server.state = "active"
         if not server.quiet():
             self.discard(server, "connection lost while idle")
             return None
-        limit = self.settings.server_idle_check_timeout
-        if limit > 0 and self.engine.now - server.idle_since > limit:
+        if self.check_after > 0 and self.engine.now - server.idle_since > self.check_after:
             # Not known to be alive: the janitor asks it and offers it again; the borrower waits like any other.
             server.state = "cleaning"
             self.tidy(self, server)
@@ -341,10 +345,9 @@ class Pool:
         if now < self.retry_at:
             self._arm_retry(now)
             return 0
-        limit = self.settings.scaling_max_parallel_creates
         while (
             self.opening < len(self.waiters)
-            and self.opening < limit
+            and self.opening < self.parallel
             and len(self.idle) + self.borrowed + self.opening < self.size
         ):
             self.start_opening()

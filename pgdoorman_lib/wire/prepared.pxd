@@ -27,6 +27,7 @@ cdef class Registry:
     cpdef Statement private(self, bytes body)
 
 
+@cython.freelist(32)
 cdef class Unnamed:
     cdef public object body
 
@@ -56,6 +57,7 @@ cdef class NamedParse(Effect):
     cpdef int undone(self, int failed) except -1
 
 
+@cython.freelist(8)
 cdef class InjectedParse(Effect):
     cdef public Statement statement
     cdef public ServerStatements server
@@ -75,6 +77,7 @@ cdef class NameClosed(Effect):
     cpdef int undone(self, int failed) except -1
 
 
+@cython.freelist(32)
 cdef class UnnamedParse(Effect):
     cdef public ClientStatements client
     cdef public ServerStatements server

@@ -2,6 +2,22 @@
 
 import cython
 
+cdef int _QUERY
+cdef int _FUNCTION
+cdef int _SYNC
+cdef int _PARSE
+cdef int _BIND
+cdef int _DESCRIBE
+cdef int _EXECUTE
+cdef int _CLOSE
+cdef int _COPY_END
+cdef int _MADE_PARSE
+cdef int _MADE_CLOSE
+cdef int _SWALLOW
+cdef int _EFFECT
+cdef int _OP
+cdef int _IDLE
+
 
 cdef class Effect:
     cpdef int done(self) except -1

@@ -44,6 +44,20 @@ PASS = 0
 DROP = 1
 DESYNC = 2
 
+# The same numbers as C integers, where this module is compiled.
+_QUERY = QUERY
+_FUNCTION = FUNCTION
+_SYNC = SYNC
+_PARSE = PARSE
+_BIND = BIND
+_DESCRIBE = DESCRIBE
+_EXECUTE = EXECUTE
+_CLOSE = CLOSE
+_COPY_END = COPY_END
+_MADE_PARSE = MADE_PARSE
+_MADE_CLOSE = MADE_CLOSE
+_SWALLOW = SWALLOW
+_EFFECT = EFFECT
 _OP = 0x0F
 _IDLE = 0x49
 
@@ -111,26 +125,26 @@ class Replies:
         """One more answer is owed: an operation code, perhaps with SWALLOW."""
         code = op & _OP
         if self.skipping:
-            if code != SYNC:
+            if code != _SYNC:
                 return 0
             self.skipping = 0
             if self.ignored:
                 self.uncertain = 1
-        if code == SYNC:
+        if code == _SYNC:
             if self.copy_in:
                 self.ignored += 1
                 return 0
             self.barrier = len(self.effects)
-        elif code == QUERY:
-            if not op & SWALLOW:
+        elif code == _QUERY:
+            if not op & _SWALLOW:
                 self.queries += 1
-        elif code == COPY_END:
+        elif code == _COPY_END:
             if self.copy_in:  # the copy under way ends; a marker is for one whose CopyInResponse is still to come
                 self.copy_in = 0
                 return 0
             if self.count == 0:
                 return 0
-        elif code >= MADE_PARSE:
+        elif code >= _MADE_PARSE:
             self.made += 1
         if self.count == self.size:
             self._enlarge()
@@ -144,7 +158,7 @@ class Replies:
             effect.undone(0)
             return 0
         self.effects.append(effect)
-        return self.add(op | EFFECT)
+        return self.add(op | _EFFECT)
 
     def _enlarge(self) -> _int:
         """Double the ring (it is full)."""
@@ -162,16 +176,16 @@ class Replies:
         op = self.ring[self.head]
         self.head = (self.head + 1) & (self.size - 1)
         self.count -= 1
-        if op & EFFECT:
+        if op & _EFFECT:
             effect = self.effects.popleft()
             if self.barrier:
                 self.barrier -= 1
             effect.done()
         code = op & _OP
-        if code == QUERY:
-            if not op & SWALLOW:
+        if code == _QUERY:
+            if not op & _SWALLOW:
                 self.queries -= 1
-        elif code >= MADE_PARSE:
+        elif code >= _MADE_PARSE:
             self.made -= 1
         if self.count == 0:
             if self.size > 1024:  # a huge pipeline must not cost memory for ever
@@ -181,7 +195,7 @@ class Replies:
         return 0
 
     def _skip_markers(self) -> _int:
-        while self.count and self.ring[self.head] == COPY_END:
+        while self.count and self.ring[self.head] == _COPY_END:
             self._pop()
         return 0
 
@@ -193,14 +207,14 @@ class Replies:
         if not self.count:
             return 0
         code = self.ring[self.head] & _OP
-        if code < MADE_PARSE:
+        if code < _MADE_PARSE:
             return 0
         self._pop()
         return code
 
     def swallowing(self) -> _int:
         """Whether the answer under way is one of ours."""
-        return 1 if self.count and self.ring[self.head] & SWALLOW else 0
+        return 1 if self.count and self.ring[self.head] & _SWALLOW else 0
 
     def settled(self) -> _int:
         """Whether the books are certain: nothing before the last Sync, and no simple query, is still open.
@@ -220,65 +234,65 @@ class Replies:
         if self.count == 0:
             return self._unasked(kind)
         op = self.ring[self.head]
-        if op == COPY_END:
+        if op == _COPY_END:
             self._skip_markers()
             if self.count == 0:
                 return self._unasked(kind)
             op = self.ring[self.head]
-        verdict = 1 if op & SWALLOW else 0
+        verdict = 1 if op & _SWALLOW else 0
         code = op & _OP
         if kind == 0x44 or kind == 0x4E or kind == 0x53 or kind == 0x64:  # rows, notices, parameters, copy data
             return verdict
         if kind == 0x5A:  # ReadyForQuery
-            if code != QUERY and code != SYNC and code != FUNCTION:
+            if code != _QUERY and code != _SYNC and code != _FUNCTION:
                 return 2
             self._pop()
             self.copy_in = 0
             self._skip_markers()
             return verdict
         if kind == 0x43 or kind == 0x49 or kind == 0x73:  # CommandComplete, EmptyQueryResponse, PortalSuspended
-            if code == EXECUTE:
+            if code == _EXECUTE:
                 self._pop()
                 self.copy_in = 0
-            elif code != QUERY:
+            elif code != _QUERY:
                 return 2
             self.ignored = 0
             return verdict
         if kind == 0x45:
             return self._error(op, code)
-        if code == QUERY:
+        if code == _QUERY:
             if kind == 0x47 or kind == 0x57:
                 self._copy_begins()
             elif kind != 0x54 and kind != 0x48 and kind != 0x63:  # RowDescription, CopyOutResponse, CopyDone
                 return 2
             return verdict
-        if code == FUNCTION:
+        if code == _FUNCTION:
             return verdict if kind == 0x56 else 2
         if kind == 0x31:
-            if code != PARSE:
+            if code != _PARSE:
                 return 2
             self._pop()
         elif kind == 0x32:
-            if code != BIND:
+            if code != _BIND:
                 return 2
             self._pop()
         elif kind == 0x33:
-            if code != CLOSE:
+            if code != _CLOSE:
                 return 2
             self._pop()
         elif kind == 0x54 or kind == 0x6E:  # RowDescription, NoData
-            if code != DESCRIBE:
+            if code != _DESCRIBE:
                 return 2
             self._pop()
         elif kind == 0x74:
-            if code != DESCRIBE:
+            if code != _DESCRIBE:
                 return 2
         elif kind == 0x47 or kind == 0x57:
-            if code != EXECUTE:
+            if code != _EXECUTE:
                 return 2
             self._copy_begins()
         elif kind == 0x48 or kind == 0x63:
-            if code != EXECUTE:
+            if code != _EXECUTE:
                 return 2
         else:
             return 2
@@ -303,11 +317,11 @@ class Replies:
         for index in range(1, self.count):
             op = self.ring[(self.head + index) & (self.size - 1)]
             if not stop:
-                if op == SYNC:
+                if op == _SYNC:
                     self.ignored += 1
                     continue
                 stop = 1
-                if op == COPY_END:
+                if op == _COPY_END:
                     ended = 1
                     continue
             keep.append(op)
@@ -321,10 +335,10 @@ class Replies:
     def _error(self, op: _int, code: _int) -> _int:
         """ErrorResponse: within a simple query nothing else changes; an extended batch is void up to its Sync."""
         self.copy_in = 0
-        if code == QUERY or code == FUNCTION or code == SYNC:
+        if code == _QUERY or code == _FUNCTION or code == _SYNC:
             if self.ignored:
                 self.uncertain = 1
-            if op & SWALLOW:
+            if op & _SWALLOW:
                 self.swallowed_error = 1
                 return 1
             return 0
@@ -334,16 +348,16 @@ class Replies:
         while index < self.count:
             op = self.ring[(self.head + index) & mask]
             code = op & _OP
-            if code == SYNC:
+            if code == _SYNC:
                 break
-            if op & EFFECT:
+            if op & _EFFECT:
                 undo += 1
-            if code == QUERY and not op & SWALLOW:
+            if code == _QUERY and not op & _SWALLOW:
                 self.queries -= 1
-            elif code >= MADE_PARSE:
+            elif code >= _MADE_PARSE:
                 self.made -= 1
             index += 1
-        first_has_effect = self.ring[self.head] & EFFECT
+        first_has_effect = self.ring[self.head] & _EFFECT
         if index == self.count:
             self.skipping = 1
         elif self.ignored:

@@ -174,7 +174,8 @@ def pgbench(doorman: Doorman, database: str, *options: str, timeout: float = 50)
 @pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
 @pytest.mark.parametrize("script", ["select-only", "tpcb-like", "simple-update"])
 def test_pgbench(doorman: Doorman, accounts: None, protocol: str, script: str) -> None:
-    pgbench(doorman, "few", "-M", protocol, "-b", script, "-c", "12", "-j", "2", "-T", "2")
+    # A thread a client: while pgbench prepares for one client it stops all others of the thread, who may hold servers.
+    pgbench(doorman, "few", "-M", protocol, "-b", script, "-c", "12", "-j", "12", "-T", "1")
     until_idle(doorman, "few")
 
 
@@ -202,4 +203,4 @@ def test_pgbench_pipelines(doorman: Doorman, accounts: None, tmp_path: Path) -> 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("options", [["-M", "prepared"], []], ids=["prepared", "tpcb-like"])
 def test_pgbench_forty_clients(doorman: Doorman, accounts: None, options: list[str]) -> None:
-    pgbench(doorman, "few", *options, "-c", "40", "-j", "2", "-T", "30", timeout=90)
+    pgbench(doorman, "few", *options, "-c", "40", "-j", "40", "-T", "30", timeout=90)

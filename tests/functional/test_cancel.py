@@ -153,7 +153,7 @@ def test_a_cancel_hits_only_its_own_client(doorman: Doorman) -> None:
     threads += [threading.Thread(target=bystander, args=(i,)) for i in range(6)]
     for thread in threads:
         thread.start()
-    stop.wait(6)
+    stop.wait(4)
     stop.set()
     for thread in threads:
         thread.join(30)

@@ -39,7 +39,9 @@ def test_idle_clients_get_a_goodbye(make_doorman: MakeDoorman, number: signal.Si
     used, fresh, session = doorman.wire(), doorman.wire(), doorman.wire("sessiondb")
     used.ask_query("SELECT 1")
     session.ask_query("SELECT 1")
+    began = time.monotonic()
     assert doorman.stop(number) == 0
+    assert elapsed(began) < 3, "nobody was in a transaction: there was nothing to wait for"
     for client in (used, fresh, session):
         messages = client.read_messages_to_end()
         assert kinds(messages) == "E"
@@ -348,8 +350,11 @@ def test_reloads_under_load_lose_nobody(make_doorman: MakeDoorman) -> None:
         config["pools"]["twodb"]["users"][0]["pool_size"] = size
         before = done[0]
         doorman.reload(config)
-        eventually(lambda size=size: doorman.pool("twodb")["pool_size"] == size)
-        eventually(lambda before=before: done[0] > before + 50)
+        eventually(lambda size=size: doorman.pool("twodb")["pool_size"] == size, message=f"a pool of {size}")
+        eventually(
+            lambda before=before: failures or done[0] > before + 50,
+            message=f"work goes on with a pool of {size}; {before} rounds before",
+        )
     stop.set()
     for thread in threads:
         thread.join(20)

@@ -185,7 +185,7 @@ def test_pool_size_is_never_exceeded(make_doorman: MakeDoorman, postgres: Postgr
     threads += [threading.Thread(target=kill), threading.Thread(target=watch_backends, args=(postgres, stop, seen))]
     for thread in threads:
         thread.start()
-    stop.wait(6)
+    stop.wait(4)
     stop.set()
     for thread in threads:
         thread.join(30)
@@ -202,6 +202,8 @@ def test_pool_size_is_never_exceeded(make_doorman: MakeDoorman, postgres: Postgr
     for client in clients:
         client.ask_query("BEGIN")
         assert client.value("SELECT 1") == "1"
+    for client in clients:
+        client.close()
 
 
 def test_pool_size_is_exact_without_faults(make_doorman: MakeDoorman, postgres: Postgres) -> None:
@@ -288,6 +290,8 @@ def test_a_slow_burst_does_open_it(make_doorman: MakeDoorman, postgres: Postgres
     for client in clients:
         assert kinds(client.read_ready()) == "CZ"
     assert len(postgres.backends()) == 12
+    for client in clients:
+        client.close()
 
 
 # -- servers that die
