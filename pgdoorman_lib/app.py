@@ -135,7 +135,7 @@ class App:
         self._draining = False
         self._hurry = gevent.event.Event()
         self._stop = gevent.event.Event()
-        self._greenlets: list[gevent.Greenlet] = []
+        self._greenlets: list[gevent.Greenlet[..., None]] = []
 
     # What client.connection needs.
 
@@ -191,7 +191,12 @@ class App:
         server.cancels += 1
         try:
             send_cancel(
-                server.settings, self.engine, server.pid, server.secret, CANCEL_TIMEOUT, tls=server.stream.tls is not None
+                server.settings,
+                self.engine,
+                server.pid,
+                server.secret,
+                CANCEL_TIMEOUT,
+                tls=server.stream.tls is not None,
             )
         finally:
             server.cancels -= 1
@@ -275,7 +280,9 @@ class App:
         self._set_socket_options()
         log.info(
             "configuration reloaded: %d pools added, %d removed, %d rebuilt",
-            len(changes.added), len(changes.removed), len(changes.changed),
+            len(changes.added),
+            len(changes.removed),
+            len(changes.changed),
         )
 
     def shutdown(self) -> None:
@@ -375,8 +382,11 @@ class App:
         while self._open and clock() < deadline and not self._hurry.is_set():
             self._hurry.wait(min(0.02, max(0.0, deadline - clock())))
         if self._open:
-            log.warning("graceful shutdown %s: %d clients are disconnected",
-                        "cut short" if self._hurry.is_set() else "timed out", len(self._open))
+            log.warning(
+                "graceful shutdown %s: %d clients are disconnected",
+                "cut short" if self._hurry.is_set() else "timed out",
+                len(self._open),
+            )
             greenlets = [connection.greenlet for connection in self._open]
             gevent.killall(greenlets, ShuttingDown(_GOODBYE), timeout=1.0)
 

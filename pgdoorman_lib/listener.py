@@ -38,10 +38,10 @@ class Listener(StreamServer):
         self.name = name
         super().__init__(sock, handle=serve)
 
-    def do_read(self) -> tuple[Any, Any] | None:
+    def do_read(self) -> Any:
         """The next client, or None; out of descriptors it says so once and pauses instead of spinning."""
         try:
-            fd, address = self.socket._accept()
+            fd, address = self.socket._accept()  # type: ignore[attr-defined]  # as gevent's own do_read does
         except (BlockingIOError, ConnectionAbortedError, InterruptedError):
             return None
         except OSError as exc:
@@ -85,7 +85,8 @@ def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any, Any], Non
         except OSError:
             sock.close()
             raise
-        text = f"[{address[0]}]:{address[1]}" if family == socket.AF_INET6 else f"{address[0]}:{address[1]}"
+        name = f"{address[0]!s}" if isinstance(address[0], str) else ""
+        text = f"[{name}]:{address[1]}" if family == socket.AF_INET6 else f"{name}:{address[1]}"
         listeners.append(Listener(sock, serve, text))
     return listeners
 

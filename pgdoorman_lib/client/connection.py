@@ -56,7 +56,7 @@ class Connection:
 
     def __init__(self, house: House, sock: Any, address: Any) -> None:
         self.house = house
-        self.greenlet = gevent.getcurrent()
+        self.greenlet: Any = gevent.getcurrent()
         self.admitted = False
         self.session: Session | None = None
         host = address[0] if isinstance(address, tuple) else ""
@@ -137,7 +137,14 @@ class Connection:
         number, secret = house.clients.new_key(accepted.protocol)
         settings = pool.settings
         session = Session(
-            self.stream, number, secret, settings.user, settings.database, clock(), house.find_pool, house.abandon,
+            self.stream,
+            number,
+            secret,
+            settings.user,
+            settings.database,
+            clock(),
+            house.find_pool,
+            house.abandon,
             self._close,
         )
         self.label = f"[{accepted.user}@{accepted.database} #{number}]"
@@ -173,7 +180,7 @@ class Connection:
                 if report is None:
                     report = _try_settings(pool, settings)
                 session.settings = settings
-                return report
+                return bytes(report)
             except Moved:
                 found = self.house.find_pool(session.database, session.user)
                 if found is None:
@@ -207,7 +214,7 @@ def _plain(encoding: str) -> str:
     return encoding.replace("-", "").replace("_", "").upper()
 
 
-def _try_settings(pool: Pool, settings: Settings) -> bytes:
+def _try_settings(pool: Any, settings: Settings) -> bytes:
     """What a server reports under ``settings``, as messages; may switch. ServerRefused when PostgreSQL refuses them."""
     values = settings.values
     if not values or (len(values) == 1 and values.get("application_name", "\x80").isascii()):

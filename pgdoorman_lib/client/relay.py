@@ -122,18 +122,19 @@ class Relay(Borrower):
 
     __slots__ = (
         "by_transaction",
+        "cancelled_message",
         "check_query",
         "client",
-        "client_left",
         "client_drop",
-        "cancelled_message",
+        "client_left",
         "deallocating",
         "discarding",
         "fault",
-        "in_batch",
         "group_suspect",
         "group_unnamed",
+        "in_batch",
         "parse_limit",
+        "pool_stats",
         "query_started",
         "refusal",
         "registry",
@@ -146,7 +147,6 @@ class Relay(Borrower):
         "srv",
         "statements",
         "stats",
-        "pool_stats",
         "sync_parameters",
         "taken",
         "terminated",
@@ -158,9 +158,11 @@ class Relay(Borrower):
         self.client = client
         self.stats = stats
         self.pool_stats: Any = None
-        self.server: Server | None = None
-        self.srv: Stream | None = None
-        self.replies: Replies | None = None
+        # None while no server is borrowed. The methods that use them run only while one is, which types can't say; the
+        # compiled build has the types from the .pxd.
+        self.server: Any = None
+        self.srv: Any = None
+        self.replies: Any = None
         self.registry: Any = None
         self.settings: Any = None
         self.sync_parameters = 1
@@ -287,7 +289,7 @@ class Relay(Borrower):
     def _make_room(self) -> _int:
         """The message at the front does not fit its block: a larger one, up to the limit for such messages."""
         client = self.client
-        block = client.block
+        block: Any = client.block
         size = frame_size(block, client.start, client.end)
         if size > MAX_NAMED_PARSE:
             self.fault = "message exceeds the maximum allowed size"
@@ -298,7 +300,7 @@ class Relay(Borrower):
     def _client_frames(self) -> _int:
         """Go through the client's messages that are there: WAIT when all went, else why not."""
         client = self.client
-        data = client.block
+        data: Any = client.block
         pos = client.start
         end = client.end
         run = pos
@@ -451,7 +453,7 @@ class Relay(Borrower):
         if size <= 0 or self.srv is None:
             return 0
         client = self.client
-        block = client.block
+        block: Any = client.block
         if pos == client.end and self.srv.out is None:
             client.block = None
             client.start = 0
@@ -812,7 +814,7 @@ class Relay(Borrower):
         """Go through the server's messages that are there."""
         srv = self.srv
         replies = self.replies
-        data = srv.block
+        data: Any = srv.block
         pos = srv.start
         end = srv.end
         run = pos
@@ -915,7 +917,7 @@ class Relay(Borrower):
             return 0
         srv = self.srv
         client = self.client
-        block = srv.block
+        block: Any = srv.block
         rest = srv.end - pos
         if client.out is None and rest + _COPY_MORE < size:
             srv.block = None

@@ -13,8 +13,8 @@ from typing import Any
 
 import gevent
 
-from pgdoorman_lib.errors import DoormanError, NoSuchPool, PeerGone, ProtocolViolation, ServerGone, ShuttingDown
 from pgdoorman_lib.client.relay import Relay
+from pgdoorman_lib.errors import DoormanError, NoSuchPool, PeerGone, ProtocolViolation, ServerGone, ShuttingDown
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import Stream
@@ -129,7 +129,7 @@ class Session(Relay):
 
     # The greenlet's body.
 
-    def start(self) -> gevent.Greenlet:
+    def start(self) -> gevent.Greenlet[..., None]:
         """Begin to serve in a new greenlet, which is returned; no switch."""
         greenlet = gevent.Greenlet(self.run)
         self.task = Task(self.client.engine)
@@ -209,15 +209,14 @@ class Session(Relay):
             if status == 2:
                 self._give_back()
             elif status == 1:
-                self._ask()
-                if self.waiting:
+                if not self._ask():
                     return 1
             else:
                 self.pending = status
                 return 0
 
     def _ask(self) -> _int:
-        """Ask the pool for a server: ``accept`` brings it, now or later; never switches."""
+        """Ask the pool for a server: ``accept`` brings it, now (1) or later (0); never switches."""
         pool = self.pool
         if pool.retired:
             pool = self.find_pool(self.database, self.user)
@@ -229,18 +228,17 @@ class Session(Relay):
             self.use(pool)
         self.waiting = 1
         try:
-            pool.request(self)
+            return int(pool.request(self))
         except BaseException:
             self.waiting = 0
             raise
-        return 0
 
     def _stop_waiting(self) -> _int:
         """The pool has answered with an error instead of a server: raise it, or ask the pool's replacement."""
         error = self.wait_error
         self.wait_error = None
         self.waiting = 0
-        if not isinstance(error, Moved):
+        if error is not None and not isinstance(error, Moved):
             raise error
         return self._ask()
 
@@ -339,7 +337,7 @@ class Session(Relay):
         if server.quiet() and not in_batch and not half_sent:
             server.pool.checkin(server)
         else:
-            self.abandon(server.pool, server, in_batch, half_sent)
+            self.abandon(server.pool, server, bool(in_batch), bool(half_sent))
         return 0
 
     def cancel_waiting(self) -> _int:
@@ -347,9 +345,7 @@ class Session(Relay):
         self.pool.withdraw(self)
         self.waiting = 0
         self.discarding = 1
-        self.cancelled_message = messages.error_response(
-            "ERROR", "57014", "canceling statement due to user request"
-        )
+        self.cancelled_message = messages.error_response("ERROR", "57014", "canceling statement due to user request")
         self.task.wake()
         return 0
 

@@ -91,7 +91,7 @@ class Averages:
         self._period = period
         self._windows: dict[int, _Window] = {}
         self._ticked_at = clock()
-        self._ticker: gevent.Greenlet | None = None
+        self._ticker: gevent.Greenlet[..., None] | None = None
 
     def start(self) -> None:
         """Start the ticker's greenlet."""

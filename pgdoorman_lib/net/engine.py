@@ -384,7 +384,7 @@ class EpollEngine(Engine):
 
     def want_write(self, channel: Channel, wanted: _int) -> _int:
         channel.armed = wanted
-        self.epoll.want_write(channel.fd, wanted)
+        self.epoll.want_write(channel.fd, bool(wanted))
         return 0
 
     def close(self) -> None:

@@ -374,9 +374,7 @@ class Stream(Channel):
             self.engine.want_write(self, 0)
         return 1
 
-    def start_tls(
-        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
-    ) -> None:
+    def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
         """Do the TLS handshake; may switch.
 
         ProtocolViolation when bytes came in clear behind the request (RFC 2595 section 2.1's attack), PeerGone when the

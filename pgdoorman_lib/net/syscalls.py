@@ -67,7 +67,8 @@ class Epoll:
 
     def fileno(self) -> int:
         """The instance's own descriptor: readable when anything registered is."""
-        return self._epoll.fileno()
+        number: int = self._epoll.fileno()
+        return number
 
     def add(self, fd: int) -> int:
         """Register ``fd``; OSError when the kernel refuses."""

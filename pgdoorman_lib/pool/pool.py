@@ -237,6 +237,7 @@ class Pool:
             error = borrower.wait_error
             borrower.wait_error = None
             raise error
+        assert borrower.assigned is not None
         return borrower.assigned
 
     def _count_wait(self, borrower: Borrower) -> _int:
@@ -327,8 +328,14 @@ class Pool:
     def _forget(self, server: Server, reason: str) -> None:
         server.state = "closed"
         self.servers.discard(server)
-        log.info("[%s@%s] closing server #%d (pid %d): %s", self.settings.user, self.settings.database, server.id,
-                 server.pid, reason)
+        log.info(
+            "[%s@%s] closing server #%d (pid %d): %s",
+            self.settings.user,
+            self.settings.database,
+            server.id,
+            server.pid,
+            reason,
+        )
         stream = server.stream
         stream.task = None
         if not stream.closed:
@@ -389,8 +396,12 @@ class Pool:
         self.backoff = min(BACKOFF_LAST, self.backoff * 2 or BACKOFF_FIRST)
         self.retry_at = now + self.backoff * random.uniform(0.8, 1.2)
         self.last_error = exc
-        log.warning("[%s@%s] connecting to the server failed: %s", self.settings.user, self.settings.database,
-                    getattr(exc, "log_message", None) or exc.message)
+        log.warning(
+            "[%s@%s] connecting to the server failed: %s",
+            self.settings.user,
+            self.settings.database,
+            getattr(exc, "log_message", None) or exc.message,
+        )
         if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING_REFUSALS:
             while self.waiters:
                 self._fail(self.waiters.popleft(), exc)
@@ -487,9 +498,7 @@ class Pool:
                 self.idle.remove(server)
                 self._forget(server, "idle_timeout reached")
         limit = settings.scaling_max_parallel_creates
-        while (
-            len(self.servers) + self.opening < min(keep, self.size) and self.opening < limit and now >= self.retry_at
-        ):
+        while len(self.servers) + self.opening < min(keep, self.size) and self.opening < limit and now >= self.retry_at:
             self.start_opening()
         self.grow(now)
 

@@ -52,7 +52,7 @@ def put_header(data: bytearray, kind: _int, size: _int) -> _int:
 def split(data: bytes, limit: _int = _MAX_MESSAGE) -> tuple[list[tuple[_int, bytes]], bytes]:
     """All whole messages of ``data`` as (type, body), and what is left; ValueError on an impossible length."""
     buffer = bytearray(data)
-    frames = []
+    frames: list[tuple[int, bytes]] = []
     position = 0
     while True:
         size = frame_size(buffer, position, len(buffer))

@@ -39,11 +39,7 @@ def scan(data: bytearray, start: _int, end: _int) -> _int:
                     if position + 14 >= end or data[position + 14] | 32 != 0x78:
                         found |= 64
         elif c == 0x6D:  # te"m"p
-            if (
-                data[position - 1] | 32 == 0x65
-                and data[position - 2] | 32 == 0x74
-                and data[position + 1] | 32 == 0x70
-            ):
+            if data[position - 1] | 32 == 0x65 and data[position - 2] | 32 == 0x74 and data[position + 1] | 32 == 0x70:
                 found |= 16
         elif c == 0x6C:  # dea"l"locate
             if (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from core_fakes import running
 from core_fakes import Settings as PoolSettings
+from core_fakes import running
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mini_postgres import MiniPostgres, tokens
