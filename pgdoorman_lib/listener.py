@@ -85,9 +85,8 @@ def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any, Any], Non
         except OSError:
             sock.close()
             raise
-        name = f"{address[0]!s}" if isinstance(address[0], str) else ""
-        text = f"[{name}]:{address[1]}" if family == socket.AF_INET6 else f"{name}:{address[1]}"
-        listeners.append(Listener(sock, serve, text))
+        shown = f"[{address[0]!s}]" if family == socket.AF_INET6 else str(address[0])
+        listeners.append(Listener(sock, serve, f"{shown}:{address[1]}"))
     return listeners
 
 
