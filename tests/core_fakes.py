@@ -77,8 +77,10 @@ def server_pair(engine: Engine, settings: Any = None, *, buffer: int = 0) -> tup
 
 def receive_all(sock: Any) -> bytes:
     """What is there to read now, without waiting."""
-    sock.setblocking(False)
     data = b""
+    if sock.fileno() < 0:
+        return data
+    sock.setblocking(False)
     try:
         while part := sock.recv(1 << 20):
             data += part

@@ -244,7 +244,7 @@ class MiniPostgres:
                 raise Failure("25001", "DISCARD ALL cannot run inside a transaction block")
             self.statements.clear()
             tag = match[0].upper()
-        elif match := re.match(r'\s*deallocate\s+(?:prepare\s+)?"?([^";]*)"?\s*;?\s*\Z', text, re.I):
+        elif match := re.match(r'\s*deallocate\s+(?:prepare\s+)?"?([^";\s]*)"?\s*;?\s*\Z', text, re.I):
             if match[1].encode() not in self.statements:
                 raise Failure("26000", f"prepared statement {match[1]!r} does not exist")
             del self.statements[match[1].encode()]

@@ -20,6 +20,8 @@ from pgdoorman_lib.wire.prepared cimport (
     Unnamed,
     UnnamedInjected,
     UnnamedParse,
+    unnamed_close,
+    unnamed_parse,
 )
 from pgdoorman_lib.wire.replies cimport Effect, Replies
 from pgdoorman_lib.wire.sqltext cimport scan

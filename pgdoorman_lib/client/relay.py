@@ -29,9 +29,9 @@ from pgdoorman_lib.wire.prepared import (
     NameClosed,
     NamedParse,
     Statement,
-    Unnamed,
     UnnamedInjected,
-    UnnamedParse,
+    unnamed_close,
+    unnamed_parse,
 )
 from pgdoorman_lib.wire.replies import (
     BIND,
@@ -445,7 +445,7 @@ class Relay(Borrower):
             self.statements.unnamed = None
             held.unnamed = None
             return replies.add(_QUERY)
-        return replies.add_effect(_QUERY, UnnamedParse(self.statements, held, None))
+        return replies.add_effect(_QUERY, unnamed_close(self.statements, held))
 
     def _to_server(self, run: _int, pos: _int) -> _int:
         """Queue the client's bytes block[run:pos] for the server; the block itself goes along if nothing else is in it."""
@@ -625,7 +625,7 @@ class Relay(Borrower):
             if size > avail:
                 if size <= self.parse_limit:
                     return 8
-                replies.add_effect(_PARSE, UnnamedParse(self.statements, held, Unnamed(None)))
+                replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None))
                 self.group_unnamed = 1
                 return 0
             marks = scan(data, name_end + 1, pos + size)
@@ -640,7 +640,7 @@ class Relay(Borrower):
                         message = bytearray(b"P" + (4 + len(body)).to_bytes(4, "big") + body)
                         self.srv.send_copy(message, 0, len(message))
                         # It names a statement of this server: it can't be made again elsewhere.
-                        replies.add_effect(_PARSE, UnnamedParse(self.statements, held, Unnamed(None)))
+                        replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None))
                         self.group_unnamed = 1
                         return 1
                 self.server.dirty |= marks & _DIRTY
@@ -649,7 +649,7 @@ class Relay(Borrower):
             if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461:
                 self._suspect(data, name_end + 1)
             body = bytes(data[name_end + 1 : pos + size])
-            replies.add_effect(_PARSE, UnnamedParse(self.statements, held, Unnamed(body)))
+            replies.add_effect(_PARSE, unnamed_parse(self.statements, held, body))
             self.group_unnamed = 1
             return 0
         if size > avail:
@@ -710,7 +710,7 @@ class Relay(Borrower):
         held = self.server.statements
         mine = self.statements
         if kind == 0x43:
-            replies.add_effect(_CLOSE, UnnamedParse(mine, held, None))
+            replies.add_effect(_CLOSE, unnamed_close(mine, held))
             return 0
         if not self.group_unnamed:
             if not replies.settled():

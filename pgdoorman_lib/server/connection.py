@@ -114,6 +114,7 @@ class Server:
         stream = self.stream
         if self.farewell or stream.closed or stream.eof or stream.hangup or stream.send_failed:
             return 0
-        if self.replies.count or self.replies.skipping or self.replies.status != 0x49 or self.cancels:
+        replies = self.replies
+        if replies.count or replies.skipping or replies.uncertain or replies.status != 0x49 or self.cancels:
             return 0
         return 0 if stream.end > stream.start else 1

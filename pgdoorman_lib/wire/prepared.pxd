@@ -84,6 +84,7 @@ cdef class UnnamedParse(Effect):
     cdef public Unnamed statement
     cdef public Unnamed old_client
     cdef public Unnamed old_server
+    cpdef int enter(self, ClientStatements client, ServerStatements server, Unnamed statement) except -1
     cpdef int undone(self, int failed) except -1
 
 
@@ -91,3 +92,9 @@ cdef class UnnamedInjected(Effect):
     cdef public ServerStatements server
     cdef public Unnamed old_server
     cpdef int undone(self, int failed) except -1
+
+
+@cython.locals(statement=Unnamed, effect=UnnamedParse)
+cpdef UnnamedParse unnamed_parse(ClientStatements client, ServerStatements server, bytes body)
+@cython.locals(effect=UnnamedParse)
+cpdef UnnamedParse unnamed_close(ClientStatements client, ServerStatements server)

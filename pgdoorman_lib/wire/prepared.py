@@ -151,6 +151,22 @@ class ServerStatements:
         return 0
 
 
+def unnamed_parse(client: ClientStatements, server: ServerStatements, body: _bytes | None) -> UnnamedParse:
+    """The effect of a client's Parse of the unnamed statement with this ``body`` (None: too large to remember)."""
+    statement = Unnamed.__new__(Unnamed)
+    statement.body = body
+    effect = UnnamedParse.__new__(UnnamedParse)
+    effect.enter(client, server, statement)
+    return effect
+
+
+def unnamed_close(client: ClientStatements, server: ServerStatements) -> UnnamedParse:
+    """The effect of a client's Close of the unnamed statement."""
+    effect = UnnamedParse.__new__(UnnamedParse)
+    effect.enter(client, server, None)
+    return effect
+
+
 class NamedParse(Effect):
     """A client's named Parse: its name, and on the server unless it was there already."""
 
@@ -232,6 +248,10 @@ class UnnamedParse(Effect):
     __slots__ = ("client", "old_client", "old_server", "server", "statement")
 
     def __init__(self, client: ClientStatements, server: ServerStatements, statement: Unnamed | None) -> None:
+        self.enter(client, server, statement)
+
+    def enter(self, client: ClientStatements, server: ServerStatements, statement: Unnamed | None) -> _int:
+        """Fill a new effect in: drivers without prepared statements bring one of these with every statement."""
         self.client = client
         self.server = server
         self.statement = statement
@@ -239,6 +259,7 @@ class UnnamedParse(Effect):
         self.old_server = server.unnamed
         client.unnamed = statement
         server.unnamed = statement
+        return 0
 
     def undone(self, failed: _int) -> _int:
         if self.client.unnamed is self.statement:

@@ -597,3 +597,88 @@ def test_many_clients_many_statements_few_servers(doorman: Doorman) -> None:
         thread.join(50)
     assert not failures
     until_idle(doorman, "tinytwo")
+
+
+PIPELINES: dict[str, tuple[bytes, int]] = {
+    "an unnamed Parse that fails, then a Bind": (
+        parse("", "SELECT 1") + SYNC + bound("") + parse("", "selec") + SYNC + bound("") + bound(""),
+        5,
+    ),
+    "an unnamed Parse dropped behind an error, then a Bind": (
+        parse("", "SELECT 1") + SYNC + bind("", "unknown") + parse("", "SELECT 2") + SYNC + bound(""),
+        3,
+    ),
+    "an unnamed statement closed, then a Bind": (
+        parse("", "SELECT 1") + SYNC + close_statement("") + SYNC + bound(""),
+        3,
+    ),
+    "DEALLOCATE behind a batch that failed before its Close": (
+        parse("s", "SELECT 1") + bind("", "s", [b"1"]) + close_statement("s") + SYNC + query("DEALLOCATE s"),
+        2,
+    ),
+    "a Parse of the same name behind a batch that failed before its Parse": (
+        bind("", "unknown") + parse("s", "SELECT 1") + SYNC + parse("s", "SELECT 2") + bind("", "s") + execute() + SYNC,
+        2,
+    ),
+    "a Bind behind a batch that failed before its Close": (
+        parse("s", "SELECT 1") + bind("", "unknown") + close_statement("s") + SYNC + bound("s"),
+        2,
+    ),
+    "DEALLOCATE ALL that fails, then a Bind": (
+        parse("s", "SELECT 1") + SYNC + query("SELECT 1/0; DEALLOCATE ALL") + bound("s"),
+        3,
+    ),
+    "DEALLOCATE ALL that works, then a Bind": (
+        parse("s", "SELECT 1")
+        + SYNC
+        + query("DEALLOCATE ALL")
+        + bound("s")
+        + parse("s", "SELECT 2")
+        + SYNC
+        + bound("s"),
+        5,
+    ),
+    "DEALLOCATE in an aborted transaction, then a Bind": (
+        parse("s", "SELECT 1")
+        + SYNC
+        + query("BEGIN; SELECT 1/0")
+        + query("DEALLOCATE s")
+        + query("ROLLBACK")
+        + bound("s"),
+        5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_what_is_sent_before_the_outcome_is_known(doorman: Doorman, postgres: Postgres, name: str) -> None:
+    """All in one send: what a batch did to the names is settled before the next one is judged by it."""
+    data, ready = PIPELINES[name]
+    with doorman.wire("onedb") as pooled, postgres.wire() as direct:
+        for _ in range(2):
+            assert normal(pooled.ask(data, ready)) == normal(direct.ask(data, ready))
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_same_in_turns_with_another_client(doorman: Doorman, postgres: Postgres, name: str) -> None:
+    """Batch by batch, and between two of them another client uses the server and all the same names."""
+    data, _ = PIPELINES[name]
+    with doorman.wire("onedb") as pooled, doorman.wire("onedb") as other, postgres.wire() as direct:
+        for batch in batches(data):
+            answer = pooled.ask(batch)
+            assert normal(answer) == normal(direct.ask(batch))
+            if answer[-1].body == b"I":
+                other.ask(prepared("", "SELECT 'other'"))
+                other.ask(close_statement("s") + parse("s", "SELECT 'other'") + SYNC)
+
+
+def batches(data: bytes) -> list[bytes]:
+    """Cut a stream of messages behind every Sync and every Query."""
+    found, start, offset = [], 0, 0
+    while offset < len(data):
+        kind, length = data[offset : offset + 1], int.from_bytes(data[offset + 1 : offset + 5], "big")
+        offset += 1 + length
+        if kind in (b"S", b"Q"):
+            found.append(data[start:offset])
+            start = offset
+    return found

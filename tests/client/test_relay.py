@@ -1,0 +1,952 @@
+"""A relay between two sockets, step by step: cuts at every byte, huge messages, ends and garbage from either side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from core_fakes import Settings, receive_all, running
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mini_postgres import MiniPostgres, tokens
+from relay_rig import Backend, Client
+
+from pgdoorman_lib.client.relay import (
+    CLIENT_FAULT,
+    CLIENT_GONE,
+    MAX_NAMED_PARSE,
+    NEED_SERVER,
+    RELEASE,
+    SERVER_FAULT,
+    SERVER_GONE,
+    TERMINATE,
+    WAIT,
+)
+from pgdoorman_lib.net.engine import BLOCK_SIZE, Engine
+from pgdoorman_lib.net.stream import HIGH_WATER
+from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire.framing import split
+from pgdoorman_lib.wire.prepared import Registry
+
+COPY_DONE = b"c\0\0\0\x04"
+Z = messages.ready_for_query()
+
+
+def message(kind: bytes, body: bytes = b"") -> bytes:
+    return kind + (len(body) + 4).to_bytes(4, "big") + body
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with running("epoll") as made:
+        yield made
+
+
+class Table:
+    """One client and one server, borrowed by the first message."""
+
+    def __init__(self, engine: Engine, *, capacity: int = 100, buffer: int = 0, registry: Registry | None = None) -> None:
+        self.client = Client(engine, registry, buffer=buffer)
+        self.relay = self.client.relay
+        self.backend = Backend(engine, Settings(server_prepared_statements_cache_size=capacity), buffer=buffer)
+        self.server = self.backend.server
+
+    def borrow(self) -> None:
+        self.client.borrow(self.backend)
+
+    def close(self) -> None:
+        self.client.close()
+        self.backend.close()
+
+
+@pytest.fixture
+def table(engine: Engine) -> Iterator[Table]:
+    made = Table(engine)
+    yield made
+    made.close()
+
+
+def names(data: bytes) -> list[tuple[str, bytes]]:
+    return [(chr(kind), body) for kind, body in split(data)[0]]
+
+
+# What crosses over, whole.
+
+
+def test_a_query_and_its_answer(table: Table) -> None:
+    query = messages.query("select 1")
+    table.client.say(query)
+    assert table.client.step() == NEED_SERVER
+    table.borrow()
+    assert table.client.step() == WAIT
+    assert table.backend.hear() == query
+    answer = messages.row_description([("a", 23, 4)]) + messages.data_row([b"1"]) + messages.command_complete("SELECT 1")
+    table.backend.say(answer + Z)
+    assert table.client.step() == RELEASE
+    assert table.client.heard == answer + Z
+    assert table.server.quiet()
+    assert table.client.stream.block is None and table.server.stream.block is None
+
+
+def test_not_released_in_a_transaction(table: Table) -> None:
+    table.client.say(messages.query("begin"))
+    table.client.step()
+    table.borrow()
+    table.client.step()
+    table.backend.say(messages.command_complete("BEGIN") + messages.ready_for_query(b"T"))
+    assert table.client.step() == WAIT
+    assert not table.server.quiet()
+
+
+def test_session_mode_never_releases(table: Table) -> None:
+    table.relay.by_transaction = 0
+    table.relay.shared = 0
+    table.client.say(messages.query("x"))
+    table.client.step()
+    table.borrow()
+    table.client.step()
+    table.backend.work()
+    assert table.client.step() == WAIT
+
+
+def test_asynchronous_messages_pass(table: Table) -> None:
+    table.client.say(messages.query("x"))
+    table.client.step()
+    table.borrow()
+    table.client.step()
+    asides = (
+        messages.notice_response("NOTICE", "00000", "hm")
+        + messages.parameter_status("TimeZone", "UTC")
+        + message(b"A", b"\0\0\0\1channel\0payload\0")
+    )
+    table.backend.say(asides + messages.command_complete("SELECT 0") + asides + Z)
+    assert table.client.step() == RELEASE
+    assert table.client.heard.startswith(asides)
+    assert table.server.parameters["TimeZone"] == "UTC"
+    assert table.relay.settings.values == {"timezone": "UTC"}
+
+
+# Without a server.
+
+
+def test_what_needs_no_server(table: Table) -> None:
+    table.relay.check_query = messages.query(";")
+    table.client.say(messages.sync() + messages.query(";") + messages.flush() + COPY_DONE + message(b"d", b"x" * 9))
+    assert table.client.step() == WAIT
+    assert table.client.heard == Z + messages.EMPTY_QUERY_MESSAGE + Z
+    table.client.say(messages.terminate())
+    assert table.client.step() == TERMINATE
+
+
+def test_the_check_query_in_a_transaction_goes_to_the_server(table: Table) -> None:
+    table.relay.check_query = messages.query(";")
+    table.client.say(messages.query("begin"))
+    table.client.step()
+    table.borrow()
+    table.client.step()
+    table.backend.hear()
+    table.backend.say(messages.command_complete("BEGIN") + messages.ready_for_query(b"T"))
+    table.client.step()
+    table.client.say(messages.query(";"))
+    table.client.step()
+    assert table.backend.hear() == messages.query(";")
+
+
+def test_the_check_query_behind_something_else(table: Table) -> None:
+    table.relay.check_query = messages.query(";")
+    table.client.say(messages.query(";") + messages.query("x") + messages.query(";"))
+    assert table.client.go([table.backend]) == WAIT
+    table.backend.work()
+    assert table.client.go([]) in (WAIT, NEED_SERVER)
+    assert [kind for kind, _ in tokens(table.client.heard)] == list("IZTDCZIZ")
+
+
+def test_a_stray_huge_copy_message_without_a_server_is_dropped(table: Table) -> None:
+    data = message(b"d", b"x" * 100000) + messages.sync()
+    for start in range(0, len(data), 5000):
+        table.client.say(data[start : start + 5000])
+        assert table.client.step() == WAIT
+    assert table.client.heard == Z
+
+
+# Cuts.
+
+SCRIPTS = {
+    "simple": [messages.query("x1"), messages.query("bad"), messages.query("")],
+    "extended": [
+        messages.parse(b"", b"x1"), messages.bind(b"", b"", [b"value"]), messages.describe_statement(b""),
+        messages.execute(), messages.sync(),
+    ],
+    "named": [
+        messages.parse(b"s", b"x1"), messages.describe_statement(b"s"), messages.flush(), messages.bind(b"", b"s"),
+        messages.execute(), messages.sync(), messages.bind(b"", b"s"), messages.execute(), messages.sync(),
+        messages.close_statement(b"s"), messages.sync(),
+    ],
+    "made": [
+        messages.parse(b"s", b"x1"), messages.sync(), messages.parse(b"t", b"x1"), messages.bind(b"", b"t"),
+        messages.execute(), messages.close_statement(b"t"), messages.parse(b"u", b"x1"), messages.bind(b"", b"nobody"),
+        messages.close_statement(b"u"), messages.sync(), messages.bind(b"", b"s"), messages.execute(), messages.sync(),
+    ],
+    "transaction": [
+        messages.query("begin"), messages.parse(b"s", b"x1"), messages.bind(b"", b"s"), messages.execute(),
+        messages.sync(), messages.query("fail"), messages.query("rollback"),
+    ],
+    "copy": [
+        messages.query("copy in"), message(b"d", b"abc"), message(b"d", b""), COPY_DONE,
+        messages.query("copy in"), message(b"d", b"abc"), messages.copy_fail("no"), messages.query("copy out"),
+    ],
+    "duplicate": [
+        messages.parse(b"s", b"x1"), messages.sync(), messages.parse(b"s", b"x2"), messages.bind(b"", b"s"),
+        messages.sync(), messages.bind(b"", b"s"), messages.execute(), messages.sync(),
+    ],
+}  # fmt: skip
+
+
+def direct(script: list[bytes]) -> list[tuple[str, bytes]]:
+    return tokens(MiniPostgres().converse(b"".join(script)))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_cut_at_every_byte(engine: Engine, script: str) -> None:
+    data = b"".join(SCRIPTS[script])
+    expected = direct(SCRIPTS[script])
+    registry = Registry(100)
+    for cut in range(1, len(data)):
+        table = Table(engine, registry=registry)
+        free = [table.backend]
+        for part in (data[:cut], data[cut:]):
+            table.client.say(part)
+            table.client.go(free)
+            table.backend.work()
+            table.client.go(free)
+        assert settled(table, free) == expected, cut
+        table.close()
+
+
+def settled(table: Table, free: list[Backend]) -> list[tuple[str, bytes]]:
+    """What the client heard once nothing moves any more."""
+    heard = -1
+    while heard != len(table.client.heard):
+        heard = len(table.client.heard)
+        table.client.go(free)
+        table.backend.work()
+        table.client.go(free)
+    assert free == [table.backend], "the server was not given back"
+    return tokens(table.client.heard)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_byte_by_byte_both_ways(engine: Engine, script: str) -> None:
+    table = Table(engine)
+    free = [table.backend]
+    for position in range(len(data := b"".join(SCRIPTS[script]))):
+        table.client.say(data[position : position + 1])
+        table.client.go(free)
+        table.backend.postgres.receive(table.backend.hear())
+        table.backend.postgres.work()
+        for byte in table.backend.postgres.take():
+            table.backend.say(bytes([byte]))
+            table.client.go(free)
+    assert settled(table, free) == direct(SCRIPTS[script])
+    table.close()
+
+
+# Huge messages.
+
+
+def pour(table: Table, source: Any, data: bytes, sink: Any) -> bytes:
+    """Send ``data`` into ``source`` and step until ``sink`` has as much; both sockets are small."""
+    got = b""
+    position = 0
+    for _ in range(100000):
+        source.setblocking(False)
+        try:
+            position += source.send(data[position : position + 65536])
+        except BlockingIOError:
+            pass
+        assert table.client.step() == WAIT
+        got += receive_all(sink) if sink is table.backend.socket else b""
+        if sink is table.client.socket:
+            got, table.client.heard = got + table.client.heard, b""
+        if position == len(data) and len(got) >= len(data):
+            return got
+    raise AssertionError(f"stuck at {position} sent, {len(got)} arrived of {len(data)}")
+
+
+@pytest.fixture
+def narrow(engine: Engine) -> Iterator[Table]:
+    made = Table(engine, buffer=4096)
+    yield made
+    made.close()
+
+
+def bounded(table: Table) -> None:
+    # What is queued may pass the mark by what one block holds.
+    assert table.client.most_pending <= HIGH_WATER + 2 * BLOCK_SIZE
+    assert len(table.client.engine.blocks) <= 12
+    assert all(len(block) == BLOCK_SIZE for block in table.client.engine.blocks)
+
+
+def begin(table: Table, first: bytes) -> None:
+    table.client.say(first)
+    table.client.step()
+    table.borrow()
+    table.client.step()
+    table.backend.hear()
+
+
+SIZE = 3_000_000
+
+
+@pytest.mark.parametrize("kind", [b"Q", b"B", b"F", b"d"])
+def test_huge_from_the_client(narrow: Table, kind: bytes) -> None:
+    begin(narrow, messages.query("copy in"))
+    narrow.backend.say(b"G\0\0\0\x07\0\0\0" if kind == b"d" else messages.command_complete("BEGIN"))
+    if kind != b"d":
+        narrow.backend.say(messages.ready_for_query(b"T"))
+    narrow.client.step()
+    narrow.client.heard = b""
+    data = message(kind, b"\0\0" + b"x" * SIZE)
+    assert pour(narrow, narrow.client.socket, data, narrow.backend.socket) == data
+    assert narrow.relay.client_left == 0
+    bounded(narrow)
+
+
+@pytest.mark.parametrize("kind", [b"D", b"d", b"T", b"V", b"E", b"N"])
+def test_huge_from_the_server(narrow: Table, kind: bytes) -> None:
+    begin(narrow, messages.query("x") if kind != b"V" else message(b"F", bytes(10)))
+    data = message(kind, b"x" * SIZE)
+    assert pour(narrow, narrow.backend.socket, data, narrow.client.socket) == data
+    assert narrow.relay.server_left == 0
+    bounded(narrow)
+    narrow.backend.say(Z)
+    assert narrow.client.step() == RELEASE
+
+
+def test_a_huge_bind_of_a_shared_statement_is_renamed(narrow: Table) -> None:
+    begin(narrow, messages.parse(b"mine", b"x1"))
+    data = messages.bind(b"portal", b"mine", [b"v" * SIZE])
+    name = next(iter(narrow.server.statements.prepared)).name
+    expected = messages.bind(b"portal", name, [b"v" * SIZE])
+    narrow.client.socket.setblocking(False)
+    got = b""
+    position = 0
+    while len(got) < len(expected):
+        try:
+            position += narrow.client.socket.send(data[position : position + 65536])
+        except BlockingIOError:
+            pass
+        assert narrow.client.step() == WAIT
+        got += narrow.backend.hear()
+    assert got == expected
+    bounded(narrow)
+
+
+def test_a_large_named_parse_grows_a_block_and_lets_it_go(narrow: Table) -> None:
+    begin(narrow, messages.query("begin"))
+    narrow.backend.say(messages.command_complete("BEGIN") + messages.ready_for_query(b"T"))
+    narrow.client.step()
+    sql = b"x" * 200000
+    data = messages.parse(b"mine", sql)
+    narrow.client.socket.setblocking(False)
+    got = b""
+    position = 0
+    while len(got) < len(data):
+        try:
+            position += narrow.client.socket.send(data[position : position + 65536])
+        except BlockingIOError:
+            pass
+        assert narrow.client.step() == WAIT
+        got += narrow.backend.hear()
+    assert names(got)[0][1].split(b"\0")[1] == sql
+    assert narrow.client.stream.block is None
+    assert all(len(block) == BLOCK_SIZE for block in narrow.client.engine.blocks)
+
+
+def test_a_named_parse_over_the_limit_is_refused(table: Table) -> None:
+    begin(table, messages.parse(b"", b"x"))
+    table.client.say(b"P" + (MAX_NAMED_PARSE + 1).to_bytes(4, "big") + b"name\0" + b"x" * BLOCK_SIZE)
+    status = WAIT
+    for _ in range(3):
+        status = table.client.step()
+    assert status == CLIENT_FAULT
+
+
+def test_names_longer_than_what_is_looked_at(table: Table) -> None:
+    begin(table, messages.parse(b"", b"x"))
+    table.client.say(message(b"B", b"\0" + b"n" * 20000)[:12000])
+    assert table.client.step() == CLIENT_FAULT
+
+
+def test_made_answers_between_streamed_frames(narrow: Table) -> None:
+    """A Parse we answer stands between two Executes with huge rows: its answer must not cut a row."""
+    begin(narrow, messages.parse(b"a", b"x1") + messages.sync())
+    narrow.backend.say(messages.PARSE_COMPLETE_MESSAGE + Z)
+    narrow.relay.by_transaction = 0
+    narrow.client.step()
+    narrow.client.heard = b""
+    run = messages.bind(b"", b"a") + messages.execute()
+    narrow.client.say(run + messages.parse(b"b", b"x1") + run + messages.close_statement(b"b") + messages.sync())
+    narrow.client.step()
+    row = message(b"D", b"\0\1" + b"x" * 50000)
+    done = messages.command_complete("SELECT 1")
+    one = messages.BIND_COMPLETE_MESSAGE + row + done
+    answer = one + one + Z
+    expected = one + messages.PARSE_COMPLETE_MESSAGE + one + messages.CLOSE_COMPLETE_MESSAGE + Z
+    narrow.backend.socket.setblocking(False)
+    position = 0
+    while len(narrow.client.heard) < len(expected):
+        try:
+            position += narrow.backend.socket.send(answer[position : position + 7777])
+        except BlockingIOError:
+            pass
+        assert narrow.client.step() == WAIT
+    assert narrow.client.heard == expected
+
+
+# Back-pressure.
+
+
+def test_a_client_that_does_not_read_stops_its_server(engine: Engine) -> None:
+    table = Table(engine, buffer=4096)
+    begin(table, messages.query("x"))
+    row = message(b"D", b"x" * 1000)
+    taken = 0
+    table.backend.socket.setblocking(False)
+    for _ in range(2000):
+        try:
+            taken += table.backend.socket.send(row * 10)
+        except BlockingIOError:
+            pass
+        table.client.stream.readable = 1
+        table.relay.srv.readable = 1
+        assert table.relay.step() == WAIT
+        engine.flush()
+        assert table.client.stream.out_pending <= HIGH_WATER + 2 * BLOCK_SIZE
+    assert taken < 20 * HIGH_WATER
+    # And it goes on when the client reads.
+    heard = len(receive_all(table.client.socket))
+    for _ in range(1000):
+        table.client.step()
+        heard += len(table.client.heard)
+        table.client.heard = b""
+    assert heard == taken
+    table.close()
+
+
+def test_a_server_that_does_not_read_stops_its_client_but_is_still_heard(engine: Engine) -> None:
+    table = Table(engine, buffer=4096)
+    begin(table, messages.query("copy in"))
+    table.backend.say(b"G\0\0\0\x07\0\0\0")
+    table.client.step()
+    data = message(b"d", b"x" * 1000)
+    taken = 0
+    table.client.socket.setblocking(False)
+    for _ in range(2000):
+        try:
+            taken += table.client.socket.send(data * 10)
+        except BlockingIOError:
+            pass
+        assert table.client.step() == WAIT
+        assert table.relay.srv.out_pending <= HIGH_WATER + 2 * BLOCK_SIZE
+    assert taken < 20 * HIGH_WATER
+    notice = messages.notice_response("NOTICE", "00000", "still working")
+    table.client.heard = b""
+    table.backend.say(notice)
+    table.client.step()
+    assert table.client.heard == notice
+    table.close()
+
+
+def test_a_pipeline_larger_than_all_buffers_does_not_deadlock(engine: Engine) -> None:
+    """Client and server both write before they read."""
+    table = Table(engine, buffer=4096)
+    free = [table.backend]
+    query = messages.query("x" * 500)
+    data = query * 2000
+    position = 0
+    table.client.socket.setblocking(False)
+    expected = len(tokens(MiniPostgres().converse(query))) * 2000
+    count = 0
+    rest = b""
+    for _ in range(100000):
+        try:
+            position += table.client.socket.send(data[position : position + 30000])
+        except BlockingIOError:
+            pass
+        table.client.go(free)
+        table.backend.postgres.receive(table.backend.hear())
+        if len(table.backend.postgres.sent) < 10000:
+            table.backend.postgres.work(20)
+        table.backend.socket.setblocking(False)
+        try:
+            sent = table.backend.socket.send(table.backend.postgres.sent[:20000])
+            del table.backend.postgres.sent[:sent]
+        except BlockingIOError:
+            pass
+        frames, rest = split(rest + table.client.heard)
+        table.client.heard = b""
+        count += len(frames)
+        if count == expected:
+            break
+    assert count == expected
+    bounded(table)
+    table.close()
+
+
+# The ends.
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_the_server_ends_anywhere(engine: Engine, cut: int) -> None:
+    table = Table(engine)
+    begin(table, messages.query("x1"))
+    answer = messages.row_description([("a", 23, 4)]) + messages.data_row([b"1"])
+    table.backend.say(answer[: min(cut, len(answer))])
+    table.client.step()
+    table.backend.socket.close()
+    status = WAIT
+    for _ in range(3):
+        status = status or table.client.step()
+    assert status == SERVER_GONE
+    # Small messages reach the client whole or not at all.
+    assert split(table.client.heard)[1] == b""
+    table.close()
+
+
+@pytest.mark.parametrize("script", ["named", "copy", "transaction"])
+def test_the_client_ends_anywhere(engine: Engine, script: str) -> None:
+    data = b"".join(SCRIPTS[script])
+    for cut in range(len(data)):
+        table = Table(engine)
+        free = [table.backend]
+        table.client.say(data[:cut])
+        status = table.client.go(free)
+        table.client.socket.close()
+        for _ in range(3):
+            status = status or table.client.step()
+        assert status == CLIENT_GONE, cut
+        table.close()
+
+
+def test_terminate_behind_a_query_waits_for_it(table: Table) -> None:
+    table.client.say(messages.query("x1") + messages.terminate())
+    assert table.client.step() == NEED_SERVER
+    table.borrow()
+    assert table.client.step() == WAIT
+    assert table.backend.hear() == messages.query("x1")
+    table.backend.say(messages.command_complete("SELECT 0") + Z)
+    assert table.client.step() in (RELEASE, TERMINATE)
+    table.client.give_back() if table.relay.srv is not None else None
+    assert table.client.step() == TERMINATE
+    assert table.client.heard.endswith(Z)
+
+
+def test_terminate_behind_a_batch_without_sync_does_not_wait_for_ever(table: Table) -> None:
+    begin(table, messages.parse(b"", b"x1") + messages.bind(b"", b"") + messages.execute() + messages.terminate())
+    assert table.client.step() == TERMINATE
+
+
+def test_terminate_in_an_idle_borrowed_session(table: Table) -> None:
+    table.relay.by_transaction = 0
+    begin(table, messages.query("x1"))
+    table.backend.say(messages.command_complete("SELECT 0") + Z)
+    assert table.client.step() == WAIT
+    table.client.say(messages.terminate())
+    assert table.client.step() == TERMINATE
+
+
+# Garbage.
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([m for s in SCRIPTS.values() for m in s])), max_size=8))
+def test_garbage_from_the_client_is_a_status(parts: list[bytes]) -> None:
+    with running("epoll") as engine:
+        table = Table(engine)
+        try:
+            for part in parts:
+                table.client.say(part)
+                status = table.client.step()
+                if status == NEED_SERVER:
+                    table.borrow()
+                    status = table.client.step()
+                assert status in (WAIT, NEED_SERVER, TERMINATE, CLIENT_FAULT)
+                if status in (TERMINATE, CLIENT_FAULT):
+                    assert status == TERMINATE or table.relay.fault
+                    return
+        finally:
+            table.close()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.builds(message, st.sampled_from([bytes([b]) for b in b"123ACDEGHINRSTVWZcdnst"]), st.binary(max_size=12)),
+        ),
+        max_size=8,
+    ),
+    st.sampled_from(list(SCRIPTS)),
+)
+def test_garbage_from_the_server_is_a_status(parts: list[bytes], script: str) -> None:
+    with running("epoll") as engine:
+        table = Table(engine)
+        try:
+            begin(table, b"".join(SCRIPTS[script]))
+            for part in parts:
+                table.backend.say(part)
+                status = table.client.step()
+                assert status in (WAIT, RELEASE, SERVER_FAULT)
+                if status != WAIT:
+                    return
+        finally:
+            table.close()
+
+
+@pytest.mark.parametrize("body", [b"", b"II", b"I" * 9000])
+def test_a_ready_for_query_of_the_wrong_size(table: Table, body: bytes) -> None:
+    begin(table, messages.query("x"))
+    table.backend.say(message(b"Z", body))
+    assert table.client.step() == SERVER_FAULT
+
+
+@pytest.mark.parametrize("kind", [b"p", b"\0", b"v", b"1", b"\xff"])
+def test_unknown_messages_are_the_clients_fault(table: Table, kind: bytes) -> None:
+    table.client.say(message(kind, b"x"))
+    assert table.client.step() == CLIENT_FAULT
+    assert str(kind[0]) in table.relay.fault
+
+
+def test_an_error_text_that_looks_like_a_farewell(table: Table) -> None:
+    begin(table, messages.query("x"))
+    table.backend.say(messages.error_response("ERROR", "P0001", "VFATAL") + Z)
+    assert table.client.step() == RELEASE
+    assert table.server.quiet()
+
+
+def test_a_farewell(table: Table) -> None:
+    begin(table, messages.query("x"))
+    table.backend.say(messages.error_response("FATAL", "57P01", "terminating connection"))
+    table.backend.socket.close()
+    status = WAIT
+    for _ in range(3):
+        status = status or table.client.step()
+    assert status == SERVER_GONE
+    assert table.server.farewell and not table.server.quiet()
+    assert tokens(table.client.heard) == [("E", b"57P01")]
+
+
+# Prepared statements: what others got wrong.
+
+
+def exchange(table: Table, data: bytes, free: list[Backend] | None = None) -> list[tuple[str, bytes]]:
+    """Say, work, hear; the server is given back when it is free."""
+    free = free if free is not None else [table.backend]
+    table.client.heard = b""
+    table.client.say(data)
+    for _ in range(20):
+        table.client.go(free)
+        for backend in {id(b): b for b in [table.backend, *free, table.client.backend] if b is not None}.values():
+            backend.work()
+    table.client.go(free)
+    return tokens(table.client.heard)
+
+
+def kinds(heard: list[tuple[str, bytes]]) -> str:
+    return "".join(kind for kind, _ in heard)
+
+
+RUN = messages.bind(b"", b"s") + messages.execute() + messages.sync()
+
+
+def test_a_named_statement_survives_eviction_everywhere(engine: Engine) -> None:
+    # 1: evicting a name from a client's cache made the next Bind fail.
+    table = Table(engine, capacity=1, registry=Registry(1))
+    exchange(table, messages.parse(b"s", b"x1") + messages.sync())
+    for number in range(5):
+        exchange(table, messages.parse(b"n%d" % number, b"y%d" % number) + messages.sync())
+    assert exchange(table, RUN) == [("2", b""), ("D", b"\0\1\0\0\0\x02x1"), ("C", b"SELECT 1\0"), ("Z", b"I")]
+    table.close()
+
+
+def test_an_evicted_statement_is_closed_behind_the_binds_that_use_it(engine: Engine) -> None:
+    # 2: it was closed while Binds for it were still buffered.
+    table = Table(engine, capacity=1)
+    exchange(table, messages.parse(b"s", b"x1") + messages.sync())
+    batch = messages.bind(b"", b"s") + messages.execute() + messages.parse(b"t", b"x2") + messages.bind(b"", b"t")
+    batch += messages.execute() + messages.bind(b"", b"s") + messages.execute() + messages.sync()
+    heard = exchange(table, batch)
+    assert kinds(heard) == "2DC12DC2DCZ"
+    assert [body[-2:] for kind, body in heard if kind == "D"] == [b"x1", b"x2", b"x1"]
+    table.close()
+
+
+def test_a_statement_is_not_known_to_the_next_when_its_parse_never_left(engine: Engine) -> None:
+    # 3: recorded before it was sent; the client vanished; the next one got 26000.
+    registry = Registry(10)
+    table = Table(engine, registry=registry)
+    begin(table, messages.parse(b"s", b"x1"))
+    table.backend.hear()
+    # The batch has no Sync. Whoever cleans up makes it fail, and the books follow.
+    table.server.replies.account(ord("E"))
+    assert not table.server.statements.prepared
+    table.close()
+
+
+def test_a_failed_parse_is_forgotten_and_its_neighbours_are_not(table: Table) -> None:
+    # 4
+    batch = messages.parse(b"good", b"x1") + messages.parse(b"s", b"bad") + messages.parse(b"never", b"x2")
+    assert exchange(table, batch + messages.sync()) == [("1", b""), ("E", b"42601"), ("Z", b"I")]
+    assert exchange(table, RUN)[0] == ("E", b"26000")
+    run_good = messages.bind(b"", b"good") + messages.execute() + messages.sync()
+    assert kinds(exchange(table, run_good)) == "2DCZ"
+    assert exchange(table, messages.parse(b"s", b"x3") + RUN)[0] == ("1", b"")
+
+
+def test_other_settings_other_plan(engine: Engine) -> None:
+    # 5: one cached plan shared by clients with different search_path.
+    registry = Registry(10)
+    first, second = Table(engine, registry=registry), Table(engine, registry=registry)
+    second.relay.settings = second.relay.settings.changed("search_path", "elsewhere")
+    for table in (first, second):
+        exchange(table, messages.parse(b"s", b"x1") + messages.sync())
+    one, other = (next(iter(table.server.statements.prepared)) for table in (first, second))
+    assert one.name != other.name
+    first.close()
+    second.close()
+
+
+def test_a_parse_behind_set_is_not_shared(engine: Engine) -> None:
+    registry = Registry(10)
+    table = Table(engine, registry=registry)
+    set_path = messages.parse(b"", b"set x") + messages.bind(b"", b"") + messages.execute()
+    exchange(table, set_path + messages.parse(b"s", b"x1") + messages.sync())
+    assert not registry.known
+    exchange(table, messages.query("begin"))
+    exchange(table, set_path + messages.sync() + messages.parse(b"t", b"x1") + messages.sync())
+    assert not registry.known
+    table.close()
+
+
+def test_made_answers_stand_where_postgresql_would_send_them(table: Table) -> None:
+    # 6: between rows, behind errors, around Describe.
+    exchange(table, messages.parse(b"a", b"x1") + messages.sync())
+    again = messages.parse(b"b", b"x1") + messages.describe_statement(b"b") + messages.bind(b"", b"b")
+    again += messages.execute() + messages.close_statement(b"b") + messages.parse(b"b", b"x1")
+    again += messages.bind(b"", b"nobody") + messages.parse(b"c", b"x1") + messages.sync()
+    assert kinds(exchange(table, again)) == "1tT2DC31EZ"
+
+
+def test_flush_mode(table: Table) -> None:
+    # 7: answers before a Sync are neither lost nor counted twice.
+    exchange(table, messages.parse(b"a", b"x1") + messages.sync())
+    free = [table.backend]
+    assert kinds(exchange(table, messages.parse(b"s", b"x1") + messages.flush(), free)) == "1"
+    assert kinds(exchange(table, messages.describe_statement(b"s") + messages.flush(), free)) == "tT"
+    assert free == [], "a batch is open"
+    assert kinds(exchange(table, RUN, free)) == "2DCZ"
+    assert free == [table.backend]
+
+
+@pytest.mark.parametrize("text", ["deallocate s", 'DEALLOCATE PREPARE "s" ;', "deallocate all", "discard all"])
+def test_deallocate_frees_the_name(table: Table, text: str) -> None:
+    # 8: answered by the pooler, whose cache kept it.
+    exchange(table, messages.parse(b"s", b"x1") + messages.sync())
+    assert kinds(exchange(table, messages.query(text))) == "CZ"
+    assert table.relay.statements.names == {}
+    assert exchange(table, RUN)[0] == ("E", b"26000")
+    assert exchange(table, messages.parse(b"s", b"x2") + RUN)[0] == ("1", b"")
+
+
+def test_deallocate_by_the_extended_protocol_takes_nothing_from_others(engine: Engine) -> None:
+    registry = Registry(10)
+    table, other = Table(engine, registry=registry), Client(engine, registry)
+    free = [table.backend]
+    for name in (b"s", b"t"):
+        exchange(table, messages.parse(name, b"x" + name) + messages.sync(), free)
+    batch = b"".join(
+        messages.parse(b"", text) + messages.bind(b"", b"") + messages.execute()
+        for text in (b"deallocate s", b"deallocate t")
+    )
+    assert kinds(exchange(table, batch + messages.sync(), free)) == "12C12CZ"
+    assert table.relay.statements.names == {}
+    assert {statement.name for statement in table.server.statements.prepared} <= set(table.backend.postgres.statements)
+    other.say(messages.parse(b"o", b"xs") + messages.bind(b"", b"o") + messages.execute() + messages.sync())
+    for _ in range(3):
+        other.go(free)
+        table.backend.work()
+    other.go(free)
+    assert kinds(tokens(other.heard)) == "12DCZ"
+    other.close()
+    table.close()
+
+
+def test_deallocate_in_a_failed_transaction_is_answered(table: Table) -> None:
+    exchange(table, messages.parse(b"s", b"x1") + messages.sync())
+    free = [table.backend]
+    exchange(table, messages.query("begin"), free)
+    exchange(table, messages.query("fail"), free)
+    assert exchange(table, messages.query("deallocate s"), free) == [("E", b"25P02"), ("Z", b"E")]
+    exchange(table, messages.query("rollback"), free)
+    assert kinds(exchange(table, RUN, free)) == "2DCZ"
+
+
+def test_deallocate_of_a_statement_that_can_not_be_parsed_any_more(engine: Engine) -> None:
+    table = Table(engine)
+    exchange(table, messages.parse(b"s", b"x1") + messages.sync())
+    elsewhere = Backend(engine)
+    table.relay.statements.names[b"s"].body = b"bad\0\0\0"  # say, its table was dropped
+    assert kinds(exchange(table, messages.query("deallocate s"), [elsewhere])) == "CZ"
+    elsewhere.close()
+    table.close()
+
+
+def test_deallocate_all_in_a_pipeline_spares_what_is_parsed_behind_it(table: Table) -> None:
+    exchange(table, messages.parse(b"old", b"x1") + messages.sync())
+    batch = messages.parse(b"", b"deallocate all") + messages.bind(b"", b"") + messages.execute()
+    batch += messages.parse(b"s", b"x1") + messages.bind(b"", b"s") + messages.execute() + messages.sync()
+    assert kinds(exchange(table, batch)) == "12C12DCZ"
+    assert kinds(exchange(table, RUN)) == "2DCZ"
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 3])
+def test_no_server_holds_more_than_it_may(engine: Engine, capacity: int) -> None:
+    # 9
+    table = Table(engine, capacity=capacity)
+    batch = b"".join(messages.parse(b"n%d" % n, b"y%d" % n) for n in range(10)) + messages.sync()
+    assert kinds(exchange(table, batch)) == "1" * 10 + "Z"
+    assert len(table.server.statements.prepared) == capacity
+    assert len(table.backend.postgres.statements) == capacity
+    table.close()
+
+
+def test_the_names_of_the_pooler_are_out_of_reach(table: Table) -> None:
+    exchange(table, messages.parse(b"s", b"secret") + messages.sync())
+    inside = next(iter(table.server.statements.prepared)).name
+    assert exchange(table, messages.bind(b"", inside) + messages.execute() + messages.sync())[0] == ("E", b"26000")
+    assert exchange(table, messages.describe_statement(inside) + messages.sync())[0] == ("E", b"26000")
+    assert kinds(exchange(table, messages.close_statement(inside) + messages.sync())) == "3Z"
+    assert kinds(exchange(table, RUN)) == "2DCZ"
+
+
+def test_the_name_is_taken(table: Table) -> None:
+    exchange(table, messages.parse(b"s", b"x1") + messages.sync())
+    assert exchange(table, messages.parse(b"s", b"x2") + messages.sync()) == [("E", b"42P05"), ("Z", b"I")]
+    batch = messages.parse(b"s", b"x2") + messages.sync() + messages.parse(b"s", b"bad") + messages.sync()
+    assert [body for kind, body in exchange(table, batch) if kind == "E"] == [b"42P05", b"42601"]
+    assert exchange(table, RUN)[1] == ("D", b"\0\1\0\0\0\x02x1")
+
+
+# The unnamed statement, across servers.
+
+
+def test_the_unnamed_statement_follows_its_client(engine: Engine) -> None:
+    table = Table(engine)
+    exchange(table, messages.parse(b"", b"x1") + messages.sync())
+    elsewhere = Backend(engine)
+    run = messages.bind(b"", b"") + messages.execute() + messages.sync()
+    assert kinds(exchange(table, run, [elsewhere])) == "2DCZ"
+    assert kinds(exchange(table, messages.describe_statement(b"") + messages.sync(), [table.backend])) == "tTZ"
+    elsewhere.close()
+    table.close()
+
+
+def test_nobody_gets_somebody_elses_unnamed_statement(engine: Engine) -> None:
+    table = Table(engine)
+    other = Client(engine)
+    free = [table.backend]
+    exchange(table, messages.parse(b"", b"secret") + messages.sync(), free)
+    other.say(messages.bind(b"", b"") + messages.execute() + messages.sync())
+    other.go(free)
+    table.backend.work()
+    other.go(free)
+    assert tokens(other.heard) == [("E", b"26000"), ("Z", b"I")]
+    other.close()
+    table.close()
+
+
+def test_a_query_that_was_skipped_has_not_dropped_the_unnamed_statement(engine: Engine) -> None:
+    table = Table(engine)
+    other = Client(engine)
+    free = [table.backend]
+    batch = messages.parse(b"", b"secret") + messages.bind(b"", b"nobody") + messages.query("x") + messages.sync()
+    assert kinds(exchange(table, batch, free)) == "1EZ"
+    other.say(messages.bind(b"", b"") + messages.execute() + messages.sync())
+    for _ in range(3):
+        other.go(free)
+        table.backend.work()
+    other.go(free)
+    assert tokens(other.heard) == [("E", b"26000"), ("Z", b"I")]
+    other.close()
+    table.close()
+
+
+def test_an_unnamed_statement_too_large_to_remember_is_not_invented(engine: Engine) -> None:
+    table = Table(engine)
+    table.relay.parse_limit = 1 << 14
+    exchange(table, messages.parse(b"", b"x" * 40000) + messages.sync())
+    elsewhere = Backend(engine)
+    heard = exchange(table, messages.bind(b"", b"") + messages.execute() + messages.sync(), [elsewhere])
+    assert heard == [("E", b"26000"), ("Z", b"I")]
+    elsewhere.close()
+    table.close()
+
+
+# Given back at the right moment.
+
+
+def test_a_copy_that_failed_while_its_data_was_under_way(table: Table) -> None:
+    begin(table, messages.query("copy in"))
+    table.backend.say(b"G\0\0\0\x07\0\0\0")
+    table.client.step()
+    table.client.say(message(b"d", b"x" * 30000)[:20000])
+    assert table.client.step() == WAIT
+    table.backend.say(messages.error_response("ERROR", "22P04", "bad data") + Z)
+    assert table.client.step() == WAIT, "a message is half sent"
+    table.client.say(b"x" * 10005)
+    assert table.client.step() == RELEASE
+    assert table.client.heard.endswith(Z)
+
+
+def test_a_server_of_which_something_is_uncertain_is_not_quiet(table: Table) -> None:
+    begin(table, messages.parse(b"", b"copy view") + messages.bind(b"", b"") + messages.execute() + messages.sync())
+    table.client.say(COPY_DONE + messages.sync())
+    table.client.step()
+    table.backend.say(
+        messages.PARSE_COMPLETE_MESSAGE + messages.BIND_COMPLETE_MESSAGE + b"G\0\0\0\x07\0\0\0"
+        + messages.error_response("ERROR", "42809", "cannot copy to view") + Z
+    )  # fmt: skip
+    assert table.client.step() == RELEASE
+    assert not table.server.quiet()
+
+
+def test_what_is_swallowed_is_not_seen(table: Table) -> None:
+    table.client.say(messages.query("x1"))
+    table.client.step()
+    table.borrow()
+    from pgdoorman_lib.wire.replies import QUERY, SWALLOW
+
+    table.server.stream.write(messages.query("set x"))
+    table.server.replies.add(QUERY | SWALLOW)
+    table.client.step()
+    table.backend.work()
+    assert table.client.step() == RELEASE
+    assert kinds(tokens(table.client.heard)) == "TDCZ"
+
+
+def test_a_refused_setting_ends_the_session(table: Table) -> None:
+    table.client.say(messages.query("x1"))
+    table.client.step()
+    table.borrow()
+    from pgdoorman_lib.wire.replies import QUERY, SWALLOW
+
+    table.server.stream.write(messages.query("fail"))
+    table.server.replies.add(QUERY | SWALLOW)
+    table.client.step()
+    table.backend.work()
+    assert table.client.step() == SERVER_FAULT
+    assert table.relay.refusal is not None
+    assert table.client.heard == b""
