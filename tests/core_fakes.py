@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,9 +57,9 @@ def running(name: str) -> Iterator[Engine]:
         engine.close()
 
 
-def stream_pair(engine: Engine, *, buffer: int = 0) -> tuple[Stream, Any]:
-    """A stream and the (cooperative) socket at its other end; ``buffer`` limits what the kernel holds, bytes."""
-    ours, theirs = gsocket.socketpair()
+def stream_pair(engine: Engine, *, buffer: int = 0, cooperative: bool = True) -> tuple[Stream, Any]:
+    """A stream and the socket at its other end; ``buffer`` limits what the kernel holds, bytes."""
+    ours, theirs = (gsocket if cooperative else socket).socketpair()
     if buffer:
         for sock in (ours, theirs):
             sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_SNDBUF, buffer)
@@ -67,9 +68,11 @@ def stream_pair(engine: Engine, *, buffer: int = 0) -> tuple[Stream, Any]:
     return Stream(ours, engine, "unix"), theirs
 
 
-def server_pair(engine: Engine, settings: Any = None, *, buffer: int = 0) -> tuple[Server, Any]:
+def server_pair(
+    engine: Engine, settings: Any = None, *, buffer: int = 0, cooperative: bool = True
+) -> tuple[Server, Any]:
     """A logged-in server connection, and PostgreSQL's end of it."""
-    stream, theirs = stream_pair(engine, buffer=buffer)
+    stream, theirs = stream_pair(engine, buffer=buffer, cooperative=cooperative)
     settings = settings if settings is not None else Settings()
     server = Server(stream, settings, 4711, b"key!", {"TimeZone": "Etc/UTC"}, clock(), float("inf"))
     return server, theirs

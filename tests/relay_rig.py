@@ -20,12 +20,13 @@ class Backend:
 
     def __init__(self, engine: Engine, settings: Any = None, *, buffer: int = 0) -> None:
         self.engine = engine
-        self.server, self.socket = server_pair(engine, settings, buffer=buffer)
+        self.server, self.socket = server_pair(engine, settings, buffer=buffer, cooperative=False)
         self.postgres = MiniPostgres()
 
     def hear(self) -> bytes:
         """What has been sent to PostgreSQL since the last time."""
         self.engine.flush()
+        self.server.stream.push()  # what met a full socket, as an event would
         return receive_all(self.socket)
 
     def say(self, data: bytes) -> None:
@@ -62,7 +63,7 @@ class Client:
 
     def __init__(self, engine: Engine, registry: Registry | None = None, *, buffer: int = 0) -> None:
         self.engine = engine
-        self.stream, self.socket = stream_pair(engine, buffer=buffer)
+        self.stream, self.socket = stream_pair(engine, buffer=buffer, cooperative=False)
         self.relay = Relay(self.stream, LinkStats())
         self.relay.task = Task(engine)
         self.stream.task = self.relay.task
@@ -88,6 +89,7 @@ class Client:
         pending = self.stream.out_pending + (self.relay.srv.out_pending if self.relay.srv is not None else 0)
         self.most_pending = max(self.most_pending, pending)
         self.engine.flush()
+        self.stream.push()  # what met a full socket, as an event would
         self.heard += receive_all(self.socket)
         return int(status)
 

@@ -154,12 +154,13 @@ def test_the_check_query_in_a_transaction_goes_to_the_server(table: Table) -> No
 
 
 def test_the_check_query_behind_something_else(table: Table) -> None:
+    # The second one finds a server borrowed, and must not overtake the answer before it.
     table.relay.check_query = messages.query(";")
     table.client.say(messages.query(";") + messages.query("x") + messages.query(";"))
     assert table.client.go([table.backend]) == WAIT
     table.backend.work()
     assert table.client.go([]) in (WAIT, NEED_SERVER)
-    assert [kind for kind, _ in tokens(table.client.heard)] == list("IZTDCZIZ")
+    assert [kind for kind, _ in tokens(table.client.heard)] == list("IZTDCZTDCZ")
 
 
 def test_a_stray_huge_copy_message_without_a_server_is_dropped(table: Table) -> None:
@@ -408,21 +409,21 @@ def test_made_answers_between_streamed_frames(narrow: Table) -> None:
 # Back-pressure.
 
 
-def test_a_client_that_does_not_read_stops_its_server(engine: Engine) -> None:
-    table = Table(engine, buffer=4096)
+def test_a_client_that_does_not_read_stops_its_server(narrow: Table) -> None:
+    table = narrow
     begin(table, messages.query("x"))
-    row = message(b"D", b"x" * 1000)
+    rows = message(b"D", b"x" * 1000) * 2000
     taken = 0
     table.backend.socket.setblocking(False)
     for _ in range(2000):
         try:
-            taken += table.backend.socket.send(row * 10)
+            taken += table.backend.socket.send(rows[taken : taken + 10000])
         except BlockingIOError:
             pass
         table.client.stream.readable = 1
         table.relay.srv.readable = 1
         assert table.relay.step() == WAIT
-        engine.flush()
+        table.client.engine.flush()
         assert table.client.stream.out_pending <= HIGH_WATER + 2 * BLOCK_SIZE
     assert taken < 20 * HIGH_WATER
     # And it goes on when the client reads.
@@ -431,21 +432,20 @@ def test_a_client_that_does_not_read_stops_its_server(engine: Engine) -> None:
         table.client.step()
         heard += len(table.client.heard)
         table.client.heard = b""
-    assert heard == taken
-    table.close()
+    assert taken - 1005 < heard <= taken, "all but what is not a whole message yet"
 
 
-def test_a_server_that_does_not_read_stops_its_client_but_is_still_heard(engine: Engine) -> None:
-    table = Table(engine, buffer=4096)
+def test_a_server_that_does_not_read_stops_its_client_but_is_still_heard(narrow: Table) -> None:
+    table = narrow
     begin(table, messages.query("copy in"))
     table.backend.say(b"G\0\0\0\x07\0\0\0")
     table.client.step()
-    data = message(b"d", b"x" * 1000)
+    data = message(b"d", b"x" * 1000) * 2000
     taken = 0
     table.client.socket.setblocking(False)
     for _ in range(2000):
         try:
-            taken += table.client.socket.send(data * 10)
+            taken += table.client.socket.send(data[taken : taken + 10000])
         except BlockingIOError:
             pass
         assert table.client.step() == WAIT
@@ -456,7 +456,6 @@ def test_a_server_that_does_not_read_stops_its_client_but_is_still_heard(engine:
     table.backend.say(notice)
     table.client.step()
     assert table.client.heard == notice
-    table.close()
 
 
 def test_a_pipeline_larger_than_all_buffers_does_not_deadlock(engine: Engine) -> None:
@@ -498,21 +497,21 @@ def test_a_pipeline_larger_than_all_buffers_does_not_deadlock(engine: Engine) ->
 # The ends.
 
 
-@pytest.mark.parametrize("cut", range(1, 40))
-def test_the_server_ends_anywhere(engine: Engine, cut: int) -> None:
-    table = Table(engine)
-    begin(table, messages.query("x1"))
+def test_the_server_ends_anywhere(engine: Engine) -> None:
     answer = messages.row_description([("a", 23, 4)]) + messages.data_row([b"1"])
-    table.backend.say(answer[: min(cut, len(answer))])
-    table.client.step()
-    table.backend.socket.close()
-    status = WAIT
-    for _ in range(3):
-        status = status or table.client.step()
-    assert status == SERVER_GONE
-    # Small messages reach the client whole or not at all.
-    assert split(table.client.heard)[1] == b""
-    table.close()
+    for cut in range(len(answer)):
+        table = Table(engine)
+        begin(table, messages.query("x1"))
+        table.backend.say(answer[:cut])
+        table.client.step()
+        table.backend.socket.close()
+        status = WAIT
+        for _ in range(3):
+            status = status or table.client.step()
+        assert status == SERVER_GONE, cut
+        # Small messages reach the client whole or not at all.
+        assert split(table.client.heard)[1] == b"", cut
+        table.close()
 
 
 @pytest.mark.parametrize("script", ["named", "copy", "transaction"])
@@ -524,8 +523,9 @@ def test_the_client_ends_anywhere(engine: Engine, script: str) -> None:
         table.client.say(data[:cut])
         status = table.client.go(free)
         table.client.socket.close()
-        for _ in range(3):
-            status = status or table.client.step()
+        for _ in range(5):
+            status = status or table.client.go(free)
+            table.backend.work()  # what waits for an answer is looked at again when it comes
         assert status == CLIENT_GONE, cut
         table.close()
 
