@@ -353,7 +353,7 @@ class Relay(Borrower):
                 if self.shared:
                     marks = scan(data, pos + 5, pos + avail)
                     if marks:
-                        if marks & _TEXT_DEALLOCATE and size == avail and self.statements.names:
+                        if marks & _TEXT_DEALLOCATE and size == avail:
                             if not replies.settled():
                                 status = 9
                                 break
@@ -630,7 +630,7 @@ class Relay(Borrower):
                 return 0
             marks = scan(data, name_end + 1, pos + size)
             if marks:
-                if marks & _TEXT_DEALLOCATE and self.statements.names:
+                if marks & _TEXT_DEALLOCATE:
                     if not replies.settled():
                         return 9
                     stop = find_nul(data, name_end + 1, pos + size)

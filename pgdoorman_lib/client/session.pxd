@@ -29,6 +29,7 @@ cdef class Session(Relay):
     cpdef object run(self)
     @cython.locals(status=int, task=Task)
     cpdef str serve(self)
+    cpdef int _idle(self) except -1
     @cython.locals(status=int)
     cpdef int advance(self) except -1
     @cython.locals(pool=Pool)

@@ -169,7 +169,7 @@ class Session(Relay):
                 elif status == 0:
                     status = self.step()
                 if status == 0:
-                    if self.server is None and self.doomed is not None and self.client.end == self.client.start:
+                    if self.doomed is not None and self._idle():
                         raise self.doomed
                     task.stepper = self  # from here ``advance`` may act in our place
                     try:
@@ -192,6 +192,15 @@ class Session(Relay):
                     return self._server_ended(status)
         finally:
             self._leave()
+
+    def _idle(self) -> _int:
+        """Whether the client has nothing under way: no message begun, no statement, no transaction."""
+        if self.waiting or self.client.end > self.client.start:
+            return 0
+        if self.server is None:
+            return 1
+        replies = self.replies
+        return 1 if replies.count == 0 and replies.status == 0x49 and not self.in_batch and not self.client_left else 0
 
     def advance(self) -> _int:
         """The steps of ``serve`` that need no greenlet, taken by the engine while ours is parked; never switches."""
