@@ -10,6 +10,8 @@ from typing import Any
 
 import gevent
 from gevent import socket as gsocket
+from gevent.event import Event
+from mini_postgres import MiniPostgres
 
 from pgdoorman_lib.net.engine import Engine, choose
 from pgdoorman_lib.net.stream import Stream
@@ -90,6 +92,38 @@ def receive_all(sock: Any) -> bytes:
     except (BlockingIOError, ConnectionResetError):
         pass
     return data
+
+
+class Postgres:
+    """A MiniPostgres behind a socket, in a greenlet; it answers while ``awake`` is set."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sock = sock
+        self.mini = MiniPostgres()
+        self.awake = Event()
+        self.awake.set()
+        #: everything it was sent, and asides: the connections it was asked to cancel
+        self.heard = b""
+        self.greenlet = gevent.spawn(self._serve)
+
+    def _serve(self) -> None:
+        try:
+            while data := self.sock.recv(65536):
+                self.heard += data
+                self.mini.receive(data)
+                while self.mini.inbox and not self.mini.ended:
+                    self.awake.wait()
+                    self.mini.work(1)
+                    if answer := self.mini.take():
+                        self.sock.sendall(answer)
+        except OSError:
+            pass
+        finally:
+            self.sock.close()
+
+    def close(self) -> None:
+        self.greenlet.kill()
+        self.sock.close()
 
 
 def until(probe: Callable[[], object], what: str = "the condition") -> None:

@@ -639,6 +639,7 @@ class Relay(Borrower):
                         body = b"\0" + text + bytes(data[stop : pos + size])
                         message = bytearray(b"P" + (4 + len(body)).to_bytes(4, "big") + body)
                         self.srv.send_copy(message, 0, len(message))
+                        self.group_suspect = 1
                         # It names a statement of this server: it can't be made again elsewhere.
                         replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None))
                         self.group_unnamed = 1
@@ -654,8 +655,8 @@ class Relay(Borrower):
             return 0
         if size > avail:
             return 8
-        if not replies.settled():
-            return 9
+        if replies.syncs or not replies.settled():
+            return 9  # in a transaction that has failed by then the answer is not ours to make
         if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461:
             self._suspect(data, name_end + 1)
         name = bytes(data[pos + 5 : name_end])

@@ -257,13 +257,20 @@ class Session(Relay):
             return 0
         self.waiting = 0
         self.attach(server)
-        if server.applied is not self.settings and self.sync_parameters:
-            sql = self.settings.sql_from(server.applied)
-            if sql:
-                server.stream.write(messages.query(sql))
-                server.replies.add(QUERY | SWALLOW)
-            server.applied = self.settings
-        status = self.step()
+        try:
+            if server.applied is not self.settings and self.sync_parameters:
+                sql = self.settings.sql_from(server.applied)
+                if sql:
+                    server.stream.write(messages.query(sql))
+                    server.replies.add(QUERY | SWALLOW)
+                    server.statements.unnamed = None  # every simple query drops it
+                server.applied = self.settings
+            status = self.step()
+        except BaseException:
+            # The pool closes the server and brings us the error as an answer to our waiting.
+            self.detach()
+            self.waiting = 1
+            raise
         if status:
             self.pending = status
             self.task.wake()
@@ -309,6 +316,8 @@ class Session(Relay):
     def _server_ended(self, status: _int) -> str:
         """The server is gone or not to be understood: tell the client, unless PostgreSQL has done so itself."""
         server = self.server
+        if status == 7:
+            server.farewell = 1  # whatever it says from here on: nobody else may get it
         if self.refusal is not None:
             fields = messages.parse_fields(self.refusal)
             raise ServerGone(

@@ -18,7 +18,7 @@ from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import drain, run
 from pgdoorman_lib.wire import messages
-from pgdoorman_lib.wire.replies import COPY_END, SWALLOW, SYNC
+from pgdoorman_lib.wire.replies import COPY_END, EXECUTE, SWALLOW, SYNC
 from pgdoorman_lib.wire.session_state import (
     BASE,
     DIRTY_PARAMETERS,
@@ -31,6 +31,8 @@ log = logging.getLogger("pgdoorman.janitor")
 
 #: Seconds for cleaning one server, or ending what a lost client left running.
 CLEANING_TIMEOUT = 5.0
+#: A portal nobody has.
+NO_PORTAL = b"\x01pgdoorman: no such portal"
 #: Seconds between two sweeps over all pools.
 SWEEP_INTERVAL = 1.0
 
@@ -91,7 +93,9 @@ class Janitor:
             replies.add(COPY_END)
             in_batch = in_batch or replies.count == 1
         if in_batch or replies.skipping:
-            stream.write(messages.sync())
+            # A Sync commits the batch that its client did not finish, unless something in it fails first.
+            stream.write(messages.execute(NO_PORTAL) + messages.sync())
+            replies.add(EXECUTE | SWALLOW)
             replies.add(SYNC | SWALLOW)
         stream.flush()
         if replies.count:

@@ -196,8 +196,13 @@ class Pool:
                 if server is None:
                     continue
                 borrower.assigned = server
-                if borrower.accept(server):
-                    return 1
+                try:
+                    if borrower.accept(server):
+                        return 1
+                except BaseException:
+                    borrower.assigned = None
+                    self.discard(server, "handing over failed")
+                    raise
                 borrower.assigned = None
                 self._rest(server)
                 raise PeerGone("client left while a server was being assigned")
@@ -205,9 +210,12 @@ class Pool:
         borrower.waiting_since = now
         self.waiters.append(borrower)
         self.grow(now)
-        if self.timeout <= 0 and self.opening == 0:
-            self.waiters.remove(borrower)
-            raise self._timeout_error()
+        if self.timeout <= 0:
+            # No waiting for others; what is opened for this borrower is limited by connect_timeout.
+            if self.opening < len(self.waiters):
+                self.waiters.remove(borrower)
+                raise self._timeout_error()
+            return 0
         self._arm_expiry(now)
         return 0
 
@@ -318,7 +326,9 @@ class Pool:
         return 0
 
     def discard(self, server: Server, reason: str) -> _int:
-        """Close a borrowed server; no switch."""
+        """Close a borrowed server; no switch. One that is closed already is left alone."""
+        if server.state == "closed":
+            return 0
         self.borrowed -= 1
         self._forget(server, reason)
         if self.waiters:
@@ -405,6 +415,9 @@ class Pool:
         if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING_REFUSALS:
             while self.waiters:
                 self._fail(self.waiters.popleft(), exc)
+        if self.timeout <= 0:
+            while len(self.waiters) > self.opening:
+                self._fail(self.waiters.popleft(), self._timeout_error())
         self._arm_retry(now)
 
     def _fail(self, borrower: Borrower, error: BaseException) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pgdoorman_lib.errors import ServerGone, ServerProtocolViolation, ServerRefused
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import messages
-from pgdoorman_lib.wire.replies import DESYNC
+from pgdoorman_lib.wire.replies import DESYNC, QUERY, SWALLOW
+from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, trace_of
+
+#: Bytes of the longest CommandComplete that is looked into.
+LONGEST_TAG = 64
 
 
 def run(server: Server, sql: str) -> dict[str, str]:
@@ -15,16 +19,22 @@ def run(server: Server, sql: str) -> dict[str, str]:
     caller owns the server and puts a deadline around.
     """
     stream = server.stream
+    replies = server.replies
+    replies.add(QUERY | SWALLOW)  # if this is cut short, the server is seen to owe an answer, and is not lent
+    server.statements.unnamed = None  # every simple query drops it
     stream.write(messages.query(sql))
     stream.flush()
     reported: dict[str, str] = {}
     refused: ServerRefused | None = None
     while True:
         kind, body = stream.read_message(1 << 24)
+        if replies.account(kind) == DESYNC or (kind == 0x5A and len(body) != 1):
+            raise ServerProtocolViolation(f"unexpected message type {kind} from server")
         if kind == 0x5A:
-            server.replies.status = body[0]
-            break
-        if kind == 0x45:
+            replies.status = body[0]
+            if not replies.count:
+                break
+        elif kind == 0x45:
             refused = refusal(body)
             if messages.parse_fields(body).get("V") in ("FATAL", "PANIC"):
                 server.farewell = 1
@@ -33,6 +43,7 @@ def run(server: Server, sql: str) -> dict[str, str]:
             name, value = messages.parse_parameter_status(body)
             server.parameters[name] = value
             reported[name] = value
+    replies.swallowed_error = 0
     if refused is not None:
         raise refused
     return reported
@@ -50,7 +61,10 @@ def refusal(body: bytes) -> ServerRefused:
 
 
 def drain(server: Server) -> None:
-    """Read on until nothing is owed any more; may switch. ServerProtocolViolation, ServerGone or PeerGone."""
+    """Read on until nothing is owed any more, noting what it leaves behind; may switch.
+
+    ServerProtocolViolation, ServerGone or PeerGone.
+    """
     replies = server.replies
     while replies.count:
         while replies.made_next():
@@ -60,12 +74,25 @@ def drain(server: Server) -> None:
         kind, size = read_header(server)
         if replies.account(kind) == DESYNC:
             raise ServerProtocolViolation(f"unexpected message type {kind} from server")
-        if kind == 0x5A:
+        if kind == 0x5A and size == 1:
             replies.status = server.stream.read_exact(size)[0]
+        elif kind == 0x5A:
+            raise ServerProtocolViolation("invalid ReadyForQuery from server")
+        elif kind == 0x43 and size <= LONGEST_TAG:
+            _note_tag(server, server.stream.read_exact(size)[:-1])
         else:
+            if kind == 0x53:
+                server.dirty |= DIRTY_PARAMETERS
             skip(server, size)
         if kind == 0x47:
             raise ServerGone("the server waits for copy data nobody will send")
+
+
+def _note_tag(server: Server, tag: bytes) -> None:
+    """What a command leaves behind whose client is not there any more."""
+    if tag in (b"DEALLOCATE ALL", b"DISCARD ALL"):
+        server.statements.clear(server.replies.effects)
+    server.dirty |= DIRTY_PARAMETERS if tag == b"DISCARD ALL" else trace_of(tag)
 
 
 def read_header(server: Server) -> tuple[int, int]:

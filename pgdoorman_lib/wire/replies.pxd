@@ -32,6 +32,7 @@ cdef class Replies:
     cdef public object effects
     cdef public Py_ssize_t barrier
     cdef public int queries
+    cdef public int syncs
     cdef public int made
     cdef public bint skipping
     cdef public bint copy_in

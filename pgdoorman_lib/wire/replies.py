@@ -93,6 +93,7 @@ class Replies:
         "skipping",
         "status",
         "swallowed_error",
+        "syncs",
         "uncertain",
     )
 
@@ -106,6 +107,8 @@ class Replies:
         self.barrier = 0
         #: simple queries of the client under way
         self.queries = 0
+        #: Syncs of the client under way: whether its transaction still stands is open
+        self.syncs = 0
         #: MADE_* entries in the queue
         self.made = 0
         #: an error voided the batch and its Sync was not sent yet
@@ -135,6 +138,7 @@ class Replies:
                 self.ignored += 1
                 return 0
             self.barrier = len(self.effects)
+            self.syncs += 1
         elif code == _QUERY:
             if not op & _SWALLOW:
                 self.queries += 1
@@ -182,7 +186,9 @@ class Replies:
                 self.barrier -= 1
             effect.done()
         code = op & _OP
-        if code == _QUERY:
+        if code == _SYNC:
+            self.syncs -= 1
+        elif code == _QUERY:
             if not op & _SWALLOW:
                 self.queries -= 1
         elif code >= _MADE_PARSE:
@@ -319,6 +325,7 @@ class Replies:
             if not stop:
                 if op == _SYNC:
                     self.ignored += 1
+                    self.syncs -= 1
                     continue
                 stop = 1
                 if op == _COPY_END:

@@ -60,7 +60,7 @@ copies = st.sampled_from(
         [messages.query("copy view"), ROW, COPY_DONE],
         [messages.query("copy out")],
         [messages.parse(b"", b"copy in"), messages.bind(b"", b""), messages.execute(), ROW, COPY_DONE, messages.sync(),
-         messages.parse(b"", b"x1")],
+         messages.parse(b"", b"x1"), messages.bind(b"", b"")],
     ]
 )  # fmt: skip
 single = st.one_of(
