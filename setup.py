@@ -24,6 +24,7 @@ COMPILED = (
     "pgdoorman_lib/metrics/counters.py",
     "pgdoorman_lib/server/connection.py",
     "pgdoorman_lib/pool/pool.py",
+    "pgdoorman_lib/client/statements.py",
     "pgdoorman_lib/client/relay.py",
     "pgdoorman_lib/client/session.py",
 )

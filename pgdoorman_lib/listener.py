@@ -70,7 +70,9 @@ class Listener(StreamServer):
 def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any, Any], None]) -> list[Listener]:
     """Listeners on every address ``host`` stands for; OSError when one can't be bound."""
     wildcard = host in ("", "*")
-    found: list[Any] = socket.getaddrinfo(None if wildcard else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found: list[Any] = socket.getaddrinfo(
+        None if wildcard else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     listeners = []
     for family, kind, proto, _, address in dict.fromkeys(found):
         sock = socket.socket(family, kind, proto)

@@ -102,7 +102,9 @@ class MiniPostgres:
             self._ready()
         elif kind in "PBDEC":
             try:
-                {"P": self._parse, "B": self._bind, "D": self._describe, "E": self._execute, "C": self._close}[kind](body)
+                {"P": self._parse, "B": self._bind, "D": self._describe, "E": self._execute, "C": self._close}[kind](
+                    body
+                )
             except Failure as failure:
                 self._fail(failure)
                 self.skipping = True
@@ -119,7 +121,7 @@ class MiniPostgres:
             self.status = "E"
 
     def _allowed(self, sql: bytes) -> None:
-        if self.status == "E" and sql and sql.decode() not in _EXITS:
+        if self.status == "E" and sql and sql.decode().lower() not in _EXITS:
             raise Failure("25P02", "current transaction is aborted")
 
     def query_aside(self, sql: str) -> None:
@@ -216,6 +218,8 @@ class MiniPostgres:
         self._allowed(sql)
         self.executed.append(sql)
         text = sql.decode()
+        if text.lower() in _EXITS:
+            text = text.lower()
         tag = ""
         if text == "":
             self.sent += messages.EMPTY_QUERY_MESSAGE

@@ -1,8 +1,8 @@
 """One client after its login: wait for a message, borrow a server, relay, give it back; until either side ends.
 
-``serve`` is the greenlet's body, from top to bottom. While it is parked, ``advance`` takes the common steps in its place
-and ``accept`` those that a server handed over allows; both run in somebody else's time, so they must not switch. Between
-``accept`` and ``_give_back`` the server is the session's.
+``serve`` is the greenlet's body, from top to bottom. While it is parked, ``advance`` takes the common steps in its
+place and ``accept`` those that a server handed over allows; both run in somebody else's time, so they must not switch.
+Between ``accept`` and ``_give_back`` the server is the session's.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import ssl
@@ -383,7 +384,8 @@ class Stream(Channel):
         if self.end > self.start:
             raise ProtocolViolation(
                 "received unencrypted data after SSL request",
-                detail="This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
+                detail="This could be either a client-software bug or evidence of an attempted "
+                "man-in-the-middle attack.",
             )
         cipher_in = ssl.MemoryBIO()
         cipher_out = ssl.MemoryBIO()
@@ -486,10 +488,9 @@ class Stream(Channel):
         if not self.send_failed:
             if self.tls is not None and not self.eof:
                 self.push()  # nothing can be sent behind close_notify
-                try:
+                # close_notify is queued; the peer's own is not waited for (RFC 8446 section 6.1).
+                with contextlib.suppress(ssl.SSLError, OSError, ValueError):
                     self.tls.unwrap()
-                except (ssl.SSLError, OSError, ValueError):
-                    pass  # close_notify is queued; the peer's own is not waited for (RFC 8446 section 6.1)
             self.push()
         self.closed = 1
         self.engine.unregister(self)

@@ -101,6 +101,10 @@ class Janitor:
         if replies.count:
             self._cancel(server)
             drain(server)
+        if replies.skipping:  # an error, and no Sync of the client's behind it
+            stream.write(messages.sync())
+            replies.add(SYNC | SWALLOW)
+            drain(server)
         if replies.status != 0x49:
             run(server, "ROLLBACK")
 

@@ -4,7 +4,8 @@ Rules:
 1. At any time idle + borrowed + opening <= pool_size (``check``). A server being cleaned counts as borrowed.
 2. Waiters are served first come, first served. A server given back goes straight to the first of them, who sends its
    query without its greenlet running; ``Borrower.accept`` tells whether it still wanted it.
-3. Everything but ``checkout`` (``request`` in blocking style) and the opener greenlet runs without switching, so no lock is needed.
+3. Everything but ``checkout`` (``request`` in blocking style) and the opener greenlet runs without switching, so no
+   lock is needed.
 """
 
 from __future__ import annotations

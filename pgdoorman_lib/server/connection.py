@@ -3,7 +3,7 @@
 Rules:
 1. A server belongs to exactly one owner: the pool (``idle``), a borrower (``active``) or the janitor (``cleaning``).
    ``state`` says which; only the pool changes it.
-2. ``applied`` is what of a client's parameters is in effect; ``dirty`` is what must be cleaned before the next borrower.
+2. ``applied`` is what of a client's parameters is in effect; ``dirty`` is what must be cleaned before it is lent on.
 3. A server of which anything is uncertain is closed, never lent.
 """
 

@@ -1,4 +1,4 @@
-"""The protocol's literals: message type bytes, version and request codes, limits (PostgreSQL docs, "Message Formats")."""
+"""The protocol's literals: message types, version and request codes, limits (PostgreSQL docs, "Message Formats")."""
 
 from __future__ import annotations
 

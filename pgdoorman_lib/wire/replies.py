@@ -342,7 +342,7 @@ class Replies:
     def _error(self, op: _int, code: _int) -> _int:
         """ErrorResponse: within a simple query nothing else changes; an extended batch is void up to its Sync."""
         self.copy_in = 0
-        if code == _QUERY or code == _FUNCTION or code == _SYNC:
+        if code in (_QUERY, _FUNCTION, _SYNC):
             if self.ignored:
                 self.uncertain = 1
             if op & _SWALLOW:

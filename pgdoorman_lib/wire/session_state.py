@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import ClassVar
 from weakref import WeakValueDictionary
 
 #: Parameters a server reports by ParameterStatus and a client may change: they follow the client.
@@ -60,7 +61,7 @@ class Settings:
 
     __slots__ = ("__weakref__", "environment", "values")
 
-    _known: WeakValueDictionary[tuple[tuple[str, str], ...], Settings] = WeakValueDictionary()
+    _known: ClassVar[WeakValueDictionary[tuple[tuple[str, str], ...], Settings]] = WeakValueDictionary()
 
     values: dict[str, str]
     #: stands for the values the meaning of statements depends on; empty when there are none

@@ -35,20 +35,23 @@ def scan(data: bytearray, start: _int, end: _int) -> _int:
                 if c == 0x61 and data[position + 2] | 32 == 0x64 and data[position + 3] | 32 == 0x76:  # advisory
                     if position + 10 >= end or data[position + 10] | 32 != 0x78:  # not pg_advisory_xact_lock
                         found |= 64
-                elif c == 0x74 and data[position + 3] | 32 == 0x79:  # try_advisory
-                    if position + 14 >= end or data[position + 14] | 32 != 0x78:
-                        found |= 64
+                elif (
+                    c == 0x74
+                    and data[position + 3] | 32 == 0x79  # try_advisory
+                    and (position + 14 >= end or data[position + 14] | 32 != 0x78)
+                ):
+                    found |= 64
         elif c == 0x6D:  # te"m"p
             if data[position - 1] | 32 == 0x65 and data[position - 2] | 32 == 0x74 and data[position + 1] | 32 == 0x70:
                 found |= 16
-        elif c == 0x6C:  # dea"l"locate
-            if (
-                data[position + 1] | 32 == 0x6C
-                and data[position - 1] | 32 == 0x61
-                and data[position - 2] | 32 == 0x65
-                and data[position + 2] | 32 == 0x6F
-            ):
-                found |= 256
+        elif (
+            c == 0x6C  # dea"l"locate
+            and data[position + 1] | 32 == 0x6C
+            and data[position - 1] | 32 == 0x61
+            and data[position - 2] | 32 == 0x65
+            and data[position + 2] | 32 == 0x6F
+        ):
+            found |= 256
         position += 1
     return found
 

@@ -46,7 +46,9 @@ def engine() -> Iterator[Engine]:
 class Table:
     """One client and one server, borrowed by the first message."""
 
-    def __init__(self, engine: Engine, *, capacity: int = 100, buffer: int = 0, registry: Registry | None = None) -> None:
+    def __init__(
+        self, engine: Engine, *, capacity: int = 100, buffer: int = 0, registry: Registry | None = None
+    ) -> None:
         self.client = Client(engine, registry, buffer=buffer)
         self.relay = self.client.relay
         self.backend = Backend(engine, Settings(server_prepared_statements_cache_size=capacity), buffer=buffer)
@@ -81,7 +83,9 @@ def test_a_query_and_its_answer(table: Table) -> None:
     table.borrow()
     assert table.client.step() == WAIT
     assert table.backend.hear() == query
-    answer = messages.row_description([("a", 23, 4)]) + messages.data_row([b"1"]) + messages.command_complete("SELECT 1")
+    answer = (
+        messages.row_description([("a", 23, 4)]) + messages.data_row([b"1"]) + messages.command_complete("SELECT 1")
+    )
     table.backend.say(answer + Z)
     assert table.client.step() == RELEASE
     assert table.client.heard == answer + Z
@@ -561,7 +565,9 @@ def test_terminate_in_an_idle_borrowed_session(table: Table) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([m for s in SCRIPTS.values() for m in s])), max_size=8))
+@given(
+    st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([m for s in SCRIPTS.values() for m in s])), max_size=8)
+)
 def test_garbage_from_the_client_is_a_status(parts: list[bytes]) -> None:
     with running("epoll") as engine:
         table = Table(engine)
@@ -585,7 +591,9 @@ def test_garbage_from_the_client_is_a_status(parts: list[bytes]) -> None:
     st.lists(
         st.one_of(
             st.binary(max_size=40),
-            st.builds(message, st.sampled_from([bytes([b]) for b in b"123ACDEGHINRSTVWZcdnst"]), st.binary(max_size=12)),
+            st.builds(
+                message, st.sampled_from([bytes([b]) for b in b"123ACDEGHINRSTVWZcdnst"]), st.binary(max_size=12)
+            ),
         ),
         max_size=8,
     ),

@@ -30,7 +30,9 @@ def describe_portal(name: bytes) -> bytes:
 
 names = st.sampled_from([b"a", b"b", b"c", b"", b""])
 used = st.sampled_from([b"a", b"b", b"c", b"", b"d", b"e"])
-texts = st.sampled_from([b"x1", b"x2", b"x3", b"x4", b"x1", b"x2", b"bad", b"fail", b"begin", b"commit", b"rollback", b""])
+texts = st.sampled_from(
+    [b"x1", b"x2", b"x3", b"x4", b"x1", b"x2", b"bad", b"fail", b"begin", b"commit", b"rollback", b""]
+)
 portals = st.sampled_from([b"", b"", b"", b"p"])
 
 whole = st.builds(
@@ -45,7 +47,9 @@ again = st.builds(
 # A Parse under a name that is taken leaves something under that name for an SQL DEALLOCATE to find until the server is
 # given back: these names are never parsed twice.
 closed = st.builds(
-    lambda name, text: [messages.close_statement(name), messages.parse(name, text)], st.sampled_from([b"d", b"e"]), texts
+    lambda name, text: [messages.close_statement(name), messages.parse(name, text)],
+    st.sampled_from([b"d", b"e"]),
+    texts,
 )
 deallocation = st.sampled_from(
     [b"deallocate d", b"deallocate e", b'DEALLOCATE PREPARE "d";', b"deallocate all", b"set x"]

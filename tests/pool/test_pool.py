@@ -613,7 +613,9 @@ def test_hammer(engine: Engine, seed: int) -> None:
     house.fail = lambda: (
         None
         if dice.random() > 0.03
-        else ServerUnavailable("refused") if dice.random() < 0.5 else refused(dice.choice(["57P03", "28P01"]))
+        else ServerUnavailable("refused")
+        if dice.random() < 0.5
+        else refused(dice.choice(["57P03", "28P01"]))
     )
     outcomes: dict[str, int] = {}
 

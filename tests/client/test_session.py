@@ -1,0 +1,621 @@
+"""Sessions in their greenlets, on both engines: borrowing, giving back, leaving in every way, and who is told what."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+from core_fakes import ENGINES, PATIENCE, Postgres, Settings, running, server_pair, stream_pair, until
+from mini_postgres import tokens
+
+from pgdoorman_lib.client.session import Session
+from pgdoorman_lib.errors import (
+    DoormanError,
+    NoSuchPool,
+    ProtocolViolation,
+    ServerGone,
+    ServerRefused,
+    ShuttingDown,
+)
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.janitor import Janitor
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire.framing import split
+from pgdoorman_lib.wire.session_state import Settings as ClientSettings
+
+
+class Customer:
+    """A client at the far end of a session."""
+
+    def __init__(self, house: House, number: int) -> None:
+        self.stream, self.socket = stream_pair(house.engine)
+        self.error: DoormanError | None = None
+        self.reason = ""
+        self.ended = False
+        self.rest = b""
+        self.session = Session(
+            self.stream, number, b"key!", "alice", "shop", clock(), house.find_pool, house.abandon, self._close
+        )
+        self.session.use(house.pool)
+        self.greenlet = self.session.start()
+
+    def _close(self, error: DoormanError | None, reason: str) -> None:
+        self.error = error
+        self.reason = reason
+        self.ended = True
+        self.stream.close()
+
+    def say(self, *parts: bytes) -> None:
+        self.socket.sendall(b"".join(parts))
+
+    def hear(self, until_kind: str = "Z") -> list[tuple[str, bytes]]:
+        """Messages up to and with the next of this kind."""
+        heard: list[tuple[str, bytes]] = []
+        with gevent.Timeout(PATIENCE, AssertionError(f"no {until_kind}; heard {heard}")):
+            while True:
+                frames, _ = split(self.rest)
+                for index, (kind, _) in enumerate(frames):
+                    if chr(kind) == until_kind:
+                        size = sum(len(body) + 5 for _, body in frames[: index + 1])
+                        heard = tokens(self.rest[:size])
+                        self.rest = self.rest[size:]
+                        return heard
+                data = self.socket.recv(65536)
+                assert data, f"closed; heard {frames}"
+                self.rest += data
+
+    def ask(self, *parts: bytes) -> str:
+        self.say(*parts)
+        return "".join(kind for kind, _ in self.hear())
+
+    def end(self) -> None:
+        self.greenlet.join(PATIENCE)
+        assert self.ended, "the session goes on"
+
+    def close(self) -> None:
+        self.greenlet.kill()
+        self.stream.close()
+        self.socket.close()
+
+
+class House:
+    """A pool of MiniPostgreSQLs, a janitor, customers."""
+
+    def __init__(self, engine: Engine, **changes: Any) -> None:
+        self.engine = engine
+        self.janitor = Janitor(self.cancel)
+        self.postgres: dict[Server, Postgres] = {}
+        self.customers: list[Customer] = []
+        self.cancelled: list[Server] = []
+        self.refusal: DoormanError | None = None
+        self.pool = self.make_pool(**changes)
+
+    def make_pool(self, **changes: Any) -> Pool:
+        settings = Settings(**{"pool_size": 1, **changes})
+        return Pool(settings, self.engine, self.connect, self.janitor.tidy)
+
+    def connect(self, pool: Pool) -> Server:
+        if self.refusal is not None:
+            raise self.refusal
+        server, peer = server_pair(self.engine, pool.settings)
+        self.postgres[server] = Postgres(peer)
+        return server
+
+    def cancel(self, server: Server) -> None:
+        self.cancelled.append(server)
+        self.postgres[server].awake.set()
+
+    def find_pool(self, database: str, user: str) -> Pool | None:
+        return self.pool
+
+    def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None:
+        self.janitor.abandon(pool, server, in_batch, half_sent)
+
+    def customer(self) -> Customer:
+        self.customers.append(Customer(self, len(self.customers) + 1))
+        return self.customers[-1]
+
+    @property
+    def far(self) -> Postgres:
+        return next(reversed(self.postgres.values()))
+
+    def at_rest(self, pool: Pool | None = None) -> int:
+        """How many idle servers there are once nothing is borrowed."""
+        pool = pool if pool is not None else self.pool
+        until(lambda: not pool.borrowed_count and not pool.opening, "servers back")
+        pool.check()
+        return int(pool.idle_count)
+
+    def close(self) -> None:
+        for customer in self.customers:
+            customer.close()
+        self.janitor.finish()
+        self.pool.retire("the end")
+        for postgres in self.postgres.values():
+            postgres.close()
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    with running(request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def house(request: pytest.FixtureRequest, engine: Engine) -> Iterator[House]:
+    made = House(engine, **getattr(request, "param", {}))
+    yield made
+    made.close()
+
+
+def with_settings(**changes: Any) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("house", [changes], indirect=True, ids=[str(changes)])
+
+
+QUERY = messages.query("x1")
+RUN = messages.bind(b"", b"s") + messages.execute() + messages.sync()
+
+
+def test_a_query(house: House) -> None:
+    customer = house.customer()
+    assert customer.session.state == "idle"
+    assert customer.ask(QUERY) == "TDCZ"
+    assert house.at_rest() == 1
+    assert customer.session.server is None and customer.session.state == "idle"
+    assert customer.session.stats.query_count == customer.session.stats.xact_count == 1
+    assert house.pool.stats.query_count == 1
+
+
+def test_two_clients_take_turns_on_one_server(house: House) -> None:
+    first, second = house.customer(), house.customer()
+    for _ in range(5):
+        assert first.ask(QUERY) == second.ask(QUERY) == "TDCZ"
+    assert len(house.postgres) == 1
+
+
+def test_a_transaction_keeps_its_server_and_others_wait(house: House) -> None:
+    first, second = house.customer(), house.customer()
+    assert first.ask(messages.query("begin")) == "CZ"
+    second.say(QUERY)
+    until(lambda: second.session.state == "waiting")
+    assert first.ask(QUERY) == "TDCZ"
+    assert second.session.state == "waiting"
+    assert first.ask(messages.query("commit")) == "CZ"
+    assert [kind for kind, _ in second.hear()] == list("TDCZ")
+
+
+def test_many_clients_few_servers(engine: Engine) -> None:
+    house = House(engine, pool_size=3)
+    customers = [house.customer() for _ in range(30)]
+
+    def work(customer: Customer, number: int) -> None:
+        for turn in range(10):
+            text = f"c{number}t{turn}".encode()
+            heard = customer.ask(messages.query(text)) if turn % 2 else None
+            if heard is None:
+                batch = messages.parse(b"s%d" % turn, text) + messages.bind(b"", b"s%d" % turn)
+                customer.say(batch, messages.execute(), messages.sync())
+                rows = [body for kind, body in customer.hear() if kind == "D"]
+                assert rows == [b"\0\1" + len(text).to_bytes(4, "big") + text], "somebody else's row"
+
+    workers = [gevent.spawn(work, customer, number) for number, customer in enumerate(customers)]
+    gevent.joinall(workers, timeout=PATIENCE, raise_error=True)
+    assert all(worker.successful() for worker in workers)
+    assert house.at_rest() == len(house.postgres) <= 3
+    house.close()
+
+
+@with_settings(pool_mode="session")
+def test_session_mode_keeps_its_server_and_cleans_it_at_the_end(house: House) -> None:
+    first, second = house.customer(), house.customer()
+    first.ask(QUERY)
+    assert first.session.server is not None
+    second.say(QUERY)
+    until(lambda: second.session.state == "waiting")
+    first.say(messages.terminate())
+    first.end()
+    assert first.error is None
+    second.hear()
+    assert b"DISCARD ALL" in house.far.mini.executed
+
+
+# Leaving.
+
+
+def test_terminate(house: House) -> None:
+    customer = house.customer()
+    customer.ask(QUERY)
+    customer.say(messages.terminate())
+    customer.end()
+    assert (customer.error, customer.reason) == (None, "client closed the session")
+    assert house.at_rest() == 1
+
+
+def test_close_without_a_word(house: House) -> None:
+    customer = house.customer()
+    customer.ask(QUERY)
+    customer.socket.close()
+    customer.end()
+    assert customer.error is None and "connection" in customer.reason
+    assert house.at_rest() == 1
+
+
+def test_gone_in_a_transaction(house: House) -> None:
+    customer = house.customer()
+    customer.ask(messages.query("begin"))
+    customer.socket.close()
+    customer.end()
+    assert house.at_rest() == 1
+    assert b"ROLLBACK" in house.far.mini.executed
+
+
+def test_gone_while_a_statement_runs(house: House) -> None:
+    customer = house.customer()
+    customer.ask(QUERY)
+    house.far.awake.clear()
+    customer.say(QUERY)
+    until(lambda: customer.session.server is not None)
+    customer.socket.close()
+    customer.end()
+    assert house.at_rest() == 1
+    assert house.cancelled
+
+
+def test_gone_with_an_unfinished_batch(house: House) -> None:
+    customer = house.customer()
+    customer.say(messages.parse(b"", b"x1"), messages.bind(b"", b""), messages.execute(), messages.terminate())
+    customer.end()
+    assert house.at_rest() == 1
+    assert not house.far.mini.skipping and house.far.mini.status == "I"
+
+
+def test_gone_in_half_a_message(house: House) -> None:
+    customer = house.customer()
+    customer.ask(QUERY)
+    customer.say(messages.query("x" * 100000)[:50000])
+    until(lambda: customer.session.server is not None)
+    customer.socket.close()
+    customer.end()
+    assert house.at_rest() == 0, "the server can't be saved"
+
+
+def test_gone_while_waiting(house: House) -> None:
+    first, second = house.customer(), house.customer()
+    first.ask(messages.query("begin"))
+    second.say(QUERY)
+    until(lambda: second.session.state == "waiting")
+    second.socket.close()
+    second.end()
+    assert house.pool.waiting_count == 0
+    assert first.ask(messages.query("commit")) == "CZ"
+    assert house.at_rest() == 1
+
+
+@pytest.mark.parametrize("moment", ["idle", "waiting", "running", "transaction"])
+def test_killed(house: House, moment: str) -> None:
+    first, second = house.customer(), house.customer()
+    first.ask(QUERY)
+    if moment == "waiting":
+        second.ask(messages.query("begin"))
+        first.say(QUERY)
+        until(lambda: first.session.state == "waiting")
+    elif moment == "running":
+        house.far.awake.clear()
+        first.say(QUERY)
+        until(lambda: first.session.server is not None)
+    elif moment == "transaction":
+        first.ask(messages.query("begin"))
+    first.greenlet.kill()
+    assert first.ended
+    if moment == "waiting":
+        assert second.ask(messages.query("commit")) == "CZ"
+    assert house.at_rest() == 1
+    assert second.ask(QUERY) == "TDCZ"
+
+
+# The server leaves.
+
+
+def test_server_gone_while_a_statement_runs(house: House) -> None:
+    customer = house.customer()
+    customer.ask(QUERY)
+    house.far.awake.clear()
+    customer.say(QUERY)
+    until(lambda: house.far.heard.count(QUERY) == 2)
+    house.far.close()
+    customer.end()
+    assert isinstance(customer.error, ServerGone) and customer.error.sqlstate == "08006"
+    assert house.at_rest() == 0
+
+
+def test_server_gone_in_a_transaction(house: House) -> None:
+    customer = house.customer()
+    customer.ask(messages.query("begin"))
+    house.far.close()
+    customer.end()
+    assert isinstance(customer.error, ServerGone) and "idle in transaction" in customer.error.message
+    assert house.at_rest() == 0
+
+
+def test_server_gone_between_transactions_is_not_noticed(house: House) -> None:
+    customer = house.customer()
+    customer.ask(QUERY)
+    house.far.close()
+    until(lambda: not house.pool.servers)
+    assert customer.ask(QUERY) == "TDCZ"
+
+
+def test_the_servers_own_words_are_enough(house: House) -> None:
+    customer = house.customer()
+    customer.ask(messages.query("begin"))
+    house.far.sock.sendall(messages.error_response("FATAL", "57P01", "terminating connection"))
+    house.far.close()
+    customer.end()
+    assert customer.error is None
+    assert tokens(customer.rest + customer.socket.recv(1000))[-1] == ("E", b"57P01")
+    assert house.at_rest() == 0
+
+
+def test_nothing_is_said_into_the_middle_of_a_row(house: House) -> None:
+    customer = house.customer()
+    customer.ask(messages.query("begin"))
+    house.far.awake.clear()
+    customer.say(QUERY)
+    until(lambda: house.far.heard.endswith(QUERY))
+    row = messages.data_row([b"x" * 20000])
+    house.far.sock.sendall(row[:19990])
+    until(lambda: customer.session.server_left > 0)
+    house.far.close()
+    customer.end()
+    assert isinstance(customer.error, ServerGone)
+    assert customer.session.cut_off(), "an ErrorResponse would be taken for the rest of the row"
+
+
+def test_a_server_that_talks_nonsense_is_never_lent_again(house: House) -> None:
+    customer = house.customer()
+    customer.ask(messages.query("begin"))
+    house.far.sock.sendall(messages.command_complete("SELECT 1") + messages.ready_for_query())
+    customer.end()
+    assert isinstance(customer.error, ServerGone) and customer.error.sqlstate == "08P01"
+    assert house.at_rest() == 0
+
+
+# The client talks nonsense.
+
+
+def test_garbage(house: House) -> None:
+    customer = house.customer()
+    customer.ask(QUERY)
+    customer.say(b"GET / HTTP/1.1\r\n\r\n")
+    customer.end()
+    assert isinstance(customer.error, ProtocolViolation)
+    assert house.at_rest() == 1
+
+
+# Settings.
+
+
+def test_settings_follow_the_client(house: House) -> None:
+    first, second = house.customer(), house.customer()
+    first.session.settings = ClientSettings.of({"application_name": "first"})
+    assert first.ask(QUERY) == "TDCZ"
+    assert b"set_config('application_name', 'first', false)" in house.far.heard
+    house.far.heard = b""
+    assert first.ask(QUERY) == "TDCZ"
+    assert b"set_config" not in house.far.heard, "the server had them already"
+    assert second.ask(QUERY) == "TDCZ"
+    assert b'RESET "application_name"' in house.far.heard
+
+
+def test_settings_that_are_refused(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    customer = house.customer()
+    monkeypatch.setattr(ClientSettings, "sql_from", lambda self, present: "fail")
+    customer.session.settings = ClientSettings.of({"application_name": "x"})
+    customer.say(QUERY)
+    customer.end()
+    assert isinstance(customer.error, ServerGone) and customer.error.sqlstate == "22012"
+    assert house.at_rest() == 0, "what is in effect on that server is not known"
+
+
+def test_the_unnamed_statement_and_settings(house: House) -> None:
+    # Applying settings is a simple query, which drops the unnamed statement of the client that had the server before.
+    first, second = house.customer(), house.customer()
+    first.session.settings = ClientSettings.of({"application_name": "first"})
+    second.session.settings = ClientSettings.of({"application_name": "second"})
+    assert first.ask(messages.parse(b"", b"x1"), messages.sync()) == "1Z"
+    assert second.ask(messages.parse(b"s", b"x2"), RUN) == "12DCZ"
+    assert first.ask(messages.bind(b"", b""), messages.execute(), messages.sync()) == "2DCZ"
+
+
+def test_the_unnamed_statement_survives_a_cleaning(house: House) -> None:
+    customer = house.customer()
+    batch = messages.parse(b"", b"set x") + messages.bind(b"", b"") + messages.execute() + messages.parse(b"", b"x1")
+    assert customer.ask(batch, messages.sync()) == "12C1Z"
+    assert house.at_rest() == 1
+    assert customer.ask(messages.bind(b"", b""), messages.execute(), messages.sync()) == "2DCZ"
+
+
+# The pool changes.
+
+
+def test_a_replaced_pool_is_found_at_the_next_transaction(house: House) -> None:
+    customer = house.customer()
+    customer.ask(messages.query("begin"))
+    old = house.pool
+    house.pool = house.make_pool(pool_size=2)
+    old.retire("reload")
+    assert customer.ask(messages.query("commit")) == "CZ"
+    assert house.at_rest(old) == 0
+    assert customer.ask(QUERY) == "TDCZ"
+    assert customer.session.pool is house.pool
+
+
+def test_waiters_move_to_the_new_pool(house: House) -> None:
+    first, second = house.customer(), house.customer()
+    first.ask(messages.query("begin"))
+    second.say(QUERY)
+    until(lambda: second.session.state == "waiting")
+    old = house.pool
+    house.pool = house.make_pool()
+    old.retire("reload")
+    assert [kind for kind, _ in second.hear()] == list("TDCZ")
+    assert first.ask(messages.query("commit")) == "CZ"
+
+
+def test_a_pool_that_is_no_more(house: House) -> None:
+    customer = house.customer()
+    customer.ask(QUERY)
+    old, house.find_pool = house.pool, lambda database, user: None  # type: ignore[method-assign]
+    customer.session.find_pool = house.find_pool
+    old.retire("reload")
+    customer.say(QUERY)
+    customer.end()
+    assert isinstance(customer.error, NoSuchPool)
+
+
+def test_no_server_to_be_had(house: House) -> None:
+    house.refusal = ServerRefused("no such role", sqlstate="28000")
+    customer = house.customer()
+    customer.say(QUERY)
+    customer.end()
+    assert customer.error is not None and customer.error.sqlstate == "28000"
+
+
+# Going home.
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_an_idle_client_is_dismissed_at_once(engine: Engine, mode: str) -> None:
+    house = House(engine, pool_mode=mode)
+    customer = house.customer()
+    customer.ask(QUERY)
+    customer.session.dismiss(ShuttingDown("going down"))
+    customer.end()
+    assert isinstance(customer.error, ShuttingDown)
+    house.close()
+
+
+def test_a_transaction_may_finish(house: House) -> None:
+    customer = house.customer()
+    customer.ask(messages.query("begin"))
+    customer.session.dismiss(ShuttingDown("going down"))
+    assert customer.ask(QUERY) == "TDCZ"
+    assert customer.ask(messages.query("commit")) == "CZ"
+    customer.end()
+    assert isinstance(customer.error, ShuttingDown)
+
+
+def test_who_waits_is_served_before_it_goes(house: House) -> None:
+    first, second = house.customer(), house.customer()
+    first.ask(messages.query("begin"))
+    second.say(QUERY)
+    until(lambda: second.session.state == "waiting")
+    second.session.dismiss(ShuttingDown("going down"))
+    first.ask(messages.query("commit"))
+    assert [kind for kind, _ in second.hear()] == list("TDCZ")
+    second.end()
+    assert isinstance(second.error, ShuttingDown)
+
+
+# A fault of ours in somebody else's hand-over.
+
+
+def test_a_fault_while_a_server_is_handed_over(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    class Poisoned:
+        """Settings that can't be applied."""
+
+        values: dict[str, str] = {}  # noqa: RUF012
+        environment = ()
+
+        def sql_from(self, present: Any) -> str:
+            raise RuntimeError("a bug")
+
+    first, second, third = house.customer(), house.customer(), house.customer()
+    first.ask(messages.query("begin"))
+    second.session.settings = Poisoned()
+    for customer in (second, third):
+        customer.say(QUERY)
+        until(lambda customer=customer: customer.session.state == "waiting")
+    assert first.ask(messages.query("commit")) == "CZ"
+    second.greenlet.join(PATIENCE)
+    assert second.ended and isinstance(second.greenlet.exception, RuntimeError)
+    assert [kind for kind, _ in third.hear()] == list("TDCZ")
+    assert first.ask(QUERY) == "TDCZ"
+    assert house.at_rest() == 1
+    assert "handing a server over failed" in caplog.text
+
+
+# Cancelling who waits.
+
+
+def test_a_waiting_statement_is_cancelled(house: House) -> None:
+    first, second = house.customer(), house.customer()
+    first.ask(messages.query("begin"))
+    second.say(messages.parse(b"", b"x1"), messages.bind(b"", b""), messages.execute(), messages.sync())
+    until(lambda: second.session.state == "waiting")
+    second.session.cancel_waiting()
+    assert second.hear() == [("E", b"57014"), ("Z", b"I")]
+    assert house.pool.waiting_count == 0
+    assert first.ask(messages.query("commit")) == "CZ"
+    assert second.ask(QUERY) == "TDCZ"
+
+
+# Everything at once.
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_clients_leave_at_random_moments(engine: Engine, seed: int) -> None:
+    """Afterwards every server is idle, outside a transaction, and its books say what it has."""
+    dice = random.Random(seed)
+    house = House(engine, pool_size=3, server_prepared_statements_cache_size=3)
+    live: list[Customer] = []
+    script = [
+        QUERY, messages.query("begin"), messages.query("fail"), messages.query("rollback"), messages.query("set x"),
+        messages.parse(b"s", b"x1"), messages.parse(b"t", b"x2"), RUN, messages.close_statement(b"s"), messages.sync(),
+        messages.parse(b"", b"x3"), messages.bind(b"", b""), messages.execute(), messages.sync(), messages.flush(),
+        messages.query("deallocate all"), messages.query("deallocate s"), messages.query("copy out"), messages.terminate(),
+        messages.query("x" * 20000)[:15000],
+    ]  # fmt: skip
+    with gevent.Timeout(PATIENCE):
+        for _ in range(250):
+            if len(live) < 8:
+                live.append(house.customer())
+            customer = dice.choice(live)
+            what = dice.random()
+            try:
+                if what < 0.75:
+                    customer.say(*(dice.choice(script[:-1]) for _ in range(dice.randrange(1, 4))))
+                elif what < 0.8:
+                    customer.say(script[-1])
+                elif what < 0.9:
+                    customer.socket.close()
+                else:
+                    customer.greenlet.kill(block=False)
+            except OSError:
+                pass
+            if dice.random() < 0.3:
+                gevent.sleep(dice.random() * 0.002)
+            if dice.random() < 0.02 and house.pool.idle:
+                house.postgres[dice.choice(list(house.pool.idle))].close()
+            live = [customer for customer in live if not customer.ended]
+            house.pool.check()
+        for customer in live:
+            customer.socket.close()
+        for customer in house.customers:
+            customer.greenlet.join()
+            assert customer.greenlet.successful()
+    house.at_rest()
+    assert not house.pool.waiters
+    for server in house.pool.idle:
+        mini = house.postgres[server].mini
+        assert (mini.status, mini.skipping, mini.copying) == ("I", False, None)
+        assert {statement.name for statement in server.statements.prepared} <= set(mini.statements)
+        assert server.quiet() and not server.dirty
+    house.close()
+
