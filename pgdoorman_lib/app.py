@@ -41,7 +41,7 @@ from pgdoorman_lib.net import sockopt
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
-from pgdoorman_lib.pool.janitor import Janitor
+from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.auth import Credentials
@@ -118,6 +118,7 @@ class App:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.engine = engines.choose(config.general.io_engine)
+        self.engine.memory_limit = config.general.max_memory_usage
         self.mock_secret = os.urandom(32)
         self.clients = Clients()
         self.connections = ConnectionStats()
@@ -277,6 +278,7 @@ class App:
         self.check_query = query(config.general.pooler_check_query)
         for session in self.clients:
             session.check_query = self.check_query
+        self.engine.memory_limit = config.general.max_memory_usage
         self._set_socket_options()
         log.info(
             "configuration reloaded: %d pools added, %d removed, %d rebuilt",
@@ -304,7 +306,8 @@ class App:
             )
         ]
         self.averages.start()
-        self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._pools.all))
+        interval = min(SWEEP_INTERVAL, self.config.general.retain_connections_time)
+        self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._pools.all, interval))
         # What lives now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()

@@ -39,6 +39,9 @@ class Settings:
     server_idle_check_timeout: float = 0.0
     server_round_robin: bool = False
     scaling_max_parallel_creates: int = 2
+    max_concurrent_creates: int = 4
+    max_concurrent_creates: int = 4
+    log_client_parameter_status_changes: bool = False
     cleanup_server_connections: bool = True
     sync_server_parameters: bool = True
     prepared_statements: bool = True

@@ -44,6 +44,8 @@ cdef class Relay(StatementDesk):
     cdef public Py_ssize_t server_left
     cdef public bint server_drop
     cdef public bint in_batch
+    cdef public object fault_sqlstate
+    cdef public bint log_parameters
     cdef public bint terminated
     cdef public int discarding
     cdef public bytes cancelled_message
@@ -90,4 +92,5 @@ cdef class Relay(StatementDesk):
     cpdef int _command_complete(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
     @cython.locals(server=Server)
     cpdef int _parameter_status(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, int verdict) except -1
+    cpdef parameter_changed(self, str name, str value)
     cpdef int _error_response(self, bytearray data, Py_ssize_t pos, Py_ssize_t avail, int verdict) except -1

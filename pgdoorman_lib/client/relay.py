@@ -93,7 +93,9 @@ class Relay(StatementDesk):
         "client_drop",
         "client_left",
         "discarding",
+        "fault_sqlstate",
         "in_batch",
+        "log_parameters",
         "pool_stats",
         "query_started",
         "refusal",
@@ -127,6 +129,9 @@ class Relay(StatementDesk):
         #: 1: the statement at the front was cancelled while waiting; 2: its batch is dropped up to Sync
         self.discarding = 0
         self.cancelled_message = b""
+        self.fault_sqlstate = "08P01"
+        #: parameters that change are logged
+        self.log_parameters = 0
         #: body of the ErrorResponse to something we sent on our own account
         self.refusal: bytes | None = None
         self.query_started = 0.0
@@ -224,7 +229,12 @@ class Relay(StatementDesk):
         block: Any = client.block
         size = frame_size(block, client.start, client.end)
         if size > MAX_NAMED_PARSE:
-            self.fault = "message exceeds the maximum allowed size"
+            self.fault = "Message exceeds maximum allowed size."
+            self.fault_sqlstate = "53200"
+            return 0
+        if client.engine.grown + size > client.engine.memory_limit:
+            self.fault = "Server is temporarily out of memory."
+            self.fault_sqlstate = "53200"
             return 0
         client.grow(size + 1024)
         return 1
@@ -643,7 +653,12 @@ class Relay(StatementDesk):
         if not verdict and self.sync_parameters and key.lower() in TRACKED:
             self.settings = self.settings.changed(key, value)
             server.applied = server.applied.changed(key, value)
+            if self.log_parameters:
+                self.parameter_changed(key, value)
         return 0
+
+    def parameter_changed(self, name: str, value: str) -> None:
+        """Called for each reported parameter the client changed, if ``log_parameters``."""
 
     def _error_response(self, data: bytearray, pos: _int, avail: _int, verdict: _int) -> _int:
         """Count an error and notice the server's farewell."""

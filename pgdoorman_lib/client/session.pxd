@@ -25,6 +25,7 @@ cdef class Session(Relay):
     cdef public object doomed
 
     cpdef int use(self, Pool pool) except -1
+    cpdef parameter_changed(self, str name, str value)
     cpdef object start(self)
     cpdef object run(self)
     @cython.locals(status=int, task=Task)

@@ -123,9 +123,13 @@ class Session(Relay):
         self.by_transaction = settings.pool_mode == "transaction"
         self.shared = 1 if self.by_transaction and settings.prepared_statements else 0
         self.sync_parameters = 1 if settings.sync_server_parameters else 0
+        self.log_parameters = 1 if settings.log_client_parameter_status_changes else 0
         if settings.message_size_to_be_stream > 0:
             self.parse_limit = settings.message_size_to_be_stream
         return 0
+
+    def parameter_changed(self, name: str, value: str) -> None:
+        log.info("[%s@%s #%d] parameter %s is now %r", self.user, self.database, self.id, name, value)
 
     # The greenlet's body.
 
@@ -187,7 +191,7 @@ class Session(Relay):
                 elif status == 4:  # TERMINATE
                     return "client closed the session"
                 elif status == 6:  # CLIENT_FAULT
-                    raise ProtocolViolation(self.fault)
+                    raise ProtocolViolation(self.fault, sqlstate=self.fault_sqlstate)
                 else:
                     return self._server_ended(status)
         finally:

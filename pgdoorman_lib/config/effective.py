@@ -40,7 +40,6 @@ class PoolSettings:
     idle_timeout: float
     server_lifetime: float
     server_idle_check_timeout: float
-    proxy_copy_data_timeout: float
     server_round_robin: bool
     max_concurrent_creates: int
     scaling_max_parallel_creates: int
@@ -50,7 +49,6 @@ class PoolSettings:
     prepared_statements: bool
     prepared_statements_cache_size: int
     server_prepared_statements_cache_size: int
-    client_anonymous_prepared_cache_size: int
     message_size_to_be_stream: int
     server_tls_mode: str
     server_tls_ca_cert: str | None
@@ -71,7 +69,6 @@ class PoolSettings:
 _GENERAL_ONLY = (
     "query_wait_timeout",
     "server_idle_check_timeout",
-    "proxy_copy_data_timeout",
     "server_round_robin",
     "max_concurrent_creates",
     "scaling_max_parallel_creates",
@@ -150,6 +147,5 @@ def _settings(general: General, database: str, pool: Pool, user: User, fingerpri
             general.server_prepared_statements_cache_size,
             last=cache_size,
         ),
-        client_anonymous_prepared_cache_size=first(general.client_anonymous_prepared_cache_size, last=cache_size),
         server_tls_fingerprint=",".join(fingerprints.get(path, "") for path in files if path is not None),
     )

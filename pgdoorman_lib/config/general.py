@@ -79,10 +79,14 @@ class General:
         "duration", "20m", "A server connection older than this is closed once it is idle; 0 = never. Jitter of 20 %."
     )
     retain_connections_time: float = setting(
-        "duration", "30s", "How often pools are swept for what is too old or too few.", reload="restart", positive=True
+        "duration",
+        "30s",
+        "How often pools are swept for what is too old or too few, at the latest every second.",
+        reload="restart",
+        positive=True,
     )
     retain_connections_max: int = setting(
-        "integer", 3, "Connections closed in one sweep over all pools; 0 = no limit.", reload="restart"
+        "integer", 3, "Connections closed in one sweep; here all that are due.", reload="restart", support=NO_EFFECT
     )
     server_idle_check_timeout: float = setting(
         "duration", "60s", "A connection idle for longer is probed before it is lent; 0 = never."
@@ -90,7 +94,12 @@ class General:
     shutdown_timeout: float = setting(
         "duration", "10s", "How long a drain waits for transactions to finish.", reload="live"
     )
-    proxy_copy_data_timeout: float = setting("duration", "15s", "Limit for passing on one streamed message.")
+    proxy_copy_data_timeout: float = setting(
+        "duration",
+        "15s",
+        "Limit for one streamed message; here a slow peer holds up its own session only.",
+        support=NO_EFFECT,
+    )
 
     # -- memory
     message_size_to_be_stream: int = setting("size", "1MB", "Larger messages pass through in pieces; 0 = none do.")
@@ -178,8 +187,9 @@ class General:
     client_anonymous_prepared_cache_size: int | None = setting(
         "integer",
         None,
-        "Unnamed statements remembered for one client; 0 = no limit.",
+        "Unnamed statements remembered for one client; here it is the last one, as in PostgreSQL.",
         maximum=U32,
+        support=NO_EFFECT,
         unset="prepared_statements_cache_size",
         aliases=("client_prepared_statements_cache_size",),
     )

@@ -63,8 +63,6 @@ def _client_tls(general: General, source: Source) -> None:
 def _general_pools(general: General, source: Source) -> None:
     if general.prepared_statements and not general.prepared_statements_cache_size:
         _cache_size_zero(("general", "prepared_statements_cache_size"), source)
-    if general.client_anonymous_prepared_cache_size == 0:
-        source.warn(("general", "client_anonymous_prepared_cache_size"), "0 lets a client's memory grow without limit")
 
 
 def _cache_size_zero(path: Path, source: Source) -> None:

@@ -52,6 +52,8 @@ cdef class Engine:
     cdef public list dirty
     cdef public list idle
     cdef public list blocks
+    cdef public long long grown
+    cdef public long long memory_limit
     cdef public list channels
     cdef public bint level_triggered
     cdef public dict watchers

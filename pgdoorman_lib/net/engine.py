@@ -156,6 +156,9 @@ class Engine:
         self.dirty: list[Any] = []
         self.idle: list[Any] = []
         self.blocks: list[Any] = []
+        #: bytes in buffers larger than a block, and how many there may be
+        self.grown = 0
+        self.memory_limit = 1 << 62
         #: watcher by descriptor, or channel by descriptor, as the engine needs
         self.channels: list[Any] = []
         self.level_triggered = 1
@@ -172,7 +175,9 @@ class Engine:
 
     def give_block(self, block: bytearray) -> _int:
         """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""
-        if len(block) == _BLOCK_SIZE and len(self.blocks) < _MAX_FREE_BLOCKS:
+        if len(block) != _BLOCK_SIZE:
+            self.grown -= len(block)
+        elif len(self.blocks) < _MAX_FREE_BLOCKS:
             self.blocks.append(block)
         return 0
 

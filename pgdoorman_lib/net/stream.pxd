@@ -47,8 +47,8 @@ cdef class Stream(Channel):
     @cython.locals(out=bytearray, n=Py_ssize_t)
     cpdef int push(self) except -2
     cpdef int _next_segment(self) except -1
-    @cython.locals(out=bytearray)
     cpdef int _drop_output(self, int error) except -1
+    cpdef int _give_output_back(self) except -1
     @cython.locals(n=Py_ssize_t, raw=bytearray)
     cpdef Py_ssize_t _fill_tls(self, bytearray block, Py_ssize_t room) except? -100000
     @cython.locals(n=Py_ssize_t, raw=bytearray, out=bytearray)

@@ -176,6 +176,7 @@ class Stream(Channel):
         if block is None or len(block) >= size:
             return 0
         larger = bytearray(size)
+        self.engine.grown += size
         copy(larger, 0, block, self.start, self.end - self.start)
         self.end -= self.start
         self.start = 0
@@ -290,15 +291,17 @@ class Stream(Channel):
         self.send_failed = 1
         self.error = error
         self.blocked = 0
-        out = self.out
-        self.out = None
-        if out is not None:
-            self.engine.give_block(out)
-        self.more = None
-        self.out_pending = 0
-        self.tls_out = None
+        self._give_output_back()
         if self.armed:
             self.engine.want_write(self, 0)
+        return 0
+
+    def _give_output_back(self) -> _int:
+        while self.out is not None:
+            self.engine.give_block(self.out)
+            self._next_segment()
+        self.out_pending = 0
+        self.tls_out = None
         return 0
 
     # TLS.
@@ -499,9 +502,6 @@ class Stream(Channel):
         if self.block is not None:
             self.start = self.end
             self.release()
-        self.out = None
-        self.more = None
-        self.out_pending = 0
-        self.tls_out = None
+        self._give_output_back()
         self.sock.close()
         self.fd = -1

@@ -33,7 +33,7 @@ log = logging.getLogger("pgdoorman.janitor")
 CLEANING_TIMEOUT = 5.0
 #: A portal nobody has.
 NO_PORTAL = b"\x01pgdoorman: no such portal"
-#: Seconds between two sweeps over all pools.
+#: Seconds between two sweeps over all pools, at most.
 SWEEP_INTERVAL = 1.0
 
 
@@ -125,9 +125,9 @@ class Janitor:
             server.statements.clear()
         server.dirty = 0
 
-    def sweep_forever(self, pools: Callable[[], Iterable[Pool]]) -> None:
-        """The janitor's greenlet: every second, close what is too old and keep the warm minimum."""
+    def sweep_forever(self, pools: Callable[[], Iterable[Pool]], interval: float) -> None:
+        """The janitor's greenlet: every ``interval`` seconds, close what is too old and keep the warm minimum."""
         while True:
             for pool in list(pools()):
                 pool.sweep(clock())
-            gevent.sleep(SWEEP_INTERVAL)
+            gevent.sleep(interval)

@@ -119,7 +119,7 @@ class Pool:
         self.size = settings.pool_size
         self.timeout = settings.query_wait_timeout
         self.check_after = settings.server_idle_check_timeout
-        self.parallel = settings.scaling_max_parallel_creates
+        self.parallel = min(settings.scaling_max_parallel_creates, settings.max_concurrent_creates)
         self.lifo = not settings.server_round_robin
         #: the longest at rest first
         self.idle: list[Any] = []

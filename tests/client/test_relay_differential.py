@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from core_fakes import Settings as PoolSettings
 from core_fakes import running
 from hypothesis import given, settings
@@ -136,9 +137,24 @@ class World:
             end.close()
 
 
-@settings(max_examples=3000, deadline=None)
-@given(st.lists(action, min_size=10, max_size=60), st.integers(1, 3), st.integers(1, 3))
+lives = st.lists(action, min_size=10, max_size=60)
+
+
+@settings(max_examples=80, deadline=None)
+@given(lives, st.integers(1, 3), st.integers(1, 3))
 def test_sharing_servers_is_not_seen(actions: list[Any], capacity: int, known: int) -> None:
+    live(actions, capacity, known)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@settings(max_examples=5000, deadline=None)
+@given(lives, st.integers(1, 3), st.integers(1, 3))
+def test_sharing_servers_is_not_seen_by_many(actions: list[Any], capacity: int, known: int) -> None:
+    live(actions, capacity, known)
+
+
+def live(actions: list[Any], capacity: int, known: int) -> None:
     with running("epoll") as engine:
         world = World(engine, capacity, known)
         try:

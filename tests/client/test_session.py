@@ -618,4 +618,3 @@ def test_clients_leave_at_random_moments(engine: Engine, seed: int) -> None:
         assert {statement.name for statement in server.statements.prepared} <= set(mini.statements)
         assert server.quiet() and not server.dirty
     house.close()
-

@@ -55,7 +55,6 @@ def test_general_is_the_default():
     assert (settings.user, settings.server_username, settings.server_password) == ("alice", "alice", None)
     assert (settings.pool_mode, settings.min_pool_size) == ("transaction", 0)
     assert settings.server_prepared_statements_cache_size == 8192
-    assert settings.client_anonymous_prepared_cache_size == 8192
 
 
 def test_the_pool_overrides_general():

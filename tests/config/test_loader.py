@@ -275,12 +275,9 @@ def test_startup_parameters_must_fit_together():
 
 
 def test_warnings():
-    config = load(
-        general="tcp_socket_buffer_size = 1\nclient_anonymous_prepared_cache_size = 0", more="[pools.pgbouncer]"
-    )
+    config = load(general="tcp_socket_buffer_size = 1", more="[pools.pgbouncer]")
     assert [warning.split(": ")[1] for warning in config.warnings] == [
         "general.tcp_socket_buffer_size",
-        "general.client_anonymous_prepared_cache_size",
         "pools.pgbouncer",
     ]
 

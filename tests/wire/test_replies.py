@@ -191,7 +191,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(steps, st.lists(st.integers(0, 3), max_size=60))
 def test_client_sees_what_postgresql_would_say(script: Sequence[int | str | list[bytes]], pauses: list[int]) -> None:
     line = Line()

@@ -1,0 +1,27 @@
+"""Settings that limit what one client may take, and what is written about it."""
+
+from __future__ import annotations
+
+from fix_doorman import MakeDoorman
+from wire_client import SYNC, kinds, parse
+
+
+def test_messages_being_read_have_a_limit_in_all(make_doorman: MakeDoorman) -> None:
+    """max_memory_usage: a statement that must be read whole and does not fit is refused; others don't notice."""
+    doorman = make_doorman({"general": {"max_memory_usage": "1MB"}})
+    with doorman.wire() as client, doorman.wire() as bystander:
+        client.send(parse("large", "SELECT '" + "x" * 2_000_000 + "'")[:20_000])
+        answer = client.read_messages_to_end()
+        assert [m.sqlstate for m in answer if m.kind == "E"] == ["53200"]
+        assert bystander.value("SELECT 1") == "1"
+    with doorman.wire() as client:  # nothing of it is left on the account
+        assert kinds(client.ask(parse("fits", "SELECT '" + "x" * 900_000 + "'") + SYNC)) == "1Z"
+    with doorman.wire() as client:
+        assert kinds(client.ask(parse("fits", "SELECT '" + "x" * 900_000 + "'") + SYNC)) == "1Z"
+
+
+def test_changed_parameters_are_logged_on_demand(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman({"pools": {"testdb": {"log_client_parameter_status_changes": True}}})
+    with doorman.wire() as client:
+        client.ask_query("SET application_name = 'renamed here'")
+        doorman.wait_log(r"parameter application_name is now 'renamed here'")

@@ -1,0 +1,145 @@
+"""The rule of layers: a module imports only from lower layers or from its own package, told from the syntax tree."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "pgdoorman_lib"
+
+#: Layer by module, the longest prefix counts.
+LAYERS = {
+    "pgdoorman_lib": 7,  # the package itself: everybody may ask its version, it asks which build runs
+    "pgdoorman_lib.wire": 0,
+    "pgdoorman_lib.errors": 0,
+    "pgdoorman_lib.abc": 0,
+    "pgdoorman_lib.net": 1,
+    "pgdoorman_lib.config": 1,
+    "pgdoorman_lib.log": 1,
+    "pgdoorman_lib.metrics.counters": 1,
+    "pgdoorman_lib.metrics.averages": 2,  # what reads the counters, for admin and exporters alike
+    "pgdoorman_lib.metrics": 6,
+    "pgdoorman_lib.server": 2,
+    "pgdoorman_lib.auth": 2,
+    "pgdoorman_lib.pool": 3,
+    "pgdoorman_lib.client": 4,
+    "pgdoorman_lib.listener": 5,
+    "pgdoorman_lib.admin": 6,
+    "pgdoorman_lib.generate": 6,
+    "pgdoorman_lib.supervisor": 7,
+    "pgdoorman_lib.app": 7,
+    "pgdoorman": 7,
+}
+
+#: What a pure module may not touch: no hub, socket, clock, file, thread or log.
+IMPURE = {
+    "gevent",
+    "greenlet",
+    "socket",
+    "ssl",
+    "time",
+    "logging",
+    "select",
+    "os",
+    "threading",
+    "subprocess",
+    "selectors",
+}
+
+
+def layer_of(module: str) -> int:
+    name = module
+    while name not in LAYERS:
+        name, _, rest = name.rpartition(".")
+        assert rest and name, f"{module} has no layer: add it to the table"
+        if name == "pgdoorman_lib":
+            raise AssertionError(f"{module} has no layer: add it to the table")
+    return LAYERS[name]
+
+
+def package_of(module: str) -> str:
+    """pgdoorman_lib.pool.janitor → pgdoorman_lib.pool"""
+    return ".".join(module.split(".")[:2])
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    yield "pgdoorman", ROOT / "pgdoorman.py"
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = str(path.relative_to(ROOT).with_suffix("")).replace("/", ".")
+        yield name.removesuffix(".__init__"), path
+
+
+def imports(module: str, tree: ast.AST, is_package: bool) -> Iterator[tuple[str, int]]:
+    """Everything imported anywhere in a module, with its line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                parts = parts[: len(parts) - node.level + (1 if is_package else 0)]
+                base = ".".join([*parts, base] if base else parts)
+            yield base, node.lineno
+            for alias in node.names:
+                yield f"{base}.{alias.name}", node.lineno
+
+
+def faults(module: str, tree: ast.AST, known: set[str], is_package: bool = False) -> list[str]:
+    found = []
+    for name, line in imports(module, tree, is_package):
+        top = name.split(".")[0]
+        if layer_of(module) == 0 and top in IMPURE:
+            found.append(f"{module}:{line} imports {name}, and is pure")
+        if name not in known or name == "pgdoorman_lib":
+            continue
+        mine, its = layer_of(module), layer_of(name)
+        equals = its == mine and (package_of(name) == package_of(module) or mine in (0, 7))
+        if its >= mine and not equals:
+            found.append(f"{module}:{line} imports {name}, layer {its} from layer {mine}")
+    return found
+
+
+KNOWN = {name for name, _ in modules()}
+
+
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=[name for name, _ in modules()])
+def test_imports_go_down(module: str, path: Path) -> None:
+    assert faults(module, ast.parse(path.read_text()), KNOWN, path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("pgdoorman_lib.wire.x", "import gevent"),
+        ("pgdoorman_lib.wire.x", "def f():\n    import time"),
+        ("pgdoorman_lib.wire.x", "from socket import socket"),
+        ("pgdoorman_lib.wire.x", "from pgdoorman_lib.net import stream"),
+        ("pgdoorman_lib.net.x", "from pgdoorman_lib.pool.pool import Pool"),
+        ("pgdoorman_lib.net.x", "from ..pool.pool import Pool"),
+        ("pgdoorman_lib.pool.x", "import pgdoorman_lib.client.session"),
+        ("pgdoorman_lib.client.x", "from pgdoorman_lib.admin import show"),
+        ("pgdoorman_lib.client.x", "from pgdoorman_lib.app import App"),
+        ("pgdoorman_lib.metrics.counters", "from pgdoorman_lib.metrics.averages import Averages"),
+    ],
+)
+def test_the_check_finds(module: str, text: str) -> None:
+    assert len(faults(module, ast.parse(text), KNOWN)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("pgdoorman_lib.pool.x", "from pgdoorman_lib.pool.pool import Pool"),
+        ("pgdoorman_lib.pool.x", "import gevent\nfrom pgdoorman_lib.net.engine import Task"),
+        ("pgdoorman_lib.wire.x", "from pgdoorman_lib.errors import DoormanError"),
+        ("pgdoorman_lib.app", "from pgdoorman_lib.client.session import Session"),
+    ],
+)
+def test_the_check_allows(module: str, text: str) -> None:
+    assert faults(module, ast.parse(text), KNOWN) == []
