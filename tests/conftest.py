@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 _HERE = Path(__file__).resolve().parent
 for _path in (_HERE, _HERE.parent / "tools"):
@@ -15,9 +16,12 @@ for _path in (_HERE, _HERE.parent / "tools"):
 
 pytest.register_assert_rewrite("wire_client", "eventually", "fix_doorman", "fix_postgres", "fix_certs")
 
-pytest_plugins = ["fix_leaks", "fix_postgres", "fix_doorman", "fix_proxy"]
-if (_HERE / "fix_certs.py").exists():
-    pytest_plugins.append("fix_certs")
+pytest_plugins = ["fix_leaks", "fix_postgres", "fix_doorman", "fix_proxy", "fix_certs"]
+
+# CI must say the same of the same commit; everywhere else each run tries other cases.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -748,6 +748,16 @@ def test_made_answers_stand_where_postgresql_would_send_them(table: Table) -> No
     assert kinds(exchange(table, again)) == "1tT2DC31EZ"
 
 
+def test_no_made_answer_while_the_transaction_may_have_failed(table: Table) -> None:
+    exchange(table, messages.parse(b"a", b"x1") + messages.sync())
+    free = [table.backend]
+    exchange(table, messages.query("begin"), free)
+    failing = messages.bind(b"", b"nobody") + messages.sync()
+    heard = exchange(table, failing + messages.parse(b"b", b"x1") + messages.sync(), free)
+    assert [body for kind, body in heard if kind in "EZ"] == [b"26000", b"E", b"25P02", b"E"]
+    exchange(table, messages.query("rollback"), free)
+
+
 def test_flush_mode(table: Table) -> None:
     # 7: answers before a Sync are neither lost nor counted twice.
     exchange(table, messages.parse(b"a", b"x1") + messages.sync())

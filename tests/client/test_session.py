@@ -283,6 +283,7 @@ def test_gone_in_half_a_message(house: House) -> None:
     customer.socket.close()
     customer.end()
     assert house.at_rest() == 0, "the server can't be saved"
+    assert not house.cancelled, "nor is it tried"
 
 
 def test_gone_while_waiting(house: House) -> None:

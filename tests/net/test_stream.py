@@ -421,6 +421,31 @@ def test_tls_data_and_the_end_at_once(secure: Secure) -> None:
     assert n == EOF
 
 
+def test_tls_data_in_the_segment_that_ends_the_handshake(engine: Engine, contexts: Any) -> None:
+    stream, raw = stream_pair(engine)
+    cipher_in, cipher_out = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = contexts[1].wrap_bio(cipher_in, cipher_out, server_hostname="localhost")
+
+    def talk() -> None:
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                raw.sendall(cipher_out.read())
+                cipher_in.write(raw.recv(65536))
+        client.write(b"question")
+        raw.sendall(cipher_out.read())
+
+    talking = gevent.spawn(talk)
+    with gevent.Timeout(5):
+        stream.start_tls(contexts[0], server_side=True)
+        assert stream.read_exact(8) == b"question"
+    talking.get(timeout=5)
+    stream.close()
+    raw.close()
+
+
 def test_tls_garbage_is_a_broken_connection(secure: Secure) -> None:
     stream, peer = secure.stream, secure.peer
     raw = socket.socket(fileno=peer.detach())

@@ -107,7 +107,7 @@ class Line:
         self.replies.add_effect(PARSE | SWALLOW, Booked(self.fates, self.effects))
         self.backend.receive(messages.parse(name, b"bad" if fails else b"select"))
         if fails:
-            self.direct.receive(messages.parse(b"", b"bad"))
+            self.direct.receive(messages.parse(name, b"bad"))  # a failed Parse of the unnamed one would drop that
             self.backend.receive(messages.bind(b"", name))
         else:
             self.direct.receive(messages.bind(b"", b"ready"))
