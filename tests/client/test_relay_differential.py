@@ -140,7 +140,7 @@ class World:
 lives = st.lists(action, min_size=10, max_size=60)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(lives, st.integers(1, 3), st.integers(1, 3))
 def test_sharing_servers_is_not_seen(actions: list[Any], capacity: int, known: int) -> None:
     live(actions, capacity, known)

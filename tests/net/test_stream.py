@@ -106,7 +106,34 @@ def test_a_grown_block_goes_away(pair: Any) -> None:
     assert consume(stream) == bytes(range(250)) * 400
     assert stream.block is None
     assert all(len(block) == BLOCK_SIZE for block in stream.engine.blocks)
+    assert stream.engine.grown == 0
     sender.join(5)
+
+
+@pytest.mark.parametrize("end", ["close", "send", "failed send"])
+def test_grown_blocks_are_counted_to_the_end(pair: Any, end: str) -> None:
+    stream, peer = pair
+    sender = gevent.spawn(peer.sendall, b"x" * 50000)
+    with gevent.Timeout(5):
+        while stream.end - stream.start < 50000:
+            if stream.fill() == FULL:
+                stream.grow(stream.end - stream.start + 40000)
+            gevent.sleep(0)
+    assert stream.engine.grown == len(stream.block) > BLOCK_SIZE
+    sender.join(5)
+    if end != "close":
+        block, start, finish = stream.block, stream.start, stream.end
+        stream.block, stream.start, stream.end = None, 0, 0
+        if end == "failed send":
+            peer.close()
+        stream.send_block(block, start, finish)
+        with gevent.Timeout(5):
+            while stream.out_pending:
+                stream.push()
+                receive_all(peer)
+                gevent.sleep(0)
+    stream.close()
+    assert stream.engine.grown == 0
 
 
 def test_data_and_the_end_in_one_event(pair: Any) -> None:
