@@ -180,7 +180,7 @@ class App:
         server = session.server
         if session.waiting and session.wait_error is None:
             session.cancel_waiting()
-        if server is None or not server.replies.count:
+        if server is None or session.settling or not server.replies.count:
             return
         try:
             self.cancel_server(server)

@@ -46,6 +46,7 @@ cdef class Relay(StatementDesk):
     cdef public bint in_batch
     cdef public object fault_sqlstate
     cdef public bint log_parameters
+    cdef public bint settling
     cdef public bint terminated
     cdef public int discarding
     cdef public bytes cancelled_message

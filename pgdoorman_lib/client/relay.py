@@ -101,6 +101,7 @@ class Relay(StatementDesk):
         "refusal",
         "server_drop",
         "server_left",
+        "settling",
         "shared",
         "stats",
         "sync_parameters",
@@ -130,6 +131,8 @@ class Relay(StatementDesk):
         self.discarding = 0
         self.cancelled_message = b""
         self.fault_sqlstate = "08P01"
+        #: the client's parameters are being set on the server
+        self.settling = 0
         #: parameters that change are logged
         self.log_parameters = 0
         #: body of the ErrorResponse to something we sent on our own account
@@ -160,6 +163,7 @@ class Relay(StatementDesk):
         self.srv = None
         self.replies = None
         self.taken = None
+        self.settling = 0
         self.in_batch = 0
         self.group_unnamed = 0
         self.group_suspect = 0
@@ -175,6 +179,11 @@ class Relay(StatementDesk):
                 status = self.pump_server()
                 if status:
                     return status
+                if self.settling:
+                    # Nothing of the client's may run before its parameters are known to be in effect.
+                    if self.replies.count:
+                        return 0
+                    self.settling = 0
             if not self.terminated:
                 status = self.pump_client()
                 if status:

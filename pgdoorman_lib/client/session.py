@@ -267,6 +267,7 @@ class Session(Relay):
                 if sql:
                     server.stream.write(messages.query(sql))
                     server.replies.add(QUERY | SWALLOW)
+                    self.settling = 1
                     server.statements.unnamed = None  # every simple query drops it
                 server.applied = self.settings
             status = self.step()

@@ -312,3 +312,23 @@ def test_a_login_to_a_database_the_server_lacks(make_doorman: Any, postgres: Pos
     with pytest.raises(WireError) as caught, doorman.wire() as client:
         client.ask_query("SELECT 1")
     assert caught.value.message.sqlstate in ("3D000", "08006", "53300")
+
+
+def test_nothing_runs_under_parameters_that_were_refused(doorman: Doorman, postgres: Postgres) -> None:
+    """A client whose role has gone since its login gets PostgreSQL's error, and its statement is not carried out."""
+    with postgres.connect(user="postgres") as superuser:
+        superuser.execute("DROP TABLE IF EXISTS refused")
+        superuser.execute("DROP ROLE IF EXISTS passing")
+        superuser.execute("CREATE TABLE refused (a int)")
+        superuser.execute("GRANT ALL ON refused TO public")
+        superuser.execute("CREATE ROLE passing")
+        superuser.execute("GRANT passing TO app")
+        with doorman.wire("onedb", options="-c role=passing") as client, doorman.wire("onedb") as other:
+            assert client.value("SELECT current_user") == "passing"
+            assert other.value("SELECT current_user") == "app"
+            superuser.execute("DROP ROLE passing")
+            client.send(query("INSERT INTO refused VALUES (1)"))
+            answer = client.read_messages_to_end()
+            assert [m.sqlstate for m in answer] == ["22023"]
+            assert other.value("SELECT count(*) FROM refused") == "0"
+        superuser.execute("DROP TABLE refused")
