@@ -19,7 +19,6 @@ cdef class Statement:
 
 cdef class Registry:
     cdef public Py_ssize_t capacity
-    cdef public long counter
     cdef public object known
     @cython.locals(statement=Statement)
     cpdef Statement get(self, bytes body, object environment)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 from pgdoorman_lib.wire.replies import Effect
@@ -24,6 +25,10 @@ _bytes = bytes
 
 #: What our names on servers begin with. A client's own name that begins so is never looked up on a server.
 PREFIX = b"pgdoorman_"
+
+#: One series for all pools: a client keeps its statements when a reload replaces its pool, and they may meet the new
+#: pool's on one server.
+_numbers = count(1)
 
 
 class Statement:
@@ -59,11 +64,10 @@ class Registry:
     Forgetting one harms nobody who uses it: clients hold the Statement itself.
     """
 
-    __slots__ = ("capacity", "counter", "known")
+    __slots__ = ("capacity", "known")
 
     def __init__(self, capacity: _int) -> None:
         self.capacity = capacity
-        self.counter = 0
         self.known: OrderedDict[Any, Statement] = OrderedDict()
 
     def get(self, body: _bytes, environment: object) -> Statement:
@@ -87,8 +91,7 @@ class Registry:
 
     def private(self, body: _bytes) -> Statement:
         """A statement nobody else will share."""
-        self.counter += 1
-        return Statement(PREFIX + str(self.counter).encode(), body)
+        return Statement(PREFIX + str(next(_numbers)).encode(), body)
 
 
 class Unnamed:

@@ -14,7 +14,7 @@ from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, elapsed
 from fix_postgres import Postgres
 from throwaway_postgres import free_port
-from wire_client import WireError, kinds, query
+from wire_client import WireError, bound, kinds, prepared, query
 
 STOPS = [signal.SIGTERM, signal.SIGINT]
 
@@ -383,3 +383,19 @@ def test_the_log_names_user_database_and_connection(make_doorman: MakeDoorman) -
         client.terminate()
     doorman.wait_log(r"\[app@testdb #\S+\].*connect")
     doorman.wait_log(r"\[app@testdb #\S+\].*(disconnect|closed|left)")
+
+
+def test_statements_survive_the_replacement_of_their_pool(make_doorman: MakeDoorman) -> None:
+    """What a client prepared before a reload and what others prepare after it live on one server."""
+    doorman = make_doorman()
+    with doorman.wire("onedb") as early, doorman.wire("onedb") as late:
+        assert kinds(early.ask(prepared("mine", "SELECT 'early'::text"))) == "12TDCZ"
+        config = copy.deepcopy(doorman.config)
+        config["pools"]["onedb"]["application_name"] = "rebuilt"
+        doorman.reload(config)
+        eventually(lambda: late.value("SHOW application_name") == "rebuilt")
+        assert kinds(late.ask(prepared("mine", "SELECT 'late'::text"))) == "12TDCZ"
+        for client, text in ((early, b"early"), (late, b"late"), (early, b"early")):
+            answer = client.ask(bound("mine"))
+            assert kinds(answer) in ("2TDCZ", "2DCZ")
+            assert next(m for m in answer if m.kind == "D").body.endswith(text)

@@ -300,3 +300,9 @@ def test_dealloc_all_does_not_take_what_is_still_being_parsed() -> None:
     books.client.clear(books.queue.effects)
     assert list(books.held.prepared) == [new]
     assert books.client.names == {b"new": new}
+
+
+def test_names_are_unique_among_pools() -> None:
+    """A client takes its statements along when a reload replaces its pool: they must not meet namesakes."""
+    names = [Registry(10).get(body, ()).name for body in (b"a", b"b", b"a")]
+    assert len(set(names)) == 3
