@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import driver_programs
 import pytest
+from fix_doorman import Doorman
 from fix_postgres import Postgres
 
 
 @pytest.fixture(scope="module")
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
-    """``few``: three servers for everybody, so that statements and sessions move; ``own``: one each."""
+    """``few``: three servers for everybody, so that statements and sessions move; ``own``: one each; ``two``: two."""
     user = {
         "username": "app",
         "password": postgres.secret("app"),
@@ -23,6 +25,7 @@ def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
         "pools": {
             "few": {**here, "pool_mode": "transaction", "users": [{**user, "pool_size": 3}]},
             "own": {**here, "pool_mode": "session", "users": [{**user, "pool_size": 12}]},
+            "two": {**here, "pool_mode": "transaction", "users": [{**user, "pool_size": 2}]},
         }
     }
 
@@ -33,7 +36,25 @@ def database(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.fixture
+def prove(postgres: Postgres, doorman: Doorman) -> Callable[[driver_programs.Program], None]:
+    """``prove(program)``: its checks pass on PostgreSQL itself, then through a transaction-mode pool of two servers."""
+    login = {"PGUSER": "app", "PGPASSWORD": postgres.password("app")}
+    direct = {**login, "PGHOST": postgres.host, "PGPORT": str(postgres.port), "PGDATABASE": "testdb"}
+    pooled = {**login, "PGHOST": doorman.host, "PGPORT": str(doorman.port), "PGDATABASE": "two"}
+    return lambda program: driver_programs.prove(program, direct, pooled)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for line in driver_programs.summary():
+        terminalreporter.write_line(line)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "/drivers/" in item.path.as_posix():
             item.add_marker("drivers")
+        if item.get_closest_marker("toolchain") and not config.getoption("--toolchains"):
+            item.add_marker(
+                pytest.mark.skip(reason="another language's toolchain; run by --toolchains (tox -e drivers)")
+            )

@@ -1,0 +1,144 @@
+"""Programs in the drivers' own languages: built where their toolchain is, run on PostgreSQL itself, then through us.
+
+A program is a folder of ``tests/drivers/programs``. It finds the server in PGHOST, PGPORT, PGUSER, PGPASSWORD,
+PGDATABASE, runs every feature with CLIENTS connections at once, and keeps to tables whose names begin with PREFIX. On its
+standard output it says ``ok FEATURE CHECKS`` or ``not ok FEATURE WHY``, one line a feature, and ``done`` at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ROOT / "tests" / "drivers" / "programs"
+#: Where programs are built and their packages installed; kept between runs.
+CACHE = ROOT / ".drivers"
+#: Seconds for fetching packages and compiling, and for one run.
+BUILD_SECONDS = 900
+RUN_SECONDS = 150
+#: Connections that run each feature at the same time.
+CLIENTS = 8
+
+_LINE = re.compile(r"^(ok|not ok) (\S+)(?: (.*))?$")
+
+
+@dataclass(frozen=True)
+class Program:
+    """``build`` are commands run in a copy of the folder below CACHE, ``run`` the command that starts it there.
+
+    ``needs`` are the programs of the toolchain; one that is missing skips the test. ``environment`` is added to ours.
+    """
+
+    driver: str
+    language: str
+    folder: str
+    run: Sequence[str]
+    build: Sequence[Sequence[str]] = ()
+    needs: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Outcome:
+    """Checks passed by feature, and what failed."""
+
+    passed: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+#: Outcomes of this test run: (language, driver) → where ("directly" or "pooled") → Outcome.
+table: dict[tuple[str, str], dict[str, Outcome]] = {}
+#: Why a driver was not run.
+left_out: dict[tuple[str, str], str] = {}
+
+
+def prepare(program: Program) -> Path:
+    """The folder of the built program; skips the test where its toolchain is missing."""
+    for tool in program.needs:
+        if shutil.which(tool) is None:
+            why = f"{tool} is not installed"
+            left_out[program.language, program.driver] = why
+            pytest.skip(f"{program.driver}: {why}")
+    target = CACHE / program.folder
+    shutil.copytree(PROGRAMS / program.folder, target, dirs_exist_ok=True)
+    for command in program.build:
+        done = subprocess.run(
+            command,
+            cwd=target,
+            env=_environment(program),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_SECONDS,
+        )
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return target
+
+
+def run(program: Program, folder: Path, server: Mapping[str, str], prefix: str) -> Outcome:
+    """Run the built program against ``server`` (the PG* variables); AssertionError when it did not come to its end."""
+    done = subprocess.run(
+        program.run,
+        cwd=folder,
+        env=_environment(program) | dict(server) | {"CLIENTS": str(CLIENTS), "PREFIX": prefix},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+    )
+    outcome = Outcome()
+    lines = done.stdout.splitlines()
+    for line in lines:
+        match = _LINE.match(line)
+        if match and match[1] == "ok":
+            outcome.passed[match[2]] = int(match[3])
+        elif match:
+            outcome.failed[match[2]] = match[3] or "no reason given"
+    assert "done" in lines, f"exit code {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return outcome
+
+
+def prove(program: Program, direct: Mapping[str, str], pooled: Mapping[str, str]) -> None:
+    """Every check passes on PostgreSQL itself, and then through the pooler, which must pass exactly as many."""
+    folder = prepare(program)
+    slug = re.sub(r"\W+", "_", program.driver).lower()
+    found = table.setdefault((program.language, program.driver), {})
+    for where, server in (("directly", direct), ("pooled", pooled)):
+        found[where] = run(program, folder, server, f"{slug}_{where[:1]}_")
+        assert not found[where].failed, (where, found[where].failed)
+    assert found["directly"].passed
+    assert found["pooled"].passed == found["directly"].passed
+
+
+def summary() -> list[str]:
+    """The lines that tell which drivers ran, feature by feature: checks passed directly and through the pooler."""
+    lines = []
+    for (language, driver), found in sorted(table.items()):
+        features = {name for outcome in found.values() for name in (*outcome.passed, *outcome.failed)}
+        cells = []
+        for name in sorted(features):
+            counts = [
+                "FAILED" if where not in found or name in found[where].failed else str(found[where].passed.get(name, 0))
+                for where in ("directly", "pooled")
+            ]
+            cells.append(f"{name} {'/'.join(counts)}")
+        lines.append(f"{language:8} {driver:24} {', '.join(cells)}")
+    for (language, driver), why in sorted(left_out.items()):
+        lines.append(f"{language:8} {driver:24} not run: {why}")
+    if lines:
+        lines.append(f"{len(table)} driver programs ran, {len(left_out)} were left out")
+    return lines
+
+
+def _environment(program: Program) -> dict[str, str]:
+    libpq = re.compile(r"PG(?!DOORMAN_)")
+    mine = {name: value for name, value in os.environ.items() if not libpq.match(name)}
+    return mine | {"PGSSLMODE": "disable", "PGGSSENCMODE": "disable"} | dict(program.environment)
