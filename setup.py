@@ -15,7 +15,7 @@ from setuptools import Extension, setup
 
 COMPILED = (
     "pgdoorman_lib/wire/framing.py",
-    "pgdoorman_lib/wire/sqltext.py",
+    "pgdoorman_lib/wire/scan.py",
     "pgdoorman_lib/wire/replies.py",
     "pgdoorman_lib/wire/prepared.py",
     "pgdoorman_lib/net/syscalls.pyx",

@@ -82,6 +82,13 @@ class TooManyClients(DoormanError):
     fault = "operator"
 
 
+class TooManyPins(DoormanError):
+    """A session in transaction mode would keep a server connection, and max_pinned_servers are kept already."""
+
+    sqlstate = "53400"
+    fault = "operator"
+
+
 class CheckoutTimeout(DoormanError):
     """No server connection came free within query_wait_timeout."""
 

@@ -40,9 +40,11 @@ class Settings:
     server_round_robin: bool = False
     scaling_max_parallel_creates: int = 2
     max_concurrent_creates: int = 4
-    max_concurrent_creates: int = 4
     log_client_parameter_status_changes: bool = False
     cleanup_server_connections: bool = True
+    session_state: str = "reset"
+    max_pinned_servers: int = 2
+    server_username: str = "alice"
     sync_server_parameters: bool = True
     prepared_statements: bool = True
     prepared_statements_cache_size: int = 100

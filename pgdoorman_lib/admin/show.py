@@ -199,6 +199,7 @@ def _clients(world: World) -> list[Row]:
             client.stats.query_count,
             client.stats.errors,
             max(0, int(now - client.connected_at)),
+            client.pinned,
         )
         for client in world.clients
     ]
@@ -223,6 +224,7 @@ def _server_row(server: ServerView, now: float) -> Row:
         stats.prepare_hit,
         stats.prepare_miss,
         server.prepared_count,
+        server.pinned,
     )
 
 
@@ -294,13 +296,15 @@ SHOWS: dict[str, Show] = {
     ),
     "CLIENTS": Show(
         columns("client_id database user application_name addr tls state wait")
-        + columns("transaction_count query_count error_count age_seconds", NUMERIC),
+        + columns("transaction_count query_count error_count age_seconds", NUMERIC)
+        + columns("pinned"),
         _clients,
     ),
     "SERVERS": Show(
         columns("server_id server_process_id database_name user application_name tls state wait")
         + columns("transaction_count query_count bytes_sent bytes_received age_seconds", NUMERIC)
-        + columns("prepare_cache_hit prepare_cache_miss prepare_cache_size", NUMERIC),
+        + columns("prepare_cache_hit prepare_cache_miss prepare_cache_size", NUMERIC)
+        + columns("pinned"),
         _servers,
     ),
     "USERS": Show(columns("name pool_mode"), _users),

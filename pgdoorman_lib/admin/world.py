@@ -58,6 +58,10 @@ class ServerView(Protocol):
     @property
     def prepared_count(self) -> int: ...
     @property
+    def pinned(self) -> str:
+        """What keeps its client on it between transactions; empty when nothing does."""
+
+    @property
     def application_name(self) -> str: ...
 
 
@@ -106,6 +110,9 @@ class ClientView(Protocol):
     def stats(self) -> LinkStats: ...
     @property
     def connected_at(self) -> float: ...
+    @property
+    def pinned(self) -> str:
+        """What keeps the client on its server between transactions; empty when nothing does."""
 
 
 class World(Protocol):

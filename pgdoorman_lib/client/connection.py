@@ -180,6 +180,7 @@ class Connection:
                 if report is None:
                     report = _try_settings(pool, settings)
                 session.settings = settings
+                session.startup = settings
                 return bytes(report)
             except Moved:
                 found = self.house.find_pool(session.database, session.user)

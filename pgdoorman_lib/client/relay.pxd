@@ -7,10 +7,10 @@ from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.server.connection cimport Server
-from pgdoorman_lib.wire.framing cimport frame_size
-from pgdoorman_lib.wire.prepared cimport Registry, ServerStatements, Statement
+from pgdoorman_lib.wire.framing cimport find_nul, frame_size
+from pgdoorman_lib.wire.prepared cimport Described, Registry, ServerStatements, Statement
 from pgdoorman_lib.wire.replies cimport Effect, Replies
-from pgdoorman_lib.wire.sqltext cimport scan
+from pgdoorman_lib.wire.scan cimport scan
 
 cdef int _QUERY
 cdef int _FUNCTION
@@ -25,9 +25,6 @@ cdef Py_ssize_t _HIGH_WATER
 cdef Py_ssize_t _INSPECT
 cdef int _FAIRNESS
 cdef Py_ssize_t _COPY_MORE
-cdef int _DIRTY_PARAMETERS
-cdef int _TEXT_DEALLOCATE
-cdef int _DIRTY
 cdef bytearray _ready_idle
 cdef bytearray _empty_and_ready
 
@@ -36,41 +33,49 @@ cdef class Relay(StatementDesk):
     cdef public LinkStats stats
     cdef public PoolStats pool_stats
     cdef public bint sync_parameters
-    cdef public bint shared
-    cdef public bint by_transaction
+    cdef public bint transparent
+    cdef public object startup
+    cdef public int pins
+    cdef public int examining
+    cdef public list findings
+    cdef public bint announcing
     cdef public bytes check_query
     cdef public Py_ssize_t client_left
     cdef public bint client_drop
     cdef public Py_ssize_t server_left
     cdef public bint server_drop
-    cdef public bint in_batch
     cdef public object fault_sqlstate
     cdef public bint log_parameters
     cdef public bint settling
     cdef public bint terminated
     cdef public int discarding
-    cdef public bytes cancelled_message
+    cdef public bytes refusal_message
     cdef public bytes refusal
     cdef public double query_started
     cdef public double xact_started
 
     cpdef int attach(self, Server server) except -1
     cpdef int detach(self) except -1
+    cpdef int _names_done(self) except -1
     @cython.locals(status=int, rounds=int)
     cpdef int step(self) except -1
+    cpdef int examined(self) except -1
     @cython.locals(client=Stream, fills=int, status=int, n=Py_ssize_t)
     cpdef int pump_client(self) except -1
     @cython.locals(client=Stream, size=Py_ssize_t)
     cpdef int _make_room(self) except -1
     @cython.locals(
         client=Stream, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int, avail=Py_ssize_t,
-        size=Py_ssize_t, kind=int, replies=Replies, marks=int, message=bytearray, late=int,
+        size=Py_ssize_t, kind=int, replies=Replies, marks=int, late=int,
     )
     cpdef int _client_frames(self) except -1
+    @cython.locals(start=Py_ssize_t, stop=Py_ssize_t, marks=int)
+    cpdef int _parse_text(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.locals(replies=Replies)
     cpdef int _free(self) except -1
     @cython.locals(size=Py_ssize_t, client=Stream, block=bytearray)
     cpdef int _to_server(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    cpdef int refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
     cpdef int _discard(self, int kind) except -1
     @cython.locals(check=bytes)
     cpdef int _without_server(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
@@ -78,7 +83,7 @@ cdef class Relay(StatementDesk):
     cpdef int pump_server(self) except -1
     @cython.locals(
         srv=Stream, replies=Replies, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int,
-        avail=Py_ssize_t, size=Py_ssize_t, kind=int, verdict=int,
+        avail=Py_ssize_t, size=Py_ssize_t, kind=int, verdict=int, effect=Described,
     )
     cpdef int _server_frames(self) except -1
     cpdef int _server_made(self, Py_ssize_t run, Py_ssize_t pos) except -1
@@ -89,8 +94,12 @@ cdef class Relay(StatementDesk):
     cpdef int _to_client(self, Py_ssize_t run, Py_ssize_t pos) except -1
     @cython.locals(now=double, spent="long long", stats=PoolStats)
     cpdef int _ready(self, int tx) except -1
-    @cython.locals(first=int, third=int, server=Server)
+    @cython.locals(first=int, third=int)
     cpdef int _command_complete(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
+    @cython.locals(server=Server)
+    cpdef int _tag(self, bytes tag) except -1
+    cpdef int _found(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    cpdef int _described(self, Described effect, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.locals(server=Server)
     cpdef int _parameter_status(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, int verdict) except -1
     cpdef parameter_changed(self, str name, str value)

@@ -19,7 +19,8 @@ from pgdoorman_lib.client.statements import StatementDesk
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.wire.framing import frame_size
+from pgdoorman_lib.wire.framing import find_nul, frame_size
+from pgdoorman_lib.wire.prepared import Described
 from pgdoorman_lib.wire.replies import (
     BIND,
     CLOSE,
@@ -32,8 +33,18 @@ from pgdoorman_lib.wire.replies import (
     SYNC,
     Effect,
 )
-from pgdoorman_lib.wire.session_state import BASE, DIRTY_PARAMETERS, DIRTY_PREPARED, TRACKED, trace_of
-from pgdoorman_lib.wire.sqltext import TEXT_DEALLOCATE, TEXT_LOCKS, TEXT_PARAMETERS, TEXT_TEMPORARY, scan
+from pgdoorman_lib.wire.scan import scan
+from pgdoorman_lib.wire.session_state import (
+    BASE,
+    DIRTY_CURSORS,
+    DIRTY_LISTEN,
+    DIRTY_PARAMETERS,
+    DIRTY_PREPARED,
+    DIRTY_TEMPORARY,
+    TRACKED,
+    trace_of,
+)
+from pgdoorman_lib.wire.sqltext import analyse, rough
 
 _int = int
 _float = float
@@ -47,6 +58,7 @@ TERMINATE = 4
 SERVER_GONE = 5
 CLIENT_FAULT = 6
 SERVER_FAULT = 7
+TOO_MANY_PINS = 10
 # 8 and 9 (MORE, HELD) stay between the relay and its statement desk.
 
 #: Messages up to this size are seen whole before they are acted on; it must be below the block size.
@@ -71,9 +83,6 @@ _INSPECT = INSPECT
 _FAIRNESS = FAIRNESS
 #: Bytes it is cheaper to copy than to hand their block over.
 _COPY_MORE = 512
-_DIRTY_PARAMETERS = DIRTY_PARAMETERS
-_TEXT_DEALLOCATE = TEXT_DEALLOCATE
-_DIRTY = TEXT_PARAMETERS | TEXT_TEMPORARY | TEXT_LOCKS
 
 _ready_idle = bytearray(b"Z\x00\x00\x00\x05I")
 _empty_and_ready = bytearray(b"I\x00\x00\x00\x04Z\x00\x00\x00\x05I")
@@ -87,25 +96,28 @@ class Relay(StatementDesk):
     """
 
     __slots__ = (
-        "by_transaction",
-        "cancelled_message",
+        "announcing",
         "check_query",
         "client_drop",
         "client_left",
         "discarding",
+        "examining",
         "fault_sqlstate",
-        "in_batch",
+        "findings",
         "log_parameters",
+        "pins",
         "pool_stats",
         "query_started",
         "refusal",
+        "refusal_message",
         "server_drop",
         "server_left",
         "settling",
-        "shared",
+        "startup",
         "stats",
         "sync_parameters",
         "terminated",
+        "transparent",
         "xact_started",
     )
 
@@ -114,8 +126,15 @@ class Relay(StatementDesk):
         self.stats = stats
         self.pool_stats: Any = None
         self.sync_parameters = 1
-        self.shared = 1
-        self.by_transaction = 1
+        #: what a transaction leaves is found out and stays the client's, instead of being cleaned away
+        self.transparent = 0
+        #: the settings the session began with, to which RESET goes back
+        self.startup: Any = BASE
+        #: what keeps the client on its server, bits of session_state.PINS
+        self.pins = 0
+        #: bits the server is being asked about, and the rows of its answer; None when it can't be read
+        self.examining = 0
+        self.findings: list[bytes] | None = None
         #: the whole Query message that is answered without a server, or None
         self.check_query: bytes | None = None
         #: bytes of the message under way still to come from the client (forwarded, or dropped if client_drop)
@@ -123,16 +142,16 @@ class Relay(StatementDesk):
         self.client_drop = 0
         self.server_left = 0
         self.server_drop = 0
-        #: extended-protocol messages were sent since the last Sync: an implicit transaction may be open
-        self.in_batch = 0
         #: the client has sent Terminate
         self.terminated = 0
-        #: 1: the statement at the front was cancelled while waiting; 2: its batch is dropped up to Sync
+        #: 1: the statement at the front was cancelled while waiting, or refused; 2: its batch is dropped up to Sync
         self.discarding = 0
-        self.cancelled_message = b""
+        self.refusal_message = b""
         self.fault_sqlstate = "08P01"
-        #: the client's parameters are being set on the server
+        #: the client's parameters are being set on the server, or asked from it
         self.settling = 0
+        #: those being set are news to the client, too
+        self.announcing = 0
         #: parameters that change are logged
         self.log_parameters = 0
         #: body of the ErrorResponse to something we sent on our own account
@@ -155,19 +174,32 @@ class Relay(StatementDesk):
 
     def detach(self) -> _int:
         """The server is somebody else's from now on."""
+        self._names_done()
         if self.srv is not None:
             self.srv.task = None
-            if self.deallocating:  # one that failed leaves its stand-in behind
-                self.server.dirty |= DIRTY_PREPARED
         self.server = None
         self.srv = None
         self.replies = None
         self.taken = None
         self.settling = 0
+        self.announcing = 0
+        self.examining = 0
         self.in_batch = 0
+        self.flushed = 0
         self.group_unnamed = 0
         self.group_suspect = 0
-        if self.deallocating:
+        self.local_sets = 0
+        self.disturbed = 0
+        return 0
+
+    def _names_done(self) -> _int:
+        """No PREPARE or DEALLOCATE is under way any more: those not heard of have failed or never ran."""
+        self.hidden = 0
+        if self.preparing:
+            self.preparing.clear()
+        if self.deallocating:  # one that failed leaves its stand-in behind
+            if self.server is not None:
+                self.server.dirty |= DIRTY_PREPARED
             self.deallocating.clear()
         return 0
 
@@ -184,6 +216,14 @@ class Relay(StatementDesk):
                     if self.replies.count:
                         return 0
                     self.settling = 0
+                    if self.announcing:
+                        self.announcing = 0
+                        return 2  # that was all: the client's transaction is over
+                    if self.examining:
+                        status = self.examined()
+                        if status:
+                            return status
+                        continue
             if not self.terminated:
                 status = self.pump_client()
                 if status:
@@ -200,6 +240,10 @@ class Relay(StatementDesk):
             if rounds >= _FAIRNESS:
                 self.task.engine.again(self.task)
                 return 0
+
+    def examined(self) -> _int:
+        """The server has answered what a transaction left on it; a status as of ``step``."""
+        return 0
 
     # Client to server.
 
@@ -301,24 +345,20 @@ class Relay(StatementDesk):
             if replies.count == 0 and kind != 0x64:
                 self.query_started = self.task.engine.now
             if kind == 0x51:  # Query
-                if self.shared:
+                if self.by_transaction:
                     marks = scan(data, pos + 5, pos + avail)
                     if marks:
-                        if marks & _TEXT_DEALLOCATE and size == avail:
-                            if not replies.settled():
-                                status = 9
-                                break
-                            text = self._renamed_deallocations(bytes(data[pos + 5 : pos + size - 1]), run, pos)
-                            if text is not None:
-                                message = bytearray(b"Q" + (5 + len(text)).to_bytes(4, "big") + text + b"\0")
-                                self._query(replies)
-                                self.srv.send_copy(message, 0, len(message))
-                                self.in_batch = 0
-                                self.group_unnamed = 0
-                                pos += avail
-                                run = pos
-                                continue
-                        self.server.dirty |= marks & _DIRTY
+                        status = self._query_text(data, run, pos, size, avail, marks)
+                        if status == 1:
+                            status = 0
+                            self.in_batch = 0
+                            self.group_unnamed = 0
+                            pos += avail
+                            run = pos
+                            continue
+                        if status:
+                            break
+                if self.shared:
                     self._query(replies)
                 else:
                     replies.add(_QUERY)
@@ -332,6 +372,8 @@ class Relay(StatementDesk):
             elif kind == 0x50 or kind == 0x42 or kind == 0x44 or kind == 0x43:
                 self.in_batch = 1
                 if not self.shared:
+                    if kind == 0x50 and self.by_transaction:
+                        self._parse_text(data, pos, size, avail)
                     replies.add(
                         _PARSE if kind == 0x50 else _BIND if kind == 0x42 else _DESCRIBE if kind == 0x44 else _CLOSE
                     )
@@ -382,6 +424,15 @@ class Relay(StatementDesk):
                 return 2  # its answer (the copy's failure) came before the message had gone
         return status
 
+    def _parse_text(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
+        """Look at the text of a Parse where statements are not shared."""
+        start = find_nul(data, pos + 5, pos + avail) + 1
+        marks = scan(data, start, pos + avail)
+        if marks:
+            stop = find_nul(data, start, pos + avail)
+            self._leaves(analyse(bytes(data[start:stop])) if size == avail and stop > start else rough(marks))
+        return 0
+
     def _free(self) -> _int:
         """Whether nothing keeps the server from being given back."""
         replies = self.replies
@@ -423,16 +474,28 @@ class Relay(StatementDesk):
             if check is not None and size == avail and size == len(check) and data[pos : pos + size] == check:
                 self.client.send_copy(_empty_and_ready, 0, 11)
                 return 9
+            if self.refuses(data, pos + 5, pos + avail):
+                self.discarding = 1
+                return self._discard(kind)
             return 1
-        if kind == 0x50 or kind == 0x42 or kind == 0x44 or kind == 0x43 or kind == 0x45 or kind == 0x46:
+        if kind == 0x50:
+            if self.refuses(data, find_nul(data, pos + 5, pos + avail) + 1, pos + avail):
+                self.discarding = 1
+                return self._discard(kind)
+            return 1
+        if kind == 0x42 or kind == 0x44 or kind == 0x43 or kind == 0x45 or kind == 0x46:
             return 1
         self.fault = f"invalid frontend message type {kind}"
         return 6
 
+    def refuses(self, data: bytearray, start: _int, stop: _int) -> _int:
+        """Whether the statement with the text data[start:stop] is to be answered with ``refusal_message``."""
+        return 0
+
     def _discard(self, kind: _int) -> _int:
-        """Answer a statement that was cancelled before it got a server, and drop the rest of its batch."""
+        """Answer a statement that was cancelled before it got a server, or refused; drop the rest of its batch."""
         if self.discarding == 1:
-            self.client.write(self.cancelled_message)
+            self.client.write(self.refusal_message)
             self.discarding = 2
             if kind == 0x51 or kind == 0x46:
                 self.discarding = 0
@@ -513,6 +576,10 @@ class Relay(StatementDesk):
                 self.fault = "invalid ReadyForQuery from server"
                 status = 7
                 break
+            if kind == 0x74 or kind == 0x54 or kind == 0x6E:
+                effect = replies.describing()
+                if effect is not None:
+                    self._described(effect, data, pos, size, avail)
             verdict = replies.account(kind)
             if kind == 0x44 and verdict == 0 and size == avail:
                 # Rows come in hundreds, and what holds for the first holds for all that follow it.
@@ -528,11 +595,16 @@ class Relay(StatementDesk):
                 status = 7
                 break
             if kind == 0x43:
-                if size == avail:
-                    self._command_complete(data, pos, size)
+                if size == avail and verdict == 0:
+                    verdict = self._command_complete(data, pos, size)
             elif kind == 0x53:
                 if size == avail:
                     self._parameter_status(data, pos, size, verdict)
+                    if self.announcing:
+                        verdict = 0
+            elif kind == 0x44:
+                if verdict and self.examining:
+                    self._found(data, pos, size, avail)
             elif kind == 0x45:
                 self._error_response(data, pos, avail, verdict)
             if verdict:
@@ -545,8 +617,11 @@ class Relay(StatementDesk):
                 if kind == 0x5A:
                     replies.status = data[pos - 1]
                     if replies.swallowed_error:
-                        status = 7
-                        break
+                        if not self.examining:
+                            status = 7
+                            break
+                        replies.swallowed_error = 0
+                        self.findings = None
                 continue
             pos += avail
             if size > avail:
@@ -614,6 +689,8 @@ class Relay(StatementDesk):
         self.stats.query_count += 1
         self.server.stats.query_count += 1
         self.query_started = now
+        if self.replies.count == 0 and not self.in_batch and (self.preparing or self.deallocating or self.hidden):
+            self._names_done()
         if tx != 0x49 or self.replies.count or self.in_batch or self.client_left:
             return 0
         spent = int((now - self.xact_started) * 1000000.0)
@@ -626,7 +703,10 @@ class Relay(StatementDesk):
         return 1 if self.by_transaction else 0
 
     def _command_complete(self, data: bytearray, pos: _int, size: _int) -> _int:
-        """Look for the few tags that leave something behind; SELECT, INSERT and their like are told by three bytes."""
+        """Look for the few tags that leave something behind; SELECT, INSERT and their like are told by three bytes.
+
+        1 when the message is not for the client: the answer to a PREPARE of ours in front of its statement.
+        """
         if size < 8:
             return 0
         first = data[pos + 5]
@@ -638,41 +718,93 @@ class Relay(StatementDesk):
             if third == 0x4C:
                 return 0
         elif first == 0x52:  # RESET takes back what was applied for the client, too; not ROLLBACK, REVOKE, RELEASE
-            if third != 0x53 or self.server.applied is BASE:
+            if third != 0x53 or (self.server.applied is BASE and self.startup is BASE and not self.server.dirty):
                 return 0
         elif first == 0x41:  # ALTER
             self.registry.forget()
             return 0
-        elif first != 0x50 and first != 0x4C:  # PREPARE, LISTEN
+        elif first == 0x55 or first == 0x43:  # UNLISTEN, CLOSE CURSOR; not UPDATE, CREATE, COMMIT, COPY
+            if not self.pins or (third != 0x4C and third != 0x4F):
+                return 0
+        elif first != 0x50 and first != 0x4C:  # PREPARE, LISTEN, LOAD
             return 0
-        tag = bytes(data[pos + 5 : pos + size - 1])
+        return self._tag(bytes(data[pos + 5 : pos + size - 1]))
+
+    def _tag(self, tag: bytes) -> _int:
+        """As _command_complete, for a tag that deserves it."""
         server = self.server
-        if tag == b"DEALLOCATE ALL" or tag == b"DISCARD ALL":
+        if tag == b"SET" and self.local_sets > 0 and self.transparent:
+            self.local_sets -= 1
+        elif tag == b"DEALLOCATE ALL" or tag == b"DISCARD ALL":
             pending = self.replies.effects
             server.statements.clear(pending)
             self.statements.clear(pending)
-            if tag == b"DISCARD ALL" and server.applied is not BASE:
-                server.dirty |= DIRTY_PARAMETERS  # what of the client's settings was reset is not in effect any more
+            if tag == b"DISCARD ALL":
+                server.dirty |= self.pins
+                if server.applied is not BASE or self.startup is not BASE:
+                    server.dirty |= DIRTY_PARAMETERS  # what of the client's settings was reset is in effect no more
         elif tag == b"DEALLOCATE" and self.deallocating:
-            self.statements.names.pop(self.deallocating.pop(0), None)
+            name, statement = self.deallocating.pop(0)
+            self.statements.names.pop(name, None)
+            server.statements.prepared.pop(statement, None)
+        elif tag == b"PREPARE" and self.preparing:
+            name, statement = self.preparing.pop(0)
+            server.statements.prepared[statement] = None
+            if name is not None:
+                self.statements.names[name] = statement
+            elif self.hidden:
+                self.hidden -= 1
+                return 1
         elif tag.startswith(b"DROP "):
             self.registry.forget()
+            server.dirty |= self.pins & DIRTY_TEMPORARY
+        elif tag == b"UNLISTEN":
+            server.dirty |= self.pins & DIRTY_LISTEN
+        elif tag == b"CLOSE CURSOR" or tag == b"CLOSE CURSOR ALL":
+            server.dirty |= self.pins & DIRTY_CURSORS
+        elif tag == b"DISCARD TEMP":
+            server.dirty |= self.pins & DIRTY_TEMPORARY
+        elif tag == b"DECLARE CURSOR" and self.transparent:
+            pass  # it ends with the transaction, unless its text has HOLD
         else:
             server.dirty |= trace_of(tag)
         return 0
 
     def _parameter_status(self, data: bytearray, pos: _int, size: _int, verdict: _int) -> _int:
-        """The server reports a parameter: remember it, and for the client too if it is one that follows it."""
+        """The server reports a parameter: remember it, and that the client's may have changed."""
         name, _, rest = bytes(data[pos + 5 : pos + size]).partition(b"\0")
         key = name.decode("utf-8", "replace")
         value = rest[: len(rest) - 1].decode("utf-8", "replace")
         server = self.server
         server.parameters[key] = value
-        if not verdict and self.sync_parameters and key.lower() in TRACKED:
+        if verdict:
+            return 0
+        if self.log_parameters:
+            self.parameter_changed(key, value)
+        if self.transparent:
+            # Whether it lasts is asked at the transaction's end; a change may also come from inside a function.
+            if not self.local_sets and key != "in_hot_standby":
+                server.dirty |= DIRTY_PARAMETERS
+        elif self.sync_parameters and key.lower() in TRACKED:
             self.settings = self.settings.changed(key, value)
             server.applied = server.applied.changed(key, value)
-            if self.log_parameters:
-                self.parameter_changed(key, value)
+        return 0
+
+    def _found(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
+        """A row of the server's answer about what was left on it."""
+        findings = self.findings
+        if size > avail:
+            self.findings = None
+        elif findings is not None:
+            findings.append(bytes(data[pos + 5 : pos + size]))
+        return 0
+
+    def _described(self, effect: Described, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
+        """Part of the answer to a Describe that is to be remembered."""
+        if size > avail or effect.broken:
+            effect.broken = 1
+        else:
+            effect.answer += bytes(data[pos : pos + size])
         return 0
 
     def parameter_changed(self, name: str, value: str) -> None:

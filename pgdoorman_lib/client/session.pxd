@@ -23,6 +23,7 @@ cdef class Session(Relay):
     cdef public int pending
     cdef public bint waiting
     cdef public object doomed
+    cdef public bint warned
 
     cpdef int use(self, Pool pool) except -1
     cpdef parameter_changed(self, str name, str value)
@@ -40,8 +41,19 @@ cdef class Session(Relay):
     cpdef int accept(self, Server server) except -1
     @cython.locals(client=Stream, n=Py_ssize_t)
     cpdef int gone(self) except -1
+    cpdef int _apply(self) except -1
+    cpdef int _ask_server(self, str sql) except -1
     @cython.locals(server=Server, pool=Pool)
     cpdef int _give_back(self) except -1
+    @cython.locals(server=Server, asked=int)
+    cpdef int _examine(self) except -1
+    @cython.locals(server=Server, asked=int)
+    cpdef int examined(self) except -1
+    cpdef int _pin(self, int pins) except -1
+    @cython.locals(pool=Pool)
+    cpdef int _over_limit(self) except -1
+    @cython.locals(pool=Pool)
+    cpdef int refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
     @cython.locals(client=Stream, stats=LinkStats, received="long long", sent="long long")
     cpdef int _account(self, Server server) except -1
     @cython.locals(server=Server)

@@ -14,7 +14,15 @@ from typing import Any
 import gevent
 
 from pgdoorman_lib.client.relay import Relay
-from pgdoorman_lib.errors import DoormanError, NoSuchPool, PeerGone, ProtocolViolation, ServerGone, ShuttingDown
+from pgdoorman_lib.errors import (
+    DoormanError,
+    NoSuchPool,
+    PeerGone,
+    ProtocolViolation,
+    ServerGone,
+    ShuttingDown,
+    TooManyPins,
+)
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import Stream
@@ -22,7 +30,20 @@ from pgdoorman_lib.pool.pool import Moved
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.replies import QUERY, SWALLOW
-from pgdoorman_lib.wire.session_state import BASE, DIRTY_SESSION
+from pgdoorman_lib.wire.scan import scan
+from pgdoorman_lib.wire.session_state import (
+    ASKED,
+    BASE,
+    DIRTY_LIBRARY,
+    DIRTY_PARAMETERS,
+    DIRTY_SESSION,
+    DIRTY_UNKNOWN,
+    Findings,
+    Settings,
+    question,
+    reasons,
+)
+from pgdoorman_lib.wire.sqltext import analyse
 
 _int = int
 _float = float
@@ -52,6 +73,7 @@ class Session(Relay):
         "secret",
         "user",
         "waiting",
+        "warned",
     )
 
     def __init__(
@@ -77,6 +99,8 @@ class Session(Relay):
         self.close = close
         self.settings = BASE
         self.pool: Any = None
+        #: the log has been told that the client keeps its server
+        self.warned = 0
         #: status of a step that ``accept`` took on behalf of this session
         self.pending = 0
         self.waiting = 0
@@ -102,15 +126,22 @@ class Session(Relay):
 
     @property
     def state(self) -> str:
-        """``active`` with a server, ``waiting`` for one, else ``idle``."""
-        return "active" if self.server is not None else "waiting" if self.waiting else "idle"
+        """``active`` with a server, ``waiting`` for one, else ``idle``: also with one that it only keeps."""
+        if self.server is None:
+            return "waiting" if self.waiting else "idle"
+        return "idle" if self.pins and self._idle() else "active"
 
     @property
     def wait(self) -> str:
         """``write`` while the client does not take its answers, ``read`` while its server works, else ``idle``."""
         if self.client.blocked:
             return "write"
-        return "read" if self.server is not None else "idle"
+        return "read" if self.state == "active" else "idle"
+
+    @property
+    def pinned(self) -> str:
+        """What keeps the client on its server, in words; empty when nothing does."""
+        return reasons(self.pins)
 
     # Configuration.
 
@@ -123,6 +154,7 @@ class Session(Relay):
         self.by_transaction = settings.pool_mode == "transaction"
         self.shared = 1 if self.by_transaction and settings.prepared_statements else 0
         self.sync_parameters = 1 if settings.sync_server_parameters else 0
+        self.transparent = 1 if self.by_transaction and settings.session_state == "transparent" else 0
         self.log_parameters = 1 if settings.log_client_parameter_status_changes else 0
         if settings.message_size_to_be_stream > 0:
             self.parse_limit = settings.message_size_to_be_stream
@@ -182,7 +214,7 @@ class Session(Relay):
                         task.stepper = None
                 elif status == 2:  # RELEASE
                     self._give_back()
-                    if self.doomed is not None:
+                    if self.doomed is not None and not self.settling:
                         raise self.doomed
                 elif status == 1:  # NEED_SERVER
                     self._ask()
@@ -192,6 +224,8 @@ class Session(Relay):
                     return "client closed the session"
                 elif status == 6:  # CLIENT_FAULT
                     raise ProtocolViolation(self.fault, sqlstate=self.fault_sqlstate)
+                elif status == 10:  # TOO_MANY_PINS
+                    raise self._too_many_pins()
                 else:
                     return self._server_ended(status)
         finally:
@@ -204,7 +238,9 @@ class Session(Relay):
         if self.server is None:
             return 1
         replies = self.replies
-        return 1 if replies.count == 0 and replies.status == 0x49 and not self.in_batch and not self.client_left else 0
+        if self.settling or replies.count or replies.status != 0x49:
+            return 0
+        return 0 if self.in_batch or self.client_left else 1
 
     def advance(self) -> _int:
         """The steps of ``serve`` that need no greenlet, taken by the engine while ours is parked; never switches."""
@@ -263,13 +299,7 @@ class Session(Relay):
         self.attach(server)
         try:
             if server.applied is not self.settings and self.sync_parameters:
-                sql = self.settings.sql_from(server.applied)
-                if sql:
-                    server.stream.write(messages.query(sql))
-                    server.replies.add(QUERY | SWALLOW)
-                    self.settling = 1
-                    server.statements.unnamed = None  # every simple query drops it
-                server.applied = self.settings
+                self._apply()
             status = self.step()
         except BaseException:
             # The pool closes the server and brings us the error as an answer to our waiting.
@@ -294,15 +324,132 @@ class Session(Relay):
                 return 0
         return 0
 
+    def _apply(self) -> _int:
+        """Put the client's parameters in effect on its server: what it sends waits until they are."""
+        server = self.server
+        sql = self.settings.sql_from(server.applied)
+        if sql:
+            self._ask_server(sql)
+        server.applied = self.settings
+        return 0
+
+    def _ask_server(self, sql: str) -> _int:
+        """Send a query of our own, whose answer the client does not see and which it has to wait for."""
+        server = self.server
+        server.stream.write(messages.query(sql.encode(errors="surrogateescape")))
+        server.replies.add(QUERY | SWALLOW)
+        server.statements.unnamed = None  # every simple query drops it
+        self.settling = 1
+        return 0
+
     def _give_back(self) -> _int:
-        """The transaction is over: the server goes back to the pool, or straight to the next in its queue."""
+        """The transaction is over: the server goes back to the pool, or straight to the next in its queue.
+
+        It stays while it is asked what the transaction has left on it, and as long as something pins it.
+        """
         server = self.server
         self._account(server)
+        if self.transparent:
+            if server.dirty & ASKED and self._examine():
+                return 0
+            if self.pins:
+                return 0
         self.detach()
         self.assigned = None
         pool = server.pool
         pool.checkin(server)
         return 0
+
+    # What a transaction leaves behind.
+
+    def _examine(self) -> _int:
+        """Ask the server what is there of what may have been left; 0 when there is nothing to ask."""
+        server = self.server
+        asked = server.dirty & ASKED
+        if not self.sync_parameters:
+            asked &= ~DIRTY_PARAMETERS  # they are taken back at check-in
+        sql = question(asked, self.custom)
+        if not sql:
+            server.dirty &= ~asked
+            return self._pin(self.pins | asked & DIRTY_LIBRARY)
+        self.examining = asked
+        self.findings = []
+        self._ask_server(sql)
+        return 1
+
+    def examined(self) -> _int:
+        """Take the server's answer in: the client's settings, and what pins it. A status as of ``step``."""
+        server = self.server
+        asked = self.examining
+        self.examining = 0
+        login = self.pool.settings.server_username
+        try:
+            found = Findings.of(self.findings if self.findings is not None else [b""], login)
+        except ValueError:
+            # It can't be told what is there: the client keeps the server, and nobody else will get it.
+            server.dirty &= ~asked
+            self._pin(self.pins | DIRTY_UNKNOWN)
+            return 10 if self._over_limit() else 0
+        self.findings = None
+        server.dirty &= ~asked
+        self.disturbed = 0
+        self.local_sets = 0
+        if asked & DIRTY_PARAMETERS:
+            # What the session began with and is not there any more was RESET: that means back to the beginning.
+            server.applied = Settings.of(found.values)
+            self.settings = Settings.of({**self.startup.values, **found.values})
+            self.custom = {name: None for name in self.custom if name in found.values}
+            if self.settings is not server.applied:
+                self.announcing = 1
+                self._apply()
+        self._pin((self.pins & ~asked) | found.pins | (asked & DIRTY_LIBRARY))
+        if self._over_limit():
+            return 10
+        return 2 if not self.settling else 0
+
+    def _pin(self, pins: _int) -> _int:
+        """Change what keeps the client on its server."""
+        if bool(pins) != bool(self.pins):
+            self.server.pool.pinned += 1 if pins else -1
+        self.pins = pins
+        self.server.pins = pins
+        if pins and not self.warned:
+            self.warned = 1
+            log.warning(
+                "[%s@%s #%d] keeps its server connection between transactions: %s",
+                self.user,
+                self.database,
+                self.id,
+                reasons(pins),
+            )
+        return 0
+
+    def _over_limit(self) -> _int:
+        """Whether the client keeps a server that would be one too many."""
+        pool = self.server.pool
+        return 1 if self.pins and pool.pinned > pool.max_pinned else 0
+
+    def _too_many_pins(self) -> TooManyPins:
+        pool = self.pool
+        return TooManyPins(
+            f"cannot keep a server connection for this session: {pool.max_pinned} of {pool.size} may be kept",
+            detail="In transaction mode LISTEN, temporary tables, cursors WITH HOLD, session-level advisory locks and"
+            " LOAD keep their server connection.",
+            hint="Raise max_pinned_servers or pool_size, or use a pool in session mode.",
+        )
+
+    def refuses(self, data: bytearray, start: _int, stop: _int) -> _int:
+        """Whether a statement begun outside a transaction would keep a server, and no more may be kept."""
+        pool = self.pool
+        if not self.transparent or pool.pinned < pool.max_pinned:
+            return 0
+        if not scan(data, start, stop) or not analyse(bytes(data[start:stop]).partition(b"\0")[0]).keeps:
+            return 0
+        error = self._too_many_pins()
+        self.refusal_message = messages.error_response(
+            "ERROR", error.sqlstate, error.message, detail=error.detail, hint=error.hint
+        )
+        return 1
 
     def _account(self, server: Server) -> _int:
         """Add what went over the wire since the last time to the totals of the pool, the client and the server."""
@@ -353,6 +500,9 @@ class Session(Relay):
         self._account(server)
         in_batch = self.in_batch
         half_sent = self.client_left > 0 or self.server_left > 0
+        if self.pins:
+            server.dirty |= self.pins
+            self._pin(0)
         self.detach()
         self.assigned = None
         if not self.by_transaction:
@@ -368,7 +518,7 @@ class Session(Relay):
         self.pool.withdraw(self)
         self.waiting = 0
         self.discarding = 1
-        self.cancelled_message = messages.error_response("ERROR", "57014", "canceling statement due to user request")
+        self.refusal_message = messages.error_response("ERROR", "57014", "canceling statement due to user request")
         self.task.wake()
         return 0
 

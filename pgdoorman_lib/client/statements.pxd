@@ -7,7 +7,9 @@ from pgdoorman_lib.pool.pool cimport Borrower
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size, put_header
 from pgdoorman_lib.wire.prepared cimport (
+    Acts,
     ClientStatements,
+    Described,
     Eviction,
     InjectedParse,
     NameClosed,
@@ -22,7 +24,7 @@ from pgdoorman_lib.wire.prepared cimport (
     unnamed_parse,
 )
 from pgdoorman_lib.wire.replies cimport Effect, Replies
-from pgdoorman_lib.wire.sqltext cimport scan
+from pgdoorman_lib.wire.scan cimport scan
 
 cdef int _QUERY
 cdef int _PARSE
@@ -33,17 +35,28 @@ cdef int _MADE_PARSE
 cdef int _MADE_CLOSE
 cdef int _SWALLOW
 cdef int _DIRTY_PARAMETERS
-cdef int _TEXT_DEALLOCATE
-cdef int _DIRTY
+cdef int _SYNC
+cdef int _EXECUTE
 cdef bytearray _scratch
 cdef bytearray _parse_complete
 cdef bytearray _close_complete
 cdef bytearray _close_unnamed
+cdef bytearray _flush
+cdef bytearray _sync
 
 
 cdef class StatementDesk(Borrower):
     cdef public Stream client
-    cdef public object deallocating
+    cdef public bint by_transaction
+    cdef public bint shared
+    cdef public bint in_batch
+    cdef public bint flushed
+    cdef public list preparing
+    cdef public list deallocating
+    cdef public int hidden
+    cdef public int local_sets
+    cdef public bint disturbed
+    cdef public dict custom
     cdef public object fault
     cdef public bint group_suspect
     cdef public bint group_unnamed
@@ -67,19 +80,34 @@ cdef class StatementDesk(Borrower):
     cpdef int _send_renamed(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind, Py_ssize_t begin, Py_ssize_t name_end, bytearray cname) except -1
     @cython.locals(held=ServerStatements, message=bytearray)
     cpdef int _ensure(self, Statement statement) except -1
+    cpdef int _prepare_by_sql(self, Statement statement) except -1
     @cython.locals(held=ServerStatements, victim=Statement, message=bytearray)
-    cpdef int _evict(self) except -1
+    cpdef int _evict(self, Acts acts) except -1
     @cython.locals(
         replies=Replies, held=ServerStatements, first=int, stop=Py_ssize_t, name=bytes, body=bytes, statement=Statement,
-        marks=int, message=bytearray, dummy=bytearray,
+        marks=int, message=bytearray, acts=Acts, named=bint,
     )
     cpdef int _parse(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, Py_ssize_t name_end) except -1
     cpdef int _suspect(self, bytearray data, Py_ssize_t start) except -1
-    @cython.locals(replies=Replies, held=ServerStatements, mine=ClientStatements, size=Py_ssize_t, avail=Py_ssize_t)
+    @cython.locals(replies=Replies, held=ServerStatements, mine=ClientStatements)
     cpdef int _use_unnamed(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
     @cython.locals(replies=Replies, held=ServerStatements, mine=Unnamed, message=bytearray)
     cpdef int _remake_unnamed(self) except -1
-    @cython.locals(stand_in=Statement, message=bytearray)
-    cpdef object _renamed_deallocations(self, bytes text, Py_ssize_t run, Py_ssize_t pos)
+    cpdef int _take(self, bytes name) except -1
+    @cython.locals(size=Py_ssize_t, avail=Py_ssize_t)
+    cpdef int _send_as_it_came(self, bytearray data, Py_ssize_t pos) except -1
+    @cython.locals(mine=ClientStatements, unnamed=Unnamed, acts=Acts)
+    cpdef int _use_acting(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
+    cpdef int _leaves(self, object text) except -1
+    @cython.locals(acts=Acts)
+    cpdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int marks) except -1
+    @cython.locals(replies=Replies)
+    cpdef int _names_settled(self) except -1
+    @cython.locals(acts=Acts, statement=Statement)
+    cpdef Acts _acts(self, object text, bytes original)
+    @cython.locals(acts=Acts, fresh=Acts)
+    cpdef Statement _renewed(self, bytes name, Statement statement)
+    @cython.locals(held=ServerStatements, statement=Statement)
+    cpdef bytes _act(self, Acts acts, int kind, bytearray data, Py_ssize_t start, Py_ssize_t stop)
     @cython.locals(code=int)
     cpdef int emit_made(self) except -1

@@ -13,26 +13,35 @@ from pgdoorman_lib.pool.pool import Borrower
 from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
 from pgdoorman_lib.wire.prepared import (
     PREFIX,
+    Acts,
     ClientStatements,
+    Described,
     Eviction,
     InjectedParse,
     NameClosed,
     NamedParse,
     Statement,
+    Unnamed,
     UnnamedInjected,
     unnamed_close,
     unnamed_parse,
 )
-from pgdoorman_lib.wire.replies import BIND, CLOSE, DESCRIBE, MADE_CLOSE, MADE_PARSE, PARSE, QUERY, SWALLOW, Replies
-from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED
-from pgdoorman_lib.wire.sqltext import (
-    TEXT_DEALLOCATE,
-    TEXT_LOCKS,
-    TEXT_PARAMETERS,
-    TEXT_TEMPORARY,
-    deallocations,
-    scan,
+from pgdoorman_lib.wire.replies import (
+    BIND,
+    CLOSE,
+    DESCRIBE,
+    EXECUTE,
+    MADE_CLOSE,
+    MADE_PARSE,
+    PARSE,
+    QUERY,
+    SWALLOW,
+    SYNC,
+    Replies,
 )
+from pgdoorman_lib.wire.scan import scan
+from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED
+from pgdoorman_lib.wire.sqltext import Text, analyse, custom_names, rough
 
 _int = int
 
@@ -52,30 +61,45 @@ _CLOSE = CLOSE
 _MADE_PARSE = MADE_PARSE
 _MADE_CLOSE = MADE_CLOSE
 _SWALLOW = SWALLOW
+_SYNC = SYNC
+_EXECUTE = EXECUTE
 _DIRTY_PARAMETERS = DIRTY_PARAMETERS
-_TEXT_DEALLOCATE = TEXT_DEALLOCATE
-_DIRTY = TEXT_PARAMETERS | TEXT_TEMPORARY | TEXT_LOCKS
+#: Names of customized options remembered for one client; the rest are not followed.
+MAX_CUSTOM = 100
 
 _scratch = bytearray(64)
 _parse_complete = bytearray(b"1\x00\x00\x00\x04")
 _close_complete = bytearray(b"3\x00\x00\x00\x04")
 _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
+_flush = bytearray(b"H\x00\x00\x00\x04")
+_sync = bytearray(b"S\x00\x00\x00\x04")
+#: The statement and portal by which a PREPARE of ours is run within an extended-protocol batch.
+_ERRAND = PREFIX + b"errand"
 
 
 class StatementDesk(Borrower):
     """What a relay knows of its client, of the server it has borrowed if any, and of the statements between them."""
 
     __slots__ = (
+        "by_transaction",
         "client",
+        "custom",
         "deallocating",
+        "disturbed",
         "fault",
+        "flushed",
         "group_suspect",
         "group_unnamed",
+        "hidden",
+        "in_batch",
+        "local_sets",
         "parse_limit",
+        "preparing",
         "registry",
         "replies",
         "server",
         "settings",
+        "shared",
         "srv",
         "statements",
         "taken",
@@ -84,6 +108,10 @@ class StatementDesk(Borrower):
     def __init__(self, client: Stream) -> None:
         Borrower.__init__(self)
         self.client = client
+        #: a server is given back after each transaction
+        self.by_transaction = 1
+        #: prepared statements are shared in the pool (in transaction mode)
+        self.shared = 1
         # None while no server is borrowed. The methods that use them run only while one is, which types can't say; the
         # compiled build has the types from the .pxd.
         self.server: Any = None
@@ -98,8 +126,22 @@ class StatementDesk(Borrower):
         self.group_unnamed = 0
         #: something in this batch may change parameters or drop statements: those it prepares are not shared
         self.group_suspect = 0
-        #: the client's names in the SQL DEALLOCATEs under way
+        #: extended-protocol messages were sent since the last Sync: an implicit transaction may be open
+        self.in_batch = 0
+        #: a Flush of ours is under way, because a message is held for answers of its own batch
+        self.flushed = 0
+        #: (name, Statement) of the SQL PREPAREs under way; the name is None where we prepare on our own account
+        self.preparing: list[Any] = []
+        #: (name, Statement) of the SQL DEALLOCATEs under way
         self.deallocating: list[Any] = []
+        #: answers to PREPARE in front of the client's own that it must not see
+        self.hidden = 0
+        #: SETs sent whose effect ends with the transaction: their tags mean nothing
+        self.local_sets = 0
+        #: parameters are other than ``settings`` says until the transaction's end
+        self.disturbed = 0
+        #: names of customized options the client may have set: no catalogue lists them
+        self.custom: dict[str, None] = {}
         #: names we have taken on this server, so that PostgreSQL refuses them to the client
         self.taken: set[bytes] | None = None
         #: what a *_FAULT status is about
@@ -165,9 +207,23 @@ class StatementDesk(Borrower):
                 return 1
             replies.add(_BIND if kind == 0x42 else _DESCRIBE)
             return 0
-        self._to_server_part(run, pos)
+        if statement.acts is not None:
+            if statement.acts.text.names:
+                if not self._names_settled():
+                    return 9
+                statement = self._renewed(name, statement)
+            acts: Any = statement.acts
+            self._to_server_part(run, pos)
+            self._act(acts, kind, data, name_end, stop)
+        else:
+            self._to_server_part(run, pos)
         self._ensure(statement)
-        replies.add(_BIND if kind == 0x42 else _DESCRIBE)
+        if kind == 0x42:
+            replies.add(_BIND)
+        elif statement.description is None:
+            replies.add_effect(_DESCRIBE, Described(statement))
+        else:
+            replies.add(_DESCRIBE)
         self._send_renamed(data, pos, size, avail, kind, begin, name_end, statement.cname)
         return 1
 
@@ -201,24 +257,46 @@ class StatementDesk(Borrower):
     def _ensure(self, statement: Statement) -> _int:
         """Have ``statement`` on the server by the time the next message gets there."""
         held = self.server.statements
-        if statement.marks:
-            self.server.dirty |= statement.marks & _DIRTY
         if statement in held.prepared:
             held.touch(statement)
             self.server.stats.prepare_hit += 1
             return 0
         self.server.stats.prepare_miss += 1
-        self._evict()
+        self._evict(statement.acts)
+        if statement.by_sql:
+            return self._prepare_by_sql(statement)
         self.replies.add_effect(_PARSE | _SWALLOW, InjectedParse(statement, held))
         message = statement.parse_message()
         self.srv.send_copy(message, 0, len(message))
         return 0
 
-    def _evict(self) -> _int:
-        """Close as many statements on the server as one more needs room."""
+    def _prepare_by_sql(self, statement: Statement) -> _int:
+        """Run a PREPARE of our own within an extended-protocol batch; its answers are swallowed."""
+        replies = self.replies
+        name = _ERRAND + b"\0"
+        text = statement.prepare_sql() + b"\0"
+        message = bytearray()
+        for kind, body in (
+            (b"C", b"S" + name),  # left there if an error came in between the last time
+            (b"P", name + text + b"\0\0"),
+            (b"B", name + name + b"\0\0\0\0\0\0"),
+            (b"E", name + b"\0\0\0\0"),
+            (b"C", b"P" + name),
+        ):
+            message += kind + (4 + len(body)).to_bytes(4, "big") + body
+        replies.add(_CLOSE | _SWALLOW)
+        replies.add(_PARSE | _SWALLOW)
+        replies.add(_BIND | _SWALLOW)
+        replies.add_effect(_EXECUTE | _SWALLOW, InjectedParse(statement, self.server.statements))
+        replies.add(_CLOSE | _SWALLOW)
+        self.srv.send_copy(message, 0, len(message))
+        return 0
+
+    def _evict(self, acts: Acts | None) -> _int:
+        """Close as many statements on the server as one more needs room, but none that ``acts`` needs."""
         held = self.server.statements
         while True:
-            victim = held.surplus()
+            victim = held.surplus(acts)
             if victim is None:
                 return 0
             message = victim.close_message()
@@ -231,74 +309,67 @@ class StatementDesk(Borrower):
         """A Parse: unnamed as it came, a named one under our name unless the server has it already."""
         replies = self.replies
         held = self.server.statements
+        named = name_end > pos + 5
+        if named:
+            if size > avail:
+                return 8
+            if replies.syncs or not replies.settled():
+                return 9  # in a transaction that has failed by then the answer is not ours to make
+        elif size > avail and size <= self.parse_limit:
+            return 8
         first = 0
         if name_end + 4 < pos + avail:
             # SET, RESET, DISCARD, DEALLOCATE by their first and third letter; neither SELECT nor DELETE.
             first = (data[name_end + 1] | 32) << 8 | data[name_end + 3] | 32
-        if name_end == pos + 5:
+        acts = None
+        marks = scan(data, name_end + 1, pos + avail)
+        if marks:
             if size > avail:
-                if size <= self.parse_limit:
-                    return 8
-                replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None))
-                self.group_unnamed = 1
-                return 0
-            marks = scan(data, name_end + 1, pos + size)
-            if marks:
-                if marks & _TEXT_DEALLOCATE:
-                    if not replies.settled():
+                acts = Acts(rough(marks))
+            else:
+                stop = find_nul(data, name_end + 1, pos + size)
+                text = analyse(bytes(data[name_end + 1 : stop]))
+                if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
+                    if not self._names_settled():
                         return 9
-                    stop = find_nul(data, name_end + 1, pos + size)
-                    text = self._renamed_deallocations(bytes(data[name_end + 1 : stop]), run, pos)
-                    if text is not None:
-                        body = b"\0" + text + bytes(data[stop : pos + size])
-                        message = bytearray(b"P" + (4 + len(body)).to_bytes(4, "big") + body)
-                        self.srv.send_copy(message, 0, len(message))
-                        self.group_suspect = 1
-                        # It names a statement of this server: it can't be made again elsewhere.
-                        replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None))
-                        self.group_unnamed = 1
-                        return 1
-                self.server.dirty |= marks & _DIRTY
-                if marks & _DIRTY_PARAMETERS:
+                    acts = self._acts(text, bytes(data[name_end + 1 : stop]))
                     self.group_suspect = 1
-            if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461:
-                self._suspect(data, name_end + 1)
-            body = bytes(data[name_end + 1 : pos + size])
-            replies.add_effect(_PARSE, unnamed_parse(self.statements, held, body))
-            self.group_unnamed = 1
-            return 0
-        if size > avail:
-            return 8
-        if replies.syncs or not replies.settled():
-            return 9  # in a transaction that has failed by then the answer is not ours to make
+                elif text.leaves or text.local_sets:
+                    acts = Acts(text)
+                    if text.leaves & _DIRTY_PARAMETERS:
+                        self.group_suspect = 1
         if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461:
             self._suspect(data, name_end + 1)
+        if size > avail:
+            replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None, acts))
+            self.group_unnamed = 1
+            return 0
+        if acts is not None and acts.sql is not acts.original:
+            body = acts.sql + bytes(data[find_nul(data, name_end + 1, pos + size) : pos + size])
+        else:
+            body = bytes(data[name_end + 1 : pos + size])
+        if not named:
+            self.group_unnamed = 1
+            replies.add_effect(_PARSE, unnamed_parse(self.statements, held, body, acts))
+            if acts is None or acts.sql is acts.original:
+                return 0
+            self._to_server_part(run, pos)
+            message = bytearray(b"P" + (5 + len(body)).to_bytes(4, "big") + b"\0" + body)
+            self.srv.send_copy(message, 0, len(message))
+            return 1
         name = bytes(data[pos + 5 : name_end])
-        body = bytes(data[name_end + 1 : pos + size])
         self._to_server_part(run, pos)
         if name in self.statements.names:
-            # PostgreSQL itself shall say that the name is taken, where and as it says it: take the name there, then let
-            # the client's message fail on it.
-            dummy = bytearray(
-                b"C" + (6 + len(name)).to_bytes(4, "big") + b"S" + name + b"\0"  # in case we did so before
-                b"P" + (8 + len(name)).to_bytes(4, "big") + name + b"\0\0\0\0"
-            )
-            replies.add(_CLOSE | _SWALLOW)
-            replies.add(_PARSE | _SWALLOW)
-            self.srv.send_copy(dummy, 0, len(dummy))
+            self._take(name)
             replies.add(_PARSE)
             self.srv.send_copy(data, pos, size)
-            self.server.dirty |= DIRTY_PREPARED
-            if self.taken is None:
-                self.taken = set()
-            self.taken.add(name)
             return 1
-        if self.group_suspect or self.server.dirty & _DIRTY_PARAMETERS or replies.status == 0x45:
+        if self.group_suspect or self.disturbed or self.server.dirty & _DIRTY_PARAMETERS or replies.status == 0x45:
             # Changed parameters would be frozen into a plan others use; in a failed transaction PostgreSQL must see the
             # message to refuse it.
-            statement = self.registry.private(body)
+            statement = self.registry.private(body, acts)
         else:
-            statement = self.registry.get(body, self.settings.environment)
+            statement = self.registry.get(body, self.settings.environment, acts)
         if statement in held.prepared:
             self.server.stats.prepare_hit += 1
             held.touch(statement)
@@ -306,11 +377,26 @@ class StatementDesk(Borrower):
             self.emit_made()
             return 1
         self.server.stats.prepare_miss += 1
-        self._evict()
+        self._evict(acts)
         replies.add_effect(_PARSE, NamedParse(self.statements, name, statement, held, 0))
         message = statement.parse_message()
         self.srv.send_copy(message, 0, len(message))
         return 1
+
+    def _take(self, name: bytes) -> _int:
+        """Have the client's ``name`` exist on the server, so that PostgreSQL itself says that it is taken."""
+        dummy = bytearray(
+            b"C" + (6 + len(name)).to_bytes(4, "big") + b"S" + name + b"\0"  # in case we did so before
+            b"P" + (8 + len(name)).to_bytes(4, "big") + name + b"\0\0\0\0"
+        )
+        self.replies.add(_CLOSE | _SWALLOW)
+        self.replies.add(_PARSE | _SWALLOW)
+        self.srv.send_copy(dummy, 0, len(dummy))
+        self.server.dirty |= DIRTY_PREPARED
+        if self.taken is None:
+            self.taken = set()
+        self.taken.add(name)
+        return 0
 
     def _suspect(self, data: bytearray, start: _int) -> _int:
         """Note whether the text at ``start`` is SET, RESET, DEALLOCATE or DISCARD."""
@@ -327,23 +413,52 @@ class StatementDesk(Borrower):
         if kind == 0x43:
             replies.add_effect(_CLOSE, unnamed_close(mine, held))
             return 0
+        if mine.unnamed is not None and mine.unnamed.acts is not None:
+            return self._use_acting(data, run, pos, kind)
         if not self.group_unnamed:
             if not replies.settled():
                 return 9
             if held.unnamed is not mine.unnamed:
                 self._to_server_part(run, pos)
                 self._remake_unnamed()
-                run = pos
-                # The message itself follows as it came.
                 replies.add(_BIND if kind == 0x42 else _DESCRIBE)
-                size = frame_size(data, pos, self.client.end)
-                avail = self.client.end - pos
-                if avail > size:
-                    avail = size
-                self.srv.send_copy(data, pos, avail)
+                self._send_as_it_came(data, pos)
                 return 1
         replies.add(_BIND if kind == 0x42 else _DESCRIBE)
         return 0
+
+    def _send_as_it_came(self, data: bytearray, pos: _int) -> _int:
+        """Send the message at ``pos``, or the part of it that is there."""
+        size = frame_size(data, pos, self.client.end)
+        avail = self.client.end - pos
+        if avail > size:
+            avail = size
+        self.srv.send_copy(data, pos, avail)
+        return 0
+
+    def _use_acting(self, data: bytearray, run: _int, pos: _int, kind: _int) -> _int:
+        """As _use_unnamed, where the statement's text betrays something."""
+        mine = self.statements
+        unnamed: Any = mine.unnamed
+        if not self.group_unnamed and not self.replies.settled():
+            return 9
+        acts = unnamed.acts
+        remake = not self.group_unnamed and self.server.statements.unnamed is not unnamed
+        if acts.text.names:
+            if not self._names_settled():
+                return 9
+            if not acts.holds(mine.names) and unnamed.body is not None:
+                tail = unnamed.body[len(acts.sql) :]
+                acts = self._acts(acts.text, acts.original)
+                mine.unnamed = Unnamed(acts.sql + tail, acts)
+                remake = True
+        self._to_server_part(run, pos)
+        if remake:
+            self._remake_unnamed()
+        self._act(acts, kind, data, pos + 5, self.client.end)
+        self.replies.add(_BIND if kind == 0x42 else _DESCRIBE)
+        self._send_as_it_came(data, pos)
+        return 1
 
     def _remake_unnamed(self) -> _int:
         """Make the client's unnamed statement on this server, or see to it that there is none."""
@@ -355,35 +470,157 @@ class StatementDesk(Borrower):
             replies.add_effect(_CLOSE | _SWALLOW, UnnamedInjected(held, mine if mine is None else None))
             self.srv.send_copy(_close_unnamed, 0, len(_close_unnamed))
             return 0
-        self.server.dirty |= scan(bytearray(mine.body), 0, len(mine.body)) & _DIRTY
         replies.add_effect(_PARSE | _SWALLOW, UnnamedInjected(held, mine))
         message = bytearray(b"P" + (5 + len(mine.body)).to_bytes(4, "big") + b"\0" + mine.body)
         self.srv.send_copy(message, 0, len(message))
         return 0
 
-    def _renamed_deallocations(self, text: bytes, run: _int, pos: _int) -> Any:
-        """``text`` with other names in its DEALLOCATEs of statements the client prepared by protocol; None without any.
+    # What the text of statements betrays.
 
-        The server keeps the shared statements: what it drops instead are empty ones made for the purpose, which no
-        error can prevent. They are on the server, and so is everything before ``pos``, when this returns.
-        """
-        names = self.statements.names
-        mine = [found for found in deallocations(text) if found[2] in names]
-        if not mine or self.replies.status == 0x45:  # refused anyway in a failed transaction
-            return None
+    def _leaves(self, text: Text) -> _int:
+        """A statement with this text is about to run."""
+        self.server.dirty |= text.leaves
+        if text.local_sets:
+            self.local_sets += text.local_sets
+            self.disturbed = 1
+        for name in text.custom:
+            if len(self.custom) < MAX_CUSTOM:
+                self.custom[name] = None
+        return 0
+
+    def _query_text(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, marks: _int) -> _int:
+        """A Query in whose text ``scan`` found ``marks``: 0 it goes as it came, 1 it was sent otherwise, or HELD."""
+        if size > avail:
+            self._leaves(rough(marks))
+            return 0
+        original = bytes(data[pos + 5 : pos + size - 1])
+        text = analyse(original)
+        if not text.names or not self.shared or self.replies.status == 0x45:
+            self._leaves(text)
+            return 0
+        if not self._names_settled():
+            return 9
+        acts = self._acts(text, original)
         self._to_server_part(run, pos)
+        front = self._act(acts, 0x51, data, pos, pos)
+        self._query(self.replies)
+        sql = front + acts.sql
+        message = bytearray(b"Q" + (5 + len(sql)).to_bytes(4, "big") + sql + b"\0")
+        self.srv.send_copy(message, 0, len(message))
+        return 1
+
+    def _names_settled(self) -> _int:
+        """Whether nothing is under way that may change what the client's names mean.
+
+        If answers of the same batch have to tell, a Flush of ours makes PostgreSQL send them.
+        """
+        replies = self.replies
+        if replies.count == 0 or (replies.settled() and not self.preparing and not self.deallocating):
+            self.flushed = 0
+            return 1
+        if self.in_batch and not self.flushed:
+            self.flushed = 1
+            self.srv.send_copy(_flush, 0, 5)
+        return 0
+
+    def _acts(self, text: Text, original: bytes) -> Acts:
+        """What a text that names prepared statements means by the client's names as they are."""
+        names = self.statements.names
+        acts = Acts(text, original)
         pieces = []
         last = 0
-        for start, end, name in mine:
-            stand_in = self.registry.private(b"\0\0\0")
-            message = stand_in.parse_message()
+        defined: dict[bytes, Statement] = {}
+        dropped: set[bytes] = set()
+        for found in text.names:
+            known = names.get(found.name)
+            acts.resolved.append((found.name, known))
+            statement = defined.get(found.name)
+            if statement is None and found.name not in dropped:
+                statement = known
+            if found.verb == "prepare":
+                if statement is not None:
+                    acts.taken.append(found.name)
+                    continue
+                behind = original[found.end : found.stop]
+                statement = self.registry.private(behind, Acts(analyse(b"SELECT" + behind)), 1)
+                defined[found.name] = statement
+                acts.creates.append((found.name, statement))
+                target = statement.name
+            elif statement is None:
+                if not found.name.startswith(PREFIX):
+                    continue
+                target = b'"' + found.name.replace(b'"', b'""') + b' "'  # never one of ours: one that can't exist
+            elif found.verb == "execute":
+                if found.name not in defined:
+                    acts.needs.append(statement)
+                target = statement.name
+            else:
+                if found.name not in defined:
+                    # The server keeps the shared statement: what it drops instead is an empty one made for the purpose.
+                    statement = self.registry.private(b"\0\0\0")
+                    acts.stand_ins.append(statement)
+                defined.pop(found.name, None)
+                dropped.add(found.name)
+                acts.drops.append((found.name, statement))
+                target = statement.name
+            pieces += [original[last : found.start], target]
+            last = found.end
+        if pieces:
+            acts.sql = b"".join(pieces) + original[last:]
+        return acts
+
+    def _renewed(self, name: bytes, statement: Statement) -> Statement:
+        """The client's statement ``name``, made anew if the names in its text mean something else by now."""
+        acts: Any = statement.acts
+        if acts.holds(self.statements.names):
+            return statement
+        fresh = self._acts(acts.text, acts.original)
+        statement = self.registry.private(fresh.sql + statement.body[len(acts.sql) :], fresh)
+        self.statements.names[name] = statement
+        return statement
+
+    def _act(self, acts: Acts, kind: _int, data: bytearray, start: _int, stop: _int) -> bytes:
+        """Have on the server what running such a text needs, and note what it will do.
+
+        ``kind`` is the message's: a Query (what is returned must stand in front of its SQL), a Bind, whose parameters
+        at data[start:stop] may name options, or a Describe.
+        """
+        held = self.server.statements
+        front = b""
+        for statement in acts.needs:
+            if statement.acts is not None and kind != 0x44:
+                self._leaves(statement.acts.text)
+            if kind != 0x51 or statement in held.prepared:
+                self._ensure(statement)
+            elif statement.by_sql:
+                self.server.stats.prepare_miss += 1
+                self._evict(acts)
+                front += statement.prepare_sql() + b"; "
+                self.hidden += 1
+                self.preparing.append((None, statement))
+            else:
+                # An error within a batch would have PostgreSQL skip the Query behind it: its own batch, then.
+                self._ensure(statement)
+                self.replies.add(_SYNC | _SWALLOW)
+                self.srv.send_copy(_sync, 0, 5)
+        if kind == 0x44:
+            return front
+        text = acts.text
+        self._leaves(text)
+        if text.dynamic and kind == 0x42:
+            for option in custom_names(bytes(data[start:stop])):
+                if len(self.custom) < MAX_CUSTOM:
+                    self.custom[option] = None
+        for name in acts.taken:
+            self._take(name)
+        for statement in acts.stand_ins:
+            message = statement.close_message() + statement.parse_message()
+            self.replies.add(_CLOSE | _SWALLOW)
             self.replies.add(_PARSE | _SWALLOW)
             self.srv.send_copy(message, 0, len(message))
-            pieces += [text[last:start], stand_in.name]
-            last = end
-            self.deallocating.append(name)
-        pieces.append(text[last:])
-        return b"".join(pieces)
+        self.preparing += acts.creates
+        self.deallocating += acts.drops
+        return front
 
     def emit_made(self) -> _int:
         """Send the client the answers of ours whose turn has come."""

@@ -44,6 +44,8 @@ class PoolSettings:
     max_concurrent_creates: int
     scaling_max_parallel_creates: int
     cleanup_server_connections: bool
+    session_state: str
+    max_pinned_servers: int
     sync_server_parameters: bool
     log_client_parameter_status_changes: bool
     prepared_statements: bool
@@ -102,6 +104,7 @@ _POOL_ONLY = (
     "server_port",
     "application_name",
     "cleanup_server_connections",
+    "session_state",
     "log_client_parameter_status_changes",
 )
 
@@ -137,6 +140,7 @@ def _settings(general: General, database: str, pool: Pool, user: User, fingerpri
         pool_mode=first(user.pool_mode, last=pool.pool_mode),
         pool_size=user.pool_size,
         min_pool_size=first(user.min_pool_size, last=0),
+        max_pinned_servers=first(pool.max_pinned_servers, last=user.pool_size - 1),
         server_database=first(pool.server_database, last=database),
         server_username=first(user.server_username, last=user.username),
         server_password=user.server_password,

@@ -76,6 +76,17 @@ class Pool:
     cleanup_server_connections: bool = setting(
         "boolean", True, "Reset what a client left behind before another gets the server."
     )
+    session_state: str = setting(
+        "choice",
+        "transparent",
+        "In transaction mode, what a client SETs follows it and what can't be moved (LISTEN, temporary tables, cursors "
+        "WITH HOLD, advisory locks) keeps it on its server (transparent), or all of that is taken back after each "
+        "transaction (reset).",
+        choices=("transparent", "reset"),
+    )
+    max_pinned_servers: int | None = setting(
+        "integer", None, "Server connections clients may keep so.", maximum=U32, unset="pool_size - 1"
+    )
     log_client_parameter_status_changes: bool = setting("boolean", False, "Log parameters that clients change.")
     prepared_statements_cache_size: int | None = setting(
         "integer", None, "Overrides [general]'s.", maximum=U32, unset=GENERAL

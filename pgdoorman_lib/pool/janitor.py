@@ -21,9 +21,11 @@ from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.replies import COPY_END, EXECUTE, SWALLOW, SYNC
 from pgdoorman_lib.wire.session_state import (
     BASE,
+    DIRTY_LIBRARY,
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
     DIRTY_SESSION,
+    DIRTY_UNKNOWN,
     cleaning_sql,
 )
 
@@ -114,7 +116,9 @@ class Janitor:
         if not dirty:
             run(server, "")
             return
-        if not pool.settings.cleanup_server_connections:
+        if dirty & (DIRTY_LIBRARY | DIRTY_UNKNOWN):
+            raise ServerGone("what its client left on it can't be taken away")
+        if not pool.settings.cleanup_server_connections and pool.settings.session_state != "transparent":
             server.dirty = 0
             return
         for sql in cleaning_sql(dirty):

@@ -32,6 +32,8 @@ cdef class Pool:
     cdef public set servers
     cdef public Py_ssize_t borrowed
     cdef public Py_ssize_t opening
+    cdef public int pinned
+    cdef public int max_pinned
     cdef public object paused
     cdef public bint retired
     cdef public double backoff

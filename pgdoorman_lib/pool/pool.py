@@ -87,10 +87,12 @@ class Pool:
         "idle",
         "last_error",
         "lifo",
+        "max_pinned",
         "opening",
         "parallel",
         "parameters",
         "paused",
+        "pinned",
         "registry",
         "reports",
         "retired",
@@ -127,6 +129,9 @@ class Pool:
         self.servers: set[Any] = set()
         self.borrowed = 0
         self.opening = 0
+        #: borrowed servers that their clients keep between transactions, and how many may be
+        self.pinned = 0
+        self.max_pinned = settings.max_pinned_servers
         self.paused = False
         #: replaced by a reload or closed: nothing is lent any more, what comes back is closed
         self.retired = 0

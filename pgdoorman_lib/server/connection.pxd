@@ -23,6 +23,7 @@ cdef class Server:
     cdef public ServerStatements statements
     cdef public object applied
     cdef public int dirty
+    cdef public int pins
     cdef public int cancels
     cdef public bint farewell
     cdef public object state

@@ -17,7 +17,7 @@ from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire.prepared import ServerStatements
 from pgdoorman_lib.wire.replies import Replies
-from pgdoorman_lib.wire.session_state import BASE
+from pgdoorman_lib.wire.session_state import BASE, reasons
 
 _int = int
 _bytes = bytes
@@ -46,6 +46,7 @@ class Server:
         "login_application_name",
         "parameters",
         "pid",
+        "pins",
         "pool",
         "replies",
         "secret",
@@ -80,6 +81,8 @@ class Server:
         self.statements = ServerStatements(settings.server_prepared_statements_cache_size)
         self.applied = BASE
         self.dirty = 0
+        #: what keeps its borrower on it between transactions, bits of session_state.PINS
+        self.pins = 0
         #: cancel requests under way to it
         self.cancels = 0
         #: PostgreSQL has said FATAL: nothing more will come
@@ -98,6 +101,11 @@ class Server:
     def wait(self) -> str:
         """What is waited for, in SHOW SERVERS' words: ``read`` while an answer is owed, else ``idle``."""
         return "read" if self.replies.count else "idle"
+
+    @property
+    def pinned(self) -> str:
+        """What keeps its client on it, in words; empty when nothing does."""
+        return reasons(self.pins)
 
     @property
     def prepared_count(self) -> _int:

@@ -3,17 +3,30 @@
 import cython
 
 from pgdoorman_lib.wire.replies cimport Effect
-from pgdoorman_lib.wire.sqltext cimport scan
+
+
+cdef class Acts:
+    cdef public object text
+    cdef public bytes original
+    cdef public bytes sql
+    cdef public list resolved
+    cdef public list needs
+    cdef public list creates
+    cdef public list drops
+    cdef public list stand_ins
+    cdef public list taken
 
 
 cdef class Statement:
     cdef public bytes name
     cdef public bytearray cname
     cdef public bytes body
+    cdef public Acts acts
+    cdef public bint by_sql
     cdef public bint confirmed
-    cdef public int marks
-    cdef public long used
+    cdef public bytes description
     cpdef bytearray parse_message(self)
+    cpdef bytes prepare_sql(self)
     cpdef bytearray close_message(self)
 
 
@@ -21,14 +34,16 @@ cdef class Registry:
     cdef public Py_ssize_t capacity
     cdef public object known
     @cython.locals(statement=Statement)
-    cpdef Statement get(self, bytes body, object environment)
+    cpdef Statement get(self, bytes body, object environment, Acts acts=*)
+    cpdef Statement find(self, bytes body, object environment)
     cpdef int forget(self) except -1
-    cpdef Statement private(self, bytes body)
+    cpdef Statement private(self, bytes body, Acts acts=*, int by_sql=*)
 
 
 @cython.freelist(32)
 cdef class Unnamed:
     cdef public object body
+    cdef public Acts acts
 
 
 cdef class ClientStatements:
@@ -42,7 +57,7 @@ cdef class ServerStatements:
     cdef public object prepared
     cdef public Unnamed unnamed
     cpdef int touch(self, Statement statement) except -1
-    cpdef Statement surplus(self)
+    cpdef Statement surplus(self, Acts acts=*)
     cpdef int clear(self, object pending=*) except -1
 
 
@@ -61,6 +76,13 @@ cdef class InjectedParse(Effect):
     cdef public Statement statement
     cdef public ServerStatements server
     cpdef int undone(self, int failed) except -1
+
+
+cdef class Described(Effect):
+    cdef public Statement statement
+    cdef public bytes answer
+    cdef public bint broken
+    cpdef int done(self) except -1
 
 
 cdef class Eviction(Effect):
@@ -94,6 +116,6 @@ cdef class UnnamedInjected(Effect):
 
 
 @cython.locals(statement=Unnamed, effect=UnnamedParse)
-cpdef UnnamedParse unnamed_parse(ClientStatements client, ServerStatements server, bytes body)
+cpdef UnnamedParse unnamed_parse(ClientStatements client, ServerStatements server, bytes body, Acts acts)
 @cython.locals(effect=UnnamedParse)
 cpdef UnnamedParse unnamed_close(ClientStatements client, ServerStatements server)

@@ -8,6 +8,8 @@ Rules:
 3. The unnamed statement stays unnamed: it is passed through, and remembered, so that it can be made again if the
    client binds it on another server.
 4. A statement is closed on a server only by a message in sequence, so nothing already sent can miss it.
+5. SQL's PREPARE, EXECUTE and DEALLOCATE know the same names: what they name in a text is put into the server's terms,
+   too, and what running that text means for the books stands in its ``Acts``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from itertools import count
 from typing import Any
 
 from pgdoorman_lib.wire.replies import Effect
-from pgdoorman_lib.wire.sqltext import scan
+from pgdoorman_lib.wire.sqltext import Text
 
 _int = int
 _bytes = bytes
@@ -31,26 +33,61 @@ PREFIX = b"pgdoorman_"
 _numbers = count(1)
 
 
+class Acts:
+    """What must be done, and noted, when a statement with a certain text is run; most texts have none of it.
+
+    ``text`` is what its analysis found; ``original`` the SQL as the client sent it, ``sql`` as servers get it. The
+    names in it were taken for what ``resolved`` says (name, Statement or None). ``needs`` must be on the server,
+    ``creates`` and ``drops`` are (name, Statement) that running it makes and takes away, ``taken`` names it can't make
+    because they exist. ``stand_ins`` are empty statements for DEALLOCATE to drop, since the real ones are others', too.
+    """
+
+    __slots__ = ("creates", "drops", "needs", "original", "resolved", "sql", "stand_ins", "taken", "text")
+
+    def __init__(self, text: Text, original: _bytes = b"") -> None:
+        self.text = text
+        self.original = original
+        self.sql = original
+        self.resolved: list[tuple[bytes, Statement | None]] = []
+        self.needs: list[Statement] = []
+        self.creates: list[tuple[bytes, Statement]] = []
+        self.drops: list[tuple[bytes, Statement]] = []
+        self.stand_ins: list[Statement] = []
+        self.taken: list[bytes] = []
+
+    def holds(self, names: dict[bytes, Statement]) -> bool:
+        """Whether the client's names still mean what they meant when this was made."""
+        return all(names.get(name) is statement for name, statement in self.resolved)
+
+
 class Statement:
-    """One SQL text with its parameter types: ``body`` is a Parse message behind the name (sql NUL int16 int32*)."""
+    """One SQL text with its parameter types: ``body`` is a Parse message behind the name (sql NUL int16 int32*).
 
-    __slots__ = ("body", "cname", "confirmed", "marks", "name", "used")
+    ``by_sql``: it was made by SQL's PREPARE, and ``body`` is what stands behind the name there.
+    """
 
-    def __init__(self, name: _bytes, body: _bytes) -> None:
+    __slots__ = ("acts", "body", "by_sql", "cname", "confirmed", "description", "name")
+
+    def __init__(self, name: _bytes, body: _bytes, acts: Acts | None = None, by_sql: _int = 0) -> None:
         self.name = name
         #: the name as it stands in messages
         self.cname = bytearray(name + b"\0")
         self.body = body
-        #: sqltext.scan of its text
-        self.marks = scan(bytearray(body), 0, len(body))
+        self.acts = acts
+        self.by_sql = by_sql
         #: a server has accepted it once
         self.confirmed = 0
-        self.used = 0
+        #: PostgreSQL's answer to Describe, whole messages; None until it is known
+        self.description: bytes | None = None
 
     def parse_message(self) -> bytearray:
         """The whole Parse message that makes it on a server."""
         size = 4 + len(self.cname) + len(self.body)
         return bytearray(b"P" + size.to_bytes(4, "big") + bytes(self.cname) + self.body)
+
+    def prepare_sql(self) -> bytes:
+        """The SQL that makes one that was made by SQL."""
+        return b"PREPARE " + self.name + self.body
 
     def close_message(self) -> bytearray:
         """The Close message that drops it on a server."""
@@ -70,37 +107,42 @@ class Registry:
         self.capacity = capacity
         self.known: OrderedDict[Any, Statement] = OrderedDict()
 
-    def get(self, body: _bytes, environment: object) -> Statement:
+    def get(self, body: _bytes, environment: object, acts: Acts | None = None) -> Statement:
         """The statement of these bytes under these settings (any hashable that stands for them)."""
         key = (body, environment) if environment else body
         statement = self.known.get(key)
         if statement is None:
-            statement = self.private(body)
+            statement = self.private(body, acts)
             self.known[key] = statement
             if len(self.known) > self.capacity:
                 self.known.popitem(last=False)
         else:
             self.known.move_to_end(key)
-        statement.used += 1
         return statement
+
+    def find(self, body: _bytes, environment: object) -> Statement | None:
+        """The statement that ``get`` would give, if there is one already."""
+        found: Statement | None = self.known.get((body, environment) if environment else body)
+        return found
 
     def forget(self) -> _int:
         """Share nothing that was parsed so far any more: the tables it is about have changed."""
         self.known.clear()
         return 0
 
-    def private(self, body: _bytes) -> Statement:
+    def private(self, body: _bytes, acts: Acts | None = None, by_sql: _int = 0) -> Statement:
         """A statement nobody else will share."""
-        return Statement(PREFIX + str(next(_numbers)).encode(), body)
+        return Statement(PREFIX + str(next(_numbers)).encode(), body, acts, by_sql)
 
 
 class Unnamed:
     """A client's unnamed statement: the body of its Parse, or None when it was too large to remember."""
 
-    __slots__ = ("body",)
+    __slots__ = ("acts", "body")
 
-    def __init__(self, body: _bytes | None) -> None:
+    def __init__(self, body: _bytes | None, acts: Acts | None = None) -> None:
         self.body = body
+        self.acts = acts
 
 
 class ClientStatements:
@@ -138,12 +180,15 @@ class ServerStatements:
             self.prepared.move_to_end(statement)
         return 0
 
-    def surplus(self) -> Statement | None:
-        """The statement to close before another is made, or None."""
-        if len(self.prepared) < self.capacity or not self.prepared:
+    def surplus(self, acts: Acts | None = None) -> Statement | None:
+        """The statement to close before another is made, or None; never one that ``acts`` needs."""
+        if len(self.prepared) < self.capacity:
             return None
-        victim: Statement = next(iter(self.prepared))
-        return victim
+        victim: Statement
+        for victim in self.prepared:
+            if acts is None or victim not in acts.needs:
+                return victim
+        return None
 
     def clear(self, pending: Iterable[Effect] = ()) -> _int:
         """The server has dropped everything (DEALLOCATE ALL, DISCARD ALL) but what ``pending`` effects will make."""
@@ -154,10 +199,13 @@ class ServerStatements:
         return 0
 
 
-def unnamed_parse(client: ClientStatements, server: ServerStatements, body: _bytes | None) -> UnnamedParse:
+def unnamed_parse(
+    client: ClientStatements, server: ServerStatements, body: _bytes | None, acts: Acts | None
+) -> UnnamedParse:
     """The effect of a client's Parse of the unnamed statement with this ``body`` (None: too large to remember)."""
     statement = Unnamed.__new__(Unnamed)
     statement.body = body
+    statement.acts = acts
     effect = UnnamedParse.__new__(UnnamedParse)
     effect.enter(client, server, statement)
     return effect
@@ -211,6 +259,23 @@ class InjectedParse(Effect):
 
     def undone(self, failed: _int) -> _int:
         self.server.prepared.pop(self.statement, None)
+        return 0
+
+
+class Described(Effect):
+    """A Describe whose answer is to be remembered."""
+
+    __slots__ = ("answer", "broken", "statement")
+
+    def __init__(self, statement: Statement) -> None:
+        self.statement = statement
+        self.answer = b""
+        #: it did not come in one piece
+        self.broken = 0
+
+    def done(self) -> _int:
+        if not self.broken:
+            self.statement.description = self.answer
         return 0
 
 

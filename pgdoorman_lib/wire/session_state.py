@@ -1,13 +1,15 @@
-"""What a session leaves behind on a server: its parameters, and the traces that must be cleaned.
+"""What a session leaves behind on a server: parameters that follow the client, and traces that hold or must be cleaned.
 
 Parameters are *replayed*: a client's ``Settings`` are compared by identity with those its server has, and applied by
-one statement when they differ. Traces are *cleaned* before the server is lent on.
+one statement when they differ. What can't be moved *pins* the client to its server. After a transaction that may have
+left something, one question (``question``) asks the server what is really there; its answer is ``Findings``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
@@ -35,7 +37,7 @@ PLANNING = frozenset(
     )
 )
 
-# What was touched on a server, by bits; parameters, temporary tables and locks are told by wire.sqltext as well.
+# What was touched on a server, by bits; those told by the text of statements have the value of wire.scan's TEXT_*.
 DIRTY_PARAMETERS = 1
 DIRTY_PREPARED = 2
 DIRTY_CURSORS = 4
@@ -44,6 +46,31 @@ DIRTY_TEMPORARY = 16
 #: the session is over: everything
 DIRTY_SESSION = 32
 DIRTY_LOCKS = 64
+#: a library was loaded, which nothing undoes: the server must be closed
+DIRTY_LIBRARY = 128
+DIRTY_ORIGIN = 1024
+#: what the server left could not be found out; it must be closed
+DIRTY_UNKNOWN = 2048
+
+#: What keeps a client on its server in transaction mode, and what SHOW and the log call it.
+PINS = {
+    DIRTY_LISTEN: "listen",
+    DIRTY_TEMPORARY: "temporary objects",
+    DIRTY_CURSORS: "cursors with hold",
+    DIRTY_LOCKS: "advisory locks",
+    DIRTY_LIBRARY: "loaded library",
+    DIRTY_ORIGIN: "replication origin",
+    DIRTY_UNKNOWN: "unknown state",
+}
+#: What a server can be asked about.
+ASKED = DIRTY_PARAMETERS | DIRTY_CURSORS | DIRTY_LISTEN | DIRTY_TEMPORARY | DIRTY_LOCKS | DIRTY_LIBRARY | DIRTY_ORIGIN
+
+#: Parameters of a transaction, or that are not parameters at all.
+_NOT_OF_THE_SESSION = frozenset(
+    ("transaction_isolation", "transaction_read_only", "transaction_deferrable", "is_superuser", "seed")
+)
+#: They change who may set the others, so they are undone first and set last.
+_IDENTITY = ("session_authorization", "role")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*\Z")
 
@@ -85,14 +112,22 @@ class Settings:
 
     def sql_from(self, present: Settings) -> str:
         """One statement batch that turns ``present`` into these settings; empty when there is nothing to do."""
-        parts = [f"RESET {_quote_name(name)}" for name in present.values if name not in self.values]
+        mine = self.values
+        theirs = present.values
+        parts = []
+        if any(name in theirs for name in _IDENTITY):
+            parts += ["RESET SESSION AUTHORIZATION", "RESET ROLE"]
+        parts += [f"RESET {_quote_name(name)}" for name in theirs if name not in mine and name not in _IDENTITY]
         calls = [
-            f"pg_catalog.set_config({quote_literal(name)}, {quote_literal(value)}, false)"
-            for name, value in self.values.items()
-            if present.values.get(name) != value
+            _set_config(name, value)
+            for name, value in mine.items()
+            if name not in _IDENTITY and theirs.get(name) != value
         ]
         if calls:
             parts.append("SELECT " + ", ".join(calls))
+        for name in _IDENTITY:
+            if name in mine and (len(parts) > 0 or theirs.get(name) != mine[name]):
+                parts.append("SELECT " + _set_config(name, mine[name]))
         return "; ".join(parts)
 
 
@@ -109,6 +144,10 @@ def _quote_name(name: str) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
 
 
+def _set_config(name: str, value: str) -> str:
+    return f"pg_catalog.set_config({quote_literal(name)}, {quote_literal(value)}, false)"
+
+
 def trace_of(tag: bytes) -> int:
     """The DIRTY_* bit of a CommandComplete tag (without its NUL), or 0."""
     if tag == b"SET" or tag == b"RESET":
@@ -119,6 +158,8 @@ def trace_of(tag: bytes) -> int:
         return DIRTY_CURSORS
     if tag == b"LISTEN":
         return DIRTY_LISTEN
+    if tag == b"LOAD":
+        return DIRTY_LIBRARY
     return 0
 
 
@@ -139,4 +180,89 @@ def cleaning_sql(dirty: int) -> list[str]:
         statements.append("DISCARD TEMP")
     if dirty & DIRTY_LOCKS:
         statements.append("SELECT pg_catalog.pg_advisory_unlock_all()")
+    if dirty & DIRTY_ORIGIN:
+        statements.append("SELECT pg_catalog.pg_replication_origin_session_reset()")
     return statements
+
+
+def reasons(pins: int) -> str:
+    """The PINS of ``pins`` in words, for SHOW and the log."""
+    return ", ".join(text for bit, text in PINS.items() if pins & bit)
+
+
+# What is asked for each bit: rows of (kind, name, value), kind a DIRTY_* bit as text. A client's search_path must not
+# decide what these mean, hence all the pg_catalog.
+_QUESTIONS = {
+    DIRTY_PARAMETERS: "SELECT '1', name, setting FROM pg_catalog.pg_settings"
+    " WHERE source OPERATOR(pg_catalog.=) 'session'"
+    " UNION ALL SELECT '1', 'role', pg_catalog.current_setting('role')"
+    " UNION ALL SELECT '1', 'session_authorization', session_user::pg_catalog.text",
+    DIRTY_CURSORS: "SELECT '4', NULL, NULL FROM pg_catalog.pg_cursors WHERE is_holdable",
+    DIRTY_LISTEN: "SELECT '8', NULL, NULL FROM pg_catalog.pg_listening_channels()",
+    # Everything in a schema depends on it.
+    DIRTY_TEMPORARY: "SELECT '16', NULL, NULL FROM pg_catalog.pg_depend"
+    " WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass"
+    " AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()",
+    # The session's own: those of a transaction ended with it.
+    DIRTY_LOCKS: "SELECT '64', NULL, NULL FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
+    " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
+    DIRTY_ORIGIN: "SELECT '1024', NULL, NULL WHERE pg_catalog.pg_replication_origin_session_is_setup()",
+}
+
+
+def question(bits: int, custom: Iterable[str]) -> str:
+    """The query that asks what of ``bits`` is there; ``custom`` are names of customized options to ask for.
+
+    It is meant for a server outside a transaction. Its rows go to ``Findings.take``.
+    """
+    parts = [f"({text})" if bit == DIRTY_PARAMETERS else text for bit, text in _QUESTIONS.items() if bits & bit]
+    if bits & DIRTY_PARAMETERS:
+        parts += [
+            f"SELECT '1', {quote_literal(name)}, pg_catalog.current_setting({quote_literal(name)}, true)"
+            for name in custom
+        ]
+    return " UNION ALL ".join(parts)
+
+
+@dataclass
+class Findings:
+    """What a server has answered: the parameters of the session, and the PINS bits of what is there."""
+
+    values: dict[str, str]
+    pins: int = 0
+
+    @classmethod
+    def of(cls, rows: Iterable[bytes], login: str) -> Findings:
+        """From the bodies of the DataRows; ``login`` is the role the server connection logged in as.
+
+        ValueError for rows that can't be an answer.
+        """
+        found = cls({})
+        for body in rows:
+            kind, name, value = _columns(body)
+            bit = int(kind or b"")
+            if bit != DIRTY_PARAMETERS:
+                found.pins |= bit
+                continue
+            key = (name or b"").decode().lower()
+            if value is None or key in _NOT_OF_THE_SESSION:
+                continue
+            text = value.decode(errors="surrogateescape")
+            if (key == "role" and text == "none") or (key == "session_authorization" and text == login):
+                continue
+            found.values[key] = text
+        return found
+
+
+def _columns(body: bytes) -> list[bytes | None]:
+    """The values of a DataRow (text format), None for NULL; ValueError unless there are exactly three."""
+    if int.from_bytes(body[:2], "big") != 3:
+        raise ValueError("not three columns")
+    values: list[bytes | None] = []
+    start = 2
+    for _ in range(3):
+        size = int.from_bytes(body[start : start + 4], "big", signed=True)
+        start += 4
+        values.append(None if size < 0 else body[start : start + size])
+        start += max(0, size)
+    return values

@@ -37,6 +37,7 @@ class FakeServer:
     created_at: float = 940.0
     active_since: float = 998.5
     prepared_count: int = 3
+    pinned: str = "listen"
     application_name: str = "app"
 
 
@@ -67,6 +68,7 @@ class FakeClient:
     wait: str = "idle"
     stats: LinkStats = field(default_factory=LinkStats)
     connected_at: float = 900.0
+    pinned: str = "listen"
 
 
 class FakeWorld:

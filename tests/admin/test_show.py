@@ -31,14 +31,14 @@ SHAPES = {
         " bytes_recieved bytes_sent query_0.99 transaction_0.99 query_0.95 transaction_0.95 query_0.5 transaction_0.5",
     ),
     "CLIENTS": (
-        "ttttttttnnnn",
+        "ttttttttnnnnt",
         "client_id database user application_name addr tls state wait transaction_count query_count error_count"
-        " age_seconds",
+        " age_seconds pinned",
     ),
     "SERVERS": (
-        "ttttttttnnnnnnnn",
+        "ttttttttnnnnnnnnt",
         "server_id server_process_id database_name user application_name tls state wait transaction_count query_count"
-        " bytes_sent bytes_received age_seconds prepare_cache_hit prepare_cache_miss prepare_cache_size",
+        " bytes_sent bytes_received age_seconds prepare_cache_hit prepare_cache_miss prepare_cache_size pinned",
     ),
     "USERS": ("tt", "name pool_mode"),
     "STATS": (
@@ -140,14 +140,14 @@ def test_clients_and_servers() -> None:
     world = FakeWorld()
     assert rows(world, "CLIENTS")[0] == (
         *("#c12", "exampledb", "doorman", "psql", "127.0.0.1:5555", "false", "idle", "idle"),
-        *(0, 0, 0, 100),
+        *(0, 0, 0, 100, "listen"),
     )
     stats = world.pools[0].servers[0].stats
     stats.xact_count, stats.query_count, stats.sent, stats.received, stats.prepare_hit, stats.prepare_miss = range(6)
     assert rows(world, "SERVERS") == [
         (
             *("#s7", "4711", "exampledb", "doorman", "app", "true", "active", "read"),
-            *(0, 1, 2, 3, 60, 4, 5, 3),
+            *(0, 1, 2, 3, 60, 4, 5, 3, "listen"),
         )
     ]
 

@@ -144,7 +144,7 @@ def test_the_books_follow_the_cleaning(house: House) -> None:
     assert not server.statements.prepared
 
 
-@pytest.mark.parametrize("house", [{"cleanup_server_connections": False}], indirect=True)
+@pytest.mark.parametrize("house", [{"cleanup_server_connections": False, "session_state": "reset"}], indirect=True)
 def test_cleaning_can_be_switched_off(house: House) -> None:
     server = house.borrow()
     server.dirty = DIRTY_PARAMETERS

@@ -46,7 +46,8 @@ def test_the_same_bytes_are_the_same_statement() -> None:
     registry = Registry(10)
     assert registry.get(BODY, ()) is registry.get(BODY, ())
     assert registry.get(BODY, ()) is not registry.get(b"select 1\0\0\x01\0\0\0\x17", ())
-    assert registry.get(BODY, ()).used == 3 + 1
+    assert registry.find(BODY, ()) is registry.get(BODY, ())
+    assert registry.find(b"select 2\0\0\0", ()) is None
 
 
 def test_other_settings_are_another_statement() -> None:

@@ -1,0 +1,12 @@
+# C types of wire.scan.
+
+import cython
+
+
+cdef bytes _PIVOTS
+cdef int _SEMICOLON
+
+@cython.locals(found=int, position=Py_ssize_t, last=Py_ssize_t, a=int, b=int, c=int, pivots="const unsigned char *")
+cpdef int scan(bytearray data, Py_ssize_t start, Py_ssize_t end) except -1
+@cython.locals(position=Py_ssize_t, a=int, b=int, c=int)
+cpdef int beginning(bytearray data, Py_ssize_t start, Py_ssize_t end) except -1

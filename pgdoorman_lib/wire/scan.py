@@ -1,0 +1,108 @@
+"""Whether the text of a statement may leave something behind on a server: one pass over its bytes.
+
+Every statement that is parsed or sent as a simple query is looked at. It may find too much (a word in a comment), never
+too little of what it looks for; ``sqltext`` then looks at the tokens of the few texts in which something was found.
+"""
+
+from __future__ import annotations
+
+_int = int
+
+# Bits of ``scan``. Those that may have to be cleaned are session_state's DIRTY_* of the same value.
+TEXT_PARAMETERS = 1
+TEXT_CURSORS = 4
+TEXT_LISTEN = 8
+TEXT_TEMPORARY = 16
+TEXT_LOCKS = 64
+TEXT_LIBRARY = 128
+#: PREPARE, EXECUTE or DEALLOCATE stands somewhere
+TEXT_NAMES = 256
+#: a statement begins with SET
+TEXT_SET = 512
+TEXT_ORIGIN = 1024
+
+#: What a statement with such a text may have left once it has run; LISTEN, LOAD and SET are told by their tags.
+LEAVES = TEXT_PARAMETERS | TEXT_CURSORS | TEXT_TEMPORARY | TEXT_LOCKS | TEXT_ORIGIN
+
+#: The rare letters at which ``scan`` looks around: those of the words it knows that other words seldom have.
+_PIVOTS = bytes(1 if chr(byte | 32) in "pxchd;" or byte == 0x5F else 0 for byte in range(256))
+_SEMICOLON = 0x3B
+
+
+def scan(data: bytearray, start: _int, end: _int) -> _int:
+    """The TEXT_* bits of ``data[start:end]``."""
+    found = beginning(data, start, end)
+    pivots = _PIVOTS
+    position = start + 3
+    last = end - 4
+    while position < last:
+        c = data[position]
+        if pivots[c] == 0:
+            position += 1
+            continue
+        if c == 0x5F:  # "_"
+            b = data[position - 1] | 32
+            if b == 0x74:  # se"t_c"onfig
+                if data[position - 2] | 32 == 0x65 and data[position + 1] | 32 == 0x63:
+                    found |= 1
+            elif b == 0x67:
+                if data[position - 2] | 32 == 0x70:  # "pg_"
+                    c = data[position + 1] | 32
+                    if c == 0x61 and data[position + 2] | 32 == 0x64 and data[position + 3] | 32 == 0x76:  # advisory
+                        if position + 10 >= end or data[position + 10] | 32 != 0x78:  # not pg_advisory_xact_lock
+                            found |= 64
+                    elif (
+                        c == 0x74
+                        and data[position + 3] | 32 == 0x79  # try_advisory
+                        and (position + 14 >= end or data[position + 14] | 32 != 0x78)
+                    ):
+                        found |= 64
+            elif (
+                b == 0x6E and data[position + 1] | 32 == 0x6F and data[position + 2] | 32 == 0x72
+            ):  # replicatio"n_or"igin
+                found |= 1024
+        elif c == _SEMICOLON:
+            found |= beginning(data, position + 1, end)
+        else:
+            c |= 32
+            a = data[position - 1] | 32
+            b = data[position + 1] | 32
+            if c == 0x70:
+                if a == 0x6D:  # te"mp"
+                    if data[position - 2] | 32 == 0x65 and data[position - 3] | 32 == 0x74:
+                        found |= 16
+                elif a == 0x65 and b == 0x61 and data[position - 2] | 32 == 0x72:  # pr"epa"re
+                    found |= 256
+            elif c == 0x78:  # "exec"ute
+                if a == 0x65 and b == 0x65 and data[position + 2] | 32 == 0x63:
+                    found |= 256
+            elif c == 0x63:  # deal"loca"te
+                if a == 0x6F and b == 0x61 and data[position - 2] | 32 == 0x6C:
+                    found |= 256
+            elif c == 0x68 and b == 0x6F and data[position + 2] | 32 == 0x6C and data[position + 3] | 32 == 0x64:
+                found |= 4  # "hold"
+        position += 1
+    return found
+
+
+def beginning(data: bytearray, start: _int, end: _int) -> _int:
+    """The TEXT_* bits of the word a statement at ``data[start:end]`` begins with: SET, LISTEN, LOAD, EXECUTE."""
+    position = start
+    while position < end and data[position] <= 0x20:
+        position += 1
+    if end - position < 4:
+        return 0
+    a = data[position] | 32
+    b = data[position + 1] | 32
+    c = data[position + 2] | 32
+    if a == 0x73:
+        if b == 0x65 and c == 0x74:
+            return 512
+    elif a == 0x6C:
+        if b == 0x69 and c == 0x73:
+            return 8
+        if b == 0x6F and c == 0x61:
+            return 128
+    elif (a == 0x65 and b == 0x78 and c == 0x65) or (a == 0x70 and b == 0x72 and c == 0x65):
+        return 256
+    return 0
