@@ -8,7 +8,7 @@ from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
-from pgdoorman_lib.wire.prepared cimport Described, Registry, ServerStatements, Statement
+from pgdoorman_lib.wire.prepared cimport Described, Refused, Registry, ServerStatements, Statement, Verification
 from pgdoorman_lib.wire.replies cimport Effect, Replies
 from pgdoorman_lib.wire.scan cimport scan
 
@@ -77,13 +77,13 @@ cdef class Relay(StatementDesk):
     cpdef int _to_server(self, Py_ssize_t run, Py_ssize_t pos) except -1
     cpdef int refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
     cpdef int _discard(self, int kind) except -1
-    @cython.locals(check=bytes)
+    @cython.locals(check=bytes, alone=bint)
     cpdef int _without_server(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
     @cython.locals(srv=Stream, client=Stream, fills=int, status=int, n=Py_ssize_t)
     cpdef int pump_server(self) except -1
     @cython.locals(
         srv=Stream, replies=Replies, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int,
-        avail=Py_ssize_t, size=Py_ssize_t, kind=int, verdict=int, effect=Described,
+        avail=Py_ssize_t, size=Py_ssize_t, kind=int, verdict=int, effect=Effect,
     )
     cpdef int _server_frames(self) except -1
     cpdef int _server_made(self, Py_ssize_t run, Py_ssize_t pos) except -1
@@ -99,7 +99,7 @@ cdef class Relay(StatementDesk):
     @cython.locals(server=Server)
     cpdef int _tag(self, bytes tag) except -1
     cpdef int _found(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
-    cpdef int _described(self, Described effect, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    cpdef int _described(self, object effect, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.locals(server=Server)
     cpdef int _parameter_status(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, int verdict) except -1
     cpdef parameter_changed(self, str name, str value)

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgdoorman_lib.client.statements import StatementDesk
+from pgdoorman_lib.client.statements import READY_IDLE, StatementDesk
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.framing import find_nul, frame_size
-from pgdoorman_lib.wire.prepared import Described
+from pgdoorman_lib.wire.prepared import Described, Refused, Verification
 from pgdoorman_lib.wire.replies import (
     BIND,
     CLOSE,
@@ -84,7 +84,7 @@ _FAIRNESS = FAIRNESS
 #: Bytes it is cheaper to copy than to hand their block over.
 _COPY_MORE = 512
 
-_ready_idle = bytearray(b"Z\x00\x00\x00\x05I")
+_ready_idle = READY_IDLE
 _empty_and_ready = bytearray(b"I\x00\x00\x00\x04Z\x00\x00\x00\x05I")
 
 
@@ -190,6 +190,7 @@ class Relay(StatementDesk):
         self.group_suspect = 0
         self.local_sets = 0
         self.disturbed = 0
+        self.verifying = None
         return 0
 
     def _names_done(self) -> _int:
@@ -335,6 +336,10 @@ class Relay(StatementDesk):
                     if status == 9:  # answered or dropped
                         status = 0
                         pos += avail
+                        if self.skip_to:
+                            pos = self.skip_to
+                            self.skip_to = 0
+                            size = avail
                         run = pos
                         if size > avail:
                             self.client_left = size - avail
@@ -387,6 +392,9 @@ class Relay(StatementDesk):
                             self.client_left = size - avail
                             self.client_drop = 0
                         continue
+                    if status == 2:  # everything before it was sent
+                        status = 9
+                        run = pos
                     if status:
                         break
             elif kind == 0x45:  # Execute
@@ -478,6 +486,9 @@ class Relay(StatementDesk):
                 self.discarding = 1
                 return self._discard(kind)
             return 1
+        alone = self.shared and (kind == 0x50 or kind == 0x44 or kind == 0x43)
+        if alone and self._answer_alone(data, pos, self.client.end):
+            return 9
         if kind == 0x50:
             if self.refuses(data, find_nul(data, pos + 5, pos + avail) + 1, pos + avail):
                 self.discarding = 1
@@ -576,10 +587,13 @@ class Relay(StatementDesk):
                 self.fault = "invalid ReadyForQuery from server"
                 status = 7
                 break
+            effect = None
             if kind == 0x74 or kind == 0x54 or kind == 0x6E:
-                effect = replies.describing()
+                effect = replies.due()
                 if effect is not None:
                     self._described(effect, data, pos, size, avail)
+            elif kind == 0x45:
+                effect = replies.due()
             verdict = replies.account(kind)
             if kind == 0x44 and verdict == 0 and size == avail:
                 # Rows come in hundreds, and what holds for the first holds for all that follow it.
@@ -607,6 +621,10 @@ class Relay(StatementDesk):
                     self._found(data, pos, size, avail)
             elif kind == 0x45:
                 self._error_response(data, pos, avail, verdict)
+                if effect is not None and isinstance(effect, Refused) and size == avail:
+                    self._to_client_part(run, pos)
+                    self.client.write(effect.message)
+                    run = pos + avail
             if verdict:
                 self._to_client_part(run, pos)
                 pos += avail
@@ -799,8 +817,10 @@ class Relay(StatementDesk):
             findings.append(bytes(data[pos + 5 : pos + size]))
         return 0
 
-    def _described(self, effect: Described, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
+    def _described(self, effect: Any, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
         """Part of the answer to a Describe that is to be remembered."""
+        if not isinstance(effect, (Described, Verification)):
+            return 0
         if size > avail or effect.broken:
             effect.broken = 1
         else:

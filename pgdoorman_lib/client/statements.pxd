@@ -20,6 +20,7 @@ from pgdoorman_lib.wire.prepared cimport (
     Unnamed,
     UnnamedInjected,
     UnnamedParse,
+    Verification,
     unnamed_close,
     unnamed_parse,
 )
@@ -57,6 +58,8 @@ cdef class StatementDesk(Borrower):
     cdef public int local_sets
     cdef public bint disturbed
     cdef public dict custom
+    cdef public Verification verifying
+    cdef public Py_ssize_t skip_to
     cdef public object fault
     cdef public bint group_suspect
     cdef public bint group_unnamed
@@ -75,6 +78,13 @@ cdef class StatementDesk(Borrower):
         replies=Replies, stop=Py_ssize_t, begin=Py_ssize_t, name_end=Py_ssize_t, name=bytes, statement=Statement
     )
     cpdef int _statement(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
+    @cython.locals(held=ServerStatements, verification=Verification, message=bytearray)
+    cpdef int _verified(self, Statement statement) except -1
+    @cython.locals(
+        names=dict, at=Py_ssize_t, size=Py_ssize_t, kind=int, begin=Py_ssize_t, name_end=Py_ssize_t, name=bytes,
+        statement=Statement,
+    )
+    cpdef int _answer_alone(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
     cpdef int _to_server_part(self, Py_ssize_t run, Py_ssize_t pos) except -1
     @cython.locals(srv=Stream, head=bytearray)
     cpdef int _send_renamed(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind, Py_ssize_t begin, Py_ssize_t name_end, bytearray cname) except -1

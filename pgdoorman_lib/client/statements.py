@@ -11,6 +11,7 @@ from typing import Any
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Borrower
 from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
+from pgdoorman_lib.wire.messages import error_response
 from pgdoorman_lib.wire.prepared import (
     PREFIX,
     Acts,
@@ -20,9 +21,11 @@ from pgdoorman_lib.wire.prepared import (
     InjectedParse,
     NameClosed,
     NamedParse,
+    Refused,
     Statement,
     Unnamed,
     UnnamedInjected,
+    Verification,
     unnamed_close,
     unnamed_parse,
 )
@@ -73,6 +76,8 @@ _close_complete = bytearray(b"3\x00\x00\x00\x04")
 _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
 _flush = bytearray(b"H\x00\x00\x00\x04")
 _sync = bytearray(b"S\x00\x00\x00\x04")
+READY_IDLE = bytearray(b"Z\x00\x00\x00\x05I")
+_stale = error_response("ERROR", "0A000", "cached plan must not change result type")
 #: The statement and portal by which a PREPARE of ours is run within an extended-protocol batch.
 _ERRAND = PREFIX + b"errand"
 
@@ -100,9 +105,11 @@ class StatementDesk(Borrower):
         "server",
         "settings",
         "shared",
+        "skip_to",
         "srv",
         "statements",
         "taken",
+        "verifying",
     )
 
     def __init__(self, client: Stream) -> None:
@@ -144,6 +151,10 @@ class StatementDesk(Borrower):
         self.custom: dict[str, None] = {}
         #: names we have taken on this server, so that PostgreSQL refuses them to the client
         self.taken: set[bytes] | None = None
+        #: the question whether a statement made again is what it was, which its Bind waits for
+        self.verifying: Verification | None = None
+        #: where the batch ends that was answered without a server, 0 if none was
+        self.skip_to = 0
         #: what a *_FAULT status is about
         self.fault = ""
 
@@ -159,7 +170,8 @@ class StatementDesk(Borrower):
     def _statement(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, kind: _int) -> _int:
         """Parse, Bind, Describe or Close where statements are shared.
 
-        0: let it go as it came; 1: it was sent in another form (everything before it too); MORE, HELD, CLIENT_FAULT.
+        0: let it go as it came; 1: it was sent in another form (everything before it too); 2: everything before it was
+        sent, and it waits for an answer; MORE, HELD, CLIENT_FAULT.
         """
         replies = self.replies
         stop = pos + avail
@@ -207,16 +219,20 @@ class StatementDesk(Borrower):
                 return 1
             replies.add(_BIND if kind == 0x42 else _DESCRIBE)
             return 0
+        if statement.acts is not None and statement.acts.text.names:
+            if not self._names_settled():
+                return 9
+            statement = self._renewed(name, statement)
+        self._to_server_part(run, pos)
+        if statement.description is not None and not self._verified(statement):
+            return 2
         if statement.acts is not None:
-            if statement.acts.text.names:
-                if not self._names_settled():
-                    return 9
-                statement = self._renewed(name, statement)
-            acts: Any = statement.acts
-            self._to_server_part(run, pos)
-            self._act(acts, kind, data, name_end, stop)
-        else:
-            self._to_server_part(run, pos)
+            self._act(statement.acts, kind, data, name_end, stop)
+        if statement.stale:
+            # A name that can't exist has PostgreSQL refuse it in place; the client gets the text that fits.
+            replies.add_effect(_BIND if kind == 0x42 else _DESCRIBE, Refused(_stale))
+            self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(name + b" \0"))
+            return 1
         self._ensure(statement)
         if kind == 0x42:
             replies.add(_BIND)
@@ -225,6 +241,86 @@ class StatementDesk(Borrower):
         else:
             replies.add(_DESCRIBE)
         self._send_renamed(data, pos, size, avail, kind, begin, name_end, statement.cname)
+        return 1
+
+    def _verified(self, statement: Statement) -> _int:
+        """Whether ``statement``, described to a client before, is known to be the same on this server.
+
+        If the server does not have it, it is made there and described to us first: the table may have changed, and a
+        client that was told other columns would misread the rows.
+        """
+        verification = self.verifying
+        if verification is not None:
+            if not verification.finished:
+                return 0
+            self.verifying = None
+            return 1
+        held = self.server.statements
+        if statement in held.prepared or statement.stale or self.replies.skipping:
+            return 1
+        self._ensure(statement)
+        verification = Verification(statement, self.registry)
+        self.verifying = verification
+        body = b"S" + statement.name + b"\0"
+        message = bytearray(b"D" + (4 + len(body)).to_bytes(4, "big") + body) + _flush
+        self.replies.add_effect(_DESCRIBE | _SWALLOW, verification)
+        self.srv.send_copy(message, 0, len(message))
+        return 0
+
+    def _answer_alone(self, data: bytearray, pos: _int, end: _int) -> _int:
+        """Answer the batch at ``pos`` if no server is needed for that: 1 (it ends at ``skip_to``), else 0.
+
+        That is so when it only parses statements the pool knows, under names that are free, describes such as have been
+        described, and closes; and when it is there whole, up to its Sync or Flush.
+        """
+        names = self.statements.names
+        entered: dict[bytes, Statement | None] = {}
+        answers: list[bytes | bytearray] = []
+        at = pos
+        while True:
+            size = frame_size(data, at, end)
+            if size < 0 or size > end - at:
+                return 0
+            kind = data[at]
+            if kind == 0x53 or kind == 0x48:
+                break
+            begin = at + 5
+            if kind != 0x50:
+                if (kind != 0x44 and kind != 0x43) or size < 8 or data[begin] != 0x53:
+                    return 0
+                begin += 1
+            name_end = find_nul(data, begin, at + size)
+            if name_end <= begin:
+                return 0
+            name = bytes(data[begin:name_end])
+            statement = entered[name] if name in entered else names.get(name)
+            if kind == 0x43:
+                entered[name] = None
+                answers.append(_close_complete)
+            elif kind == 0x44:
+                if statement is None or statement.description is None or statement.stale:
+                    return 0
+                if self.registry.find(statement.body, self.settings.environment) is not statement:
+                    return 0
+                answers.append(statement.description)
+            else:
+                if statement is not None or name.startswith(PREFIX):
+                    return 0
+                statement = self.registry.find(bytes(data[name_end + 1 : at + size]), self.settings.environment)
+                if statement is None or not statement.confirmed or statement.stale:
+                    return 0
+                entered[name] = statement
+                answers.append(_parse_complete)
+            at += size
+        for name, statement in entered.items():
+            if statement is None:
+                names.pop(name, None)
+            else:
+                names[name] = statement
+        if kind == 0x53:
+            answers.append(READY_IDLE)
+        self.client.write(b"".join(answers))
+        self.skip_to = at + size
         return 1
 
     def _to_server_part(self, run: _int, pos: _int) -> _int:

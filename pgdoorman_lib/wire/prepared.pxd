@@ -25,6 +25,7 @@ cdef class Statement:
     cdef public bint by_sql
     cdef public bint confirmed
     cdef public bytes description
+    cdef public bint stale
     cpdef bytearray parse_message(self)
     cpdef bytes prepare_sql(self)
     cpdef bytearray close_message(self)
@@ -83,6 +84,20 @@ cdef class Described(Effect):
     cdef public bytes answer
     cdef public bint broken
     cpdef int done(self) except -1
+
+
+cdef class Refused(Effect):
+    cdef public bytes message
+
+
+cdef class Verification(Effect):
+    cdef public Statement statement
+    cdef public Registry registry
+    cdef public bytes answer
+    cdef public bint broken
+    cdef public bint finished
+    cpdef int done(self) except -1
+    cpdef int undone(self, int failed) except -1
 
 
 cdef class Eviction(Effect):

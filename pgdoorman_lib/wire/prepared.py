@@ -66,7 +66,7 @@ class Statement:
     ``by_sql``: it was made by SQL's PREPARE, and ``body`` is what stands behind the name there.
     """
 
-    __slots__ = ("acts", "body", "by_sql", "cname", "confirmed", "description", "name")
+    __slots__ = ("acts", "body", "by_sql", "cname", "confirmed", "description", "name", "stale")
 
     def __init__(self, name: _bytes, body: _bytes, acts: Acts | None = None, by_sql: _int = 0) -> None:
         self.name = name
@@ -79,6 +79,8 @@ class Statement:
         self.confirmed = 0
         #: PostgreSQL's answer to Describe, whole messages; None until it is known
         self.description: bytes | None = None
+        #: made again it had another description: who knows the old one must not be given its results
+        self.stale = 0
 
     def parse_message(self) -> bytearray:
         """The whole Parse message that makes it on a server."""
@@ -277,6 +279,62 @@ class Described(Effect):
         if not self.broken:
             self.statement.description = self.answer
         return 0
+
+
+class Refused(Effect):
+    """A message that PostgreSQL is made to refuse: the client gets ``message`` instead of its ErrorResponse."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: _bytes) -> None:
+        self.message = message
+
+
+class Verification(Effect):
+    """A Describe of ours behind a Parse of ours: whether the statement is still what its clients were told."""
+
+    __slots__ = ("answer", "broken", "finished", "registry", "statement")
+
+    def __init__(self, statement: Statement, registry: Registry) -> None:
+        self.statement = statement
+        self.registry = registry
+        self.answer = b""
+        self.broken = 0
+        #: its answer has come, or never will
+        self.finished = 0
+
+    def done(self) -> _int:
+        self.finished = 1
+        told = self.statement.description
+        if self.broken or told is None or not same_description(told, self.answer):
+            self.statement.stale = 1
+            self.registry.forget()
+        return 0
+
+    def undone(self, failed: _int) -> _int:
+        self.finished = 1
+        return 0
+
+
+def same_description(one: _bytes, other: _bytes) -> bool:
+    """Whether two answers to Describe (ParameterDescription, then RowDescription or NoData) mean the same to a client.
+
+    From which column of which table a value comes does not count: a table that was made anew is no other result.
+    """
+    return _without_origins(one) == _without_origins(other)
+
+
+def _without_origins(answer: _bytes) -> bytes:
+    at = 1 + int.from_bytes(answer[1:5], "big")
+    if answer[at : at + 1] != b"T":
+        return answer
+    kept = bytearray(answer)
+    at += 7
+    for _ in range(int.from_bytes(answer[at - 2 : at], "big")):
+        at = answer.index(b"\0", at) + 1
+        kept[at : at + 6] = bytes(6)
+        at += 18
+    return bytes(kept)
 
 
 class Eviction(Effect):

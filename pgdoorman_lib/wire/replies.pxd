@@ -51,7 +51,7 @@ cdef class Replies:
     @cython.locals(code=int)
     cpdef int made_next(self) except -1
     cpdef int swallowing(self) except -1
-    cpdef Effect describing(self)
+    cpdef Effect due(self)
     cpdef int settled(self) except -1
     @cython.locals(op=int, verdict=int, code=int)
     cpdef int account(self, int kind) except -1

@@ -222,12 +222,11 @@ class Replies:
         """Whether the answer under way is one of ours."""
         return 1 if self.count and self.ring[self.head] & _SWALLOW else 0
 
-    def describing(self) -> Any:
-        """The effect of the Describe whose answer is due, if it has one; else None."""
+    def due(self) -> Any:
+        """The effect of the message whose answer is due, if it has one; else None."""
         if not self.count or not self.effects:
             return None
-        op = self.ring[self.head]
-        return self.effects[0] if op & _EFFECT and op & _OP == _DESCRIBE else None
+        return self.effects[0] if self.ring[self.head] & _EFFECT else None
 
     def settled(self) -> _int:
         """Whether the books are certain: nothing before the last Sync, and no simple query, is still open.

@@ -408,3 +408,69 @@ def test_reset_keeps_nothing(doorman: Doorman, stack: ExitStack) -> None:
     first.execute("CREATE TEMP TABLE lost (a int)")
     assert value(second, "SELECT 1") == 1
     assert value(first, "SELECT to_regclass('lost')") is None
+
+
+# -- without a server
+
+
+def prepared(connection: Connection, name: bytes, sql: bytes) -> None:
+    result = connection.pgconn.prepare(name, sql)
+    assert not result.error_message, result.error_message
+
+
+def test_what_the_pool_knows_is_prepared_and_described_without_a_server(doorman: Doorman, stack: ExitStack) -> None:
+    first, second = pair(doorman, stack)
+    prepared(first, b"known", b"SELECT $1::int + 1 AS n")
+    assert first.pgconn.describe_prepared(b"known").fname(0) == b"n"
+    with first.transaction():
+        value(first, "SELECT 1")  # the only server is taken
+        prepared(second, b"other_name", b"SELECT $1::int + 1 AS n")
+        described = second.pgconn.describe_prepared(b"other_name")
+        assert (described.nparams, described.param_type(0), described.fname(0)) == (1, 23, b"n")
+        second.pgconn.close_prepared(b"other_name") if hasattr(second.pgconn, "close_prepared") else None
+    answer = second.pgconn.exec_prepared(b"other_name", [b"4"])
+    assert answer.get_value(0, 0) in (b"5", None)
+
+
+def test_a_described_statement_never_brings_other_columns(
+    doorman: Doorman, postgres: Postgres, stack: ExitStack
+) -> None:
+    postgres.sql("DROP TABLE IF EXISTS changing; CREATE TABLE changing (a int, b text)", database="testdb")
+    postgres.sql("GRANT ALL ON changing TO app; INSERT INTO changing VALUES (1, 'x')", database="testdb")
+    first, second = pair(doorman, stack, "two")
+    prepared(first, b"all", b"SELECT * FROM changing")
+    assert first.pgconn.describe_prepared(b"all").nfields == 2
+    postgres.sql("ALTER TABLE changing ADD COLUMN c int", database="testdb")  # nobody told the pooler
+    with second.transaction():
+        pid = value(second, "SELECT pg_backend_pid()")
+        for _ in range(2):  # on either server
+            answer = first.pgconn.exec_prepared(b"all", [])
+            assert b"cached plan must not change result type" in answer.error_message
+            assert answer.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"0A000"
+            with doorman.connect(dbname="two") as third:
+                assert value(third, "SELECT pg_backend_pid()") != pid
+    with first.transaction():
+        value(first, "SELECT pg_backend_pid()")
+        answer = first.pgconn.exec_prepared(b"all", [])
+        assert b"cached plan must not change result type" in answer.error_message
+        assert first.info.transaction_status == psycopg.pq.TransactionStatus.INERROR
+        first.execute("ROLLBACK")
+    prepared(first, b"again", b"SELECT * FROM changing")
+    assert first.pgconn.describe_prepared(b"again").nfields == 3
+    assert first.pgconn.exec_prepared(b"again", []).nfields == 3
+
+
+def test_a_table_made_anew_is_no_other_result(doorman: Doorman, postgres: Postgres, stack: ExitStack) -> None:
+    make = "DROP TABLE IF EXISTS anew; CREATE TABLE anew (a int, b text); GRANT ALL ON anew TO app"
+    postgres.sql(make, database="testdb")
+    first, second = pair(doorman, stack, "two")
+    prepared(first, b"same", b"SELECT * FROM anew WHERE a = $1")
+    first.pgconn.describe_prepared(b"same")
+    pid = value(first, "SELECT pg_backend_pid()")
+    postgres.sql(make, database="testdb")
+    with second.transaction():
+        for _ in range(2):
+            if value(second, "SELECT pg_backend_pid()") == pid:
+                break  # the other client gets the server that never had it
+        answer = first.pgconn.exec_prepared(b"same", [b"1"])
+        assert not answer.error_message, answer.error_message
