@@ -24,6 +24,7 @@ cdef class Session(Relay):
     cdef public bint waiting
     cdef public object doomed
     cdef public bint warned
+    cdef public bint unpinning
 
     cpdef int use(self, Pool pool) except -1
     cpdef parameter_changed(self, str name, str value)

@@ -71,6 +71,7 @@ class Session(Relay):
         "pending",
         "pool",
         "secret",
+        "unpinning",
         "user",
         "waiting",
         "warned",
@@ -101,6 +102,8 @@ class Session(Relay):
         self.pool: Any = None
         #: the log has been told that the client keeps its server
         self.warned = 0
+        #: it is being asked whether the server is still to be kept
+        self.unpinning = 0
         #: status of a step that ``accept`` took on behalf of this session
         self.pending = 0
         self.waiting = 0
@@ -374,6 +377,9 @@ class Session(Relay):
             return self._pin(self.pins | asked & DIRTY_LIBRARY)
         self.examining = asked
         self.findings = []
+        if self.pins:
+            self.unpinning = 1
+            server.pool.unpinning += 1
         self._ask_server(sql)
         return 1
 
@@ -411,6 +417,9 @@ class Session(Relay):
         """Change what keeps the client on its server."""
         if bool(pins) != bool(self.pins):
             self.server.pool.pinned += 1 if pins else -1
+        if self.unpinning:
+            self.unpinning = 0
+            self.server.pool.unpinning -= 1
         self.pins = pins
         self.server.pins = pins
         if pins and not self.warned:
@@ -439,9 +448,12 @@ class Session(Relay):
         )
 
     def refuses(self, data: bytearray, start: _int, stop: _int) -> _int:
-        """Whether a statement begun outside a transaction would keep a server, and no more may be kept."""
+        """Whether a statement begun outside a transaction would keep a server, and no more may be kept.
+
+        One that has just been let go, as far as its client knows, is not counted.
+        """
         pool = self.pool
-        if not self.transparent or pool.pinned < pool.max_pinned:
+        if not self.transparent or pool.pinned - pool.unpinning < pool.max_pinned:
             return 0
         if not scan(data, start, stop) or not analyse(bytes(data[start:stop]).partition(b"\0")[0]).keeps:
             return 0

@@ -33,6 +33,7 @@ cdef class Pool:
     cdef public Py_ssize_t borrowed
     cdef public Py_ssize_t opening
     cdef public int pinned
+    cdef public int unpinning
     cdef public int max_pinned
     cdef public object paused
     cdef public bint retired

@@ -104,6 +104,7 @@ class Pool:
         "stats",
         "tidy",
         "timeout",
+        "unpinning",
         "waiters",
     )
 
@@ -132,6 +133,8 @@ class Pool:
         #: borrowed servers that their clients keep between transactions, and how many may be
         self.pinned = 0
         self.max_pinned = settings.max_pinned_servers
+        #: those of them about which the question whether that is still so is under way
+        self.unpinning = 0
         self.paused = False
         #: replaced by a reload or closed: nothing is lent any more, what comes back is closed
         self.retired = 0
