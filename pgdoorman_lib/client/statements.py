@@ -224,6 +224,8 @@ class StatementDesk(Borrower):
                 return 9
             statement = self._renewed(name, statement)
         self._to_server_part(run, pos)
+        if statement.acts is not None and statement.acts.needs:
+            self._act(statement.acts, 0x44, data, 0, 0)  # before the statement itself is made there
         if statement.description is not None and not self._verified(statement):
             return 2
         if statement.acts is not None:
@@ -440,6 +442,11 @@ class StatementDesk(Borrower):
             replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None, acts))
             self.group_unnamed = 1
             return 0
+        if acts is not None and acts.needs:
+            # What EXECUTE will return is settled when it is parsed.
+            self._to_server_part(run, pos)
+            run = pos
+            self._act(acts, 0x44, data, 0, 0)
         if acts is not None and acts.sql is not acts.original:
             body = acts.sql + bytes(data[find_nul(data, name_end + 1, pos + size) : pos + size])
         else:
@@ -447,7 +454,7 @@ class StatementDesk(Borrower):
         if not named:
             self.group_unnamed = 1
             replies.add_effect(_PARSE, unnamed_parse(self.statements, held, body, acts))
-            if acts is None or acts.sql is acts.original:
+            if acts is None or (acts.sql is acts.original and not acts.needs):
                 return 0
             self._to_server_part(run, pos)
             message = bytearray(b"P" + (5 + len(body)).to_bytes(4, "big") + b"\0" + body)
@@ -550,6 +557,8 @@ class StatementDesk(Borrower):
                 remake = True
         self._to_server_part(run, pos)
         if remake:
+            if acts.needs:
+                self._act(acts, 0x44, data, 0, 0)
             self._remake_unnamed()
         self._act(acts, kind, data, pos + 5, self.client.end)
         self.replies.add(_BIND if kind == 0x42 else _DESCRIBE)

@@ -33,53 +33,54 @@ def scan(data: bytearray, start: _int, end: _int) -> _int:
     """The TEXT_* bits of ``data[start:end]``."""
     found = beginning(data, start, end)
     pivots = _PIVOTS
+    text = data
     position = start + 3
     last = end - 4
     while position < last:
-        c = data[position]
+        c = text[position]
         if pivots[c] == 0:
             position += 1
             continue
         if c == 0x5F:  # "_"
-            b = data[position - 1] | 32
+            b = text[position - 1] | 32
             if b == 0x74:  # se"t_c"onfig
-                if data[position - 2] | 32 == 0x65 and data[position + 1] | 32 == 0x63:
+                if text[position - 2] | 32 == 0x65 and text[position + 1] | 32 == 0x63:
                     found |= 1
             elif b == 0x67:
-                if data[position - 2] | 32 == 0x70:  # "pg_"
-                    c = data[position + 1] | 32
-                    if c == 0x61 and data[position + 2] | 32 == 0x64 and data[position + 3] | 32 == 0x76:  # advisory
-                        if position + 10 >= end or data[position + 10] | 32 != 0x78:  # not pg_advisory_xact_lock
+                if text[position - 2] | 32 == 0x70:  # "pg_"
+                    c = text[position + 1] | 32
+                    if c == 0x61 and text[position + 2] | 32 == 0x64 and text[position + 3] | 32 == 0x76:  # advisory
+                        if position + 10 >= end or text[position + 10] | 32 != 0x78:  # not pg_advisory_xact_lock
                             found |= 64
                     elif (
                         c == 0x74
-                        and data[position + 3] | 32 == 0x79  # try_advisory
-                        and (position + 14 >= end or data[position + 14] | 32 != 0x78)
+                        and text[position + 3] | 32 == 0x79  # try_advisory
+                        and (position + 14 >= end or text[position + 14] | 32 != 0x78)
                     ):
                         found |= 64
             elif (
-                b == 0x6E and data[position + 1] | 32 == 0x6F and data[position + 2] | 32 == 0x72
+                b == 0x6E and text[position + 1] | 32 == 0x6F and text[position + 2] | 32 == 0x72
             ):  # replicatio"n_or"igin
                 found |= 1024
         elif c == _SEMICOLON:
             found |= beginning(data, position + 1, end)
         else:
             c |= 32
-            a = data[position - 1] | 32
-            b = data[position + 1] | 32
+            a = text[position - 1] | 32
+            b = text[position + 1] | 32
             if c == 0x70:
                 if a == 0x6D:  # te"mp"
-                    if data[position - 2] | 32 == 0x65 and data[position - 3] | 32 == 0x74:
+                    if text[position - 2] | 32 == 0x65 and text[position - 3] | 32 == 0x74:
                         found |= 16
-                elif a == 0x65 and b == 0x61 and data[position - 2] | 32 == 0x72:  # pr"epa"re
+                elif a == 0x65 and b == 0x61 and text[position - 2] | 32 == 0x72:  # pr"epa"re
                     found |= 256
             elif c == 0x78:  # "exec"ute
-                if a == 0x65 and b == 0x65 and data[position + 2] | 32 == 0x63:
+                if a == 0x65 and b == 0x65 and text[position + 2] | 32 == 0x63:
                     found |= 256
             elif c == 0x63:  # deal"loca"te
-                if a == 0x6F and b == 0x61 and data[position - 2] | 32 == 0x6C:
+                if a == 0x6F and b == 0x61 and text[position - 2] | 32 == 0x6C:
                     found |= 256
-            elif c == 0x68 and b == 0x6F and data[position + 2] | 32 == 0x6C and data[position + 3] | 32 == 0x64:
+            elif c == 0x68 and b == 0x6F and text[position + 2] | 32 == 0x6C and text[position + 3] | 32 == 0x64:
                 found |= 4  # "hold"
         position += 1
     return found
@@ -87,14 +88,15 @@ def scan(data: bytearray, start: _int, end: _int) -> _int:
 
 def beginning(data: bytearray, start: _int, end: _int) -> _int:
     """The TEXT_* bits of the word a statement at ``data[start:end]`` begins with: SET, LISTEN, LOAD, EXECUTE."""
+    text = data
     position = start
-    while position < end and data[position] <= 0x20:
+    while position < end and text[position] <= 0x20:
         position += 1
     if end - position < 4:
         return 0
-    a = data[position] | 32
-    b = data[position + 1] | 32
-    c = data[position + 2] | 32
+    a = text[position] | 32
+    b = text[position + 1] | 32
+    c = text[position + 2] | 32
     if a == 0x73:
         if b == 0x65 and c == 0x74:
             return 512

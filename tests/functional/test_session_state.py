@@ -474,3 +474,15 @@ def test_a_table_made_anew_is_no_other_result(doorman: Doorman, postgres: Postgr
                 break  # the other client gets the server that never had it
         answer = first.pgconn.exec_prepared(b"same", [b"1"])
         assert not answer.error_message, answer.error_message
+
+
+def test_what_an_execute_returns_is_described_on_any_server(doorman: Doorman, stack: ExitStack) -> None:
+    first, second = pair(doorman, stack, "two")
+    first.execute("PREPARE described (int) AS SELECT $1 * 10 AS tens")
+    with second.transaction():
+        value(second, "SELECT 1")
+        prepared(first, b"run", b"EXECUTE described (4)")
+        assert first.pgconn.describe_prepared(b"run").fname(0) == b"tens"
+        assert first.pgconn.exec_prepared(b"run", []).get_value(0, 0) == b"40"
+    for _ in range(2):
+        assert first.pgconn.exec_prepared(b"run", []).get_value(0, 0) == b"40"
