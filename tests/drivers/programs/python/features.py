@@ -17,11 +17,14 @@ CLIENTS = int(os.environ["CLIENTS"])
 PREFIX = os.environ["PREFIX"]
 #: Seconds after which the program says where it hangs, and ends.
 DEADLINE = 28
+#: Seconds between the plain queries of a client that is not on its turn.
+PAUSE = 0.003
 
 #: Drops what a run left, whole or broken off; each program runs it at its start and at its end.
 TIDY = f"""DO $tidy$
 DECLARE entry record;
 BEGIN
+    PERFORM set_config('lock_timeout', '5s', true);
     FOR entry IN SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relname LIKE '{PREFIX}%'
         AND relnamespace = 'public'::regnamespace
     LOOP EXECUTE format('DROP TABLE IF EXISTS public.%I CASCADE', entry.relname); END LOOP;
@@ -170,18 +173,23 @@ class ThreadClient(Client):
         program = self.program
         waiting, queries = True, 0
         while program.turns_left and not program.broken:
-            if waiting and program.turn.acquire(blocking=False):
+            if waiting and program.turn.acquire(timeout=PAUSE):
                 try:
-                    part()
+                    if not program.broken:
+                        part()
                 except BaseException:
                     program.broken = True
                     raise
                 finally:
                     waiting = False
                     program.turns_left -= 1
+                    if not program.turns_left:
+                        program.over.set()
                     program.turn.release()
             else:
                 queries += 1
+                if not waiting:
+                    program.over.wait(PAUSE)
                 if not program.plain(self, queries):
                     raise Wrong("a plain query of another client was answered wrongly")
         self.checks += 1
@@ -198,6 +206,7 @@ class Threads(_Program):
             started = time.monotonic()
             clients = self._begin()
             self.turn = threading.Lock()
+            self.over = threading.Event()
             self.start = threading.Barrier(CLIENTS)
             threads = [threading.Thread(target=self._one, args=(function, client)) for client in clients]
             for thread in threads:
@@ -235,7 +244,8 @@ class TaskClient(Client):
             if waiting and not program.turn.locked():
                 async with program.turn:
                     try:
-                        await part()
+                        if not program.broken:
+                            await part()
                     except BaseException:
                         program.broken = True
                         raise
@@ -244,6 +254,7 @@ class TaskClient(Client):
                         program.turns_left -= 1
             else:
                 queries += 1
+                await asyncio.sleep(PAUSE)
                 if not await program.plain(self, queries):
                     raise Wrong("a plain query of another client was answered wrongly")
         self.checks += 1
