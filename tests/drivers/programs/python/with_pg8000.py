@@ -20,6 +20,7 @@ LOGIN: dict[str, Any] = {
     "host": os.environ["PGHOST"],
     "port": int(os.environ["PGPORT"]),
     "database": os.environ["PGDATABASE"],
+    "ssl_context": False,
 }
 Refused = pg8000.dbapi.DatabaseError
 
@@ -381,7 +382,7 @@ def two_phase(client: ThreadClient) -> None:
     rows(client.connection, f"CREATE TABLE {table} (a int)")
     for i, end in enumerate(("tpc_commit", "tpc_rollback")):
         connection = connect()
-        connection.tpc_begin(connection.xid(3, client.name(f"xid{i}"), ""))
+        connection.tpc_begin(connection.xid(0, client.name(f"xid{i}"), ""))
         rows(connection, f"INSERT INTO {table} VALUES (%s)", (i,))
         if not allowed:
             with client.refused(Refused):
