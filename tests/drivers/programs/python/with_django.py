@@ -171,10 +171,12 @@ def row_locks(client: ThreadClient) -> None:
             product.save()
         client.true(shared.get().stock > before)
 
+    own = Product.objects.filter(pk=Product.objects.create(owner=-6, name=f"own {client.number}").pk)
+
     def part() -> None:
         with transaction.atomic():
-            shared.select_for_update().get()
-            others = shared.using("bound")
+            own.select_for_update().get()
+            others = own.using("bound")
             with client.refused(OperationalError), transaction.atomic("bound"):
                 others.select_for_update(nowait=True).get()
             with transaction.atomic("bound"):
@@ -182,6 +184,7 @@ def row_locks(client: ThreadClient) -> None:
         connections["bound"].close()
 
     client.in_turn(part)
+    client.equal(own.delete()[0], 1)
 
 
 @feature
@@ -397,6 +400,9 @@ class Runner(DiscoverRunner):
 
     def setup_test_environment(self, **options: Any) -> None:
         setup_test_environment()  # and no handler of signals, which only the main thread may have
+
+    def run_checks(self, databases: Any) -> None:
+        call_command("check", databases=databases, stdout=io.StringIO())
 
     def teardown_test_environment(self, **options: Any) -> None:
         teardown_test_environment()

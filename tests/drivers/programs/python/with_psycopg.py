@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 import decimal
 import ipaddress
-import os
 import threading
 import uuid
 from typing import Any
 
 import psycopg
-from features import TIDY, ThreadClient, Threads, Wrong, until
+from features import PREFIX, TIDY, ThreadClient, Threads, Wrong, until
 from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, namedtuple_row
@@ -776,7 +775,7 @@ def procedures(client: ThreadClient) -> None:
 @feature
 def row_locks(client: ThreadClient) -> None:
     """All clients update the same row, each holding it locked in turn."""
-    connection, table = client.connection, f"{os.environ['PREFIX']}counter"
+    connection, table = client.connection, f"{PREFIX}counter"
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (client.key(0) - client.number,))
         connection.execute(f"CREATE TABLE IF NOT EXISTS {table} (id int PRIMARY KEY, n int)")
@@ -789,12 +788,15 @@ def row_locks(client: ThreadClient) -> None:
             connection.execute(f"UPDATE {table} SET n = %s WHERE id = 1", (seen + 1,))
             before = seen
 
+    own = f"SELECT n FROM {table} WHERE id = {client.number + 10} FOR UPDATE"
+    connection.execute(f"INSERT INTO {table} VALUES (%s, 0)", (client.number + 10,))
+
     def part() -> None:
         with connect() as other, connection.transaction():
-            connection.execute(f"SELECT n FROM {table} FOR UPDATE")
+            connection.execute(own)
             with client.refused(errors.LockNotAvailable):
-                other.execute(f"SELECT n FROM {table} FOR UPDATE NOWAIT")
-            client.equal(other.execute(f"SELECT n FROM {table} FOR UPDATE SKIP LOCKED").fetchall(), [])
+                other.execute(f"{own} NOWAIT")
+            client.equal(other.execute(f"{own} SKIP LOCKED").fetchall(), [])
 
     client.in_turn(part)
 

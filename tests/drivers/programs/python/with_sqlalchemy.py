@@ -273,13 +273,17 @@ def row_locks(client: ThreadClient) -> None:
         with engine.connect() as connection:
             client.true(int(connection.scalar(select(Author.name).where(Author.id == 10_000_000)) or 0) > before)
 
+    own = 10_000_001 + client.number
+    with engine.begin() as connection:
+        connection.execute(insert(Author).values(id=own, client=-3, name=str(own)))
+
     def part() -> None:
         with Session(engine) as session, engine.connect() as other:
-            session.get(Author, 10_000_000, with_for_update=True)
+            session.get(Author, own, with_for_update=True)
             with client.refused(OperationalError):
-                other.execute(select(Author).where(Author.id == 10_000_000).with_for_update(nowait=True))
+                other.execute(select(Author).where(Author.id == own).with_for_update(nowait=True))
             other.rollback()
-            skipped = select(Author.id).where(Author.id == 10_000_000).with_for_update(skip_locked=True)
+            skipped = select(Author.id).where(Author.id == own).with_for_update(skip_locked=True)
             client.equal(other.scalars(skipped).all(), [])
 
     client.in_turn(part)
