@@ -319,7 +319,7 @@ async def advisory_locks(client: TaskClient) -> None:
         client.equal(await connection.fetchval("SELECT pg_try_advisory_lock($1)", key), True)
         other = await connect()
         for _ in range(3):
-            client.equal(await other.fetchval("SELECT pg_try_advisory_lock($1)", key), False)
+            client.equal(await other.fetchval("SELECT pg_try_advisory_xact_lock($1)", key), False)
         client.equal(await connection.fetchval("SELECT pg_advisory_unlock($1)", key), True)
         client.equal(await other.fetchval("SELECT pg_try_advisory_xact_lock($1)", key), True)
         await other.close()

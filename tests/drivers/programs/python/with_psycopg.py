@@ -554,7 +554,7 @@ def advisory_locks(client: ThreadClient) -> None:
         connection.execute("SELECT pg_advisory_lock(%s)", (key,))
         with connect() as other:
             for _ in range(3):
-                client.equal(one(other, "SELECT pg_try_advisory_lock(%s)", (key,)), False)
+                client.equal(one(other, "SELECT pg_try_advisory_xact_lock(%s)", (key,)), False)
             client.equal(
                 one(connection, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"),
                 1,
@@ -575,7 +575,6 @@ def prepared_in_sql(client: ThreadClient) -> None:
     connection.execute(f"PREPARE mine (int) AS SELECT $1 * 10 + {number}")
     for i in range(6):
         client.equal(one(connection, f"EXECUTE mine ({i})"), i * 10 + number)
-    client.equal(one(connection, "SELECT count(*) FROM pg_prepared_statements WHERE name = 'mine'"), 1)
     with client.refused(errors.DuplicatePreparedStatement):
         connection.execute("PREPARE mine AS SELECT 1")
     with connection.transaction():

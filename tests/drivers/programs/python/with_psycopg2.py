@@ -381,7 +381,7 @@ def advisory_locks(client: ThreadClient) -> None:
         client.equal(one(connection, "SELECT pg_try_advisory_lock(%s)", (key,)), True)
         other = connect()
         for _ in range(3):
-            client.equal(one(other, "SELECT pg_try_advisory_lock(%s)", (key,)), False)
+            client.equal(one(other, "SELECT pg_try_advisory_xact_lock(%s)", (key,)), False)
             other.commit()
         client.equal(one(connection, "SELECT pg_advisory_unlock(%s)", (key,)), True)
         client.equal(one(other, "SELECT pg_try_advisory_xact_lock(%s)", (key,)), True)

@@ -243,7 +243,7 @@ async def advisory_locks(client: TaskClient) -> None:
         client.equal(await one(connection, "SELECT pg_try_advisory_lock(%s::bigint)", (key,)), True)
         async with await connect() as other:
             for _ in range(3):
-                client.equal(await one(other, "SELECT pg_try_advisory_lock(%s::bigint)", (key,)), False)
+                client.equal(await one(other, "SELECT pg_try_advisory_xact_lock(%s::bigint)", (key,)), False)
             client.equal(await one(connection, "SELECT pg_advisory_unlock(%s::bigint)", (key,)), True)
             client.equal(await one(other, "SELECT pg_try_advisory_xact_lock(%s::bigint)", (key,)), True)
 

@@ -298,7 +298,7 @@ def advisory_locks(client: ThreadClient) -> None:
             client.equal(connection.scalar(select(func.pg_try_advisory_lock(key))), True)
             connection.commit()
             for _ in range(2):
-                client.equal(other.scalar(select(func.pg_try_advisory_lock(key))), False)
+                client.equal(other.scalar(select(func.pg_try_advisory_xact_lock(key))), False)
                 other.commit()
             client.equal(connection.scalar(select(func.pg_advisory_unlock(key))), True)
             connection.commit()
