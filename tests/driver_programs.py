@@ -13,6 +13,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,8 @@ _LINE = re.compile(r"^(ok|not ok) (\S+)(?: (.*))?$")
 class Program:
     """``build`` are commands run in a copy of the folder below CACHE, ``run`` the command that starts it there.
 
-    ``needs`` are the programs of the toolchain; one that is missing skips the test. ``environment`` is added to ours.
+    ``needs`` are the programs of the toolchain, ``modules`` what Python must have installed; one that is missing skips
+    the test. ``environment`` is added to ours.
     """
 
     driver: str
@@ -43,6 +45,7 @@ class Program:
     run: Sequence[str]
     build: Sequence[Sequence[str]] = ()
     needs: Sequence[str] = ()
+    modules: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -62,11 +65,12 @@ left_out: dict[tuple[str, str], str] = {}
 
 def prepare(program: Program) -> Path:
     """The folder of the built program; skips the test where its toolchain is missing."""
-    for tool in program.needs:
-        if shutil.which(tool) is None:
-            why = f"{tool} is not installed"
-            left_out[program.language, program.driver] = why
-            pytest.skip(f"{program.driver}: {why}")
+    missing = [tool for tool in program.needs if shutil.which(tool) is None]
+    missing += [module for module in program.modules if find_spec(module) is None]
+    if missing:
+        why = f"{' and '.join(missing)} not installed"
+        left_out[program.language, program.driver] = why
+        pytest.skip(f"{program.driver}: {why}")
     target = CACHE / program.folder
     shutil.copytree(PROGRAMS / program.folder, target, dirs_exist_ok=True)
     for command in program.build:

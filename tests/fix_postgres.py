@@ -35,7 +35,7 @@ SETTINGS: Mapping[str, object] = {
     "log_connections": "off",
     "log_min_messages": "warning",
     "log_min_error_statement": "panic",
-    "max_prepared_transactions": 0,
+    "max_prepared_transactions": 20,
 }
 
 
