@@ -161,6 +161,9 @@ final class Feature {
                 plain(connection);
             }
             try {
+                if (failure != null) {
+                    throw new AssertionError("another client failed");
+                }
                 step.run();
             } finally {
                 turn.unlock();
