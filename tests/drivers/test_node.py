@@ -1,4 +1,4 @@
-"""Node.js: node-postgres with its cursors and streams."""
+"""Node.js: node-postgres with its cursors and streams, postgres.js, and what Prisma's engine does."""
 
 from __future__ import annotations
 
@@ -23,3 +23,11 @@ def program(driver: str, script: str) -> driver_programs.Program:
 
 def test_node_postgres(prove: Callable[[driver_programs.Program], None]) -> None:
     prove(program("node-postgres", "pg.js"))
+
+
+def test_postgres_js(prove: Callable[[driver_programs.Program], None]) -> None:
+    prove(program("postgres.js", "postgres.js"))
+
+
+def test_prisma(prove: Callable[[driver_programs.Program], None]) -> None:
+    prove(program("Prisma's protocol", "prisma.js"))
