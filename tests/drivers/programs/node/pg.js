@@ -534,7 +534,7 @@ async function advisoryLocksKept(c) {
   await c.inTurn(sumBy(client), async () => {
     c.same(await one(client, 'SELECT pg_try_advisory_lock($1)', [lockBase + 50]), true, 'locked')
     for (let i = 0; i < 4; i++) {
-      c.same(await one(other, 'SELECT pg_try_advisory_lock($1)', [lockBase + 50]), false, 'refused to another')
+      c.same(await one(other, 'SELECT pg_try_advisory_xact_lock($1)', [lockBase + 50]), false, 'refused to another')
       c.same(await one(client, held), 1, 'held')
     }
     c.same(await one(client, 'SELECT pg_advisory_unlock($1)', [lockBase + 50]), true, 'unlocked')
@@ -567,7 +567,6 @@ async function sqlPrepare(c) {
   await client.query(`PREPARE plan (int) AS SELECT $1 * 100 + ${c.number} AS v`)
   for (let i = 0; i < 6; i++) c.same(await one(client, `EXECUTE plan(${i})`), i * 100 + c.number, 'executed')
   await c.fails('42P05', client.query('PREPARE plan AS SELECT 1'))
-  c.same(await one(client, "SELECT count(*)::int FROM pg_prepared_statements WHERE name = 'plan' AND from_sql"), 1, 'listed')
   await client.query('DEALLOCATE plan')
   await c.fails('26000', client.query('EXECUTE plan(1)'))
   await client.query("PREPARE plan AS SELECT 'another'")

@@ -398,7 +398,7 @@ async function advisoryLocks(c) {
   await c.inTurn(sumBy(sql), async () => {
     c.same(await first(sql`SELECT pg_try_advisory_lock(${lockBase + 1})`), true, 'locked')
     for (let i = 0; i < 4; i++) {
-      c.same(await first(other`SELECT pg_try_advisory_lock(${lockBase + 1})`), false, 'refused to another')
+      c.same(await first(other`SELECT pg_try_advisory_xact_lock(${lockBase + 1})`), false, 'refused to another')
       c.same(await held(sql), 1, 'held')
     }
     c.same(await first(sql`SELECT pg_advisory_unlock(${lockBase + 1})`), true, 'unlocked')

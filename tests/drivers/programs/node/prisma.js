@@ -292,12 +292,12 @@ async function migrations(c) {
   const table = c.table('migrations')
   await c.inTurn(sumBy(one), async () => {
     await one.raw(`SELECT pg_advisory_lock(${lock})`)
-    c.same(await other.one('SELECT pg_try_advisory_lock($1::bigint)', lock), false, 'locked for others')
+    c.same(await other.one('SELECT pg_try_advisory_xact_lock($1::bigint)', lock), false, 'locked for others')
     await one.raw(`CREATE TABLE "${table}" (id VARCHAR(36) PRIMARY KEY NOT NULL, checksum VARCHAR(64) NOT NULL, logs TEXT)`)
     for (let i = 0; i < 3; i++) {
       c.same(await one.execute(`INSERT INTO "${table}" (id, checksum) VALUES ($1, $2)`, `m${i}`, 'x'), 1, 'a migration noted')
       await one.raw(`-- CreateTable\nCREATE TABLE "${table}_${i}" (a INT);\n\n-- AlterTable\nALTER TABLE "${table}_${i}" ADD COLUMN b INT;`)
-      c.same(await other.one('SELECT pg_try_advisory_lock($1::bigint)', lock), false, 'still locked')
+      c.same(await other.one('SELECT pg_try_advisory_xact_lock($1::bigint)', lock), false, 'still locked')
     }
     const found = await one.query(
       `SELECT column_name, data_type FROM information_schema.columns WHERE table_name = $1 ORDER BY ordinal_position`, `${table}_2`)

@@ -391,7 +391,7 @@ feature('advisory_locks_kept', function (Client $c) use ($lock, $held): void {
     $c->inTurn($connection, function () use ($c, $connection, $other, $lock, $held): void {
         $c->same(one($connection, 'SELECT pg_try_advisory_lock(?)', [$lock + 50]), true, 'locked');
         for ($i = 0; $i < 4; $i++) {
-            $c->same(one($other, 'SELECT pg_try_advisory_lock(?)', [$lock + 50]), false, 'refused to another');
+            $c->same(one($other, 'SELECT pg_try_advisory_xact_lock(?)', [$lock + 50]), false, 'refused to another');
             $c->same(one($connection, $held), 1, 'held');
         }
         $c->same(one($connection, 'SELECT pg_advisory_unlock(?)', [$lock + 50]), true, 'unlocked');

@@ -463,7 +463,7 @@ Features.run("advisory_locks_kept") do |c|
   c.in_turn(connection) do
     c.same(one(connection, "SELECT pg_try_advisory_lock($1)", [LOCK + 50]), "t", "locked")
     4.times do
-      c.same(one(other, "SELECT pg_try_advisory_lock($1)", [LOCK + 50]), "f", "refused to another")
+      c.same(one(other, "SELECT pg_try_advisory_xact_lock($1)", [LOCK + 50]), "f", "refused to another")
       c.same(one(connection, HELD), "1", "held")
     end
     c.same(one(connection, "SELECT pg_advisory_unlock($1)", [LOCK + 50]), "t", "unlocked")
