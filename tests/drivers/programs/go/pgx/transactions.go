@@ -294,7 +294,7 @@ func cancelInACrowd(c *proof.Client) {
 	s := open(c, cancelling)
 	for round := range 3 {
 		ctx, cancel := context.WithTimeout(c.Context, time.Duration(50+10*c.Number)*time.Millisecond)
-		_, err := s.Exec(ctx, "SELECT pg_sleep(60)")
+		_, err := s.Exec(ctx, "SELECT pg_sleep(8)")
 		cancel()
 		fails(c, err, "57014")
 		proof.Equal(c, one[int](c, s, "SELECT $1::int", round), round)

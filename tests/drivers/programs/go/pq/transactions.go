@@ -244,7 +244,7 @@ func cancelInACrowd(c *proof.Client) {
 	db := database(c, "")
 	for round := range 3 {
 		ctx, cancel := context.WithTimeout(c.Context, time.Duration(100+10*c.Number)*time.Millisecond)
-		_, err := db.ExecContext(ctx, "SELECT pg_sleep(60)")
+		_, err := db.ExecContext(ctx, "SELECT pg_sleep(8)")
 		cancel()
 		stopped(c, err)
 		proof.Equal(c, one[int](c, db, "SELECT $1::int", round), round)
