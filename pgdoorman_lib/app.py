@@ -60,6 +60,9 @@ EXIT_CONFIG = 78
 ADMIN_DATABASES = ("pgdoorman", "pgbouncer")
 #: Seconds for a cancel request to reach PostgreSQL.
 CANCEL_TIMEOUT = 5.0
+#: Seconds a statement may be on its way to PostgreSQL; one as young as that is cancelled a second time after a pause.
+CANCEL_YOUNG = 0.02
+CANCEL_PAUSE = 0.02
 #: A server's lifetime is spread by so much, so that they do not all end together.
 LIFETIME_JITTER = 0.2
 #: Descriptors a pool-less process needs beyond its connections.
@@ -180,10 +183,19 @@ class App:
         server = session.server
         if session.waiting and session.wait_error is None:
             session.cancel_waiting()
-        if server is None or session.settling or not server.replies.count:
+        while server is not None and session.server is server and session.settling:
+            gevent.sleep(CANCEL_PAUSE)  # switch: the client's statement waits for its parameters
+        if server is None or session.server is not server or not server.replies.count:
             return
+        started = session.query_started
+        young = clock() - started < CANCEL_YOUNG
         try:
             self.cancel_server(server)
+            if young:
+                # PostgreSQL ignores one that comes before it has read the statement.
+                gevent.sleep(CANCEL_PAUSE)
+                if session.server is server and session.query_started == started and server.replies.count:
+                    self.cancel_server(server)
         except DoormanError as exc:
             log.warning("[%s@%s #%d] cancel request failed: %s", session.user, session.database, number, exc.message)
 

@@ -75,9 +75,11 @@ cdef class Relay(StatementDesk):
     cpdef int _free(self) except -1
     @cython.locals(size=Py_ssize_t, client=Stream, block=bytearray)
     cpdef int _to_server(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    @cython.locals(size=Py_ssize_t)
+    cpdef int _executes(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
     cpdef int refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
     cpdef int _discard(self, int kind) except -1
-    @cython.locals(check=bytes, alone=bint)
+    @cython.locals(check=bytes, alone=bint, start=Py_ssize_t)
     cpdef int _without_server(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
     @cython.locals(srv=Stream, client=Stream, fills=int, status=int, n=Py_ssize_t)
     cpdef int pump_server(self) except -1

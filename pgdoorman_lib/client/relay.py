@@ -191,6 +191,7 @@ class Relay(StatementDesk):
         self.local_sets = 0
         self.disturbed = 0
         self.verifying = None
+        self.bound = None
         return 0
 
     def _names_done(self) -> _int:
@@ -490,7 +491,8 @@ class Relay(StatementDesk):
         if alone and self._answer_alone(data, pos, self.client.end):
             return 9
         if kind == 0x50:
-            if self.refuses(data, find_nul(data, pos + 5, pos + avail) + 1, pos + avail):
+            start = find_nul(data, pos + 5, pos + avail) + 1
+            if self._executes(data, pos, self.client.end) and self.refuses(data, start, pos + avail):
                 self.discarding = 1
                 return self._discard(kind)
             return 1
@@ -498,6 +500,16 @@ class Relay(StatementDesk):
             return 1
         self.fault = f"invalid frontend message type {kind}"
         return 6
+
+    def _executes(self, data: bytearray, pos: _int, end: _int) -> _int:
+        """Whether the batch that begins at ``pos`` has an Execute, as far as it is there."""
+        while True:
+            size = frame_size(data, pos, end)
+            if size < 0 or data[pos] == 0x53:
+                return 0
+            if data[pos] == 0x45:
+                return 1
+            pos += size
 
     def refuses(self, data: bytearray, start: _int, stop: _int) -> _int:
         """Whether the statement with the text data[start:stop] is to be answered with ``refusal_message``."""

@@ -434,9 +434,9 @@ class Session(Relay):
         return 0
 
     def _over_limit(self) -> _int:
-        """Whether the client keeps a server that would be one too many."""
+        """Whether the client keeps a server that would be one too many; those being let go are not counted."""
         pool = self.server.pool
-        return 1 if self.pins and pool.pinned > pool.max_pinned else 0
+        return 1 if self.pins and pool.pinned - pool.unpinning > pool.max_pinned else 0
 
     def _too_many_pins(self) -> TooManyPins:
         pool = self.pool

@@ -59,6 +59,7 @@ cdef class StatementDesk(Borrower):
     cdef public bint disturbed
     cdef public dict custom
     cdef public Verification verifying
+    cdef public Statement bound
     cdef public Py_ssize_t skip_to
     cdef public object fault
     cdef public bint group_suspect

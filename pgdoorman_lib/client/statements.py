@@ -77,7 +77,7 @@ _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
 _flush = bytearray(b"H\x00\x00\x00\x04")
 _sync = bytearray(b"S\x00\x00\x00\x04")
 READY_IDLE = bytearray(b"Z\x00\x00\x00\x05I")
-_stale = error_response("ERROR", "0A000", "cached plan must not change result type")
+_stale = error_response("ERROR", "0A000", "cached plan must not change result type", routine="RevalidateCachedQuery")
 #: The statement and portal by which a PREPARE of ours is run within an extended-protocol batch.
 _ERRAND = PREFIX + b"errand"
 
@@ -86,6 +86,7 @@ class StatementDesk(Borrower):
     """What a relay knows of its client, of the server it has borrowed if any, and of the statements between them."""
 
     __slots__ = (
+        "bound",
         "by_transaction",
         "client",
         "custom",
@@ -151,6 +152,8 @@ class StatementDesk(Borrower):
         self.custom: dict[str, None] = {}
         #: names we have taken on this server, so that PostgreSQL refuses them to the client
         self.taken: set[bytes] | None = None
+        #: the statement the unnamed portal is bound to, if it has a name
+        self.bound: Statement | None = None
         #: the question whether a statement made again is what it was, which its Bind waits for
         self.verifying: Verification | None = None
         #: where the batch ends that was answered without a server, 0 if none was
@@ -186,7 +189,10 @@ class StatementDesk(Borrower):
                 return 0
         elif kind != 0x50:
             if size < 7 or data[begin] != 0x53:  # a portal, or malformed
-                replies.add(_DESCRIBE if kind == 0x44 else _CLOSE)
+                if kind == 0x44 and size == 7 and self.bound is not None and self.bound.shape is None:
+                    replies.add_effect(_DESCRIBE, Described(self.bound, 1))
+                else:
+                    replies.add(_DESCRIBE if kind == 0x44 else _CLOSE)
                 return 0
             begin += 1
         name_end = find_nul(data, begin, stop)
@@ -203,6 +209,8 @@ class StatementDesk(Borrower):
         if not replies.settled():
             return 9
         name = bytes(data[begin:name_end])
+        if kind == 0x42:
+            self.bound = None
         if kind == 0x43:
             self._to_server_part(run, pos)
             replies.add_effect(_MADE_CLOSE, NameClosed(self.statements, name))
@@ -226,7 +234,7 @@ class StatementDesk(Borrower):
         self._to_server_part(run, pos)
         if statement.acts is not None and statement.acts.needs:
             self._act(statement.acts, 0x44, data, 0, 0)  # before the statement itself is made there
-        if statement.description is not None and not self._verified(statement):
+        if (statement.description is not None or statement.shape is not None) and not self._verified(statement):
             return 2
         if statement.acts is not None:
             self._act(statement.acts, kind, data, name_end, stop)
@@ -238,6 +246,8 @@ class StatementDesk(Borrower):
         self._ensure(statement)
         if kind == 0x42:
             replies.add(_BIND)
+            if begin == pos + 6:
+                self.bound = statement
         elif statement.description is None:
             replies.add_effect(_DESCRIBE, Described(statement))
         else:
@@ -513,6 +523,8 @@ class StatementDesk(Borrower):
         replies = self.replies
         held = self.server.statements
         mine = self.statements
+        if kind == 0x42:
+            self.bound = None
         if kind == 0x43:
             replies.add_effect(_CLOSE, unnamed_close(mine, held))
             return 0

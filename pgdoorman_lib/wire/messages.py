@@ -39,9 +39,18 @@ EMPTY_QUERY_MESSAGE = _message(consts.EMPTY_QUERY_RESPONSE)
 PORTAL_SUSPENDED_MESSAGE = _message(consts.PORTAL_SUSPENDED)
 
 
-def _report(kind: int, severity: str, sqlstate: str, message: str, detail: str | None, hint: str | None) -> bytes:
+def _report(
+    kind: int,
+    severity: str,
+    sqlstate: str,
+    message: str,
+    detail: str | None,
+    hint: str | None,
+    routine: str | None = None,
+) -> bytes:
     # V is S untranslated, since PostgreSQL 9.6.
     fields = [("S", severity), ("V", severity), ("C", sqlstate), ("M", message), ("D", detail), ("H", hint)]
+    fields.append(("R", routine))
     body = b"".join(
         f"{letter}{text}".replace("\0", "").encode(errors="replace") + b"\0"
         for letter, text in fields
@@ -51,10 +60,19 @@ def _report(kind: int, severity: str, sqlstate: str, message: str, detail: str |
 
 
 def error_response(
-    severity: str, sqlstate: str, message: str, *, detail: str | None = None, hint: str | None = None
+    severity: str,
+    sqlstate: str,
+    message: str,
+    *,
+    detail: str | None = None,
+    hint: str | None = None,
+    routine: str | None = None,
 ) -> bytes:
-    """ErrorResponse; ``severity`` is ERROR, FATAL or PANIC, ``sqlstate`` five characters."""
-    return _report(consts.ERROR_RESPONSE, severity, sqlstate, message, detail, hint)
+    """ErrorResponse; ``severity`` is ERROR, FATAL or PANIC, ``sqlstate`` five characters.
+
+    ``routine`` is the function in PostgreSQL's source that some drivers know an error by.
+    """
+    return _report(consts.ERROR_RESPONSE, severity, sqlstate, message, detail, hint, routine)
 
 
 def notice_response(

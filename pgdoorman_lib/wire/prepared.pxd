@@ -25,6 +25,7 @@ cdef class Statement:
     cdef public bint by_sql
     cdef public bint confirmed
     cdef public bytes description
+    cdef public bytes shape
     cdef public bint stale
     cpdef bytearray parse_message(self)
     cpdef bytes prepare_sql(self)
@@ -81,6 +82,7 @@ cdef class InjectedParse(Effect):
 
 cdef class Described(Effect):
     cdef public Statement statement
+    cdef public bint portal
     cdef public bytes answer
     cdef public bint broken
     cpdef int done(self) except -1

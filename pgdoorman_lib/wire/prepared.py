@@ -66,7 +66,7 @@ class Statement:
     ``by_sql``: it was made by SQL's PREPARE, and ``body`` is what stands behind the name there.
     """
 
-    __slots__ = ("acts", "body", "by_sql", "cname", "confirmed", "description", "name", "stale")
+    __slots__ = ("acts", "body", "by_sql", "cname", "confirmed", "description", "name", "shape", "stale")
 
     def __init__(self, name: _bytes, body: _bytes, acts: Acts | None = None, by_sql: _int = 0) -> None:
         self.name = name
@@ -79,6 +79,8 @@ class Statement:
         self.confirmed = 0
         #: PostgreSQL's answer to Describe, whole messages; None until it is known
         self.description: bytes | None = None
+        #: what clients know of its rows, from Describe of a portal; as ``shape_of`` gives it
+        self.shape: bytes | None = None
         #: made again it had another description: who knows the old one must not be given its results
         self.stale = 0
 
@@ -265,18 +267,21 @@ class InjectedParse(Effect):
 
 
 class Described(Effect):
-    """A Describe whose answer is to be remembered."""
+    """A Describe whose answer is to be remembered: of a statement, or of a ``portal`` bound to it."""
 
-    __slots__ = ("answer", "broken", "statement")
+    __slots__ = ("answer", "broken", "portal", "statement")
 
-    def __init__(self, statement: Statement) -> None:
+    def __init__(self, statement: Statement, portal: _int = 0) -> None:
         self.statement = statement
+        self.portal = portal
         self.answer = b""
         #: it did not come in one piece
         self.broken = 0
 
     def done(self) -> _int:
-        if not self.broken:
+        if not self.broken and self.portal:
+            self.statement.shape = shape_of(self.answer)
+        elif not self.broken:
             self.statement.description = self.answer
         return 0
 
@@ -305,8 +310,12 @@ class Verification(Effect):
 
     def done(self) -> _int:
         self.finished = 1
-        told = self.statement.description
-        if self.broken or told is None or not same_description(told, self.answer):
+        told, shape = self.statement.description, self.statement.shape
+        if (
+            self.broken
+            or (told is not None and not same_description(told, self.answer))
+            or (shape is not None and shape_of(self.answer) != shape)
+        ):
             self.statement.stale = 1
             self.registry.forget()
         return 0
@@ -317,24 +326,34 @@ class Verification(Effect):
 
 
 def same_description(one: _bytes, other: _bytes) -> bool:
-    """Whether two answers to Describe (ParameterDescription, then RowDescription or NoData) mean the same to a client.
+    """Whether two answers to Describe of a statement (ParameterDescription first) mean the same to a client."""
+    return _parameters(one) == _parameters(other) and shape_of(one) == shape_of(other)
 
-    From which column of which table a value comes does not count: a table that was made anew is no other result.
+
+def shape_of(answer: _bytes) -> bytes:
+    """The RowDescription or NoData of an answer to Describe, without what does not matter to who reads the rows.
+
+    That is from which column of which table a value comes, so that a table made anew is no other result, and the format
+    codes, which are a portal's own.
     """
-    return _without_origins(one) == _without_origins(other)
-
-
-def _without_origins(answer: _bytes) -> bytes:
-    at = 1 + int.from_bytes(answer[1:5], "big")
-    if answer[at : at + 1] != b"T":
-        return answer
-    kept = bytearray(answer)
-    at += 7
-    for _ in range(int.from_bytes(answer[at - 2 : at], "big")):
-        at = answer.index(b"\0", at) + 1
+    kept = bytearray(answer[_parameters_end(answer) :])
+    if kept[:1] != b"T":
+        return bytes(kept)
+    at = 7
+    for _ in range(int.from_bytes(kept[5:7], "big")):
+        at = kept.index(0, at) + 1
         kept[at : at + 6] = bytes(6)
+        kept[at + 16 : at + 18] = bytes(2)
         at += 18
     return bytes(kept)
+
+
+def _parameters_end(answer: _bytes) -> int:
+    return 1 + int.from_bytes(answer[1:5], "big") if answer[:1] == b"t" else 0
+
+
+def _parameters(answer: _bytes) -> bytes:
+    return answer[: _parameters_end(answer)]
 
 
 class Eviction(Effect):

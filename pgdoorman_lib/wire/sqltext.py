@@ -83,7 +83,7 @@ _CREATES_TEMPORARY = re.compile(
 )
 _SETS = re.compile(rb"set_config|\bset\s+(?!local\b|transaction\b)\w", re.IGNORECASE)
 _CUSTOM = re.compile(rb"[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)+")
-_ADVISORY = re.compile(rb"pg_(?:try_)?advisory_(un)?lock", re.IGNORECASE)
+_ADVISORY = re.compile(rb"pg_(try_)?advisory_(un)?lock", re.IGNORECASE)
 
 
 def rough(marks: int) -> Text:
@@ -210,7 +210,7 @@ class _Finder:
         match = _ADVISORY.match(word)
         if match is not None:
             self.leaves |= TEXT_LOCKS
-            if match[1] is None:
+            if match[1] is None and match[2] is None:  # one that is tried may not be got
                 self.keeps |= TEXT_LOCKS
 
     def _opaque(self, text: bytes, code: bool) -> None:

@@ -12,6 +12,7 @@ from eventually import eventually
 from fix_doorman import Doorman, until_idle
 from fix_postgres import Postgres
 from psycopg import errors
+from wire_client import SYNC, bind, describe_portal, execute, kinds, parse
 
 SUPER = {
     "username": "postgres",
@@ -384,6 +385,7 @@ def test_no_more_than_may_be_are_pinned(doorman: Doorman, stack: ExitStack) -> N
     assert "max_pinned_servers" in (caught.value.diag.message_hint or "")
     with pytest.raises(errors.ConfigurationLimitExceeded):
         second.execute("SELECT pg_advisory_lock(%s)", (1,))
+    prepared(second, b"only_prepared", b"SELECT pg_advisory_lock(2)")  # it does not run
     assert value(second, "SELECT 1") == 1
     second.execute("BEGIN; CREATE TEMP TABLE short (a int) ON COMMIT DROP; COMMIT")
     second.execute("BEGIN")
@@ -447,6 +449,8 @@ def test_a_described_statement_never_brings_other_columns(
             answer = first.pgconn.exec_prepared(b"all", [])
             assert b"cached plan must not change result type" in answer.error_message
             assert answer.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"0A000"
+            # Some drivers know it by this.
+            assert answer.error_field(psycopg.pq.DiagnosticField.SOURCE_FUNCTION) == b"RevalidateCachedQuery"
             with doorman.connect(dbname="two") as third:
                 assert value(third, "SELECT pg_backend_pid()") != pid
     with first.transaction():
@@ -458,6 +462,22 @@ def test_a_described_statement_never_brings_other_columns(
     prepared(first, b"again", b"SELECT * FROM changing")
     assert first.pgconn.describe_prepared(b"again").nfields == 3
     assert first.pgconn.exec_prepared(b"again", []).nfields == 3
+
+
+def test_nor_does_one_whose_portal_was_described(doorman: Doorman, postgres: Postgres) -> None:
+    postgres.sql("DROP TABLE IF EXISTS by_portal; CREATE TABLE by_portal (a int)", database="testdb")
+    postgres.sql("GRANT ALL ON by_portal TO app; INSERT INTO by_portal VALUES (1)", database="testdb")
+    with doorman.wire("two") as first, doorman.wire("two") as second:
+        batch = bind("", "s1") + describe_portal() + execute() + SYNC
+        assert kinds(first.ask(parse("s1", "SELECT * FROM by_portal") + batch)) == "12TDCZ"
+        postgres.sql("ALTER TABLE by_portal ADD COLUMN b int", database="testdb")
+        second.ask_query("BEGIN")
+        for client in (first, second):  # whoever has which server
+            found = first.ask(bind("", "s1") + execute() + SYNC)
+            assert kinds(found) == "EZ"
+            assert found[0].sqlstate == "0A000"
+            client.ask_query("COMMIT" if client is second else "SELECT 1")
+        assert kinds(first.ask(parse("s2", "SELECT * FROM by_portal") + bind("", "s2") + execute() + SYNC)) == "12DCZ"
 
 
 def test_a_table_made_anew_is_no_other_result(doorman: Doorman, postgres: Postgres, stack: ExitStack) -> None:
