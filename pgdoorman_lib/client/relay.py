@@ -44,7 +44,7 @@ from pgdoorman_lib.wire.session_state import (
     TRACKED,
     trace_of,
 )
-from pgdoorman_lib.wire.sqltext import analyse, rough
+from pgdoorman_lib.wire.sqltext import look, rough
 
 _int = int
 _float = float
@@ -167,6 +167,7 @@ class Relay(StatementDesk):
         server.stream.task = self.task
         self.server_left = 0
         self.server_drop = 0
+        self.fresh = 1
         self.xact_started = self.task.engine.now
         self.query_started = self.xact_started
         server.active_since = self.xact_started
@@ -422,6 +423,8 @@ class Relay(StatementDesk):
             if size > avail:
                 self.client_left = size - avail
                 self.client_drop = 0
+        if pos > client.start:
+            self.fresh = 0
         self._to_server(run, pos)
         if client.block is not None:
             client.start = pos
@@ -439,7 +442,8 @@ class Relay(StatementDesk):
         marks = scan(data, start, pos + avail)
         if marks:
             stop = find_nul(data, start, pos + avail)
-            self._leaves(analyse(bytes(data[start:stop])) if size == avail and stop > start else rough(marks))
+            whole = size == avail and stop > start
+            self._leaves(look(bytes(data[start:stop]), marks) if whole else rough(marks))
         return 0
 
     def _free(self) -> _int:

@@ -53,7 +53,7 @@ cdef class Session(Relay):
     cpdef int _pin(self, int pins) except -1
     @cython.locals(pool=Pool)
     cpdef int _over_limit(self) except -1
-    @cython.locals(pool=Pool)
+    @cython.locals(pool=Pool, marks=int)
     cpdef int refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
     @cython.locals(client=Stream, stats=LinkStats, received="long long", sent="long long")
     cpdef int _account(self, Server server) except -1

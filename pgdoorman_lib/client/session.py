@@ -43,7 +43,7 @@ from pgdoorman_lib.wire.session_state import (
     question,
     reasons,
 )
-from pgdoorman_lib.wire.sqltext import analyse
+from pgdoorman_lib.wire.sqltext import look
 
 _int = int
 _float = float
@@ -455,7 +455,8 @@ class Session(Relay):
         pool = self.pool
         if not self.transparent or pool.pinned - pool.unpinning < pool.max_pinned:
             return 0
-        if not scan(data, start, stop) or not analyse(bytes(data[start:stop]).partition(b"\0")[0]).keeps:
+        marks = scan(data, start, stop)
+        if not marks or not look(bytes(data[start:stop]).partition(b"\0")[0], marks).keeps:
             return 0
         error = self._too_many_pins()
         self.refusal_message = messages.error_response(

@@ -43,6 +43,7 @@ cdef bytearray _parse_complete
 cdef bytearray _close_complete
 cdef bytearray _close_unnamed
 cdef bytearray _flush
+cdef bytearray _forget_sequences
 cdef bytearray _sync
 
 
@@ -52,6 +53,7 @@ cdef class StatementDesk(Borrower):
     cdef public bint shared
     cdef public bint in_batch
     cdef public bint flushed
+    cdef public bint fresh
     cdef public list preparing
     cdef public list deallocating
     cdef public int hidden
@@ -109,6 +111,7 @@ cdef class StatementDesk(Borrower):
     cpdef int _send_as_it_came(self, bytearray data, Py_ssize_t pos) except -1
     @cython.locals(mine=ClientStatements, unnamed=Unnamed, acts=Acts)
     cpdef int _use_acting(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
+    cpdef int _hide_sequences(self) except -1
     cpdef int _leaves(self, object text) except -1
     @cython.locals(acts=Acts)
     cpdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int marks) except -1

@@ -11,7 +11,7 @@ from typing import Any
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Borrower
 from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
-from pgdoorman_lib.wire.messages import error_response
+from pgdoorman_lib.wire.messages import error_response, query
 from pgdoorman_lib.wire.prepared import (
     PREFIX,
     Acts,
@@ -44,7 +44,7 @@ from pgdoorman_lib.wire.replies import (
 )
 from pgdoorman_lib.wire.scan import scan
 from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED
-from pgdoorman_lib.wire.sqltext import Text, analyse, custom_names, rough
+from pgdoorman_lib.wire.sqltext import Text, analyse, custom_names, look, rough
 
 _int = int
 
@@ -74,6 +74,7 @@ _scratch = bytearray(64)
 _parse_complete = bytearray(b"1\x00\x00\x00\x04")
 _close_complete = bytearray(b"3\x00\x00\x00\x04")
 _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
+_forget_sequences = bytearray(query(b"DISCARD SEQUENCES"))
 _flush = bytearray(b"H\x00\x00\x00\x04")
 _sync = bytearray(b"S\x00\x00\x00\x04")
 READY_IDLE = bytearray(b"Z\x00\x00\x00\x05I")
@@ -94,6 +95,7 @@ class StatementDesk(Borrower):
         "disturbed",
         "fault",
         "flushed",
+        "fresh",
         "group_suspect",
         "group_unnamed",
         "hidden",
@@ -136,6 +138,8 @@ class StatementDesk(Borrower):
         self.group_suspect = 0
         #: extended-protocol messages were sent since the last Sync: an implicit transaction may be open
         self.in_batch = 0
+        #: nothing of the client's has been sent to this server yet
+        self.fresh = 1
         #: a Flush of ours is under way, because a message is held for answers of its own batch
         self.flushed = 0
         #: (name, Statement) of the SQL PREPAREs under way; the name is None where we prepare on our own account
@@ -436,13 +440,13 @@ class StatementDesk(Borrower):
                 acts = Acts(rough(marks))
             else:
                 stop = find_nul(data, name_end + 1, pos + size)
-                text = analyse(bytes(data[name_end + 1 : stop]))
+                text = look(bytes(data[name_end + 1 : stop]), marks)
                 if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
                     if not self._names_settled():
                         return 9
                     acts = self._acts(text, bytes(data[name_end + 1 : stop]))
                     self.group_suspect = 1
-                elif text.leaves or text.local_sets:
+                elif text.leaves or text.local_sets or text.sequences:
                     acts = Acts(text)
                     if text.leaves & _DIRTY_PARAMETERS:
                         self.group_suspect = 1
@@ -452,6 +456,8 @@ class StatementDesk(Borrower):
             replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None, acts))
             self.group_unnamed = 1
             return 0
+        if acts is not None and acts.text.sequences:
+            self._hide_sequences()
         if acts is not None and acts.needs:
             # What EXECUTE will return is settled when it is parsed.
             self._to_server_part(run, pos)
@@ -597,6 +603,8 @@ class StatementDesk(Borrower):
     def _leaves(self, text: Text) -> _int:
         """A statement with this text is about to run."""
         self.server.dirty |= text.leaves
+        if text.sequences:
+            self._hide_sequences()
         if text.local_sets:
             self.local_sets += text.local_sets
             self.disturbed = 1
@@ -605,13 +613,22 @@ class StatementDesk(Borrower):
                 self.custom[name] = None
         return 0
 
+    def _hide_sequences(self) -> _int:
+        """What nextval gave the one who had the server before must not be told: then there is nothing to tell."""
+        if self.fresh and self.replies.count == 0:
+            self.fresh = 0
+            self.srv.send_copy(_forget_sequences, 0, len(_forget_sequences))
+            self.replies.add(_QUERY | _SWALLOW)
+            self.server.statements.unnamed = None
+        return 0
+
     def _query_text(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, marks: _int) -> _int:
         """A Query in whose text ``scan`` found ``marks``: 0 it goes as it came, 1 it was sent otherwise, or HELD."""
         if size > avail:
             self._leaves(rough(marks))
             return 0
         original = bytes(data[pos + 5 : pos + size - 1])
-        text = analyse(original)
+        text = look(original, marks)
         if not text.names or not self.shared or self.replies.status == 0x45:
             self._leaves(text)
             return 0

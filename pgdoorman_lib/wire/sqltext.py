@@ -19,12 +19,15 @@ from pgdoorman_lib.wire.scan import (
     TEXT_LOCKS,
     TEXT_ORIGIN,
     TEXT_PARAMETERS,
+    TEXT_SEQUENCES,
     TEXT_SET,
     TEXT_TEMPORARY,
 )
 
-#: Texts whose analysis is remembered.
+#: Texts whose analysis is remembered, and the length (bytes) beyond which a text is not analysed but taken for what
+#: ``scan`` says: going through tokens costs about a microsecond each.
 REMEMBERED = 1000
+LONGEST = 16384
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Text:
     ``keeps``: bits of what it surely leaves, if it succeeds outside a transaction. ``local_sets``: how many of its SETs
     end with the transaction. ``custom``: names of customized options (``a.b``) it may set, since no catalogue lists
     them; ``dynamic``: it may set others, named by parameters. ``names``: statements it prepares, executes or drops.
+    ``sequences``: it asks what nextval gave this session.
     """
 
     leaves: int = 0
@@ -56,6 +60,7 @@ class Text:
     custom: tuple[str, ...] = ()
     dynamic: bool = False
     names: tuple[Name, ...] = ()
+    sequences: bool = False
 
 
 NOTHING = Text()
@@ -74,7 +79,7 @@ _TOKEN = re.compile(
 # What must stand in a text for a closer look to find anything; it is cheap to see that it does not.
 _WORTH = re.compile(
     rb"set_config|pg_(?:try_)?advisory|replication_origin_session|\bpg_temp|\btemp(?:orary)?\b|\bhold\b"
-    rb"|\b(?:prepare|execute|deallocate|set|listen|load)\b",
+    rb"|\b(?:prepare|execute|deallocate|set|listen|load|currval|lastval)\b",
     re.IGNORECASE,
 )
 # The same inside a string, which may be run as code.
@@ -88,12 +93,17 @@ _ADVISORY = re.compile(rb"pg_(try_)?advisory_(un)?lock", re.IGNORECASE)
 
 def rough(marks: int) -> Text:
     """What to take for granted of a text of which only the beginning is there, by ``scan`` of that."""
-    return Text(leaves=(marks | (1 if marks & TEXT_SET else 0)) & LEAVES)
+    return Text(leaves=(marks | (1 if marks & TEXT_SET else 0)) & LEAVES, sequences=bool(marks & TEXT_SEQUENCES))
 
 
 def custom_names(data: bytes) -> tuple[str, ...]:
     """Everything in ``data`` that could be the name of a customized option."""
     return tuple({match.group().decode().lower(): None for match in _CUSTOM.finditer(data)})
+
+
+def look(text: bytes, marks: int) -> Text:
+    """What a whole text is known to do, given that ``scan`` found ``marks`` in it."""
+    return analyse(text) if len(text) <= LONGEST else rough(marks)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -117,6 +127,7 @@ def analyse(text: bytes) -> Text:
         tuple(dict.fromkeys(found.custom)),
         found.dynamic,
         tuple(found.names),
+        found.sequences,
     )
 
 
@@ -131,6 +142,7 @@ class _Finder:
         self.custom: list[str] = []
         self.dynamic = False
         self.names: list[Name] = []
+        self.sequences = False
 
     def take(self, tokens: list[re.Match[bytes]], stop: int) -> None:
         """One statement, which ends at ``stop``."""
@@ -158,6 +170,8 @@ class _Finder:
                     self._set_config(tokens[index + 1 :])
                 elif word.startswith(b"pg_replication_origin_session"):
                     self.leaves |= TEXT_ORIGIN
+                elif word in (b"currval", b"lastval"):
+                    self.sequences = True
                 elif b"advisory" in word:
                     self._advisory(word)
 
