@@ -140,7 +140,7 @@ class Pool:
         self.stats = PoolStats()
         #: what a server of this pool reported at login, None until the first was there
         self.parameters: dict[str, str] | None = None
-        #: what a server reports under a client's settings, by Settings
+        #: by the parameters of a startup packet: the Settings they make, and what a server reports under them
         self.reports: dict[Any, Any] = {}
         #: secrets for pass-through authentication learnt from clients
         self.credentials: Any = None
