@@ -52,7 +52,7 @@ from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.login import login
 from pgdoorman_lib.wire.messages import query
 
-log = logging.getLogger("pgdoorman.app")
+log = logging.getLogger(__name__)
 
 EXIT_OK = 0
 EXIT_FAILED = 1

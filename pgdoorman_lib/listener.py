@@ -18,7 +18,7 @@ from greenlet import greenlet
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net.accept import Acceptor
 
-log = logging.getLogger("pgdoorman.listener")
+log = logging.getLogger(__name__)
 
 #: Seconds without accepting after the process ran out of descriptors or memory; clients wait in the backlog.
 EXHAUSTED_PAUSE = 0.5

@@ -30,7 +30,7 @@ from pgdoorman_lib.wire.messages import (
 )
 from pgdoorman_lib.wire.session_state import BASE, TRACKED, Settings, valid_name
 
-log = logging.getLogger("pgdoorman.client")
+log = logging.getLogger(__name__)
 
 #: Combinations of parameters whose report is remembered in a pool.
 MAX_REPORTS = 1000

@@ -29,7 +29,7 @@ _int = int
 _float = float
 _bytes = bytes
 
-log = logging.getLogger("pgdoorman.client")
+log = logging.getLogger(__name__)
 
 
 class Session(Relay):

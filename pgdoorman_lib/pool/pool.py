@@ -36,7 +36,7 @@ from pgdoorman_lib.wire.prepared import Registry
 _int = int
 _float = float
 
-log = logging.getLogger("pgdoorman.pool")
+log = logging.getLogger(__name__)
 
 #: Seconds between attempts to connect while PostgreSQL can't be reached: doubled from the first to the last.
 BACKOFF_FIRST = 0.05
