@@ -26,6 +26,7 @@ from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.auth.verify import Account, Users
 from pgdoorman_lib.client.connection import Connection
 from pgdoorman_lib.client.login import Accepted
+from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.config.diff import diff
 from pgdoorman_lib.config.effective import effective
@@ -38,6 +39,7 @@ from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.net import engine as engines
 from pgdoorman_lib.net import sockopt
+from pgdoorman_lib.net.arenas import keep_chunks
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
@@ -50,7 +52,7 @@ from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.login import login
 from pgdoorman_lib.wire.messages import query
 
-log = logging.getLogger("pgdoorman.app")
+log = logging.getLogger(__name__)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -124,6 +126,7 @@ class App:
         self.engine.memory_limit = config.general.max_memory_usage
         self.mock_secret = os.urandom(32)
         self.clients = Clients()
+        self.logins = Logins(lambda: self.config.general.client_login_timeout)
         self.connections = ConnectionStats()
         self.users: Users[Any] = Users(config.pools, self.mock_secret)
         self.gate = hba.gate(config.general.hba, config.general.pg_hba)
@@ -389,10 +392,7 @@ class App:
         self._draining = True
         self._close_listeners()
         for connection in list(self._open):
-            if connection.session is not None:
-                connection.session.dismiss(ShuttingDown(_GOODBYE))
-            else:
-                connection.greenlet.kill(ShuttingDown(_GOODBYE), block=False)
+            connection.dismiss(ShuttingDown(_GOODBYE))
         deadline = clock() + limit
         while self._open and clock() < deadline and not self._hurry.is_set():
             self._hurry.wait(min(0.02, max(0.0, deadline - clock())))
@@ -402,8 +402,11 @@ class App:
                 "cut short" if self._hurry.is_set() else "timed out",
                 len(self._open),
             )
-            greenlets = [connection.greenlet for connection in self._open]
-            gevent.killall(greenlets, ShuttingDown(_GOODBYE), timeout=1.0)
+            for connection in self._open:
+                connection.kill(ShuttingDown(_GOODBYE))
+            deadline = clock() + 1.0
+            while self._open and clock() < deadline:
+                gevent.sleep(0.01)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
@@ -413,6 +416,7 @@ class App:
 
     def _end(self) -> None:
         self._close_listeners()
+        self.logins.close()
         self.averages.stop()
         self.janitor.finish()
         gevent.killall(self._greenlets)
@@ -483,6 +487,9 @@ def test_config(path: str) -> int:
 def run(path: str, *, log_level: str, log_format: str, color: bool) -> int:
     """Run the pooler with the configuration at ``path`` until it is told to stop; returns the exit code."""
     logs.setup(log_level, log_format, None if color else False)
+    keep_chunks()
+    # Who spawned whom, with its stack, is only for debuggers, and a good part of what a greenlet costs.
+    gevent.config.track_greenlet_tree = False
     try:
         config = load(path)
         _check(config)

@@ -39,7 +39,7 @@ _TLS_REQUIRED = ("require", "verify-full")
 #: Startup parameters that are for the pooler and not settings of the session.
 _OURS = frozenset(("user", "database", "options", "replication"))
 _NO_SECRET = "without a password only the method trust lets this user in"
-_SETTING_NAME = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$]*(?:\.[A-Za-z_\x80-\U0010ffff][\w$]*)*")
+_is_setting_name = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$]*(?:\.[A-Za-z_\x80-\U0010ffff][\w$]*)*").fullmatch
 
 
 class LoginSettings(Protocol):
@@ -240,11 +240,18 @@ def _pool_candidate(user: str, database: str, context: LoginContext, rule: str |
 def _settings(parameters: dict[str, str]) -> dict[str, str]:
     """The session's settings: those in ``options``, then the startup packet's own, which win."""
     chosen: dict[str, tuple[str, str]] = {}
-    own = {name: value for name, value in parameters.items() if name not in _OURS}
-    for source in (parse_options(parameters.get("options", "")), own):
-        for name, value in source.items():
-            if _SETTING_NAME.fullmatch(name) is None:
-                raise ProtocolViolation(f'unrecognized configuration parameter "{name}"', sqlstate="42704")
-            # Names of settings know no case.
-            chosen[name.lower()] = (name, value)
+    options = parameters.get("options")
+    if options:
+        for name, value in parse_options(options).items():
+            _choose(chosen, name, value)
+    for name, value in parameters.items():
+        if name not in _OURS:
+            _choose(chosen, name, value)
     return dict(chosen.values())
+
+
+def _choose(chosen: dict[str, tuple[str, str]], name: str, value: str) -> None:
+    if _is_setting_name(name) is None:
+        raise ProtocolViolation(f'unrecognized configuration parameter "{name}"', sqlstate="42704")
+    # Names of settings know no case.
+    chosen[name.lower()] = (name, value)

@@ -10,6 +10,8 @@ from itertools import count
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.wire.consts import PROTOCOL_3_2
 
+_int = int
+
 #: Bytes of the secret in a cancel key: four in protocol 3.0; PostgreSQL 18 uses 32 with 3.2.
 SECRET_3_0 = 4
 SECRET_3_2 = 32
@@ -28,7 +30,7 @@ class Clients:
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._sessions.values()))
 
-    def new_key(self, protocol: int) -> tuple[int, bytes]:
+    def new_key(self, protocol: _int) -> tuple[int, bytes]:
         """A number nobody has, within int32, and a random secret of the length ``protocol`` allows."""
         while True:
             number = next(self._ids) & 0x7FFFFFFF

@@ -24,6 +24,7 @@ cdef class Task:
     cpdef int park(self) except -1
     cpdef int wake(self) except -1
     cpdef int resume(self) except -1
+    cpdef int throw(self, BaseException error) except -1
 
 
 cdef class Channel:

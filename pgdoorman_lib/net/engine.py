@@ -104,9 +104,21 @@ class Task:
                     if self.stepper.advance():
                         return 0
                 except Exception as exc:
-                    self.greenlet.throw(exc)
+                    self.throw(exc)
                     return 0
             self.greenlet.switch()
+        return 0
+
+    def throw(self, error: BaseException) -> _int:
+        """Raise ``error`` in the greenlet where it is parked, or begin it with that as its argument.
+
+        Only the hub may call this.
+        """
+        greenlet = self.greenlet
+        if greenlet:
+            greenlet.throw(error)
+        elif not greenlet.dead:
+            greenlet.switch(error)
         return 0
 
 

@@ -36,7 +36,7 @@ from pgdoorman_lib.wire.prepared import Registry
 _int = int
 _float = float
 
-log = logging.getLogger("pgdoorman.pool")
+log = logging.getLogger(__name__)
 
 #: Seconds between attempts to connect while PostgreSQL can't be reached: doubled from the first to the last.
 BACKOFF_FIRST = 0.05
@@ -148,7 +148,7 @@ class Pool:
         self.stats = PoolStats()
         #: what a server of this pool reported at login, None until the first was there
         self.parameters: dict[str, str] | None = None
-        #: what a server reports under a client's settings, by Settings
+        #: by the parameters of a startup packet: the Settings they make, and what a server reports under them
         self.reports: dict[Any, Any] = {}
         #: secrets for pass-through authentication learnt from clients
         self.credentials: Any = None
