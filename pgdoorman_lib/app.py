@@ -37,9 +37,10 @@ from pgdoorman_lib.errors import ConfigError, DoormanError, ShuttingDown, TooMan
 from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats
-from pgdoorman_lib.net import engine as engines
 from pgdoorman_lib.net import sockopt
 from pgdoorman_lib.net.arenas import keep_chunks
+from pgdoorman_lib.net.engine import BLOCK_SIZE
+from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
@@ -122,7 +123,7 @@ class App:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.engine = engines.choose(config.general.io_engine)
+        self.engine = choose(config.general.io_engine)
         self.engine.memory_limit = config.general.max_memory_usage
         self.mock_secret = os.urandom(32)
         self.clients = Clients()
@@ -261,7 +262,7 @@ class App:
     def memory(self) -> Iterator[tuple[str, int, int, int, int]]:
         """Rows of SHOW MEM: (name, size of one, used, free, bytes in all)."""
         blocks = len(self.engine.blocks)
-        yield "buffer_blocks", engines.BLOCK_SIZE, 0, blocks, blocks * engines.BLOCK_SIZE
+        yield "buffer_blocks", BLOCK_SIZE, 0, blocks, blocks * BLOCK_SIZE
         yield "clients", 0, len(self.clients), 0, 0
         yield "servers", 0, sum(len(pool.servers) for pool in self._pools.all()), 0, 0
         statements = sum(len(pool.registry.known) for pool in self._pools)

@@ -2,6 +2,7 @@
 
 import cython
 
+from pgdoorman_lib.net.ring cimport Ring
 from pgdoorman_lib.net.syscalls cimport Epoll, clock
 
 
@@ -9,6 +10,9 @@ cdef Py_ssize_t _BLOCK_SIZE
 cdef Py_ssize_t _MAX_FREE_BLOCKS
 cdef int _POLLS_PER_TURN
 cdef int _FEW_EVENTS
+cdef double _TURN_SECONDS
+cdef double _CLOSE_SECONDS
+cdef int _HOT_TURNS
 
 
 cdef class Stepper:
@@ -37,7 +41,12 @@ cdef class Channel:
     cdef public bint blocked
     cdef public bint dirty
     cdef public bint armed
+    cdef public bint drained
     cpdef int push(self) except -2
+    cpdef int begin_receive(self, Ring ring) except -1
+    cpdef int end_receive(self, Py_ssize_t n) except -1
+    cpdef int begin_send(self, Ring ring) except -1
+    cpdef int end_send(self, Py_ssize_t n) except -1
 
 
 cdef class Engine:
@@ -58,6 +67,9 @@ cdef class Engine:
     cdef public list channels
     cdef public bint level_triggered
     cdef public dict watchers
+    cdef public double began
+    cdef public double ended
+    cdef public int heat
     cpdef bytearray take_block(self)
     cpdef int give_block(self, bytearray block) except -1
     cpdef int defer(self, Channel channel) except -1
@@ -69,6 +81,8 @@ cdef class Engine:
     cpdef int note(self, Channel channel, int mask) except -1
     @cython.locals(channel=Channel, task=Task, index=Py_ssize_t, ready=list, resting=list)
     cpdef int run(self) except -1
+    @cython.locals(left=double)
+    cpdef double spare(self) except -1.0
     cpdef int collect(self) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
@@ -78,9 +92,12 @@ cdef class Engine:
 
 cdef class EpollEngine(Engine):
     cdef public Epoll epoll
+    cdef public bint batches
+    cdef public list news
     cdef public object watcher
-    @cython.locals(count=int, index=int, fd=int, _=int, channel=Channel)
+    @cython.locals(count=int, index=int, fd=int, polls=int, wait=double, before=double, channel=Channel)
     cpdef int collect(self) except -1
+    cpdef int fetch(self) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
     cpdef int rearm(self, Channel channel) except -1

@@ -20,6 +20,7 @@ from typing import Any
 import gevent
 from greenlet import getcurrent
 
+from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.syscalls import Epoll, clock
 
 _int = int
@@ -34,6 +35,12 @@ POLLS_PER_TURN = 2
 
 #: With so few events a second poll would hardly find any.
 FEW_EVENTS = 4
+#: Seconds a turn may go on, waiting included, before timers, accepts and other greenlets get theirs.
+TURN_SECONDS = 0.001
+#: A turn that follows the last one within so many seconds counts as traffic, and so many of them in a row as hot: then
+#: the turn waits for more by itself, which spares the way through the hub.
+CLOSE_SECONDS = 0.0004
+HOT_TURNS = 4
 
 _READ = 1
 _WRITE = 2
@@ -43,6 +50,9 @@ _BLOCK_SIZE = BLOCK_SIZE
 _MAX_FREE_BLOCKS = MAX_FREE_BLOCKS
 _POLLS_PER_TURN = POLLS_PER_TURN
 _FEW_EVENTS = FEW_EVENTS
+_TURN_SECONDS = TURN_SECONDS
+_CLOSE_SECONDS = CLOSE_SECONDS
+_HOT_TURNS = HOT_TURNS
 
 
 class Stepper:
@@ -125,7 +135,7 @@ class Task:
 class Channel:
     """What the engine knows of a stream: its descriptor, what the kernel told, and who waits."""
 
-    __slots__ = ("armed", "blocked", "dirty", "engine", "fd", "hangup", "on_idle", "readable", "task")
+    __slots__ = ("armed", "blocked", "dirty", "drained", "engine", "fd", "hangup", "on_idle", "readable", "task")
 
     def __init__(self, engine: Engine, fd: _int) -> None:
         self.engine = engine
@@ -142,9 +152,27 @@ class Channel:
         self.dirty = 0
         #: the engine watches for room to write
         self.armed = 0
+        #: what ``end_receive`` got was all there was, as far as is known
+        self.drained = 0
 
     def push(self) -> _int:
         """Send what is queued without waiting: 1 all gone, 0 the socket is full, -1 the connection is broken."""
+        raise NotImplementedError
+
+    def begin_receive(self, ring: Ring) -> _int:
+        """Queue on ``ring`` what ``fill`` would do first: 1, and ``end_receive`` must follow, or 0 for nothing."""
+        raise NotImplementedError
+
+    def end_receive(self, n: _int) -> _int:
+        """What ``begin_receive`` queued has received ``n`` bytes, or failed with ``-errno``."""
+        raise NotImplementedError
+
+    def begin_send(self, ring: Ring) -> _int:
+        """Queue on ``ring`` what ``push`` would do first: 1, and ``end_send`` must follow, or 0: it is done."""
+        raise NotImplementedError
+
+    def end_send(self, n: _int) -> _int:
+        """What ``begin_send`` queued has sent ``n`` bytes, or failed with ``-errno``: do the rest of ``push``."""
         raise NotImplementedError
 
 
@@ -157,7 +185,7 @@ class Engine:
         hub = gevent.get_hub()
         self.hub = hub
         self.switch_to_hub = hub.switch
-        self.loop = hub.loop
+        self.loop: Any = hub.loop
         #: monotonic seconds at the start of the turn
         self.now = clock()
         self.in_turn = 0
@@ -175,6 +203,10 @@ class Engine:
         self.channels: list[Any] = []
         self.level_triggered = 1
         self.watchers: dict[Any, Any] = {}
+        #: when the turn under way began and the last one ended; how many turns followed each other closely
+        self.began = 0.0
+        self.ended = 0.0
+        self.heat = 0
 
     # Buffers.
 
@@ -239,6 +271,7 @@ class Engine:
         """Remember an event (bits of syscalls.mask_at) and put whoever waits for it on the list; no switch."""
         if mask & 1:
             channel.readable = 1
+            channel.drained = 0
             if mask & 4:
                 channel.hangup = 1
         if mask & 2 and channel.blocked:
@@ -284,6 +317,8 @@ class Engine:
             return
         self.in_turn = 1
         self.now = clock()
+        self.began = self.now
+        self.heat = self.heat + 1 if self.now - self.ended < _CLOSE_SECONDS else 0
         try:
             if self.later:
                 self.ready.extend(self.later)
@@ -291,6 +326,14 @@ class Engine:
             self.collect()
         finally:
             self.in_turn = 0
+            self.ended = clock()
+
+    def spare(self) -> _float:
+        """Seconds this turn may wait for more instead of the hub; 0 if it is not worth it, or others have work."""
+        if self.heat < _HOT_TURNS or self.closed or self.loop._callbacks:
+            return 0.0
+        left = _TURN_SECONDS - (clock() - self.began)
+        return left if left > 0.0 else 0.0
 
     def collect(self) -> _int:
         """Gather events and run whoever they concern; here the watchers have noted them already."""
@@ -365,22 +408,47 @@ class EpollEngine(Engine):
     def __init__(self) -> None:
         Engine.__init__(self)
         self.level_triggered = 0
+        #: whether ``news`` is kept for ``fetch``
+        self.batches = 0
+        #: who has had an event that says there is something to read
+        self.news: list[Any] = []
         self.epoll = Epoll()
         self.watcher = self.loop.io(self.epoll.fileno(), _READ)
         self.watcher.start(self.turn)
 
     def collect(self) -> _int:
-        for _ in range(_POLLS_PER_TURN):
-            count = self.epoll.poll()
+        polls = 0
+        wait = 0.0
+        before = 0.0
+        while True:
+            count = self.epoll.poll(wait)
+            if wait > 0.0:
+                before = self.now
+                self.now = clock()
             for index in range(count):
                 fd = self.epoll.fd_at(index)
                 if fd < len(self.channels):
                     channel = self.channels[fd]
                     if channel is not None:  # closed within this turn otherwise
                         self.note(channel, self.epoll.mask_at(index))
+                        if self.batches and channel.readable:
+                            self.news.append(channel)
+            if self.news:
+                self.fetch()
             self.run()
-            if count <= _FEW_EVENTS:
+            polls += 1
+            if wait > 0.0 and count == 0:
+                if self.now - before > _CLOSE_SECONDS:
+                    self.heat = 0
                 break
+            wait = self.spare()
+            if wait == 0.0 and (count <= _FEW_EVENTS or polls >= _POLLS_PER_TURN):
+                break
+        return 0
+
+    def fetch(self) -> _int:
+        """Receive for everybody on ``news``, if that is worth it."""
+        self.news.clear()
         return 0
 
     def register(self, channel: Channel) -> _int:
@@ -409,14 +477,3 @@ class EpollEngine(Engine):
         self.watcher.stop()
         self.watcher.close()
         self.epoll.close()
-
-
-def choose(name: str) -> Engine:
-    """The engine called ``name``, or for ``auto`` the fastest this system has."""
-    if name == "auto":
-        name = "epoll" if sys.platform == "linux" else "gevent"
-    if name == "epoll":
-        return EpollEngine()
-    if name == "gevent":
-        return Engine()
-    raise ValueError(f"unknown io_engine {name!r}")

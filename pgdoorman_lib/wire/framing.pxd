@@ -2,6 +2,8 @@
 
 import cython
 
+cdef long _MAX_MESSAGE
+
 
 @cython.locals(length=long)
 cpdef Py_ssize_t frame_size(bytearray data, Py_ssize_t start, Py_ssize_t end) except -3
