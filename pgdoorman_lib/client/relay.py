@@ -377,6 +377,14 @@ class Relay(StatementDesk):
                 self.group_unnamed = 0
                 self.group_suspect = 0
             elif kind == 0x50 or kind == 0x42 or kind == 0x44 or kind == 0x43:
+                if kind == 0x50 and self.shared and not self.in_batch:
+                    plain = self._plain_batch(data, pos, end)
+                    if plain:
+                        self.group_unnamed = 0
+                        self.group_suspect = 0
+                        self.bound = None
+                        pos = plain
+                        continue
                 self.in_batch = 1
                 if not self.shared:
                     if kind == 0x50 and self.by_transaction:
@@ -491,7 +499,7 @@ class Relay(StatementDesk):
                 self.discarding = 1
                 return self._discard(kind)
             return 1
-        alone = self.shared and (kind == 0x50 or kind == 0x44 or kind == 0x43)
+        alone = self.shared and ((kind == 0x50 and data[pos + 5] != 0) or kind == 0x44 or kind == 0x43)
         if alone and self._answer_alone(data, pos, self.client.end):
             return 9
         if kind == 0x50:
@@ -637,6 +645,10 @@ class Relay(StatementDesk):
                     self._found(data, pos, size, avail)
             elif kind == 0x45:
                 self._error_response(data, pos, avail, verdict)
+                if replies.unparsed:
+                    replies.unparsed = 0
+                    self.statements.unnamed = None
+                    self.server.statements.unnamed = None
                 if effect is not None and isinstance(effect, Refused) and size == avail:
                     self._to_client_part(run, pos)
                     self.client.write(effect.message)

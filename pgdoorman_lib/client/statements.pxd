@@ -5,7 +5,7 @@ import cython
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.pool.pool cimport Borrower
 from pgdoorman_lib.server.connection cimport Server
-from pgdoorman_lib.wire.framing cimport find_nul, frame_size, put_header
+from pgdoorman_lib.wire.framing cimport find_nul, frame_size, holds, put_header
 from pgdoorman_lib.wire.prepared cimport (
     Acts,
     ClientStatements,
@@ -29,6 +29,7 @@ from pgdoorman_lib.wire.scan cimport scan
 
 cdef int _QUERY
 cdef int _PARSE
+cdef int _PLAIN
 cdef int _BIND
 cdef int _DESCRIBE
 cdef int _CLOSE
@@ -77,6 +78,11 @@ cdef class StatementDesk(Borrower):
 
     @cython.locals(held=ServerStatements)
     cpdef int _query(self, Replies replies) except -1
+    @cython.locals(
+        replies=Replies, mine=ClientStatements, unnamed=Unnamed, size=Py_ssize_t, at=Py_ssize_t, start=Py_ssize_t,
+        stop=Py_ssize_t, first=int,
+    )
+    cpdef Py_ssize_t _plain_batch(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
     @cython.locals(
         replies=Replies, stop=Py_ssize_t, begin=Py_ssize_t, name_end=Py_ssize_t, name=bytes, statement=Statement
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Borrower
-from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
+from pgdoorman_lib.wire.framing import find_nul, frame_size, holds, put_header
 from pgdoorman_lib.wire.messages import error_response, query
 from pgdoorman_lib.wire.prepared import (
     PREFIX,
@@ -37,6 +37,7 @@ from pgdoorman_lib.wire.replies import (
     MADE_CLOSE,
     MADE_PARSE,
     PARSE,
+    PLAIN,
     QUERY,
     SWALLOW,
     SYNC,
@@ -58,6 +59,7 @@ CLIENT_FAULT = 6
 # The same numbers as C integers, where this module is compiled.
 _QUERY = QUERY
 _PARSE = PARSE
+_PLAIN = PLAIN
 _BIND = BIND
 _DESCRIBE = DESCRIBE
 _CLOSE = CLOSE
@@ -173,6 +175,48 @@ class StatementDesk(Borrower):
             held.unnamed = None
             return replies.add(_QUERY)
         return replies.add_effect(_QUERY, unnamed_close(self.statements, held))
+
+    def _plain_batch(self, data: bytearray, pos: _int, end: _int) -> _int:
+        """Where the batch ends that begins at ``pos`` with Parse, if it is a plain one (see ``replies``), else 0.
+
+        It has been entered in the books then, and goes as it came. For most drivers that is every statement they send,
+        and one entry instead of five saves a tenth of what it costs.
+        """
+        replies = self.replies
+        if data[pos + 5] != 0 or replies.count or replies.skipping:
+            return 0
+        size = frame_size(data, pos, end)
+        if size < 8 or size > end - pos:
+            return 0
+        at = pos + size
+        if end - at < 7 or data[at] != 0x42 or data[at + 5] != 0 or data[at + 6] != 0:
+            return 0
+        size = frame_size(data, at, end)
+        if size < 7 or size > end - at:
+            return 0
+        at += size
+        if end - at >= 7 and data[at] == 0x44:
+            if frame_size(data, at, end) != 7 or data[at + 5] != 0x50 or data[at + 6] != 0:
+                return 0
+            at += 7
+        if end - at < 15 or data[at] != 0x45 or frame_size(data, at, end) != 10 or data[at + 5] != 0:
+            return 0
+        at += 10
+        if data[at] != 0x53 or frame_size(data, at, end) != 5:
+            return 0
+        start = pos + 6
+        stop = 1 + pos + frame_size(data, pos, end) - 1
+        first = (data[start] | 32) << 8 | data[start + 2] | 32
+        if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461 or scan(data, start, stop):
+            return 0
+        mine = self.statements
+        unnamed = mine.unnamed
+        if unnamed is None or unnamed.acts is not None or not holds(data, start, stop, unnamed.body):
+            unnamed = Unnamed(bytes(data[start:stop]))
+            mine.unnamed = unnamed
+        self.server.statements.unnamed = unnamed
+        replies.add(_PLAIN)
+        return at + 5
 
     def _statement(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, kind: _int) -> _int:
         """Parse, Bind, Describe or Close where statements are shared.
