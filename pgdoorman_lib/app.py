@@ -353,6 +353,7 @@ class App:
         self._set_socket_options()
         for listener in self._listeners:
             listener.start()
+            self.engine.heed(listener.socket.fileno())
             log.info("listening on %s", listener.name)
 
     def _set_socket_options(self) -> None:

@@ -84,6 +84,7 @@ cdef class Engine:
     @cython.locals(left=double)
     cpdef double spare(self) except -1.0
     cpdef int collect(self) except -1
+    cpdef int heed(self, int fd) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
     cpdef int rearm(self, Channel channel) except -1
@@ -95,9 +96,10 @@ cdef class EpollEngine(Engine):
     cdef public bint batches
     cdef public list news
     cdef public object watcher
-    @cython.locals(count=int, index=int, fd=int, polls=int, wait=double, before=double, channel=Channel)
+    @cython.locals(count=int, index=int, fd=int, foreign=bint, polls=int, wait=double, before=double, channel=Channel)
     cpdef int collect(self) except -1
     cpdef int fetch(self) except -1
+    cpdef int heed(self, int fd) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
     cpdef int rearm(self, Channel channel) except -1

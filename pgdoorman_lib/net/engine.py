@@ -342,6 +342,10 @@ class Engine:
 
     # Registration.
 
+    def heed(self, fd: _int) -> _int:
+        """Let the hub have its turn as soon as there is something to read from ``fd``, which it watches itself."""
+        return 0
+
     def register(self, channel: Channel) -> _int:
         """Watch a channel from now until ``unregister``."""
         watcher = self.loop.io(channel.fd, _READ)
@@ -416,10 +420,15 @@ class EpollEngine(Engine):
         self.watcher = self.loop.io(self.epoll.fileno(), _READ)
         self.watcher.start(self.turn)
 
+    def heed(self, fd: _int) -> _int:
+        self.epoll.add(fd)
+        return 0
+
     def collect(self) -> _int:
         polls = 0
         wait = 0.0
         before = 0.0
+        foreign = 0
         while True:
             count = self.epoll.poll(wait)
             if wait > 0.0:
@@ -429,14 +438,18 @@ class EpollEngine(Engine):
                 fd = self.epoll.fd_at(index)
                 if fd < len(self.channels):
                     channel = self.channels[fd]
-                    if channel is not None:  # closed within this turn otherwise
+                    if channel is not None:
                         self.note(channel, self.epoll.mask_at(index))
                         if self.batches and channel.readable:
                             self.news.append(channel)
+                        continue
+                foreign = 1  # the hub's to act on, or closed within this turn
             if self.news:
                 self.fetch()
             self.run()
             polls += 1
+            if foreign:
+                break
             if wait > 0.0 and count == 0:
                 if self.now - before > _CLOSE_SECONDS:
                     self.heat = 0
