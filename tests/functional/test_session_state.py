@@ -412,9 +412,9 @@ def test_reset_keeps_nothing(doorman: Doorman, stack: ExitStack) -> None:
     default = value(second, "SHOW work_mem")
     first.execute("SET work_mem = '7MB'")
     assert value(first, "SHOW work_mem") == default
-    first.execute("CREATE TEMP TABLE lost (a int)")
+    first.execute("CREATE TEMP TABLE forgotten (a int)")
     assert value(second, "SELECT 1") == 1
-    assert value(first, "SELECT to_regclass('lost')") is None
+    assert value(first, "SELECT to_regclass('forgotten')") is None
 
 
 # -- not kept, and not another's
