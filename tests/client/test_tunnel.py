@@ -124,6 +124,13 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def no_time_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends by a time limit hangs, unless a test wants to see that."""
+    monkeypatch.setattr(module, "FAREWELL_SECONDS", 10 * PATIENCE)
+    monkeypatch.setattr(module, "LEAVING_SECONDS", 10 * PATIENCE)
+
+
 @pytest.fixture
 def rig(engine: Engine) -> Iterator[Rig]:
     made = Rig(engine).welcomed()
@@ -227,8 +234,15 @@ def test_a_slow_reader_stops_its_source_and_nobody_else(narrow: Rig, direction: 
     assert narrow.tunnel.wait == ("write" if direction == "down" else "read")
     assert read(receiver, len(data)) == data
     sending.join()
-    until(lambda: lane.sink.out_pending == 0)
+    until(lambda: lane.sink.out_pending == 0 and lane.source.block is None)
     assert narrow.tunnel.wait == "read"
+
+
+def test_who_has_more_goes_on_after_the_others(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FAIRNESS", 1)
+    for sender, receiver in ((rig.client, rig.server), (rig.server, rig.client)):
+        sender.sendall(wal(100_000))
+        assert read(receiver, 100_005) == wal(100_000)
 
 
 def test_idle_it_holds_no_buffer(rig: Rig) -> None:
@@ -397,15 +411,15 @@ def test_the_server_is_lost_within_a_message(rig: Rig) -> None:
 
 
 def test_a_slow_client_gets_the_last_words_of_its_server(narrow: Rig) -> None:
-    fatal = messages.error_response("FATAL", "57P01", "the end")
-    sending = gevent.spawn(narrow.server.sendall, wal(60000) + fatal)
-    until(lambda: narrow.stream.out_pending >= HIGH_WATER)
-    narrow.client.sendall(wal(100))  # nobody is there to take it, and that must not reset the connection
-    heard = read(narrow.client, 20000)
-    sending.join(PATIENCE)
+    said = b"".join(wal(5000) for _ in range(5)) + messages.error_response("FATAL", "57P01", "the end")
+    narrow.server.sendall(said)
     narrow.server.close()
-    assert heard + read_to_end(narrow.client) == wal(60000) + fatal
+    until(lambda: narrow.postgres.stream.closed)
+    assert narrow.stream.out_pending
+    narrow.client.sendall(wal(100))  # nobody is there to take it, and that must not reset the connection
+    assert read_to_end(narrow.client) == said
     narrow.end()
+    assert narrow.reason == "server ended the session"
 
 
 def test_the_client_leaves_after_its_server(narrow: Rig) -> None:
@@ -482,6 +496,14 @@ def test_dismissed_as_the_client_leaves(narrow: Rig) -> None:
     narrow.client.close()
     narrow.end()
     sending.kill()
+
+
+def test_dismissed_within_a_message_whose_rest_the_client_does_not_wait_for(rig: Rig) -> None:
+    rig.server.sendall(wal(100)[:50])
+    read(rig.client, 50)
+    rig.tunnel.dismiss(GOODBYE)
+    rig.client.close()
+    rig.end()
 
 
 @pytest.mark.parametrize("error", [gevent.GreenletExit, GOODBYE])
