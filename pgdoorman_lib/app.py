@@ -10,7 +10,7 @@ import resource
 import signal
 import ssl
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import gevent
@@ -24,10 +24,11 @@ from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.md5 import is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.auth.verify import Account, Users
-from pgdoorman_lib.client.connection import Connection
+from pgdoorman_lib.client.connection import Connection, no_such_pool
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
+from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.config.diff import diff
 from pgdoorman_lib.config.effective import effective
 from pgdoorman_lib.config.general import General
@@ -50,7 +51,7 @@ from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.auth import Credentials
 from pgdoorman_lib.server.cancel import send_cancel
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.server.login import login
+from pgdoorman_lib.server.login import describe, login
 from pgdoorman_lib.wire.messages import query
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,10 @@ class Doorway:
     def find_user(self, database: str, user: str) -> Account | None:
         """The configured user, or None."""
         return self._app.users.find(database, user)
+
+    def database_of(self, user: str) -> str | None:
+        """The first pool that has the user, or None."""
+        return self._app.users.database_of(user)
 
     def stand_in(self, user: str) -> str:
         """The secret a login goes by when there is no such user."""
@@ -184,6 +189,16 @@ class App:
         session = self.clients.by_key(number, secret)
         if session is None:
             return
+        try:
+            if isinstance(session, Session):
+                self._cancel_statement(session)
+            else:
+                self.cancel_server(session.server)
+        except DoormanError as exc:
+            log.warning("[%s@%s #%d] cancel request failed: %s", session.user, session.database, number, exc.message)
+
+    def _cancel_statement(self, session: Session) -> None:
+        """Cancel what a session has under way, and nothing of anybody else's; may switch."""
         server = session.server
         if session.waiting and session.wait_error is None:
             session.cancel_waiting()
@@ -193,15 +208,12 @@ class App:
             return
         started = session.query_started
         young = clock() - started < CANCEL_YOUNG
-        try:
-            self.cancel_server(server)
-            if young:
-                # PostgreSQL ignores one that comes before it has read the statement.
-                gevent.sleep(CANCEL_PAUSE)
-                if session.server is server and session.query_started == started and server.replies.count:
-                    self.cancel_server(server)
-        except DoormanError as exc:
-            log.warning("[%s@%s #%d] cancel request failed: %s", session.user, session.database, number, exc.message)
+        self.cancel_server(server)
+        if young:
+            # PostgreSQL ignores one that comes before it has read the statement.
+            gevent.sleep(CANCEL_PAUSE)
+            if session.server is server and session.query_started == started and server.replies.count:
+                self.cancel_server(server)
 
     def cancel_server(self, server: Server) -> None:
         """Have PostgreSQL cancel what runs on ``server``; may switch. It is not lent on before this returns."""
@@ -227,10 +239,21 @@ class App:
     def _make_pool(self, settings: Any) -> Pool:
         return Pool(settings, self.engine, self._connect, self.janitor.tidy)
 
-    def _connect(self, pool: Pool) -> Server:
-        """Open and log in one server; may switch."""
-        settings = pool.settings
-        made = login(settings, self.engine, _credentials(pool), {})
+    def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
+        """Open a server outside the pool, for one client: what that asks for wins over the pool's; may switch."""
+        asked = {name.lower() for name in parameters}
+        own = tuple(item for item in pool.settings.startup_parameters if item[0].lower() not in asked)
+        try:
+            return self._connect(pool, dataclasses.replace(pool.settings, startup_parameters=own), parameters)
+        except DoormanError as exc:
+            settings = pool.settings
+            log.warning("[%s@%s] connecting to the server failed: %s", settings.user, settings.database, describe(exc))
+            raise
+
+    def _connect(self, pool: Pool, settings: Any = None, parameters: Mapping[str, str] | None = None) -> Server:
+        """Open and log in one server, with the pool's settings unless others are given; may switch."""
+        settings = settings if settings is not None else pool.settings
+        made = login(settings, self.engine, _credentials(pool), parameters)
         now = clock()
         lifetime = settings.server_lifetime
         spread = 1 + LIFETIME_JITTER * (2 * int.from_bytes(os.urandom(2), "big") / 65535 - 1)
@@ -244,6 +267,11 @@ class App:
     def pools(self) -> Iterable[Pool]:
         """The pools in force."""
         return self._pools
+
+    @property
+    def unpooled(self) -> Iterable[Server]:
+        """The servers of replication clients."""
+        return [tunnel.server for tunnel in self.clients.tunnels]
 
     @property
     def build(self) -> dict[str, str]:
@@ -293,7 +321,10 @@ class App:
         self._pools.apply(effective(config))
         self.check_query = query(config.general.pooler_check_query)
         for session in self.clients:
-            session.check_query = self.check_query
+            if isinstance(session, Session):
+                session.check_query = self.check_query
+            elif self.find_pool(session.database, session.user) is None:
+                session.dismiss(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage
         self._set_socket_options()
         log.info(

@@ -16,13 +16,13 @@ cdef class Connection:
     cdef public object greenlet
     cdef public object house
     cdef public object label
-    cdef public Session session
+    cdef public object session
     cdef public Stream stream
 
-    @cython.locals(session=Session)
     cpdef _close(self, object error, str reason)
     @cython.locals(logins=Logins)
     cpdef _login(self)
+    cpdef Pool _pool_of(self, Accepted accepted)
     @cython.locals(pool=Pool, clients=Clients, session=Session)
     cpdef _begin(self, Accepted accepted)
     cpdef _welcome(self, Session session, Accepted accepted)

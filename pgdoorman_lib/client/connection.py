@@ -11,6 +11,7 @@ from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
+from pgdoorman_lib.client.tunnel import Tunnel
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.errors import DoormanError, NoSuchPool, PeerGone, ProtocolViolation
 from pgdoorman_lib.metrics.counters import ConnectionStats
@@ -50,6 +51,7 @@ class House(Protocol):
     def general(self) -> General: ...
     def login_context(self, connection: Connection) -> Any: ...
     def find_pool(self, database: str, user: str) -> Pool | None: ...
+    def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server: ...
     def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None: ...
     def cancel(self, number: int, secret: bytes) -> None: ...
     def console(self, stream: Stream, accepted: Accepted) -> None: ...
@@ -65,7 +67,7 @@ class Connection:
         self.house = house
         self.greenlet: Any = getcurrent()
         self.admitted = False
-        self.session: Session | None = None
+        self.session: Session | Tunnel | None = None
         host, peer = "", "unix"
         if address is not None:
             host = address[0]
@@ -84,6 +86,7 @@ class Connection:
         stream = self.stream
         log.debug("%s accepted", self.label)
         error: DoormanError | None = None
+        reason = ""
         try:
             outcome = self._login()
             if isinstance(outcome, CancelRequested):
@@ -97,14 +100,18 @@ class Connection:
             if outcome.admin:
                 self.house.console(stream, outcome)
                 return
+            if outcome.replication:
+                reason = self._replicate(outcome)
+                return
             self._begin(outcome)
         except DoormanError as exc:
-            counted.errors += 1
+            if not isinstance(self.session, Tunnel):
+                counted.errors += 1
             error = exc
         finally:
-            # Also when killed. A session that has begun ends itself.
+            # Also when killed. A session that has begun ends itself; a tunnel has ended.
             if self.session is None or self.session.task is None:
-                self._close(error, "")
+                self._close(error, reason)
 
     def _close(self, error: DoormanError | None, reason: str) -> None:
         """The connection is over: tell the client and the log why, and forget it; no switch."""
@@ -119,7 +126,8 @@ class Connection:
             log.info("%s client disconnected: %s", self.label, reason)
         if session is not None:
             self.house.clients.remove(session)
-            session.close = _ended  # it knows us and we it: the collector need not find that out
+            if isinstance(session, Session):
+                session.close = _ended  # it knows us and we it: the collector need not find that out
         self.stream.close()
         self.house.leave(self)
 
@@ -160,14 +168,19 @@ class Connection:
             return
         self.stream.write(error_from(error))
 
+    def _pool_of(self, accepted: Accepted) -> Pool:
+        """The client's pool, which learns what the client has proven to know; NoSuchPool."""
+        pool = self.house.find_pool(accepted.database, accepted.user)
+        if pool is None:
+            raise no_such_pool(accepted.database, accepted.user)
+        if accepted.client_key is not None:
+            pool.credentials = accepted.client_key
+        return pool
+
     def _begin(self, accepted: Accepted) -> None:
         """Welcome the client and start its session; may switch."""
         house = self.house
-        pool = house.find_pool(accepted.database, accepted.user)
-        if pool is None:
-            raise NoSuchPool(f"No pool configured for database: {accepted.database}, user: {accepted.user}")
-        if accepted.client_key is not None:
-            pool.credentials = accepted.client_key
+        pool = self._pool_of(accepted)
         clients = house.clients
         number, secret = clients.new_key(accepted.protocol)
         settings = pool.settings
@@ -191,6 +204,22 @@ class Connection:
         if house.general.log_client_connections:
             log.info("%s client connected from %s", self.label, self.stream.peer)
         session.start()
+
+    def _replicate(self, accepted: Accepted) -> str:
+        """Open a server for this client alone and tie the two together until either ends; may switch."""
+        house = self.house
+        pool = self._pool_of(accepted)
+        server = house.open_server(pool, {**accepted.parameters, "replication": accepted.replication})
+        number, secret = house.clients.new_key(accepted.protocol)
+        tunnel = Tunnel(self.stream, server, number, secret, accepted.user, accepted.database, pool.stats)
+        self.label = f"[{accepted.user}@{accepted.database} #{number}]"
+        self.session = tunnel
+        house.clients.add(tunnel)
+        if house.find_pool(accepted.database, accepted.user) is None:
+            tunnel.dismiss(no_such_pool(accepted.database, accepted.user))  # it was removed in the meantime
+        if house.general.log_client_connections:
+            log.info("%s replication client connected from %s", self.label, self.stream.peer)
+        return tunnel.serve()
 
     def _welcome(self, session: Session, accepted: Accepted) -> None:
         """AuthenticationOk, what the server would report, the cancel key, ReadyForQuery; may switch."""
@@ -222,10 +251,13 @@ class Connection:
             except Moved:
                 found = self.house.find_pool(session.database, session.user)
                 if found is None:
-                    raise NoSuchPool(
-                        f"No pool configured for database: {session.database}, user: {session.user}"
-                    ) from None
+                    raise no_such_pool(session.database, session.user) from None
                 session.use(found)
+
+
+def no_such_pool(database: str, user: str) -> NoSuchPool:
+    """The error for a client whose pool is not in the configuration any more."""
+    return NoSuchPool(f"No pool configured for database: {database}, user: {user}")
 
 
 def _ended(error: DoormanError | None, reason: str) -> None:

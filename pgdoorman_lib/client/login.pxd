@@ -8,3 +8,4 @@ cdef class Accepted:
     cdef readonly object protocol
     cdef readonly object admin
     cdef readonly object client_key
+    cdef readonly str replication

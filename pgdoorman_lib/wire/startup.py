@@ -18,6 +18,10 @@ _int = int
 #: Longest secret of a CancelRequest in protocol 3.2, in bytes; in 3.0 it has exactly 4.
 MAX_CANCEL_KEY = 256
 
+#: Values of the startup parameter ``replication`` that ask for physical and for logical replication.
+PHYSICAL = "true"
+LOGICAL = "database"
+
 _OPTION_PREFIX = "_pq_."
 _SPACES = " \t\n\v\f\r"
 # Words are parted by white space; a backslash takes the next character as it is (PostgreSQL's pg_split_opts).
@@ -110,6 +114,25 @@ def _parse_parameters(protocol: _int, packet: bytes) -> StartupMessage:
 
 def _invalid_layout() -> ProtocolViolation:
     return ProtocolViolation("invalid startup packet layout: expected terminator as last byte")
+
+
+def parse_replication(text: str) -> str:
+    """What the startup parameter ``replication`` asks for: PHYSICAL, LOGICAL, or an empty string: neither.
+
+    ProtocolViolation (22023) for what is no boolean as PostgreSQL spells them: a beginning of a word will do.
+    """
+    if text == LOGICAL:
+        return LOGICAL
+    word = text.lower()
+    if word in ("1", "on") or (word and ("true".startswith(word) or "yes".startswith(word))):
+        return PHYSICAL
+    if word in ("", "0", "of", "off") or "false".startswith(word) or "no".startswith(word):
+        return ""
+    raise ProtocolViolation(
+        f'invalid value for parameter "replication": "{text}"',
+        hint='Valid values are: "false", 0, "true", 1, "database".',
+        sqlstate="22023",
+    )
 
 
 def parse_options(text: str) -> dict[str, str]:
