@@ -49,6 +49,13 @@ cdef class Channel:
     cpdef int end_send(self, Py_ssize_t n) except -1
 
 
+cdef class Line:
+    cdef public list items
+    cdef public Py_ssize_t count
+    cpdef int add(self, object item) except -1
+    cpdef object take(self, Py_ssize_t index)
+
+
 cdef class Engine:
     cdef public object hub
     cdef public object switch_to_hub
@@ -57,9 +64,9 @@ cdef class Engine:
     cdef public bint in_turn
     cdef public bint kicked
     cdef public bint closed
-    cdef public list ready
+    cdef public Line ready
     cdef public list later
-    cdef public list dirty
+    cdef public Line dirty
     cdef public list idle
     cdef public list blocks
     cdef public long long grown
@@ -73,13 +80,13 @@ cdef class Engine:
     cpdef bytearray take_block(self)
     cpdef int give_block(self, bytearray block) except -1
     cpdef int defer(self, Channel channel) except -1
-    @cython.locals(channel=Channel, pending=list)
+    @cython.locals(channel=Channel, dirty=Line, index=Py_ssize_t)
     cpdef int flush(self) except -1
     cpdef int kick(self) except -1
     cpdef int again(self, Task task) except -1
     @cython.locals(task=Task)
     cpdef int note(self, Channel channel, int mask) except -1
-    @cython.locals(channel=Channel, task=Task, index=Py_ssize_t, ready=list, resting=list)
+    @cython.locals(channel=Channel, task=Task, index=Py_ssize_t, ready=Line, resting=list)
     cpdef int run(self) except -1
     @cython.locals(left=double)
     cpdef double spare(self) except -1.0
@@ -94,10 +101,11 @@ cdef class Engine:
 cdef class EpollEngine(Engine):
     cdef public Epoll epoll
     cdef public bint batches
-    cdef public list news
+    cdef public Line news
     cdef public object watcher
     @cython.locals(count=int, index=int, fd=int, foreign=bint, polls=int, wait=double, before=double, channel=Channel)
     cpdef int collect(self) except -1
+    @cython.locals(index=Py_ssize_t)
     cpdef int fetch(self) except -1
     cpdef int heed(self, int fd) except -1
     cpdef int register(self, Channel channel) except -1

@@ -100,7 +100,7 @@ class Task:
         """Let the greenlet run in this turn, or the next one when none is under way; no switch here."""
         if self.parked and not self.scheduled:
             self.scheduled = 1
-            self.engine.ready.append(self)
+            self.engine.ready.add(self)
             if not self.engine.in_turn:
                 self.engine.kick()
         return 0
@@ -176,6 +176,31 @@ class Channel:
         raise NotImplementedError
 
 
+class Line:
+    """A list that keeps its room when it is emptied: a turn fills and empties several of them."""
+
+    __slots__ = ("count", "items")
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self.count = 0
+
+    def add(self, item: object) -> _int:
+        """Put ``item`` at the end."""
+        if self.count < len(self.items):
+            self.items[self.count] = item
+        else:
+            self.items.append(item)
+        self.count += 1
+        return 0
+
+    def take(self, index: _int) -> Any:
+        """What stands at ``index`` (0 ≤ index < count), which is empty then."""
+        item = self.items[index]
+        self.items[index] = None
+        return item
+
+
 class Engine:
     """Readiness by gevent's own watchers, one per channel: works wherever gevent does."""
 
@@ -191,9 +216,10 @@ class Engine:
         self.in_turn = 0
         self.kicked = 0
         self.closed = 0
-        self.ready: list[Any] = []
+        #: tasks to resume, channels with bytes to send
+        self.ready = Line()
+        self.dirty = Line()
         self.later: list[Any] = []
-        self.dirty: list[Any] = []
         self.idle: list[Any] = []
         self.blocks: list[Any] = []
         #: bytes in buffers larger than a block, and how many there may be
@@ -231,23 +257,25 @@ class Engine:
         """Send what ``channel`` has queued at the end of this turn, or when the running greenlet parks."""
         if not channel.dirty:
             channel.dirty = 1
-            self.dirty.append(channel)
+            self.dirty.add(channel)
             if not self.in_turn and not self.kicked:
                 self.kick()
         return 0
 
     def flush(self) -> _int:
         """Send everything queued; no switch."""
-        while self.dirty:
-            pending = self.dirty
-            self.dirty = []
-            for channel in pending:
-                channel.dirty = 0
-                try:
-                    channel.push()
-                except Exception:
-                    # A fault of one stream must not leave the others' bytes behind.
-                    self.hub.handle_error(channel, *sys.exc_info())
+        dirty = self.dirty
+        index = 0
+        while index < dirty.count:  # pushing may add more
+            channel = dirty.take(index)
+            index += 1
+            channel.dirty = 0
+            try:
+                channel.push()
+            except Exception:
+                # A fault of one stream must not leave the others' bytes behind.
+                self.hub.handle_error(channel, *sys.exc_info())
+        dirty.count = 0
         return 0
 
     # Turns.
@@ -282,7 +310,7 @@ class Engine:
             self.idle.append(channel)
         elif task.parked and not task.scheduled:
             task.scheduled = 1
-            self.ready.append(task)
+            self.ready.add(task)
         return 0
 
     def run(self) -> _int:
@@ -299,14 +327,14 @@ class Engine:
                         self.hub.handle_error(channel, *sys.exc_info())
         ready = self.ready
         index = 0
-        while index < len(ready):  # wake() may append while we go
-            task = ready[index]
+        while index < ready.count:  # wake() may add more while we go
+            task = ready.take(index)
             index += 1
             try:
                 task.resume()
             except Exception:
                 self.hub.handle_error(task, *sys.exc_info())
-        ready.clear()
+        ready.count = 0
         self.flush()
         return 0
 
@@ -321,7 +349,8 @@ class Engine:
         self.heat = self.heat + 1 if self.now - self.ended < _CLOSE_SECONDS else 0
         try:
             if self.later:
-                self.ready.extend(self.later)
+                for task in self.later:
+                    self.ready.add(task)
                 self.later.clear()
             self.collect()
         finally:
@@ -415,7 +444,7 @@ class EpollEngine(Engine):
         #: whether ``news`` is kept for ``fetch``
         self.batches = 0
         #: who has had an event that says there is something to read
-        self.news: list[Any] = []
+        self.news = Line()
         self.epoll = Epoll()
         self.watcher = self.loop.io(self.epoll.fileno(), _READ)
         self.watcher.start(self.turn)
@@ -441,10 +470,10 @@ class EpollEngine(Engine):
                     if channel is not None:
                         self.note(channel, self.epoll.mask_at(index))
                         if self.batches and channel.readable:
-                            self.news.append(channel)
+                            self.news.add(channel)
                         continue
                 foreign = 1  # the hub's to act on, or closed within this turn
-            if self.news:
+            if self.news.count:
                 self.fetch()
             self.run()
             polls += 1
@@ -461,7 +490,9 @@ class EpollEngine(Engine):
 
     def fetch(self) -> _int:
         """Receive for everybody on ``news``, if that is worth it."""
-        self.news.clear()
+        for index in range(self.news.count):
+            self.news.take(index)
+        self.news.count = 0
         return 0
 
     def register(self, channel: Channel) -> _int:

@@ -35,8 +35,11 @@ class UringEngine(EpollEngine):
 
     def fetch(self) -> _int:
         news = self.news
-        if len(news) > 1:
-            for channel in news:
+        if news.count == 1:
+            news.take(0)
+        else:
+            for index in range(news.count):
+                channel = news.take(index)
                 try:
                     if channel.begin_receive(self.ring):
                         self.batch[self.count] = channel
@@ -48,7 +51,7 @@ class UringEngine(EpollEngine):
                     self.hub.handle_error(channel, *sys.exc_info())
             if self.count:
                 self._receive_batch()
-        news.clear()
+        news.count = 0
         return 0
 
     def _receive_batch(self) -> _int:
@@ -62,25 +65,25 @@ class UringEngine(EpollEngine):
         return 0
 
     def flush(self) -> _int:
-        while self.dirty:
-            pending = self.dirty
-            if len(pending) == 1:
-                Engine.flush(self)
-                return 0
-            self.dirty = []
-            for channel in pending:
-                channel.dirty = 0
-                try:
-                    if channel.begin_send(self.ring):
-                        self.batch[self.count] = channel
-                        self.count += 1
-                        if self.count == _SUBMISSIONS:
-                            self._send_batch()
-                except Exception:
-                    # A fault of one stream must not leave the others' bytes behind.
-                    self.hub.handle_error(channel, *sys.exc_info())
-            if self.count:
+        dirty = self.dirty
+        if dirty.count == 1:
+            Engine.flush(self)
+            return 0
+        index = 0
+        while index < dirty.count:  # sending may add more
+            channel = dirty.take(index)
+            index += 1
+            channel.dirty = 0
+            try:
+                if channel.begin_send(self.ring):
+                    self.batch[self.count] = channel
+                    self.count += 1
+            except Exception:
+                # A fault of one stream must not leave the others' bytes behind.
+                self.hub.handle_error(channel, *sys.exc_info())
+            if self.count == _SUBMISSIONS or (self.count and index == dirty.count):
                 self._send_batch()
+        dirty.count = 0
         return 0
 
     def _send_batch(self) -> _int:
