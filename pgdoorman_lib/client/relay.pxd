@@ -38,6 +38,7 @@ cdef class Relay(StatementDesk):
     cdef public int pins
     cdef public int examining
     cdef public list findings
+    cdef public int forgotten
     cdef public bint announcing
     cdef public bytes check_query
     cdef public Py_ssize_t client_left

@@ -37,6 +37,7 @@ from pgdoorman_lib.wire.scan import scan
 from pgdoorman_lib.wire.session_state import (
     BASE,
     DIRTY_CURSORS,
+    DIRTY_CUSTOM,
     DIRTY_LISTEN,
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
@@ -104,6 +105,7 @@ class Relay(StatementDesk):
         "examining",
         "fault_sqlstate",
         "findings",
+        "forgotten",
         "log_parameters",
         "pins",
         "pool_stats",
@@ -132,6 +134,8 @@ class Relay(StatementDesk):
         self.startup: Any = BASE
         #: what keeps the client on its server, bits of session_state.PINS
         self.pins = 0
+        #: those of them that are surely gone
+        self.forgotten = 0
         #: bits the server is being asked about, and the rows of its answer; None when it can't be read
         self.examining = 0
         self.findings: list[bytes] | None = None
@@ -192,6 +196,7 @@ class Relay(StatementDesk):
         self.disturbed = 0
         self.verifying = None
         self.bound = None
+        self.cut = None
         return 0
 
     def _names_done(self) -> _int:
@@ -308,6 +313,8 @@ class Relay(StatementDesk):
             if avail > self.client_left:
                 avail = self.client_left
             self.client_left -= avail
+            if self.cut is not None and self.srv is not None:
+                self._streamed(data, pos, pos + avail, self.client_left)
             pos += avail
             if self.client_drop:
                 run = pos
@@ -352,6 +359,8 @@ class Relay(StatementDesk):
                 self.query_started = self.task.engine.now
             if kind == 0x51:  # Query
                 if self.by_transaction:
+                    if size > avail:
+                        self._cut(data, pos, pos + avail)
                     marks = scan(data, pos + 5, pos + avail)
                     if marks:
                         status = self._query_text(data, run, pos, size, avail, marks)
@@ -409,6 +418,8 @@ class Relay(StatementDesk):
             elif kind == 0x63 or kind == 0x66:  # CopyDone, CopyFail
                 replies.add(_COPY_END)
             elif kind == 0x46:  # FunctionCall
+                if self.by_transaction:
+                    self._function_call(data, pos, size, avail)
                 replies.add(_FUNCTION)
             elif kind == 0x58:  # Terminate
                 self.terminated = 1
@@ -439,7 +450,12 @@ class Relay(StatementDesk):
         marks = scan(data, start, pos + avail)
         if marks:
             stop = find_nul(data, start, pos + avail)
-            self._leaves(analyse(bytes(data[start:stop])) if size == avail and stop > start else rough(marks))
+            if size == avail and stop > start:
+                self._leaves(analyse(bytes(data[start:stop])))
+            else:
+                self._leaves(rough(marks, bytes(data[start : pos + avail])))
+        if size > avail:
+            self._cut(data, pos, pos + avail)
         return 0
 
     def _free(self) -> _int:
@@ -770,8 +786,9 @@ class Relay(StatementDesk):
             server.statements.clear(pending)
             self.statements.clear(pending)
             if tag == b"DISCARD ALL":
-                server.dirty |= self.pins
-                if server.applied is not BASE or self.startup is not BASE:
+                server.dirty = (server.dirty | self.pins) & ~DIRTY_CUSTOM
+                self.forgotten = self.pins & DIRTY_CUSTOM
+                if server.applied is not BASE or self.startup is not BASE or self.forgotten:
                     server.dirty |= DIRTY_PARAMETERS  # what of the client's settings was reset is in effect no more
         elif tag == b"DEALLOCATE" and self.deallocating:
             name, statement = self.deallocating.pop(0)
@@ -813,7 +830,7 @@ class Relay(StatementDesk):
             self.parameter_changed(key, value)
         if self.transparent:
             # Whether it lasts is asked at the transaction's end; a change may also come from inside a function.
-            if not self.local_sets and key != "in_hot_standby":
+            if key != "in_hot_standby":
                 server.dirty |= DIRTY_PARAMETERS
         elif self.sync_parameters and key.lower() in TRACKED:
             self.settings = self.settings.changed(key, value)
@@ -849,6 +866,7 @@ class Relay(StatementDesk):
             self.refusal = body
             self.fault = "the server refused the session's parameters"
         else:
+            self.local_sets = 0  # one of them may have failed: what is not sure to be local is looked into
             self.pool_stats.errors += 1
             self.stats.errors += 1
             self.server.stats.errors += 1

@@ -58,6 +58,7 @@ cdef class StatementDesk(Borrower):
     cdef public int local_sets
     cdef public bint disturbed
     cdef public dict custom
+    cdef public bytes cut
     cdef public Verification verifying
     cdef public Statement bound
     cdef public Py_ssize_t skip_to
@@ -110,6 +111,10 @@ cdef class StatementDesk(Borrower):
     @cython.locals(mine=ClientStatements, unnamed=Unnamed, acts=Acts)
     cpdef int _use_acting(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
     cpdef int _leaves(self, object text) except -1
+    cpdef int _cut(self, bytearray data, Py_ssize_t pos, Py_ssize_t stop) except -1
+    @cython.locals(marks=int, head=Py_ssize_t, joint=bytearray, unnamed=Unnamed)
+    cpdef int _streamed(self, bytearray data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t left) except -1
+    cpdef int _function_call(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.locals(acts=Acts)
     cpdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int marks) except -1
     @cython.locals(replies=Replies)

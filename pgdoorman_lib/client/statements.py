@@ -43,8 +43,8 @@ from pgdoorman_lib.wire.replies import (
     Replies,
 )
 from pgdoorman_lib.wire.scan import scan
-from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED
-from pgdoorman_lib.wire.sqltext import Text, analyse, custom_names, rough
+from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_PARAMETERS, DIRTY_PREPARED
+from pgdoorman_lib.wire.sqltext import FUNCTION_CALL, NOTHING, Text, analyse, custom_names, rough
 
 _int = int
 
@@ -67,8 +67,10 @@ _SWALLOW = SWALLOW
 _SYNC = SYNC
 _EXECUTE = EXECUTE
 _DIRTY_PARAMETERS = DIRTY_PARAMETERS
-#: Names of customized options remembered for one client; the rest are not followed.
+#: Names of customized options remembered for one client; one with more keeps its server.
 MAX_CUSTOM = 100
+#: Bytes at the end of a part of a text in which the beginning of what ``scan`` looks for may stand.
+CUT_BYTES = 16
 
 _scratch = bytearray(64)
 _parse_complete = bytearray(b"1\x00\x00\x00\x04")
@@ -90,6 +92,7 @@ class StatementDesk(Borrower):
         "by_transaction",
         "client",
         "custom",
+        "cut",
         "deallocating",
         "disturbed",
         "fault",
@@ -150,6 +153,8 @@ class StatementDesk(Borrower):
         self.disturbed = 0
         #: names of customized options the client may have set: no catalogue lists them
         self.custom: dict[str, None] = {}
+        #: the last bytes of a text that comes in parts, else None
+        self.cut: bytes | None = None
         #: names we have taken on this server, so that PostgreSQL refuses them to the client
         self.taken: set[bytes] | None = None
         #: the statement the unnamed portal is bound to, if it has a name
@@ -433,7 +438,7 @@ class StatementDesk(Borrower):
         marks = scan(data, name_end + 1, pos + avail)
         if marks:
             if size > avail:
-                acts = Acts(rough(marks))
+                acts = Acts(rough(marks, bytes(data[name_end + 1 : pos + avail])))
             else:
                 stop = find_nul(data, name_end + 1, pos + size)
                 text = analyse(bytes(data[name_end + 1 : stop]))
@@ -449,6 +454,7 @@ class StatementDesk(Borrower):
         if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461:
             self._suspect(data, name_end + 1)
         if size > avail:
+            self._cut(data, pos, pos + avail)
             replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None, acts))
             self.group_unnamed = 1
             return 0
@@ -597,18 +603,64 @@ class StatementDesk(Borrower):
     def _leaves(self, text: Text) -> _int:
         """A statement with this text is about to run."""
         self.server.dirty |= text.leaves
-        if text.local_sets:
+        if text.disturbs:
             self.local_sets += text.local_sets
             self.disturbed = 1
-        for name in text.custom:
-            if len(self.custom) < MAX_CUSTOM:
-                self.custom[name] = None
+        if text.unknown:
+            self.server.dirty |= DIRTY_CUSTOM
+        if text.custom:
+            self._options(text.custom)
+        return 0
+
+    def _options(self, names: Any) -> _int:
+        """Options of these names may be set."""
+        for name in names:
+            if name in self.custom:
+                continue
+            if len(self.custom) >= MAX_CUSTOM:
+                self.server.dirty |= DIRTY_CUSTOM
+                return 0
+            self.custom[name] = None
+        return 0
+
+    def _cut(self, data: bytearray, pos: _int, stop: _int) -> _int:
+        """Of the Query or Parse at ``pos`` only data[pos:stop] is there; its other parts have yet to be looked at."""
+        self.cut = bytes(data[stop - CUT_BYTES : stop])
+        return 0
+
+    def _streamed(self, data: bytearray, start: _int, stop: _int, left: _int) -> _int:
+        """The next part of such a text, and what stands where two parts meet; ``left`` bytes are still to come."""
+        head = stop if stop - start < CUT_BYTES else start + CUT_BYTES
+        joint = bytearray(self.cut or b"") + data[start:head]
+        marks = scan(joint, 0, len(joint)) | scan(data, start, stop)
+        if marks:
+            text = rough(marks)
+            self._leaves(text)
+            unnamed = self.statements.unnamed
+            if self.in_batch and unnamed is not None and unnamed.body is None:
+                # It may be bound once more, in another transaction.
+                before = unnamed.acts.text if unnamed.acts is not None else NOTHING
+                unnamed.acts = Acts(
+                    Text(text.leaves | before.leaves, unknown=text.unknown or before.unknown, disturbs=True)
+                )
+        if left == 0:
+            self.cut = None
+        else:
+            self.cut = bytes(joint[len(joint) - CUT_BYTES :] if head == stop else data[stop - CUT_BYTES : stop])
+        return 0
+
+    def _function_call(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
+        """Any function may be called; if it sets an option, the name is among its arguments."""
+        self._leaves(FUNCTION_CALL)
+        self._options(custom_names(bytes(data[pos + 5 : pos + avail])))
+        if size > avail:
+            self.server.dirty |= DIRTY_CUSTOM
         return 0
 
     def _query_text(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, marks: _int) -> _int:
         """A Query in whose text ``scan`` found ``marks``: 0 it goes as it came, 1 it was sent otherwise, or HELD."""
         if size > avail:
-            self._leaves(rough(marks))
+            self._leaves(rough(marks, bytes(data[pos + 5 : pos + avail])))
             return 0
         original = bytes(data[pos + 5 : pos + size - 1])
         text = analyse(original)
@@ -707,6 +759,10 @@ class StatementDesk(Borrower):
         for statement in acts.needs:
             if statement.acts is not None and kind != 0x44:
                 self._leaves(statement.acts.text)
+                if statement.acts.text.dynamic:  # its parameters stand in the text of EXECUTE
+                    self._options(custom_names(acts.original))
+                    if not acts.text.plain:
+                        self.server.dirty |= DIRTY_CUSTOM
             if kind != 0x51 or statement in held.prepared:
                 self._ensure(statement)
             elif statement.by_sql:
@@ -725,9 +781,7 @@ class StatementDesk(Borrower):
         text = acts.text
         self._leaves(text)
         if text.dynamic and kind == 0x42:
-            for option in custom_names(bytes(data[start:stop])):
-                if len(self.custom) < MAX_CUSTOM:
-                    self.custom[option] = None
+            self._options(custom_names(bytes(data[start:stop])))
         for name in acts.taken:
             self._take(name)
         for statement in acts.stand_ins:
