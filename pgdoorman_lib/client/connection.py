@@ -181,6 +181,7 @@ class Connection:
                     report = _try_settings(pool, settings)
                 session.settings = settings
                 session.startup = settings
+                session.custom = {name: None for name in settings.values if "." in name}
                 return bytes(report)
             except Moved:
                 found = self.house.find_pool(session.database, session.user)

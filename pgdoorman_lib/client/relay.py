@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgdoorman_lib.client.statements import READY_IDLE, StatementDesk
+from pgdoorman_lib.client.statements import FLUSH, READY_IDLE, StatementDesk
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.server.connection import Server
@@ -86,6 +86,7 @@ _FAIRNESS = FAIRNESS
 _COPY_MORE = 512
 
 _ready_idle = READY_IDLE
+_flush = FLUSH
 _empty_and_ready = bytearray(b"I\x00\x00\x00\x04Z\x00\x00\x00\x05I")
 
 
@@ -120,6 +121,7 @@ class Relay(StatementDesk):
         "sync_parameters",
         "terminated",
         "transparent",
+        "was_reset",
         "xact_started",
     )
 
@@ -136,6 +138,8 @@ class Relay(StatementDesk):
         self.pins = 0
         #: those of them that are surely gone
         self.forgotten = 0
+        #: parameters went back to what the server began with
+        self.was_reset = 0
         #: bits the server is being asked about, and the rows of its answer; None when it can't be read
         self.examining = 0
         self.findings: list[bytes] | None = None
@@ -197,6 +201,7 @@ class Relay(StatementDesk):
         self.verifying = None
         self.bound = None
         self.cut = None
+        self.was_reset = 0
         return 0
 
     def _names_done(self) -> _int:
@@ -385,7 +390,6 @@ class Relay(StatementDesk):
                 self.group_unnamed = 0
                 self.group_suspect = 0
             elif kind == 0x50 or kind == 0x42 or kind == 0x44 or kind == 0x43:
-                self.in_batch = 1
                 if not self.shared:
                     if kind == 0x50 and self.by_transaction:
                         self._parse_text(data, pos, size, avail)
@@ -396,6 +400,7 @@ class Relay(StatementDesk):
                     status = self._statement(data, run, pos, size, avail, kind)
                     if status == 1:  # sent in another form
                         status = 0
+                        self.in_batch = 1
                         pos += avail
                         run = pos
                         if size > avail:
@@ -404,9 +409,11 @@ class Relay(StatementDesk):
                         continue
                     if status == 2:  # everything before it was sent
                         status = 9
+                        self.in_batch = 1
                         run = pos
                     if status:
                         break
+                self.in_batch = 1
             elif kind == 0x45:  # Execute
                 if self.group_suspect:  # until it is answered, the books are not settled
                     replies.add_effect(_EXECUTE, Effect())
@@ -434,6 +441,9 @@ class Relay(StatementDesk):
                 self.client_left = size - avail
                 self.client_drop = 0
         self._to_server(run, pos)
+        if self.flushed == 1:
+            self.flushed = 2
+            self.srv.send_copy(_flush, 0, 5)
         if client.block is not None:
             client.start = pos
             client.release()
@@ -786,6 +796,7 @@ class Relay(StatementDesk):
             server.statements.clear(pending)
             self.statements.clear(pending)
             if tag == b"DISCARD ALL":
+                self.was_reset = 1
                 server.dirty = (server.dirty | self.pins) & ~DIRTY_CUSTOM
                 self.forgotten = self.pins & DIRTY_CUSTOM
                 if server.applied is not BASE or self.startup is not BASE or self.forgotten:
@@ -814,6 +825,8 @@ class Relay(StatementDesk):
         elif tag == b"DECLARE CURSOR" and self.transparent:
             pass  # it ends with the transaction, unless its text has HOLD
         else:
+            if tag == b"RESET":
+                self.was_reset = 1
             server.dirty |= trace_of(tag)
         return 0
 

@@ -408,6 +408,12 @@ class Session(Relay):
         if asked & DIRTY_PARAMETERS:
             # What the session began with and is not there any more was RESET: that means back to the beginning.
             server.applied = Settings.of(found.values)
+            if self.was_reset:
+                # A customized option that was reset is there, but empty.
+                self.was_reset = 0
+                for name in self.startup.values:
+                    if found.values.get(name) == "":
+                        del found.values[name]
             self.settings = Settings.of({**self.startup.values, **found.values})
             self.custom = {name: None for name in self.custom if name in found.values}
             if self.settings is not server.applied:

@@ -42,7 +42,6 @@ cdef bytearray _scratch
 cdef bytearray _parse_complete
 cdef bytearray _close_complete
 cdef bytearray _close_unnamed
-cdef bytearray _flush
 cdef bytearray _sync
 
 
@@ -51,7 +50,7 @@ cdef class StatementDesk(Borrower):
     cdef public bint by_transaction
     cdef public bint shared
     cdef public bint in_batch
-    cdef public bint flushed
+    cdef public int flushed
     cdef public list preparing
     cdef public list deallocating
     cdef public int hidden
@@ -117,6 +116,8 @@ cdef class StatementDesk(Borrower):
     cpdef int _function_call(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.locals(acts=Acts)
     cpdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int marks) except -1
+    @cython.locals(held=ServerStatements)
+    cpdef int _has(self, object statements) except -1
     @cython.locals(replies=Replies)
     cpdef int _names_settled(self) except -1
     @cython.locals(acts=Acts, statement=Statement)

@@ -76,7 +76,7 @@ _scratch = bytearray(64)
 _parse_complete = bytearray(b"1\x00\x00\x00\x04")
 _close_complete = bytearray(b"3\x00\x00\x00\x04")
 _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
-_flush = bytearray(b"H\x00\x00\x00\x04")
+FLUSH = bytearray(b"H\x00\x00\x00\x04")
 _sync = bytearray(b"S\x00\x00\x00\x04")
 READY_IDLE = bytearray(b"Z\x00\x00\x00\x05I")
 _stale = error_response("ERROR", "0A000", "cached plan must not change result type", routine="RevalidateCachedQuery")
@@ -139,7 +139,7 @@ class StatementDesk(Borrower):
         self.group_suspect = 0
         #: extended-protocol messages were sent since the last Sync: an implicit transaction may be open
         self.in_batch = 0
-        #: a Flush of ours is under way, because a message is held for answers of its own batch
+        #: a message is held for answers of its own batch: a Flush of ours is due (1) or under way (2)
         self.flushed = 0
         #: (name, Statement) of the SQL PREPAREs under way; the name is None where we prepare on our own account
         self.preparing: list[Any] = []
@@ -279,7 +279,7 @@ class StatementDesk(Borrower):
         verification = Verification(statement, self.registry)
         self.verifying = verification
         body = b"S" + statement.name + b"\0"
-        message = bytearray(b"D" + (4 + len(body)).to_bytes(4, "big") + body) + _flush
+        message = bytearray(b"D" + (4 + len(body)).to_bytes(4, "big") + body) + FLUSH
         self.replies.add_effect(_DESCRIBE | _SWALLOW, verification)
         self.srv.send_copy(message, 0, len(message))
         return 0
@@ -442,9 +442,9 @@ class StatementDesk(Borrower):
             else:
                 stop = find_nul(data, name_end + 1, pos + size)
                 text = analyse(bytes(data[name_end + 1 : stop]))
+                if text.names and not self._names_settled():
+                    return 9
                 if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
-                    if not self._names_settled():
-                        return 9
                     acts = self._acts(text, bytes(data[name_end + 1 : stop]))
                     self.group_suspect = 1
                 elif text.leaves or text.local_sets:
@@ -664,18 +664,30 @@ class StatementDesk(Borrower):
             return 0
         original = bytes(data[pos + 5 : pos + size - 1])
         text = analyse(original)
-        if not text.names or not self.shared or self.replies.status == 0x45:
+        if not text.names or not self.shared:
             self._leaves(text)
             return 0
         if not self._names_settled():
             return 9
         acts = self._acts(text, original)
+        if self.replies.status == 0x45 and not self._has(acts.needs):
+            # Nothing can be prepared in a failed transaction, and little be run.
+            self._leaves(text)
+            return 0
         self._to_server_part(run, pos)
         front = self._act(acts, 0x51, data, pos, pos)
         self._query(self.replies)
         sql = front + acts.sql
         message = bytearray(b"Q" + (5 + len(sql)).to_bytes(4, "big") + sql + b"\0")
         self.srv.send_copy(message, 0, len(message))
+        return 1
+
+    def _has(self, statements: Any) -> _int:
+        """Whether the server has all of them."""
+        held = self.server.statements
+        for statement in statements:
+            if statement not in held.prepared:
+                return 0
         return 1
 
     def _names_settled(self) -> _int:
@@ -688,8 +700,7 @@ class StatementDesk(Borrower):
             self.flushed = 0
             return 1
         if self.in_batch and not self.flushed:
-            self.flushed = 1
-            self.srv.send_copy(_flush, 0, 5)
+            self.flushed = 1  # once everything before the message that is held has been sent
         return 0
 
     def _acts(self, text: Text, original: bytes) -> Acts:
