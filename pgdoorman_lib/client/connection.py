@@ -247,6 +247,7 @@ class Connection:
                     pool.reports[asked] = known
                 session.settings = known[0]
                 session.startup = known[0]
+                session.custom = {name: None for name in known[0].values if "." in name}
                 return bytes(known[1])
             except Moved:
                 found = self.house.find_pool(session.database, session.user)

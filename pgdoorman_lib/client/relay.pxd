@@ -26,6 +26,7 @@ cdef Py_ssize_t _INSPECT
 cdef int _FAIRNESS
 cdef Py_ssize_t _COPY_MORE
 cdef bytearray _ready_idle
+cdef bytearray _flush
 cdef bytearray _empty_and_ready
 
 
@@ -38,6 +39,8 @@ cdef class Relay(StatementDesk):
     cdef public int pins
     cdef public int examining
     cdef public list findings
+    cdef public int forgotten
+    cdef public bint was_reset
     cdef public bint announcing
     cdef public bytes check_query
     cdef public Py_ssize_t client_left

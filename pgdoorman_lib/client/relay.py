@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgdoorman_lib.client.statements import READY_IDLE, StatementDesk
+from pgdoorman_lib.client.statements import FLUSH, READY_IDLE, StatementDesk
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.server.connection import Server
@@ -37,6 +37,7 @@ from pgdoorman_lib.wire.scan import scan
 from pgdoorman_lib.wire.session_state import (
     BASE,
     DIRTY_CURSORS,
+    DIRTY_CUSTOM,
     DIRTY_LISTEN,
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
@@ -85,6 +86,7 @@ _FAIRNESS = FAIRNESS
 _COPY_MORE = 512
 
 _ready_idle = READY_IDLE
+_flush = FLUSH
 _empty_and_ready = bytearray(b"I\x00\x00\x00\x04Z\x00\x00\x00\x05I")
 
 
@@ -104,6 +106,7 @@ class Relay(StatementDesk):
         "examining",
         "fault_sqlstate",
         "findings",
+        "forgotten",
         "log_parameters",
         "pins",
         "pool_stats",
@@ -118,6 +121,7 @@ class Relay(StatementDesk):
         "sync_parameters",
         "terminated",
         "transparent",
+        "was_reset",
         "xact_started",
     )
 
@@ -132,6 +136,10 @@ class Relay(StatementDesk):
         self.startup: Any = BASE
         #: what keeps the client on its server, bits of session_state.PINS
         self.pins = 0
+        #: those of them that are surely gone
+        self.forgotten = 0
+        #: parameters went back to what the server began with
+        self.was_reset = 0
         #: bits the server is being asked about, and the rows of its answer; None when it can't be read
         self.examining = 0
         self.findings: list[bytes] | None = None
@@ -193,6 +201,8 @@ class Relay(StatementDesk):
         self.disturbed = 0
         self.verifying = None
         self.bound = None
+        self.cut = None
+        self.was_reset = 0
         return 0
 
     def _names_done(self) -> _int:
@@ -309,6 +319,8 @@ class Relay(StatementDesk):
             if avail > self.client_left:
                 avail = self.client_left
             self.client_left -= avail
+            if self.cut is not None and self.srv is not None:
+                self._streamed(data, pos, pos + avail, self.client_left)
             pos += avail
             if self.client_drop:
                 run = pos
@@ -353,6 +365,8 @@ class Relay(StatementDesk):
                 self.query_started = self.task.engine.now
             if kind == 0x51:  # Query
                 if self.by_transaction:
+                    if size > avail:
+                        self._cut(data, pos, pos + avail)
                     marks = scan(data, pos + 5, pos + avail)
                     if marks:
                         status = self._query_text(data, run, pos, size, avail, marks)
@@ -385,7 +399,6 @@ class Relay(StatementDesk):
                         self.bound = None
                         pos = plain
                         continue
-                self.in_batch = 1
                 if not self.shared:
                     if kind == 0x50 and self.by_transaction:
                         self._parse_text(data, pos, size, avail)
@@ -396,6 +409,7 @@ class Relay(StatementDesk):
                     status = self._statement(data, run, pos, size, avail, kind)
                     if status == 1:  # sent in another form
                         status = 0
+                        self.in_batch = 1
                         pos += avail
                         run = pos
                         if size > avail:
@@ -404,9 +418,12 @@ class Relay(StatementDesk):
                         continue
                     if status == 2:  # everything before it was sent
                         status = 9
+                        self.in_batch = 1
+                        self.in_batch = 1
                         run = pos
                     if status:
                         break
+                self.in_batch = 1
             elif kind == 0x45:  # Execute
                 if self.group_suspect:  # until it is answered, the books are not settled
                     replies.add_effect(_EXECUTE, Effect())
@@ -418,6 +435,8 @@ class Relay(StatementDesk):
             elif kind == 0x63 or kind == 0x66:  # CopyDone, CopyFail
                 replies.add(_COPY_END)
             elif kind == 0x46:  # FunctionCall
+                if self.by_transaction:
+                    self._function_call(data, pos, size, avail)
                 replies.add(_FUNCTION)
             elif kind == 0x58:  # Terminate
                 self.terminated = 1
@@ -434,6 +453,9 @@ class Relay(StatementDesk):
         if pos > client.start:
             self.fresh = 0
         self._to_server(run, pos)
+        if self.flushed == 1:
+            self.flushed = 2
+            self.srv.send_copy(_flush, 0, 5)
         if client.block is not None:
             client.start = pos
             client.release()
@@ -450,8 +472,12 @@ class Relay(StatementDesk):
         marks = scan(data, start, pos + avail)
         if marks:
             stop = find_nul(data, start, pos + avail)
-            whole = size == avail and stop > start
-            self._leaves(look(bytes(data[start:stop]), marks) if whole else rough(marks))
+            if size == avail and stop > start:
+                self._leaves(look(bytes(data[start:stop]), marks))
+            else:
+                self._leaves(rough(marks, bytes(data[start : pos + avail])))
+        if size > avail:
+            self._cut(data, pos, pos + avail)
         return 0
 
     def _free(self) -> _int:
@@ -786,8 +812,10 @@ class Relay(StatementDesk):
             server.statements.clear(pending)
             self.statements.clear(pending)
             if tag == b"DISCARD ALL":
-                server.dirty |= self.pins
-                if server.applied is not BASE or self.startup is not BASE:
+                self.was_reset = 1
+                server.dirty = (server.dirty | self.pins) & ~DIRTY_CUSTOM
+                self.forgotten = self.pins & DIRTY_CUSTOM
+                if server.applied is not BASE or self.startup is not BASE or self.forgotten:
                     server.dirty |= DIRTY_PARAMETERS  # what of the client's settings was reset is in effect no more
         elif tag == b"DEALLOCATE" and self.deallocating:
             name, statement = self.deallocating.pop(0)
@@ -813,6 +841,8 @@ class Relay(StatementDesk):
         elif tag == b"DECLARE CURSOR" and self.transparent:
             pass  # it ends with the transaction, unless its text has HOLD
         else:
+            if tag == b"RESET":
+                self.was_reset = 1
             server.dirty |= trace_of(tag)
         return 0
 
@@ -829,7 +859,7 @@ class Relay(StatementDesk):
             self.parameter_changed(key, value)
         if self.transparent:
             # Whether it lasts is asked at the transaction's end; a change may also come from inside a function.
-            if not self.local_sets and key != "in_hot_standby":
+            if key != "in_hot_standby":
                 server.dirty |= DIRTY_PARAMETERS
         elif self.sync_parameters and key.lower() in TRACKED:
             self.settings = self.settings.changed(key, value)
@@ -865,6 +895,7 @@ class Relay(StatementDesk):
             self.refusal = body
             self.fault = "the server refused the session's parameters"
         else:
+            self.local_sets = 0  # one of them may have failed: what is not sure to be local is looked into
             self.pool_stats.errors += 1
             self.stats.errors += 1
             self.server.stats.errors += 1

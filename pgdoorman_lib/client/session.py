@@ -35,10 +35,11 @@ from pgdoorman_lib.wire.scan import scan
 from pgdoorman_lib.wire.session_state import (
     ASKED,
     BASE,
-    DIRTY_LIBRARY,
     DIRTY_PARAMETERS,
     DIRTY_SESSION,
+    DIRTY_TEMPORARY,
     DIRTY_UNKNOWN,
+    GRANTED,
     Findings,
     Settings,
     question,
@@ -314,6 +315,8 @@ class Session(Relay):
         try:
             if server.applied is not self.settings and self.sync_parameters:
                 self._apply()
+            if self.settings is not BASE and self.settings.temporary:
+                server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
             status = self.step()
         except BaseException:
             # The pool closes the server and brings us the error as an answer to our waiting.
@@ -380,12 +383,14 @@ class Session(Relay):
         """Ask the server what is there of what may have been left; 0 when there is nothing to ask."""
         server = self.server
         asked = server.dirty & ASKED
+        if self.settings.temporary:
+            asked |= DIRTY_TEMPORARY
         if not self.sync_parameters:
             asked &= ~DIRTY_PARAMETERS  # they are taken back at check-in
         sql = question(asked, self.custom)
         if not sql:
             server.dirty &= ~asked
-            return self._pin(self.pins | asked & DIRTY_LIBRARY)
+            return self._pin(self.pins | asked & GRANTED)
         self.examining = asked
         self.findings = []
         if self.pins:
@@ -414,12 +419,19 @@ class Session(Relay):
         if asked & DIRTY_PARAMETERS:
             # What the session began with and is not there any more was RESET: that means back to the beginning.
             server.applied = Settings.of(found.values)
+            if self.was_reset:
+                # A customized option that was reset is there, but empty.
+                self.was_reset = 0
+                for name in self.startup.values:
+                    if found.values.get(name) == "":
+                        del found.values[name]
             self.settings = Settings.of({**self.startup.values, **found.values})
             self.custom = {name: None for name in self.custom if name in found.values}
             if self.settings is not server.applied:
                 self.announcing = 1
                 self._apply()
-        self._pin((self.pins & ~asked) | found.pins | (asked & DIRTY_LIBRARY))
+        self._pin((self.pins & ~asked & ~self.forgotten) | found.pins | (asked & GRANTED))
+        self.forgotten = 0
         if self._over_limit():
             return 10
         return 2 if not self.settling else 0

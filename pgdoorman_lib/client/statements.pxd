@@ -43,7 +43,6 @@ cdef bytearray _scratch
 cdef bytearray _parse_complete
 cdef bytearray _close_complete
 cdef bytearray _close_unnamed
-cdef bytearray _flush
 cdef bytearray _forget_sequences
 cdef bytearray _sync
 
@@ -53,7 +52,7 @@ cdef class StatementDesk(Borrower):
     cdef public bint by_transaction
     cdef public bint shared
     cdef public bint in_batch
-    cdef public bint flushed
+    cdef public int flushed
     cdef public bint fresh
     cdef public list preparing
     cdef public list deallocating
@@ -61,6 +60,7 @@ cdef class StatementDesk(Borrower):
     cdef public int local_sets
     cdef public bint disturbed
     cdef public dict custom
+    cdef public bytes cut
     cdef public Verification verifying
     cdef public Statement bound
     cdef public Py_ssize_t skip_to
@@ -119,8 +119,14 @@ cdef class StatementDesk(Borrower):
     cpdef int _use_acting(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
     cpdef int _hide_sequences(self) except -1
     cpdef int _leaves(self, object text) except -1
+    cpdef int _cut(self, bytearray data, Py_ssize_t pos, Py_ssize_t stop) except -1
+    @cython.locals(marks=int, head=Py_ssize_t, joint=bytearray, unnamed=Unnamed)
+    cpdef int _streamed(self, bytearray data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t left) except -1
+    cpdef int _function_call(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.locals(acts=Acts)
     cpdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int marks) except -1
+    @cython.locals(held=ServerStatements)
+    cpdef int _has(self, object statements) except -1
     @cython.locals(replies=Replies)
     cpdef int _names_settled(self) except -1
     @cython.locals(acts=Acts, statement=Statement)

@@ -44,8 +44,8 @@ from pgdoorman_lib.wire.replies import (
     Replies,
 )
 from pgdoorman_lib.wire.scan import scan
-from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED
-from pgdoorman_lib.wire.sqltext import Text, analyse, custom_names, look, rough
+from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_PARAMETERS, DIRTY_PREPARED
+from pgdoorman_lib.wire.sqltext import FUNCTION_CALL, NOTHING, Text, analyse, custom_names, look, rough
 
 _int = int
 
@@ -69,15 +69,17 @@ _SWALLOW = SWALLOW
 _SYNC = SYNC
 _EXECUTE = EXECUTE
 _DIRTY_PARAMETERS = DIRTY_PARAMETERS
-#: Names of customized options remembered for one client; the rest are not followed.
+#: Names of customized options remembered for one client; one with more keeps its server.
 MAX_CUSTOM = 100
+#: Bytes at the end of a part of a text in which the beginning of what ``scan`` looks for may stand.
+CUT_BYTES = 16
 
 _scratch = bytearray(64)
 _parse_complete = bytearray(b"1\x00\x00\x00\x04")
 _close_complete = bytearray(b"3\x00\x00\x00\x04")
 _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
 _forget_sequences = bytearray(query(b"DISCARD SEQUENCES"))
-_flush = bytearray(b"H\x00\x00\x00\x04")
+FLUSH = bytearray(b"H\x00\x00\x00\x04")
 _sync = bytearray(b"S\x00\x00\x00\x04")
 READY_IDLE = bytearray(b"Z\x00\x00\x00\x05I")
 _stale = error_response("ERROR", "0A000", "cached plan must not change result type", routine="RevalidateCachedQuery")
@@ -93,6 +95,7 @@ class StatementDesk(Borrower):
         "by_transaction",
         "client",
         "custom",
+        "cut",
         "deallocating",
         "disturbed",
         "fault",
@@ -142,7 +145,7 @@ class StatementDesk(Borrower):
         self.in_batch = 0
         #: nothing of the client's has been sent to this server yet
         self.fresh = 1
-        #: a Flush of ours is under way, because a message is held for answers of its own batch
+        #: a message is held for answers of its own batch: a Flush of ours is due (1) or under way (2)
         self.flushed = 0
         #: (name, Statement) of the SQL PREPAREs under way; the name is None where we prepare on our own account
         self.preparing: list[Any] = []
@@ -156,6 +159,8 @@ class StatementDesk(Borrower):
         self.disturbed = 0
         #: names of customized options the client may have set: no catalogue lists them
         self.custom: dict[str, None] = {}
+        #: the last bytes of a text that comes in parts, else None
+        self.cut: bytes | None = None
         #: names we have taken on this server, so that PostgreSQL refuses them to the client
         self.taken: set[bytes] | None = None
         #: the statement the unnamed portal is bound to, if it has a name
@@ -322,7 +327,7 @@ class StatementDesk(Borrower):
         verification = Verification(statement, self.registry)
         self.verifying = verification
         body = b"S" + statement.name + b"\0"
-        message = bytearray(b"D" + (4 + len(body)).to_bytes(4, "big") + body) + _flush
+        message = bytearray(b"D" + (4 + len(body)).to_bytes(4, "big") + body) + FLUSH
         self.replies.add_effect(_DESCRIBE | _SWALLOW, verification)
         self.srv.send_copy(message, 0, len(message))
         return 0
@@ -481,13 +486,13 @@ class StatementDesk(Borrower):
         marks = scan(data, name_end + 1, pos + avail)
         if marks:
             if size > avail:
-                acts = Acts(rough(marks))
+                acts = Acts(rough(marks, bytes(data[name_end + 1 : pos + avail])))
             else:
                 stop = find_nul(data, name_end + 1, pos + size)
                 text = look(bytes(data[name_end + 1 : stop]), marks)
+                if text.names and not self._names_settled():
+                    return 9
                 if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
-                    if not self._names_settled():
-                        return 9
                     acts = self._acts(text, bytes(data[name_end + 1 : stop]))
                     self.group_suspect = 1
                 elif text.leaves or text.local_sets or text.sequences:
@@ -497,6 +502,7 @@ class StatementDesk(Borrower):
         if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461:
             self._suspect(data, name_end + 1)
         if size > avail:
+            self._cut(data, pos, pos + avail)
             replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None, acts))
             self.group_unnamed = 1
             return 0
@@ -649,12 +655,58 @@ class StatementDesk(Borrower):
         self.server.dirty |= text.leaves
         if text.sequences:
             self._hide_sequences()
-        if text.local_sets:
+        if text.disturbs:
             self.local_sets += text.local_sets
             self.disturbed = 1
-        for name in text.custom:
-            if len(self.custom) < MAX_CUSTOM:
-                self.custom[name] = None
+        if text.unknown:
+            self.server.dirty |= DIRTY_CUSTOM
+        if text.custom:
+            self._options(text.custom)
+        return 0
+
+    def _options(self, names: Any) -> _int:
+        """Options of these names may be set."""
+        for name in names:
+            if name in self.custom:
+                continue
+            if len(self.custom) >= MAX_CUSTOM:
+                self.server.dirty |= DIRTY_CUSTOM
+                return 0
+            self.custom[name] = None
+        return 0
+
+    def _cut(self, data: bytearray, pos: _int, stop: _int) -> _int:
+        """Of the Query or Parse at ``pos`` only data[pos:stop] is there; its other parts have yet to be looked at."""
+        self.cut = bytes(data[stop - CUT_BYTES : stop])
+        return 0
+
+    def _streamed(self, data: bytearray, start: _int, stop: _int, left: _int) -> _int:
+        """The next part of such a text, and what stands where two parts meet; ``left`` bytes are still to come."""
+        head = stop if stop - start < CUT_BYTES else start + CUT_BYTES
+        joint = bytearray(self.cut or b"") + data[start:head]
+        marks = scan(joint, 0, len(joint)) | scan(data, start, stop)
+        if marks:
+            text = rough(marks)
+            self._leaves(text)
+            unnamed = self.statements.unnamed
+            if self.in_batch and unnamed is not None and unnamed.body is None:
+                # It may be bound once more, in another transaction.
+                before = unnamed.acts.text if unnamed.acts is not None else NOTHING
+                unnamed.acts = Acts(
+                    Text(text.leaves | before.leaves, unknown=text.unknown or before.unknown, disturbs=True)
+                )
+        if left == 0:
+            self.cut = None
+        else:
+            self.cut = bytes(joint[len(joint) - CUT_BYTES :] if head == stop else data[stop - CUT_BYTES : stop])
+        return 0
+
+    def _function_call(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
+        """Any function may be called; if it sets an option, the name is among its arguments."""
+        self._leaves(FUNCTION_CALL)
+        self._options(custom_names(bytes(data[pos + 5 : pos + avail])))
+        if size > avail:
+            self.server.dirty |= DIRTY_CUSTOM
         return 0
 
     def _hide_sequences(self) -> _int:
@@ -669,22 +721,34 @@ class StatementDesk(Borrower):
     def _query_text(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, marks: _int) -> _int:
         """A Query in whose text ``scan`` found ``marks``: 0 it goes as it came, 1 it was sent otherwise, or HELD."""
         if size > avail:
-            self._leaves(rough(marks))
+            self._leaves(rough(marks, bytes(data[pos + 5 : pos + avail])))
             return 0
         original = bytes(data[pos + 5 : pos + size - 1])
         text = look(original, marks)
-        if not text.names or not self.shared or self.replies.status == 0x45:
+        if not text.names or not self.shared:
             self._leaves(text)
             return 0
         if not self._names_settled():
             return 9
         acts = self._acts(text, original)
+        if self.replies.status == 0x45 and not self._has(acts.needs):
+            # Nothing can be prepared in a failed transaction, and little be run.
+            self._leaves(text)
+            return 0
         self._to_server_part(run, pos)
         front = self._act(acts, 0x51, data, pos, pos)
         self._query(self.replies)
         sql = front + acts.sql
         message = bytearray(b"Q" + (5 + len(sql)).to_bytes(4, "big") + sql + b"\0")
         self.srv.send_copy(message, 0, len(message))
+        return 1
+
+    def _has(self, statements: Any) -> _int:
+        """Whether the server has all of them."""
+        held = self.server.statements
+        for statement in statements:
+            if statement not in held.prepared:
+                return 0
         return 1
 
     def _names_settled(self) -> _int:
@@ -697,8 +761,7 @@ class StatementDesk(Borrower):
             self.flushed = 0
             return 1
         if self.in_batch and not self.flushed:
-            self.flushed = 1
-            self.srv.send_copy(_flush, 0, 5)
+            self.flushed = 1  # once everything before the message that is held has been sent
         return 0
 
     def _acts(self, text: Text, original: bytes) -> Acts:
@@ -768,6 +831,10 @@ class StatementDesk(Borrower):
         for statement in acts.needs:
             if statement.acts is not None and kind != 0x44:
                 self._leaves(statement.acts.text)
+                if statement.acts.text.dynamic:  # its parameters stand in the text of EXECUTE
+                    self._options(custom_names(acts.original))
+                    if not acts.text.plain:
+                        self.server.dirty |= DIRTY_CUSTOM
             if kind != 0x51 or statement in held.prepared:
                 self._ensure(statement)
             elif statement.by_sql:
@@ -786,9 +853,7 @@ class StatementDesk(Borrower):
         text = acts.text
         self._leaves(text)
         if text.dynamic and kind == 0x42:
-            for option in custom_names(bytes(data[start:stop])):
-                if len(self.custom) < MAX_CUSTOM:
-                    self.custom[option] = None
+            self._options(custom_names(bytes(data[start:stop])))
         for name in acts.taken:
             self._take(name)
         for statement in acts.stand_ins:

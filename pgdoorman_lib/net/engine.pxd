@@ -68,7 +68,7 @@ cdef class Engine:
     cdef public list later
     cdef public Line dirty
     cdef public list idle
-    cdef public list blocks
+    cdef public Line blocks
     cdef public long long grown
     cdef public long long memory_limit
     cdef public list channels
@@ -77,6 +77,7 @@ cdef class Engine:
     cdef public double began
     cdef public double ended
     cdef public int heat
+    @cython.locals(blocks=Line)
     cpdef bytearray take_block(self)
     cpdef int give_block(self, bytearray block) except -1
     cpdef int defer(self, Channel channel) except -1

@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -185,6 +185,12 @@ class Line:
         self.items: list[Any] = []
         self.count = 0
 
+    def __len__(self) -> int:
+        return int(self.count)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items[: self.count])
+
     def add(self, item: object) -> _int:
         """Put ``item`` at the end."""
         if self.count < len(self.items):
@@ -221,7 +227,7 @@ class Engine:
         self.dirty = Line()
         self.later: list[Any] = []
         self.idle: list[Any] = []
-        self.blocks: list[Any] = []
+        self.blocks = Line()
         #: bytes in buffers larger than a block, and how many there may be
         self.grown = 0
         self.memory_limit = 1 << 62
@@ -238,8 +244,10 @@ class Engine:
 
     def take_block(self) -> bytearray:
         """A buffer of BLOCK_SIZE bytes from the free list."""
-        if self.blocks:
-            block: bytearray = self.blocks.pop()
+        blocks = self.blocks
+        if blocks.count:
+            blocks.count -= 1
+            block: bytearray = blocks.take(blocks.count)
             return block
         return bytearray(_BLOCK_SIZE)
 
@@ -247,8 +255,8 @@ class Engine:
         """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""
         if len(block) != _BLOCK_SIZE:
             self.grown -= len(block)
-        elif len(self.blocks) < _MAX_FREE_BLOCKS:
-            self.blocks.append(block)
+        elif self.blocks.count < _MAX_FREE_BLOCKS:
+            self.blocks.add(block)
         return 0
 
     # Sending.

@@ -21,6 +21,7 @@ from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.replies import COPY_END, EXECUTE, SWALLOW, SYNC
 from pgdoorman_lib.wire.session_state import (
     BASE,
+    DIRTY_CUSTOM,
     DIRTY_LIBRARY,
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
@@ -123,7 +124,7 @@ class Janitor:
             return
         for sql in cleaning_sql(dirty):
             run(server, sql)
-        if dirty & (DIRTY_PARAMETERS | DIRTY_SESSION):
+        if dirty & (DIRTY_PARAMETERS | DIRTY_CUSTOM | DIRTY_SESSION):
             server.applied = BASE
         if dirty & (DIRTY_PREPARED | DIRTY_SESSION):
             server.statements.clear()

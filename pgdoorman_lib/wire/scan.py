@@ -29,6 +29,8 @@ LEAVES = TEXT_PARAMETERS | TEXT_CURSORS | TEXT_TEMPORARY | TEXT_LOCKS | TEXT_ORI
 #: The rare letters at which ``scan`` looks around: those of the words it knows that other words seldom have.
 _PIVOTS = bytes(1 if chr(byte | 32) in "pxchv;" or byte == 0x5F else 0 for byte in range(256))
 _SEMICOLON = 0x3B
+#: Bytes of comments in front of a statement that are passed over: each semicolon may stand before one.
+LONGEST_COMMENT = 1000
 
 
 def scan(data: bytearray, start: _int, end: _int) -> _int:
@@ -99,6 +101,12 @@ def beginning(data: bytearray, start: _int, end: _int) -> _int:
         position += 1
     if end - position < 4:
         return 0
+    if text[position] == 0x2F or text[position] == 0x2D:
+        position = behind_comments(data, position, end)
+        if position < 0:
+            return 512
+        if end - position < 4:
+            return 0
     a = text[position] | 32
     b = text[position + 1] | 32
     c = text[position + 2] | 32
@@ -113,3 +121,31 @@ def beginning(data: bytearray, start: _int, end: _int) -> _int:
     elif (a == 0x65 and b == 0x78 and c == 0x65) or (a == 0x70 and b == 0x72 and c == 0x65):
         return 256
     return 0
+
+
+def behind_comments(data: bytearray, start: _int, end: _int) -> _int:
+    """Where the blanks and comments at ``data[start:end]`` are over; -2 if that is not worth finding out."""
+    text = data
+    position = start
+    depth = 0
+    while position < end:
+        if position - start > LONGEST_COMMENT:
+            return -2
+        c = text[position]
+        after = text[position + 1] if position + 1 < end else 0
+        if c == 0x2F and after == 0x2A:  # "/*", which nests
+            depth += 1
+            position += 2
+        elif depth:
+            if c == 0x2A and after == 0x2F:
+                depth -= 1
+                position += 1
+            position += 1
+        elif c == 0x2D and after == 0x2D:
+            while position < end and text[position] != 0x0A and text[position] != 0x0D:
+                position += 1
+        elif c <= 0x20:
+            position += 1
+        else:
+            break
+    return position

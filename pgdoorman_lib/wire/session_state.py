@@ -51,6 +51,8 @@ DIRTY_LIBRARY = 128
 DIRTY_ORIGIN = 1024
 #: what the server left could not be found out; it must be closed
 DIRTY_UNKNOWN = 2048
+#: customized options were set whose names nobody knows
+DIRTY_CUSTOM = 4096
 
 #: What keeps a client on its server in transaction mode, and what SHOW and the log call it.
 PINS = {
@@ -61,9 +63,12 @@ PINS = {
     DIRTY_LIBRARY: "loaded library",
     DIRTY_ORIGIN: "replication origin",
     DIRTY_UNKNOWN: "unknown state",
+    DIRTY_CUSTOM: "customized options",
 }
-#: What a server can be asked about.
-ASKED = DIRTY_PARAMETERS | DIRTY_CURSORS | DIRTY_LISTEN | DIRTY_TEMPORARY | DIRTY_LOCKS | DIRTY_LIBRARY | DIRTY_ORIGIN
+#: What can't be asked about, and so is taken for granted.
+GRANTED = DIRTY_LIBRARY | DIRTY_CUSTOM
+#: What is looked into at a transaction's end.
+ASKED = DIRTY_PARAMETERS | DIRTY_CURSORS | DIRTY_LISTEN | DIRTY_TEMPORARY | DIRTY_LOCKS | DIRTY_ORIGIN | GRANTED
 
 #: Parameters of a transaction, or that are not parameters at all.
 _NOT_OF_THE_SESSION = frozenset(
@@ -86,13 +91,15 @@ def quote_literal(value: str) -> str:
 class Settings:
     """Parameters a client has set, interned: two clients with the same values share one object."""
 
-    __slots__ = ("__weakref__", "environment", "values")
+    __slots__ = ("__weakref__", "environment", "temporary", "values")
 
     _known: ClassVar[WeakValueDictionary[tuple[tuple[str, str], ...], Settings]] = WeakValueDictionary()
 
     values: dict[str, str]
     #: stands for the values the meaning of statements depends on; empty when there are none
     environment: tuple[tuple[str, str], ...]
+    #: what is created without a schema's name is temporary
+    temporary: bool
 
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Settings:
@@ -103,6 +110,7 @@ class Settings:
             found = cls()
             found.values = dict(key)
             found.environment = tuple(pair for pair in key if pair[0] in PLANNING)
+            found.temporary = "pg_temp" in found.values.get("search_path", "")
             cls._known[key] = found
         return found
 
@@ -168,7 +176,7 @@ def cleaning_sql(dirty: int) -> list[str]:
     if dirty & DIRTY_SESSION:
         return ["DISCARD ALL"]
     statements = []
-    if dirty & DIRTY_PARAMETERS:
+    if dirty & (DIRTY_PARAMETERS | DIRTY_CUSTOM):
         statements += ["SET SESSION AUTHORIZATION DEFAULT", "RESET ALL"]
     if dirty & DIRTY_CURSORS:
         statements.append("CLOSE ALL")

@@ -10,6 +10,7 @@ import itertools
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from pgdoorman_lib.wire.scan import (
     LEAVES,
@@ -35,6 +36,7 @@ class Name:
     """A statement's name in ``PREPARE``, ``EXECUTE`` or ``DEALLOCATE``.
 
     ``verb`` is that word in lower case; the name stands at ``start:end`` of the text, its statement ends at ``stop``.
+    ``plain``: what is behind it are constants, whose values stand in the text.
     """
 
     verb: str
@@ -42,6 +44,7 @@ class Name:
     end: int
     stop: int
     name: bytes
+    plain: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ class Text:
 
     ``keeps``: bits of what it surely leaves, if it succeeds outside a transaction. ``local_sets``: how many of its SETs
     end with the transaction. ``custom``: names of customized options (``a.b``) it may set, since no catalogue lists
-    them; ``dynamic``: it may set others, named by parameters. ``names``: statements it prepares, executes or drops.
+    them; ``dynamic``: it may set others, named by parameters; ``unknown``: others whose names can't be told.
+    ``disturbs``: it may change parameters up to the transaction's end. ``names``: statements it prepares, executes or
+    drops.
     ``sequences``: it asks what nextval gave this session.
     """
 
@@ -59,23 +64,37 @@ class Text:
     local_sets: int = 0
     custom: tuple[str, ...] = ()
     dynamic: bool = False
+    unknown: bool = False
+    disturbs: bool = False
     names: tuple[Name, ...] = ()
     sequences: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether every statement it names is given constants."""
+        return all(name.plain for name in self.names)
 
 
 NOTHING = Text()
 
 _TOKEN = re.compile(
     rb"""
-      (?P<blank> \s+ | --[^\n]* | /\*.*?\*/ )
+      (?P<blank> \s+ | --[^\n\r]* )
+    | (?P<comment> /\* )
     | (?P<quoted> "(?:[^"]|"")*" )
-    | (?P<opaque> [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | \$(?P<tag>[A-Za-z_]?[A-Za-z0-9_]*)\$.*?\$(?P=tag)\$ )
+    | (?P<opaque> [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' )
+    | (?P<dollar> \$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$ )
+    | (?P<parameter> \$[0-9]+ )
+    | (?P<number> [0-9]+ )
     | (?P<word> [A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]* )
     | (?P<end> ; )
+    | (?P<open> ['"] )
     | (?P<other> . )
     """,
     re.VERBOSE | re.DOTALL,
 )
+# What opens and closes comments, which nest.
+_COMMENT = re.compile(rb"/\*|\*/")
 # What must stand in a text for a closer look to find anything; it is cheap to see that it does not.
 _WORTH = re.compile(
     rb"set_config|pg_(?:try_)?advisory|replication_origin_session|\bpg_temp|\btemp(?:orary)?\b|\bhold\b"
@@ -87,23 +106,51 @@ _CREATES_TEMPORARY = re.compile(
     rb"\b(?:create|into)\s+(?:(?:global|local)\s+)?temp(?:orary)?\b|\bpg_temp", re.IGNORECASE
 )
 _SETS = re.compile(rb"set_config|\bset\s+(?!local\b|transaction\b)\w", re.IGNORECASE)
-_CUSTOM = re.compile(rb"[A-Za-z_][A-Za-z0-9_$]*(?:\.[A-Za-z_][A-Za-z0-9_$]*)+")
+# A set_config whose first argument is not a constant.
+_SETS_UNKNOWN = re.compile(rb"set_config\s*\((?!\s*'{1,4}[^']*'{1,4}\s*,)", re.IGNORECASE)
+# Bounded, since it may be held against megabytes of letters.
+_CUSTOM = re.compile(rb"[A-Za-z_][A-Za-z0-9_$]{0,99}(?:\.[A-Za-z_][A-Za-z0-9_$]{0,99})+")
+# What may stand between constants.
+_LIST = (b"(", b",", b")", b"-", b".")
 _ADVISORY = re.compile(rb"pg_(try_)?advisory_(un)?lock", re.IGNORECASE)
 
 
-def rough(marks: int) -> Text:
-    """What to take for granted of a text of which only the beginning is there, by ``scan`` of that."""
-    return Text(leaves=(marks | (1 if marks & TEXT_SET else 0)) & LEAVES, sequences=bool(marks & TEXT_SEQUENCES))
+#: What a call of any function by the protocol's FunctionCall may leave behind.
+FUNCTION_CALL = Text(leaves=LEAVES, disturbs=True)
+
+
+def rough(marks: int, beginning: bytes = b"") -> Text:
+    """What to take for granted of a text of which only a part is there, by ``scan`` of that.
+
+    If it is the ``beginning``, what is set there has its name there, too; else nobody knows the name.
+    """
+    leaves = (marks | (TEXT_PARAMETERS if marks & TEXT_SET else 0)) & LEAVES
+    if not leaves & TEXT_PARAMETERS:
+        return Text(leaves, sequences=bool(marks & TEXT_SEQUENCES))
+    found = _find(beginning)
+    return Text(
+        leaves,
+        custom=tuple(dict.fromkeys(found.custom)),
+        unknown=found.unknown or not beginning,
+        disturbs=True,
+        sequences=bool(marks & TEXT_SEQUENCES),
+    )
 
 
 def custom_names(data: bytes) -> tuple[str, ...]:
     """Everything in ``data`` that could be the name of a customized option."""
-    return tuple({match.group().decode().lower(): None for match in _CUSTOM.finditer(data)})
+    found: dict[str, None] = {}
+    for match in _CUSTOM.finditer(data):
+        name = match.group()
+        found[name.decode().lower()] = None
+        if name[0] == len(name) - 1:  # a letter, or the length in front of a bound value
+            found[name[1:].decode().lower()] = None
+    return tuple(found)
 
 
 def look(text: bytes, marks: int) -> Text:
     """What a whole text is known to do, given that ``scan`` found ``marks`` in it."""
-    return analyse(text) if len(text) <= LONGEST else rough(marks)
+    return analyse(text) if len(text) <= LONGEST else rough(marks, text[:LONGEST])
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -111,24 +158,64 @@ def analyse(text: bytes) -> Text:
     """What ``text``, one or more SQL statements, may leave behind and which prepared statements it names."""
     if _WORTH.search(text) is None:
         return NOTHING
-    found = _Finder(text)
-    statement: list[re.Match[bytes]] = []
-    for token in _TOKEN.finditer(text):
-        if token.lastgroup == "end":
-            found.take(statement, token.start())
-            statement = []
-        elif token.lastgroup != "blank":
-            statement.append(token)
-    found.take(statement, len(text))
+    found = _find(text)
     return Text(
         found.leaves,
         found.keeps,
         found.local_sets,
         tuple(dict.fromkeys(found.custom)),
         found.dynamic,
+        found.unknown,
+        found.disturbs,
         tuple(found.names),
         found.sequences,
     )
+
+
+def _find(text: bytes) -> _Finder:
+    """Go through the statements of ``text``."""
+    found = _Finder(text)
+    statement: list[Token] = []
+    at = 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        assert match is not None  # any byte is a token
+        start, at, kind = at, match.end(), str(match.lastgroup)
+        if kind == "end":
+            found.take(statement, start)
+            statement = []
+        elif kind == "comment":
+            at = _comment_end(text, at)
+        elif kind != "blank":
+            if kind == "dollar":
+                kind = "opaque"
+                end = text.find(match.group(), at)
+                at = end + len(match.group()) if end >= 0 else len(text)
+            elif kind == "open":  # PostgreSQL will refuse it
+                kind = "opaque"
+                at = len(text)
+            statement.append(Token(kind, start, at, text[start:at]))
+    found.take(statement, len(text))
+    return found
+
+
+def _comment_end(text: bytes, start: int) -> int:
+    """Where the comment ends whose inside begins at ``start``."""
+    depth = 1
+    for mark in _COMMENT.finditer(text, start):
+        depth += 1 if mark.group() == b"/*" else -1
+        if depth == 0:
+            return mark.end()
+    return len(text)
+
+
+class Token(NamedTuple):
+    """A piece of a text, at ``start:end``; ``kind`` is a group of _TOKEN."""
+
+    kind: str
+    start: int
+    end: int
+    text: bytes
 
 
 class _Finder:
@@ -141,15 +228,17 @@ class _Finder:
         self.local_sets = 0
         self.custom: list[str] = []
         self.dynamic = False
+        self.unknown = False
+        self.disturbs = False
         self.names: list[Name] = []
         self.sequences = False
 
-    def take(self, tokens: list[re.Match[bytes]], stop: int) -> None:
+    def take(self, tokens: list[Token], stop: int) -> None:
         """One statement, which ends at ``stop``."""
         if not tokens:
             return
         # Words as they are compared; quoted names and all else can't be keywords.
-        words = [token.group().lower() if token.lastgroup == "word" else b"" for token in tokens]
+        words = [token.text.lower() if token.kind == "word" else b"" for token in tokens]
         verb = words[0]
         if verb == b"set":
             self._set(tokens, words)
@@ -162,45 +251,58 @@ class _Finder:
         self._temporary(words)
         self._names(tokens, words, stop)
         for index, token in enumerate(tokens):
-            if token.lastgroup == "opaque":
-                self._opaque(token.group(), verb == b"do")
-            elif token.lastgroup == "word":
-                word = words[index]
-                if word == b"set_config":
-                    self._set_config(tokens[index + 1 :])
-                elif word.startswith(b"pg_replication_origin_session"):
-                    self.leaves |= TEXT_ORIGIN
-                elif word in (b"currval", b"lastval"):
-                    self.sequences = True
-                elif b"advisory" in word:
-                    self._advisory(word)
+            if token.kind == "opaque":
+                self._opaque(token.text, verb == b"do")
+                continue
+            word = words[index] or _unquoted(token)
+            if word == b"set_config":
+                self._set_config(tokens[index + 1 :])
+            elif word.startswith(b"pg_temp"):
+                self.leaves |= TEXT_TEMPORARY
+            elif word.startswith(b"pg_replication_origin_session"):
+                self.leaves |= TEXT_ORIGIN
+            elif word in (b"currval", b"lastval"):
+                self.sequences = True
+            elif b"advisory" in word:
+                self._advisory(word)
 
-    def _set(self, tokens: list[re.Match[bytes]], words: list[bytes]) -> None:
+    def _set(self, tokens: list[Token], words: list[bytes]) -> None:
         second = words[1] if len(words) > 1 else b""
         if second in (b"local", b"transaction"):
             self.local_sets += 1
+            self.disturbs = True
         elif second != b"constraints":
             self.leaves |= TEXT_PARAMETERS
-            self.custom += custom_names(self.text[tokens[0].end() : tokens[-1].end()].replace(b'"', b""))
+            self.custom += custom_names(self.text[tokens[0].end : tokens[-1].end].replace(b'"', b""))
 
-    def _set_config(self, rest: list[re.Match[bytes]]) -> None:
+    def _set_config(self, rest: list[Token]) -> None:
         """The tokens behind the word ``set_config``."""
         depth = 0
-        inside: list[re.Match[bytes]] = []
+        inside: list[Token] = []
         for token in rest:
-            symbol = token.group()
+            symbol = token.text
             depth += (symbol == b"(") - (symbol == b")")
             if depth == 0:
                 break
             inside.append(token)
-        local = inside[-1].group().lower().strip(b"'") if inside else b""
-        if local in (b"true", b"t", b"on") and len(inside) > 2 and inside[-2].group() == b",":
+        local = inside[-1].text.lower().strip(b"'") if inside else b""
+        name = inside[1] if len(inside) > 1 else None
+        alone = len(inside) > 2 and inside[2].text in (b",", b":")  # it may have a cast, but is no operand
+        constant = name is not None and name.kind == "opaque" and alone
+        if local in (b"true", b"t", b"on") and len(inside) > 2 and inside[-2].text == b",":
+            if not constant or name is None or b"." not in name.text:
+                self.disturbs = True  # no customized option: what statements mean may depend on it
             return
         self.leaves |= TEXT_PARAMETERS
-        if len(inside) > 1 and inside[1].lastgroup == "opaque":
-            self.custom += custom_names(inside[1].group())
-        else:
+        if name is not None and constant:
+            self.custom += custom_names(name.text)
+        elif name is not None and name.kind == "parameter" and alone:
             self.dynamic = True
+        else:
+            self.unknown = True
+            for token in rest:  # perhaps it is one of these
+                if token.kind == "opaque":
+                    self.custom += custom_names(token.text)
 
     def _declare(self, words: list[bytes]) -> None:
         if any(word == b"with" and after == b"hold" for word, after in itertools.pairwise(words)):
@@ -208,17 +310,18 @@ class _Finder:
             self.keeps |= TEXT_CURSORS
 
     def _temporary(self, words: list[bytes]) -> None:
-        made = words[0] == b"create" and any(word in (b"temp", b"temporary") for word in words[1:5])
+        made = False
+        if words[0] == b"create" or words[0] == b"explain":
+            at = words.index(b"create") if b"create" in words else len(words)
+            made = any(word in (b"temp", b"temporary") for word in words[at + 1 : at + 5])
         for word, after, last in zip(words, words[1:], [*words[2:], b""], strict=False):
             if word == b"into" and (after if after not in (b"global", b"local") else last) in (b"temp", b"temporary"):
                 made = True
-        if made and words[-1] == b"drop" and words[-2:-1] == [b"commit"]:
-            return  # ON COMMIT DROP
+        if made and words[-3:] == [b"on", b"commit", b"drop"]:
+            return
         if made:
             self.leaves |= TEXT_TEMPORARY
             self.keeps |= TEXT_TEMPORARY
-        elif any(word.startswith(b"pg_temp") for word in words):
-            self.leaves |= TEXT_TEMPORARY
 
     def _advisory(self, word: bytes) -> None:
         match = _ADVISORY.match(word)
@@ -236,8 +339,9 @@ class _Finder:
         if b"set_config" in text.lower() or (code and _SETS.search(text)):
             self.leaves |= TEXT_PARAMETERS
             self.custom += custom_names(text)
+            self.unknown |= code and _SETS_UNKNOWN.search(text) is not None
 
-    def _names(self, tokens: list[re.Match[bytes]], words: list[bytes], stop: int) -> None:
+    def _names(self, tokens: list[Token], words: list[bytes], stop: int) -> None:
         verb = words[0]
         at = 0
         if verb in (b"explain", b"create"):
@@ -251,10 +355,19 @@ class _Finder:
         if verb == b"deallocate" and words[at] == b"prepare" and at + 1 < len(tokens):
             at += 1
         token = tokens[at]
-        if token.lastgroup == "quoted":
-            name = token.group()[1:-1].replace(b'""', b'"')
-        elif token.lastgroup == "word" and not (verb == b"deallocate" and words[at] == b"all"):
+        if token.kind == "quoted":
+            name = _unquoted(token)
+        elif token.kind == "word" and not (verb == b"deallocate" and words[at] == b"all"):
             name = words[at]
         else:
             return
-        self.names.append(Name(verb.decode(), token.start(), token.end(), stop, name))
+        plain = all(
+            token.kind in ("opaque", "number") or words[index] in (b"true", b"false", b"null") or token.text in _LIST
+            for index, token in enumerate(tokens[at + 1 :], at + 1)
+        )
+        self.names.append(Name(verb.decode(), token.start, token.end, stop, name, plain))
+
+
+def _unquoted(token: Token) -> bytes:
+    """The name in a quoted token, else nothing."""
+    return token.text[1:-1].replace(b'""', b'"') if token.kind == "quoted" else b""

@@ -1,0 +1,148 @@
+"""What one client leaves behind in an unusual way must reach nobody else: one server, whoever has it next looks around."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from fix_doorman import Doorman, until_idle
+from fix_postgres import Postgres
+from wire_client import SYNC, Message, bind, execute, function_call, kinds, parse, query
+
+
+@pytest.fixture(scope="module")
+def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
+    user = {
+        "username": "app",
+        "password": postgres.secret("app"),
+        "server_username": "app",
+        "server_password": postgres.password("app"),
+    }
+    here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb"}
+    return {
+        "pools": {
+            "one": {**here, "max_pinned_servers": 1, "users": [{**user, "pool_size": 1}]},
+            "two": {**here, "max_pinned_servers": 2, "users": [{**user, "pool_size": 2}]},
+        }
+    }
+
+
+def left_behind(doorman: Doorman, postgres: Postgres) -> list[list[bytes | None]]:
+    """Everything on the pool's one server that is not there for a client that has set nothing; no client may be left."""
+    until_idle(doorman, "one")
+    with doorman.wire("one") as client:
+        found = [
+            row.columns
+            for sql in (
+                "SELECT name, setting FROM pg_settings WHERE source = 'session'",
+                "SELECT n, current_setting(n, true) FROM unnest(ARRAY['app.a', 'app.b', 'app.c']) AS n"
+                " WHERE current_setting(n, true) <> ''",
+                "SELECT current_user::text WHERE current_user <> 'app'",
+                "SELECT name FROM pg_prepared_statements WHERE name NOT LIKE 'pgdoorman\\_%'",
+                "SELECT name FROM pg_cursors WHERE is_holdable",
+                "SELECT c FROM pg_listening_channels() AS c",
+                "SELECT relname FROM pg_class WHERE relnamespace = pg_my_temp_schema()",
+                "SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+            )
+            for row in client.ask_query(sql)
+            if row.kind == "D"
+        ]
+    if found:  # not by the next test, too
+        for backend in postgres.backends():
+            postgres.terminate(backend["pid"])
+    return found
+
+
+def extended(*steps: bytes) -> bytes:
+    return b"".join(steps) + SYNC
+
+
+def run(sql: str, *values: bytes) -> bytes:
+    """Parse, Bind, Execute of the unnamed statement."""
+    return parse("", sql) + bind("", "", values) + execute()
+
+
+def tags(messages: list[Message]) -> list[str]:
+    return [m.tag if m.kind == "C" else m.sqlstate for m in messages if m.kind in "CE"]
+
+
+BIG = "/* " + "x" * 20000 + " */ "
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [query("SELECT set_config('app.' || 'a', 'x', false)")],
+        [query("SELECT set_config(n, 'x', false) FROM (VALUES ('app.a')) AS names (n)")],
+        [query("SELECT \"set_config\"('app.a', 'x', false)")],
+        [query("SELECT \"pg_catalog\".\"set_config\"('work_mem', '9MB', false)")],
+        [query("SELECT set_config('app.a', 'x', 'false' <> 'true')")],
+        [query("SELECT set_config('app.a', 'x', true AND false)")],
+        [query("SELECT set_config('work_mem', '7MB', (SELECT false FROM (VALUES (1)) AS v (t) WHERE true))")],
+        [query("PREPARE p (text) AS SELECT set_config($1, 'x', false)"), query("EXECUTE p('app.a')")],
+        [
+            query("PREPARE p (text) AS SELECT set_config('app.' || $1, 'x', false)"),
+            extended(run("EXECUTE p('a')")),
+        ],
+        [query("; ".join(f"SET app.x{n} = 'x'" for n in range(100))), query("SET app.a = 'x'")],
+        [query("SET app.a = '" + "x" * 20000 + "'")],
+        [query(BIG + "SELECT set_config('app.a', 'x', false)")],
+        [query("SELECT 1; " + BIG + "SELECT set_config('work_mem', '9MB', false)")],
+        [extended(run("SELECT /* " + "x" * 20000 + " */ set_config('app.a', 'x', false)"))],
+        [extended(parse("s", "SELECT /* " + "x" * 20000 + " */ pg_advisory_lock(7)"), bind("", "s"), execute())],
+        [query(BIG + "SELECT pg_advisory_lock(7)")],
+        [query(BIG + "CREATE TEMP TABLE mine (a int)")],
+        [query("SELECT 1; " + BIG + "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT")],
+        [query('CREATE TABLE "pg_temp".mine (a int)')],
+        [query('SELECT "pg_advisory_lock"(7)')],
+        [query('SELECT pg_catalog."pg_try_advisory_lock_shared"(7)')],
+        [query("EXPLAIN ANALYZE CREATE TEMP TABLE mine AS SELECT 1 AS n")],
+        [query("PREPARE p AS SELECT 1"), query("EXPLAIN ANALYZE CREATE TEMP TABLE mine AS EXECUTE p")],
+        [
+            query("CREATE TEMP TABLE commit AS SELECT 1 AS a"),
+            query("CREATE TEMP TABLE mine AS SELECT a FROM commit drop"),
+        ],
+        [query("SET search_path = pg_temp"), query("CREATE TABLE mine (a int)")],
+        [query("SELECT set_config('search_path', 'pg_temp', false)"), query("CREATE TABLE mine (a int)")],
+        [query("BEGIN; SET LOCAL search_path = pg_temp; CREATE TABLE mine (a int); COMMIT")],
+        [
+            query("BEGIN"),
+            query("SELECT set_config('search_path', 'pg_temp', true)"),
+            query("CREATE TABLE mine (a int)"),
+            query("COMMIT"),
+        ],
+        [
+            query("BEGIN; SAVEPOINT s"),
+            query("SET LOCAL work_mem = 'a lot'"),
+            query("ROLLBACK TO s"),
+            query("/* first */ SET work_mem = '9MB'"),
+            query("COMMIT"),
+        ],
+        [
+            query("BEGIN"),
+            extended(parse("", "SET LOCAL work_mem = '5MB'"), bind("", ""), bind("", "")),
+            query("/* first */ SET work_mem = '9MB'"),
+            query("COMMIT"),
+        ],
+        [query("-- first\nSET work_mem = '9MB'")],
+        [query("/* first */ LISTEN x")],
+        [extended(run("-- first\n LISTEN x"))],
+        [function_call(2880, [b"7"])],  # pg_advisory_lock(bigint)
+        [function_call(2078, [b"app.a", b"x", b"f"])],  # set_config
+        [function_call(2078, [b"work_mem", b"9MB", b"f"])],
+        [query("SET SESSION app.a TO 'x'"), query('SET "app.b" = 1'), query("SET app.c TO DEFAULT")],
+        [query("ALTER ROLE app SET work_mem = '9MB'; ALTER ROLE app RESET work_mem; SET work_mem = '9MB'")],
+    ],
+    ids=lambda said: re.sub(r"[^ -~]|xx+", "", said[-1][5:120].decode("latin-1"))[:60],
+)
+def test_nothing_reaches_the_next(doorman: Doorman, postgres: Postgres, said: list[bytes]) -> None:
+    with postgres.wire("otherdb") as direct, doorman.wire("one") as client:
+        for data in said:
+            assert kinds(client.ask(data)) == kinds(direct.ask(data))
+        with doorman.wire("one") as other:
+            # It does not have to get the server: then it was refused, or waits until the first has gone.
+            other.send(query("SELECT 1"))
+        client.terminate()
+    assert left_behind(doorman, postgres) == []
