@@ -18,10 +18,8 @@ from pgdoorman_lib.client.relay import Relay
 from pgdoorman_lib.errors import (
     DoormanError,
     NoSuchPool,
-    PeerGone,
     ProtocolViolation,
     ServerGone,
-    ShuttingDown,
     TooManyPins,
 )
 from pgdoorman_lib.metrics.counters import LinkStats
@@ -567,6 +565,3 @@ class Session(Relay):
         self.doomed = error
         self.task.wake()
         return 0
-
-
-__all__ = ["PeerGone", "Session", "ShuttingDown"]

@@ -69,6 +69,8 @@ _SWALLOW = SWALLOW
 _SYNC = SYNC
 _EXECUTE = EXECUTE
 _DIRTY_PARAMETERS = DIRTY_PARAMETERS
+#: The OIDs of lo_open, loread and their kin (pg_proc.dat), which drivers call: they leave nothing behind.
+LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172))
 #: Names of customized options remembered for one client; one with more keeps its server.
 MAX_CUSTOM = 100
 #: Bytes at the end of a part of a text in which the beginning of what ``scan`` looks for may stand.
@@ -703,6 +705,8 @@ class StatementDesk(Borrower):
 
     def _function_call(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
         """Any function may be called; if it sets an option, the name is among its arguments."""
+        if int.from_bytes(data[pos + 5 : pos + 9], "big") in LARGE_OBJECT_FUNCTIONS:
+            return 0
         self._leaves(FUNCTION_CALL)
         self._options(custom_names(bytes(data[pos + 5 : pos + avail])))
         if size > avail:

@@ -28,9 +28,11 @@ from pgdoorman_lib.errors import (
     ServerUnavailable,
 )
 from pgdoorman_lib.metrics.counters import PoolStats
-from pgdoorman_lib.net.engine import Engine, Stepper, Task
+from pgdoorman_lib.net.engine import Engine, Stepper
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire.framing import frame_size
+from pgdoorman_lib.wire.messages import parse_fields
 from pgdoorman_lib.wire.prepared import Registry
 
 _int = int
@@ -545,8 +547,6 @@ class Pool:
 
 def _asides(server: Server) -> str:
     """Take the notices and parameters an idle server sent; a reason to close it, or an empty string."""
-    from pgdoorman_lib.wire.framing import frame_size
-
     stream = server.stream
     while stream.end > stream.start:
         block = stream.block
@@ -561,8 +561,6 @@ def _asides(server: Server) -> str:
         stream.start += size
         if kind == 0x45:
             server.farewell = 1
-            from pgdoorman_lib.wire.messages import parse_fields
-
             return "server said: " + parse_fields(body).get("M", "")
         if kind == 0x53:
             name, _, value = body.partition(b"\0")
@@ -571,6 +569,3 @@ def _asides(server: Server) -> str:
             return "unexpected message while idle"
     stream.release()
     return ""
-
-
-__all__ = ["Borrower", "Moved", "Pool", "Task"]

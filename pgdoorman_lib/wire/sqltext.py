@@ -115,8 +115,9 @@ _LIST = (b"(", b",", b")", b"-", b".")
 _ADVISORY = re.compile(rb"pg_(try_)?advisory_(un)?lock", re.IGNORECASE)
 
 
-#: What a call of any function by the protocol's FunctionCall may leave behind.
-FUNCTION_CALL = Text(leaves=LEAVES, disturbs=True)
+#: What a call of any function by the protocol's FunctionCall may leave behind. Few may set an origin up, and only they
+#: may ask about it.
+FUNCTION_CALL = Text(leaves=LEAVES & ~TEXT_ORIGIN, disturbs=True)
 
 
 def rough(marks: int, beginning: bytes = b"") -> Text:
