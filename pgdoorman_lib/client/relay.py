@@ -42,6 +42,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
     DIRTY_TEMPORARY,
+    PLANNING,
     TRACKED,
     trace_of,
 )
@@ -197,7 +198,7 @@ class Relay(StatementDesk):
         self.flushed = 0
         self.group_unnamed = 0
         self.group_suspect = 0
-        self.local_sets = 0
+        self.told_sets = 0
         self.disturbed = 0
         self.verifying = None
         self.bound = None
@@ -805,8 +806,8 @@ class Relay(StatementDesk):
     def _tag(self, tag: bytes) -> _int:
         """As _command_complete, for a tag that deserves it."""
         server = self.server
-        if tag == b"SET" and self.local_sets > 0 and self.transparent:
-            self.local_sets -= 1
+        if tag == b"SET" and self.told_sets > 0 and self.transparent:
+            self.told_sets -= 1
         elif tag == b"DEALLOCATE ALL" or tag == b"DISCARD ALL":
             pending = self.replies.effects
             server.statements.clear(pending)
@@ -843,6 +844,9 @@ class Relay(StatementDesk):
         else:
             if tag == b"RESET":
                 self.was_reset = 1
+                self.disturbed = 1
+            elif tag == b"SET":
+                self.disturbed = 1
             server.dirty |= trace_of(tag)
         return 0
 
@@ -861,6 +865,8 @@ class Relay(StatementDesk):
             # Whether it lasts is asked at the transaction's end; a change may also come from inside a function.
             if key != "in_hot_standby":
                 server.dirty |= DIRTY_PARAMETERS
+                if key.lower() in PLANNING:
+                    self.disturbed = 1
         elif self.sync_parameters and key.lower() in TRACKED:
             self.settings = self.settings.changed(key, value)
             server.applied = server.applied.changed(key, value)
@@ -895,7 +901,7 @@ class Relay(StatementDesk):
             self.refusal = body
             self.fault = "the server refused the session's parameters"
         else:
-            self.local_sets = 0  # one of them may have failed: what is not sure to be local is looked into
+            self.told_sets = 0  # one of them may have failed: the tags of others are taken seriously
             self.pool_stats.errors += 1
             self.stats.errors += 1
             self.server.stats.errors += 1

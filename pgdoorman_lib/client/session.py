@@ -413,7 +413,7 @@ class Session(Relay):
         self.findings = None
         server.dirty &= ~asked
         self.disturbed = 0
-        self.local_sets = 0
+        self.told_sets = 0
         if asked & DIRTY_PARAMETERS:
             # What the session began with and is not there any more was RESET: that means back to the beginning.
             server.applied = Settings.of(found.values)

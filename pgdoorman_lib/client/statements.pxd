@@ -57,7 +57,7 @@ cdef class StatementDesk(Borrower):
     cdef public list preparing
     cdef public list deallocating
     cdef public int hidden
-    cdef public int local_sets
+    cdef public int told_sets
     cdef public bint disturbed
     cdef public dict custom
     cdef public bytes cut
@@ -87,6 +87,11 @@ cdef class StatementDesk(Borrower):
         replies=Replies, stop=Py_ssize_t, begin=Py_ssize_t, name_end=Py_ssize_t, name=bytes, statement=Statement
     )
     cpdef int _statement(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
+    @cython.locals(own=Statement)
+    cpdef Statement _own(self, bytes name, Statement statement)
+    cpdef int _foreign(self, Statement statement) except -1
+    @cython.locals(statement=Statement)
+    cpdef int _fits(self, Acts acts) except -1
     @cython.locals(held=ServerStatements, verification=Verification, message=bytearray)
     cpdef int _verified(self, Statement statement) except -1
     @cython.locals(

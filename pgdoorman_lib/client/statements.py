@@ -107,7 +107,6 @@ class StatementDesk(Borrower):
         "group_unnamed",
         "hidden",
         "in_batch",
-        "local_sets",
         "parse_limit",
         "preparing",
         "registry",
@@ -119,6 +118,7 @@ class StatementDesk(Borrower):
         "srv",
         "statements",
         "taken",
+        "told_sets",
         "verifying",
     )
 
@@ -155,9 +155,9 @@ class StatementDesk(Borrower):
         self.deallocating: list[Any] = []
         #: answers to PREPARE in front of the client's own that it must not see
         self.hidden = 0
-        #: SETs sent whose effect ends with the transaction: their tags mean nothing
-        self.local_sets = 0
-        #: parameters are other than ``settings`` says until the transaction's end
+        #: SETs sent whose text was looked at: their tags tell nothing new
+        self.told_sets = 0
+        #: parameters on which the meaning of statements depends may be other than ``settings`` says
         self.disturbed = 0
         #: names of customized options the client may have set: no catalogue lists them
         self.custom: dict[str, None] = {}
@@ -286,6 +286,7 @@ class StatementDesk(Borrower):
             if not self._names_settled():
                 return 9
             statement = self._renewed(name, statement)
+        statement = self._own(name, statement)
         self._to_server_part(run, pos)
         if statement.acts is not None and statement.acts.needs:
             self._act(statement.acts, 0x44, data, 0, 0)  # before the statement itself is made there
@@ -308,6 +309,36 @@ class StatementDesk(Borrower):
         else:
             replies.add(_DESCRIBE)
         self._send_renamed(data, pos, size, avail, kind, begin, name_end, statement.cname)
+        return 1
+
+    def _own(self, name: bytes, statement: Statement) -> Statement:
+        """The client's statement ``name``, or a copy of its own if using the shared one would change it for others.
+
+        What a statement means is settled under the settings in effect when it is made on a server, and anew under those
+        of whoever uses it next when PostgreSQL has forgotten its plan.
+        """
+        if not self._foreign(statement):
+            return statement
+        own: Statement = self.registry.private(statement.body, statement.acts)
+        own.confirmed = statement.confirmed
+        own.description = statement.description
+        own.shape = statement.shape
+        own.stale = statement.stale
+        self.statements.names[name] = own
+        return own
+
+    def _foreign(self, statement: Statement) -> _int:
+        """Whether ``statement`` is shared, and other settings than its own are, or may be, in effect."""
+        environment: Any = statement.environment
+        return 1 if environment is not None and (self.disturbed or environment != self.settings.environment) else 0
+
+    def _fits(self, acts: Acts) -> _int:
+        """Whether a text still means what it meant, and may have what it needs made on this server."""
+        if not acts.holds(self.statements.names):
+            return 0
+        for statement in acts.needs:
+            if self._foreign(statement):
+                return 0
         return 1
 
     def _verified(self, statement: Statement) -> _int:
@@ -497,7 +528,7 @@ class StatementDesk(Borrower):
                 if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
                     acts = self._acts(text, bytes(data[name_end + 1 : stop]))
                     self.group_suspect = 1
-                elif text.leaves or text.local_sets or text.sequences:
+                elif text.leaves or text.sets or text.disturbs or text.sequences:
                     acts = Acts(text)
                     if text.leaves & _DIRTY_PARAMETERS:
                         self.group_suspect = 1
@@ -535,7 +566,7 @@ class StatementDesk(Borrower):
             replies.add(_PARSE)
             self.srv.send_copy(data, pos, size)
             return 1
-        if self.group_suspect or self.disturbed or self.server.dirty & _DIRTY_PARAMETERS or replies.status == 0x45:
+        if self.group_suspect or self.disturbed or replies.status == 0x45:
             # Changed parameters would be frozen into a plan others use; in a failed transaction PostgreSQL must see the
             # message to refuse it.
             statement = self.registry.private(body, acts)
@@ -620,7 +651,7 @@ class StatementDesk(Borrower):
         if acts.text.names:
             if not self._names_settled():
                 return 9
-            if not acts.holds(mine.names) and unnamed.body is not None:
+            if unnamed.body is not None and not self._fits(acts):
                 tail = unnamed.body[len(acts.sql) :]
                 acts = self._acts(acts.text, acts.original)
                 mine.unnamed = Unnamed(acts.sql + tail, acts)
@@ -657,8 +688,8 @@ class StatementDesk(Borrower):
         self.server.dirty |= text.leaves
         if text.sequences:
             self._hide_sequences()
+        self.told_sets += text.sets
         if text.disturbs:
-            self.local_sets += text.local_sets
             self.disturbed = 1
         if text.unknown:
             self.server.dirty |= DIRTY_CUSTOM
@@ -778,6 +809,8 @@ class StatementDesk(Borrower):
         dropped: set[bytes] = set()
         for found in text.names:
             known = names.get(found.name)
+            if known is not None and found.verb == "execute":
+                known = self._own(found.name, known)
             acts.resolved.append((found.name, known))
             statement = defined.get(found.name)
             if statement is None and found.name not in dropped:
@@ -817,7 +850,7 @@ class StatementDesk(Borrower):
     def _renewed(self, name: bytes, statement: Statement) -> Statement:
         """The client's statement ``name``, made anew if the names in its text mean something else by now."""
         acts: Any = statement.acts
-        if acts.holds(self.statements.names):
+        if self._fits(acts):
             return statement
         fresh = self._acts(acts.text, acts.original)
         statement = self.registry.private(fresh.sql + statement.body[len(acts.sql) :], fresh)

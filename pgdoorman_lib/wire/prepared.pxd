@@ -26,6 +26,7 @@ cdef class Statement:
     cdef public bint confirmed
     cdef public bytes description
     cdef public bytes shape
+    cdef public object environment
     cdef public bint stale
     cpdef bytearray parse_message(self)
     cpdef bytes prepare_sql(self)

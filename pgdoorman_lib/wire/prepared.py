@@ -66,7 +66,7 @@ class Statement:
     ``by_sql``: it was made by SQL's PREPARE, and ``body`` is what stands behind the name there.
     """
 
-    __slots__ = ("acts", "body", "by_sql", "cname", "confirmed", "description", "name", "shape", "stale")
+    __slots__ = ("acts", "body", "by_sql", "cname", "confirmed", "description", "environment", "name", "shape", "stale")
 
     def __init__(self, name: _bytes, body: _bytes, acts: Acts | None = None, by_sql: _int = 0) -> None:
         self.name = name
@@ -75,6 +75,8 @@ class Statement:
         self.body = body
         self.acts = acts
         self.by_sql = by_sql
+        #: the settings it was parsed under, if it is shared; None when it is one client's
+        self.environment: object = None
         #: a server has accepted it once
         self.confirmed = 0
         #: PostgreSQL's answer to Describe, whole messages; None until it is known
@@ -117,6 +119,7 @@ class Registry:
         statement = self.known.get(key)
         if statement is None:
             statement = self.private(body, acts)
+            statement.environment = environment
             self.known[key] = statement
             if len(self.known) > self.capacity:
                 self.known.popitem(last=False)

@@ -34,6 +34,11 @@ PLANNING = frozenset(
         "client_encoding",
         "standard_conforming_strings",
         "backslash_quote",
+        "array_nulls",
+        "transform_null_equals",
+        "xmloption",
+        "lc_monetary",
+        "timezone_abbreviations",
     )
 )
 

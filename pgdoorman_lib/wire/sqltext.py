@@ -24,6 +24,7 @@ from pgdoorman_lib.wire.scan import (
     TEXT_SET,
     TEXT_TEMPORARY,
 )
+from pgdoorman_lib.wire.session_state import PLANNING
 
 #: Texts whose analysis is remembered, and the length (bytes) beyond which a text is not analysed but taken for what
 #: ``scan`` says: going through tokens costs about a microsecond each.
@@ -51,17 +52,16 @@ class Name:
 class Text:
     """What is known of a text: ``leaves``, the LEAVES bits of what it may leave behind.
 
-    ``keeps``: bits of what it surely leaves, if it succeeds outside a transaction. ``local_sets``: how many of its SETs
-    end with the transaction. ``custom``: names of customized options (``a.b``) it may set, since no catalogue lists
-    them; ``dynamic``: it may set others, named by parameters; ``unknown``: others whose names can't be told.
-    ``disturbs``: it may change parameters up to the transaction's end. ``names``: statements it prepares, executes or
-    drops.
+    ``keeps``: bits of what it surely leaves, if it succeeds outside a transaction. ``sets``: how many SETs are in it.
+    ``custom``: names of customized options (``a.b``) it may set, since no catalogue lists them; ``dynamic``: it may set
+    others, named by parameters; ``unknown``: others whose names can't be told. ``disturbs``: it may change, if only for
+    the transaction, what other statements mean. ``names``: statements it prepares, executes or drops.
     ``sequences``: it asks what nextval gave this session.
     """
 
     leaves: int = 0
     keeps: int = 0
-    local_sets: int = 0
+    sets: int = 0
     custom: tuple[str, ...] = ()
     dynamic: bool = False
     unknown: bool = False
@@ -117,7 +117,7 @@ _ADVISORY = re.compile(rb"pg_(try_)?advisory_(un)?lock", re.IGNORECASE)
 
 #: What a call of any function by the protocol's FunctionCall may leave behind. Few may set an origin up, and only they
 #: may ask about it.
-FUNCTION_CALL = Text(leaves=LEAVES & ~TEXT_ORIGIN, disturbs=True)
+FUNCTION_CALL = Text(leaves=LEAVES & ~TEXT_ORIGIN)
 
 
 def rough(marks: int, beginning: bytes = b"") -> Text:
@@ -151,7 +151,7 @@ def custom_names(data: bytes) -> tuple[str, ...]:
 
 def look(text: bytes, marks: int) -> Text:
     """What a whole text is known to do, given that ``scan`` found ``marks`` in it."""
-    return analyse(text) if len(text) <= LONGEST else rough(marks, text[:LONGEST])
+    return analyse(text) if len(text) <= LONGEST else rough(marks)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -163,7 +163,7 @@ def analyse(text: bytes) -> Text:
     return Text(
         found.leaves,
         found.keeps,
-        found.local_sets,
+        found.sets,
         tuple(dict.fromkeys(found.custom)),
         found.dynamic,
         found.unknown,
@@ -226,7 +226,7 @@ class _Finder:
         self.text = text
         self.leaves = 0
         self.keeps = 0
-        self.local_sets = 0
+        self.sets = 0
         self.custom: list[str] = []
         self.dynamic = False
         self.unknown = False
@@ -269,12 +269,24 @@ class _Finder:
 
     def _set(self, tokens: list[Token], words: list[bytes]) -> None:
         second = words[1] if len(words) > 1 else b""
-        if second in (b"local", b"transaction"):
-            self.local_sets += 1
-            self.disturbs = True
-        elif second != b"constraints":
+        if second == b"constraints":
+            return
+        self.sets += 1
+        if second == b"transaction":
+            return
+        if second != b"local":
             self.leaves |= TEXT_PARAMETERS
             self.custom += custom_names(self.text[tokens[0].end : tokens[-1].end].replace(b'"', b""))
+        at = 2 if second in (b"local", b"session") else 1
+        if len(tokens) > at + 1 and (words[at + 1] == b"to" or tokens[at + 1].text in (b"=", b".")):
+            self._planning(words[at] or _unquoted(tokens[at]))
+        else:
+            self.disturbs = True  # ROLE, TIME ZONE and their like
+
+    def _planning(self, name: bytes) -> None:
+        """The parameter ``name`` changes, or one that is an option of that class."""
+        if name.decode("utf-8", "replace").lower() in PLANNING:
+            self.disturbs = True
 
     def _set_config(self, rest: list[Token]) -> None:
         """The tokens behind the word ``set_config``."""
@@ -290,9 +302,11 @@ class _Finder:
         name = inside[1] if len(inside) > 1 else None
         alone = len(inside) > 2 and inside[2].text in (b",", b":")  # it may have a cast, but is no operand
         constant = name is not None and name.kind == "opaque" and alone
+        if name is not None and constant:
+            self._planning(name.text.strip(b"'"))
+        else:
+            self.disturbs = True
         if local in (b"true", b"t", b"on") and len(inside) > 2 and inside[-2].text == b",":
-            if not constant or name is None or b"." not in name.text:
-                self.disturbs = True  # no customized option: what statements mean may depend on it
             return
         self.leaves |= TEXT_PARAMETERS
         if name is not None and constant:
@@ -339,6 +353,7 @@ class _Finder:
             self.leaves |= TEXT_LOCKS
         if b"set_config" in text.lower() or (code and _SETS.search(text)):
             self.leaves |= TEXT_PARAMETERS
+            self.disturbs = True
             self.custom += custom_names(text)
             self.unknown |= code and _SETS_UNKNOWN.search(text) is not None
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fix_doorman import Doorman, until_idle
 from fix_postgres import Postgres
-from wire_client import SYNC, Message, bind, execute, function_call, kinds, parse, query
+from wire_client import SYNC, Message, WireClient, bind, execute, function_call, kinds, parse, query
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +146,59 @@ def test_nothing_reaches_the_next(doorman: Doorman, postgres: Postgres, said: li
             other.send(query("SELECT 1"))
         client.terminate()
     assert left_behind(doorman, postgres) == []
+
+
+# A statement that clients share means what it meant when it was parsed, whoever makes it on another server.
+
+EPOCH = "SELECT extract(epoch FROM timestamptz '2026-02-03 04:05')::int::text"
+TABLE = "SELECT n::text, n FROM widths"
+
+
+def row(client: WireClient, data: bytes) -> list[bytes | None] | str:
+    """The only row of the answer, or the SQLSTATE."""
+    answer = client.ask(data)
+    errors = [m.sqlstate for m in answer if m.kind == "E"]
+    rows = [m.columns for m in answer if m.kind == "D"]
+    return errors[0] if errors else rows[0]
+
+
+def use(name: str = "s") -> bytes:
+    return extended(bind("", name), execute())
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "others"),
+    [
+        (EPOCH, "SET timezone = 'Asia/Tokyo'", "SET timezone = 'UTC'"),
+        (EPOCH, "SET timezone = 'Asia/Tokyo'", "BEGIN; SET LOCAL timezone = 'UTC'"),
+        (EPOCH, "SET timezone = 'Asia/Tokyo'", "BEGIN; SELECT set_config('timezone', 'UTC', true)"),
+        (EPOCH, "SET timezone = 'Asia/Tokyo'", "BEGIN; SET timezone = 'UTC'"),
+        (TABLE, "SET search_path = narrow", "SET search_path = wide"),
+        (TABLE, "SET search_path = narrow", "BEGIN; SET LOCAL search_path = wide"),
+        ("SELECT '{NULL}'::text[] = ARRAY['NULL'], 1", "SET array_nulls = off", "SET array_nulls = on"),
+        ("SELECT NULL = NULL, 1", "SET transform_null_equals = on", "SET transform_null_equals = off"),
+    ],
+)
+@pytest.mark.parametrize("by_sql", [False, True])
+def test_a_shared_statement_keeps_its_meaning(
+    doorman: Doorman, postgres: Postgres, text: str, settings: str, others: str, by_sql: bool
+) -> None:
+    postgres.sql(
+        "DROP SCHEMA IF EXISTS narrow CASCADE; DROP SCHEMA IF EXISTS wide CASCADE;"
+        " CREATE SCHEMA narrow; CREATE SCHEMA wide; CREATE TABLE narrow.widths AS SELECT 1::int2 AS n;"
+        " CREATE TABLE wide.widths AS SELECT 2::int8 AS n; GRANT ALL ON SCHEMA narrow, wide TO app;"
+        " GRANT ALL ON ALL TABLES IN SCHEMA narrow, wide TO app",
+        database="testdb",
+    )
+    used = query("EXECUTE s") if by_sql else use()
+    with doorman.wire("two") as first, doorman.wire("two") as second, doorman.wire("two") as third:
+        for client in (first, second):
+            client.ask(query(settings))
+            client.ask(extended(parse("s", text)))
+        expected = row(second, used)
+        # The server that has it is kept by the third: the first one uses it on the other, under other settings.
+        third.ask(query("BEGIN"))
+        first.ask(query(others))
+        first.ask(used)
+        first.ask(query("ROLLBACK"))
+        assert row(second, used) == expected
