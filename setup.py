@@ -16,21 +16,51 @@ from setuptools import Extension, setup
 COMPILED = (
     "pgdoorman_lib/wire/framing.py",
     "pgdoorman_lib/wire/scan.py",
+    "pgdoorman_lib/wire/messages.py",
+    "pgdoorman_lib/wire/startup.py",
     "pgdoorman_lib/wire/replies.py",
     "pgdoorman_lib/wire/prepared.py",
     "pgdoorman_lib/net/syscalls.pyx",
+    "pgdoorman_lib/net/arenas.pyx",
+    "pgdoorman_lib/net/accept.pyx",
+    "pgdoorman_lib/net/ring.pyx",
     "pgdoorman_lib/net/engine.py",
+    "pgdoorman_lib/net/uring.py",
     "pgdoorman_lib/net/stream.py",
     "pgdoorman_lib/metrics/counters.py",
+    "pgdoorman_lib/auth/md5.py",
+    "pgdoorman_lib/auth/hba.py",
+    "pgdoorman_lib/auth/verify.py",
     "pgdoorman_lib/server/connection.py",
     "pgdoorman_lib/pool/pool.py",
     "pgdoorman_lib/client/statements.py",
     "pgdoorman_lib/client/relay.py",
     "pgdoorman_lib/client/session.py",
+    "pgdoorman_lib/client/registry.py",
+    "pgdoorman_lib/client/logins.py",
+    "pgdoorman_lib/client/login.py",
+    "pgdoorman_lib/client/connection.py",
+    "pgdoorman_lib/listener.py",
 )
 
+#: Those among them that run once a login: written with Python's indices, which stay checked.
+CHECKED = (
+    "pgdoorman_lib/wire/messages.py",
+    "pgdoorman_lib/wire/startup.py",
+    "pgdoorman_lib/auth/md5.py",
+    "pgdoorman_lib/auth/hba.py",
+    "pgdoorman_lib/auth/verify.py",
+    "pgdoorman_lib/client/registry.py",
+    "pgdoorman_lib/client/logins.py",
+    "pgdoorman_lib/client/login.py",
+    "pgdoorman_lib/client/connection.py",
+    "pgdoorman_lib/listener.py",
+)
+
+CHECKED_DIRECTIVES = {"language_level": 3}
+
 COMPILER_DIRECTIVES = {
-    "language_level": 3,
+    **CHECKED_DIRECTIVES,
     "boundscheck": False,
     "wraparound": False,
     "initializedcheck": False,
@@ -54,11 +84,17 @@ def extensions() -> list[Extension]:
                 raise FileNotFoundError(f"{needed}: missing, but {source} is in the list of compiled modules")
     from Cython.Build import cythonize
 
-    modules = [
-        Extension(source.rpartition(".")[0].replace("/", "."), [source], extra_compile_args=list(COMPILE_ARGS))
-        for source in COMPILED
-    ]
-    return list(cythonize(modules, build_dir="build/cython", compiler_directives=COMPILER_DIRECTIVES))
+    modules = []
+    for directives, sources in (
+        (COMPILER_DIRECTIVES, [source for source in COMPILED if source not in CHECKED]),
+        (CHECKED_DIRECTIVES, CHECKED),
+    ):
+        wanted = [
+            Extension(source.rpartition(".")[0].replace("/", "."), [source], extra_compile_args=list(COMPILE_ARGS))
+            for source in sources
+        ]
+        modules += cythonize(wanted, build_dir="build/cython", compiler_directives=directives)
+    return modules
 
 
 def main() -> None:

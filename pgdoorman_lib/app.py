@@ -10,7 +10,7 @@ import resource
 import signal
 import ssl
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import gevent
@@ -24,9 +24,11 @@ from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.md5 import is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.auth.verify import Account, Users
-from pgdoorman_lib.client.connection import Connection
+from pgdoorman_lib.client.connection import Connection, no_such_pool
 from pgdoorman_lib.client.login import Accepted
+from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
+from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.config.diff import diff
 from pgdoorman_lib.config.effective import effective
 from pgdoorman_lib.config.general import General
@@ -36,8 +38,10 @@ from pgdoorman_lib.errors import ConfigError, DoormanError, ShuttingDown, TooMan
 from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats
-from pgdoorman_lib.net import engine as engines
 from pgdoorman_lib.net import sockopt
+from pgdoorman_lib.net.arenas import keep_chunks
+from pgdoorman_lib.net.engine import BLOCK_SIZE
+from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
@@ -47,10 +51,10 @@ from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.auth import Credentials
 from pgdoorman_lib.server.cancel import send_cancel
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.server.login import login
+from pgdoorman_lib.server.login import describe, login
 from pgdoorman_lib.wire.messages import query
 
-log = logging.getLogger("pgdoorman.app")
+log = logging.getLogger(__name__)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -102,6 +106,10 @@ class Doorway:
         """The configured user, or None."""
         return self._app.users.find(database, user)
 
+    def database_of(self, user: str) -> str | None:
+        """The first pool that has the user, or None."""
+        return self._app.users.database_of(user)
+
     def stand_in(self, user: str) -> str:
         """The secret a login goes by when there is no such user."""
         return self._app.users.stand_in(user)
@@ -120,10 +128,11 @@ class App:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.engine = engines.choose(config.general.io_engine)
+        self.engine = choose(config.general.io_engine)
         self.engine.memory_limit = config.general.max_memory_usage
         self.mock_secret = os.urandom(32)
         self.clients = Clients()
+        self.logins = Logins(lambda: self.config.general.client_login_timeout)
         self.connections = ConnectionStats()
         self.users: Users[Any] = Users(config.pools, self.mock_secret)
         self.gate = hba.gate(config.general.hba, config.general.pg_hba)
@@ -180,6 +189,16 @@ class App:
         session = self.clients.by_key(number, secret)
         if session is None:
             return
+        try:
+            if isinstance(session, Session):
+                self._cancel_statement(session)
+            else:
+                self.cancel_server(session.server)
+        except DoormanError as exc:
+            log.warning("[%s@%s #%d] cancel request failed: %s", session.user, session.database, number, exc.message)
+
+    def _cancel_statement(self, session: Session) -> None:
+        """Cancel what a session has under way, and nothing of anybody else's; may switch."""
         server = session.server
         if session.waiting and session.wait_error is None:
             session.cancel_waiting()
@@ -189,15 +208,12 @@ class App:
             return
         started = session.query_started
         young = clock() - started < CANCEL_YOUNG
-        try:
-            self.cancel_server(server)
-            if young:
-                # PostgreSQL ignores one that comes before it has read the statement.
-                gevent.sleep(CANCEL_PAUSE)
-                if session.server is server and session.query_started == started and server.replies.count:
-                    self.cancel_server(server)
-        except DoormanError as exc:
-            log.warning("[%s@%s #%d] cancel request failed: %s", session.user, session.database, number, exc.message)
+        self.cancel_server(server)
+        if young:
+            # PostgreSQL ignores one that comes before it has read the statement.
+            gevent.sleep(CANCEL_PAUSE)
+            if session.server is server and session.query_started == started and server.replies.count:
+                self.cancel_server(server)
 
     def cancel_server(self, server: Server) -> None:
         """Have PostgreSQL cancel what runs on ``server``; may switch. It is not lent on before this returns."""
@@ -223,10 +239,21 @@ class App:
     def _make_pool(self, settings: Any) -> Pool:
         return Pool(settings, self.engine, self._connect, self.janitor.tidy)
 
-    def _connect(self, pool: Pool) -> Server:
-        """Open and log in one server; may switch."""
-        settings = pool.settings
-        made = login(settings, self.engine, _credentials(pool), {})
+    def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
+        """Open a server outside the pool, for one client: what that asks for wins over the pool's; may switch."""
+        asked = {name.lower() for name in parameters}
+        own = tuple(item for item in pool.settings.startup_parameters if item[0].lower() not in asked)
+        try:
+            return self._connect(pool, dataclasses.replace(pool.settings, startup_parameters=own), parameters)
+        except DoormanError as exc:
+            settings = pool.settings
+            log.warning("[%s@%s] connecting to the server failed: %s", settings.user, settings.database, describe(exc))
+            raise
+
+    def _connect(self, pool: Pool, settings: Any = None, parameters: Mapping[str, str] | None = None) -> Server:
+        """Open and log in one server, with the pool's settings unless others are given; may switch."""
+        settings = settings if settings is not None else pool.settings
+        made = login(settings, self.engine, _credentials(pool), parameters)
         now = clock()
         lifetime = settings.server_lifetime
         spread = 1 + LIFETIME_JITTER * (2 * int.from_bytes(os.urandom(2), "big") / 65535 - 1)
@@ -240,6 +267,11 @@ class App:
     def pools(self) -> Iterable[Pool]:
         """The pools in force."""
         return self._pools
+
+    @property
+    def unpooled(self) -> Iterable[Server]:
+        """The servers of replication clients."""
+        return [tunnel.server for tunnel in self.clients.tunnels]
 
     @property
     def build(self) -> dict[str, str]:
@@ -257,8 +289,8 @@ class App:
 
     def memory(self) -> Iterator[tuple[str, int, int, int, int]]:
         """Rows of SHOW MEM: (name, size of one, used, free, bytes in all)."""
-        blocks = len(self.engine.blocks)
-        yield "buffer_blocks", engines.BLOCK_SIZE, 0, blocks, blocks * engines.BLOCK_SIZE
+        blocks = self.engine.blocks.count
+        yield "buffer_blocks", BLOCK_SIZE, 0, blocks, blocks * BLOCK_SIZE
         yield "clients", 0, len(self.clients), 0, 0
         yield "servers", 0, sum(len(pool.servers) for pool in self._pools.all()), 0, 0
         statements = sum(len(pool.registry.known) for pool in self._pools)
@@ -289,7 +321,10 @@ class App:
         self._pools.apply(effective(config))
         self.check_query = query(config.general.pooler_check_query)
         for session in self.clients:
-            session.check_query = self.check_query
+            if isinstance(session, Session):
+                session.check_query = self.check_query
+            elif self.find_pool(session.database, session.user) is None:
+                session.dismiss(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage
         self._set_socket_options()
         log.info(
@@ -349,6 +384,7 @@ class App:
         self._set_socket_options()
         for listener in self._listeners:
             listener.start()
+            self.engine.heed(listener.socket.fileno())
             log.info("listening on %s", listener.name)
 
     def _set_socket_options(self) -> None:
@@ -389,10 +425,7 @@ class App:
         self._draining = True
         self._close_listeners()
         for connection in list(self._open):
-            if connection.session is not None:
-                connection.session.dismiss(ShuttingDown(_GOODBYE))
-            else:
-                connection.greenlet.kill(ShuttingDown(_GOODBYE), block=False)
+            connection.dismiss(ShuttingDown(_GOODBYE))
         deadline = clock() + limit
         while self._open and clock() < deadline and not self._hurry.is_set():
             self._hurry.wait(min(0.02, max(0.0, deadline - clock())))
@@ -402,8 +435,11 @@ class App:
                 "cut short" if self._hurry.is_set() else "timed out",
                 len(self._open),
             )
-            greenlets = [connection.greenlet for connection in self._open]
-            gevent.killall(greenlets, ShuttingDown(_GOODBYE), timeout=1.0)
+            for connection in self._open:
+                connection.kill(ShuttingDown(_GOODBYE))
+            deadline = clock() + 1.0
+            while self._open and clock() < deadline:
+                gevent.sleep(0.01)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
@@ -413,6 +449,7 @@ class App:
 
     def _end(self) -> None:
         self._close_listeners()
+        self.logins.close()
         self.averages.stop()
         self.janitor.finish()
         gevent.killall(self._greenlets)
@@ -483,6 +520,9 @@ def test_config(path: str) -> int:
 def run(path: str, *, log_level: str, log_format: str, color: bool) -> int:
     """Run the pooler with the configuration at ``path`` until it is told to stop; returns the exit code."""
     logs.setup(log_level, log_format, None if color else False)
+    keep_chunks()
+    # Who spawned whom, with its stack, is only for debuggers, and a good part of what a greenlet costs.
+    gevent.config.track_greenlet_tree = False
     try:
         config = load(path)
         _check(config)

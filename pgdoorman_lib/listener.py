@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import _socket
 import errno
 import logging
 import os
 import socket
 import stat
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gevent.server import StreamServer
+from greenlet import greenlet
 
 from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.net.accept import Acceptor
 
-log = logging.getLogger("pgdoorman.listener")
+log = logging.getLogger(__name__)
 
 #: Seconds without accepting after the process ran out of descriptors or memory; clients wait in the backlog.
 EXHAUSTED_PAUSE = 0.5
@@ -26,7 +28,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Listener(StreamServer):
     """Accepts on one bound socket and spawns ``serve(sock, address)`` for each client.
 
-    ``sock`` is a plain non-blocking socket without gevent's watchers (the engine has its own); ``serve`` owns it.
+    ``serve`` gets, and owns, a non-blocking ``net.accept.Accepted``; ``address`` is (host, port), None on unix sockets.
     """
 
     #: accepted in one go before others get their turn
@@ -34,16 +36,16 @@ class Listener(StreamServer):
 
     def __init__(self, sock: Any, serve: Callable[[Any, Any], None], name: str) -> None:
         self._serve = serve
+        self._hub = gevent.get_hub()
         self._resume: Any = None
         self.name = name
         super().__init__(sock, handle=serve)
+        self._acceptor = Acceptor(sock)
 
     def do_read(self) -> Any:
         """The next client, or None; out of descriptors it says so once and pauses instead of spinning."""
         try:
-            fd, address = self.socket._accept()  # type: ignore[attr-defined]  # as gevent's own do_read does
-        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
-            return None
+            return self._acceptor.accept()
         except OSError as exc:
             if exc.errno not in _EXHAUSTED:
                 raise
@@ -51,13 +53,16 @@ class Listener(StreamServer):
             self.stop_accepting()
             self._resume = gevent.spawn_later(EXHAUSTED_PAUSE, self.start_accepting)
             return None
-        sock = _socket.socket(self.socket.family, self.socket.type, self.socket.proto, fileno=fd)
-        sock.setblocking(False)
-        return sock, address
 
     def do_handle(self, *args: Any) -> None:
-        """Give the client a greenlet of its own."""
-        gevent.spawn(self._serve, *args)
+        """Give the client a greenlet of its own, which begins at once; a bare one, for nobody waits for its end."""
+        greenlet(self._run, self._hub).switch(*args)
+
+    def _run(self, *args: Any) -> None:
+        try:
+            self._serve(*args)
+        except Exception:
+            self._hub.handle_error(self.name, *sys.exc_info())
 
     def close(self) -> None:
         """Stop listening."""

@@ -1,7 +1,8 @@
 """Logging set-up: format, colour and levels of everything the process logs to stderr.
 
 Modules log with ``logging.getLogger(__name__)``; what is below debug is logged at ``TRACE``. Text lines are
-``2026-01-02T03:04:05.678Z  INFO file:line: message``; structured ones are a JSON object each.
+``2026-01-02T03:04:05.678Z  INFO file:line: message``, without the line where the module is compiled; structured ones
+are a JSON object each.
 """
 
 from __future__ import annotations
@@ -141,7 +142,9 @@ class TextFormatter(logging.Formatter):
         padded = f"{level:>5}"
         if self._color:
             padded = f"{_COLORS[level]}{padded}{_RESET}"
-        text = f"{timestamp(record)} {padded} {file_name(record)}:{record.lineno}: {message(record)}"
+        file, line = place(record)
+        where = f"{file}:{line}" if line else file
+        text = f"{timestamp(record)} {padded} {where}: {message(record)}"
         trace = _traceback(self, record)
         return f"{text}\n{trace}" if trace else text
 
@@ -152,12 +155,13 @@ class StructuredFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         trace = _traceback(self, record)
         text = record.getMessage()
+        file, line = place(record)
         return json.dumps(
             {
                 "timestamp": timestamp(record),
                 "level": level_name(record),
-                "file": file_name(record),
-                "line": record.lineno,
+                "file": file,
+                "line": line,
                 "message": f"{text}\n{trace}" if trace else text,
             },
         )
@@ -180,6 +184,19 @@ def file_name(record: logging.LogRecord) -> str:
     path = record.pathname.replace(os.sep, "/")
     at = path.rfind(f"/{_PACKAGE}/")
     return path[at + 1 :] if at >= 0 else record.filename
+
+
+def place(record: logging.LogRecord) -> tuple[str, int]:
+    """File and line that logged; line 0 where it can't be known.
+
+    A compiled module has no frame: logging finds whoever called it. The logger's name tells better, without a line.
+    """
+    file = file_name(record)
+    if record.name.startswith(f"{_PACKAGE}."):
+        own = f"{record.name.replace('.', '/')}.py"
+        if own != file:
+            return own, 0
+    return file, record.lineno
 
 
 def message(record: logging.LogRecord) -> str:

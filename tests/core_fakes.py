@@ -13,7 +13,9 @@ from gevent import socket as gsocket
 from gevent.event import Event
 from mini_postgres import MiniPostgres
 
-from pgdoorman_lib.net.engine import Engine, choose
+from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.connection import Server
@@ -21,7 +23,20 @@ from pgdoorman_lib.server.connection import Server
 #: Seconds nothing in these tests may take.
 PATIENCE = 10.0
 
-ENGINES = ("gevent", "epoll")
+
+def _available() -> tuple[str, ...]:
+    """The engines this build and this kernel have."""
+    names = ["gevent"]
+    for name in ("epoll", "uring"):
+        try:
+            choose(name).close()
+        except (ConfigError, NameError, OSError):
+            continue
+        names.append(name)
+    return tuple(names)
+
+
+ENGINES = _available()
 
 
 @dataclass(frozen=True)

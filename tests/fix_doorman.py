@@ -399,6 +399,8 @@ def _factory(postgres: Postgres, directory: Path, started: list[Doorman]) -> Mak
             config = base_config(postgres, free_port())
         if over is not None:
             config = merged(config, over)
+        if engine := os.environ.get("PGDOORMAN_TEST_ENGINE"):
+            config = merged({"general": {"io_engine": engine}}, config)
         doorman = Doorman(home, config)
         started.append(doorman)
         _live.append(doorman)

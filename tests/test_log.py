@@ -38,10 +38,25 @@ def lines(stream: io.StringIO) -> list[str]:
 def test_text(logger):
     stream = io.StringIO()
     log.setup(stream=stream)
-    logger.info("hello %s", "world")
+    logging.getLogger("test_log").info("hello %s", "world")
     logger.debug("not this")
     assert LINE.match(stream.getvalue())
     assert len(lines(stream)) == 1
+
+
+def test_a_compiled_module_is_named_without_a_line() -> None:
+    record: dict[str, object] = {
+        "pathname": "/somewhere/pgdoorman_lib/app.py",
+        "filename": "app.py",
+        "lineno": 7,
+        "msg": "hello",
+    }
+    record["levelno"] = logging.INFO
+    found = logging.makeLogRecord({**record, "name": "pgdoorman_lib.client.login"})
+    assert log.place(found) == ("pgdoorman_lib/client/login.py", 0)
+    assert log.TextFormatter().format(found).endswith(" INFO pgdoorman_lib/client/login.py: hello")
+    found = logging.makeLogRecord({**record, "name": "pgdoorman_lib.app"})
+    assert log.place(found) == ("pgdoorman_lib/app.py", 7)
 
 
 def test_the_file_is_named_from_the_package_on():
@@ -56,7 +71,7 @@ def test_a_timestamp_does_not_round_into_the_next_second():
 def test_structured(logger):
     stream = io.StringIO()
     log.setup(format="structured", stream=stream)
-    logger.warning("two\nlines")
+    logging.getLogger("test_log").warning("two\nlines")
     entry = json.loads(stream.getvalue())
     assert list(entry) == ["timestamp", "level", "file", "line", "message"]
     assert (entry["level"], entry["message"], entry["file"]) == ("WARN", "two\nlines", "test_log.py")

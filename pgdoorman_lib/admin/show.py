@@ -230,7 +230,8 @@ def _server_row(server: ServerView, now: float) -> Row:
 
 def _servers(world: World) -> list[Row]:
     now = world.now()
-    return [_server_row(server, now) for pool in _pools(world) for server in pool.servers]
+    pooled = [_server_row(server, now) for pool in _pools(world) for server in pool.servers]
+    return pooled + [_server_row(server, now) for server in world.unpooled]
 
 
 def _users(world: World) -> list[Row]:
@@ -249,7 +250,7 @@ def _lists(world: World) -> list[Row]:
         "used_clients": states["active"] + states["waiting"],
         "login_clients": 0,
         "free_servers": sum(pool.idle_count for pool in pools),
-        "used_servers": sum(pool.borrowed_count for pool in pools),
+        "used_servers": sum(pool.borrowed_count for pool in pools) + sum(1 for _ in world.unpooled),
         "dns_names": 0,
         "dns_zones": 0,
         "dns_queries": 0,

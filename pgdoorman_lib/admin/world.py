@@ -125,6 +125,10 @@ class World(Protocol):
     @property
     def pools(self) -> Iterable[PoolView]: ...
     @property
+    def unpooled(self) -> Iterable[ServerView]:
+        """Servers that are in no pool, each of one replication client."""
+
+    @property
     def clients(self) -> Iterable[ClientView]: ...
     @property
     def config(self) -> Config: ...

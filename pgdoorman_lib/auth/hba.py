@@ -34,10 +34,13 @@ _BITS = {4: 32, 6: 128}
 class Gate(Protocol):
     """What decides about a connection before it authenticates."""
 
-    def admit(self, *, is_unix: bool, tls: bool, address: str, database: str, user: str) -> str | None:
+    def admit(
+        self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False
+    ) -> str | None:
         """One of METHODS but ``reject``, or None: the method that the user's secret asks for.
 
-        ``address`` is numeric, empty on a unix socket. NotPermitted when the connection is refused.
+        ``address`` is numeric, empty on a unix socket; ``physical``: it is for physical replication, which has no
+        database. NotPermitted when the connection is refused.
         """
 
 
@@ -104,7 +107,9 @@ class AddressList:
         except ValueError as exc:
             raise ConfigError(f"general.hba: {exc}") from exc
 
-    def admit(self, *, is_unix: bool, tls: bool, address: str, database: str, user: str) -> str | None:
+    def admit(
+        self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False
+    ) -> str | None:
         """See ``Gate``; always by the user's secret."""
         if self._networks and not is_unix:
             numeric = _numeric(address)
@@ -145,9 +150,13 @@ class Rule:
             return not tls
         return self.connection != "hostgssenc"
 
-    def is_for_names(self, database: str, user: str) -> bool:
-        """Whether the database and user columns match. ``replication`` matches none: such connections are refused."""
-        if not any(_is_database(token, database, user) for token in self.databases):
+    def is_for_names(self, database: str, user: str, physical: bool) -> bool:
+        """Whether the database and user columns match: ``replication`` those of physical replication, and only it."""
+        if physical:
+            named = any(token.is_keyword("replication") for token in self.databases)
+        else:
+            named = any(_is_database(token, database, user) for token in self.databases)
+        if not named:
             return False
         return any(token.is_keyword("all") or token.text == user for token in self.users)
 
@@ -167,30 +176,32 @@ class Rules:
         self.rules = tuple(rules)
         self._interfaces = interfaces
 
-    def match(self, *, is_unix: bool, tls: bool, address: str, database: str, user: str) -> str | None:
+    def match(
+        self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False
+    ) -> str | None:
         """The method of the first rule that matches, ``reject`` included; None when there is none."""
         numeric = None if is_unix else _numeric(address)
         for rule in self.rules:
             if (
                 rule.is_for(is_unix, tls)
-                and rule.is_for_names(database, user)
+                and rule.is_for_names(database, user, physical)
                 and (numeric is None or self._is_in(rule, numeric))
             ):
                 return rule.method
         return None
 
-    def admit(self, *, is_unix: bool, tls: bool, address: str, database: str, user: str) -> str:
+    def admit(self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False) -> str:
         """See ``Gate``."""
-        method = self.match(is_unix=is_unix, tls=tls, address=address, database=database, user=user)
+        method = self.match(is_unix=is_unix, tls=tls, address=address, database=database, user=user, physical=physical)
         if method is not None and method != REJECT:
             return method
-        whence = (
-            f'host "{"[local]" if is_unix else address}", user "{user}", database "{database}", '
-            f"{'SSL encryption' if tls else 'no encryption'}"
-        )
+        whence = f'host "{"[local]" if is_unix else address}", user "{user}", '
+        if not physical:
+            whence += f'database "{database}", '
+        whence += "SSL encryption" if tls else "no encryption"
         if method is None:
-            raise NotPermitted(f"no pg_hba.conf entry for {whence}")
-        raise NotPermitted(f"pg_hba.conf rejects connection for {whence}")
+            raise NotPermitted(f"no pg_hba.conf entry for {'replication connection from ' if physical else ''}{whence}")
+        raise NotPermitted(f"pg_hba.conf rejects {'replication ' if physical else ''}connection for {whence}")
 
     def _is_in(self, rule: Rule, address: tuple[int, int]) -> bool:
         if rule.where is None:

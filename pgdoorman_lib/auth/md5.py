@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
-import secrets
 
-_HASH = re.compile(r"md5[0-9a-f]{32}")
+_is_hash = re.compile(r"md5[0-9a-f]{32}").fullmatch
 
 
 def is_hash(secret: str) -> bool:
     """Whether a secret is PostgreSQL's stored form: ``md5`` and 32 lower-case hex digits. Others are passwords."""
-    return _HASH.fullmatch(secret) is not None
+    return _is_hash(secret) is not None
 
 
 def hash_password(password: str, user: str) -> str:
@@ -28,7 +28,7 @@ class Md5Challenge:
 
     def __init__(self, salt: bytes | None = None) -> None:
         #: 4 bytes, for AuthenticationMD5Password
-        self.salt = secrets.token_bytes(4) if salt is None else salt
+        self.salt = os.urandom(4) if salt is None else salt
 
     def answer(self, stored: str) -> str:
         """The right answer for the stored form."""

@@ -105,6 +105,10 @@ class Users(Generic[AccountT]):
         """The user of that name in the pool of that name."""
         return self._users.get((database, user))
 
+    def database_of(self, user: str) -> str | None:
+        """The first pool that has a user of that name."""
+        return next((database for database, name in self._users if name == user), None)
+
     def stand_in(self, user: str) -> str:
         """The secret to go by for a user who is not in the pool asked for, or has no secret.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import socket
 from typing import Any, Protocol
 
-import gevent
+from greenlet import getcurrent
 
 from pgdoorman_lib.client.login import Accepted, CancelRequested, login
+from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
+from pgdoorman_lib.client.tunnel import Tunnel
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.errors import DoormanError, NoSuchPool, PeerGone, ProtocolViolation
 from pgdoorman_lib.metrics.counters import ConnectionStats
@@ -21,10 +22,16 @@ from pgdoorman_lib.pool.errand import with_server
 from pgdoorman_lib.pool.pool import Moved, Pool
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
-from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire.messages import (
+    authentication_ok,
+    backend_key_data,
+    error_from,
+    parameter_status,
+    ready_for_query,
+)
 from pgdoorman_lib.wire.session_state import BASE, TRACKED, Settings, valid_name
 
-log = logging.getLogger("pgdoorman.client")
+log = logging.getLogger(__name__)
 
 #: Combinations of parameters whose report is remembered in a pool.
 MAX_REPORTS = 1000
@@ -34,6 +41,7 @@ class House(Protocol):
     """What a connection needs of the application around it."""
 
     engine: Engine
+    logins: Logins
     clients: Clients
     connections: ConnectionStats
 
@@ -43,6 +51,7 @@ class House(Protocol):
     def general(self) -> General: ...
     def login_context(self, connection: Connection) -> Any: ...
     def find_pool(self, database: str, user: str) -> Pool | None: ...
+    def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server: ...
     def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None: ...
     def cancel(self, number: int, secret: bytes) -> None: ...
     def console(self, stream: Stream, accepted: Accepted) -> None: ...
@@ -54,14 +63,15 @@ class Connection:
 
     __slots__ = ("admitted", "greenlet", "house", "label", "session", "stream")
 
-    def __init__(self, house: House, sock: Any, address: Any) -> None:
+    def __init__(self, house: House, sock: Any, address: tuple[str, int] | None) -> None:
         self.house = house
-        self.greenlet: Any = gevent.getcurrent()
+        self.greenlet: Any = getcurrent()
         self.admitted = False
-        self.session: Session | None = None
-        host = address[0] if isinstance(address, tuple) else ""
-        unix = sock.family == getattr(socket, "AF_UNIX", None)
-        peer = "unix" if unix else f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+        self.session: Session | Tunnel | None = None
+        host, peer = "", "unix"
+        if address is not None:
+            host = address[0]
+            peer = f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
         self.label = f"[{peer}]"
         self.stream = Stream(sock, house.engine, peer, host)
 
@@ -76,6 +86,7 @@ class Connection:
         stream = self.stream
         log.debug("%s accepted", self.label)
         error: DoormanError | None = None
+        reason = ""
         try:
             outcome = self._login()
             if isinstance(outcome, CancelRequested):
@@ -89,14 +100,18 @@ class Connection:
             if outcome.admin:
                 self.house.console(stream, outcome)
                 return
+            if outcome.replication:
+                reason = self._replicate(outcome)
+                return
             self._begin(outcome)
         except DoormanError as exc:
-            counted.errors += 1
+            if not isinstance(self.session, Tunnel):
+                counted.errors += 1
             error = exc
         finally:
-            # Also when killed. A session that has begun ends itself.
+            # Also when killed. A session that has begun ends itself; a tunnel has ended.
             if self.session is None or self.session.task is None:
-                self._close(error, "")
+                self._close(error, reason)
 
     def _close(self, error: DoormanError | None, reason: str) -> None:
         """The connection is over: tell the client and the log why, and forget it; no switch."""
@@ -111,30 +126,63 @@ class Connection:
             log.info("%s client disconnected: %s", self.label, reason)
         if session is not None:
             self.house.clients.remove(session)
+            if isinstance(session, Session):
+                session.close = _ended  # it knows us and we it: the collector need not find that out
         self.stream.close()
         self.house.leave(self)
 
     def _login(self) -> Accepted | CancelRequested:
-        limit = self.house.general.client_login_timeout
-        error = ProtocolViolation("canceling authentication due to timeout", sqlstate="57014")
-        with gevent.Timeout(limit if limit > 0 else None, error):
-            return login(self.stream, self.house.login_context(self))
+        house = self.house
+        house.logins.begin(self)
+        try:
+            return login(self.stream, house.login_context(self))
+        finally:
+            house.logins.end(self)
+
+    def too_late(self) -> None:
+        """See ``logins.Overdue``."""
+        self._throw(ProtocolViolation("canceling authentication due to timeout", sqlstate="57014"))
+
+    def dismiss(self, error: DoormanError) -> None:
+        """End it with ``error``: at once while it logs in, else when no transaction is open; no switch."""
+        session = self.session
+        if session is not None and session.task is not None:
+            session.dismiss(error)
+        else:
+            self.kill(error)
+
+    def kill(self, error: DoormanError) -> None:
+        """End it with ``error`` wherever it waits; from any greenlet, no switch."""
+        self.house.engine.loop.run_callback(self._throw, error)
+
+    def _throw(self, error: DoormanError) -> None:
+        session = self.session
+        if session is not None and session.task is not None:
+            session.task.throw(error)
+        elif not self.greenlet.dead:
+            self.greenlet.throw(error)
 
     def _farewell(self, error: DoormanError) -> None:
         """Tell the client why it ends, without waiting for it."""
         if self.stream.send_failed or self.stream.eof or (self.session is not None and self.session.cut_off()):
             return
-        self.stream.write(messages.error_from(error))
+        self.stream.write(error_from(error))
+
+    def _pool_of(self, accepted: Accepted) -> Pool:
+        """The client's pool, which learns what the client has proven to know; NoSuchPool."""
+        pool = self.house.find_pool(accepted.database, accepted.user)
+        if pool is None:
+            raise no_such_pool(accepted.database, accepted.user)
+        if accepted.client_key is not None:
+            pool.credentials = accepted.client_key
+        return pool
 
     def _begin(self, accepted: Accepted) -> None:
         """Welcome the client and start its session; may switch."""
         house = self.house
-        pool = house.find_pool(accepted.database, accepted.user)
-        if pool is None:
-            raise NoSuchPool(f"No pool configured for database: {accepted.database}, user: {accepted.user}")
-        if accepted.client_key is not None:
-            pool.credentials = accepted.client_key
-        number, secret = house.clients.new_key(accepted.protocol)
+        pool = self._pool_of(accepted)
+        clients = house.clients
+        number, secret = clients.new_key(accepted.protocol)
         settings = pool.settings
         session = Session(
             self.stream,
@@ -151,17 +199,33 @@ class Connection:
         session.use(pool)
         session.check_query = house.check_query
         self.session = session
-        house.clients.add(session)
+        clients.add(session)
         self._welcome(session, accepted)
         if house.general.log_client_connections:
             log.info("%s client connected from %s", self.label, self.stream.peer)
-        self.greenlet = session.start()
+        session.start()
+
+    def _replicate(self, accepted: Accepted) -> str:
+        """Open a server for this client alone and tie the two together until either ends; may switch."""
+        house = self.house
+        pool = self._pool_of(accepted)
+        server = house.open_server(pool, {**accepted.parameters, "replication": accepted.replication})
+        number, secret = house.clients.new_key(accepted.protocol)
+        tunnel = Tunnel(self.stream, server, number, secret, accepted.user, accepted.database, pool.stats)
+        self.label = f"[{accepted.user}@{accepted.database} #{number}]"
+        self.session = tunnel
+        house.clients.add(tunnel)
+        if house.find_pool(accepted.database, accepted.user) is None:
+            tunnel.dismiss(no_such_pool(accepted.database, accepted.user))  # it was removed in the meantime
+        if house.general.log_client_connections:
+            log.info("%s replication client connected from %s", self.label, self.stream.peer)
+        return tunnel.serve()
 
     def _welcome(self, session: Session, accepted: Accepted) -> None:
         """AuthenticationOk, what the server would report, the cancel key, ReadyForQuery; may switch."""
         report = self._report(session, accepted)
-        key = messages.backend_key_data(session.id, session.secret)
-        self.stream.write(messages.authentication_ok() + report + key + messages.ready_for_query())
+        key = backend_key_data(session.id, session.secret)
+        self.stream.write(b"".join((authentication_ok(), report, key, ready_for_query())))
 
     def _report(self, session: Session, accepted: Accepted) -> bytes:
         """The ParameterStatus messages of a login, and the settings the session begins with; may switch.
@@ -172,31 +236,44 @@ class Connection:
             try:
                 pool = session.pool
                 if pool.parameters is None:
-                    with_server(pool, lambda server: None)
-                settings = BASE
-                if pool.settings.sync_server_parameters:
-                    settings = _wanted(accepted.parameters, pool.parameters)
-                report = pool.reports.get(settings)
-                if report is None:
-                    report = _try_settings(pool, settings)
-                session.settings = settings
-                session.startup = settings
-                session.custom = {name: None for name in settings.values if "." in name}
-                return bytes(report)
+                    with_server(pool, _nothing)  # its parameters are known then
+                asked = tuple(accepted.parameters.items()) if pool.settings.sync_server_parameters else ()
+                known = pool.reports.get(asked)
+                if known is None:
+                    settings = _wanted(asked, pool.parameters)
+                    known = settings, _try_settings(pool, settings)
+                    if len(pool.reports) >= MAX_REPORTS:
+                        pool.reports.clear()
+                    pool.reports[asked] = known
+                session.settings = known[0]
+                session.startup = known[0]
+                session.custom = {name: None for name in known[0].values if "." in name}
+                return bytes(known[1])
             except Moved:
                 found = self.house.find_pool(session.database, session.user)
                 if found is None:
-                    raise NoSuchPool(
-                        f"No pool configured for database: {session.database}, user: {session.user}"
-                    ) from None
+                    raise no_such_pool(session.database, session.user) from None
                 session.use(found)
 
 
-def _wanted(parameters: dict[str, str], base: dict[str, str]) -> Settings:
+def no_such_pool(database: str, user: str) -> NoSuchPool:
+    """The error for a client whose pool is not in the configuration any more."""
+    return NoSuchPool(f"No pool configured for database: {database}, user: {user}")
+
+
+def _ended(error: DoormanError | None, reason: str) -> None:
+    """The end of a session that has ended."""
+
+
+def _nothing(server: Server) -> None:
+    """What is done with a server that is only to be there."""
+
+
+def _wanted(parameters: tuple[tuple[str, str], ...], base: dict[str, str]) -> Settings:
     """The settings a startup packet asks for, less those every server of the pool has anyway."""
     present = {name.lower(): value for name, value in base.items()}
     values = {}
-    for name, value in parameters.items():
+    for name, value in parameters:
         if not valid_name(name):
             raise ProtocolViolation(f'invalid configuration parameter name "{name}"', sqlstate="42602")
         key = name.lower()
@@ -230,8 +307,4 @@ def _try_settings(pool: Any, settings: Settings) -> bytes:
             return {name: value for name, value in server.parameters.items() if name.lower() in TRACKED}
 
         report = {**pool.parameters, **with_server(pool, apply)}
-    text = b"".join([messages.parameter_status(name, value) for name, value in report.items()])
-    if len(pool.reports) >= MAX_REPORTS:
-        pool.reports.clear()
-    pool.reports[settings] = text
-    return text
+    return b"".join([parameter_status(name, value) for name, value in report.items()])

@@ -25,11 +25,13 @@ from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.messages import negotiate_protocol_version
 from pgdoorman_lib.wire.startup import (
+    PHYSICAL,
     CancelRequest,
     GSSENCRequest,
     SSLRequest,
     StartupMessage,
     parse_options,
+    parse_replication,
     parse_startup,
     unsupported_protocol,
 )
@@ -39,7 +41,7 @@ _TLS_REQUIRED = ("require", "verify-full")
 #: Startup parameters that are for the pooler and not settings of the session.
 _OURS = frozenset(("user", "database", "options", "replication"))
 _NO_SECRET = "without a password only the method trust lets this user in"
-_SETTING_NAME = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$]*(?:\.[A-Za-z_\x80-\U0010ffff][\w$]*)*")
+_is_setting_name = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$]*(?:\.[A-Za-z_\x80-\U0010ffff][\w$]*)*").fullmatch
 
 
 class LoginSettings(Protocol):
@@ -69,6 +71,9 @@ class LoginContext(Protocol):
         """Random bytes, the same for the life of the process: from them come salts."""
 
     def find_user(self, database: str, user: str) -> Account | None: ...
+    def database_of(self, user: str) -> str | None:
+        """A pool that has this user, None when there is none."""
+
     def stand_in(self, user: str) -> str:
         """The secret that a login goes by when there is no such user; see ``auth.verify.Users``."""
 
@@ -90,7 +95,8 @@ class Accepted:
     """A client that has proven who it is.
 
     ``parameters`` are the settings it asked for, one spelling of each; ``protocol`` is the version spoken as an int32;
-    ``admin``: it wants the console; ``client_key``: the SCRAM ClientKey (32 bytes) it has proven to know, if it has.
+    ``admin``: it wants the console; ``client_key``: the SCRAM ClientKey (32 bytes) it has proven to know, if it has;
+    ``replication``: it wants a WAL sender, PHYSICAL or LOGICAL.
     """
 
     user: str
@@ -99,6 +105,7 @@ class Accepted:
     protocol: int
     admin: bool
     client_key: bytes | None = field(default=None, repr=False)
+    replication: str = ""
 
 
 def login(stream: Stream, context: LoginContext) -> Accepted | CancelRequested:
@@ -116,14 +123,27 @@ def login(stream: Stream, context: LoginContext) -> Accepted | CancelRequested:
     if not user:
         raise NotPermitted("no PostgreSQL user name specified in startup packet")
     database = request.parameters.get("database") or user
-    _refuse_replication(request.parameters.get("replication", ""))
+    replication = parse_replication(request.parameters.get("replication", ""))
     general = context.general
     tls = stream.tls is not None
     if general.tls_mode in _TLS_REQUIRED and not tls and not stream.is_unix:
         raise NotPermitted("Connection without SSL is not allowed by tls_mode.")
-    rule = context.hba.admit(is_unix=stream.is_unix, tls=tls, address=stream.peer_host, database=database, user=user)
+    rule = context.hba.admit(
+        is_unix=stream.is_unix,
+        tls=tls,
+        address=stream.peer_host,
+        database=database,
+        user=user,
+        physical=replication == PHYSICAL,
+    )
     context.admission()
     admin = context.is_admin_database(database)
+    if replication:
+        if admin:
+            raise UnsupportedFeature("the console has no replication")
+        if replication == PHYSICAL and context.find_user(database, user) is None:
+            # It is of no database, and need not name one: any pool of the user leads to its server.
+            database = context.database_of(user) or database
     if admin:
         candidate = _console_candidate(user, general, rule)
         method = console_method_for(candidate.secret, rule)
@@ -132,7 +152,7 @@ def login(stream: Stream, context: LoginContext) -> Accepted | CancelRequested:
         method = method_for(candidate.secret, rule)
     client_key = authenticate(stream, candidate, method, context.mock_secret)
     protocol = min(request.protocol, consts.PROTOCOL_3_2)
-    return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key)
+    return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication)
 
 
 def read_startup_packet(stream: Stream) -> bytes:
@@ -205,18 +225,6 @@ def _negotiate(stream: Stream, request: StartupMessage) -> None:
         stream.write(negotiate_protocol_version(min(request.minor, _NEWEST_MINOR), request.unknown_options))
 
 
-def _refuse_replication(value: str) -> None:
-    """0A000 for a replication connection: a pool can't share a WAL sender."""
-    word = value.lower()
-    if not word or word in ("0", "of", "off") or "false".startswith(word) or "no".startswith(word):
-        return
-    if word == "database" or word in ("1", "on") or "true".startswith(word) or "yes".startswith(word):
-        raise UnsupportedFeature(
-            "replication connections are not supported by the pooler", hint="Connect to PostgreSQL directly."
-        )
-    raise ProtocolViolation(f'invalid value for parameter "replication": "{value}"', sqlstate="22023")
-
-
 def _console_candidate(user: str, general: LoginSettings, rule: str | None) -> Candidate:
     refusal = None
     if user != general.admin_username:
@@ -240,11 +248,18 @@ def _pool_candidate(user: str, database: str, context: LoginContext, rule: str |
 def _settings(parameters: dict[str, str]) -> dict[str, str]:
     """The session's settings: those in ``options``, then the startup packet's own, which win."""
     chosen: dict[str, tuple[str, str]] = {}
-    own = {name: value for name, value in parameters.items() if name not in _OURS}
-    for source in (parse_options(parameters.get("options", "")), own):
-        for name, value in source.items():
-            if _SETTING_NAME.fullmatch(name) is None:
-                raise ProtocolViolation(f'unrecognized configuration parameter "{name}"', sqlstate="42704")
-            # Names of settings know no case.
-            chosen[name.lower()] = (name, value)
+    options = parameters.get("options")
+    if options:
+        for name, value in parse_options(options).items():
+            _choose(chosen, name, value)
+    for name, value in parameters.items():
+        if name not in _OURS:
+            _choose(chosen, name, value)
     return dict(chosen.values())
+
+
+def _choose(chosen: dict[str, tuple[str, str]], name: str, value: str) -> None:
+    if _is_setting_name(name) is None:
+        raise ProtocolViolation(f'unrecognized configuration parameter "{name}"', sqlstate="42704")
+    # Names of settings know no case.
+    chosen[name.lower()] = (name, value)

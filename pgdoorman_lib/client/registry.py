@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from itertools import count
 
 from pgdoorman_lib.client.session import Session
+from pgdoorman_lib.client.tunnel import Tunnel
 from pgdoorman_lib.wire.consts import PROTOCOL_3_2
+
+_int = int
 
 #: Bytes of the secret in a cancel key: four in protocol 3.0; PostgreSQL 18 uses 32 with 3.2.
 SECRET_3_0 = 4
@@ -16,34 +19,39 @@ SECRET_3_2 = 32
 
 
 class Clients:
-    """All sessions of this process."""
+    """All sessions of this process, those of replication clients included."""
 
     def __init__(self) -> None:
-        self._sessions: dict[int, Session] = {}
+        self._sessions: dict[int, Session | Tunnel] = {}
         self._ids = count(1)
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def __iter__(self) -> Iterator[Session]:
+    def __iter__(self) -> Iterator[Session | Tunnel]:
         return iter(list(self._sessions.values()))
 
-    def new_key(self, protocol: int) -> tuple[int, bytes]:
+    def new_key(self, protocol: _int) -> tuple[int, bytes]:
         """A number nobody has, within int32, and a random secret of the length ``protocol`` allows."""
         while True:
             number = next(self._ids) & 0x7FFFFFFF
             if number and number not in self._sessions:
                 return number, os.urandom(SECRET_3_2 if protocol >= PROTOCOL_3_2 else SECRET_3_0)
 
-    def add(self, session: Session) -> None:
+    @property
+    def tunnels(self) -> list[Tunnel]:
+        """The replication clients."""
+        return [session for session in self._sessions.values() if isinstance(session, Tunnel)]
+
+    def add(self, session: Session | Tunnel) -> None:
         """A session begins."""
         self._sessions[session.id] = session
 
-    def remove(self, session: Session) -> None:
+    def remove(self, session: Session | Tunnel) -> None:
         """A session has ended."""
         self._sessions.pop(session.id, None)
 
-    def by_key(self, number: int, secret: bytes) -> Session | None:
+    def by_key(self, number: int, secret: bytes) -> Session | Tunnel | None:
         """The session of a cancel key, or None; takes equally long for a wrong secret."""
         session = self._sessions.get(number)
         if session is None or not hmac.compare_digest(session.secret, secret):

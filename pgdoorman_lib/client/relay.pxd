@@ -69,10 +69,10 @@ cdef class Relay(StatementDesk):
     cpdef int _make_room(self) except -1
     @cython.locals(
         client=Stream, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int, avail=Py_ssize_t,
-        size=Py_ssize_t, kind=int, replies=Replies, marks=int, late=int,
+        size=Py_ssize_t, kind=int, replies=Replies, marks=int, late=int, plain=Py_ssize_t,
     )
     cpdef int _client_frames(self) except -1
-    @cython.locals(start=Py_ssize_t, stop=Py_ssize_t, marks=int)
+    @cython.locals(start=Py_ssize_t, stop=Py_ssize_t, marks=int, whole=bint)
     cpdef int _parse_text(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.locals(replies=Replies)
     cpdef int _free(self) except -1

@@ -46,7 +46,7 @@ from pgdoorman_lib.wire.session_state import (
     TRACKED,
     trace_of,
 )
-from pgdoorman_lib.wire.sqltext import analyse, rough
+from pgdoorman_lib.wire.sqltext import look, rough
 
 _int = int
 _float = float
@@ -176,6 +176,7 @@ class Relay(StatementDesk):
         server.stream.task = self.task
         self.server_left = 0
         self.server_drop = 0
+        self.fresh = 1
         self.xact_started = self.task.engine.now
         self.query_started = self.xact_started
         server.active_since = self.xact_started
@@ -391,6 +392,14 @@ class Relay(StatementDesk):
                 self.group_unnamed = 0
                 self.group_suspect = 0
             elif kind == 0x50 or kind == 0x42 or kind == 0x44 or kind == 0x43:
+                if kind == 0x50 and self.shared and not self.in_batch:
+                    plain = self._plain_batch(data, pos, end)
+                    if plain:
+                        self.group_unnamed = 0
+                        self.group_suspect = 0
+                        self.bound = None
+                        pos = plain
+                        continue
                 if not self.shared:
                     if kind == 0x50 and self.by_transaction:
                         self._parse_text(data, pos, size, avail)
@@ -410,6 +419,7 @@ class Relay(StatementDesk):
                         continue
                     if status == 2:  # everything before it was sent
                         status = 9
+                        self.in_batch = 1
                         self.in_batch = 1
                         run = pos
                     if status:
@@ -441,6 +451,8 @@ class Relay(StatementDesk):
             if size > avail:
                 self.client_left = size - avail
                 self.client_drop = 0
+        if pos > client.start:
+            self.fresh = 0
         self._to_server(run, pos)
         if self.flushed == 1:
             self.flushed = 2
@@ -462,7 +474,7 @@ class Relay(StatementDesk):
         if marks:
             stop = find_nul(data, start, pos + avail)
             if size == avail and stop > start:
-                self._leaves(analyse(bytes(data[start:stop])))
+                self._leaves(look(bytes(data[start:stop]), marks))
             else:
                 self._leaves(rough(marks, bytes(data[start : pos + avail])))
         if size > avail:
@@ -514,7 +526,7 @@ class Relay(StatementDesk):
                 self.discarding = 1
                 return self._discard(kind)
             return 1
-        alone = self.shared and (kind == 0x50 or kind == 0x44 or kind == 0x43)
+        alone = self.shared and ((kind == 0x50 and data[pos + 5] != 0) or kind == 0x44 or kind == 0x43)
         if alone and self._answer_alone(data, pos, self.client.end):
             return 9
         if kind == 0x50:
@@ -660,6 +672,10 @@ class Relay(StatementDesk):
                     self._found(data, pos, size, avail)
             elif kind == 0x45:
                 self._error_response(data, pos, avail, verdict)
+                if replies.unparsed:
+                    replies.unparsed = 0
+                    self.statements.unnamed = None
+                    self.server.statements.unnamed = None
                 if effect is not None and isinstance(effect, Refused) and size == avail:
                     self._to_client_part(run, pos)
                     self.client.write(effect.message)

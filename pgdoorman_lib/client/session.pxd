@@ -4,7 +4,7 @@ import cython
 
 from pgdoorman_lib.client.relay cimport Relay
 from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
-from pgdoorman_lib.net.engine cimport Task
+from pgdoorman_lib.net.engine cimport Engine, Task
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.server.connection cimport Server
@@ -28,10 +28,11 @@ cdef class Session(Relay):
 
     cpdef int use(self, Pool pool) except -1
     cpdef parameter_changed(self, str name, str value)
+    @cython.locals(engine=Engine, task=Task)
     cpdef object start(self)
-    cpdef object run(self)
+    cpdef object run(self, object fault=*)
     @cython.locals(status=int, task=Task)
-    cpdef str serve(self)
+    cpdef str serve(self, object fault=*)
     cpdef int _idle(self) except -1
     @cython.locals(status=int)
     cpdef int advance(self) except -1
@@ -53,7 +54,7 @@ cdef class Session(Relay):
     cpdef int _pin(self, int pins) except -1
     @cython.locals(pool=Pool)
     cpdef int _over_limit(self) except -1
-    @cython.locals(pool=Pool)
+    @cython.locals(pool=Pool, marks=int)
     cpdef int refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
     @cython.locals(client=Stream, stats=LinkStats, received="long long", sent="long long")
     cpdef int _account(self, Server server) except -1

@@ -1,7 +1,8 @@
 """One client after its login: wait for a message, borrow a server, relay, give it back; until either side ends.
 
-``serve`` is the greenlet's body, from top to bottom. While it is parked, ``advance`` takes the common steps in its
-place and ``accept`` those that a server handed over allows; both run in somebody else's time, so they must not switch.
+``serve`` is the greenlet's body, from top to bottom. While it is parked, or has not begun, ``advance`` takes the common
+steps in its place and ``accept`` those that a server handed over allows; both run in somebody else's time, so they must
+not switch.
 Between ``accept`` and ``_give_back`` the server is the session's.
 """
 
@@ -11,16 +12,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import gevent
+from greenlet import greenlet
 
 from pgdoorman_lib.client.relay import Relay
 from pgdoorman_lib.errors import (
     DoormanError,
     NoSuchPool,
-    PeerGone,
     ProtocolViolation,
     ServerGone,
-    ShuttingDown,
     TooManyPins,
 )
 from pgdoorman_lib.metrics.counters import LinkStats
@@ -44,13 +43,13 @@ from pgdoorman_lib.wire.session_state import (
     question,
     reasons,
 )
-from pgdoorman_lib.wire.sqltext import analyse
+from pgdoorman_lib.wire.sqltext import look
 
 _int = int
 _float = float
 _bytes = bytes
 
-log = logging.getLogger("pgdoorman.client")
+log = logging.getLogger(__name__)
 
 
 class Session(Relay):
@@ -169,27 +168,35 @@ class Session(Relay):
 
     # The greenlet's body.
 
-    def start(self) -> gevent.Greenlet[..., None]:
-        """Begin to serve in a new greenlet, which is returned; no switch."""
-        greenlet = gevent.Greenlet(self.run)
-        self.task = Task(self.client.engine)
-        self.task.greenlet = greenlet
-        self.client.task = self.task
-        greenlet.start()
-        return greenlet
+    def start(self) -> greenlet:
+        """Begin to serve, in the greenlet that is returned; no switch.
 
-    def run(self) -> None:
-        """Serve, then close in any case."""
+        It has no stack until there is something to do that ``advance`` can't: most clients need it only for their end.
+        """
+        engine = self.client.engine
+        task = Task(engine)
+        task.greenlet = greenlet(self.run, engine.hub)
+        task.stepper = self
+        task.parked = 1
+        self.task = task
+        self.client.task = task
+        task.wake()  # the first query may be here already
+        return task.greenlet
+
+    def run(self, fault: Any = None) -> None:
+        """Serve, then close in any case. ``fault`` is what ``advance`` raised before this greenlet had begun."""
         error: DoormanError | None = None
         reason = ""
+        self.task.parked = 0
+        self.task.stepper = None
         try:
-            reason = self.serve()
+            reason = self.serve(fault)
         except DoormanError as exc:
             error = exc
         finally:
             self.close(error, reason)
 
-    def serve(self) -> str:
+    def serve(self, fault: Any = None) -> str:
         """Serve the client until it or its server is gone; may switch. Returns why it ended, for the log.
 
         DoormanError: what the client must still be told. The server, if one is borrowed, is given back or abandoned in
@@ -197,6 +204,8 @@ class Session(Relay):
         """
         task = self.task
         try:
+            if fault is not None:
+                raise fault
             while True:
                 status = self.pending
                 self.pending = 0
@@ -467,7 +476,8 @@ class Session(Relay):
         pool = self.pool
         if not self.transparent or pool.pinned - pool.unpinning < pool.max_pinned:
             return 0
-        if not scan(data, start, stop) or not analyse(bytes(data[start:stop]).partition(b"\0")[0]).keeps:
+        marks = scan(data, start, stop)
+        if not marks or not look(bytes(data[start:stop]).partition(b"\0")[0], marks).keeps:
             return 0
         error = self._too_many_pins()
         self.refusal_message = messages.error_response(
@@ -555,6 +565,3 @@ class Session(Relay):
         self.doomed = error
         self.task.wake()
         return 0
-
-
-__all__ = ["PeerGone", "Session", "ShuttingDown"]

@@ -5,7 +5,7 @@ import cython
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.pool.pool cimport Borrower
 from pgdoorman_lib.server.connection cimport Server
-from pgdoorman_lib.wire.framing cimport find_nul, frame_size, put_header
+from pgdoorman_lib.wire.framing cimport find_nul, frame_size, holds, put_header
 from pgdoorman_lib.wire.prepared cimport (
     Acts,
     ClientStatements,
@@ -29,6 +29,7 @@ from pgdoorman_lib.wire.scan cimport scan
 
 cdef int _QUERY
 cdef int _PARSE
+cdef int _PLAIN
 cdef int _BIND
 cdef int _DESCRIBE
 cdef int _CLOSE
@@ -42,6 +43,7 @@ cdef bytearray _scratch
 cdef bytearray _parse_complete
 cdef bytearray _close_complete
 cdef bytearray _close_unnamed
+cdef bytearray _forget_sequences
 cdef bytearray _sync
 
 
@@ -51,6 +53,7 @@ cdef class StatementDesk(Borrower):
     cdef public bint shared
     cdef public bint in_batch
     cdef public int flushed
+    cdef public bint fresh
     cdef public list preparing
     cdef public list deallocating
     cdef public int hidden
@@ -75,6 +78,11 @@ cdef class StatementDesk(Borrower):
 
     @cython.locals(held=ServerStatements)
     cpdef int _query(self, Replies replies) except -1
+    @cython.locals(
+        replies=Replies, mine=ClientStatements, unnamed=Unnamed, size=Py_ssize_t, at=Py_ssize_t, start=Py_ssize_t,
+        stop=Py_ssize_t, first=int,
+    )
+    cpdef Py_ssize_t _plain_batch(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
     @cython.locals(
         replies=Replies, stop=Py_ssize_t, begin=Py_ssize_t, name_end=Py_ssize_t, name=bytes, statement=Statement
     )
@@ -114,6 +122,7 @@ cdef class StatementDesk(Borrower):
     cpdef int _send_as_it_came(self, bytearray data, Py_ssize_t pos) except -1
     @cython.locals(mine=ClientStatements, unnamed=Unnamed, acts=Acts)
     cpdef int _use_acting(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
+    cpdef int _hide_sequences(self) except -1
     cpdef int _leaves(self, object text) except -1
     cpdef int _cut(self, bytearray data, Py_ssize_t pos, Py_ssize_t stop) except -1
     @cython.locals(marks=int, head=Py_ssize_t, joint=bytearray, unnamed=Unnamed)

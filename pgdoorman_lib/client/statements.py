@@ -10,8 +10,8 @@ from typing import Any
 
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Borrower
-from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
-from pgdoorman_lib.wire.messages import error_response
+from pgdoorman_lib.wire.framing import find_nul, frame_size, holds, put_header
+from pgdoorman_lib.wire.messages import error_response, query
 from pgdoorman_lib.wire.prepared import (
     PREFIX,
     Acts,
@@ -37,6 +37,7 @@ from pgdoorman_lib.wire.replies import (
     MADE_CLOSE,
     MADE_PARSE,
     PARSE,
+    PLAIN,
     QUERY,
     SWALLOW,
     SYNC,
@@ -44,7 +45,7 @@ from pgdoorman_lib.wire.replies import (
 )
 from pgdoorman_lib.wire.scan import scan
 from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_PARAMETERS, DIRTY_PREPARED
-from pgdoorman_lib.wire.sqltext import FUNCTION_CALL, NOTHING, Text, analyse, custom_names, rough
+from pgdoorman_lib.wire.sqltext import FUNCTION_CALL, NOTHING, Text, analyse, custom_names, look, rough
 
 _int = int
 
@@ -58,6 +59,7 @@ CLIENT_FAULT = 6
 # The same numbers as C integers, where this module is compiled.
 _QUERY = QUERY
 _PARSE = PARSE
+_PLAIN = PLAIN
 _BIND = BIND
 _DESCRIBE = DESCRIBE
 _CLOSE = CLOSE
@@ -67,6 +69,8 @@ _SWALLOW = SWALLOW
 _SYNC = SYNC
 _EXECUTE = EXECUTE
 _DIRTY_PARAMETERS = DIRTY_PARAMETERS
+#: The OIDs of lo_open, loread and their kin (pg_proc.dat), which drivers call: they leave nothing behind.
+LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172))
 #: Names of customized options remembered for one client; one with more keeps its server.
 MAX_CUSTOM = 100
 #: Bytes at the end of a part of a text in which the beginning of what ``scan`` looks for may stand.
@@ -76,6 +80,7 @@ _scratch = bytearray(64)
 _parse_complete = bytearray(b"1\x00\x00\x00\x04")
 _close_complete = bytearray(b"3\x00\x00\x00\x04")
 _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
+_forget_sequences = bytearray(query(b"DISCARD SEQUENCES"))
 FLUSH = bytearray(b"H\x00\x00\x00\x04")
 _sync = bytearray(b"S\x00\x00\x00\x04")
 READY_IDLE = bytearray(b"Z\x00\x00\x00\x05I")
@@ -97,6 +102,7 @@ class StatementDesk(Borrower):
         "disturbed",
         "fault",
         "flushed",
+        "fresh",
         "group_suspect",
         "group_unnamed",
         "hidden",
@@ -139,6 +145,8 @@ class StatementDesk(Borrower):
         self.group_suspect = 0
         #: extended-protocol messages were sent since the last Sync: an implicit transaction may be open
         self.in_batch = 0
+        #: nothing of the client's has been sent to this server yet
+        self.fresh = 1
         #: a message is held for answers of its own batch: a Flush of ours is due (1) or under way (2)
         self.flushed = 0
         #: (name, Statement) of the SQL PREPAREs under way; the name is None where we prepare on our own account
@@ -174,6 +182,48 @@ class StatementDesk(Borrower):
             held.unnamed = None
             return replies.add(_QUERY)
         return replies.add_effect(_QUERY, unnamed_close(self.statements, held))
+
+    def _plain_batch(self, data: bytearray, pos: _int, end: _int) -> _int:
+        """Where the batch ends that begins at ``pos`` with Parse, if it is a plain one (see ``replies``), else 0.
+
+        It has been entered in the books then, and goes as it came. For most drivers that is every statement they send,
+        and one entry instead of five saves a tenth of what it costs.
+        """
+        replies = self.replies
+        if data[pos + 5] != 0 or replies.count or replies.skipping:
+            return 0
+        size = frame_size(data, pos, end)
+        if size < 8 or size > end - pos:
+            return 0
+        at = pos + size
+        if end - at < 7 or data[at] != 0x42 or data[at + 5] != 0 or data[at + 6] != 0:
+            return 0
+        size = frame_size(data, at, end)
+        if size < 7 or size > end - at:
+            return 0
+        at += size
+        if end - at >= 7 and data[at] == 0x44:
+            if frame_size(data, at, end) != 7 or data[at + 5] != 0x50 or data[at + 6] != 0:
+                return 0
+            at += 7
+        if end - at < 15 or data[at] != 0x45 or frame_size(data, at, end) != 10 or data[at + 5] != 0:
+            return 0
+        at += 10
+        if data[at] != 0x53 or frame_size(data, at, end) != 5:
+            return 0
+        start = pos + 6
+        stop = 1 + pos + frame_size(data, pos, end) - 1
+        first = (data[start] | 32) << 8 | data[start + 2] | 32
+        if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461 or scan(data, start, stop):
+            return 0
+        mine = self.statements
+        unnamed = mine.unnamed
+        if unnamed is None or unnamed.acts is not None or not holds(data, start, stop, unnamed.body):
+            unnamed = Unnamed(bytes(data[start:stop]))
+            mine.unnamed = unnamed
+        self.server.statements.unnamed = unnamed
+        replies.add(_PLAIN)
+        return at + 5
 
     def _statement(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, kind: _int) -> _int:
         """Parse, Bind, Describe or Close where statements are shared.
@@ -472,13 +522,13 @@ class StatementDesk(Borrower):
                 acts = Acts(rough(marks, bytes(data[name_end + 1 : pos + avail])))
             else:
                 stop = find_nul(data, name_end + 1, pos + size)
-                text = analyse(bytes(data[name_end + 1 : stop]))
+                text = look(bytes(data[name_end + 1 : stop]), marks)
                 if text.names and not self._names_settled():
                     return 9
                 if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
                     acts = self._acts(text, bytes(data[name_end + 1 : stop]))
                     self.group_suspect = 1
-                elif text.leaves or text.sets or text.disturbs:
+                elif text.leaves or text.sets or text.disturbs or text.sequences:
                     acts = Acts(text)
                     if text.leaves & _DIRTY_PARAMETERS:
                         self.group_suspect = 1
@@ -489,6 +539,8 @@ class StatementDesk(Borrower):
             replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None, acts))
             self.group_unnamed = 1
             return 0
+        if acts is not None and acts.text.sequences:
+            self._hide_sequences()
         if acts is not None and acts.needs:
             # What EXECUTE will return is settled when it is parsed.
             self._to_server_part(run, pos)
@@ -635,6 +687,8 @@ class StatementDesk(Borrower):
         """A statement with this text is about to run."""
         self.server.dirty |= text.leaves
         self.told_sets += text.sets
+        if text.sequences:
+            self._hide_sequences()
         if text.disturbs:
             self.disturbed = 1
         if text.unknown:
@@ -682,10 +736,21 @@ class StatementDesk(Borrower):
 
     def _function_call(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
         """Any function may be called; if it sets an option, the name is among its arguments."""
+        if int.from_bytes(data[pos + 5 : pos + 9], "big") in LARGE_OBJECT_FUNCTIONS:
+            return 0
         self._leaves(FUNCTION_CALL)
         self._options(custom_names(bytes(data[pos + 5 : pos + avail])))
         if size > avail:
             self.server.dirty |= DIRTY_CUSTOM
+        return 0
+
+    def _hide_sequences(self) -> _int:
+        """What nextval gave the one who had the server before must not be told: then there is nothing to tell."""
+        if self.fresh and self.replies.count == 0:
+            self.fresh = 0
+            self.srv.send_copy(_forget_sequences, 0, len(_forget_sequences))
+            self.replies.add(_QUERY | _SWALLOW)
+            self.server.statements.unnamed = None
         return 0
 
     def _query_text(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, marks: _int) -> _int:
@@ -694,7 +759,7 @@ class StatementDesk(Borrower):
             self._leaves(rough(marks, bytes(data[pos + 5 : pos + avail])))
             return 0
         original = bytes(data[pos + 5 : pos + size - 1])
-        text = analyse(original)
+        text = look(original, marks)
         if not text.names or not self.shared:
             self._leaves(text)
             return 0

@@ -131,9 +131,9 @@ class General:
     io_engine: str = setting(
         "choice",
         "auto",
-        "How sockets are waited for: epoll (Linux), gevent (anywhere), auto = the best there is.",
+        "How sockets are waited for: uring (Linux 5.8+), epoll (Linux), gevent (anywhere), auto = the best there is.",
         reload="restart",
-        choices=("auto", "epoll", "gevent"),
+        choices=("auto", "uring", "epoll", "gevent"),
         ours=True,
     )
     log_client_connections: bool = setting("boolean", True, "Log each login.", reload="live")

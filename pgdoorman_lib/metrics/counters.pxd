@@ -2,6 +2,8 @@
 
 import cython
 
+cdef long long _MAX_VALUE
+
 
 cdef class Histogram:
     cdef public long long[:] buckets

@@ -18,6 +18,8 @@ _int = int
 BUCKETS = 128
 #: The largest value counted as itself; larger ones (a clock that jumped, a day-long transaction) count as this.
 MAX_VALUE = (1 << 33) - 1
+# The same number as a C integer, where this module is compiled.
+_MAX_VALUE = MAX_VALUE
 
 
 def bucket_floor(index: _int) -> _int:
@@ -41,8 +43,8 @@ class Histogram:
         """Count one duration; negative ones (a clock set back) count as 0."""
         if us < 0:
             us = 0
-        elif us > MAX_VALUE:
-            us = MAX_VALUE
+        elif us > _MAX_VALUE:
+            us = _MAX_VALUE
         self.count += 1
         self.total += us
         # The three leading bits choose the bucket: the first is the power of two, the next two the quarter of it.

@@ -2,6 +2,7 @@
 
 import cython
 
+from pgdoorman_lib.net.ring cimport Ring
 from pgdoorman_lib.net.syscalls cimport Epoll, clock
 
 
@@ -9,6 +10,9 @@ cdef Py_ssize_t _BLOCK_SIZE
 cdef Py_ssize_t _MAX_FREE_BLOCKS
 cdef int _POLLS_PER_TURN
 cdef int _FEW_EVENTS
+cdef double _TURN_SECONDS
+cdef double _CLOSE_SECONDS
+cdef int _HOT_TURNS
 
 
 cdef class Stepper:
@@ -24,6 +28,7 @@ cdef class Task:
     cpdef int park(self) except -1
     cpdef int wake(self) except -1
     cpdef int resume(self) except -1
+    cpdef int throw(self, BaseException error) except -1
 
 
 cdef class Channel:
@@ -36,7 +41,19 @@ cdef class Channel:
     cdef public bint blocked
     cdef public bint dirty
     cdef public bint armed
+    cdef public bint drained
     cpdef int push(self) except -2
+    cpdef int begin_receive(self, Ring ring) except -1
+    cpdef int end_receive(self, Py_ssize_t n) except -1
+    cpdef int begin_send(self, Ring ring) except -1
+    cpdef int end_send(self, Py_ssize_t n) except -1
+
+
+cdef class Line:
+    cdef public list items
+    cdef public Py_ssize_t count
+    cpdef int add(self, object item) except -1
+    cpdef object take(self, Py_ssize_t index)
 
 
 cdef class Engine:
@@ -47,28 +64,35 @@ cdef class Engine:
     cdef public bint in_turn
     cdef public bint kicked
     cdef public bint closed
-    cdef public list ready
+    cdef public Line ready
     cdef public list later
-    cdef public list dirty
+    cdef public Line dirty
     cdef public list idle
-    cdef public list blocks
+    cdef public Line blocks
     cdef public long long grown
     cdef public long long memory_limit
     cdef public list channels
     cdef public bint level_triggered
     cdef public dict watchers
+    cdef public double began
+    cdef public double ended
+    cdef public int heat
+    @cython.locals(blocks=Line)
     cpdef bytearray take_block(self)
     cpdef int give_block(self, bytearray block) except -1
     cpdef int defer(self, Channel channel) except -1
-    @cython.locals(channel=Channel, pending=list)
+    @cython.locals(channel=Channel, dirty=Line, index=Py_ssize_t)
     cpdef int flush(self) except -1
     cpdef int kick(self) except -1
     cpdef int again(self, Task task) except -1
     @cython.locals(task=Task)
     cpdef int note(self, Channel channel, int mask) except -1
-    @cython.locals(channel=Channel, task=Task, index=Py_ssize_t, ready=list, resting=list)
+    @cython.locals(channel=Channel, task=Task, index=Py_ssize_t, ready=Line, resting=list)
     cpdef int run(self) except -1
+    @cython.locals(left=double)
+    cpdef double spare(self) except -1.0
     cpdef int collect(self) except -1
+    cpdef int heed(self, int fd) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
     cpdef int rearm(self, Channel channel) except -1
@@ -77,9 +101,14 @@ cdef class Engine:
 
 cdef class EpollEngine(Engine):
     cdef public Epoll epoll
+    cdef public bint batches
+    cdef public Line news
     cdef public object watcher
-    @cython.locals(count=int, index=int, fd=int, _=int, channel=Channel)
+    @cython.locals(count=int, index=int, fd=int, foreign=bint, polls=int, wait=double, before=double, channel=Channel)
     cpdef int collect(self) except -1
+    @cython.locals(index=Py_ssize_t)
+    cpdef int fetch(self) except -1
+    cpdef int heed(self, int fd) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
     cpdef int rearm(self, Channel channel) except -1

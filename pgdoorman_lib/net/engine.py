@@ -14,12 +14,13 @@ Rules:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
 from greenlet import getcurrent
 
+from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.syscalls import Epoll, clock
 
 _int = int
@@ -34,6 +35,12 @@ POLLS_PER_TURN = 2
 
 #: With so few events a second poll would hardly find any.
 FEW_EVENTS = 4
+#: Seconds a turn may go on, waiting included, before timers, accepts and other greenlets get theirs.
+TURN_SECONDS = 0.001
+#: A turn that follows the last one within so many seconds counts as traffic, and so many of them in a row as hot: then
+#: the turn waits for more by itself, which spares the way through the hub.
+CLOSE_SECONDS = 0.0004
+HOT_TURNS = 4
 
 _READ = 1
 _WRITE = 2
@@ -43,6 +50,9 @@ _BLOCK_SIZE = BLOCK_SIZE
 _MAX_FREE_BLOCKS = MAX_FREE_BLOCKS
 _POLLS_PER_TURN = POLLS_PER_TURN
 _FEW_EVENTS = FEW_EVENTS
+_TURN_SECONDS = TURN_SECONDS
+_CLOSE_SECONDS = CLOSE_SECONDS
+_HOT_TURNS = HOT_TURNS
 
 
 class Stepper:
@@ -90,7 +100,7 @@ class Task:
         """Let the greenlet run in this turn, or the next one when none is under way; no switch here."""
         if self.parked and not self.scheduled:
             self.scheduled = 1
-            self.engine.ready.append(self)
+            self.engine.ready.add(self)
             if not self.engine.in_turn:
                 self.engine.kick()
         return 0
@@ -104,16 +114,28 @@ class Task:
                     if self.stepper.advance():
                         return 0
                 except Exception as exc:
-                    self.greenlet.throw(exc)
+                    self.throw(exc)
                     return 0
             self.greenlet.switch()
+        return 0
+
+    def throw(self, error: BaseException) -> _int:
+        """Raise ``error`` in the greenlet where it is parked, or begin it with that as its argument.
+
+        Only the hub may call this.
+        """
+        greenlet = self.greenlet
+        if greenlet:
+            greenlet.throw(error)
+        elif not greenlet.dead:
+            greenlet.switch(error)
         return 0
 
 
 class Channel:
     """What the engine knows of a stream: its descriptor, what the kernel told, and who waits."""
 
-    __slots__ = ("armed", "blocked", "dirty", "engine", "fd", "hangup", "on_idle", "readable", "task")
+    __slots__ = ("armed", "blocked", "dirty", "drained", "engine", "fd", "hangup", "on_idle", "readable", "task")
 
     def __init__(self, engine: Engine, fd: _int) -> None:
         self.engine = engine
@@ -130,10 +152,59 @@ class Channel:
         self.dirty = 0
         #: the engine watches for room to write
         self.armed = 0
+        #: what ``end_receive`` got was all there was, as far as is known
+        self.drained = 0
 
     def push(self) -> _int:
         """Send what is queued without waiting: 1 all gone, 0 the socket is full, -1 the connection is broken."""
         raise NotImplementedError
+
+    def begin_receive(self, ring: Ring) -> _int:
+        """Queue on ``ring`` what ``fill`` would do first: 1, and ``end_receive`` must follow, or 0 for nothing."""
+        raise NotImplementedError
+
+    def end_receive(self, n: _int) -> _int:
+        """What ``begin_receive`` queued has received ``n`` bytes, or failed with ``-errno``."""
+        raise NotImplementedError
+
+    def begin_send(self, ring: Ring) -> _int:
+        """Queue on ``ring`` what ``push`` would do first: 1, and ``end_send`` must follow, or 0: it is done."""
+        raise NotImplementedError
+
+    def end_send(self, n: _int) -> _int:
+        """What ``begin_send`` queued has sent ``n`` bytes, or failed with ``-errno``: do the rest of ``push``."""
+        raise NotImplementedError
+
+
+class Line:
+    """A list that keeps its room when it is emptied: a turn fills and empties several of them."""
+
+    __slots__ = ("count", "items")
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self.count = 0
+
+    def __len__(self) -> int:
+        return int(self.count)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items[: self.count])
+
+    def add(self, item: object) -> _int:
+        """Put ``item`` at the end."""
+        if self.count < len(self.items):
+            self.items[self.count] = item
+        else:
+            self.items.append(item)
+        self.count += 1
+        return 0
+
+    def take(self, index: _int) -> Any:
+        """What stands at ``index`` (0 ≤ index < count), which is empty then."""
+        item = self.items[index]
+        self.items[index] = None
+        return item
 
 
 class Engine:
@@ -145,17 +216,18 @@ class Engine:
         hub = gevent.get_hub()
         self.hub = hub
         self.switch_to_hub = hub.switch
-        self.loop = hub.loop
+        self.loop: Any = hub.loop
         #: monotonic seconds at the start of the turn
         self.now = clock()
         self.in_turn = 0
         self.kicked = 0
         self.closed = 0
-        self.ready: list[Any] = []
+        #: tasks to resume, channels with bytes to send
+        self.ready = Line()
+        self.dirty = Line()
         self.later: list[Any] = []
-        self.dirty: list[Any] = []
         self.idle: list[Any] = []
-        self.blocks: list[Any] = []
+        self.blocks = Line()
         #: bytes in buffers larger than a block, and how many there may be
         self.grown = 0
         self.memory_limit = 1 << 62
@@ -163,13 +235,19 @@ class Engine:
         self.channels: list[Any] = []
         self.level_triggered = 1
         self.watchers: dict[Any, Any] = {}
+        #: when the turn under way began and the last one ended; how many turns followed each other closely
+        self.began = 0.0
+        self.ended = 0.0
+        self.heat = 0
 
     # Buffers.
 
     def take_block(self) -> bytearray:
         """A buffer of BLOCK_SIZE bytes from the free list."""
-        if self.blocks:
-            block: bytearray = self.blocks.pop()
+        blocks = self.blocks
+        if blocks.count:
+            blocks.count -= 1
+            block: bytearray = blocks.take(blocks.count)
             return block
         return bytearray(_BLOCK_SIZE)
 
@@ -177,8 +255,8 @@ class Engine:
         """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""
         if len(block) != _BLOCK_SIZE:
             self.grown -= len(block)
-        elif len(self.blocks) < _MAX_FREE_BLOCKS:
-            self.blocks.append(block)
+        elif self.blocks.count < _MAX_FREE_BLOCKS:
+            self.blocks.add(block)
         return 0
 
     # Sending.
@@ -187,23 +265,25 @@ class Engine:
         """Send what ``channel`` has queued at the end of this turn, or when the running greenlet parks."""
         if not channel.dirty:
             channel.dirty = 1
-            self.dirty.append(channel)
+            self.dirty.add(channel)
             if not self.in_turn and not self.kicked:
                 self.kick()
         return 0
 
     def flush(self) -> _int:
         """Send everything queued; no switch."""
-        while self.dirty:
-            pending = self.dirty
-            self.dirty = []
-            for channel in pending:
-                channel.dirty = 0
-                try:
-                    channel.push()
-                except Exception:
-                    # A fault of one stream must not leave the others' bytes behind.
-                    self.hub.handle_error(channel, *sys.exc_info())
+        dirty = self.dirty
+        index = 0
+        while index < dirty.count:  # pushing may add more
+            channel = dirty.take(index)
+            index += 1
+            channel.dirty = 0
+            try:
+                channel.push()
+            except Exception:
+                # A fault of one stream must not leave the others' bytes behind.
+                self.hub.handle_error(channel, *sys.exc_info())
+        dirty.count = 0
         return 0
 
     # Turns.
@@ -227,6 +307,7 @@ class Engine:
         """Remember an event (bits of syscalls.mask_at) and put whoever waits for it on the list; no switch."""
         if mask & 1:
             channel.readable = 1
+            channel.drained = 0
             if mask & 4:
                 channel.hangup = 1
         if mask & 2 and channel.blocked:
@@ -237,7 +318,7 @@ class Engine:
             self.idle.append(channel)
         elif task.parked and not task.scheduled:
             task.scheduled = 1
-            self.ready.append(task)
+            self.ready.add(task)
         return 0
 
     def run(self) -> _int:
@@ -254,14 +335,14 @@ class Engine:
                         self.hub.handle_error(channel, *sys.exc_info())
         ready = self.ready
         index = 0
-        while index < len(ready):  # wake() may append while we go
-            task = ready[index]
+        while index < ready.count:  # wake() may add more while we go
+            task = ready.take(index)
             index += 1
             try:
                 task.resume()
             except Exception:
                 self.hub.handle_error(task, *sys.exc_info())
-        ready.clear()
+        ready.count = 0
         self.flush()
         return 0
 
@@ -272,13 +353,24 @@ class Engine:
             return
         self.in_turn = 1
         self.now = clock()
+        self.began = self.now
+        self.heat = self.heat + 1 if self.now - self.ended < _CLOSE_SECONDS else 0
         try:
             if self.later:
-                self.ready.extend(self.later)
+                for task in self.later:
+                    self.ready.add(task)
                 self.later.clear()
             self.collect()
         finally:
             self.in_turn = 0
+            self.ended = clock()
+
+    def spare(self) -> _float:
+        """Seconds this turn may wait for more instead of the hub; 0 if it is not worth it, or others have work."""
+        if self.heat < _HOT_TURNS or self.closed or self.loop._callbacks:
+            return 0.0
+        left = _TURN_SECONDS - (clock() - self.began)
+        return left if left > 0.0 else 0.0
 
     def collect(self) -> _int:
         """Gather events and run whoever they concern; here the watchers have noted them already."""
@@ -286,6 +378,10 @@ class Engine:
         return 0
 
     # Registration.
+
+    def heed(self, fd: _int) -> _int:
+        """Let the hub have its turn as soon as there is something to read from ``fd``, which it watches itself."""
+        return 0
 
     def register(self, channel: Channel) -> _int:
         """Watch a channel from now until ``unregister``."""
@@ -353,22 +449,58 @@ class EpollEngine(Engine):
     def __init__(self) -> None:
         Engine.__init__(self)
         self.level_triggered = 0
+        #: whether ``news`` is kept for ``fetch``
+        self.batches = 0
+        #: who has had an event that says there is something to read
+        self.news = Line()
         self.epoll = Epoll()
         self.watcher = self.loop.io(self.epoll.fileno(), _READ)
         self.watcher.start(self.turn)
 
+    def heed(self, fd: _int) -> _int:
+        self.epoll.add(fd)
+        return 0
+
     def collect(self) -> _int:
-        for _ in range(_POLLS_PER_TURN):
-            count = self.epoll.poll()
+        polls = 0
+        wait = 0.0
+        before = 0.0
+        foreign = 0
+        while True:
+            count = self.epoll.poll(wait)
+            if wait > 0.0:
+                before = self.now
+                self.now = clock()
             for index in range(count):
                 fd = self.epoll.fd_at(index)
                 if fd < len(self.channels):
                     channel = self.channels[fd]
-                    if channel is not None:  # closed within this turn otherwise
+                    if channel is not None:
                         self.note(channel, self.epoll.mask_at(index))
+                        if self.batches and channel.readable:
+                            self.news.add(channel)
+                        continue
+                foreign = 1  # the hub's to act on, or closed within this turn
+            if self.news.count:
+                self.fetch()
             self.run()
-            if count <= _FEW_EVENTS:
+            polls += 1
+            if foreign:
                 break
+            if wait > 0.0 and count == 0:
+                if self.now - before > _CLOSE_SECONDS:
+                    self.heat = 0
+                break
+            wait = self.spare()
+            if wait == 0.0 and (count <= _FEW_EVENTS or polls >= _POLLS_PER_TURN):
+                break
+        return 0
+
+    def fetch(self) -> _int:
+        """Receive for everybody on ``news``, if that is worth it."""
+        for index in range(self.news.count):
+            self.news.take(index)
+        self.news.count = 0
         return 0
 
     def register(self, channel: Channel) -> _int:
@@ -397,14 +529,3 @@ class EpollEngine(Engine):
         self.watcher.stop()
         self.watcher.close()
         self.epoll.close()
-
-
-def choose(name: str) -> Engine:
-    """The engine called ``name``, or for ``auto`` the fastest this system has."""
-    if name == "auto":
-        name = "epoll" if sys.platform == "linux" else "gevent"
-    if name == "epoll":
-        return EpollEngine()
-    if name == "gevent":
-        return Engine()
-    raise ValueError(f"unknown io_engine {name!r}")

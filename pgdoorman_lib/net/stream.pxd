@@ -3,10 +3,12 @@
 import cython
 
 from pgdoorman_lib.net.engine cimport Channel, Engine, Task
+from pgdoorman_lib.net.ring cimport Ring
 from pgdoorman_lib.net.syscalls cimport copy, recv_into, send_from
 
 cdef int _EAGAIN
 cdef int _EWOULDBLOCK
+cdef int _EINTR
 
 
 cdef class Stream(Channel):
@@ -19,6 +21,9 @@ cdef class Stream(Channel):
     cdef public Py_ssize_t end
     cdef public bint eof
     cdef public int error
+    cdef public bytearray inbox
+    cdef public Py_ssize_t inbox_size
+    cdef public int inbox_error
     cdef public bytearray out
     cdef public Py_ssize_t out_start
     cdef public Py_ssize_t out_end
@@ -36,6 +41,11 @@ cdef class Stream(Channel):
 
     @cython.locals(block=bytearray, room=Py_ssize_t, n=Py_ssize_t)
     cpdef Py_ssize_t fill(self) except -3
+    @cython.locals(inbox=bytearray)
+    cpdef int begin_receive(self, Ring ring) except -1
+    @cython.locals(inbox=bytearray)
+    cpdef int end_receive(self, Py_ssize_t n) except -1
+    cpdef Py_ssize_t _take_inbox(self) except -3
     @cython.locals(block=bytearray)
     cpdef int release(self) except -1
     @cython.locals(block=bytearray, larger=bytearray)
@@ -46,6 +56,10 @@ cdef class Stream(Channel):
     cpdef int write(self, bytes data) except -1
     @cython.locals(out=bytearray, n=Py_ssize_t)
     cpdef int push(self) except -2
+    @cython.locals(out=bytearray)
+    cpdef int begin_send(self, Ring ring) except -1
+    @cython.locals(out=bytearray)
+    cpdef int end_send(self, Py_ssize_t n) except -1
     cpdef int _next_segment(self) except -1
     cpdef int _drop_output(self, int error) except -1
     cpdef int _give_output_back(self) except -1

@@ -21,6 +21,7 @@ from typing import Any
 
 from pgdoorman_lib.errors import PeerGone, ProtocolViolation
 from pgdoorman_lib.net.engine import BLOCK_SIZE, Channel, Engine, Task
+from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.syscalls import copy, recv_into, send_from
 
 _int = int
@@ -37,6 +38,7 @@ HIGH_WATER = 2 * BLOCK_SIZE
 _BLOCK_SIZE = BLOCK_SIZE
 _EAGAIN = errno.EAGAIN
 _EWOULDBLOCK = errno.EWOULDBLOCK
+_EINTR = errno.EINTR
 
 
 class Stream(Channel):
@@ -54,6 +56,9 @@ class Stream(Channel):
         "end",
         "eof",
         "error",
+        "inbox",
+        "inbox_error",
+        "inbox_size",
         "is_unix",
         "more",
         "out",
@@ -82,6 +87,10 @@ class Stream(Channel):
         self.block: bytearray | None = None
         self.start = 0
         self.end = 0
+        #: received by the engine together with others' bytes, and not filled in yet: inbox[:inbox_size]
+        self.inbox: bytearray | None = None
+        self.inbox_size = 0
+        self.inbox_error = 0
         #: nothing more will come; ``error`` is the errno behind it or 0
         self.eof = 0
         self.error = 0
@@ -113,6 +122,8 @@ class Stream(Channel):
         """
         if self.closed:
             return 0
+        if self.inbox is not None and self.tls is None:
+            return self._take_inbox()
         block = self.block
         if block is None:
             if not self.readable:
@@ -136,6 +147,8 @@ class Stream(Channel):
             return 0 if self.eof else -1
         if self.tls is not None:
             n = self._fill_tls(block, room)
+        elif self.inbox_error:
+            n = -self.inbox_error  # the kernel tells it but once
         else:
             n = recv_into(self.fd, block, self.end, room)
             if n < room and not (self.hangup and n > 0):
@@ -159,6 +172,45 @@ class Stream(Channel):
         if n < 0:
             self.error = -n
         return 0
+
+    def begin_receive(self, ring: Ring) -> _int:
+        if self.block is not None or self.inbox is not None or not self.readable or self.closed:
+            return 0
+        if self.tls is not None or self.task is None or not self.task.parked:
+            return 0
+        inbox = self.engine.take_block()
+        ring.receive(self.fd, inbox, 0, len(inbox))
+        self.inbox = inbox
+        self.inbox_size = 0
+        return 1
+
+    def end_receive(self, n: _int) -> _int:
+        inbox = self.inbox
+        assert inbox is not None
+        if n > 0:
+            self.inbox_size = n
+            self.drained = 1 if n < len(inbox) and not self.hangup else 0
+            return 0
+        self.inbox = None
+        self.engine.give_block(inbox)
+        if n < 0:
+            if n == -_EAGAIN or n == -_EWOULDBLOCK:
+                self.readable = 0
+            elif n != -_EINTR:
+                self.inbox_error = -n
+        return 0  # the end of the stream is found again by whoever reads
+
+    def _take_inbox(self) -> _int:
+        """As ``fill``, of what was received for us with others: there was no block then, nor is there one now."""
+        n = self.inbox_size
+        self.block = self.inbox
+        self.inbox = None
+        self.start = 0
+        self.end = n
+        self.received += n
+        if self.drained:
+            self.readable = 0
+        return n
 
     def release(self) -> _int:
         """Give the receive block back if nothing is left in it."""
@@ -276,6 +328,32 @@ class Stream(Channel):
             self.engine.want_write(self, 0)
         return 1
 
+    def begin_send(self, ring: Ring) -> _int:
+        out = self.out
+        if out is None or self.tls is not None or self.closed:
+            self.push()
+            return 0
+        ring.send(self.fd, out, self.out_start, self.out_end - self.out_start)
+        return 1
+
+    def end_send(self, n: _int) -> _int:
+        if n < 0:
+            if n == -_EAGAIN or n == -_EWOULDBLOCK or n == -_EINTR:
+                self.push()  # to say whether and for what to wait
+            else:
+                self._drop_output(-n)
+            return 0
+        self.sent += n
+        self.out_pending -= n
+        self.out_start += n
+        if self.out_start == self.out_end:
+            out: Any = self.out
+            self.engine.give_block(out)
+            self._next_segment()
+        if self.out is not None or self.armed:
+            self.push()
+        return 0
+
     def _next_segment(self) -> _int:
         more = self.more
         if more is None:
@@ -313,6 +391,11 @@ class Stream(Channel):
         assert tls is not None
         assert cipher_in is not None
         while True:
+            if self.inbox is not None:  # it was received before TLS had begun
+                raw = self.inbox
+                self.inbox = None
+                cipher_in.write(memoryview(raw)[: self.inbox_size])
+                self.engine.give_block(raw)
             try:
                 n = int(tls.read(room, memoryview(block)[self.end :]))
                 if n == 0:
@@ -451,6 +534,13 @@ class Stream(Channel):
 
     def read_exact(self, size: _int) -> _bytes:
         """The next ``size`` bytes; may switch. PeerGone when the stream ends first."""
+        if 0 < size <= self.end - self.start:
+            whole = self.block
+            assert whole is not None
+            taken = bytes(whole[self.start : self.start + size])
+            self.start += size
+            self.release()
+            return taken
         result = bytearray()
         while len(result) < size:
             if self.start == self.end:
@@ -502,6 +592,9 @@ class Stream(Channel):
         if self.block is not None:
             self.start = self.end
             self.release()
+        if self.inbox is not None:
+            self.engine.give_block(self.inbox)
+            self.inbox = None
         self._give_output_back()
         self.sock.close()
         self.fd = -1

@@ -18,12 +18,14 @@ cpdef double clock() except? -1.0
 
 cdef class Epoll:
     cdef int epfd
+    cdef int alarm_fd
+    cdef bint alarmed
     cdef epoll_event events[512]
     cpdef int fileno(self) except -1
     cpdef int add(self, int fd) except -1
     cpdef int want_write(self, int fd, bint wanted) except -1
     cpdef int remove(self, int fd) except -1
-    cpdef int poll(self) except -1
+    cpdef int poll(self, double seconds=*) except -1
     cpdef int fd_at(self, int index) except -1
     cpdef int mask_at(self, int index) except -1
     cpdef close(self)

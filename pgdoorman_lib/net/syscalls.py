@@ -89,9 +89,9 @@ class Epoll:
                 raise
         return 0
 
-    def poll(self) -> int:
-        """Collect what is ready now, without waiting; how many there are (at most 512)."""
-        self._events = self._epoll.poll(0, 512)
+    def poll(self, seconds: float = 0.0) -> int:
+        """Collect what is ready, waiting at most ``seconds``; how many there are, at most 512."""
+        self._events = self._epoll.poll(seconds, 512)
         return len(self._events)
 
     def fd_at(self, index: int) -> int:

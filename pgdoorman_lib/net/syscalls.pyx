@@ -5,7 +5,7 @@ Results below zero are ``-errno``. ``syscalls.py`` is the interpreted twin with 
 """
 
 from libc.errno cimport EINTR, ENOENT, EBADF, errno
-from libc.string cimport memmove
+from libc.string cimport memmove, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as c_close
 
@@ -15,6 +15,16 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t c_send "send"(int fd, const void *buffer, size_t size, int flags)
     int MSG_NOSIGNAL
     int MSG_DONTWAIT
+
+
+cdef extern from "sys/timerfd.h" nogil:
+    struct itimerspec:
+        timespec it_interval
+        timespec it_value
+    int timerfd_create(int clock, int flags)
+    int timerfd_settime(int fd, int flags, const itimerspec *wanted, itimerspec *before)
+    int TFD_NONBLOCK
+    int TFD_CLOEXEC
 
 
 cdef extern from "sys/epoll.h" nogil:
@@ -88,13 +98,17 @@ cdef class Epoll:
     """An edge-triggered epoll instance: each descriptor is registered once, for reading and hang-up."""
 
     def __cinit__(self):
+        self.alarm_fd = -1
         self.epfd = epoll_create1(EPOLL_CLOEXEC)
         if self.epfd < 0:
             raise OSError(errno, "epoll_create1")
+        self.alarm_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
+        if self.alarm_fd < 0:
+            raise OSError(errno, "timerfd_create")
+        self.add(self.alarm_fd)
 
     def __dealloc__(self):
-        if self.epfd >= 0:
-            c_close(self.epfd)
+        self.close()
 
     cpdef int fileno(self) except -1:
         """The instance's own descriptor: readable when anything registered is."""
@@ -125,13 +139,38 @@ cdef class Epoll:
             raise OSError(errno, "epoll_ctl DEL")
         return 0
 
-    cpdef int poll(self) except -1:
-        """Collect what is ready now, without waiting; how many there are (at most 512)."""
-        cdef int n = epoll_wait(self.epfd, self.events, 512, 0)
+    cpdef int poll(self, double seconds=0.0) except -1:
+        """Collect what is ready, waiting at most ``seconds`` (below 0.05); how many there are, at most 512.
+
+        Waits in a row may share their time limit, so one may end early; also when a signal comes.
+        """
+        cdef int n, index
+        cdef itimerspec limit
+        if seconds > 0.0:
+            if not self.alarmed:
+                # One timer for many waits: a time limit of each would have the processor's timer set each time, which
+                # in a virtual machine costs more than all the rest of a short wait.
+                memset(&limit, 0, sizeof(limit))
+                limit.it_value.tv_nsec = <long>(seconds * 1e9) + 1
+                if timerfd_settime(self.alarm_fd, 0, &limit, NULL) < 0:
+                    raise OSError(errno, "timerfd_settime")
+                self.alarmed = True
+            # Without giving the GIL away, which costs as much as relaying a small message: other threads (gevent's
+            # resolver) get it when this wait ends, within a millisecond.
+            n = epoll_wait(self.epfd, self.events, 512, 50)
+        else:
+            n = epoll_wait(self.epfd, self.events, 512, 0)
         if n < 0:
             if errno == EINTR:
                 return 0
             raise OSError(errno, "epoll_wait")
+        if self.alarmed:
+            for index in range(n):
+                if self.events[index].data.fd == self.alarm_fd:
+                    self.alarmed = False
+                    n -= 1
+                    self.events[index] = self.events[n]
+                    break
         return n
 
     cpdef int fd_at(self, int index) except -1:
@@ -155,3 +194,6 @@ cdef class Epoll:
         if self.epfd >= 0:
             c_close(self.epfd)
             self.epfd = -1
+        if self.alarm_fd >= 0:
+            c_close(self.alarm_fd)
+            self.alarm_fd = -1

@@ -30,7 +30,7 @@ from pgdoorman_lib.wire.session_state import (
     cleaning_sql,
 )
 
-log = logging.getLogger("pgdoorman.janitor")
+log = logging.getLogger(__name__)
 
 #: Seconds for cleaning one server, or ending what a lost client left running.
 CLEANING_TIMEOUT = 5.0

@@ -28,15 +28,17 @@ from pgdoorman_lib.errors import (
     ServerUnavailable,
 )
 from pgdoorman_lib.metrics.counters import PoolStats
-from pgdoorman_lib.net.engine import Engine, Stepper, Task
+from pgdoorman_lib.net.engine import Engine, Stepper
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire.framing import frame_size
+from pgdoorman_lib.wire.messages import parse_fields
 from pgdoorman_lib.wire.prepared import Registry
 
 _int = int
 _float = float
 
-log = logging.getLogger("pgdoorman.pool")
+log = logging.getLogger(__name__)
 
 #: Seconds between attempts to connect while PostgreSQL can't be reached: doubled from the first to the last.
 BACKOFF_FIRST = 0.05
@@ -148,7 +150,7 @@ class Pool:
         self.stats = PoolStats()
         #: what a server of this pool reported at login, None until the first was there
         self.parameters: dict[str, str] | None = None
-        #: what a server reports under a client's settings, by Settings
+        #: by the parameters of a startup packet: the Settings they make, and what a server reports under them
         self.reports: dict[Any, Any] = {}
         #: secrets for pass-through authentication learnt from clients
         self.credentials: Any = None
@@ -545,8 +547,6 @@ class Pool:
 
 def _asides(server: Server) -> str:
     """Take the notices and parameters an idle server sent; a reason to close it, or an empty string."""
-    from pgdoorman_lib.wire.framing import frame_size
-
     stream = server.stream
     while stream.end > stream.start:
         block = stream.block
@@ -561,8 +561,6 @@ def _asides(server: Server) -> str:
         stream.start += size
         if kind == 0x45:
             server.farewell = 1
-            from pgdoorman_lib.wire.messages import parse_fields
-
             return "server said: " + parse_fields(body).get("M", "")
         if kind == 0x53:
             name, _, value = body.partition(b"\0")
@@ -571,6 +569,3 @@ def _asides(server: Server) -> str:
             return "unexpected message while idle"
     stream.release()
     return ""
-
-
-__all__ = ["Borrower", "Moved", "Pool", "Task"]

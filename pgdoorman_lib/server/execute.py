@@ -81,6 +81,9 @@ def drain(server: Server) -> None:
         elif kind == 0x43 and size <= LONGEST_TAG:
             _note_tag(server, server.stream.read_exact(size)[:-1])
         else:
+            if replies.unparsed:
+                replies.unparsed = 0
+                server.statements.unnamed = None
             if kind == 0x53:
                 server.dirty |= DIRTY_PARAMETERS
             skip(server, size)

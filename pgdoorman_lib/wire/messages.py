@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pgdoorman_lib.errors import DoormanError, ServerProtocolViolation
 from pgdoorman_lib.wire import consts
 
+_int = int
+
 
 def _message(kind: int, body: bytes = b"") -> bytes:
     return struct.pack("!BI", kind, len(body) + 4) + body
@@ -37,6 +39,11 @@ CLOSE_COMPLETE_MESSAGE = _message(consts.CLOSE_COMPLETE)
 NO_DATA_MESSAGE = _message(consts.NO_DATA)
 EMPTY_QUERY_MESSAGE = _message(consts.EMPTY_QUERY_RESPONSE)
 PORTAL_SUSPENDED_MESSAGE = _message(consts.PORTAL_SUSPENDED)
+
+# Those of every login, as far as they are always the same.
+_AUTHENTICATION_OK = _message(consts.AUTHENTICATION, struct.pack("!I", consts.AUTH_OK))
+_AUTHENTICATION_MD5 = struct.pack("!BII", consts.AUTHENTICATION, 12, consts.AUTH_MD5)
+_READY_FOR_QUERY = struct.pack("!BI", consts.READY_FOR_QUERY, 5)
 
 
 def _report(
@@ -89,7 +96,7 @@ def error_from(exc: DoormanError) -> bytes:
 
 def authentication_ok() -> bytes:
     """AuthenticationOk."""
-    return _message(consts.AUTHENTICATION, struct.pack("!I", consts.AUTH_OK))
+    return _AUTHENTICATION_OK
 
 
 def authentication_cleartext() -> bytes:
@@ -101,7 +108,7 @@ def authentication_md5(salt: bytes) -> bytes:
     """AuthenticationMD5Password; ``salt`` is 4 bytes."""
     if len(salt) != 4:
         raise ValueError("the salt of an MD5 challenge has 4 bytes")
-    return _message(consts.AUTHENTICATION, struct.pack("!I", consts.AUTH_MD5) + salt)
+    return _AUTHENTICATION_MD5 + salt
 
 
 def authentication_sasl(mechanisms: Sequence[str]) -> bytes:
@@ -135,14 +142,14 @@ def parameter_status(name: str, value: str) -> bytes:
     return _message(consts.PARAMETER_STATUS, _cstring(name) + _cstring(value))
 
 
-def backend_key_data(pid: int, secret: bytes) -> bytes:
+def backend_key_data(pid: _int, secret: bytes) -> bytes:
     """BackendKeyData; ``pid`` is a signed int32, ``secret`` has 4 bytes (protocol 3.0) or up to 256 (3.2)."""
-    return _message(consts.BACKEND_KEY_DATA, struct.pack("!i", pid) + secret)
+    return struct.pack("!BIi", consts.BACKEND_KEY_DATA, len(secret) + 8, pid) + secret
 
 
 def ready_for_query(status: bytes = b"I") -> bytes:
     """ReadyForQuery; ``status`` is I (idle), T (in a transaction) or E (in a failed one)."""
-    return _message(consts.READY_FOR_QUERY, status)
+    return _READY_FOR_QUERY + status
 
 
 def row_description(columns: Sequence[tuple[str, int, int]]) -> bytes:

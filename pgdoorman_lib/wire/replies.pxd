@@ -11,6 +11,7 @@ cdef int _DESCRIBE
 cdef int _EXECUTE
 cdef int _CLOSE
 cdef int _COPY_END
+cdef int _PLAIN
 cdef int _MADE_PARSE
 cdef int _MADE_CLOSE
 cdef int _SWALLOW
@@ -34,6 +35,8 @@ cdef class Replies:
     cdef public int queries
     cdef public int syncs
     cdef public int made
+    cdef public bint parsed
+    cdef public bint unparsed
     cdef public bint skipping
     cdef public bint copy_in
     cdef public Py_ssize_t ignored
@@ -55,6 +58,8 @@ cdef class Replies:
     cpdef int settled(self) except -1
     @cython.locals(op=int, verdict=int, code=int)
     cpdef int account(self, int kind) except -1
+    @cython.locals(mask=Py_ssize_t)
+    cpdef int _unfold(self) except -1
     cpdef int _unasked(self, int kind) except -1
     @cython.locals(index=Py_ssize_t, mask=Py_ssize_t, op=int, ended=int, stop=int)
     cpdef int _copy_begins(self) except -1

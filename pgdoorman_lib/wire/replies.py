@@ -9,7 +9,9 @@ Rules:
 3. An ``Effect`` is what a message changes in somebody's books (a prepared statement made or forgotten). It is entered
    when the message is sent, confirmed when its answer comes, undone when it failed or was skipped; undoing goes
    backwards.
-4. Sync and Flush in copy-in mode are ignored by the server, hence not owed. A copy that fails may have failed before
+4. The batch nearly every driver sends (Parse and Bind of what has no name, perhaps Describe, Execute, Sync) stands
+   there as one entry, PLAIN; should it begin a copy, it becomes the two that are still open then.
+5. Sync and Flush in copy-in mode are ignored by the server, hence not owed. A copy that fails may have failed before
    such a Sync was read, which is then honoured: where that leaves open which Sync a ReadyForQuery answers, the
    connection is ``uncertain``, and must be closed when its borrower gives it back.
 """
@@ -29,9 +31,10 @@ DESCRIBE = 6
 EXECUTE = 7
 CLOSE = 8
 COPY_END = 9
+PLAIN = 10
 #: answered by us when their turn comes
-MADE_PARSE = 10
-MADE_CLOSE = 11
+MADE_PARSE = 11
+MADE_CLOSE = 12
 
 #: flag: the answer is ours, the client must not see it
 SWALLOW = 0x80
@@ -53,6 +56,7 @@ _DESCRIBE = DESCRIBE
 _EXECUTE = EXECUTE
 _CLOSE = CLOSE
 _COPY_END = COPY_END
+_PLAIN = PLAIN
 _MADE_PARSE = MADE_PARSE
 _MADE_CLOSE = MADE_CLOSE
 _SWALLOW = SWALLOW
@@ -86,6 +90,7 @@ class Replies:
         "head",
         "ignored",
         "made",
+        "parsed",
         "queries",
         "ring",
         "size",
@@ -94,6 +99,7 @@ class Replies:
         "swallowed_error",
         "syncs",
         "uncertain",
+        "unparsed",
     )
 
     def __init__(self) -> None:
@@ -105,12 +111,16 @@ class Replies:
         self.effects: list[Any] = []
         #: effects that stand before the last Sync: their fate is open although the client may go on
         self.barrier = 0
-        #: simple queries of the client under way
+        #: simple queries and plain batches of the client under way
         self.queries = 0
         #: Syncs of the client under way: whether its transaction still stands is open
         self.syncs = 0
         #: MADE_* entries in the queue
         self.made = 0
+        #: the Parse of the plain batch at the head has succeeded
+        self.parsed = 0
+        #: that of one has failed, so there is no unnamed statement any more
+        self.unparsed = 0
         #: an error voided the batch and its Sync was not sent yet
         self.skipping = 0
         #: between CopyInResponse and the client's CopyDone or CopyFail
@@ -142,6 +152,9 @@ class Replies:
         elif code == _QUERY:
             if not op & _SWALLOW:
                 self.queries += 1
+        elif code == _PLAIN:
+            self.queries += 1
+            self.syncs += 1
         elif code == _COPY_END:
             if self.copy_in:  # the copy under way ends; a marker is for one whose CopyInResponse is still to come
                 self.copy_in = 0
@@ -191,6 +204,10 @@ class Replies:
         elif code == _QUERY:
             if not op & _SWALLOW:
                 self.queries -= 1
+        elif code == _PLAIN:
+            self.queries -= 1
+            self.syncs -= 1
+            self.parsed = 0
         elif code >= _MADE_PARSE:
             self.made -= 1
         if self.count == 0:
@@ -256,7 +273,7 @@ class Replies:
         if kind == 0x44 or kind == 0x4E or kind == 0x53 or kind == 0x64:  # rows, notices, parameters, copy data
             return verdict
         if kind == 0x5A:  # ReadyForQuery
-            if code != _QUERY and code != _SYNC and code != _FUNCTION:
+            if code != _QUERY and code != _PLAIN and code != _SYNC and code != _FUNCTION:
                 return 2
             self._pop()
             self.copy_in = 0
@@ -266,7 +283,7 @@ class Replies:
             if code == _EXECUTE:
                 self._pop()
                 self.copy_in = 0
-            elif code != _QUERY:
+            elif code != _QUERY and code != _PLAIN:
                 return 2
             self.ignored = 0
             return verdict
@@ -276,6 +293,15 @@ class Replies:
             if kind == 0x47 or kind == 0x57:
                 self._copy_begins()
             elif kind != 0x54 and kind != 0x48 and kind != 0x63:  # RowDescription, CopyOutResponse, CopyDone
+                return 2
+            return verdict
+        if code == _PLAIN:
+            if kind == 0x31:
+                self.parsed = 1
+            elif kind == 0x47 or kind == 0x57:
+                self._unfold()
+                self._copy_begins()
+            elif kind != 0x32 and kind != 0x54 and kind != 0x6E and kind != 0x48 and kind != 0x63:
                 return 2
             return verdict
         if code == _FUNCTION:
@@ -321,6 +347,19 @@ class Replies:
             return 0
         return 0 if kind == 0x4E or kind == 0x53 or kind == 0x45 else 2
 
+    def _unfold(self) -> _int:
+        """Of the plain batch at the head only Execute and Sync are still open: have them as such."""
+        self.queries -= 1
+        self.parsed = 0
+        if self.count == self.size:
+            self._enlarge()
+        mask = self.size - 1
+        self.head = (self.head - 1) & mask
+        self.count += 1
+        self.ring[self.head] = _EXECUTE
+        self.ring[(self.head + 1) & mask] = _SYNC
+        return 0
+
     def _copy_begins(self) -> _int:
         """CopyInResponse: the server ignores every Sync sent since, up to the end of the copy."""
         keep = bytearray()
@@ -348,7 +387,9 @@ class Replies:
     def _error(self, op: _int, code: _int) -> _int:
         """ErrorResponse: within a simple query nothing else changes; an extended batch is void up to its Sync."""
         self.copy_in = 0
-        if code in (_QUERY, _FUNCTION, _SYNC):
+        if code == _PLAIN and not self.parsed:
+            self.unparsed = 1
+        if code in (_QUERY, _PLAIN, _FUNCTION, _SYNC):
             if self.ignored:
                 self.uncertain = 1
             if op & _SWALLOW:
@@ -367,6 +408,9 @@ class Replies:
                 undo += 1
             if code == _QUERY and not op & _SWALLOW:
                 self.queries -= 1
+            elif code == _PLAIN:
+                self.queries -= 1
+                self.syncs -= 1
             elif code >= _MADE_PARSE:
                 self.made -= 1
             index += 1

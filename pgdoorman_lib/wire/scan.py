@@ -20,12 +20,14 @@ TEXT_NAMES = 256
 #: a statement begins with SET
 TEXT_SET = 512
 TEXT_ORIGIN = 1024
+#: currval or lastval
+TEXT_SEQUENCES = 4096
 
 #: What a statement with such a text may have left once it has run; LISTEN, LOAD and SET are told by their tags.
 LEAVES = TEXT_PARAMETERS | TEXT_CURSORS | TEXT_TEMPORARY | TEXT_LOCKS | TEXT_ORIGIN
 
 #: The rare letters at which ``scan`` looks around: those of the words it knows that other words seldom have.
-_PIVOTS = bytes(1 if chr(byte | 32) in "pxchd;" or byte == 0x5F else 0 for byte in range(256))
+_PIVOTS = bytes(1 if chr(byte | 32) in "pxchv;" or byte == 0x5F else 0 for byte in range(256))
 _SEMICOLON = 0x3B
 #: Bytes of comments in front of a statement that are passed over: each semicolon may stand before one.
 LONGEST_COMMENT = 1000
@@ -82,6 +84,9 @@ def scan(data: bytearray, start: _int, end: _int) -> _int:
             elif c == 0x63:  # deal"loca"te
                 if a == 0x6F and b == 0x61 and text[position - 2] | 32 == 0x6C:
                     found |= 256
+            elif c == 0x76:  # lastval, currval
+                if (a == 0x74 or a == 0x72) and b == 0x61 and text[position + 2] | 32 == 0x6C:
+                    found |= 4096
             elif c == 0x68 and b == 0x6F and text[position + 2] | 32 == 0x6C and text[position + 3] | 32 == 0x64:
                 found |= 4  # "hold"
         position += 1

@@ -20,13 +20,16 @@ from pgdoorman_lib.wire.scan import (
     TEXT_LOCKS,
     TEXT_ORIGIN,
     TEXT_PARAMETERS,
+    TEXT_SEQUENCES,
     TEXT_SET,
     TEXT_TEMPORARY,
 )
 from pgdoorman_lib.wire.session_state import PLANNING
 
-#: Texts whose analysis is remembered.
+#: Texts whose analysis is remembered, and the length (bytes) beyond which a text is not analysed but taken for what
+#: ``scan`` says: going through tokens costs about a microsecond each.
 REMEMBERED = 1000
+LONGEST = 16384
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Text:
     ``custom``: names of customized options (``a.b``) it may set, since no catalogue lists them; ``dynamic``: it may set
     others, named by parameters; ``unknown``: others whose names can't be told. ``disturbs``: it may change, if only for
     the transaction, what other statements mean. ``names``: statements it prepares, executes or drops.
+    ``sequences``: it asks what nextval gave this session.
     """
 
     leaves: int = 0
@@ -63,6 +67,7 @@ class Text:
     unknown: bool = False
     disturbs: bool = False
     names: tuple[Name, ...] = ()
+    sequences: bool = False
 
     @property
     def plain(self) -> bool:
@@ -93,7 +98,7 @@ _COMMENT = re.compile(rb"/\*|\*/")
 # What must stand in a text for a closer look to find anything; it is cheap to see that it does not.
 _WORTH = re.compile(
     rb"set_config|pg_(?:try_)?advisory|replication_origin_session|\bpg_temp|\btemp(?:orary)?\b|\bhold\b"
-    rb"|\b(?:prepare|execute|deallocate|set|listen|load)\b",
+    rb"|\b(?:prepare|execute|deallocate|set|listen|load|currval|lastval)\b",
     re.IGNORECASE,
 )
 # The same inside a string, which may be run as code.
@@ -110,8 +115,9 @@ _LIST = (b"(", b",", b")", b"-", b".")
 _ADVISORY = re.compile(rb"pg_(try_)?advisory_(un)?lock", re.IGNORECASE)
 
 
-#: What a call of any function by the protocol's FunctionCall may leave behind.
-FUNCTION_CALL = Text(leaves=LEAVES)
+#: What a call of any function by the protocol's FunctionCall may leave behind. Few may set an origin up, and only they
+#: may ask about it.
+FUNCTION_CALL = Text(leaves=LEAVES & ~TEXT_ORIGIN)
 
 
 def rough(marks: int, beginning: bytes = b"") -> Text:
@@ -121,10 +127,14 @@ def rough(marks: int, beginning: bytes = b"") -> Text:
     """
     leaves = (marks | (TEXT_PARAMETERS if marks & TEXT_SET else 0)) & LEAVES
     if not leaves & TEXT_PARAMETERS:
-        return Text(leaves)
+        return Text(leaves, sequences=bool(marks & TEXT_SEQUENCES))
     found = _find(beginning)
     return Text(
-        leaves, custom=tuple(dict.fromkeys(found.custom)), unknown=found.unknown or not beginning, disturbs=True
+        leaves,
+        custom=tuple(dict.fromkeys(found.custom)),
+        unknown=found.unknown or not beginning,
+        disturbs=True,
+        sequences=bool(marks & TEXT_SEQUENCES),
     )
 
 
@@ -137,6 +147,11 @@ def custom_names(data: bytes) -> tuple[str, ...]:
         if name[0] == len(name) - 1:  # a letter, or the length in front of a bound value
             found[name[1:].decode().lower()] = None
     return tuple(found)
+
+
+def look(text: bytes, marks: int) -> Text:
+    """What a whole text is known to do, given that ``scan`` found ``marks`` in it."""
+    return analyse(text) if len(text) <= LONGEST else rough(marks, text[:LONGEST])
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -154,6 +169,7 @@ def analyse(text: bytes) -> Text:
         found.unknown,
         found.disturbs,
         tuple(found.names),
+        found.sequences,
     )
 
 
@@ -216,6 +232,7 @@ class _Finder:
         self.unknown = False
         self.disturbs = False
         self.names: list[Name] = []
+        self.sequences = False
 
     def take(self, tokens: list[Token], stop: int) -> None:
         """One statement, which ends at ``stop``."""
@@ -245,6 +262,8 @@ class _Finder:
                 self.leaves |= TEXT_TEMPORARY
             elif word.startswith(b"pg_replication_origin_session"):
                 self.leaves |= TEXT_ORIGIN
+            elif word in (b"currval", b"lastval"):
+                self.sequences = True
             elif b"advisory" in word:
                 self._advisory(word)
 

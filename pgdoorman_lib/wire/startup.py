@@ -13,8 +13,14 @@ from dataclasses import dataclass, field
 from pgdoorman_lib.errors import ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.wire import consts
 
+_int = int
+
 #: Longest secret of a CancelRequest in protocol 3.2, in bytes; in 3.0 it has exactly 4.
 MAX_CANCEL_KEY = 256
+
+#: Values of the startup parameter ``replication`` that ask for physical and for logical replication.
+PHYSICAL = "true"
+LOGICAL = "database"
 
 _OPTION_PREFIX = "_pq_."
 _SPACES = " \t\n\v\f\r"
@@ -63,7 +69,7 @@ def parse_startup(packet: bytes) -> StartupMessage | SSLRequest | GSSENCRequest 
     """
     if len(packet) < 4:
         raise _invalid_length()
-    (code,) = struct.unpack_from("!I", packet)
+    code = int.from_bytes(packet[:4], "big")
     if code == consts.SSL_REQUEST or code == consts.GSSENC_REQUEST:
         if len(packet) != 4:
             raise _invalid_length()
@@ -86,24 +92,47 @@ def _invalid_length() -> ProtocolViolation:
     return ProtocolViolation("invalid length of startup packet")
 
 
-def _parse_parameters(protocol: int, packet: bytes) -> StartupMessage:
+def _parse_parameters(protocol: _int, packet: bytes) -> StartupMessage:
     parameters: dict[str, str] = {}
     unknown: list[str] = []
-    start = 4
-    while packet[start : start + 1] not in (b"", b"\0"):
-        middle = packet.find(b"\0", start)
-        end = packet.find(b"\0", middle + 1) if middle > 0 else -1
-        if end < 0:
-            break
-        name = packet[start:middle].decode(errors="replace")
+    # Names and values in turn, each ended by a NUL; an empty name ends the list, and nothing may follow.
+    words = packet[4:].split(b"\0")
+    last = len(words) - 2
+    if last < 0 or last & 1 or words[last] or words[last + 1]:
+        raise _invalid_layout()
+    for index in range(0, last, 2):
+        word = words[index]
+        if not word:
+            raise _invalid_layout()
+        name = word.decode("utf-8", "replace")
         if name.startswith(_OPTION_PREFIX):
             unknown.append(name)
         else:
-            parameters[name] = packet[middle + 1 : end].decode(errors="replace")
-        start = end + 1
-    if packet[start:] != b"\0":
-        raise ProtocolViolation("invalid startup packet layout: expected terminator as last byte")
+            parameters[name] = words[index + 1].decode("utf-8", "replace")
     return StartupMessage(protocol, parameters, unknown)
+
+
+def _invalid_layout() -> ProtocolViolation:
+    return ProtocolViolation("invalid startup packet layout: expected terminator as last byte")
+
+
+def parse_replication(text: str) -> str:
+    """What the startup parameter ``replication`` asks for: PHYSICAL, LOGICAL, or an empty string: neither.
+
+    ProtocolViolation (22023) for what is no boolean as PostgreSQL spells them: a beginning of a word will do.
+    """
+    if text == LOGICAL:
+        return LOGICAL
+    word = text.lower()
+    if word in ("1", "on") or (word and ("true".startswith(word) or "yes".startswith(word))):
+        return PHYSICAL
+    if word in ("", "0", "of", "off") or "false".startswith(word) or "no".startswith(word):
+        return ""
+    raise ProtocolViolation(
+        f'invalid value for parameter "replication": "{text}"',
+        hint='Valid values are: "false", 0, "true", 1, "database".',
+        sqlstate="22023",
+    )
 
 
 def parse_options(text: str) -> dict[str, str]:

@@ -77,6 +77,7 @@ class FakeWorld:
     def __init__(self) -> None:
         self.clock = 1000.0
         self.pools = [FakePool()]
+        self.unpooled: list[FakeServer] = []
         self.clients = [FakeClient(), FakeClient(id=13, state="active"), FakeClient(id=14, state="waiting")]
         general = General(admin_username="admin", admin_password="top secret")
         self.config = Config(general=general, pools={"exampledb": PoolConfig()})

@@ -164,6 +164,13 @@ def test_rows_are_sorted_by_pool_and_lists_counts_each_thing_once() -> None:
     assert (counts["free_servers"], counts["used_servers"]) == (12, 6)
 
 
+def test_servers_outside_the_pools() -> None:
+    world = FakeWorld()
+    world.unpooled = [FakeServer(id=9, application_name="standby")]
+    assert [(row[0], row[4]) for row in rows(world, "SERVERS")] == [("#s7", "app"), ("#s9", "standby")]
+    assert dict(rows(world, "LISTS"))["used_servers"] == 3
+
+
 def test_connections() -> None:
     world = FakeWorld()
     counted = world.connections

@@ -305,12 +305,57 @@ def test_refusals_speak_as_postgresql_does() -> None:
     assert admit("host all all all md5") == MD5
 
 
+@pytest.mark.parametrize(
+    ("column", "physical", "logical"),
+    [
+        ("replication", True, False),
+        ('"replication"', False, False),
+        ("db,replication", True, True),
+        ("all", False, True),
+        ("db", False, True),
+        ("sameuser", False, False),
+        ('replication,"all"', True, False),
+    ],
+)
+def test_replication(column: str, physical: bool, logical: bool) -> None:
+    """Physical replication is of no database: the keyword alone matches it. With ``database`` it is of that one."""
+    for name in ("db", "replication", "app"):
+        assert (match(f"host {column} all all trust", database=name, physical=True) == TRUST) is physical, name
+    assert (match(f"host {column} all all trust") == TRUST) is logical
+
+
+def test_the_first_rule_for_replication_decides() -> None:
+    text = """
+    host all         all  all  md5
+    host replication repl all  scram-sha-256
+    host replication all  all  reject
+    """
+    assert match(text, user="repl", physical=True) == SCRAM_SHA_256
+    assert match(text, user="app", physical=True) == REJECT
+    assert match(text, user="repl") == MD5
+
+
+def test_refusals_of_replication() -> None:
+    with pytest.raises(NotPermitted) as caught:
+        admit("host all all all trust", physical=True)
+    assert caught.value.message == (
+        'no pg_hba.conf entry for replication connection from host "10.0.0.1", user "app", no encryption'
+    )
+    with pytest.raises(NotPermitted) as caught:
+        admit("host replication all all reject", physical=True, tls=True)
+    assert caught.value.message == (
+        'pg_hba.conf rejects replication connection for host "10.0.0.1", user "app", SSL encryption'
+    )
+    assert admit("host replication all all md5", physical=True) == MD5
+
+
 def test_the_address_list() -> None:
     somewhere = {"tls": False, "database": "db", "user": "app"}
     limited = AddressList(["10.0.0.0/8", "::1"])
     for address in ("10.1.1.1", "::1", "::ffff:10.1.1.1"):
         assert limited.admit(is_unix=False, address=address, **somewhere) is None  # type: ignore[arg-type]
     assert limited.admit(is_unix=True, address="", **somewhere) is None  # type: ignore[arg-type]
+    assert limited.admit(is_unix=False, address="10.1.1.1", physical=True, **somewhere) is None  # type: ignore[arg-type]
     for address in ("11.1.1.1", "::2"):
         with pytest.raises(NotPermitted, match=address) as caught:
             limited.admit(is_unix=False, address=address, **somewhere)  # type: ignore[arg-type]

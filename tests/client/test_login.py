@@ -28,6 +28,7 @@ from pgdoorman_lib.errors import (
     TooManyClients,
     UnsupportedFeature,
 )
+from pgdoorman_lib.wire.startup import LOGICAL, PHYSICAL
 
 PROTOCOL_3_0 = 196608
 PROTOCOL_3_2 = 196610
@@ -87,6 +88,9 @@ class Context:
 
     def find_user(self, database: str, user: str) -> Account | None:
         return self.users.find(database, user)
+
+    def database_of(self, user: str) -> str | None:
+        return self.users.database_of(user)
 
     def stand_in(self, user: str) -> str:
         return self.users.stand_in(user)
@@ -292,11 +296,63 @@ def test_another_major_version(protocol: int) -> None:
     assert "unsupported frontend protocol" in error.message
 
 
-@pytest.mark.parametrize("value", ["true", "on", "1", "yes", "t", "database", "ON"])
-def test_replication_is_refused(value: str) -> None:
-    error = refused(startup(user="scram", database="main", replication=value))
+@pytest.mark.parametrize(("value", "kind"), [("on", PHYSICAL), ("true", PHYSICAL), ("database", LOGICAL)])
+def test_replication(value: str, kind: str) -> None:
+    found = accepted(startup(user="scram", database="other", replication=value, application_name="standby"))
+    assert (found.replication, found.database) == (kind, "other")
+    assert found.parameters == {"application_name": "standby"}
+
+
+@pytest.mark.parametrize("database", [{}, {"database": "replication"}, {"database": "nowhere"}])
+def test_physical_replication_needs_no_database(database: dict[str, str]) -> None:
+    found = accepted(startup(user="scram", replication="true", **database))
+    assert (found.replication, found.database) == (PHYSICAL, "main")
+
+
+def test_physical_replication_of_a_user_who_is_not_in_the_pool_named() -> None:
+    found = accepted(startup(user="plain", database="other", replication="true"), answer=Client("plain", "secret"))
+    assert found.database == "main"
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        {"user": "nobody", "database": "main", "replication": "true"},
+        {"user": "nobody", "replication": "true"},
+        {"user": "nobody", "database": "main", "replication": "database"},
+        {"user": "scram", "database": "nowhere", "replication": "database"},
+    ],
+)
+def test_replication_of_the_unknown_looks_like_any_login(who: dict[str, str]) -> None:
+    client = Client(who["user"], "secret")
+    error = refused(startup(**who), answer=client)
+    usual = Client(who["user"], "secret")
+    expected = refused(startup(**{**who, "replication": "off"}), answer=usual)
+    assert (error.sqlstate, error.message) == (expected.sqlstate, expected.message)
+    assert (client.seen, client.salt) == (usual.seen, usual.salt)
+
+
+def test_rules_for_replication() -> None:
+    context = Context(hba=hba.parse("host replication scram all scram-sha-256\nhost other all all trust", "test"))
+    assert accepted(startup(user="scram", replication="on"), context=context).database == "main"
+    found = accepted(
+        startup(user="plain", replication="database", database="main"),
+        context=Context(),
+        answer=Client("plain", "secret"),
+    )
+    assert found.replication == LOGICAL
+    for who in (
+        {"user": "plain", "replication": "on"},
+        {"user": "scram", "database": "main", "replication": "database"},
+    ):
+        assert refused(startup(**who), context=context).sqlstate == "28000"
+
+
+@pytest.mark.parametrize("value", ["true", "database"])
+@pytest.mark.parametrize("database", ["pgdoorman", "pgbouncer"])
+def test_the_console_has_no_replication(database: str, value: str) -> None:
+    error = refused(startup(user="admin", database=database, replication=value))
     assert error.sqlstate == "0A000"
-    assert "replication" in error.message
 
 
 def test_replication_that_is_off_or_nonsense() -> None:

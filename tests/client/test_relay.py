@@ -929,6 +929,44 @@ def test_a_copy_that_failed_while_its_data_was_under_way(table: Table) -> None:
     assert table.client.heard.endswith(Z)
 
 
+@pytest.mark.parametrize("who_ends", ["client", "server", "error"])
+def test_copy_both_passes(table: Table, who_ends: str) -> None:
+    """CopyBothResponse: both sides send until both have said CopyDone; the server is held until ReadyForQuery."""
+    begin(table, messages.query("START_REPLICATION 0/0"))
+    both = message(b"W", b"\0\0\0")
+    data = message(b"d", b"w" * 300)
+    table.backend.say(both)
+    assert table.client.step() == WAIT
+    for _ in range(5):
+        table.backend.say(data)
+        table.client.say(message(b"d", b"r" * 34))
+        assert table.client.step() == WAIT
+        assert table.backend.hear() == message(b"d", b"r" * 34)
+    expected = both + data * 5
+    table.client.say(messages.sync())  # ignored in a copy, so nothing is owed for it
+    if who_ends == "error":
+        end = messages.error_response("ERROR", "58P01", "requested WAL segment has been removed") + Z
+        table.client.say(COPY_DONE)
+    elif who_ends == "client":
+        table.client.say(COPY_DONE)
+        assert table.client.step() == WAIT
+        assert table.backend.hear() == messages.sync() + COPY_DONE
+        end = data + COPY_DONE + messages.command_complete("COPY 0") + Z
+    else:
+        table.backend.say(data + COPY_DONE)
+        assert table.client.step() == WAIT
+        table.client.say(COPY_DONE)
+        assert table.client.step() == WAIT
+        expected += data + COPY_DONE
+        end = messages.command_complete("COPY 0") + Z
+    table.client.step()
+    table.backend.say(end)
+    assert table.client.step() == RELEASE
+    assert table.client.heard == expected + end
+    # An error may have come before the Sync was read: then it is uncertain who is owed what.
+    assert bool(table.server.quiet()) is (who_ends != "error")
+
+
 def test_a_server_of_which_something_is_uncertain_is_not_quiet(table: Table) -> None:
     begin(table, messages.parse(b"", b"copy view") + messages.bind(b"", b"") + messages.execute() + messages.sync())
     table.client.say(COPY_DONE + messages.sync())

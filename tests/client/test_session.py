@@ -9,6 +9,7 @@ from typing import Any
 import gevent
 import pytest
 from core_fakes import ENGINES, PATIENCE, Postgres, Settings, running, server_pair, stream_pair, until
+from gevent import GreenletExit
 from mini_postgres import tokens
 
 from pgdoorman_lib.client.session import Session
@@ -75,11 +76,16 @@ class Customer:
         return "".join(kind for kind, _ in self.hear())
 
     def end(self) -> None:
-        self.greenlet.join(PATIENCE)
+        until(lambda: self.greenlet.dead)
         assert self.ended, "the session goes on"
 
+    def kill(self) -> None:
+        """Soon, and from the hub, as the application does."""
+        self.session.client.engine.loop.run_callback(self.session.task.throw, GreenletExit())
+
     def close(self) -> None:
-        self.greenlet.kill()
+        self.kill()
+        until(lambda: self.greenlet.dead)
         self.stream.close()
         self.socket.close()
 
@@ -312,8 +318,8 @@ def test_killed(house: House, moment: str) -> None:
         until(lambda: first.session.server is not None)
     elif moment == "transaction":
         first.ask(messages.query("begin"))
-    first.greenlet.kill()
-    assert first.ended
+    first.kill()
+    first.end()
     if moment == "waiting":
         assert second.ask(messages.query("commit")) == "CZ"
     assert house.at_rest() == 1
@@ -527,7 +533,9 @@ def test_who_waits_is_served_before_it_goes(house: House) -> None:
 # A fault of ours in somebody else's hand-over.
 
 
-def test_a_fault_while_a_server_is_handed_over(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_while_a_server_is_handed_over(
+    house: House, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Poisoned:
         """Settings that can't be applied."""
 
@@ -544,8 +552,8 @@ def test_a_fault_while_a_server_is_handed_over(house: House, caplog: pytest.LogC
         customer.say(QUERY)
         until(lambda customer=customer: customer.session.state == "waiting")
     assert first.ask(messages.query("commit")) == "CZ"
-    second.greenlet.join(PATIENCE)
-    assert second.ended and isinstance(second.greenlet.exception, RuntimeError)
+    second.end()
+    assert "RuntimeError: a bug" in capsys.readouterr().err
     assert [kind for kind, _ in third.hear()] == list("TDCZ")
     assert first.ask(QUERY) == "TDCZ"
     assert house.at_rest() == 1
@@ -597,7 +605,7 @@ def test_clients_leave_at_random_moments(engine: Engine, seed: int) -> None:
                 elif what < 0.9:
                     customer.socket.close()
                 else:
-                    customer.greenlet.kill(block=False)
+                    customer.kill()
             except OSError:
                 pass
             if dice.random() < 0.3:
@@ -609,8 +617,7 @@ def test_clients_leave_at_random_moments(engine: Engine, seed: int) -> None:
         for customer in live:
             customer.socket.close()
         for customer in house.customers:
-            customer.greenlet.join()
-            assert customer.greenlet.successful()
+            customer.end()
     house.at_rest()
     assert not house.pool.waiters
     for server in house.pool.idle:

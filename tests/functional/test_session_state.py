@@ -64,6 +64,11 @@ def pair(doorman: Doorman, stack: ExitStack, database: str = "one", **parameters
     return first, second
 
 
+def prepared(connection: Connection, name: bytes, sql: bytes) -> None:
+    result = connection.pgconn.prepare(name, sql)
+    assert not result.error_message, result.error_message
+
+
 # -- replayed
 
 
@@ -407,17 +412,39 @@ def test_reset_keeps_nothing(doorman: Doorman, stack: ExitStack) -> None:
     default = value(second, "SHOW work_mem")
     first.execute("SET work_mem = '7MB'")
     assert value(first, "SHOW work_mem") == default
-    first.execute("CREATE TEMP TABLE lost (a int)")
+    first.execute("CREATE TEMP TABLE forgotten (a int)")
     assert value(second, "SELECT 1") == 1
-    assert value(first, "SELECT to_regclass('lost')") is None
+    assert value(first, "SELECT to_regclass('forgotten')") is None
+
+
+# -- not kept, and not another's
+
+
+def test_nobody_is_told_what_another_took_from_a_sequence(
+    doorman: Doorman, postgres: Postgres, stack: ExitStack
+) -> None:
+    postgres.sql(
+        "DROP SEQUENCE IF EXISTS numbers; CREATE SEQUENCE numbers; GRANT ALL ON numbers TO app", database="testdb"
+    )
+    first, second = pair(doorman, stack, prepare_threshold=None)
+    for sql, parameters in (
+        ("SELECT lastval()", None),
+        ("SELECT currval('numbers')", None),
+        ("SELECT lastval(), %s::int", (1,)),
+    ):
+        with first.transaction():
+            taken = value(first, "SELECT nextval('numbers')")
+            assert value(first, "SELECT lastval()") == value(first, "SELECT currval('numbers')") == taken
+        with pytest.raises(errors.ObjectNotInPrerequisiteState):
+            second.execute(sql, parameters)  # type: ignore[call-overload]
+    for prepared_name in (b"one", b"two"):
+        prepared(second, prepared_name, b"SELECT lastval() /* " + prepared_name + b" */")
+        value(first, "SELECT nextval('numbers')")
+        answer = second.pgconn.exec_prepared(prepared_name, [])
+        assert answer.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"55000"
 
 
 # -- without a server
-
-
-def prepared(connection: Connection, name: bytes, sql: bytes) -> None:
-    result = connection.pgconn.prepare(name, sql)
-    assert not result.error_message, result.error_message
 
 
 def test_what_the_pool_knows_is_prepared_and_described_without_a_server(doorman: Doorman, stack: ExitStack) -> None:

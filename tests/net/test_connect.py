@@ -20,7 +20,8 @@ from gevent import socket as gsocket
 from pgdoorman_lib.errors import LocalResourcesExhausted, ServerUnavailable
 from pgdoorman_lib.net import connect, sockopt
 from pgdoorman_lib.net.connect import open_stream
-from pgdoorman_lib.net.engine import Engine, choose
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.sockopt import SocketOptions
 
 OPTIONS = SocketOptions()

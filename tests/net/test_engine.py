@@ -1,7 +1,11 @@
-"""Both engines: events are remembered, turns resume once, what is queued leaves at the end of the turn."""
+"""All engines: events are remembered, turns resume once, what is queued leaves at the end of the turn."""
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +13,11 @@ import gevent
 import pytest
 from core_fakes import ENGINES, receive_all, running, stream_pair, until
 
-from pgdoorman_lib.net.engine import BLOCK_SIZE, MAX_FREE_BLOCKS, Engine, Stepper, Task, choose
+from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.net import engines
+from pgdoorman_lib.net.engine import BLOCK_SIZE, MAX_FREE_BLOCKS, Engine, Stepper, Task
+from pgdoorman_lib.net.engines import choose
+from pgdoorman_lib.net.stream import Stream
 
 
 @pytest.fixture(params=ENGINES)
@@ -25,6 +33,26 @@ def test_choice() -> None:
         engine.close()
     with pytest.raises(ValueError):
         choose("magic")
+
+
+@pytest.mark.skipif("epoll" not in ENGINES, reason="epoll is Linux's")
+@pytest.mark.parametrize(
+    ("number", "reason"), [(errno.EPERM, "forbidden"), (errno.ENOSYS, "not in this kernel"), (errno.EBADF, "Bad file")]
+)
+def test_without_io_uring(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int, reason: str
+) -> None:
+    def refuse() -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(engines, "UringEngine", refuse)
+    caplog.set_level("INFO")
+    engine = choose("auto")
+    assert engine.name == "epoll"
+    engine.close()
+    assert [record for record in caplog.messages if reason in record and "using epoll" in record]
+    with pytest.raises(ConfigError, match=reason):
+        choose("uring")
 
 
 def test_blocks_come_from_the_free_list(engine: Engine) -> None:
@@ -331,3 +359,172 @@ def test_a_turn_after_close_does_nothing(engine: Engine) -> None:
     engine.kick()
     engine.close()
     gevent.sleep(0.01)
+
+
+class Reader(Stepper):
+    """Reads what its stream brings, in the engine's time, and answers if told to."""
+
+    def __init__(self, engine: Engine, stream: Any, answer: bytes = b"") -> None:
+        self.stream = stream
+        self.got = bytearray()
+        self.ended = False
+        self.answer = answer
+        self.task = Task(engine)
+        self.task.greenlet = gevent.Greenlet(lambda: None)
+        self.task.parked = 1
+        self.task.stepper = self
+        stream.task = self.task
+
+    def advance(self) -> int:
+        while (n := self.stream.fill()) > 0:
+            self.got += self.stream.block[self.stream.start : self.stream.end]
+            self.stream.start = self.stream.end
+            self.stream.release()
+            if self.answer:
+                self.stream.write(self.answer)
+        self.ended = self.ended or n == 0
+        return 1
+
+    def close(self) -> None:
+        self.stream.task = None
+        self.stream.close()
+
+
+@pytest.fixture
+def many(engine: Engine) -> Iterator[Any]:
+    made = []
+    for number in range(40):
+        stream, peer = stream_pair(engine, buffer=4096 if number % 4 == 0 else 0)
+        made.append((Reader(engine, stream, b"answer %d" % number), peer))
+    yield made
+    for reader, peer in made:
+        reader.close()
+        peer.close()
+
+
+def test_many_at_once_get_each_their_own(engine: Engine, many: Any) -> None:
+    for round_number in range(20):
+        for number, (reader, peer) in enumerate(many):
+            reader.got.clear()
+            peer.sendall(b"%d in round %d" % (number, round_number))
+        until(lambda: all(reader.got for reader, _ in many))
+        gevent.sleep(0.001)
+        for number, (reader, peer) in enumerate(many):
+            assert reader.got == b"%d in round %d" % (number, round_number)
+            assert receive_all(peer) == b"answer %d" % number
+            assert reader.stream.block is None and reader.stream.out is None
+
+
+def test_many_at_once_some_large_some_gone(engine: Engine, many: Any) -> None:
+    large = bytes(range(256)) * 400
+    for number, (_, peer) in enumerate(many):
+        if number % 3 == 0:
+            peer.close()
+        elif number % 3 == 1 and number % 4:
+            peer.sendall(large)
+        else:
+            peer.sendall(b"small")
+            peer.close()
+    until(
+        lambda: all(len(r.got) == len(large) if n % 3 == 1 and n % 4 else r.ended for n, (r, _) in enumerate(many)),
+        "all bytes and ends",
+    )
+    for number, (reader, _) in enumerate(many):
+        wanted = b"" if number % 3 == 0 else large if number % 3 == 1 and number % 4 else b"small"
+        assert reader.got == wanted
+
+
+def test_many_full_sockets_are_sent_on(engine: Engine) -> None:
+    data = bytes(range(256)) * 1024
+    pairs = [stream_pair(engine, buffer=4096) for _ in range(12)]
+    for stream, _ in pairs:
+        stream.write(data)
+    got = [bytearray() for _ in pairs]
+
+    def drain() -> bool:
+        for index, (_, peer) in enumerate(pairs):
+            got[index] += receive_all(peer)
+        return all(len(part) == len(data) for part in got)
+
+    until(drain, "everything sent")
+    assert all(part == data for part in got)
+    until(lambda: all(not stream.out_pending and not stream.armed for stream, _ in pairs))
+    for stream, peer in pairs:
+        stream.close()
+        peer.close()
+
+
+def test_closed_and_replaced_among_many(engine: Engine, many: Any) -> None:
+    # Within a turn one stream closes others whose bytes may have been received, and their descriptors are used again.
+    fresh: list[Any] = []
+    first = many[0][0]
+
+    class Axe(Reader):
+        def advance(self) -> int:
+            Reader.advance(self)
+            if not fresh:
+                for reader, _ in many[1:20]:
+                    reader.close()
+                fresh.extend(stream_pair(engine) for _ in range(19))
+            return 1
+
+    axe = Axe(engine, first.stream)
+    for _, peer in many:
+        peer.sendall(b"old")
+    until(lambda: fresh)
+    readers = [Reader(engine, stream) for stream, _ in fresh]
+    gevent.sleep(0.01)
+    assert not any(reader.got for reader in readers)
+    for number, (_, peer) in enumerate(fresh):
+        peer.sendall(b"new %d" % number)
+    until(lambda: all(reader.got for reader in readers))
+    for number, reader in enumerate(readers):
+        assert reader.got == b"new %d" % number
+    assert axe.got == b"old"
+    assert all(reader.got == b"old" for reader, _ in many[20:])
+    for reader, (_, peer) in zip(readers, fresh, strict=True):
+        reader.close()
+        peer.close()
+
+
+def test_hot_traffic_leaves_time_for_others(engine: Engine) -> None:
+    # Two streams of ours talk to each other without end; timers, new greenlets and signals still get theirs soon.
+    one, other = stream_pair(engine)
+
+    other.setblocking(False)
+    peer = Stream(other, engine, "unix")
+    readers = [Reader(engine, one, b"ping"), Reader(engine, peer, b"pong")]
+    one.write(b"start")
+    until(lambda: len(readers[0].got) > 20000)
+    late = []
+    for _ in range(20):
+        before = time.monotonic()
+        gevent.sleep(0.002)
+        late.append(time.monotonic() - before - 0.002)
+        before = time.monotonic()
+        gevent.spawn(lambda: None).join()
+        late.append(time.monotonic() - before)
+    assert sorted(late)[len(late) // 2] < 0.05
+    told: list[int] = []
+    previous = signal.signal(signal.SIGUSR2, lambda number, frame: told.append(number))
+    try:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        until(lambda: told)
+    finally:
+        signal.signal(signal.SIGUSR2, previous)
+    for reader in readers:
+        reader.close()
+
+
+def test_nothing_to_do_costs_nothing(engine: Engine) -> None:
+    stream, peer = stream_pair(engine)
+    reader = Reader(engine, stream, b"x")
+    for _ in range(50):
+        peer.sendall(b"y")
+        gevent.sleep(0)
+    gevent.sleep(0.05)
+    turns = engine.began
+    gevent.sleep(0.2)
+    assert engine.began == turns
+    reader.close()
+    peer.close()

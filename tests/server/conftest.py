@@ -9,7 +9,8 @@ import pytest
 from gevent import socket as gsocket
 from scripted_postgres import FakePostgres
 
-from pgdoorman_lib.net.engine import Engine, choose
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.engines import choose
 
 
 @pytest.fixture

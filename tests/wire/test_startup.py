@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from pgdoorman_lib.errors import DoormanError, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.wire.consts import PROTOCOL_3_0, PROTOCOL_3_2
 from pgdoorman_lib.wire.startup import (
+    LOGICAL,
+    PHYSICAL,
     CancelRequest,
     GSSENCRequest,
     SSLRequest,
     StartupMessage,
     parse_options,
+    parse_replication,
     parse_startup,
 )
 
@@ -84,6 +87,27 @@ def test_a_cancel_request_with_a_short_or_a_long_key(size: int) -> None:
 def test_a_malformed_cancel_request(rest: bytes) -> None:
     with pytest.raises(ProtocolViolation):
         parse_startup(struct.pack("!I", 80877102) + rest)
+
+
+@pytest.mark.parametrize("text", ["true", "t", "TRU", "yes", "Y", "on", "ON", "1"])
+def test_physical_replication(text: str) -> None:
+    assert parse_replication(text) == PHYSICAL
+
+
+def test_logical_replication() -> None:
+    assert parse_replication("database") == LOGICAL
+
+
+@pytest.mark.parametrize("text", ["false", "F", "no", "n", "off", "of", "OFF", "0", ""])
+def test_no_replication(text: str) -> None:
+    assert parse_replication(text) == ""
+
+
+@pytest.mark.parametrize("text", ["o", "maybe", "2", "10", "truest", "DATABASE", "data", " true", "\u0130"])
+def test_replication_that_is_no_boolean(text: str) -> None:
+    with pytest.raises(ProtocolViolation) as caught:
+        parse_replication(text)
+    assert caught.value.sqlstate == "22023"
 
 
 def test_bytes_that_are_no_utf_8_do_no_harm() -> None:

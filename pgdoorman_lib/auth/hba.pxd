@@ -1,0 +1,1 @@
+# C types of auth.hba: none, compiling it is all.

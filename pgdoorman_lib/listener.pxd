@@ -1,0 +1,1 @@
+# C types of listener: none, compiling it is all.

@@ -1,0 +1,10 @@
+# C types of wire.messages.
+
+cdef bytes _AUTHENTICATION_OK
+cdef bytes _AUTHENTICATION_MD5
+cdef bytes _READY_FOR_QUERY
+
+cpdef bytes authentication_ok()
+cpdef bytes backend_key_data(long pid, bytes secret)
+cpdef bytes ready_for_query(bytes status=*)
+cpdef bytes authentication_md5(bytes salt)

@@ -1,0 +1,74 @@
+"""The next connection of a listening socket, on both builds."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgdoorman_lib.net.accept import Acceptor
+
+
+def listening(family: int, address: Any) -> Any:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.bind(address)
+        sock.listen(8)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+@pytest.fixture(params=["IPv4", "IPv6", "unix"])
+def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    family, address = {
+        "IPv4": (socket.AF_INET, ("127.0.0.1", 0)),
+        "IPv6": (socket.AF_INET6, ("::1", 0)),
+        "unix": (socket.AF_UNIX, os.path.relpath(tmp_path / "s")),
+    }[request.param]
+    try:
+        made = listening(family, address)
+    except OSError as exc:
+        if exc.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            raise
+        pytest.skip(f"no {request.param} here")
+    with made:
+        yield made
+
+
+def test_what_comes_out_is_connected_and_does_not_block(listener: Any) -> None:
+    acceptor = Acceptor(listener)
+    assert acceptor.accept() is None
+    with socket.socket(listener.family, socket.SOCK_STREAM) as client:
+        client.connect(listener.getsockname())
+        found = acceptor.accept()
+        assert found is not None
+        sock, peer = found
+        try:
+            assert peer == (None if listener.family == socket.AF_UNIX else client.getsockname()[:2])
+            assert sock.family == listener.family
+            assert not os.get_blocking(sock.fileno())
+            assert not os.get_inheritable(sock.fileno())
+            client.sendall(b"hello")
+            assert os.read(sock.fileno(), 10) == b"hello"
+        finally:
+            sock.close()
+        assert sock.fileno() == -1
+        sock.close()
+        assert client.recv(1) == b""
+    assert acceptor.accept() is None
+
+
+def test_a_fault_of_the_listening_socket_is_told() -> None:
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        with pytest.raises(OSError) as caught:
+            Acceptor(sock).accept()
+        assert caught.value.errno == errno.EINVAL
