@@ -202,3 +202,42 @@ def test_a_shared_statement_keeps_its_meaning(
         first.ask(used)
         first.ask(query("ROLLBACK"))
         assert row(second, used) == expected
+
+
+# What is asked and set on a client's behalf must work whatever the client has set.
+
+
+def test_values_in_any_encoding_come_back_as_they_were(doorman: Doorman, postgres: Postgres) -> None:
+    said = [
+        query("SET app.a = 'J\xf6rg'".encode("latin-1")),
+        query('SET search_path = "sch\xf6n"'.encode("latin-1")),
+        query("SELECT current_setting('app.a'), current_setting('search_path'), 'J\xf6rg'".encode("latin-1")),
+    ]
+    with postgres.wire("otherdb", client_encoding="LATIN1") as direct:
+        expected = [[m.columns for m in direct.ask(data) if m.kind == "D"] for data in said]
+    with doorman.wire("one", client_encoding="LATIN1") as first, doorman.wire("one") as second:
+        for _ in range(3):
+            assert [[m.columns for m in first.ask(data) if m.kind == "D"] for data in said] == expected
+            assert row(second, query("SHOW search_path")) == [b'"$user", public']
+            assert row(first, said[2]) == expected[2][0]
+    assert left_behind(doorman, postgres) == []
+
+
+def test_a_client_that_allows_its_statements_no_time(doorman: Doorman, postgres: Postgres) -> None:
+    with doorman.wire("one") as first, doorman.wire("one") as second:
+        for number in range(10):
+            first.ask(query("BEGIN; SET statement_timeout = 0"))
+            first.ask(query(f"SET work_mem = '{number + 1}MB'; SET statement_timeout = 1; COMMIT"))
+            assert row(second, query("SELECT 1")) == [b"1"], "the server is kept for a client that keeps nothing"
+            first.ask(query("SET statement_timeout = 0"))
+            assert row(first, query("SHOW work_mem")) == [f"{number + 1}MB".encode()]
+    assert left_behind(doorman, postgres) == []
+
+
+def test_a_large_value_is_followed(doorman: Doorman, postgres: Postgres) -> None:
+    large = "x" * 100_000
+    with doorman.wire("one") as first, doorman.wire("one") as second:
+        first.ask(query(f"SET app.a = '{large}'"))
+        assert row(second, query("SELECT current_setting('app.a', true)")) in ([None], [b""])
+        assert row(first, query("SHOW app.a")) == [large.encode()]
+    assert left_behind(doorman, postgres) == []
