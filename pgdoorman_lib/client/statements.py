@@ -259,7 +259,7 @@ class StatementDesk(Borrower):
             return self._parse(data, run, pos, size, avail, name_end)
         if name_end == begin:
             return self._use_unnamed(data, run, pos, kind)
-        if not replies.settled():
+        if not replies.settled() or (self.group_suspect and not self._names_settled()):
             return 9
         name = bytes(data[begin:name_end])
         if kind == 0x42:
@@ -507,6 +507,8 @@ class StatementDesk(Borrower):
                 return 8
             if replies.syncs or not replies.settled():
                 return 9  # in a transaction that has failed by then the answer is not ours to make
+            if self.group_suspect and not self._names_settled():
+                return 9
         elif size > avail and size <= self.parse_limit:
             return 8
         first = 0
@@ -790,7 +792,9 @@ class StatementDesk(Borrower):
         If answers of the same batch have to tell, a Flush of ours makes PostgreSQL send them.
         """
         replies = self.replies
-        if replies.count == 0 or (replies.settled() and not self.preparing and not self.deallocating):
+        if replies.count == 0 or (
+            replies.settled() and not self.preparing and not self.deallocating and not self.group_suspect
+        ):
             self.flushed = 0
             return 1
         if self.in_batch and not self.flushed:
