@@ -67,6 +67,8 @@ TOO_MANY_PINS = 10
 INSPECT = 8192
 #: Fills in a row before others get their turn.
 FAIRNESS = 16
+#: The largest value of a parameter that follows its client, bytes as they come from the server.
+MAX_FINDING = 1 << 20
 #: A named Parse is kept whole, to be made again on other servers.
 MAX_NAMED_PARSE = 64 << 20
 
@@ -420,7 +422,6 @@ class Relay(StatementDesk):
                     if status == 2:  # everything before it was sent
                         status = 9
                         self.in_batch = 1
-                        self.in_batch = 1
                         run = pos
                     if status:
                         break
@@ -629,7 +630,7 @@ class Relay(StatementDesk):
             avail = end - pos
             if size > avail:
                 # Small messages go whole: if the server dies, its client can still be told at a message boundary.
-                if size <= _INSPECT:
+                if size <= _INSPECT or (self.examining and size <= MAX_FINDING):
                     status = 8
                     break
             else:

@@ -25,6 +25,7 @@ cdef class Session(Relay):
     cdef public object doomed
     cdef public bint warned
     cdef public bint unpinning
+    cdef public bint patient
 
     cpdef int use(self, Pool pool) except -1
     cpdef parameter_changed(self, str name, str value)
@@ -49,6 +50,7 @@ cdef class Session(Relay):
     cpdef int _give_back(self) except -1
     @cython.locals(server=Server, asked=int)
     cpdef int _examine(self) except -1
+    cpdef int _question(self, int asked, int patient) except -1
     @cython.locals(server=Server, asked=int)
     cpdef int examined(self) except -1
     cpdef int _pin(self, int pins) except -1

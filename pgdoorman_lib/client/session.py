@@ -68,6 +68,7 @@ class Session(Relay):
         "doomed",
         "find_pool",
         "id",
+        "patient",
         "pending",
         "pool",
         "secret",
@@ -104,6 +105,8 @@ class Session(Relay):
         self.warned = 0
         #: it is being asked whether the server is still to be kept
         self.unpinning = 0
+        #: the question under way is the second one, since the first was refused
+        self.patient = 0
         #: status of a step that ``accept`` took on behalf of this session
         self.pending = 0
         self.waiting = 0
@@ -385,23 +388,31 @@ class Session(Relay):
             asked |= DIRTY_TEMPORARY
         if not self.sync_parameters:
             asked &= ~DIRTY_PARAMETERS  # they are taken back at check-in
-        sql = question(asked, self.custom)
-        if not sql:
+        if not asked & ~GRANTED:
             server.dirty &= ~asked
             return self._pin(self.pins | asked & GRANTED)
-        self.examining = asked
-        self.findings = []
         if self.pins:
             self.unpinning = 1
             server.pool.unpinning += 1
-        self._ask_server(sql)
+        self._question(asked, 0)
         return 1
+
+    def _question(self, asked: _int, patient: _int) -> _int:
+        """Send the question about ``asked``; the answer ends up in ``findings``."""
+        self.examining = asked
+        self.patient = patient
+        self.findings = []
+        self._ask_server(question(asked, self.custom, bool(patient)))
+        return 0
 
     def examined(self) -> _int:
         """Take the server's answer in: the client's settings, and what pins it. A status as of ``step``."""
         server = self.server
         asked = self.examining
         self.examining = 0
+        if self.findings is None and not self.patient:
+            # A cancel request for the statement before has hit it, or the client allows its statements little time.
+            return self._question(asked, 1)
         login = self.pool.settings.server_username
         try:
             found = Findings.of(self.findings if self.findings is not None else [b""], login)

@@ -45,7 +45,7 @@ from pgdoorman_lib.wire.replies import (
 )
 from pgdoorman_lib.wire.scan import scan
 from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_PARAMETERS, DIRTY_PREPARED
-from pgdoorman_lib.wire.sqltext import FUNCTION_CALL, NOTHING, Text, analyse, custom_names, look, rough
+from pgdoorman_lib.wire.sqltext import FUNCTION_CALL, LONGEST_WORD, NOTHING, Text, analyse, custom_names, look, rough
 
 _int = int
 
@@ -73,8 +73,6 @@ _DIRTY_PARAMETERS = DIRTY_PARAMETERS
 LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172))
 #: Names of customized options remembered for one client; one with more keeps its server.
 MAX_CUSTOM = 100
-#: Bytes at the end of a part of a text in which the beginning of what ``scan`` looks for may stand.
-CUT_BYTES = 16
 
 _scratch = bytearray(64)
 _parse_complete = bytearray(b"1\x00\x00\x00\x04")
@@ -261,7 +259,7 @@ class StatementDesk(Borrower):
             return self._parse(data, run, pos, size, avail, name_end)
         if name_end == begin:
             return self._use_unnamed(data, run, pos, kind)
-        if not replies.settled():
+        if not replies.settled() or (self.group_suspect and not self._names_settled()):
             return 9
         name = bytes(data[begin:name_end])
         if kind == 0x42:
@@ -509,6 +507,8 @@ class StatementDesk(Borrower):
                 return 8
             if replies.syncs or not replies.settled():
                 return 9  # in a transaction that has failed by then the answer is not ours to make
+            if self.group_suspect and not self._names_settled():
+                return 9
         elif size > avail and size <= self.parse_limit:
             return 8
         first = 0
@@ -710,12 +710,12 @@ class StatementDesk(Borrower):
 
     def _cut(self, data: bytearray, pos: _int, stop: _int) -> _int:
         """Of the Query or Parse at ``pos`` only data[pos:stop] is there; its other parts have yet to be looked at."""
-        self.cut = bytes(data[stop - CUT_BYTES : stop])
+        self.cut = bytes(data[stop - LONGEST_WORD : stop])
         return 0
 
     def _streamed(self, data: bytearray, start: _int, stop: _int, left: _int) -> _int:
         """The next part of such a text, and what stands where two parts meet; ``left`` bytes are still to come."""
-        head = stop if stop - start < CUT_BYTES else start + CUT_BYTES
+        head = stop if stop - start < LONGEST_WORD else start + LONGEST_WORD
         joint = bytearray(self.cut or b"") + data[start:head]
         marks = scan(joint, 0, len(joint)) | scan(data, start, stop)
         if marks:
@@ -731,7 +731,7 @@ class StatementDesk(Borrower):
         if left == 0:
             self.cut = None
         else:
-            self.cut = bytes(joint[len(joint) - CUT_BYTES :] if head == stop else data[stop - CUT_BYTES : stop])
+            self.cut = bytes(joint[len(joint) - LONGEST_WORD :] if head == stop else data[stop - LONGEST_WORD : stop])
         return 0
 
     def _function_call(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
@@ -792,7 +792,9 @@ class StatementDesk(Borrower):
         If answers of the same batch have to tell, a Flush of ours makes PostgreSQL send them.
         """
         replies = self.replies
-        if replies.count == 0 or (replies.settled() and not self.preparing and not self.deallocating):
+        if replies.count == 0 or (
+            replies.settled() and not self.preparing and not self.deallocating and not self.group_suspect
+        ):
             self.flushed = 0
             return 1
         if self.in_batch and not self.flushed:

@@ -82,6 +82,9 @@ _NOT_OF_THE_SESSION = frozenset(
 #: They change who may set the others, so they are undone first and set last.
 _IDENTITY = ("session_authorization", "role")
 
+#: They end a statement that takes longer.
+_TIMEOUTS = ("statement_timeout", "transaction_timeout")
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*\Z")
 
 
@@ -127,14 +130,16 @@ class Settings:
         """One statement batch that turns ``present`` into these settings; empty when there is nothing to do."""
         mine = self.values
         theirs = present.values
-        parts = []
+        # What little time another allows its own statements must not end ours.
+        parts = [f"RESET {_quote_name(name)}" for name in _TIMEOUTS if name in theirs]
         if any(name in theirs for name in _IDENTITY):
             parts += ["RESET SESSION AUTHORIZATION", "RESET ROLE"]
-        parts += [f"RESET {_quote_name(name)}" for name in theirs if name not in mine and name not in _IDENTITY]
+        done = (*_IDENTITY, *_TIMEOUTS)
+        parts += [f"RESET {_quote_name(name)}" for name in theirs if name not in mine and name not in done]
         calls = [
             _set_config(name, value)
             for name, value in mine.items()
-            if name not in _IDENTITY and theirs.get(name) != value
+            if name not in _IDENTITY and (name in _TIMEOUTS or theirs.get(name) != value)
         ]
         if calls:
             parts.append("SELECT " + ", ".join(calls))
@@ -158,7 +163,22 @@ def _quote_name(name: str) -> str:
 
 
 def _set_config(name: str, value: str) -> str:
-    return f"pg_catalog.set_config({quote_literal(name)}, {quote_literal(value)}, false)"
+    text = quote_literal(value)
+    if not value.isascii():
+        # Bytes of the database's encoding, whatever the client's is at the moment.
+        data = value.encode(errors="surrogateescape").hex()
+        text = f"pg_catalog.convert_from(pg_catalog.decode('{data}', 'hex'), pg_catalog.getdatabaseencoding())"
+    return f"pg_catalog.set_config({quote_literal(name)}, {text}, false)"
+
+
+def _encoded(value: str) -> str:
+    """The SQL of ``value`` as bytes of the database's encoding in hexadecimal digits."""
+    return f"pg_catalog.encode(pg_catalog.convert_to({value}, pg_catalog.getdatabaseencoding()), 'hex')"
+
+
+def _current(name: str) -> str:
+    """The SQL of a parameter's value, so encoded, or NULL."""
+    return _encoded(f"pg_catalog.current_setting({quote_literal(name)}, true)")
 
 
 def trace_of(tag: bytes) -> int:
@@ -206,10 +226,10 @@ def reasons(pins: int) -> str:
 # What is asked for each bit: rows of (kind, name, value), kind a DIRTY_* bit as text. A client's search_path must not
 # decide what these mean, hence all the pg_catalog.
 _QUESTIONS = {
-    DIRTY_PARAMETERS: "SELECT '1', name, setting FROM pg_catalog.pg_settings"
+    DIRTY_PARAMETERS: f"SELECT '1', name, {_encoded('setting')} FROM pg_catalog.pg_settings"
     " WHERE source OPERATOR(pg_catalog.=) 'session'"
-    " UNION ALL SELECT '1', 'role', pg_catalog.current_setting('role')"
-    " UNION ALL SELECT '1', 'session_authorization', session_user::pg_catalog.text",
+    f" UNION ALL SELECT '1', 'role', {_current('role')}"
+    f" UNION ALL SELECT '1', 'session_authorization', {_encoded('session_user::pg_catalog.text')}",
     DIRTY_CURSORS: "SELECT '4', NULL, NULL FROM pg_catalog.pg_cursors WHERE is_holdable",
     DIRTY_LISTEN: "SELECT '8', NULL, NULL FROM pg_catalog.pg_listening_channels()",
     # Everything in a schema depends on it.
@@ -223,18 +243,20 @@ _QUESTIONS = {
 }
 
 
-def question(bits: int, custom: Iterable[str]) -> str:
+def question(bits: int, custom: Iterable[str], patient: bool = False) -> str:
     """The query that asks what of ``bits`` is there; ``custom`` are names of customized options to ask for.
 
-    It is meant for a server outside a transaction. Its rows go to ``Findings.take``.
+    It is meant for a server outside a transaction. Its rows go to ``Findings.of``. ``patient``: whatever time the
+    session allows its statements, take as long as it takes.
     """
     parts = [f"({text})" if bit == DIRTY_PARAMETERS else text for bit, text in _QUESTIONS.items() if bits & bit]
     if bits & DIRTY_PARAMETERS:
-        parts += [
-            f"SELECT '1', {quote_literal(name)}, pg_catalog.current_setting({quote_literal(name)}, true)"
-            for name in custom
-        ]
-    return " UNION ALL ".join(parts)
+        parts += [f"SELECT '1', {quote_literal(name)}, {_current(name)}" for name in custom]
+    sql = " UNION ALL ".join(parts)
+    if not patient or not sql:
+        return sql
+    # The first value of a name counts: behind SET LOCAL it is another one.
+    return f"SELECT '1', 'statement_timeout', {_current('statement_timeout')}; SET LOCAL statement_timeout = 0; {sql}"
 
 
 @dataclass
@@ -260,10 +282,10 @@ class Findings:
             key = (name or b"").decode().lower()
             if value is None or key in _NOT_OF_THE_SESSION:
                 continue
-            text = value.decode(errors="surrogateescape")
+            text = bytes.fromhex(value.decode("ascii")).decode(errors="surrogateescape")
             if (key == "role" and text == "none") or (key == "session_authorization" and text == login):
                 continue
-            found.values[key] = text
+            found.values.setdefault(key, text)
         return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from pgdoorman_lib.wire.scan import (
     TEXT_SEQUENCES,
     TEXT_SET,
     TEXT_TEMPORARY,
+    scan,
 )
 from pgdoorman_lib.wire.session_state import PLANNING
 
@@ -30,6 +31,8 @@ from pgdoorman_lib.wire.session_state import PLANNING
 #: ``scan`` says: going through tokens costs about a microsecond each.
 REMEMBERED = 1000
 LONGEST = 16384
+#: Bytes at the end of a part of a text in which the beginning of what ``scan`` looks for may stand.
+LONGEST_WORD = 16
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,13 @@ def custom_names(data: bytes) -> tuple[str, ...]:
 
 def look(text: bytes, marks: int) -> Text:
     """What a whole text is known to do, given that ``scan`` found ``marks`` in it."""
-    return analyse(text) if len(text) <= LONGEST else rough(marks)
+    if len(text) <= LONGEST:
+        return analyse(text)
+    known = rough(marks, text[:LONGEST])
+    rest = bytearray(text[LONGEST - LONGEST_WORD :])
+    if known.leaves & TEXT_PARAMETERS and scan(rest, 0, len(rest)) & (TEXT_PARAMETERS | TEXT_SET):
+        return replace(known, unknown=True)
+    return known
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fix_doorman import Doorman, until_idle
 from fix_postgres import Postgres
-from wire_client import SYNC, Message, WireClient, bind, execute, function_call, kinds, parse, query
+from wire_client import SYNC, Message, WireClient, bind, execute, function_call, kinds, normal, parse, query
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +202,87 @@ def test_a_shared_statement_keeps_its_meaning(
         first.ask(used)
         first.ask(query("ROLLBACK"))
         assert row(second, used) == expected
+
+
+P, D = "PREPARE p AS SELECT 1", "DEALLOCATE p"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [extended(parse("p", D), bind("", "p"), execute(), parse("p", "SELECT 2"), bind("", "p"), execute())],
+        [query(P), extended(run("DEALLOCATE ALL"), parse("p", "SELECT 2"), bind("", "p"), execute())],
+        [query(P), extended(run("DEALLOCATE ALL"), bind("", "p"), execute())],
+        [query(P), extended(run(D), run("EXECUTE p"))],
+        [query(P), extended(run(D), run(P), run("EXECUTE p"))],
+        [query(P), query("BEGIN"), query("SELECT 1/0"), query("ROLLBACK") + query("EXECUTE p")],
+        [query("BEGIN"), query("SELECT 1/0"), query("ROLLBACK") + query(P), query("EXECUTE p")],
+        [query(P), query("BEGIN"), query("SELECT 1/0"), query("ROLLBACK") + query(D), query("EXECUTE p")],
+        [query(P), query("BEGIN"), query("SELECT 1/0"), query("ROLLBACK; EXECUTE p"), query("EXECUTE p")],
+        [
+            extended(run("SELECT 1/0"), run(P)) + extended(run("PREPARE q AS SELECT 2")),
+            query("EXECUTE q"),
+            query("EXECUTE p"),
+        ],
+        [query(P), extended(run("SELECT 1/0"), run(D)) + extended(run("EXECUTE p")), query("EXECUTE p")],
+    ],
+    ids=lambda said: re.sub(r"[^ -~]", "", said[-1][5:120].decode("latin-1"))[:60],
+)
+def test_names_mean_what_they_mean_when_a_message_is_carried_out(doorman: Doorman, said: list[bytes]) -> None:
+    """All at once or one message after the other: the same."""
+
+    def answers(client: WireClient, data: bytes) -> list[tuple[str, object]]:
+        ready = sum(kind in b"QS" for kind, _ in frames(data))
+        return normal(client.ask(data, ready))
+
+    with doorman.wire("sessiondb") as direct, doorman.wire("one") as client:
+        for data in said:
+            assert answers(client, data) == answers(direct, data)
+
+
+def frames(data: bytes) -> list[tuple[int, bytes]]:
+    found = []
+    while data:
+        size = 1 + int.from_bytes(data[1:5], "big")
+        found.append((data[0], data[5:size]))
+        data = data[size:]
+    return found
+
+
+# What is asked and set on a client's behalf must work whatever the client has set.
+
+
+def test_values_in_any_encoding_come_back_as_they_were(doorman: Doorman, postgres: Postgres) -> None:
+    said = [
+        query("SET app.a = 'J\xf6rg'".encode("latin-1")),
+        query('SET search_path = "sch\xf6n"'.encode("latin-1")),
+        query("SELECT current_setting('app.a'), current_setting('search_path'), 'J\xf6rg'".encode("latin-1")),
+    ]
+    with postgres.wire("otherdb", client_encoding="LATIN1") as direct:
+        expected = [[m.columns for m in direct.ask(data) if m.kind == "D"] for data in said]
+    with doorman.wire("one", client_encoding="LATIN1") as first, doorman.wire("one") as second:
+        for _ in range(3):
+            assert [[m.columns for m in first.ask(data) if m.kind == "D"] for data in said] == expected
+            assert row(second, query("SHOW search_path")) == [b'"$user", public']
+            assert row(first, said[2]) == expected[2][0]
+    assert left_behind(doorman, postgres) == []
+
+
+def test_a_client_that_allows_its_statements_no_time(doorman: Doorman, postgres: Postgres) -> None:
+    with doorman.wire("one") as first, doorman.wire("one") as second:
+        for number in range(10):
+            first.ask(query("BEGIN; SET statement_timeout = 0"))
+            first.ask(query(f"SET work_mem = '{number + 1}MB'; SET statement_timeout = 1; COMMIT"))
+            assert row(second, query("SELECT 1")) == [b"1"], "the server is kept for a client that keeps nothing"
+            first.ask(query("SET statement_timeout = 0"))
+            assert row(first, query("SHOW work_mem")) == [f"{number + 1}MB".encode()]
+    assert left_behind(doorman, postgres) == []
+
+
+def test_a_large_value_is_followed(doorman: Doorman, postgres: Postgres) -> None:
+    large = "x" * 100_000
+    with doorman.wire("one") as first, doorman.wire("one") as second:
+        first.ask(query(f"SET app.a = '{large}'"))
+        assert row(second, query("SELECT current_setting('app.a', true)")) in ([None], [b""])
+        assert row(first, query("SHOW app.a")) == [large.encode()]
+    assert left_behind(doorman, postgres) == []

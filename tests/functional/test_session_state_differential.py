@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from fix_doorman import Doorman, until_idle
 from fix_postgres import Postgres
-from hypothesis import HealthCheck, Phase, currently_in_test_context, given, note, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from wire_client import (
     SYNC,
@@ -482,18 +482,22 @@ class World:
         try:
             got = ask()
         except (OSError, AssertionError) as exc:
-            self.explain(expected, exc)
-            raise Difference(repr(exc)) from exc
+            raise self.difference(expected, f"{exc!r}\n{self.situation()}") from exc
         if got != expected:
-            self.explain(expected, got)
-            raise Difference(self.said[-1])
+            raise self.difference(expected, got)
 
-    def explain(self, expected: Any, got: Any) -> None:
-        if currently_in_test_context():
-            note(f"startup {self.begin}")
-            note("\n".join(self.said))
-            note(f"expected {brief(expected)}")
-            note(f"got      {brief(got)}")
+    def difference(self, expected: Any, got: Any) -> Difference:
+        """The exception that tells the whole story."""
+        return Difference(
+            "\n".join(
+                ["", f"startup {self.begin}", *self.said, f"expected {brief(expected)}", f"got      {brief(got)}"]
+            )
+        )
+
+    def situation(self) -> str:
+        """Who has what, when somebody waits in vain."""
+        rows = [*self.doorman.admin("SHOW CLIENTS"), *self.doorman.admin("SHOW SERVERS")]
+        return "\n".join(str(row) for row in [*rows, *self.postgres.backends(database=POOLED)])
 
     def leave(self, person: Person) -> None:
         person.direct.wire.close()
@@ -548,8 +552,7 @@ class World:
                 errors = [m.fields for answer in found for m in answer if m.kind == "E"]
                 wire.ask_query("ROLLBACK")
                 if rows or errors:
-                    self.explain([], [*rows, *errors])
-                    raise Difference("left behind")
+                    raise self.difference([], [*rows, *errors])
         for database in (POOLED, DIRECT):
             self.postgres.sql("TRUNCATE public.tally", database=database)
 
@@ -557,7 +560,7 @@ class World:
 def brief(answers: Any) -> str:
     """Answers as one reads them in a report."""
     if not isinstance(answers, list):
-        return repr(answers)
+        return str(answers)
     words = []
     for one in answers:
         kind, body = one if isinstance(one, tuple) else ("", one)
@@ -619,7 +622,7 @@ def run(
                     world.do(step.client, "COMMIT")
                 for unit in apart(step.units):
                     world.do(step.client, unit)
-                    if world.people[step.client].in_transaction and not isinstance(unit, tuple):
+                    if world.people[step.client].in_transaction:
                         world.do(step.client, "COMMIT")
                 continue
             world.do(step.client, *step.units, vanishes=step.vanishes)
