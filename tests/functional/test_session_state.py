@@ -398,6 +398,7 @@ def test_no_more_than_may_be_are_pinned(doorman: Doorman, stack: ExitStack) -> N
     with pytest.raises(psycopg.OperationalError):
         second.execute("COMMIT")
         second.execute("SELECT 1")
+    second.close()  # libpq may have read the FATAL error and not yet the end behind it
     first.execute("UNLISTEN *")
     with doorman.connect(dbname="two") as third:
         third.execute("LISTEN b")
