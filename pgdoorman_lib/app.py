@@ -342,10 +342,17 @@ class App:
         backlog = general.backlog or max(1, general.max_connections)
         try:
             for host, port in general.addresses():
-                self._listeners += open_tcp(host, port, backlog, self._serve)
+                self._listeners += open_tcp(host, port, backlog, self._serve, self.engine)
             if general.unix_socket_dir is not None:
                 self._listeners.append(
-                    open_unix(general.unix_socket_dir, general.port, general.unix_socket_mode, backlog, self._serve)
+                    open_unix(
+                        general.unix_socket_dir,
+                        general.port,
+                        general.unix_socket_mode,
+                        backlog,
+                        self._serve,
+                        self.engine,
+                    )
                 )
         except OSError as exc:
             self._close_listeners()
@@ -353,7 +360,6 @@ class App:
         self._set_socket_options()
         for listener in self._listeners:
             listener.start()
-            self.engine.heed(listener.socket.fileno())
             log.info("listening on %s", listener.name)
 
     def _set_socket_options(self) -> None:

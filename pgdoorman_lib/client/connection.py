@@ -72,6 +72,8 @@ class Connection:
             peer = f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
         self.label = f"[{peer}]"
         self.stream = Stream(sock, house.engine, peer, host)
+        if address is not None:
+            self.stream.readable = 1  # the kernel keeps TCP connections back until the client has said something
 
     def serve(self) -> None:
         """Everything up to the end of the login, then whatever it led to; may switch.

@@ -84,7 +84,6 @@ cdef class Engine:
     @cython.locals(left=double)
     cpdef double spare(self) except -1.0
     cpdef int collect(self) except -1
-    cpdef int heed(self, int fd) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
     cpdef int rearm(self, Channel channel) except -1
@@ -99,7 +98,6 @@ cdef class EpollEngine(Engine):
     @cython.locals(count=int, index=int, fd=int, foreign=bint, polls=int, wait=double, before=double, channel=Channel)
     cpdef int collect(self) except -1
     cpdef int fetch(self) except -1
-    cpdef int heed(self, int fd) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
     cpdef int rearm(self, Channel channel) except -1
