@@ -58,6 +58,7 @@ class Listener(StreamServer):
         self._door: Door | None = None
         self._resume: Any = None
         self.name = name
+        sock.setblocking(False)
         super().__init__(sock, handle=serve)
         self._acceptor = Acceptor(sock)
 
