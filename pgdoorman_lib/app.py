@@ -10,7 +10,7 @@ import resource
 import signal
 import ssl
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import gevent
@@ -76,51 +76,32 @@ _GOODBYE = "terminating connection due to administrator command"
 
 
 class Doorway:
-    """What the login of one connection is told (``client.login.LoginContext``), by the configuration of the moment."""
+    """What logins are told (``client.login.LoginContext``); a reload changes it for those under way, too."""
 
-    def __init__(self, app: App, connection: Connection) -> None:
-        self._app = app
-        self._connection = connection
+    general: General
+    hba: hba.Gate
+    #: the configured user of (database, name), or None
+    find_user: Callable[[str, str], Account | None]
+    #: the first pool that has the user, or None
+    database_of: Callable[[str], str | None]
+    #: the secret a login goes by when there is no such user
+    stand_in: Callable[[str], str]
 
-    @property
-    def general(self) -> General:
-        """The [general] section in force."""
-        return self._app.config.general
+    def __init__(self, tls_context: ssl.SSLContext | None, mock_secret: bytes) -> None:
+        #: the context for clients, None when TLS is not offered
+        self.tls_context = tls_context
+        #: random bytes of this process
+        self.mock_secret = mock_secret
+        self.is_admin_database = frozenset(ADMIN_DATABASES).__contains__
 
-    @property
-    def tls_context(self) -> ssl.SSLContext | None:
-        """The context for clients, None when TLS is not offered."""
-        return self._app.tls_context
-
-    @property
-    def hba(self) -> hba.Gate:
-        """The address rules in force."""
-        return self._app.gate
-
-    @property
-    def mock_secret(self) -> bytes:
-        """Random bytes of this process."""
-        return self._app.mock_secret
-
-    def find_user(self, database: str, user: str) -> Account | None:
-        """The configured user, or None."""
-        return self._app.users.find(database, user)
-
-    def database_of(self, user: str) -> str | None:
-        """The first pool that has the user, or None."""
-        return self._app.users.database_of(user)
-
-    def stand_in(self, user: str) -> str:
-        """The secret a login goes by when there is no such user."""
-        return self._app.users.stand_in(user)
-
-    def is_admin_database(self, name: str) -> bool:
-        """Whether ``name`` is the console."""
-        return name in ADMIN_DATABASES
-
-    def admission(self) -> None:
-        """Count the client in; TooManyClients or ShuttingDown."""
-        self._app.admit(self._connection)
+    def use(self, config: Config) -> None:
+        """Go by ``config`` from now on."""
+        users: Users[Any] = Users(config.pools, self.mock_secret)
+        self.general = config.general
+        self.hba = hba.gate(config.general.hba, config.general.pg_hba)
+        self.find_user = users.find
+        self.database_of = users.database_of
+        self.stand_in = users.stand_in
 
 
 class App:
@@ -128,15 +109,15 @@ class App:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        #: the [general] section in force
+        self.general = config.general
         self.engine = choose(config.general.io_engine)
         self.engine.memory_limit = config.general.max_memory_usage
-        self.mock_secret = os.urandom(32)
         self.clients = Clients()
-        self.logins = Logins(lambda: self.config.general.client_login_timeout)
+        self.logins = Logins(lambda: self.general.client_login_timeout)
         self.connections = ConnectionStats()
-        self.users: Users[Any] = Users(config.pools, self.mock_secret)
-        self.gate = hba.gate(config.general.hba, config.general.pg_hba)
-        self.tls_context = client_facing_context(config.general)
+        self.doorway = Doorway(client_facing_context(config.general), os.urandom(32))
+        self.doorway.use(config)
         self.check_query = query(config.general.pooler_check_query)
         self.janitor = Janitor(self.cancel_server)
         self._pools = Pools(self._make_pool)
@@ -152,15 +133,6 @@ class App:
 
     # What client.connection needs.
 
-    @property
-    def general(self) -> General:
-        """The [general] section in force."""
-        return self.config.general
-
-    def login_context(self, connection: Connection) -> Doorway:
-        """What the login of ``connection`` is told."""
-        return Doorway(self, connection)
-
     def find_pool(self, database: str, user: str) -> Pool | None:
         """The pool of (database, user)."""
         return self._pools.find(database, user)
@@ -173,7 +145,7 @@ class App:
         """Count a client that wants to log in; TooManyClients when max_connections are there, ShuttingDown."""
         if self._draining:
             raise ShuttingDown(_GOODBYE)
-        if self._admitted >= self.config.general.max_connections:
+        if self._admitted >= self.general.max_connections:
             raise TooManyClients("sorry, too many clients already")
         self._admitted += 1
         connection.admitted = True
@@ -316,8 +288,8 @@ class App:
         for key in changes.restart:
             log.warning("%s was changed: it takes effect after a restart", key)
         self.config = config
-        self.gate = hba.gate(config.general.hba, config.general.pg_hba)
-        self.users = Users(config.pools, self.mock_secret)
+        self.general = config.general
+        self.doorway.use(config)
         self._pools.apply(effective(config))
         self.check_query = query(config.general.pooler_check_query)
         for session in self.clients:
@@ -373,10 +345,17 @@ class App:
         backlog = general.backlog or max(1, general.max_connections)
         try:
             for host, port in general.addresses():
-                self._listeners += open_tcp(host, port, backlog, self._serve)
+                self._listeners += open_tcp(host, port, backlog, self._serve, self.engine)
             if general.unix_socket_dir is not None:
                 self._listeners.append(
-                    open_unix(general.unix_socket_dir, general.port, general.unix_socket_mode, backlog, self._serve)
+                    open_unix(
+                        general.unix_socket_dir,
+                        general.port,
+                        general.unix_socket_mode,
+                        backlog,
+                        self._serve,
+                        self.engine,
+                    )
                 )
         except OSError as exc:
             self._close_listeners()
@@ -384,7 +363,6 @@ class App:
         self._set_socket_options()
         for listener in self._listeners:
             listener.start()
-            self.engine.heed(listener.socket.fileno())
             log.info("listening on %s", listener.name)
 
     def _set_socket_options(self) -> None:

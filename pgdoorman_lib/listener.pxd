@@ -1,1 +1,10 @@
-# C types of listener: none, compiling it is all.
+# C types of listener.
+
+import cython
+
+from pgdoorman_lib.net.engine cimport Channel, Engine
+from pgdoorman_lib.net.ring cimport Ring
+
+
+cdef class Door(Channel):
+    cpdef int begin_receive(self, Ring ring) except -1

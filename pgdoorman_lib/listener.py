@@ -1,8 +1,11 @@
-"""Listening sockets: one StreamServer per address or unix socket, each handing connected sockets to one callable."""
+"""Listening sockets: one StreamServer per address or unix socket, each handing connected sockets to one callable.
+
+They stand with the engine like any stream, so that accepting is part of its turns: what new clients are sent leaves
+together with what others are.
+"""
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
@@ -17,16 +20,30 @@ from greenlet import greenlet
 
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net.accept import Acceptor
+from pgdoorman_lib.net.engine import Channel, Engine
+from pgdoorman_lib.net.ring import Ring
+
+_int = int
 
 log = logging.getLogger(__name__)
 
-#: Seconds without accepting after the process ran out of descriptors or memory; clients wait in the backlog.
-EXHAUSTED_PAUSE = 0.5
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+#: Seconds without accepting after it failed, as without descriptors or memory; clients wait in the backlog.
+PAUSE = 0.5
+#: Seconds the kernel keeps a connection back while the client says nothing: it has to speak first.
+DEFER_SECONDS = 1
+
+
+class Door(Channel):
+    """What the engine knows of a listening socket."""
+
+    __slots__ = ()
+
+    def begin_receive(self, ring: Ring) -> _int:
+        return 0
 
 
 class Listener(StreamServer):
-    """Accepts on one bound socket and spawns ``serve(sock, address)`` for each client.
+    """Accepts on one bound socket and begins ``serve(sock, address)`` in a greenlet for each client.
 
     ``serve`` gets, and owns, a non-blocking ``net.accept.Accepted``; ``address`` is (host, port), None on unix sockets.
     """
@@ -34,29 +51,53 @@ class Listener(StreamServer):
     #: accepted in one go before others get their turn
     max_accept = 50
 
-    def __init__(self, sock: Any, serve: Callable[[Any, Any], None], name: str) -> None:
+    def __init__(self, sock: Any, serve: Callable[[Any, Any], None], name: str, engine: Engine) -> None:
         self._serve = serve
         self._hub = gevent.get_hub()
+        self._engine = engine
+        self._door: Door | None = None
         self._resume: Any = None
         self.name = name
+        sock.setblocking(False)
         super().__init__(sock, handle=serve)
         self._acceptor = Acceptor(sock)
 
-    def do_read(self) -> Any:
-        """The next client, or None; out of descriptors it says so once and pauses instead of spinning."""
-        try:
-            return self._acceptor.accept()
-        except OSError as exc:
-            if exc.errno not in _EXHAUSTED:
-                raise
-            log.error("cannot accept on %s: %s; pausing for %g s", self.name, exc.strerror, EXHAUSTED_PAUSE)
-            self.stop_accepting()
-            self._resume = gevent.spawn_later(EXHAUSTED_PAUSE, self.start_accepting)
-            return None
+    def start_accepting(self) -> None:
+        """Let the engine tell about clients."""
+        if self._door is None:
+            self._door = Door(self._engine, self.socket.fileno())
+            self._door.on_idle = self._accept
+            self._engine.register(self._door)
 
-    def do_handle(self, *args: Any) -> None:
-        """Give the client a greenlet of its own, which begins at once; a bare one, for nobody waits for its end."""
-        greenlet(self._run, self._hub).switch(*args)
+    def stop_accepting(self) -> None:
+        """Leave clients in the backlog."""
+        door = self._door
+        if door is not None:
+            self._door = None
+            door.on_idle = None
+            self._engine.unregister(door)
+
+    def _accept(self) -> None:
+        """Give each client that is there a greenlet, which begins at once; a bare one: nobody waits for its end."""
+        door = self._door
+        assert door is not None
+        engine = self._engine
+        for _ in range(self.max_accept):
+            try:
+                client = self._acceptor.accept()
+            except OSError as exc:
+                log.error("cannot accept on %s: %s; pausing for %g s", self.name, exc.strerror or exc, PAUSE)
+                self.stop_accepting()
+                self._resume = gevent.spawn_later(PAUSE, self.start_accepting)
+                return
+            if client is None:
+                engine.rearm(door)
+                return
+            greenlet(self._run, self._hub).switch(*client)
+            if self._door is not door:
+                return  # closed meanwhile
+        engine.note(door, 1)
+        engine.kick()
 
     def _run(self, *args: Any) -> None:
         try:
@@ -72,7 +113,7 @@ class Listener(StreamServer):
         super().close()
 
 
-def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any, Any], None]) -> list[Listener]:
+def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any, Any], None], engine: Engine) -> list[Listener]:
     """Listeners on every address ``host`` stands for; OSError when one can't be bound."""
     wildcard = host in ("", "*")
     found: list[Any] = socket.getaddrinfo(
@@ -85,6 +126,8 @@ def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any, Any], Non
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if hasattr(socket, "SO_REUSEPORT"):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if hasattr(socket, "TCP_DEFER_ACCEPT"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(address)
@@ -93,11 +136,13 @@ def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any, Any], Non
             sock.close()
             raise
         shown = f"[{address[0]!s}]" if family == socket.AF_INET6 else str(address[0])
-        listeners.append(Listener(sock, serve, f"{shown}:{address[1]}"))
+        listeners.append(Listener(sock, serve, f"{shown}:{address[1]}", engine))
     return listeners
 
 
-def open_unix(directory: str, port: int, mode: int, backlog: int, serve: Callable[[Any, Any], None]) -> Listener:
+def open_unix(
+    directory: str, port: int, mode: int, backlog: int, serve: Callable[[Any, Any], None], engine: Engine
+) -> Listener:
     """A listener on ``directory/.s.PGSQL.port``; a socket nobody answers on is replaced.
 
     ConfigError when something else stands there or another process listens; OSError when it can't be bound.
@@ -116,7 +161,7 @@ def open_unix(directory: str, port: int, mode: int, backlog: int, serve: Callabl
     except OSError:
         sock.close()
         raise
-    return Listener(sock, serve, path)
+    return Listener(sock, serve, path, engine)
 
 
 def _remove_stale(path: str) -> None:

@@ -1,6 +1,11 @@
 # C types of auth.md5.
 
-cpdef is_hash(str secret)
+import cython
+
+
+@cython.locals(digit=Py_UCS4)
+cpdef bint is_hash(str secret) except -1
+cpdef str hash_password(str password, str user)
 cdef str _hex(bytes data)
 
 

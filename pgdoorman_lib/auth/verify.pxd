@@ -1,9 +1,19 @@
 # C types of auth.verify.
 
-from pgdoorman_lib.auth.md5 cimport Md5Challenge, is_hash
+from pgdoorman_lib.auth.md5 cimport Md5Challenge, hash_password, is_hash
 from pgdoorman_lib.wire.messages cimport authentication_md5
+
+cdef int _PASSWORD
+
 
 cdef class Candidate:
     cdef readonly str user
     cdef readonly str secret
     cdef readonly object refusal
+
+
+cpdef authenticate(object stream, Candidate candidate, str method, bytes key)
+cpdef str method_for(str secret, str rule)
+cdef _md5(object stream, Candidate candidate)
+cdef bytes _read(object stream, str what, int limit)
+cdef bytes _read_password(object stream)

@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from pgdoorman_lib.auth import md5
 from pgdoorman_lib.auth.hba import MD5, SCRAM_SHA_256, TRUST
+from pgdoorman_lib.auth.md5 import Md5Challenge, hash_password, is_hash
 from pgdoorman_lib.auth.scram import (
     ITERATIONS,
     MECHANISM,
@@ -42,6 +42,10 @@ from pgdoorman_lib.wire.messages import (
 #: Longest answers taken, length word included: PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH and PG_MAX_SASL_MESSAGE_LENGTH.
 MAX_PASSWORD_MESSAGE = 65535
 MAX_SASL_MESSAGE = 1024
+
+_int = int
+
+_PASSWORD = consts.PASSWORD
 
 
 class Account(Protocol):
@@ -131,7 +135,7 @@ def check_secret(secret: str) -> None:
 
 def _look(secret: str) -> tuple[int, int] | None:
     """What a client is shown of a secret: SCRAM's iterations and bytes of salt, or None for MD5."""
-    if md5.is_hash(secret):
+    if is_hash(secret):
         return None
     if ScramSecret.looks_like(secret):
         parsed = ScramSecret.parse(secret)
@@ -162,7 +166,7 @@ def method_for(secret: str, rule: str | None) -> str:
     """The method for a user's secret when ``hba`` says ``rule`` (None: nothing): ``md5`` only ever means MD5 hashes."""
     if rule is not None and rule != MD5:
         return rule
-    return MD5 if md5.is_hash(secret) else SCRAM_SHA_256
+    return MD5 if is_hash(secret) else SCRAM_SHA_256
 
 
 def console_method_for(secret: str, rule: str | None) -> str:
@@ -180,13 +184,13 @@ def failed(user: str, why: str) -> AuthenticationFailed:
 
 
 def _md5(stream: Stream, candidate: Candidate) -> None:
-    challenge = md5.Md5Challenge()
+    challenge = Md5Challenge()
     stream.write(authentication_md5(challenge.salt))
     stream.flush()
     answer = _read_password(stream)
     stored = candidate.secret
-    if not md5.is_hash(stored):
-        stored = md5.hash_password(stored, candidate.user)
+    if not is_hash(stored):
+        stored = hash_password(stored, candidate.user)
     proven = challenge.check(stored, answer)
     if candidate.refusal is not None:
         raise failed(candidate.user, candidate.refusal)
@@ -196,7 +200,7 @@ def _md5(stream: Stream, candidate: Candidate) -> None:
 
 def _scram(stream: Stream, candidate: Candidate, key: bytes) -> bytes:
     refusal = candidate.refusal
-    if md5.is_hash(candidate.secret):
+    if is_hash(candidate.secret):
         # pg_hba says scram-sha-256, but SCRAM can't be done with an MD5 hash.
         secret = mock_secret(candidate.user, key)
         refusal = refusal or "the user's secret is an MD5 hash, the method scram-sha-256"
@@ -224,9 +228,9 @@ def _scram(stream: Stream, candidate: Candidate, key: bytes) -> bytes:
     return client_key
 
 
-def _read(stream: Stream, what: str, limit: int) -> bytes:
+def _read(stream: Stream, what: str, limit: _int) -> bytes:
     kind, body = stream.read_message(limit)
-    if kind != consts.PASSWORD:
+    if kind != _PASSWORD:
         raise ProtocolViolation(f"expected {what}, got message type {kind}")
     return body
 

@@ -2,7 +2,7 @@
 
 import cython
 
-from pgdoorman_lib.client.login cimport Accepted
+from pgdoorman_lib.client.login cimport Accepted, login
 from pgdoorman_lib.client.logins cimport Logins
 from pgdoorman_lib.client.registry cimport Clients
 from pgdoorman_lib.client.session cimport Session

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from greenlet import getcurrent
 
-from pgdoorman_lib.client.login import Accepted, CancelRequested, login
+from pgdoorman_lib.client.login import Accepted, CancelRequested, LoginContext, login
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
@@ -44,12 +44,12 @@ class House(Protocol):
     logins: Logins
     clients: Clients
     connections: ConnectionStats
-
     check_query: bytes
+    general: General
 
     @property
-    def general(self) -> General: ...
-    def login_context(self, connection: Connection) -> Any: ...
+    def doorway(self) -> LoginContext: ...
+    def admit(self, connection: Connection) -> None: ...
     def find_pool(self, database: str, user: str) -> Pool | None: ...
     def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server: ...
     def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None: ...
@@ -74,6 +74,8 @@ class Connection:
             peer = f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
         self.label = f"[{peer}]"
         self.stream = Stream(sock, house.engine, peer, host)
+        if address is not None:
+            self.stream.readable = 1  # the kernel keeps TCP connections back until the client has said something
 
     def serve(self) -> None:
         """Everything up to the end of the login, then whatever it led to; may switch.
@@ -84,7 +86,8 @@ class Connection:
         counted = self.house.connections
         counted.total += 1
         stream = self.stream
-        log.debug("%s accepted", self.label)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s accepted", self.label)
         error: DoormanError | None = None
         reason = ""
         try:
@@ -135,9 +138,12 @@ class Connection:
         house = self.house
         house.logins.begin(self)
         try:
-            return login(self.stream, house.login_context(self))
+            return login(self.stream, house.doorway, self._admission)
         finally:
             house.logins.end(self)
+
+    def _admission(self) -> None:
+        self.house.admit(self)
 
     def too_late(self) -> None:
         """See ``logins.Overdue``."""

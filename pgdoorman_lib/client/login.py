@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,6 +36,9 @@ from pgdoorman_lib.wire.startup import (
     parse_startup,
     unsupported_protocol,
 )
+
+_Texts = dict[str, str]
+_Chosen = dict[str, tuple[str, str]]
 
 _NEWEST_MINOR = consts.PROTOCOL_3_2 & 0xFFFF
 _TLS_REQUIRED = ("require", "verify-full")
@@ -78,8 +82,6 @@ class LoginContext(Protocol):
         """The secret that a login goes by when there is no such user; see ``auth.verify.Users``."""
 
     def is_admin_database(self, name: str) -> bool: ...
-    def admission(self) -> None:
-        """Called once for a client that wants to log in; raises TooManyClients or ShuttingDown."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,10 @@ class Accepted:
     replication: str = ""
 
 
-def login(stream: Stream, context: LoginContext) -> Accepted | CancelRequested:
+def login(stream: Stream, context: LoginContext, admission: Callable[[], None]) -> Accepted | CancelRequested:
     """Agree on encryption, read the startup packet, authenticate; may switch.
 
+    ``admission`` is called once for a client that wants to log in; it raises TooManyClients or ShuttingDown.
     Nothing of the welcome is sent but NegotiateProtocolVersion and the exchange itself, whose end may still be queued.
     DoormanError: to be told to the client, and the connection closed; of AuthenticationFailed the cause is for the log.
     PeerGone: there is nobody to tell. The caller sets the time limit.
@@ -136,7 +139,7 @@ def login(stream: Stream, context: LoginContext) -> Accepted | CancelRequested:
         user=user,
         physical=replication == PHYSICAL,
     )
-    context.admission()
+    admission()
     admin = context.is_admin_database(database)
     if replication:
         if admin:
@@ -245,7 +248,7 @@ def _pool_candidate(user: str, database: str, context: LoginContext, rule: str |
     return Candidate(user, secret or context.stand_in(user), refusal)
 
 
-def _settings(parameters: dict[str, str]) -> dict[str, str]:
+def _settings(parameters: _Texts) -> _Texts:
     """The session's settings: those in ``options``, then the startup packet's own, which win."""
     chosen: dict[str, tuple[str, str]] = {}
     options = parameters.get("options")
@@ -258,8 +261,8 @@ def _settings(parameters: dict[str, str]) -> dict[str, str]:
     return dict(chosen.values())
 
 
-def _choose(chosen: dict[str, tuple[str, str]], name: str, value: str) -> None:
-    if _is_setting_name(name) is None:
+def _choose(chosen: _Chosen, name: str, value: str) -> None:
+    if not (name.isascii() and name.isidentifier()) and _is_setting_name(name) is None:
         raise ProtocolViolation(f'unrecognized configuration parameter "{name}"', sqlstate="42704")
     # Names of settings know no case.
     chosen[name.lower()] = (name, value)

@@ -37,6 +37,9 @@ cdef class Session(Relay):
     cpdef int _idle(self) except -1
     @cython.locals(status=int)
     cpdef int advance(self) except -1
+    @cython.locals(task=Task)
+    cpdef int _finish(self, int status) except -1
+    cpdef str _parting(self, int status)
     @cython.locals(pool=Pool)
     cpdef int _ask(self) except -1
     cpdef int _stop_waiting(self) except -1

@@ -234,10 +234,8 @@ class Session(Relay):
                         raise self.doomed
                 elif status == 1:  # NEED_SERVER
                     self._ask()
-                elif status == 3:  # CLIENT_GONE
-                    return "client closed the connection" if not self.client.error else "connection to client lost"
-                elif status == 4:  # TERMINATE
-                    return "client closed the session"
+                elif status == 3 or status == 4:  # CLIENT_GONE, TERMINATE
+                    return self._parting(status)
                 elif status == 6:  # CLIENT_FAULT
                     raise ProtocolViolation(self.fault, sqlstate=self.fault_sqlstate)
                 elif status == 10:  # TOO_MANY_PINS
@@ -276,9 +274,26 @@ class Session(Relay):
             elif status == 1:
                 if not self._ask():
                     return 1
+            elif (status == 3 or status == 4) and self.server is None and not self.task.greenlet:
+                return self._finish(status)
             else:
                 self.pending = status
                 return 0
+
+    def _finish(self, status: _int) -> _int:
+        """End as ``run`` does, without the greenlet, which has never begun: the client has left and nothing is open."""
+        task = self.task
+        task.parked = 0
+        self.close(None, self._parting(status))
+        task.greenlet = None  # it knows us and we it: the collector need not find that out
+        self.task = None  # which keeps us as its stepper until the engine lets go of it
+        return 1
+
+    def _parting(self, status: _int) -> str:
+        """How the client has left, for the log."""
+        if status == 4:
+            return "client closed the session"
+        return "client closed the connection" if not self.client.error else "connection to client lost"
 
     def _ask(self) -> _int:
         """Ask the pool for a server: ``accept`` brings it, now (1) or later (0); never switches."""

@@ -5,7 +5,7 @@
 """
 
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, errno
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint16_t, uint32_t
 from posix.unistd cimport close as c_close
 
 import os
@@ -26,6 +26,7 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef extern from "<netinet/in.h>" nogil:
     cdef struct sockaddr_in:
         uint16_t sin_port
+        uint32_t sin_addr
     cdef struct sockaddr_in6:
         uint16_t sin6_port
     uint16_t ntohs(uint16_t number)
@@ -36,6 +37,9 @@ cdef extern from "<netdb.h>" nogil:
         int flags,
     )
     int NI_NUMERICHOST
+
+cdef extern from "<arpa/inet.h>" nogil:
+    const char *inet_ntop(int family, const void *address, char *text, socklen_t size)
 
 
 cdef class Accepted:
@@ -90,8 +94,10 @@ cdef class Acceptor:
         made.family = address.sa_family
         if made.family != AF_INET and made.family != AF_INET6:
             return made, None
+        if made.family == AF_INET:
+            if inet_ntop(AF_INET, &(<sockaddr_in *> address).sin_addr, host, sizeof(host)) == NULL:
+                raise OSError("the peer's address can't be read")
+            return made, (host.decode("ascii"), ntohs((<sockaddr_in *> address).sin_port))
         if getnameinfo(address, length, host, sizeof(host), NULL, 0, NI_NUMERICHOST):
             raise OSError("the peer's address can't be read")
-        if made.family == AF_INET:
-            return made, (host.decode("ascii"), ntohs((<sockaddr_in *> address).sin_port))
         return made, (host.decode("ascii"), ntohs((<sockaddr_in6 *> address).sin6_port))

@@ -92,7 +92,6 @@ cdef class Engine:
     @cython.locals(left=double)
     cpdef double spare(self) except -1.0
     cpdef int collect(self) except -1
-    cpdef int heed(self, int fd) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
     cpdef int rearm(self, Channel channel) except -1
@@ -108,7 +107,6 @@ cdef class EpollEngine(Engine):
     cpdef int collect(self) except -1
     @cython.locals(index=Py_ssize_t)
     cpdef int fetch(self) except -1
-    cpdef int heed(self, int fd) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
     cpdef int rearm(self, Channel channel) except -1

@@ -379,10 +379,6 @@ class Engine:
 
     # Registration.
 
-    def heed(self, fd: _int) -> _int:
-        """Let the hub have its turn as soon as there is something to read from ``fd``, which it watches itself."""
-        return 0
-
     def register(self, channel: Channel) -> _int:
         """Watch a channel from now until ``unregister``."""
         watcher = self.loop.io(channel.fd, _READ)
@@ -456,10 +452,6 @@ class EpollEngine(Engine):
         self.epoll = Epoll()
         self.watcher = self.loop.io(self.epoll.fileno(), _READ)
         self.watcher.start(self.turn)
-
-    def heed(self, fd: _int) -> _int:
-        self.epoll.add(fd)
-        return 0
 
     def collect(self) -> _int:
         polls = 0

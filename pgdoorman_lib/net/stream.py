@@ -534,6 +534,8 @@ class Stream(Channel):
 
     def read_exact(self, size: _int) -> _bytes:
         """The next ``size`` bytes; may switch. PeerGone when the stream ends first."""
+        if self.start == self.end and size > 0:
+            self._fill_or_park()
         if 0 < size <= self.end - self.start:
             whole = self.block
             assert whole is not None

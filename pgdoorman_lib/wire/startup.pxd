@@ -9,5 +9,14 @@ cdef class StartupMessage:
     cdef readonly list unknown_options
 
 
+cdef long _SSL_REQUEST
+cdef long _GSSENC_REQUEST
+cdef long _CANCEL_REQUEST
+
+
+@cython.locals(code=long)
+cpdef parse_startup(bytes packet)
+
+
 @cython.locals(words=list, last=Py_ssize_t, index=Py_ssize_t, word=bytes, name=str)
 cdef _parse_parameters(long protocol, bytes packet)

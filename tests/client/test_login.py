@@ -133,7 +133,8 @@ class Client:
 
 
 def enter(stream: FakeStream, context: Context | None = None) -> Accepted | CancelRequested:
-    return login(stream, context or Context())  # type: ignore[arg-type]
+    context = context or Context()
+    return login(stream, context, context.admission)  # type: ignore[arg-type]
 
 
 def accepted(*arrivals: bytes, context: Context | None = None, **stream: Any) -> Accepted:

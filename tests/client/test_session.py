@@ -76,16 +76,21 @@ class Customer:
         return "".join(kind for kind, _ in self.hear())
 
     def end(self) -> None:
-        until(lambda: self.greenlet.dead)
+        until(self._is_over)
         assert self.ended, "the session goes on"
+
+    def _is_over(self) -> bool:
+        """Whether the greenlet has ended, or, never begun, is not needed any more."""
+        return bool(self.greenlet.dead or self.session.task is None)
 
     def kill(self) -> None:
         """Soon, and from the hub, as the application does."""
         self.session.client.engine.loop.run_callback(self.session.task.throw, GreenletExit())
 
     def close(self) -> None:
-        self.kill()
-        until(lambda: self.greenlet.dead)
+        if not self._is_over():
+            self.kill()
+            until(self._is_over)
         self.stream.close()
         self.socket.close()
 

@@ -1,0 +1,84 @@
+"""Listening sockets in an engine's turns: nobody is left in the backlog, and a fault only pauses."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import gevent
+import pytest
+from core_fakes import ENGINES, running, until
+
+from pgdoorman_lib import listener as listening
+from pgdoorman_lib.listener import Listener, open_tcp
+from pgdoorman_lib.net.engine import Engine
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    with running(request.param) as engine:
+        yield engine
+
+
+class Street:
+    """A listener, and who came in."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.served: list[Any] = []
+        (self.listener,) = open_tcp("127.0.0.1", 0, 200, self._serve, engine)
+        self.address = self.listener.socket.getsockname()
+        self.listener.start()
+
+    def _serve(self, sock: Any, address: Any) -> None:
+        self.served.append(address)
+        gevent.sleep(0)
+        sock.close()
+
+    def come(self, stack: ExitStack) -> socket.socket:
+        client = stack.enter_context(socket.create_connection(self.address))
+        client.sendall(b"hello")
+        return client
+
+
+@pytest.fixture
+def street(engine: Engine) -> Iterator[Street]:
+    made = Street(engine)
+    yield made
+    made.listener.close()
+
+
+def test_more_at_once_than_are_accepted_in_one_go(street: Street) -> None:
+    with ExitStack() as stack:
+        for _ in range(2):
+            came = {street.come(stack).getsockname() for _ in range(2 * Listener.max_accept)}
+            until(lambda: len(street.served) >= 2 * Listener.max_accept)
+            assert set(street.served) == came
+            street.served.clear()
+
+
+def test_a_fault_pauses_and_the_backlog_waits(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "PAUSE", 0.05)
+    acceptor = street.listener._acceptor
+    tries: list[int] = []
+
+    class Exhausted:
+        def accept(self) -> Any:
+            tries.append(1)
+            if len(tries) < 3:
+                raise OSError(errno.EMFILE, "too many open files")
+            return acceptor.accept()
+
+    street.listener._acceptor = Exhausted()  # type: ignore[assignment]
+    with ExitStack() as stack:
+        street.come(stack)
+        until(lambda: len(street.served) == 1)
+        assert len(tries) >= 3
+
+
+def test_closed_nobody_comes_in(street: Street) -> None:
+    street.listener.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(street.address)
