@@ -686,9 +686,9 @@ class StatementDesk(Borrower):
     def _leaves(self, text: Text) -> _int:
         """A statement with this text is about to run."""
         self.server.dirty |= text.leaves
-        self.told_sets += text.sets
         if text.sequences:
             self._hide_sequences()
+        self.told_sets += text.sets
         if text.disturbs:
             self.disturbed = 1
         if text.unknown:

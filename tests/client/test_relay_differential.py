@@ -99,6 +99,10 @@ action = st.one_of(
 )
 
 
+#: Rounds in which no client hears anything, after which nothing more will come.
+QUIET_ROUNDS = 4
+
+
 class World:
     """Two clients, two servers, and a server of its own for each client."""
 
@@ -121,9 +125,9 @@ class World:
             assert client.go(self.free) in (WAIT, 1), client.relay.fault
 
     def settle(self) -> None:
-        """Let everything run until nothing moves."""
-        quiet = 0  # an answer may be one that no client hears of, and only bring the next message about
-        for _ in range(300):
+        """Let everything run until nothing moves: questions of our own pass without a client hearing anything."""
+        quiet = 0
+        for _ in range(200):
             before = [len(client.heard) for client in self.clients]
             for number in range(2):
                 self.server(number, 1 << 20)
@@ -131,7 +135,7 @@ class World:
                 backend.postgres.inbox for backend in self.backends
             ):
                 quiet += 1
-                if quiet == 5:
+                if quiet == QUIET_ROUNDS:
                     return
             else:
                 quiet = 0
