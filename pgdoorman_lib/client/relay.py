@@ -206,6 +206,7 @@ class Relay(StatementDesk):
         self.bound = None
         self.cut = None
         self.was_reset = 0
+        self.resetting = 0
         return 0
 
     def _names_done(self) -> _int:
@@ -234,7 +235,8 @@ class Relay(StatementDesk):
                     self.settling = 0
                     if self.announcing:
                         self.announcing = 0
-                        return 2  # that was all: the client's transaction is over
+                        if self.replies.status == 0x49:
+                            return 2  # that was all: the client's transaction is over
                     if self.examining:
                         status = self.examined()
                         if status:
@@ -256,6 +258,10 @@ class Relay(StatementDesk):
             if rounds >= _FAIRNESS:
                 self.task.engine.again(self.task)
                 return 0
+
+    def restore(self) -> _int:
+        """Put what was reset within a transaction back to the session's beginning; 1 if that has to be waited for."""
+        return 0
 
     def examined(self) -> _int:
         """The server has answered what a transaction left on it; a status as of ``step``."""
@@ -364,6 +370,14 @@ class Relay(StatementDesk):
                         continue
                     break
             replies = self.replies
+            if self.resetting == 2 and kind != 0x64:
+                if replies.count:
+                    status = 9
+                    break
+                self.resetting = 0
+                if self.restore():
+                    status = 9
+                    break
             if replies.count == 0 and kind != 0x64:
                 self.query_started = self.task.engine.now
             if kind == 0x51:  # Query
@@ -390,6 +404,8 @@ class Relay(StatementDesk):
                 self.group_unnamed = 0
             elif kind == 0x53:  # Sync
                 replies.add(_SYNC)
+                if self.resetting:
+                    self.resetting = 2
                 self.in_batch = 0
                 self.group_unnamed = 0
                 self.group_suspect = 0

@@ -60,6 +60,8 @@ cdef class StatementDesk(Borrower):
     cdef public int told_sets
     cdef public bint disturbed
     cdef public dict custom
+    cdef public tuple reset
+    cdef public int resetting
     cdef public bytes cut
     cdef public Verification verifying
     cdef public Statement bound

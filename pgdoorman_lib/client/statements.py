@@ -109,6 +109,8 @@ class StatementDesk(Borrower):
         "preparing",
         "registry",
         "replies",
+        "reset",
+        "resetting",
         "server",
         "settings",
         "shared",
@@ -157,6 +159,10 @@ class StatementDesk(Borrower):
         self.told_sets = 0
         #: parameters on which the meaning of statements depends may be other than ``settings`` says
         self.disturbed = 0
+        #: parameters that a text sent resets, and whether what comes next must wait until the client's own beginning is
+        #: back: 1 from the next Sync on, 2 at once
+        self.reset: tuple[str, ...] = ()
+        self.resetting = 0
         #: names of customized options the client may have set: no catalogue lists them
         self.custom: dict[str, None] = {}
         #: the last bytes of a text that comes in parts, else None
@@ -528,7 +534,7 @@ class StatementDesk(Borrower):
                 if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
                     acts = self._acts(text, bytes(data[name_end + 1 : stop]))
                     self.group_suspect = 1
-                elif text.leaves or text.sets or text.disturbs or text.sequences:
+                elif text != NOTHING:
                     acts = Acts(text)
                     if text.leaves & _DIRTY_PARAMETERS:
                         self.group_suspect = 1
@@ -691,6 +697,9 @@ class StatementDesk(Borrower):
         self.told_sets += text.sets
         if text.disturbs:
             self.disturbed = 1
+        if text.resets:
+            self.reset = text.resets
+            self.resetting = 1
         if text.unknown:
             self.server.dirty |= DIRTY_CUSTOM
         if text.custom:
@@ -762,6 +771,8 @@ class StatementDesk(Borrower):
         text = look(original, marks)
         if not text.names or not self.shared:
             self._leaves(text)
+            if text.resets:
+                self.resetting = 2
             return 0
         if not self._names_settled():
             return 9
@@ -776,6 +787,8 @@ class StatementDesk(Borrower):
         sql = front + acts.sql
         message = bytearray(b"Q" + (5 + len(sql)).to_bytes(4, "big") + sql + b"\0")
         self.srv.send_copy(message, 0, len(message))
+        if text.resets:
+            self.resetting = 2
         return 1
 
     def _has(self, statements: Any) -> _int:

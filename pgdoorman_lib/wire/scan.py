@@ -22,6 +22,8 @@ TEXT_SET = 512
 TEXT_ORIGIN = 1024
 #: currval or lastval
 TEXT_SEQUENCES = 4096
+#: a statement begins with RESET or DISCARD
+TEXT_RESET = 8192
 
 #: What a statement with such a text may have left once it has run; LISTEN, LOAD and SET are told by their tags.
 LEAVES = TEXT_PARAMETERS | TEXT_CURSORS | TEXT_TEMPORARY | TEXT_LOCKS | TEXT_ORIGIN
@@ -94,7 +96,7 @@ def scan(data: bytearray, start: _int, end: _int) -> _int:
 
 
 def beginning(data: bytearray, start: _int, end: _int) -> _int:
-    """The TEXT_* bits of the word a statement at ``data[start:end]`` begins with: SET, LISTEN, LOAD, EXECUTE."""
+    """The TEXT_* bits of the word a statement at ``data[start:end]`` begins with: SET, RESET, LISTEN, LOAD, EXECUTE."""
     text = data
     position = start
     while position < end and text[position] <= 0x20:
@@ -118,6 +120,8 @@ def beginning(data: bytearray, start: _int, end: _int) -> _int:
             return 8
         if b == 0x6F and c == 0x61:
             return 128
+    elif (a == 0x72 and b == 0x65 and c == 0x73) or (a == 0x64 and b == 0x69 and c == 0x73):
+        return 8192
     elif (a == 0x65 and b == 0x78 and c == 0x65) or (a == 0x70 and b == 0x72 and c == 0x65):
         return 256
     return 0

@@ -126,6 +126,17 @@ class Settings:
         """These settings with one more or another value."""
         return Settings.of({**self.values, name.lower(): value})
 
+    def among(self, names: tuple[str, ...]) -> Settings:
+        """Those of these settings that RESET of ``names`` is about; ``ALL`` is all of them, but who one is."""
+        everything = "ALL" in names
+        return Settings.of(
+            {
+                name: value
+                for name, value in self.values.items()
+                if name in names or (everything and name not in _IDENTITY)
+            }
+        )
+
     def sql_from(self, present: Settings) -> str:
         """One statement batch that turns ``present`` into these settings; empty when there is nothing to do."""
         mine = self.values

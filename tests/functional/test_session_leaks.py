@@ -286,3 +286,53 @@ def test_a_large_value_is_followed(doorman: Doorman, postgres: Postgres) -> None
         assert row(second, query("SELECT current_setting('app.a', true)")) in ([None], [b""])
         assert row(first, query("SHOW app.a")) == [large.encode()]
     assert left_behind(doorman, postgres) == []
+
+
+# RESET goes back to what the client began with, at once.
+
+BEGINNING = {"application_name": "mine", "options": "-c search_path=narrow -c app.a=begin", "timezone": "Asia/Tokyo"}
+STATE = "SELECT current_setting('search_path'), current_setting('app.a'), current_setting('timezone'), name FROM"
+STATE += " current_setting('application_name') AS name"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [query("DISCARD ALL") + query(STATE)],
+        [query("DISCARD ALL") + extended(run(STATE))],
+        [query("SET search_path = wide; RESET ALL") + query(STATE)],
+        [extended(run("RESET ALL")) + extended(run(STATE))],
+        [query("BEGIN"), query("RESET ALL"), query(STATE), query("ROLLBACK"), query(STATE)],
+        [query("SET search_path = wide"), query("BEGIN"), query("RESET search_path"), query(STATE), query("COMMIT")],
+        [
+            query("SET search_path = wide"),
+            query("BEGIN; RESET search_path") + query(STATE) + query("ROLLBACK"),
+            query(STATE),
+        ],
+        [query("BEGIN"), extended(run("RESET TIME ZONE")) + extended(run(STATE)), query("COMMIT"), query(STATE)],
+        [
+            query("BEGIN; SET timezone = DEFAULT"),
+            query(STATE),
+            query("SET timezone = 'UTC'"),
+            query(STATE),
+            query("COMMIT"),
+        ],
+        [
+            query("BEGIN; SAVEPOINT s; SET app.a = 'x'; SAVEPOINT t; RESET app.a"),
+            query("ROLLBACK TO t"),
+            query(STATE),
+            query("COMMIT"),
+        ],
+        [query("BEGIN; RESET ALL"), query("SELECT 1/0"), query("ROLLBACK") + query(STATE)],
+        [query("BEGIN; RESET no_such_thing"), query(STATE), query("ROLLBACK"), query(STATE)],
+        [query("SET app.a = ''"), query(STATE)],
+    ],
+)
+def test_reset_is_back_at_the_beginning_at_once(doorman: Doorman, postgres: Postgres, said: list[bytes]) -> None:
+    with postgres.wire("otherdb", **BEGINNING) as direct, doorman.wire("one", **BEGINNING) as client:
+        for data in [*said, query(STATE), query(STATE)]:
+            ready = sum(kind in b"QS" for kind, _ in frames(data))
+            assert normal(client.ask(data, ready)) == normal(direct.ask(data, ready))
+            with doorman.wire("one") as other:
+                other.send(query("SELECT 1"))  # if it gets the server
+    assert left_behind(doorman, postgres) == []
