@@ -33,13 +33,17 @@ _PIVOTS = bytes(1 if chr(byte | 32) in "pxchv;" or byte == 0x5F else 0 for byte 
 _SEMICOLON = 0x3B
 #: Bytes of comments in front of a statement that are passed over: each semicolon may stand before one.
 LONGEST_COMMENT = 1000
+_longest = LONGEST_COMMENT
 
 
 def scan(data: bytearray, start: _int, end: _int) -> _int:
     """The TEXT_* bits of ``data[start:end]``."""
-    found = beginning(data, start, end)
     pivots = _PIVOTS
     text = data
+    position = start
+    while position < end and position < start + 3 and (text[position] == 0x3B or text[position] <= 0x20):
+        position += 1  # no pivot is looked for there
+    found = beginning(data, position, end)
     position = start + 3
     last = end - 4
     while position < last:
@@ -92,6 +96,15 @@ def scan(data: bytearray, start: _int, end: _int) -> _int:
             elif c == 0x68 and b == 0x6F and text[position + 2] | 32 == 0x6C and text[position + 3] | 32 == 0x64:
                 found |= 4  # "hold"
         position += 1
+    while position < end:  # of these words only TEMP may stand so near the end
+        if (
+            text[position] | 32 == 0x70
+            and text[position - 1] | 32 == 0x6D
+            and text[position - 2] | 32 == 0x65
+            and text[position - 3] | 32 == 0x74
+        ):
+            found |= 16
+        position += 1
     return found
 
 
@@ -133,7 +146,7 @@ def behind_comments(data: bytearray, start: _int, end: _int) -> _int:
     position = start
     depth = 0
     while position < end:
-        if position - start > LONGEST_COMMENT:
+        if position - start > _longest:
             return -2
         c = text[position]
         after = text[position + 1] if position + 1 < end else 0
@@ -148,6 +161,8 @@ def behind_comments(data: bytearray, start: _int, end: _int) -> _int:
         elif c == 0x2D and after == 0x2D:
             while position < end and text[position] != 0x0A and text[position] != 0x0D:
                 position += 1
+                if position - start > _longest:
+                    return -2
         elif c <= 0x20:
             position += 1
         else:

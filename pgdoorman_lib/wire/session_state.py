@@ -288,6 +288,8 @@ class Findings:
             kind, name, value = _columns(body)
             bit = int(kind or b"")
             if bit != DIRTY_PARAMETERS:
+                if bit not in PINS:
+                    raise ValueError("no such kind")
                 found.pins |= bit
                 continue
             key = (name or b"").decode().lower()
@@ -311,4 +313,6 @@ def _columns(body: bytes) -> list[bytes | None]:
         start += 4
         values.append(None if size < 0 else body[start : start + size])
         start += max(0, size)
+    if start != len(body):
+        raise ValueError("a row that does not end where it should")
     return values

@@ -104,6 +104,8 @@ BIG = "/* " + "x" * 20000 + " */ "
             query("CREATE TEMP TABLE commit AS SELECT 1 AS a"),
             query("CREATE TEMP TABLE mine AS SELECT a FROM commit drop"),
         ],
+        [query("SELECT 1 AS n INTO TEMP t")],
+        [query(";SELECT 1 AS n INTO TEMP t;")],
         [query("SET search_path = pg_temp"), query("CREATE TABLE mine (a int)")],
         [query("SELECT set_config('search_path', 'pg_temp', false)"), query("CREATE TABLE mine (a int)")],
         [query("BEGIN; SET LOCAL search_path = pg_temp; CREATE TABLE mine (a int); COMMIT")],
