@@ -200,6 +200,7 @@ class Relay(StatementDesk):
         self.flushed = 0
         self.group_unnamed = 0
         self.group_suspect = 0
+        self.group_ran = 0
         self.told_sets = 0
         self.disturbed = 0
         self.verifying = None
@@ -409,12 +410,14 @@ class Relay(StatementDesk):
                 self.in_batch = 0
                 self.group_unnamed = 0
                 self.group_suspect = 0
+                self.group_ran = 0
             elif kind == 0x50 or kind == 0x42 or kind == 0x44 or kind == 0x43:
                 if kind == 0x50 and self.shared and not self.in_batch:
                     plain = self._plain_batch(data, pos, end)
                     if plain:
                         self.group_unnamed = 0
                         self.group_suspect = 0
+                        self.group_ran = 0
                         self.bound = None
                         pos = plain
                         continue
@@ -444,6 +447,7 @@ class Relay(StatementDesk):
                 self.in_batch = 1
             elif kind == 0x45:  # Execute
                 if self.group_suspect:  # until it is answered, the books are not settled
+                    self.group_ran = 1
                     replies.add_effect(_EXECUTE, Effect())
                 else:
                     replies.add(_EXECUTE)

@@ -68,6 +68,7 @@ cdef class StatementDesk(Borrower):
     cdef public Py_ssize_t skip_to
     cdef public object fault
     cdef public bint group_suspect
+    cdef public bint group_ran
     cdef public bint group_unnamed
     cdef public Py_ssize_t parse_limit
     cdef public Registry registry

@@ -101,6 +101,7 @@ class StatementDesk(Borrower):
         "fault",
         "flushed",
         "fresh",
+        "group_ran",
         "group_suspect",
         "group_unnamed",
         "hidden",
@@ -143,6 +144,8 @@ class StatementDesk(Borrower):
         self.group_unnamed = 0
         #: something in this batch may change parameters or drop statements: those it prepares are not shared
         self.group_suspect = 0
+        #: and it was executed
+        self.group_ran = 0
         #: extended-protocol messages were sent since the last Sync: an implicit transaction may be open
         self.in_batch = 0
         #: nothing of the client's has been sent to this server yet
@@ -265,7 +268,7 @@ class StatementDesk(Borrower):
             return self._parse(data, run, pos, size, avail, name_end)
         if name_end == begin:
             return self._use_unnamed(data, run, pos, kind)
-        if not replies.settled() or (self.group_suspect and not self._names_settled()):
+        if not replies.settled() or (self.group_ran and not self._names_settled()):
             return 9
         name = bytes(data[begin:name_end])
         if kind == 0x42:
@@ -513,7 +516,7 @@ class StatementDesk(Borrower):
                 return 8
             if replies.syncs or not replies.settled():
                 return 9  # in a transaction that has failed by then the answer is not ours to make
-            if self.group_suspect and not self._names_settled():
+            if self.group_ran and not self._names_settled():
                 return 9
         elif size > avail and size <= self.parse_limit:
             return 8
@@ -806,7 +809,7 @@ class StatementDesk(Borrower):
         """
         replies = self.replies
         if replies.count == 0 or (
-            replies.settled() and not self.preparing and not self.deallocating and not self.group_suspect
+            replies.settled() and not self.preparing and not self.deallocating and not self.group_ran
         ):
             self.flushed = 0
             return 1
