@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from pgdoorman_lib.wire.scan import (
     TEXT_SEQUENCES,
     TEXT_SET,
     TEXT_TEMPORARY,
+    scan,
 )
 from pgdoorman_lib.wire.session_state import PLANNING
 
@@ -155,7 +156,13 @@ def custom_names(data: bytes) -> tuple[str, ...]:
 
 def look(text: bytes, marks: int) -> Text:
     """What a whole text is known to do, given that ``scan`` found ``marks`` in it."""
-    return analyse(text) if len(text) <= LONGEST else rough(marks)
+    if len(text) <= LONGEST:
+        return analyse(text)
+    known = rough(marks, text[:LONGEST])
+    rest = bytearray(text[LONGEST - LONGEST_WORD :])
+    if known.leaves & TEXT_PARAMETERS and scan(rest, 0, len(rest)) & (TEXT_PARAMETERS | TEXT_SET):
+        return replace(known, unknown=True)
+    return known
 
 
 @lru_cache(maxsize=REMEMBERED)

@@ -133,6 +133,6 @@ def test_customized_options_by_name() -> None:
 
 
 def test_a_text_too_long_is_taken_for_what_scan_says() -> None:
-    text = b"SET x = 1; " + b"-" * LONGEST
+    text = b"SELECT '" + b"-" * LONGEST + b"'; SET x = 1; EXECUTE p"
     found = look(text, scan(bytearray(text), 0, len(text)))
     assert found.leaves == TEXT_PARAMETERS and found.unknown and not found.names
