@@ -203,6 +203,7 @@ class Relay(StatementDesk):
         self.group_ran = 0
         self.told_sets = 0
         self.disturbed = 0
+        self.altered = 0
         self.verifying = None
         self.bound = None
         self.cut = None
@@ -816,8 +817,12 @@ class Relay(StatementDesk):
                 return 0
         elif first == 0x41:  # ALTER
             self.registry.forget()
+            self.altered = 1
             return 0
-        elif first == 0x55 or first == 0x43:  # UNLISTEN, CLOSE CURSOR; not UPDATE, CREATE, COMMIT, COPY
+        elif first == 0x43 and third == 0x45:  # CREATE
+            self.altered = 1
+            return 0
+        elif first == 0x55 or first == 0x43:  # UNLISTEN, CLOSE CURSOR; not UPDATE, COMMIT, COPY
             if not self.pins or (third != 0x4C and third != 0x4F):
                 return 0
         elif first != 0x50 and first != 0x4C:  # PREPARE, LISTEN, LOAD
@@ -853,6 +858,7 @@ class Relay(StatementDesk):
                 return 1
         elif tag.startswith(b"DROP "):
             self.registry.forget()
+            self.altered = 1
             server.dirty |= self.pins & DIRTY_TEMPORARY
         elif tag == b"UNLISTEN":
             server.dirty |= self.pins & DIRTY_LISTEN

@@ -371,6 +371,9 @@ class Session(Relay):
             if server.dirty & ASKED and self._examine():
                 return 0
             if self.pins:
+                self.told_sets = 0
+                self.disturbed = 0
+                self.altered = 0
                 return 0
         self.detach()
         self.assigned = None

@@ -44,7 +44,7 @@ from pgdoorman_lib.wire.replies import (
     Replies,
 )
 from pgdoorman_lib.wire.scan import scan
-from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_PARAMETERS, DIRTY_PREPARED
+from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_PARAMETERS, DIRTY_PREPARED, DIRTY_TEMPORARY
 from pgdoorman_lib.wire.sqltext import FUNCTION_CALL, LONGEST_WORD, NOTHING, Text, analyse, custom_names, look, rough
 
 _int = int
@@ -69,6 +69,7 @@ _SWALLOW = SWALLOW
 _SYNC = SYNC
 _EXECUTE = EXECUTE
 _DIRTY_PARAMETERS = DIRTY_PARAMETERS
+_DIRTY_TEMPORARY = DIRTY_TEMPORARY
 #: The OIDs of lo_open, loread and their kin (pg_proc.dat), which drivers call: they leave nothing behind.
 LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172))
 #: Names of customized options remembered for one client; one with more keeps its server.
@@ -91,6 +92,7 @@ class StatementDesk(Borrower):
     """What a relay knows of its client, of the server it has borrowed if any, and of the statements between them."""
 
     __slots__ = (
+        "altered",
         "bound",
         "by_transaction",
         "client",
@@ -162,6 +164,8 @@ class StatementDesk(Borrower):
         self.told_sets = 0
         #: parameters on which the meaning of statements depends may be other than ``settings`` says
         self.disturbed = 0
+        #: tables were changed in this transaction, which nobody else can see yet
+        self.altered = 0
         #: parameters that a text sent resets, and whether what comes next must wait until the client's own beginning is
         #: back: 1 from the next Sync on, 2 at once
         self.reset: tuple[str, ...] = ()
@@ -251,7 +255,13 @@ class StatementDesk(Borrower):
                 return 0
         elif kind != 0x50:
             if size < 7 or data[begin] != 0x53:  # a portal, or malformed
-                if kind == 0x44 and size == 7 and self.bound is not None and self.bound.shape is None:
+                if (
+                    kind == 0x44
+                    and size == 7
+                    and self.bound is not None
+                    and self.bound.shape is None
+                    and not self.altered
+                ):
                     replies.add_effect(_DESCRIBE, Described(self.bound, 1))
                 else:
                     replies.add(_DESCRIBE if kind == 0x44 else _CLOSE)
@@ -311,7 +321,7 @@ class StatementDesk(Borrower):
             replies.add(_BIND)
             if begin == pos + 6:
                 self.bound = statement
-        elif statement.description is None:
+        elif statement.description is None and not self.altered:
             replies.add_effect(_DESCRIBE, Described(statement))
         else:
             replies.add(_DESCRIBE)
@@ -337,7 +347,15 @@ class StatementDesk(Borrower):
     def _foreign(self, statement: Statement) -> _int:
         """Whether ``statement`` is shared, and other settings than its own are, or may be, in effect."""
         environment: Any = statement.environment
-        return 1 if environment is not None and (self.disturbed or environment != self.settings.environment) else 0
+        if environment is None:
+            return 0
+        if self.altered and statement not in self.server.statements.prepared:
+            return 1  # made here, it would be what nobody else can see yet
+        return 1 if environment != self.settings.environment or self._apart() else 0
+
+    def _apart(self) -> _int:
+        """Whether statements may mean something else here, and now, than they mean to others with the same settings."""
+        return 1 if self.disturbed or (self.server.dirty | self.server.pins) & _DIRTY_TEMPORARY else 0
 
     def _fits(self, acts: Acts) -> _int:
         """Whether a text still means what it meant, and may have what it needs made on this server."""
@@ -575,7 +593,7 @@ class StatementDesk(Borrower):
             replies.add(_PARSE)
             self.srv.send_copy(data, pos, size)
             return 1
-        if self.group_suspect or self.disturbed or replies.status == 0x45:
+        if self.group_suspect or self.altered or self._apart() or replies.status == 0x45:
             # Changed parameters would be frozen into a plan others use; in a failed transaction PostgreSQL must see the
             # message to refuse it.
             statement = self.registry.private(body, acts)

@@ -362,6 +362,7 @@ class _Finder:
         for word, after, last in zip(words, words[1:], [*words[2:], b""], strict=False):
             if word == b"into" and (after if after not in (b"global", b"local") else last) in (b"temp", b"temporary"):
                 made = True
+        self.disturbs |= made
         if made and words[-3:] == [b"on", b"commit", b"drop"]:
             return
         if made:
@@ -407,7 +408,7 @@ class _Finder:
             name = words[at]
         else:
             return
-        plain = all(
+        plain = not any(token.kind in ("opaque", "word", "quoted", "parameter") for token in tokens[at + 1 :]) or all(
             token.kind in ("opaque", "number") or words[index] in (b"true", b"false", b"null") or token.text in _LIST
             for index, token in enumerate(tokens[at + 1 :], at + 1)
         )

@@ -9,7 +9,20 @@ from typing import Any
 import pytest
 from fix_doorman import Doorman, until_idle
 from fix_postgres import Postgres
-from wire_client import SYNC, Message, WireClient, bind, execute, function_call, kinds, normal, parse, query
+from wire_client import (
+    SYNC,
+    Message,
+    WireClient,
+    bind,
+    describe_portal,
+    describe_statement,
+    execute,
+    function_call,
+    kinds,
+    normal,
+    parse,
+    query,
+)
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +262,57 @@ def frames(data: bytes) -> list[tuple[int, bytes]]:
         found.append((data[0], data[5:size]))
         data = data[size:]
     return found
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["CREATE TEMP TABLE widths AS SELECT 'hidden' AS n"],
+        ["BEGIN", "CREATE TEMP TABLE widths ON COMMIT DROP AS SELECT 'hidden' AS n"],
+        ["BEGIN", "CREATE TEMP TABLE widths (n text) ON COMMIT DROP"],
+        ["BEGIN", "ALTER TABLE widths ALTER n TYPE text"],
+        ["BEGIN", "DROP TABLE widths", "CREATE TABLE widths AS SELECT 'other' AS n"],
+        ["BEGIN", "ALTER TABLE widths RENAME TO former; CREATE VIEW widths AS SELECT 'other' AS n"],
+    ],
+)
+def test_what_nobody_else_can_see_is_not_shared(doorman: Doorman, said: list[str]) -> None:
+    text = "SELECT n FROM widths"
+    described = extended(parse("s", text), describe_statement("s"))
+    with doorman.wire("one") as first:
+        first.ask(query("DROP TABLE IF EXISTS widths, former; CREATE TABLE widths AS SELECT 1 AS n"))
+        for sql in said:
+            first.ask(query(sql))
+        hidden = first.ask(described)
+        assert kinds(hidden) == "1tTZ"
+        first.ask(extended(bind("", "s"), execute()))
+        first.ask(query("ROLLBACK"))
+    until_idle(doorman, "one")
+    with doorman.wire("one") as second:
+        seen = second.ask(described)
+        assert kinds(seen) == "1tTZ"
+        assert seen[2].body[-12:-8] == (23).to_bytes(4, "big"), "an integer"
+        assert row(second, use()) == [b"1"]
+
+
+@pytest.mark.parametrize("by", ["statement", "portal"])
+def test_a_description_that_is_rolled_back_is_told_nobody(doorman: Doorman, by: str) -> None:
+    text = "SELECT * FROM widths"
+    described = extended(parse("s", text), describe_statement("s"))
+    whole = extended(bind("", "s"), *([describe_portal()] if by == "portal" else []), execute())
+    with doorman.wire("two") as first, doorman.wire("two") as second:
+        first.ask(query("DROP TABLE IF EXISTS widths, former; CREATE TABLE widths AS SELECT 1 AS n"))
+        second.ask(extended(parse("s", text)))
+        first.ask(extended(parse("s", text)))
+        first.ask(query("BEGIN; ALTER TABLE widths ADD extra text"))
+        first.ask(extended(describe_statement("s")) if by == "statement" else whole)
+        first.ask(query("ROLLBACK"))
+        for _ in range(3):
+            assert row(second, whole) == [b"1"]
+            assert row(first, whole) == [b"1"]
+        with doorman.wire("two") as third:
+            answer = third.ask(described)
+            assert [m.column_names for m in answer if m.kind == "T"] == [["n"]]
+            assert row(third, whole) == [b"1"]
 
 
 # What is asked and set on a client's behalf must work whatever the client has set.
