@@ -309,10 +309,14 @@ def test_a_description_that_is_rolled_back_is_told_nobody(doorman: Doorman, by: 
         for _ in range(3):
             assert row(second, whole) == [b"1"]
             assert row(first, whole) == [b"1"]
+        answer = second.ask(extended(describe_statement("s")))
+        assert [m.column_names for m in answer if m.kind == "T"] == [["n"]]
         with doorman.wire("two") as third:
             answer = third.ask(described)
             assert [m.column_names for m in answer if m.kind == "T"] == [["n"]]
             assert row(third, whole) == [b"1"]
+            third.ask(query("BEGIN"))  # what was told is held against what the other server says
+            assert row(second, whole) == [b"1"]
 
 
 # What is asked and set on a client's behalf must work whatever the client has set.
