@@ -62,6 +62,7 @@ cdef class Relay(StatementDesk):
     cpdef int _names_done(self) except -1
     @cython.locals(status=int, rounds=int)
     cpdef int step(self) except -1
+    cpdef int restore(self) except -1
     cpdef int examined(self) except -1
     @cython.locals(client=Stream, fills=int, status=int, n=Py_ssize_t)
     cpdef int pump_client(self) except -1

@@ -200,12 +200,15 @@ class Relay(StatementDesk):
         self.flushed = 0
         self.group_unnamed = 0
         self.group_suspect = 0
+        self.group_ran = 0
         self.told_sets = 0
         self.disturbed = 0
+        self.altered = 0
         self.verifying = None
         self.bound = None
         self.cut = None
         self.was_reset = 0
+        self.resetting = 0
         return 0
 
     def _names_done(self) -> _int:
@@ -234,7 +237,8 @@ class Relay(StatementDesk):
                     self.settling = 0
                     if self.announcing:
                         self.announcing = 0
-                        return 2  # that was all: the client's transaction is over
+                        if self.replies.status == 0x49:
+                            return 2  # that was all: the client's transaction is over
                     if self.examining:
                         status = self.examined()
                         if status:
@@ -256,6 +260,10 @@ class Relay(StatementDesk):
             if rounds >= _FAIRNESS:
                 self.task.engine.again(self.task)
                 return 0
+
+    def restore(self) -> _int:
+        """Put what was reset within a transaction back to the session's beginning; 1 if that has to be waited for."""
+        return 0
 
     def examined(self) -> _int:
         """The server has answered what a transaction left on it; a status as of ``step``."""
@@ -364,6 +372,14 @@ class Relay(StatementDesk):
                         continue
                     break
             replies = self.replies
+            if self.resetting == 2 and kind != 0x64:
+                if replies.count:
+                    status = 9
+                    break
+                self.resetting = 0
+                if self.restore():
+                    status = 9
+                    break
             if replies.count == 0 and kind != 0x64:
                 self.query_started = self.task.engine.now
             if kind == 0x51:  # Query
@@ -390,15 +406,19 @@ class Relay(StatementDesk):
                 self.group_unnamed = 0
             elif kind == 0x53:  # Sync
                 replies.add(_SYNC)
+                if self.resetting:
+                    self.resetting = 2
                 self.in_batch = 0
                 self.group_unnamed = 0
                 self.group_suspect = 0
+                self.group_ran = 0
             elif kind == 0x50 or kind == 0x42 or kind == 0x44 or kind == 0x43:
                 if kind == 0x50 and self.shared and not self.in_batch:
                     plain = self._plain_batch(data, pos, end)
                     if plain:
                         self.group_unnamed = 0
                         self.group_suspect = 0
+                        self.group_ran = 0
                         self.bound = None
                         pos = plain
                         continue
@@ -428,6 +448,7 @@ class Relay(StatementDesk):
                 self.in_batch = 1
             elif kind == 0x45:  # Execute
                 if self.group_suspect:  # until it is answered, the books are not settled
+                    self.group_ran = 1
                     replies.add_effect(_EXECUTE, Effect())
                 else:
                     replies.add(_EXECUTE)
@@ -796,8 +817,12 @@ class Relay(StatementDesk):
                 return 0
         elif first == 0x41:  # ALTER
             self.registry.forget()
+            self.altered = 1
             return 0
-        elif first == 0x55 or first == 0x43:  # UNLISTEN, CLOSE CURSOR; not UPDATE, CREATE, COMMIT, COPY
+        elif first == 0x43 and third == 0x45:  # CREATE
+            self.altered = 1
+            return 0
+        elif first == 0x55 or first == 0x43:  # UNLISTEN, CLOSE CURSOR; not UPDATE, COMMIT, COPY
             if not self.pins or (third != 0x4C and third != 0x4F):
                 return 0
         elif first != 0x50 and first != 0x4C:  # PREPARE, LISTEN, LOAD
@@ -833,6 +858,7 @@ class Relay(StatementDesk):
                 return 1
         elif tag.startswith(b"DROP "):
             self.registry.forget()
+            self.altered = 1
             server.dirty |= self.pins & DIRTY_TEMPORARY
         elif tag == b"UNLISTEN":
             server.dirty |= self.pins & DIRTY_LISTEN

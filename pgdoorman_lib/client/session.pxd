@@ -54,6 +54,7 @@ cdef class Session(Relay):
     @cython.locals(server=Server, asked=int)
     cpdef int _examine(self) except -1
     cpdef int _question(self, int asked, int patient) except -1
+    cpdef int restore(self) except -1
     @cython.locals(server=Server, asked=int)
     cpdef int examined(self) except -1
     cpdef int _pin(self, int pins) except -1

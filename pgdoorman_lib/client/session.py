@@ -386,6 +386,9 @@ class Session(Relay):
             if server.dirty & ASKED and self._examine():
                 return 0
             if self.pins:
+                self.told_sets = 0
+                self.disturbed = 0
+                self.altered = 0
                 return 0
         self.detach()
         self.assigned = None
@@ -419,6 +422,17 @@ class Session(Relay):
         self.findings = []
         self._ask_server(question(asked, self.custom, bool(patient)))
         return 0
+
+    def restore(self) -> _int:
+        """As in Relay: on the server RESET goes back to what the pool's own login had."""
+        if not self.transparent or self.startup is BASE or self.server.replies.status != 0x54:
+            return 0  # behind a transaction that is asked about anyway, and in a failed one it is undone
+        sql = self.startup.among(self.reset).sql_from(BASE)
+        if not sql:
+            return 0
+        self.announcing = 1
+        self._ask_server(sql)
+        return 1
 
     def examined(self) -> _int:
         """Take the server's answer in: the client's settings, and what pins it. A status as of ``step``."""

@@ -37,6 +37,7 @@ cdef int _MADE_PARSE
 cdef int _MADE_CLOSE
 cdef int _SWALLOW
 cdef int _DIRTY_PARAMETERS
+cdef int _DIRTY_TEMPORARY
 cdef int _SYNC
 cdef int _EXECUTE
 cdef bytearray _scratch
@@ -59,13 +60,17 @@ cdef class StatementDesk(Borrower):
     cdef public int hidden
     cdef public int told_sets
     cdef public bint disturbed
+    cdef public bint altered
     cdef public dict custom
+    cdef public tuple reset
+    cdef public int resetting
     cdef public bytes cut
     cdef public Verification verifying
     cdef public Statement bound
     cdef public Py_ssize_t skip_to
     cdef public object fault
     cdef public bint group_suspect
+    cdef public bint group_ran
     cdef public bint group_unnamed
     cdef public Py_ssize_t parse_limit
     cdef public Registry registry
@@ -90,6 +95,7 @@ cdef class StatementDesk(Borrower):
     @cython.locals(own=Statement)
     cpdef Statement _own(self, bytes name, Statement statement)
     cpdef int _foreign(self, Statement statement) except -1
+    cpdef int _apart(self) except -1
     @cython.locals(statement=Statement)
     cpdef int _fits(self, Acts acts) except -1
     @cython.locals(held=ServerStatements, verification=Verification, message=bytearray)

@@ -44,7 +44,7 @@ from pgdoorman_lib.wire.replies import (
     Replies,
 )
 from pgdoorman_lib.wire.scan import scan
-from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_PARAMETERS, DIRTY_PREPARED
+from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_PARAMETERS, DIRTY_PREPARED, DIRTY_TEMPORARY
 from pgdoorman_lib.wire.sqltext import FUNCTION_CALL, LONGEST_WORD, NOTHING, Text, analyse, custom_names, look, rough
 
 _int = int
@@ -69,6 +69,7 @@ _SWALLOW = SWALLOW
 _SYNC = SYNC
 _EXECUTE = EXECUTE
 _DIRTY_PARAMETERS = DIRTY_PARAMETERS
+_DIRTY_TEMPORARY = DIRTY_TEMPORARY
 #: The OIDs of lo_open, loread and their kin (pg_proc.dat), which drivers call: they leave nothing behind.
 LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172))
 #: Names of customized options remembered for one client; one with more keeps its server.
@@ -91,6 +92,7 @@ class StatementDesk(Borrower):
     """What a relay knows of its client, of the server it has borrowed if any, and of the statements between them."""
 
     __slots__ = (
+        "altered",
         "bound",
         "by_transaction",
         "client",
@@ -101,6 +103,7 @@ class StatementDesk(Borrower):
         "fault",
         "flushed",
         "fresh",
+        "group_ran",
         "group_suspect",
         "group_unnamed",
         "hidden",
@@ -109,6 +112,8 @@ class StatementDesk(Borrower):
         "preparing",
         "registry",
         "replies",
+        "reset",
+        "resetting",
         "server",
         "settings",
         "shared",
@@ -141,6 +146,8 @@ class StatementDesk(Borrower):
         self.group_unnamed = 0
         #: something in this batch may change parameters or drop statements: those it prepares are not shared
         self.group_suspect = 0
+        #: and it was executed
+        self.group_ran = 0
         #: extended-protocol messages were sent since the last Sync: an implicit transaction may be open
         self.in_batch = 0
         #: nothing of the client's has been sent to this server yet
@@ -157,6 +164,12 @@ class StatementDesk(Borrower):
         self.told_sets = 0
         #: parameters on which the meaning of statements depends may be other than ``settings`` says
         self.disturbed = 0
+        #: tables were changed in this transaction, which nobody else can see yet
+        self.altered = 0
+        #: parameters that a text sent resets, and whether what comes next must wait until the client's own beginning is
+        #: back: 1 from the next Sync on, 2 at once
+        self.reset: tuple[str, ...] = ()
+        self.resetting = 0
         #: names of customized options the client may have set: no catalogue lists them
         self.custom: dict[str, None] = {}
         #: the last bytes of a text that comes in parts, else None
@@ -242,7 +255,13 @@ class StatementDesk(Borrower):
                 return 0
         elif kind != 0x50:
             if size < 7 or data[begin] != 0x53:  # a portal, or malformed
-                if kind == 0x44 and size == 7 and self.bound is not None and self.bound.shape is None:
+                if (
+                    kind == 0x44
+                    and size == 7
+                    and self.bound is not None
+                    and self.bound.shape is None
+                    and not self.altered
+                ):
                     replies.add_effect(_DESCRIBE, Described(self.bound, 1))
                 else:
                     replies.add(_DESCRIBE if kind == 0x44 else _CLOSE)
@@ -259,7 +278,7 @@ class StatementDesk(Borrower):
             return self._parse(data, run, pos, size, avail, name_end)
         if name_end == begin:
             return self._use_unnamed(data, run, pos, kind)
-        if not replies.settled() or (self.group_suspect and not self._names_settled()):
+        if not replies.settled() or (self.group_ran and not self._names_settled()):
             return 9
         name = bytes(data[begin:name_end])
         if kind == 0x42:
@@ -302,7 +321,7 @@ class StatementDesk(Borrower):
             replies.add(_BIND)
             if begin == pos + 6:
                 self.bound = statement
-        elif statement.description is None:
+        elif statement.description is None and not self.altered:
             replies.add_effect(_DESCRIBE, Described(statement))
         else:
             replies.add(_DESCRIBE)
@@ -328,7 +347,15 @@ class StatementDesk(Borrower):
     def _foreign(self, statement: Statement) -> _int:
         """Whether ``statement`` is shared, and other settings than its own are, or may be, in effect."""
         environment: Any = statement.environment
-        return 1 if environment is not None and (self.disturbed or environment != self.settings.environment) else 0
+        if environment is None:
+            return 0
+        if self.altered and statement not in self.server.statements.prepared:
+            return 1  # made here, it would be what nobody else can see yet
+        return 1 if environment != self.settings.environment or self._apart() else 0
+
+    def _apart(self) -> _int:
+        """Whether statements may mean something else here, and now, than they mean to others with the same settings."""
+        return 1 if self.disturbed or (self.server.dirty | self.server.pins) & _DIRTY_TEMPORARY else 0
 
     def _fits(self, acts: Acts) -> _int:
         """Whether a text still means what it meant, and may have what it needs made on this server."""
@@ -507,7 +534,7 @@ class StatementDesk(Borrower):
                 return 8
             if replies.syncs or not replies.settled():
                 return 9  # in a transaction that has failed by then the answer is not ours to make
-            if self.group_suspect and not self._names_settled():
+            if self.group_ran and not self._names_settled():
                 return 9
         elif size > avail and size <= self.parse_limit:
             return 8
@@ -528,7 +555,7 @@ class StatementDesk(Borrower):
                 if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
                     acts = self._acts(text, bytes(data[name_end + 1 : stop]))
                     self.group_suspect = 1
-                elif text.leaves or text.sets or text.disturbs or text.sequences:
+                elif text != NOTHING:
                     acts = Acts(text)
                     if text.leaves & _DIRTY_PARAMETERS:
                         self.group_suspect = 1
@@ -566,7 +593,7 @@ class StatementDesk(Borrower):
             replies.add(_PARSE)
             self.srv.send_copy(data, pos, size)
             return 1
-        if self.group_suspect or self.disturbed or replies.status == 0x45:
+        if self.group_suspect or self.altered or self._apart() or replies.status == 0x45:
             # Changed parameters would be frozen into a plan others use; in a failed transaction PostgreSQL must see the
             # message to refuse it.
             statement = self.registry.private(body, acts)
@@ -691,6 +718,9 @@ class StatementDesk(Borrower):
         self.told_sets += text.sets
         if text.disturbs:
             self.disturbed = 1
+        if text.resets:
+            self.reset = text.resets
+            self.resetting = 1
         if text.unknown:
             self.server.dirty |= DIRTY_CUSTOM
         if text.custom:
@@ -762,6 +792,8 @@ class StatementDesk(Borrower):
         text = look(original, marks)
         if not text.names or not self.shared:
             self._leaves(text)
+            if text.resets:
+                self.resetting = 2
             return 0
         if not self._names_settled():
             return 9
@@ -776,6 +808,8 @@ class StatementDesk(Borrower):
         sql = front + acts.sql
         message = bytearray(b"Q" + (5 + len(sql)).to_bytes(4, "big") + sql + b"\0")
         self.srv.send_copy(message, 0, len(message))
+        if text.resets:
+            self.resetting = 2
         return 1
 
     def _has(self, statements: Any) -> _int:
@@ -793,7 +827,7 @@ class StatementDesk(Borrower):
         """
         replies = self.replies
         if replies.count == 0 or (
-            replies.settled() and not self.preparing and not self.deallocating and not self.group_suspect
+            replies.settled() and not self.preparing and not self.deallocating and not self.group_ran
         ):
             self.flushed = 0
             return 1

@@ -5,7 +5,7 @@ import cython
 
 cdef bytes _PIVOTS
 cdef int _SEMICOLON
-cdef Py_ssize_t LONGEST_COMMENT
+cdef Py_ssize_t _longest
 
 @cython.locals(found=int, position=Py_ssize_t, last=Py_ssize_t, a=int, b=int, c=int, pivots="const unsigned char *", text="const unsigned char *")
 cpdef int scan(bytearray data, Py_ssize_t start, Py_ssize_t end) except -1

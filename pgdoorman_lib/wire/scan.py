@@ -22,6 +22,8 @@ TEXT_SET = 512
 TEXT_ORIGIN = 1024
 #: currval or lastval
 TEXT_SEQUENCES = 4096
+#: a statement begins with RESET or DISCARD
+TEXT_RESET = 8192
 
 #: What a statement with such a text may have left once it has run; LISTEN, LOAD and SET are told by their tags.
 LEAVES = TEXT_PARAMETERS | TEXT_CURSORS | TEXT_TEMPORARY | TEXT_LOCKS | TEXT_ORIGIN
@@ -31,13 +33,17 @@ _PIVOTS = bytes(1 if chr(byte | 32) in "pxchv;" or byte == 0x5F else 0 for byte 
 _SEMICOLON = 0x3B
 #: Bytes of comments in front of a statement that are passed over: each semicolon may stand before one.
 LONGEST_COMMENT = 1000
+_longest = LONGEST_COMMENT
 
 
 def scan(data: bytearray, start: _int, end: _int) -> _int:
     """The TEXT_* bits of ``data[start:end]``."""
-    found = beginning(data, start, end)
     pivots = _PIVOTS
     text = data
+    position = start
+    while position < end and position < start + 3 and (text[position] == 0x3B or text[position] <= 0x20):
+        position += 1  # no pivot is looked for there
+    found = beginning(data, position, end)
     position = start + 3
     last = end - 4
     while position < last:
@@ -90,11 +96,20 @@ def scan(data: bytearray, start: _int, end: _int) -> _int:
             elif c == 0x68 and b == 0x6F and text[position + 2] | 32 == 0x6C and text[position + 3] | 32 == 0x64:
                 found |= 4  # "hold"
         position += 1
+    while position < end:  # of these words only TEMP may stand so near the end
+        if (
+            text[position] | 32 == 0x70
+            and text[position - 1] | 32 == 0x6D
+            and text[position - 2] | 32 == 0x65
+            and text[position - 3] | 32 == 0x74
+        ):
+            found |= 16
+        position += 1
     return found
 
 
 def beginning(data: bytearray, start: _int, end: _int) -> _int:
-    """The TEXT_* bits of the word a statement at ``data[start:end]`` begins with: SET, LISTEN, LOAD, EXECUTE."""
+    """The TEXT_* bits of the word a statement at ``data[start:end]`` begins with: SET, RESET, LISTEN, LOAD, EXECUTE."""
     text = data
     position = start
     while position < end and text[position] <= 0x20:
@@ -118,6 +133,8 @@ def beginning(data: bytearray, start: _int, end: _int) -> _int:
             return 8
         if b == 0x6F and c == 0x61:
             return 128
+    elif (a == 0x72 and b == 0x65 and c == 0x73) or (a == 0x64 and b == 0x69 and c == 0x73):
+        return 8192
     elif (a == 0x65 and b == 0x78 and c == 0x65) or (a == 0x70 and b == 0x72 and c == 0x65):
         return 256
     return 0
@@ -129,7 +146,7 @@ def behind_comments(data: bytearray, start: _int, end: _int) -> _int:
     position = start
     depth = 0
     while position < end:
-        if position - start > LONGEST_COMMENT:
+        if position - start > _longest:
             return -2
         c = text[position]
         after = text[position + 1] if position + 1 < end else 0
@@ -144,6 +161,8 @@ def behind_comments(data: bytearray, start: _int, end: _int) -> _int:
         elif c == 0x2D and after == 0x2D:
             while position < end and text[position] != 0x0A and text[position] != 0x0D:
                 position += 1
+                if position - start > _longest:
+                    return -2
         elif c <= 0x20:
             position += 1
         else:

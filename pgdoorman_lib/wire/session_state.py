@@ -126,6 +126,17 @@ class Settings:
         """These settings with one more or another value."""
         return Settings.of({**self.values, name.lower(): value})
 
+    def among(self, names: tuple[str, ...]) -> Settings:
+        """Those of these settings that RESET of ``names`` is about; ``ALL`` is all of them, but who one is."""
+        everything = "ALL" in names
+        return Settings.of(
+            {
+                name: value
+                for name, value in self.values.items()
+                if name in names or (everything and name not in _IDENTITY)
+            }
+        )
+
     def sql_from(self, present: Settings) -> str:
         """One statement batch that turns ``present`` into these settings; empty when there is nothing to do."""
         mine = self.values
@@ -277,6 +288,8 @@ class Findings:
             kind, name, value = _columns(body)
             bit = int(kind or b"")
             if bit != DIRTY_PARAMETERS:
+                if bit not in PINS:
+                    raise ValueError("no such kind")
                 found.pins |= bit
                 continue
             key = (name or b"").decode().lower()
@@ -300,4 +313,6 @@ def _columns(body: bytes) -> list[bytes | None]:
         start += 4
         values.append(None if size < 0 else body[start : start + size])
         start += max(0, size)
+    if start != len(body):
+        raise ValueError("a row that does not end where it should")
     return values

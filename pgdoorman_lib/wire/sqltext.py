@@ -59,7 +59,8 @@ class Text:
     ``custom``: names of customized options (``a.b``) it may set, since no catalogue lists them; ``dynamic``: it may set
     others, named by parameters; ``unknown``: others whose names can't be told. ``disturbs``: it may change, if only for
     the transaction, what other statements mean. ``names``: statements it prepares, executes or drops.
-    ``sequences``: it asks what nextval gave this session.
+    ``sequences``: it asks what nextval gave this session. ``resets``: parameters that are back at their beginning
+    behind it, ``ALL`` of them if that stands first.
     """
 
     leaves: int = 0
@@ -71,6 +72,7 @@ class Text:
     disturbs: bool = False
     names: tuple[Name, ...] = ()
     sequences: bool = False
+    resets: tuple[str, ...] = ()
 
     @property
     def plain(self) -> bool:
@@ -101,7 +103,7 @@ _COMMENT = re.compile(rb"/\*|\*/")
 # What must stand in a text for a closer look to find anything; it is cheap to see that it does not.
 _WORTH = re.compile(
     rb"set_config|pg_(?:try_)?advisory|replication_origin_session|\bpg_temp|\btemp(?:orary)?\b|\bhold\b"
-    rb"|\b(?:prepare|execute|deallocate|set|listen|load|currval|lastval)\b",
+    rb"|\b(?:prepare|execute|deallocate|set|reset|discard|listen|load|currval|lastval)\b",
     re.IGNORECASE,
 )
 # The same inside a string, which may be run as code.
@@ -179,6 +181,7 @@ def analyse(text: bytes) -> Text:
         found.disturbs,
         tuple(found.names),
         found.sequences,
+        tuple(found.resets),
     )
 
 
@@ -242,6 +245,7 @@ class _Finder:
         self.disturbs = False
         self.names: list[Name] = []
         self.sequences = False
+        self.resets: list[str] = []
 
     def take(self, tokens: list[Token], stop: int) -> None:
         """One statement, which ends at ``stop``."""
@@ -252,6 +256,8 @@ class _Finder:
         verb = words[0]
         if verb == b"set":
             self._set(tokens, words)
+        elif verb == b"reset" or verb == b"discard":
+            self._reset(verb, words[1:], tokens[1:])
         elif verb == b"listen":
             self.keeps |= TEXT_LISTEN
         elif verb == b"load":
@@ -288,9 +294,23 @@ class _Finder:
             self.custom += custom_names(self.text[tokens[0].end : tokens[-1].end].replace(b'"', b""))
         at = 2 if second in (b"local", b"session") else 1
         if len(tokens) > at + 1 and (words[at + 1] == b"to" or tokens[at + 1].text in (b"=", b".")):
-            self._planning(words[at] or _unquoted(tokens[at]))
+            name = words[at] or _unquoted(tokens[at])
+            self._planning(name)
+            if second != b"local" and words[-1] == b"default" and tokens[at + 1].text != b".":
+                self.resets.append(name.decode("utf-8", "replace").lower())
+                return
         else:
             self.disturbs = True  # ROLE, TIME ZONE and their like
+        self.resets.clear()  # one of them may be set by now
+
+    def _reset(self, verb: bytes, words: list[bytes], rest: list[Token]) -> None:
+        if words and words[0] == b"all":
+            self.resets = ["ALL"]
+        elif verb == b"reset" and words == [b"time", b"zone"]:
+            self.resets.append("timezone")
+        elif verb == b"reset" and words:
+            parts = [words[index] or _unquoted(token) or token.text for index, token in enumerate(rest)]
+            self.resets.append(b"".join(parts).decode("utf-8", "replace").lower())
 
     def _planning(self, name: bytes) -> None:
         """The parameter ``name`` changes, or one that is an option of that class."""
@@ -318,6 +338,7 @@ class _Finder:
         if local in (b"true", b"t", b"on") and len(inside) > 2 and inside[-2].text == b",":
             return
         self.leaves |= TEXT_PARAMETERS
+        self.resets.clear()
         if name is not None and constant:
             self.custom += custom_names(name.text)
         elif name is not None and name.kind == "parameter" and alone:
@@ -341,6 +362,7 @@ class _Finder:
         for word, after, last in zip(words, words[1:], [*words[2:], b""], strict=False):
             if word == b"into" and (after if after not in (b"global", b"local") else last) in (b"temp", b"temporary"):
                 made = True
+        self.disturbs |= made
         if made and words[-3:] == [b"on", b"commit", b"drop"]:
             return
         if made:
@@ -386,7 +408,7 @@ class _Finder:
             name = words[at]
         else:
             return
-        plain = all(
+        plain = not any(token.kind in ("opaque", "word", "quoted", "parameter") for token in tokens[at + 1 :]) or all(
             token.kind in ("opaque", "number") or words[index] in (b"true", b"false", b"null") or token.text in _LIST
             for index, token in enumerate(tokens[at + 1 :], at + 1)
         )

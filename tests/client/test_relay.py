@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,11 +24,13 @@ from pgdoorman_lib.client.relay import (
     TERMINATE,
     WAIT,
 )
+from pgdoorman_lib.client.statements import MAX_CUSTOM
 from pgdoorman_lib.net.engine import BLOCK_SIZE, Engine
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.framing import split
 from pgdoorman_lib.wire.prepared import Registry
+from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_LOCKS, DIRTY_PARAMETERS
 
 COPY_DONE = b"c\0\0\0\x04"
 Z = messages.ready_for_query()
@@ -1006,3 +1009,185 @@ def test_a_refused_setting_ends_the_session(table: Table) -> None:
     assert table.client.step() == SERVER_FAULT
     assert table.relay.refusal is not None
     assert table.client.heard == b""
+
+
+# What texts betray.
+
+
+def tag(text: str) -> bytes:
+    return messages.command_complete(text)
+
+
+def start(table: Table, data: bytes) -> bytes:
+    """The client says something, with a server if it needs one; what PostgreSQL gets."""
+    table.client.say(data)
+    if table.client.step() == NEED_SERVER:
+        table.borrow()
+        table.client.step()
+    return table.backend.hear()
+
+
+def answer(table: Table, data: bytes) -> str:
+    """PostgreSQL says something; the types of what the client hears."""
+    before = len(table.client.heard)
+    table.backend.say(data)
+    table.client.step()
+    return "".join(kind for kind, _ in tokens(table.client.heard[before:]))
+
+
+def prepare_by_sql(table: Table) -> bytes:
+    """Have the client PREPARE p; the name the server knows it by."""
+    sent = start(table, messages.query("PREPARE p AS SELECT 1"))
+    found = re.search(rb"PREPARE (pgdoorman_\d+) AS SELECT 1", sent)
+    assert found is not None, sent
+    assert answer(table, tag("PREPARE") + Z) == "CZ"
+    return found[1]
+
+
+def test_a_prepare_in_front_of_execute_is_not_seen(table: Table, engine: Engine) -> None:
+    name = prepare_by_sql(table)
+    table.client.give_back()
+    other = Backend(engine, Settings())
+    table.client.say(messages.query("SELECT 1; EXECUTE p"))
+    assert table.client.step() == NEED_SERVER
+    table.client.borrow(other)
+    table.client.step()
+    assert other.hear() == messages.query(
+        "PREPARE " + name.decode() + " AS SELECT 1; SELECT 1; EXECUTE " + name.decode()
+    )
+    row = messages.row_description([("?", 23, 4)]) + messages.data_row([b"1"]) + tag("SELECT 1")
+    table.client.heard = b""
+    other.say(tag("PREPARE") + row + row + Z)
+    table.client.step()
+    assert [kind for kind, _ in tokens(table.client.heard)] == list("TDCTDCZ")
+    # It is there now.
+    table.client.say(messages.query("EXECUTE p"))
+    table.client.step()
+    assert other.hear() == messages.query("EXECUTE " + name.decode())
+    other.close()
+
+
+def test_one_that_fails_leaves_nothing_hidden(table: Table, engine: Engine) -> None:
+    prepare_by_sql(table)
+    table.client.give_back()
+    other = Backend(engine, Settings())
+    table.client.say(messages.query("EXECUTE p"))
+    table.client.step()
+    table.client.borrow(other)
+    table.client.step()
+    other.hear()
+    table.client.heard = b""
+    other.say(messages.error_response("ERROR", "42P01", "no such table") + Z)
+    table.client.step()
+    assert [kind for kind, _ in tokens(table.client.heard)] == list("EZ")
+    # The client's own PREPARE is its own, and is told it.
+    table.client.say(messages.query("PREPARE q AS SELECT 2"))
+    table.client.step()
+    assert b"SELECT 2" in other.hear()
+    table.client.heard = b""
+    other.say(tag("PREPARE") + Z)
+    table.client.step()
+    assert tokens(table.client.heard)[0] == ("C", b"PREPARE\0")
+    assert set(table.relay.statements.names) == {b"p", b"q"}
+    other.close()
+
+
+def test_prepares_that_failed_are_not_taken_for_made(table: Table) -> None:
+    def batch(text: bytes) -> bytes:
+        return messages.parse(b"", text) + messages.bind(b"", b"") + messages.execute() + messages.sync()
+
+    sent = start(table, batch(b"PREPARE a AS SELECT 1") + batch(b"PREPARE b AS SELECT 2"))
+    assert b"SELECT 2" not in sent, "what it names may depend on the first"
+    failed = messages.PARSE_COMPLETE_MESSAGE + messages.BIND_COMPLETE_MESSAGE
+    assert answer(table, failed + messages.error_response("ERROR", "42P01", "no") + Z) == "12EZ"
+    table.borrow() if table.relay.srv is None else None
+    table.client.step()
+    assert b"SELECT 2" in table.backend.hear()
+    assert answer(table, failed + tag("PREPARE") + Z) == "12CZ"
+    assert set(table.relay.statements.names) == {b"b"}
+
+
+def test_a_flush_goes_behind_what_it_is_to_flush(table: Table) -> None:
+    start(table, messages.query("begin"))
+    answer(table, tag("BEGIN") + messages.ready_for_query(b"T"))
+    prepared = [messages.parse(b"", b"DEALLOCATE p"), messages.bind(b"", b""), messages.execute()]
+    sent = start(table, b"".join([*prepared, messages.parse(b"", b"EXECUTE p"), messages.sync()]))
+    assert [kind for kind, _ in names(sent)] == list("PBEH")
+    answer(
+        table,
+        messages.PARSE_COMPLETE_MESSAGE
+        + messages.BIND_COMPLETE_MESSAGE
+        + messages.error_response("ERROR", "26000", "no such statement"),
+    )
+    assert [kind for kind, _ in names(table.backend.hear())] == list("PS")
+
+
+@pytest.mark.parametrize(
+    ("said", "dirty"),
+    [
+        (["SET LOCAL work_mem = 1"], False),
+        (["SET TRANSACTION READ ONLY"], False),
+        (["SET work_mem = 1"], True),
+        (["/* a */ SET work_mem = 1"], True),
+        (["SELECT set_config('work_mem', '1', false)"], True),
+        (["SELECT set_config('work_mem', '1', true)"], False),
+    ],
+)
+def test_which_sets_last_is_told_by_their_texts(table: Table, said: list[str], dirty: bool) -> None:
+    table.relay.transparent = 1
+    start(table, messages.query("begin"))
+    answer(table, tag("BEGIN") + messages.ready_for_query(b"T"))
+    for text in said:
+        start(table, messages.query(text))
+        answer(table, tag("SET" if "SET" in text else "SELECT 1") + messages.ready_for_query(b"T"))
+    assert bool(table.server.dirty & DIRTY_PARAMETERS) == dirty
+    assert table.relay.told_sets == 0
+
+
+def test_a_set_that_failed_says_nothing_of_the_next_tag(table: Table) -> None:
+    table.relay.transparent = 1
+    start(table, messages.query("begin"))
+    answer(table, tag("BEGIN") + messages.ready_for_query(b"T"))
+    start(table, messages.query("SET LOCAL work_mem = 'a lot'"))
+    answer(table, messages.error_response("ERROR", "22023", "no") + messages.ready_for_query(b"E"))
+    assert table.relay.told_sets == 0
+    start(table, messages.query("rollback to s"))
+    answer(table, tag("SET") + messages.ready_for_query(b"T"))  # from inside of something nobody looked into
+    assert table.server.dirty & DIRTY_PARAMETERS
+
+
+@pytest.mark.parametrize("size", [20000, 40000])
+@pytest.mark.parametrize("cut", [0, 1, 3, 7, 11, 16, 17, 40])
+def test_a_text_in_parts_is_looked_at_to_its_end(table: Table, size: int, cut: int) -> None:
+    telling = b"SELECT pg_advisory_lock(1), set_config('a.b', 'c', false)"
+    text = b"/* " + b"x" * size + b" */ " + telling
+    data = messages.query(text)
+    table.client.say(data[:10000])
+    assert table.client.step() == NEED_SERVER
+    table.borrow()
+    table.client.step()
+    for part in (data[10000 : len(data) - len(telling) + cut], data[len(data) - len(telling) + cut :]):
+        table.client.say(part)
+        table.client.step()
+    assert table.backend.hear() == data
+    wanted = DIRTY_LOCKS | DIRTY_PARAMETERS | DIRTY_CUSTOM
+    assert table.server.dirty & wanted == wanted
+    assert table.relay.cut is None
+
+
+def test_data_is_not_taken_for_a_text(table: Table) -> None:
+    start(table, messages.query("copy in"))
+    answer(table, b"G\0\0\0\x09\0\0\x01\0\0")
+    data = message(b"d", b"pg_advisory_lock set_config" * 2000)
+    for at in range(0, len(data), 9000):
+        start(table, data[at : at + 9000])
+    assert table.server.dirty == 0
+
+
+def test_options_beyond_the_number_that_is_remembered(table: Table) -> None:
+    start(table, messages.query("; ".join(f"SET a.b{n} = 1" for n in range(MAX_CUSTOM))))
+    assert len(table.relay.custom) == MAX_CUSTOM and not table.server.dirty & DIRTY_CUSTOM
+    start(table, messages.query("SET a.b1 = 1"))
+    assert not table.server.dirty & DIRTY_CUSTOM
+    start(table, messages.query("SET a.other = 1"))
+    assert len(table.relay.custom) == MAX_CUSTOM and table.server.dirty & DIRTY_CUSTOM

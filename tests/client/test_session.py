@@ -10,7 +10,8 @@ import gevent
 import pytest
 from core_fakes import ENGINES, PATIENCE, Postgres, Settings, running, server_pair, stream_pair, until
 from gevent import GreenletExit
-from mini_postgres import tokens
+from gevent.event import Event
+from mini_postgres import MiniPostgres, tokens
 
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.errors import (
@@ -20,6 +21,7 @@ from pgdoorman_lib.errors import (
     ServerGone,
     ServerRefused,
     ShuttingDown,
+    TooManyPins,
 )
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
@@ -631,3 +633,249 @@ def test_clients_leave_at_random_moments(engine: Engine, seed: int) -> None:
         assert {statement.name for statement in server.statements.prepared} <= set(mini.statements)
         assert server.quiet() and not server.dirty
     house.close()
+
+
+# What a session keeps in transaction mode.
+
+
+def finding(kind: int, name: str | None = None, value: str | None = None) -> bytes:
+    """A row of a server's answer about what is there."""
+    columns = (str(kind), name, value if value is None else value.encode().hex())
+    return messages.data_row([None if column is None else column.encode() for column in columns])
+
+
+class Keeper(MiniPostgres):
+    """One that is asked what is there: it says what the test has put into ``there``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there: list[bytes] = []
+        self.questions: list[bytes] = []
+        #: how many questions are still refused
+        self.refuses = 0
+        self.notifies = False
+        #: it answers questions while this is set
+        self.answers = Event()
+        self.answers.set()
+
+    def _query(self, sql: bytes) -> None:
+        tag = sql.split(b" ")[0].decode()
+        if sql.lstrip(b"(").startswith((b"SELECT '", b"select '")):
+            self.questions.append(sql)
+            self.answers.wait()
+            if self.notifies:
+                self.sent += b"A\0\0\0\x0e\0\0\0\1c\0hey\0"
+            if self.refuses:
+                self.refuses -= 1
+                self.sent += messages.error_response("ERROR", "57014", "canceling statement due to statement timeout")
+            else:
+                self.sent += messages.row_description([("?", 25, -1)] * 3) + b"".join(self.there)
+                self.sent += messages.command_complete("SELECT 1")
+            self._ready()
+        elif tag in ("LISTEN", "UNLISTEN", "RESET"):
+            self.executed.append(sql)
+            self.sent += messages.command_complete(tag)
+            self._ready()
+        else:
+            super()._query(sql)
+
+
+class KeptHouse(House):
+    def connect(self, pool: Pool) -> Server:
+        server = super().connect(pool)
+        self.postgres[server].mini = Keeper()
+        return server
+
+    @property
+    def keeper(self) -> Keeper:
+        mini = self.far.mini
+        assert isinstance(mini, Keeper)
+        return mini
+
+
+@pytest.fixture
+def kept(engine: Engine) -> Iterator[KeptHouse]:
+    made = KeptHouse(engine, session_state="transparent", max_pinned_servers=1, pool_size=1)
+    yield made
+    made.close()
+
+
+LISTEN = messages.query("LISTEN c")
+
+
+def settled(house: KeptHouse, customer: Customer) -> None:
+    until(lambda: not customer.session.settling and not customer.session.examining, "nothing is asked any more")
+
+
+def test_what_a_server_says_is_there_keeps_it(kept: KeptHouse) -> None:
+    first, second = kept.customer(), kept.customer()
+    first.ask(QUERY)
+    kept.keeper.there = [finding(8)]
+    assert first.ask(LISTEN) == "CZ"
+    settled(kept, first)
+    assert first.session.pinned == "listen" and first.session.state == "idle"
+    assert kept.pool.pinned == 1
+    second.say(QUERY)
+    until(lambda: second.session.state == "waiting")
+    assert first.ask(QUERY) == "TDCZ"
+    assert len(kept.keeper.questions) == 1, "a statement that leaves nothing has nothing asked"
+    kept.keeper.there = []
+    assert first.ask(messages.query("UNLISTEN *")) == "CZ"
+    second.hear()
+    assert kept.pool.pinned == 0 and first.session.pinned == ""
+    assert kept.at_rest() == 1
+
+
+def test_what_is_not_there_after_all_keeps_nothing(kept: KeptHouse) -> None:
+    first, second = kept.customer(), kept.customer()
+    assert first.ask(LISTEN) == "CZ"
+    assert second.ask(QUERY) == first.ask(QUERY) == "TDCZ"
+    assert kept.pool.pinned == 0 and kept.at_rest() == 1
+
+
+def test_a_statement_that_would_keep_one_too_many_is_refused_without_a_server(kept: KeptHouse) -> None:
+    kept.pool.max_pinned = 0
+    customer = kept.customer()
+    customer.say(LISTEN)
+    assert [(kind, body) for kind, body in customer.hear() if kind == "E"] == [("E", b"53400")]
+    customer.say(messages.parse(b"", b"LISTEN c"), messages.bind(b"", b""), messages.execute(), messages.sync())
+    assert [kind for kind, _ in customer.hear()] == ["E", "Z"]
+    assert kept.postgres == {}
+    assert customer.ask(QUERY) == "TDCZ"
+
+
+def test_one_that_keeps_one_too_many_all_the_same_is_sent_away(kept: KeptHouse) -> None:
+    kept.pool.max_pinned = 0
+    customer = kept.customer()
+    customer.ask(messages.query("begin"))
+    kept.keeper.there = [finding(8)]
+    customer.ask(LISTEN)
+    customer.say(messages.query("commit"))
+    customer.end()
+    assert isinstance(customer.error, TooManyPins)
+    assert kept.at_rest() == 1 and kept.pool.pinned == 0
+    assert b"UNLISTEN *" in kept.keeper.executed
+
+
+@pytest.mark.parametrize("how", ["close", "terminate", "kill"])
+def test_gone_while_its_server_is_asked(kept: KeptHouse, how: str) -> None:
+    customer = kept.customer()
+    customer.ask(QUERY)
+    kept.keeper.there = [finding(8)]
+    kept.keeper.answers.clear()
+    assert customer.ask(LISTEN) == "CZ"
+    until(lambda: kept.keeper.questions)
+    assert customer.session.settling
+    if how == "close":
+        customer.socket.close()
+    elif how == "terminate":
+        customer.say(messages.terminate())
+    else:
+        customer.kill()
+        customer.end()
+    kept.keeper.answers.set()  # only then is the client looked at again
+    customer.end()
+    assert kept.at_rest() == 1 and kept.pool.pinned == 0
+    assert kept.keeper.status == "I"
+    assert b"UNLISTEN *" in kept.keeper.executed
+
+
+def test_the_server_dies_while_it_is_asked(kept: KeptHouse) -> None:
+    first, second = kept.customer(), kept.customer()
+    first.ask(QUERY)
+    kept.keeper.there = [finding(8)]
+    kept.keeper.ended = False
+    original = kept.keeper._query
+
+    def die(sql: bytes) -> None:
+        if b"'8'" in sql:
+            kept.far.sock.close()
+        else:
+            original(sql)
+
+    kept.keeper._query = die  # type: ignore[method-assign]
+    first.say(LISTEN)
+    first.end()
+    assert isinstance(first.error, ServerGone)
+    assert kept.pool.pinned == 0
+    assert second.ask(QUERY) == "TDCZ"
+
+
+def test_a_question_refused_once_is_asked_again(kept: KeptHouse) -> None:
+    first, second = kept.customer(), kept.customer()
+    first.ask(QUERY)
+    kept.keeper.refuses = 1
+    assert first.ask(LISTEN) == "CZ"
+    assert second.ask(QUERY) == first.ask(QUERY) == "TDCZ"
+    assert len(kept.keeper.questions) == 2
+    assert b"SET LOCAL statement_timeout = 0" in kept.keeper.questions[1]
+
+
+@pytest.mark.parametrize("answer", ["refused", "unreadable", "too large"])
+def test_a_server_of_which_nothing_is_known_is_kept_and_then_closed(kept: KeptHouse, answer: str) -> None:
+    first, second = kept.customer(), kept.customer()
+    first.ask(QUERY)
+    if answer == "refused":
+        kept.keeper.refuses = 2
+    elif answer == "unreadable":
+        kept.keeper.there = [messages.data_row([b"8"])]
+    else:
+        kept.keeper.there = [finding(1, "app.a", "x" * (1 << 20))]
+    assert first.ask(LISTEN) == "CZ"
+    settled(kept, first)
+    assert first.session.pinned == "unknown state"
+    second.say(QUERY)
+    until(lambda: second.session.state == "waiting")
+    assert first.ask(QUERY) == "TDCZ", "to itself it is as good as ever"
+    first.say(messages.terminate())
+    first.end()
+    second.hear()
+    assert len(kept.postgres) == 2, "nobody else gets it"
+    assert kept.pool.pinned == 0
+
+
+def test_notifications_that_come_with_the_answer_are_passed_on(kept: KeptHouse) -> None:
+    customer = kept.customer()
+    customer.ask(QUERY)
+    kept.keeper.there = [finding(8)]
+    kept.keeper.notifies = True
+    customer.ask(LISTEN)
+    customer.say(QUERY)
+    assert [kind for kind, _ in customer.hear()] == list("ATDCZ")
+
+
+def test_what_is_set_follows_and_reset_is_announced(kept: KeptHouse) -> None:
+    first, second = kept.customer(), kept.customer()
+    begin = ClientSettings.of({"application_name": "mine"})
+    first.session.settings = first.session.startup = begin
+    first.ask(QUERY)
+    assert b"set_config('application_name', 'mine', false)" in kept.far.heard
+    kept.keeper.there = [finding(1, "application_name", "mine"), finding(1, "x", "1")]
+    first.ask(messages.query("set x = 1"))
+    settled(kept, first)
+    assert first.session.settings.values == {"application_name": "mine", "x": "1"}
+    second.ask(QUERY)
+    assert b'RESET "application_name"' in kept.far.heard and b'RESET "x"' in kept.far.heard
+    first.ask(QUERY)
+    kept.keeper.there = []
+    heard = len(kept.far.heard)
+    first.say(messages.query("reset all"), QUERY)
+    first.hear()
+    first.hear()
+    said = kept.far.heard[heard:]
+    assert said.index(b"set_config('application_name', 'mine', false)") < said.index(b"x1\0"), "before what follows"
+    assert first.session.settings is begin
+
+
+def test_within_a_transaction_reset_is_undone_by_us(kept: KeptHouse) -> None:
+    customer = kept.customer()
+    customer.session.settings = customer.session.startup = ClientSettings.of({"a": "1", "b": "2"})
+    customer.ask(messages.query("begin"))
+    heard = len(kept.far.heard)
+    customer.say(messages.query("RESET b"), QUERY, messages.query("rollback"))
+    for _ in range(3):
+        customer.hear()
+    said = kept.far.heard[heard:]
+    assert said.index(b"RESET b\0") < said.index(b"set_config('b', '2', false)") < said.index(b"x1\0")
+    assert b"set_config('a'" not in said
+    assert kept.at_rest() == 1

@@ -9,7 +9,20 @@ from typing import Any
 import pytest
 from fix_doorman import Doorman, until_idle
 from fix_postgres import Postgres
-from wire_client import SYNC, Message, WireClient, bind, execute, function_call, kinds, normal, parse, query
+from wire_client import (
+    SYNC,
+    Message,
+    WireClient,
+    bind,
+    describe_portal,
+    describe_statement,
+    execute,
+    function_call,
+    kinds,
+    normal,
+    parse,
+    query,
+)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +117,8 @@ BIG = "/* " + "x" * 20000 + " */ "
             query("CREATE TEMP TABLE commit AS SELECT 1 AS a"),
             query("CREATE TEMP TABLE mine AS SELECT a FROM commit drop"),
         ],
+        [query("SELECT 1 AS n INTO TEMP t")],
+        [query(";SELECT 1 AS n INTO TEMP t;")],
         [query("SET search_path = pg_temp"), query("CREATE TABLE mine (a int)")],
         [query("SELECT set_config('search_path', 'pg_temp', false)"), query("CREATE TABLE mine (a int)")],
         [query("BEGIN; SET LOCAL search_path = pg_temp; CREATE TABLE mine (a int); COMMIT")],
@@ -249,6 +264,61 @@ def frames(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["CREATE TEMP TABLE widths AS SELECT 'hidden' AS n"],
+        ["BEGIN", "CREATE TEMP TABLE widths ON COMMIT DROP AS SELECT 'hidden' AS n"],
+        ["BEGIN", "CREATE TEMP TABLE widths (n text) ON COMMIT DROP"],
+        ["BEGIN", "ALTER TABLE widths ALTER n TYPE text"],
+        ["BEGIN", "DROP TABLE widths", "CREATE TABLE widths AS SELECT 'other' AS n"],
+        ["BEGIN", "ALTER TABLE widths RENAME TO former; CREATE VIEW widths AS SELECT 'other' AS n"],
+    ],
+)
+def test_what_nobody_else_can_see_is_not_shared(doorman: Doorman, said: list[str]) -> None:
+    text = "SELECT n FROM widths"
+    described = extended(parse("s", text), describe_statement("s"))
+    with doorman.wire("one") as first:
+        first.ask(query("DROP TABLE IF EXISTS widths, former; CREATE TABLE widths AS SELECT 1 AS n"))
+        for sql in said:
+            first.ask(query(sql))
+        hidden = first.ask(described)
+        assert kinds(hidden) == "1tTZ"
+        first.ask(extended(bind("", "s"), execute()))
+        first.ask(query("ROLLBACK"))
+    until_idle(doorman, "one")
+    with doorman.wire("one") as second:
+        seen = second.ask(described)
+        assert kinds(seen) == "1tTZ"
+        assert seen[2].body[-12:-8] == (23).to_bytes(4, "big"), "an integer"
+        assert row(second, use()) == [b"1"]
+
+
+@pytest.mark.parametrize("by", ["statement", "portal"])
+def test_a_description_that_is_rolled_back_is_told_nobody(doorman: Doorman, by: str) -> None:
+    text = "SELECT * FROM widths"
+    described = extended(parse("s", text), describe_statement("s"))
+    whole = extended(bind("", "s"), *([describe_portal()] if by == "portal" else []), execute())
+    with doorman.wire("two") as first, doorman.wire("two") as second:
+        first.ask(query("DROP TABLE IF EXISTS widths, former; CREATE TABLE widths AS SELECT 1 AS n"))
+        second.ask(extended(parse("s", text)))
+        first.ask(extended(parse("s", text)))
+        first.ask(query("BEGIN; ALTER TABLE widths ADD extra text"))
+        first.ask(extended(describe_statement("s")) if by == "statement" else whole)
+        first.ask(query("ROLLBACK"))
+        for _ in range(3):
+            assert row(second, whole) == [b"1"]
+            assert row(first, whole) == [b"1"]
+        answer = second.ask(extended(describe_statement("s")))
+        assert [m.column_names for m in answer if m.kind == "T"] == [["n"]]
+        with doorman.wire("two") as third:
+            answer = third.ask(described)
+            assert [m.column_names for m in answer if m.kind == "T"] == [["n"]]
+            assert row(third, whole) == [b"1"]
+            third.ask(query("BEGIN"))  # what was told is held against what the other server says
+            assert row(second, whole) == [b"1"]
+
+
 # What is asked and set on a client's behalf must work whatever the client has set.
 
 
@@ -285,4 +355,54 @@ def test_a_large_value_is_followed(doorman: Doorman, postgres: Postgres) -> None
         first.ask(query(f"SET app.a = '{large}'"))
         assert row(second, query("SELECT current_setting('app.a', true)")) in ([None], [b""])
         assert row(first, query("SHOW app.a")) == [large.encode()]
+    assert left_behind(doorman, postgres) == []
+
+
+# RESET goes back to what the client began with, at once.
+
+BEGINNING = {"application_name": "mine", "options": "-c search_path=narrow -c app.a=begin", "timezone": "Asia/Tokyo"}
+STATE = "SELECT current_setting('search_path'), current_setting('app.a'), current_setting('timezone'), name FROM"
+STATE += " current_setting('application_name') AS name"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [query("DISCARD ALL") + query(STATE)],
+        [query("DISCARD ALL") + extended(run(STATE))],
+        [query("SET search_path = wide; RESET ALL") + query(STATE)],
+        [extended(run("RESET ALL")) + extended(run(STATE))],
+        [query("BEGIN"), query("RESET ALL"), query(STATE), query("ROLLBACK"), query(STATE)],
+        [query("SET search_path = wide"), query("BEGIN"), query("RESET search_path"), query(STATE), query("COMMIT")],
+        [
+            query("SET search_path = wide"),
+            query("BEGIN; RESET search_path") + query(STATE) + query("ROLLBACK"),
+            query(STATE),
+        ],
+        [query("BEGIN"), extended(run("RESET TIME ZONE")) + extended(run(STATE)), query("COMMIT"), query(STATE)],
+        [
+            query("BEGIN; SET timezone = DEFAULT"),
+            query(STATE),
+            query("SET timezone = 'UTC'"),
+            query(STATE),
+            query("COMMIT"),
+        ],
+        [
+            query("BEGIN; SAVEPOINT s; SET app.a = 'x'; SAVEPOINT t; RESET app.a"),
+            query("ROLLBACK TO t"),
+            query(STATE),
+            query("COMMIT"),
+        ],
+        [query("BEGIN; RESET ALL"), query("SELECT 1/0"), query("ROLLBACK") + query(STATE)],
+        [query("BEGIN; RESET no_such_thing"), query(STATE), query("ROLLBACK"), query(STATE)],
+        [query("SET app.a = ''"), query(STATE)],
+    ],
+)
+def test_reset_is_back_at_the_beginning_at_once(doorman: Doorman, postgres: Postgres, said: list[bytes]) -> None:
+    with postgres.wire("otherdb", **BEGINNING) as direct, doorman.wire("one", **BEGINNING) as client:
+        for data in [*said, query(STATE), query(STATE)]:
+            ready = sum(kind in b"QS" for kind, _ in frames(data))
+            assert normal(client.ask(data, ready)) == normal(direct.ask(data, ready))
+            with doorman.wire("one") as other:
+                other.send(query("SELECT 1"))  # if it gets the server
     assert left_behind(doorman, postgres) == []

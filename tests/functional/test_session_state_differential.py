@@ -615,17 +615,12 @@ def run(
     try:
         for step in plan:
             world.make_way(step.client, step.letting_go)
-            if any(_RESETS.search(text) for text in texts_of(step.units)):
-                # What RESET goes back to on the server is the pool's; the client's own beginning is back when its
-                # transaction is over. Until then it would see the difference, so it does nothing else before.
-                if world.people[step.client].in_transaction:
-                    world.do(step.client, "COMMIT")
-                for unit in apart(step.units):
-                    world.do(step.client, unit)
-                    if world.people[step.client].in_transaction:
-                        world.do(step.client, "COMMIT")
-                continue
-            world.do(step.client, *step.units, vanishes=step.vanishes)
+            units = step.units
+            if any(_RESETS.search(text) for text in texts_of(units)):
+                # What RESET goes back to on the server is the pool's beginning; the client's own is back for the next
+                # message, but not within the same text or batch.
+                units = tuple(apart(units))
+            world.do(step.client, *units, vanishes=step.vanishes)
         world.agree()
         world.clean()
     except Difference:

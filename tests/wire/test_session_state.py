@@ -9,16 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdoorman_lib.wire.session_state import (
+    ASKED,
     BASE,
     DIRTY_CURSORS,
+    DIRTY_CUSTOM,
+    DIRTY_LIBRARY,
     DIRTY_LISTEN,
+    DIRTY_LOCKS,
+    DIRTY_ORIGIN,
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
     DIRTY_SESSION,
     DIRTY_TEMPORARY,
+    PINS,
+    Findings,
     Settings,
     cleaning_sql,
+    question,
     quote_literal,
+    reasons,
     trace_of,
     valid_name,
 )
@@ -127,3 +136,163 @@ def test_cleaning_is_exactly_what_was_touched() -> None:
     assert cleaning_sql(DIRTY_TEMPORARY) == ["DISCARD TEMP"]
     assert "RESET ALL" in cleaning_sql(DIRTY_PARAMETERS)
     assert cleaning_sql(DIRTY_SESSION | DIRTY_LISTEN) == ["DISCARD ALL"]
+
+
+def statements(sql: str) -> list[str]:
+    return sql.split("; ") if sql else []
+
+
+def test_who_one_is_is_undone_first_and_set_last() -> None:
+    # A predecessor may have become somebody who may not set what it had set.
+    mine = Settings.of({"role": "other", "session_authorization": "somebody", "a": "1", "b": "2"})
+    theirs = Settings.of({"role": "third", "b": "2", "c": "3"})
+    said = statements(mine.sql_from(theirs))
+    assert said[:2] == ["RESET SESSION AUTHORIZATION", "RESET ROLE"]
+    assert said[2:4] == [
+        'RESET "c"',
+        "SELECT pg_catalog.set_config('a', '1', false)",
+    ]
+    # The authorization before the role, which it would take back.
+    assert ["session_authorization" in part for part in said[4:]] == [True, False]
+    assert "'role'" in said[5]
+
+
+def test_the_same_role_is_taken_on_anew_behind_other_changes() -> None:
+    one = Settings.of({"role": "other"})
+    said = statements(Settings.of({"role": "other", "a": "1"}).sql_from(one))
+    assert said[:2] == ["RESET SESSION AUTHORIZATION", "RESET ROLE"] and "'role'" in said[-1]
+
+
+def test_the_time_a_predecessor_allows_its_statements_is_taken_back_first() -> None:
+    theirs = Settings.of({"statement_timeout": "1", "transaction_timeout": "2", "role": "x", "a": "1"})
+    said = statements(Settings.of({"statement_timeout": "1"}).sql_from(theirs))
+    assert said[:2] == ['RESET "statement_timeout"', 'RESET "transaction_timeout"']
+    assert sum("statement_timeout" in part for part in said) == 2, "one's own is set again"
+    assert len(said) == len(set(said))
+
+
+@given(st.text(min_size=1, max_size=20))
+def test_statements_to_set_parameters_are_ascii(value: str) -> None:
+    if "\0" in value:
+        return
+    sql = Settings.of({"app.a": value}).sql_from(BASE)
+    assert sql.isascii()
+    if not value.isascii():
+        assert value.encode(errors="surrogateescape").hex() in sql
+
+
+def test_bytes_that_are_no_utf8_come_back_as_they_were() -> None:
+    found = Findings.of([row(b"1", b"app.a", b"J\xf6rg".hex().encode())], "app")
+    assert b"J\xf6rg".hex() in Settings.of(found.values).sql_from(BASE)
+
+
+def test_those_that_reset_is_about() -> None:
+    settings = Settings.of({"a": "1", "b": "2", "role": "x"})
+    assert settings.among(("a",)).values == {"a": "1"}
+    assert settings.among(("ALL",)).values == {"a": "1", "b": "2"}
+    assert settings.among(("ROLE", "c")) is BASE
+
+
+@pytest.mark.parametrize(
+    ("path", "temporary"), [("", False), ("public", False), ("pg_temp", True), ('public, "pg_temp"', True)]
+)
+def test_where_tables_become_temporary(path: str, temporary: bool) -> None:
+    assert Settings.of({"search_path": path}).temporary is temporary
+
+
+# What a server is asked, and says.
+
+
+def row(*values: bytes | None) -> bytes:
+    """The body of a DataRow."""
+    body = len(values).to_bytes(2, "big")
+    for value in values:
+        body += b"\xff\xff\xff\xff" if value is None else len(value).to_bytes(4, "big") + value
+    return body
+
+
+def parameter(name: bytes, value: bytes) -> bytes:
+    return row(b"1", name, value.hex().encode())
+
+
+@pytest.mark.parametrize(
+    "bit", [DIRTY_PARAMETERS, DIRTY_CURSORS, DIRTY_LISTEN, DIRTY_TEMPORARY, DIRTY_LOCKS, DIRTY_ORIGIN]
+)
+def test_exactly_what_was_touched_is_asked(bit: int) -> None:
+    sql = question(bit, ["app.a"])
+    assert f"'{bit}'" in sql
+    assert [other for other in PINS if other != bit and f"'{other}'" in sql] == []
+    assert ("app.a" in sql) == (bit == DIRTY_PARAMETERS)
+
+
+def test_nothing_to_ask() -> None:
+    assert question(0, []) == question(DIRTY_LIBRARY | DIRTY_CUSTOM, ["app.a"]) == question(0, [], True) == ""
+
+
+def test_the_second_question_takes_as_long_as_it_takes() -> None:
+    once, again = question(ASKED, ["app.a"]), question(ASKED, ["app.a"], True)
+    assert again.endswith(once)
+    assert "SET LOCAL statement_timeout = 0; " in again
+
+
+def test_names_of_options_are_quoted() -> None:
+    assert "'it''s'" in question(DIRTY_PARAMETERS, ["it's"])
+
+
+def test_what_is_found() -> None:
+    rows = [
+        parameter(b"work_mem", b"9216"),
+        parameter(b"TimeZone", b"Asia/Tokyo"),
+        parameter(b"work_mem", b"0"),  # the first counts
+        parameter(b"transaction_isolation", b"serializable"),
+        parameter(b"seed", b"unavailable"),
+        parameter(b"role", b"none"),
+        parameter(b"session_authorization", b"app"),
+        row(b"1", b"app.a", None),
+        row(b"8", None, None),
+        row(b"8", None, None),
+        row(b"64", None, None),
+    ]
+    found = Findings.of(rows, "app")
+    assert found.values == {"work_mem": "9216", "timezone": "Asia/Tokyo"}
+    assert reasons(found.pins) == "listen, advisory locks"
+    found = Findings.of([parameter(b"role", b"x"), parameter(b"session_authorization", b"other")], "app")
+    assert found.values == {"role": "x", "session_authorization": "other"}
+    assert Findings.of([], "app") == Findings({}, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\0",
+        row(),
+        row(b"1", b"a"),
+        row(b"1", b"a", b"41", b"x"),
+        row(b"x", b"a", b"41"),
+        row(None, b"a", b"41"),
+        row(b"2", None, None),
+        row(b"-8", None, None),
+        row(b"1", b"a", b"4"),
+        row(b"1", b"a", b"no"),
+        row(b"1", b"\xff", b"41"),
+        row(b"1", b"a", b"41")[:-1],
+        row(b"1", b"a", b"41") + b"x",
+    ],
+)
+def test_rows_that_can_be_no_answer(body: bytes) -> None:
+    with pytest.raises(ValueError):
+        Findings.of([row(b"8", None, None), body], "app")
+
+
+@given(st.lists(st.one_of(st.binary(max_size=40), st.builds(row, *[st.one_of(st.none(), st.binary(max_size=5))] * 3))))
+def test_no_row_raises_anything_else(rows: list[bytes]) -> None:
+    try:
+        found = Findings.of(rows, "app")
+    except ValueError:
+        return
+    assert found.pins & ~sum(PINS) == 0
+
+
+def test_options_of_unknown_names_are_cleaned_like_others() -> None:
+    assert cleaning_sql(DIRTY_CUSTOM) == cleaning_sql(DIRTY_PARAMETERS)
