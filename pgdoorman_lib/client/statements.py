@@ -341,6 +341,7 @@ class StatementDesk(Borrower):
         own.description = statement.description
         own.shape = statement.shape
         own.stale = statement.stale
+        own.instead = (self.statements.names, name, statement)
         self.statements.names[name] = own
         return own
 

@@ -27,6 +27,7 @@ cdef class Statement:
     cdef public bytes description
     cdef public bytes shape
     cdef public object environment
+    cdef public tuple instead
     cdef public bint stale
     cpdef bytearray parse_message(self)
     cpdef bytes prepare_sql(self)
@@ -78,6 +79,7 @@ cdef class NamedParse(Effect):
 cdef class InjectedParse(Effect):
     cdef public Statement statement
     cdef public ServerStatements server
+    cpdef int done(self) except -1
     cpdef int undone(self, int failed) except -1
 
 

@@ -66,7 +66,19 @@ class Statement:
     ``by_sql``: it was made by SQL's PREPARE, and ``body`` is what stands behind the name there.
     """
 
-    __slots__ = ("acts", "body", "by_sql", "cname", "confirmed", "description", "environment", "name", "shape", "stale")
+    __slots__ = (
+        "acts",
+        "body",
+        "by_sql",
+        "cname",
+        "confirmed",
+        "description",
+        "environment",
+        "instead",
+        "name",
+        "shape",
+        "stale",
+    )
 
     def __init__(self, name: _bytes, body: _bytes, acts: Acts | None = None, by_sql: _int = 0) -> None:
         self.name = name
@@ -77,6 +89,8 @@ class Statement:
         self.by_sql = by_sql
         #: the settings it was parsed under, if it is shared; None when it is one client's
         self.environment: object = None
+        #: (a client's names, the name, the Statement) it has taken the place of, until it was made somewhere
+        self.instead: tuple[dict[bytes, Statement], bytes, Statement] | None = None
         #: a server has accepted it once
         self.confirmed = 0
         #: PostgreSQL's answer to Describe, whole messages; None until it is known
@@ -264,8 +278,16 @@ class InjectedParse(Effect):
         self.server = server
         server.prepared[statement] = None
 
+    def done(self) -> _int:
+        self.statement.instead = None
+        return 0
+
     def undone(self, failed: _int) -> _int:
         self.server.prepared.pop(self.statement, None)
+        if self.statement.instead is not None:
+            names, name, before = self.statement.instead
+            if names.get(name) is self.statement:
+                names[name] = before  # whose own Parse may be the next to be undone
         return 0
 
 

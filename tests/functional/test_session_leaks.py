@@ -228,6 +228,11 @@ P, D = "PREPARE p AS SELECT 1", "DEALLOCATE p"
         [extended(parse("p", D), bind("", "p"), execute(), parse("p", "SELECT 2"), bind("", "p"), execute())],
         [query(P), extended(run("DEALLOCATE ALL"), parse("p", "SELECT 2"), bind("", "p"), execute())],
         [query(P), extended(run("DEALLOCATE ALL"), bind("", "p"), execute())],
+        [
+            # The first fails; the others are skipped, though the second Bind had been given a copy of its own.
+            extended(bind("", ""), parse("p", "CREATE TEMP TABLE t (a int)"), bind("", "p"), execute(), bind("", "p")),
+            extended(bind("", "p"), execute()),
+        ],
         [query(P), extended(run(D), run("EXECUTE p"))],
         [query(P), extended(run(D), run(P), run("EXECUTE p"))],
         [query(P), query("BEGIN"), query("SELECT 1/0"), query("ROLLBACK") + query("EXECUTE p")],
