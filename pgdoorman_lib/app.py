@@ -24,7 +24,8 @@ from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.md5 import is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.auth.verify import Account, Users
-from pgdoorman_lib.client.connection import Connection, no_such_pool
+from pgdoorman_lib.client.connection import GOODBYE, Connection, House, no_such_pool
+from pgdoorman_lib.client.familiar import Familiar
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
@@ -34,7 +35,7 @@ from pgdoorman_lib.config.effective import effective
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
-from pgdoorman_lib.errors import ConfigError, DoormanError, ShuttingDown, TooManyClients
+from pgdoorman_lib.errors import ConfigError, DoormanError, ShuttingDown
 from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats
@@ -72,13 +73,12 @@ LIFETIME_JITTER = 0.2
 #: Descriptors a pool-less process needs beyond its connections.
 SPARE_DESCRIPTORS = 64
 
-_GOODBYE = "terminating connection due to administrator command"
-
 
 class Doorway:
     """What logins are told (``client.login.LoginContext``); a reload changes it for those under way, too."""
 
     general: General
+    familiar: Familiar
     hba: hba.Gate
     #: the configured user of (database, name), or None
     find_user: Callable[[str, str], Account | None]
@@ -98,16 +98,19 @@ class Doorway:
         """Go by ``config`` from now on."""
         users: Users[Any] = Users(config.pools, self.mock_secret)
         self.general = config.general
+        self.familiar = Familiar()
         self.hba = hba.gate(config.general.hba, config.general.pg_hba)
         self.find_user = users.find
         self.database_of = users.database_of
         self.stand_in = users.stand_in
 
 
-class App:
+class App(House):
     """One process of the pooler. ``config`` is changed only by ``reload``."""
 
     def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.doorway: Doorway
         self.config = config
         #: the [general] section in force
         self.general = config.general
@@ -124,9 +127,6 @@ class App:
         self._pools.apply(effective(config))
         self.averages = Averages(self._pools.all, clock)
         self._listeners: list[Listener] = []
-        self._open: set[Connection] = set()
-        self._admitted = 0
-        self._draining = False
         self._hurry = gevent.event.Event()
         self._stop = gevent.event.Event()
         self._greenlets: list[gevent.Greenlet[..., None]] = []
@@ -140,21 +140,6 @@ class App:
     def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None:
         """A session leaves a server that can't simply be given back."""
         self.janitor.abandon(pool, server, in_batch, half_sent)
-
-    def admit(self, connection: Connection) -> None:
-        """Count a client that wants to log in; TooManyClients when max_connections are there, ShuttingDown."""
-        if self._draining:
-            raise ShuttingDown(_GOODBYE)
-        if self._admitted >= self.general.max_connections:
-            raise TooManyClients("sorry, too many clients already")
-        self._admitted += 1
-        connection.admitted = True
-
-    def leave(self, connection: Connection) -> None:
-        """A connection has ended."""
-        if connection.admitted:
-            self._admitted -= 1
-        self._open.discard(connection)
 
     def cancel(self, number: int, secret: bytes) -> None:
         """Carry a client's cancel request to the server that runs its statement, if any; may switch."""
@@ -371,16 +356,15 @@ class App:
         for listener in self._listeners:
             sockopt.apply(listener.socket, options)
 
-    def _serve(self, sock: Any, address: Any) -> None:
-        """The greenlet of one connection."""
+    def _serve(self, sock: Any) -> None:
+        """Let one client in; in a turn of the engine, and without a switch."""
         try:
-            connection = Connection(self, sock, address)
+            connection = Connection(self, sock)
         except OSError as exc:  # the peer has gone already
             log.debug("connection lost before its login: %s", exc)
             sock.close()
             return
-        self._open.add(connection)
-        connection.serve()
+        connection.start()
 
     def _on_stop(self, number: int, frame: Any) -> None:
         if self._stop.is_set() and number == signal.SIGINT:
@@ -400,23 +384,23 @@ class App:
         """Let open transactions finish, within shutdown_timeout; everybody else is told to go."""
         limit = self.config.general.shutdown_timeout
         log.info("shutting down, waiting up to %g s for open transactions", limit)
-        self._draining = True
+        self.draining = 1
         self._close_listeners()
-        for connection in list(self._open):
-            connection.dismiss(ShuttingDown(_GOODBYE))
+        for connection in list(self.open):
+            connection.dismiss(ShuttingDown(GOODBYE))
         deadline = clock() + limit
-        while self._open and clock() < deadline and not self._hurry.is_set():
+        while self.open and clock() < deadline and not self._hurry.is_set():
             self._hurry.wait(min(0.02, max(0.0, deadline - clock())))
-        if self._open:
+        if self.open:
             log.warning(
                 "graceful shutdown %s: %d clients are disconnected",
                 "cut short" if self._hurry.is_set() else "timed out",
-                len(self._open),
+                len(self.open),
             )
-            for connection in self._open:
-                connection.kill(ShuttingDown(_GOODBYE))
+            for connection in self.open:
+                connection.kill(ShuttingDown(GOODBYE))
             deadline = clock() + 1.0
-            while self._open and clock() < deadline:
+            while self.open and clock() < deadline:
                 gevent.sleep(0.01)
 
     def _close_listeners(self) -> None:

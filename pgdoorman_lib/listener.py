@@ -16,7 +16,6 @@ from typing import Any
 
 import gevent
 from gevent.server import StreamServer
-from greenlet import greenlet
 
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net.accept import Acceptor
@@ -43,15 +42,15 @@ class Door(Channel):
 
 
 class Listener(StreamServer):
-    """Accepts on one bound socket and begins ``serve(sock, address)`` in a greenlet for each client.
+    """Accepts on one bound socket and calls ``serve(sock)`` in the hub for each client, which must not switch there.
 
-    ``serve`` gets, and owns, a non-blocking ``net.accept.Accepted``; ``address`` is (host, port), None on unix sockets.
+    ``serve`` gets, and owns, a non-blocking ``net.accept.Accepted``.
     """
 
     #: accepted in one go before others get their turn
     max_accept = 50
 
-    def __init__(self, sock: Any, serve: Callable[[Any, Any], None], name: str, engine: Engine) -> None:
+    def __init__(self, sock: Any, serve: Callable[[Any], None], name: str, engine: Engine) -> None:
         self._serve = serve
         self._hub = gevent.get_hub()
         self._engine = engine
@@ -59,7 +58,8 @@ class Listener(StreamServer):
         self._resume: Any = None
         self.name = name
         sock.setblocking(False)
-        super().__init__(sock, handle=serve)
+        handle: Any = serve  # which gevent would call with an address, in a greenlet for each; it is not asked to
+        super().__init__(sock, handle=handle)
         self._acceptor = Acceptor(sock)
 
     def start_accepting(self) -> None:
@@ -78,7 +78,7 @@ class Listener(StreamServer):
             self._engine.unregister(door)
 
     def _accept(self) -> None:
-        """Give each client that is there a greenlet, which begins at once; a bare one: nobody waits for its end."""
+        """Let each client in that is there."""
         door = self._door
         assert door is not None
         engine = self._engine
@@ -93,17 +93,15 @@ class Listener(StreamServer):
             if client is None:
                 engine.rearm(door)
                 return
-            greenlet(self._run, self._hub).switch(*client)
+            try:
+                self._serve(client)
+            except Exception:
+                # A fault about one client must not keep the others out.
+                self._hub.handle_error(self.name, *sys.exc_info())
             if self._door is not door:
                 return  # closed meanwhile
         engine.note(door, 1)
         engine.kick()
-
-    def _run(self, *args: Any) -> None:
-        try:
-            self._serve(*args)
-        except Exception:
-            self._hub.handle_error(self.name, *sys.exc_info())
 
     def close(self) -> None:
         """Stop listening."""
@@ -113,7 +111,7 @@ class Listener(StreamServer):
         super().close()
 
 
-def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any, Any], None], engine: Engine) -> list[Listener]:
+def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any], None], engine: Engine) -> list[Listener]:
     """Listeners on every address ``host`` stands for; OSError when one can't be bound."""
     wildcard = host in ("", "*")
     found: list[Any] = socket.getaddrinfo(
@@ -141,7 +139,7 @@ def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any, Any], Non
 
 
 def open_unix(
-    directory: str, port: int, mode: int, backlog: int, serve: Callable[[Any, Any], None], engine: Engine
+    directory: str, port: int, mode: int, backlog: int, serve: Callable[[Any], None], engine: Engine
 ) -> Listener:
     """A listener on ``directory/.s.PGSQL.port``; a socket nobody answers on is replaced.
 

@@ -87,7 +87,7 @@ def stream_pair(engine: Engine, *, buffer: int = 0, cooperative: bool = True) ->
             sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_SNDBUF, buffer)
             sock.setsockopt(gsocket.SOL_SOCKET, gsocket.SO_RCVBUF, buffer)
     ours.setblocking(False)
-    return Stream(ours, engine, "unix"), theirs
+    return Stream(ours, engine), theirs
 
 
 def server_pair(

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
-import gevent
 import pytest
 from core_fakes import ENGINES, running, until
 
@@ -32,9 +31,8 @@ class Street:
         self.address = self.listener.socket.getsockname()
         self.listener.start()
 
-    def _serve(self, sock: Any, address: Any) -> None:
-        self.served.append(address)
-        gevent.sleep(0)
+    def _serve(self, sock: Any) -> None:
+        self.served.append((sock.host, sock.port))
         sock.close()
 
     def come(self, stack: ExitStack) -> socket.socket:

@@ -2,6 +2,8 @@
 
 import cython
 
+from pgdoorman_lib.auth.entropy cimport random_bytes
+
 
 @cython.locals(digit=Py_UCS4)
 cpdef bint is_hash(str secret) except -1

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from hashlib import md5
 from hmac import compare_digest
-from os import urandom
+
+from pgdoorman_lib.auth.entropy import random_bytes
+
+SALT_SIZE = 4
 
 
 def is_hash(secret: str) -> bool:
@@ -30,7 +33,7 @@ class Md5Challenge:
 
     def __init__(self, salt: bytes | None = None) -> None:
         #: 4 bytes, for AuthenticationMD5Password
-        self.salt = urandom(4) if salt is None else salt
+        self.salt = random_bytes(SALT_SIZE) if salt is None else salt
 
     def answer(self, stored: str) -> str:
         """The right answer for the stored form."""

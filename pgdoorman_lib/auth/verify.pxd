@@ -14,6 +14,8 @@ cdef class Candidate:
 
 cpdef authenticate(object stream, Candidate candidate, str method, bytes key)
 cpdef str method_for(str secret, str rule)
-cdef _md5(object stream, Candidate candidate)
+cpdef Md5Challenge ask_md5(object stream)
+cpdef finish_md5(object stream, Candidate candidate, Md5Challenge challenge)
+cpdef str stored_md5(Candidate candidate)
 cdef bytes _read(object stream, str what, int limit)
 cdef bytes _read_password(object stream)

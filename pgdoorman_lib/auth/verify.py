@@ -155,7 +155,9 @@ def authenticate(stream: Stream, candidate: Candidate, method: str, key: bytes) 
             raise failed(candidate.user, candidate.refusal)
         return None
     if method == MD5:
-        _md5(stream, candidate)
+        challenge = ask_md5(stream)
+        stream.flush()
+        finish_md5(stream, candidate, challenge)
         return None
     if method == SCRAM_SHA_256:
         return _scram(stream, candidate, key)
@@ -183,19 +185,27 @@ def failed(user: str, why: str) -> AuthenticationFailed:
     return error
 
 
-def _md5(stream: Stream, candidate: Candidate) -> None:
+def ask_md5(stream: Stream) -> Md5Challenge:
+    """Queue AuthenticationMD5Password."""
     challenge = Md5Challenge()
     stream.write(authentication_md5(challenge.salt))
-    stream.flush()
+    return challenge
+
+
+def finish_md5(stream: Stream, candidate: Candidate, challenge: Md5Challenge) -> None:
+    """Take the answer to ``ask_md5``; may switch. AuthenticationFailed, ProtocolViolation, PeerGone."""
     answer = _read_password(stream)
-    stored = candidate.secret
-    if not is_hash(stored):
-        stored = hash_password(stored, candidate.user)
-    proven = challenge.check(stored, answer)
+    proven = challenge.check(stored_md5(candidate), answer)
     if candidate.refusal is not None:
         raise failed(candidate.user, candidate.refusal)
     if not proven:
         raise failed(candidate.user, "wrong password")
+
+
+def stored_md5(candidate: Candidate) -> str:
+    """The candidate's secret in the form that MD5 authentication goes by."""
+    secret = candidate.secret
+    return secret if is_hash(secret) else hash_password(secret, candidate.user)
 
 
 def _scram(stream: Stream, candidate: Candidate, key: bytes) -> bytes:

@@ -2,29 +2,62 @@
 
 import cython
 
+from pgdoorman_lib.auth.md5 cimport Md5Challenge
+from pgdoorman_lib.auth.verify cimport ask_md5, stored_md5
+from pgdoorman_lib.client.familiar cimport Familiar, Known
 from pgdoorman_lib.client.login cimport Accepted, login
 from pgdoorman_lib.client.logins cimport Logins
 from pgdoorman_lib.client.registry cimport Clients
 from pgdoorman_lib.client.session cimport Session
+from pgdoorman_lib.net.engine cimport Engine, Stepper, Task
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.pool.pool cimport Pool
-from pgdoorman_lib.wire.messages cimport authentication_ok, backend_key_data, ready_for_query
+from pgdoorman_lib.wire.messages cimport backend_key_data
+
+cdef int _NOTHING
+cdef Py_ssize_t _MD5_SIZE
 
 
-cdef class Connection:
-    cdef public bint admitted
-    cdef public object greenlet
-    cdef public object house
-    cdef public object label
-    cdef public object session
+cdef class House:
+    cdef public Engine engine
+    cdef public Logins logins
+    cdef public Clients clients
+    cdef public object connections
+    cdef public bytes check_query
+    cdef public object general
+    cdef public object doorway
+    cdef public set open
+    cdef public int admitted
+    cdef public bint draining
+    cpdef admit(self)
+
+
+cdef class Connection(Stepper):
+    cdef public House house
     cdef public Stream stream
+    cdef public Task task
+    cdef public object session
+    cdef public bint admitted
+    cdef public bint tls_refused
+    cdef public Known known
+    cdef public Md5Challenge challenge
+    cdef public Accepted accepted
 
+    @cython.locals(house=House, stream=Stream, task=Task)
+    cpdef start(self)
+    @cython.locals(n=Py_ssize_t)
+    cpdef int advance(self) except -1
+    @cython.locals(house=House, stream=Stream, block=bytearray, familiar=Familiar, known=Known)
+    cpdef int _recognise(self) except -1
+    @cython.locals(stream=Stream, block=bytearray, start=Py_ssize_t, known=Known, challenge=Md5Challenge)
+    cpdef int _verify(self) except -1
+    cpdef int _count(self) except -1
+    @cython.locals(house=House)
     cpdef _close(self, object error, str reason)
-    @cython.locals(logins=Logins)
-    cpdef _login(self)
     cpdef Pool _pool_of(self, Accepted accepted)
-    @cython.locals(pool=Pool, clients=Clients, session=Session)
-    cpdef _begin(self, Accepted accepted)
-    cpdef _welcome(self, Session session, Accepted accepted)
-    @cython.locals(pool=Pool)
-    cpdef bytes _report(self, Session session, Accepted accepted)
+    @cython.locals(house=House, pool=Pool, clients=Clients, session=Session, known=tuple)
+    cpdef int _begin(self, Accepted accepted, int patient) except -1
+
+
+@cython.locals(pool=Pool)
+cdef _asked(Pool pool, Accepted accepted)

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol
+import struct
+from typing import Any
 
-from greenlet import getcurrent
-
-from pgdoorman_lib.client.login import Accepted, CancelRequested, LoginContext, login
+from pgdoorman_lib.auth.md5 import Md5Challenge
+from pgdoorman_lib.auth.verify import ask_md5, finish_md5, stored_md5
+from pgdoorman_lib.client.familiar import Familiar, Known
+from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.client.tunnel import Tunnel
 from pgdoorman_lib.config.general import General
-from pgdoorman_lib.errors import DoormanError, NoSuchPool, PeerGone, ProtocolViolation
+from pgdoorman_lib.errors import (
+    DoormanError,
+    NoSuchPool,
+    PeerGone,
+    ProtocolViolation,
+    ShuttingDown,
+    TooManyClients,
+)
 from pgdoorman_lib.metrics.counters import ConnectionStats
-from pgdoorman_lib.net.engine import Engine
-from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.net.engine import Engine, Stepper, Task
+from pgdoorman_lib.net.stream import NOTHING, Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.errand import with_server
 from pgdoorman_lib.pool.pool import Moved, Pool
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
+from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.messages import (
     authentication_ok,
     backend_key_data,
@@ -31,14 +41,27 @@ from pgdoorman_lib.wire.messages import (
 )
 from pgdoorman_lib.wire.session_state import BASE, TRACKED, Settings, valid_name
 
+_int = int
+
 log = logging.getLogger(__name__)
 
 #: Combinations of parameters whose report is remembered in a pool.
 MAX_REPORTS = 1000
 
+GOODBYE = "terminating connection due to administrator command"
 
-class House(Protocol):
-    """What a connection needs of the application around it."""
+#: SSLRequest, and how a PasswordMessage with the answer to AuthenticationMD5Password begins ("md5" and 32 digits, NUL).
+SSL_REQUEST = struct.pack("!II", 8, consts.SSL_REQUEST)
+MD5_HEAD = struct.pack("!BI", consts.PASSWORD, 40)
+
+_NOTHING = NOTHING
+_MD5_SIZE = 41
+_AUTHENTICATION_OK = authentication_ok()
+_READY_FOR_QUERY = ready_for_query()
+
+
+class House:
+    """What connections need of the application around them, which derives from this."""
 
     engine: Engine
     logins: Logins
@@ -46,67 +69,169 @@ class House(Protocol):
     connections: ConnectionStats
     check_query: bytes
     general: General
+    doorway: Any  # LoginContext
 
-    @property
-    def doorway(self) -> LoginContext: ...
-    def admit(self, connection: Connection) -> None: ...
-    def find_pool(self, database: str, user: str) -> Pool | None: ...
-    def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server: ...
-    def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None: ...
-    def cancel(self, number: int, secret: bytes) -> None: ...
-    def console(self, stream: Stream, accepted: Accepted) -> None: ...
-    def leave(self, connection: Connection) -> None: ...
+    def __init__(self) -> None:
+        #: those accepted and not ended
+        self.open: set[Connection] = set()
+        #: how many of them count against max_connections
+        self.admitted = 0
+        #: nobody new comes in
+        self.draining = 0
+
+    def admit(self) -> None:
+        """Count a client that wants to log in; TooManyClients when max_connections are there, ShuttingDown."""
+        if self.draining:
+            raise ShuttingDown(GOODBYE)
+        if self.admitted >= self.general.max_connections:
+            raise TooManyClients("sorry, too many clients already")
+        self.admitted += 1
+
+    def find_pool(self, database: str, user: str) -> Pool | None:
+        """The pool of (database, user)."""
+        raise NotImplementedError
+
+    def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
+        """Open a server outside the pool, for one client; may switch."""
+        raise NotImplementedError
+
+    def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None:
+        """A session leaves a server that can't simply be given back."""
+        raise NotImplementedError
+
+    def cancel(self, number: int, secret: bytes) -> None:
+        """Carry out a cancel request; may switch."""
+        raise NotImplementedError
+
+    def console(self, stream: Stream, accepted: Accepted) -> None:
+        """Serve the admin console; may switch."""
+        raise NotImplementedError
 
 
-class Connection:
-    """A client's connection; its greenlet runs ``serve``."""
+class Connection(Stepper):
+    """A client's connection from ``start`` on. ``sock`` (net.accept.Accepted) is taken over.
 
-    __slots__ = ("admitted", "greenlet", "house", "label", "session", "stream")
+    A client like one that has been let in before (client.familiar) comes in by ``advance``, in the engine's turns. For
+    everything else, and as soon as anything is not as it was then, ``run`` takes over, in a greenlet of its own.
+    """
 
-    def __init__(self, house: House, sock: Any, address: tuple[str, int] | None) -> None:
+    __slots__ = ("accepted", "admitted", "challenge", "house", "known", "session", "stream", "task", "tls_refused")
+
+    def __init__(self, house: House, sock: Any) -> None:
         self.house = house
-        self.greenlet: Any = getcurrent()
-        self.admitted = False
+        self.stream = Stream(sock, house.engine, sock.host, sock.port)
+        self.task: Task | None = None
         self.session: Session | Tunnel | None = None
-        host, peer = "", "unix"
-        if address is not None:
-            host = address[0]
-            peer = f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
-        self.label = f"[{peer}]"
-        self.stream = Stream(sock, house.engine, peer, host)
-        if address is not None:
-            self.stream.readable = 1  # the kernel keeps TCP connections back until the client has said something
+        #: it counts against max_connections
+        self.admitted = 0
+        #: SSLRequest was answered
+        self.tls_refused = 0
+        #: an earlier client like this one, and how this one was asked to prove that
+        self.known: Known | None = None
+        self.challenge: Md5Challenge | None = None
+        #: it has proven who it is
+        self.accepted: Accepted | None = None
 
-    def serve(self) -> None:
-        """Everything up to the end of the login, then whatever it led to; may switch.
+    def start(self) -> None:
+        """Begin; only the hub may call this, in a turn of the engine."""
+        house = self.house
+        house.connections.total += 1
+        house.open.add(self)
+        house.logins.begin(self)
+        stream = self.stream
+        task = Task(house.engine, self)
+        self.task = task
+        stream.task = task
+        if stream.peer_host:
+            stream.readable = 1  # the kernel keeps TCP connections back until the client has said something
+            task.resume()
+
+    # Like others before: in the engine's turns, without a greenlet.
+
+    def advance(self) -> _int:
+        """As in Stepper, as long as this is a login like an earlier one."""
+        n = self.stream.fill()
+        if n <= 0:
+            return 1 if n == _NOTHING else 0
+        return self._recognise() if self.known is None else self._verify()
+
+    def _recognise(self) -> _int:
+        """Take the first message if it is one that is known, and ask for the proof; else 0, and nothing is taken."""
+        stream = self.stream
+        block: Any = stream.block
+        house = self.house
+        context = house.doorway
+        if stream.end - stream.start == 8 and not self.tls_refused and context.tls_context is None:
+            if bytes(block[stream.start : stream.end]) != SSL_REQUEST:
+                return 0
+            self.tls_refused = 1
+            stream.start = stream.end
+            stream.release()
+            stream.write(b"N")
+            return 1
+        familiar: Familiar = context.familiar
+        known = familiar.find(stream.peer_host, block, stream.start, stream.end)
+        if known is None:
+            return 0
+        self._admission()
+        self.known = known
+        stream.start = stream.end
+        stream.release()
+        self.challenge = ask_md5(stream)
+        return 1
+
+    def _verify(self) -> _int:
+        """Take the proof if it is right, and begin the session; else 0, and nothing is taken."""
+        stream = self.stream
+        block: Any = stream.block
+        start = stream.start
+        known = self.known
+        challenge = self.challenge
+        assert known is not None
+        assert challenge is not None
+        if stream.end - start < _MD5_SIZE or not block.startswith(MD5_HEAD, start) or block[start + _MD5_SIZE - 1]:
+            return 0
+        if not challenge.check(stored_md5(known.candidate), bytes(block[start + 5 : start + _MD5_SIZE - 1])):
+            return 0
+        stream.start = start + _MD5_SIZE
+        stream.release()
+        self.house.logins.end(self)
+        self.accepted = known.accepted
+        self._count()
+        return self._begin(known.accepted, 0)
+
+    # In a greenlet.
+
+    def run(self, fault: BaseException | None) -> None:
+        """Everything that is left to do up to the end of the login, then whatever it led to; may switch.
 
         A session gets a greenlet of its own, whose stack never held a login: that is half of what an idle client costs.
         Never raises but for GreenletExit and bugs.
         """
         counted = self.house.connections
-        counted.total += 1
-        stream = self.stream
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug("%s accepted", self.label)
+        log.debug("%s accepted", self._label())
         error: DoormanError | None = None
         reason = ""
         try:
-            outcome = self._login()
-            if isinstance(outcome, CancelRequested):
-                counted.cancel += 1
-                self.house.cancel(outcome.pid, outcome.secret)
-                return
-            if stream.tls is not None:
-                counted.tls += 1
-            else:
-                counted.plain += 1
+            if fault is not None:
+                raise fault
+            outcome = self.accepted
+            if outcome is None:
+                found = self._login()
+                if isinstance(found, CancelRequested):
+                    counted.cancel += 1
+                    self.house.cancel(found.pid, found.secret)
+                    return
+                outcome = found
+                self.accepted = found
+                self._count()
             if outcome.admin:
-                self.house.console(stream, outcome)
+                self.house.console(self.stream, outcome)
                 return
             if outcome.replication:
                 reason = self._replicate(outcome)
                 return
-            self._begin(outcome)
+            self._begin(outcome, 1)
         except DoormanError as exc:
             if not isinstance(self.session, Tunnel):
                 counted.errors += 1
@@ -116,34 +241,61 @@ class Connection:
             if self.session is None or self.session.task is None:
                 self._close(error, reason)
 
+    def _login(self) -> Accepted | CancelRequested:
+        known = self.known
+        try:
+            if known is None:
+                return login(self.stream, self.house.doorway, self._admission, bool(self.tls_refused))
+            assert self.challenge is not None
+            finish_md5(self.stream, known.candidate, self.challenge)
+            accepted: Accepted = known.accepted
+            return accepted
+        finally:
+            self.house.logins.end(self)
+
+    def _admission(self) -> None:
+        self.house.admit()
+        self.admitted = 1
+
+    def _count(self) -> _int:
+        counted = self.house.connections
+        if self.stream.tls is not None:
+            counted.tls += 1
+        else:
+            counted.plain += 1
+        return 0
+
+    # The end.
+
     def _close(self, error: DoormanError | None, reason: str) -> None:
         """The connection is over: tell the client and the log why, and forget it; no switch."""
         session = self.session
-        general = self.house.general
+        house = self.house
         if error is not None and isinstance(error, PeerGone):
-            log.debug("%s %s", self.label, error.message)
+            log.debug("%s %s", self._label(), error.message)
         elif error is not None:
-            log.warning("%s closing client: %s (SQLSTATE %s)", self.label, error.message, error.sqlstate)
+            log.warning("%s closing client: %s (SQLSTATE %s)", self._label(), error.message, error.sqlstate)
             self._farewell(error)
-        elif session is not None and general.log_client_disconnections:
-            log.info("%s client disconnected: %s", self.label, reason)
+        elif session is not None and house.general.log_client_disconnections:
+            log.info("%s client disconnected: %s", self._label(), reason)
         if session is not None:
-            self.house.clients.remove(session)
+            house.clients.remove(session)
             if isinstance(session, Session):
                 session.close = _ended  # it knows us and we it: the collector need not find that out
+        else:
+            house.logins.end(self)  # it has failed before it had begun in earnest
         self.stream.close()
-        self.house.leave(self)
+        self.task = None
+        if self.admitted:
+            house.admitted -= 1
+        house.open.discard(self)
 
-    def _login(self) -> Accepted | CancelRequested:
-        house = self.house
-        house.logins.begin(self)
-        try:
-            return login(self.stream, house.doorway, self._admission)
-        finally:
-            house.logins.end(self)
-
-    def _admission(self) -> None:
-        self.house.admit(self)
+    def _label(self) -> str:
+        """Who that is, for the log."""
+        session = self.session
+        if session is not None:
+            return f"[{session.user}@{session.database} #{session.id}]"
+        return f"[{self.stream.peer}]"
 
     def too_late(self) -> None:
         """See ``logins.Overdue``."""
@@ -165,8 +317,8 @@ class Connection:
         session = self.session
         if session is not None and session.task is not None:
             session.task.throw(error)
-        elif not self.greenlet.dead:
-            self.greenlet.throw(error)
+        elif self.task is not None:
+            self.task.throw(error)
 
     def _farewell(self, error: DoormanError) -> None:
         """Tell the client why it ends, without waiting for it."""
@@ -183,33 +335,42 @@ class Connection:
             pool.credentials = accepted.client_key
         return pool
 
-    def _begin(self, accepted: Accepted) -> None:
-        """Welcome the client and start its session; may switch."""
+    def _begin(self, accepted: Accepted, patient: _int) -> _int:
+        """Welcome the client and start its session.
+
+        May switch if ``patient``; else it returns 0, and nothing was done, if it would have to. NoSuchPool,
+        ServerUnavailable and what else borrowing a server raises, ServerRefused for settings PostgreSQL does not take.
+        """
         house = self.house
         pool = self._pool_of(accepted)
+        known = pool.reports.get(_asked(pool, accepted))
+        if known is None:
+            if not patient:
+                return 0
+            pool, known = self._report(pool, accepted)
         clients = house.clients
         number, secret = clients.new_key(accepted.protocol)
-        settings = pool.settings
         session = Session(
             self.stream,
             number,
             secret,
-            settings.user,
-            settings.database,
+            accepted.user,
+            accepted.database,
             clock(),
             house.find_pool,
             house.abandon,
             self._close,
         )
-        self.label = f"[{accepted.user}@{accepted.database} #{number}]"
         session.use(pool)
+        session.begin_with(known[0])
         session.check_query = house.check_query
         self.session = session
         clients.add(session)
-        self._welcome(session, accepted)
+        self.stream.write(b"".join((_AUTHENTICATION_OK, known[1], backend_key_data(number, secret), _READY_FOR_QUERY)))
         if house.general.log_client_connections:
-            log.info("%s client connected from %s", self.label, self.stream.peer)
-        session.start()
+            log.info("%s client connected from %s", self._label(), self.stream.peer)
+        session.start(None if patient else self.task)
+        return 1
 
     def _replicate(self, accepted: Accepted) -> str:
         """Open a server for this client alone and tie the two together until either ends; may switch."""
@@ -218,48 +379,42 @@ class Connection:
         server = house.open_server(pool, {**accepted.parameters, "replication": accepted.replication})
         number, secret = house.clients.new_key(accepted.protocol)
         tunnel = Tunnel(self.stream, server, number, secret, accepted.user, accepted.database, pool.stats)
-        self.label = f"[{accepted.user}@{accepted.database} #{number}]"
         self.session = tunnel
         house.clients.add(tunnel)
         if house.find_pool(accepted.database, accepted.user) is None:
             tunnel.dismiss(no_such_pool(accepted.database, accepted.user))  # it was removed in the meantime
         if house.general.log_client_connections:
-            log.info("%s replication client connected from %s", self.label, self.stream.peer)
+            log.info("%s replication client connected from %s", self._label(), self.stream.peer)
         return tunnel.serve()
 
-    def _welcome(self, session: Session, accepted: Accepted) -> None:
-        """AuthenticationOk, what the server would report, the cancel key, ReadyForQuery; may switch."""
-        report = self._report(session, accepted)
-        key = backend_key_data(session.id, session.secret)
-        self.stream.write(b"".join((authentication_ok(), report, key, ready_for_query())))
+    def _report(self, pool: Any, accepted: Accepted) -> tuple[Pool, tuple[Settings, bytes]]:
+        """The settings the session begins with, and the ParameterStatus messages of its login; may switch.
 
-    def _report(self, session: Session, accepted: Accepted) -> bytes:
-        """The ParameterStatus messages of a login, and the settings the session begins with; may switch.
-
-        A server is borrowed only while the pool has not seen one, or has not seen these settings.
+        A server is borrowed only while the pool has not seen one, or has not seen these settings. The pool may have
+        been replaced by another meanwhile.
         """
         while True:
             try:
-                pool = session.pool
                 if pool.parameters is None:
                     with_server(pool, _nothing)  # its parameters are known then
-                asked = tuple(accepted.parameters.items()) if pool.settings.sync_server_parameters else ()
-                known = pool.reports.get(asked)
-                if known is None:
-                    settings = _wanted(asked, pool.parameters)
-                    known = settings, _try_settings(pool, settings)
-                    if len(pool.reports) >= MAX_REPORTS:
-                        pool.reports.clear()
-                    pool.reports[asked] = known
-                session.settings = known[0]
-                session.startup = known[0]
-                session.custom = {name: None for name in known[0].values if "." in name}
-                return bytes(known[1])
+                asked = _asked(pool, accepted)
+                settings = _wanted(asked, pool.parameters)
+                known = settings, _try_settings(pool, settings)
             except Moved:
-                found = self.house.find_pool(session.database, session.user)
+                found = self.house.find_pool(pool.settings.database, pool.settings.user)
                 if found is None:
-                    raise no_such_pool(session.database, session.user) from None
-                session.use(found)
+                    raise no_such_pool(accepted.database, accepted.user) from None
+                pool = found
+                continue
+            if len(pool.reports) >= MAX_REPORTS:
+                pool.reports.clear()
+            pool.reports[asked] = known
+            return pool, known
+
+
+def _asked(pool: Pool, accepted: Accepted) -> Any:
+    """What ``pool.reports`` goes by: the settings the client asked for, unless they do not count."""
+    return accepted.asked if pool.settings.sync_server_parameters else ()
 
 
 def no_such_pool(database: str, user: str) -> NoSuchPool:

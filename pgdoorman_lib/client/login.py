@@ -19,8 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from pgdoorman_lib.auth.hba import TRUST, Gate
+from pgdoorman_lib.auth.hba import MD5, TRUST, Gate
 from pgdoorman_lib.auth.verify import Account, Candidate, authenticate, console_method_for, method_for
+from pgdoorman_lib.client.familiar import Familiar, Known
 from pgdoorman_lib.errors import NotPermitted, PeerGone, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
@@ -71,6 +72,10 @@ class LoginContext(Protocol):
     @property
     def hba(self) -> Gate: ...
     @property
+    def familiar(self) -> Familiar:
+        """The logins known under this configuration."""
+
+    @property
     def mock_secret(self) -> bytes:
         """Random bytes, the same for the life of the process: from them come salts."""
 
@@ -109,18 +114,28 @@ class Accepted:
     client_key: bytes | None = field(default=None, repr=False)
     replication: str = ""
 
+    @property
+    def asked(self) -> tuple[tuple[str, str], ...]:
+        """The settings it asked for, as what they can be looked up by."""
+        return tuple(self.parameters.items())
 
-def login(stream: Stream, context: LoginContext, admission: Callable[[], None]) -> Accepted | CancelRequested:
+
+def login(
+    stream: Stream, context: LoginContext, admission: Callable[[], None], tls_refused: bool = False
+) -> Accepted | CancelRequested:
     """Agree on encryption, read the startup packet, authenticate; may switch.
 
-    ``admission`` is called once for a client that wants to log in; it raises TooManyClients or ShuttingDown.
+    ``tls_refused``: SSLRequest has been answered already. ``admission`` is called once for a client that wants to log
+    in; it raises TooManyClients or ShuttingDown.
     Nothing of the welcome is sent but NegotiateProtocolVersion and the exchange itself, whose end may still be queued.
     DoormanError: to be told to the client, and the connection closed; of AuthenticationFailed the cause is for the log.
     PeerGone: there is nobody to tell. The caller sets the time limit.
     """
-    request = _first_request(stream, context)
-    if isinstance(request, CancelRequested):
-        return request
+    familiar = context.familiar  # a reload meanwhile makes another: what was decided by then is not for that one
+    first = _first_request(stream, context, not tls_refused)
+    if isinstance(first, CancelRequested):
+        return first
+    request, packet = first
     _negotiate(stream, request)
     user = request.parameters.get("user", "")
     if not user:
@@ -132,7 +147,7 @@ def login(stream: Stream, context: LoginContext, admission: Callable[[], None]) 
     if general.tls_mode in _TLS_REQUIRED and not tls and not stream.is_unix:
         raise NotPermitted("Connection without SSL is not allowed by tls_mode.")
     rule = context.hba.admit(
-        is_unix=stream.is_unix,
+        is_unix=bool(stream.is_unix),
         tls=tls,
         address=stream.peer_host,
         database=database,
@@ -155,7 +170,10 @@ def login(stream: Stream, context: LoginContext, admission: Callable[[], None]) 
         method = method_for(candidate.secret, rule)
     client_key = authenticate(stream, candidate, method, context.mock_secret)
     protocol = min(request.protocol, consts.PROTOCOL_3_2)
-    return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication)
+    accepted = Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication)
+    if method == MD5 and not (tls or admin or replication or _asks_for_more(request)):
+        familiar.remember(stream.peer_host, packet, Known(candidate, accepted))
+    return accepted
 
 
 def read_startup_packet(stream: Stream) -> bytes:
@@ -166,9 +184,11 @@ def read_startup_packet(stream: Stream) -> bytes:
     return stream.read_exact(length - 4)
 
 
-def _first_request(stream: Stream, context: LoginContext) -> StartupMessage | CancelRequested:
-    """Answer requests for encryption, each at most once, until the client says what it wants."""
-    may_ask_tls = may_ask_gss = True
+def _first_request(
+    stream: Stream, context: LoginContext, may_ask_tls: bool
+) -> tuple[StartupMessage, bytes] | CancelRequested:
+    """Answer requests for encryption, each at most once, until the client says what it wants, with the packet."""
+    may_ask_gss = True
     while True:
         packet = read_startup_packet(stream)
         try:
@@ -178,7 +198,7 @@ def _first_request(stream: Stream, context: LoginContext) -> StartupMessage | Ca
                 return CancelRequested(0, b"")  # a cancel is never answered, not even a malformed one
             raise
         if isinstance(request, StartupMessage):
-            return request
+            return request, packet
         if isinstance(request, CancelRequest):
             return CancelRequested(request.pid, request.secret)
         if isinstance(request, SSLRequest):
@@ -224,8 +244,13 @@ def _refuse_buffered(stream: Stream, request: str) -> None:
 
 def _negotiate(stream: Stream, request: StartupMessage) -> None:
     """Tell a client that asked for more than we speak what we speak; it is sent with the next flush."""
-    if request.minor > _NEWEST_MINOR or request.unknown_options:
+    if _asks_for_more(request):
         stream.write(negotiate_protocol_version(min(request.minor, _NEWEST_MINOR), request.unknown_options))
+
+
+def _asks_for_more(request: StartupMessage) -> bool:
+    """Whether the client must be told by NegotiateProtocolVersion what we speak."""
+    return request.minor > _NEWEST_MINOR or bool(request.unknown_options)
 
 
 def _console_candidate(user: str, general: LoginSettings, rule: str | None) -> Candidate:

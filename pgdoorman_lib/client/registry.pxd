@@ -1,10 +1,19 @@
 # C types of client.registry.
 
+import cython
+
+from pgdoorman_lib.auth.entropy cimport random_bytes
+
+cdef int _SECRET_3_0
+cdef int _SECRET_3_2
+cdef long _PROTOCOL_3_2
+
 
 cdef class Clients:
     cdef dict _sessions
-    cdef object _ids
+    cdef long _last
 
     cpdef add(self, object session)
     cpdef remove(self, object session)
+    @cython.locals(number=long)
     cpdef tuple new_key(self, long protocol)

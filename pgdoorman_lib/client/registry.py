@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hmac
-import os
 from collections.abc import Iterator
-from itertools import count
 
+from pgdoorman_lib.auth.entropy import random_bytes
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.client.tunnel import Tunnel
 from pgdoorman_lib.wire.consts import PROTOCOL_3_2
@@ -17,13 +16,17 @@ _int = int
 SECRET_3_0 = 4
 SECRET_3_2 = 32
 
+_SECRET_3_0 = SECRET_3_0
+_SECRET_3_2 = SECRET_3_2
+_PROTOCOL_3_2 = PROTOCOL_3_2
+
 
 class Clients:
     """All sessions of this process, those of replication clients included."""
 
     def __init__(self) -> None:
         self._sessions: dict[int, Session | Tunnel] = {}
-        self._ids = count(1)
+        self._last = 0
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -34,9 +37,10 @@ class Clients:
     def new_key(self, protocol: _int) -> tuple[int, bytes]:
         """A number nobody has, within int32, and a random secret of the length ``protocol`` allows."""
         while True:
-            number = next(self._ids) & 0x7FFFFFFF
+            self._last = (self._last + 1) & 0x7FFFFFFF
+            number = self._last
             if number and number not in self._sessions:
-                return number, os.urandom(SECRET_3_2 if protocol >= PROTOCOL_3_2 else SECRET_3_0)
+                return number, random_bytes(_SECRET_3_2 if protocol >= _PROTOCOL_3_2 else _SECRET_3_0)
 
     @property
     def tunnels(self) -> list[Tunnel]:

@@ -29,9 +29,9 @@ cdef class Session(Relay):
 
     cpdef int use(self, Pool pool) except -1
     cpdef parameter_changed(self, str name, str value)
-    @cython.locals(engine=Engine, task=Task)
-    cpdef object start(self)
-    cpdef object run(self, object fault=*)
+    cpdef int begin_with(self, object settings) except -1
+    @cython.locals(client=Stream)
+    cpdef Task start(self, Task task=*)
     @cython.locals(status=int, task=Task)
     cpdef str serve(self, object fault=*)
     cpdef int _idle(self) except -1

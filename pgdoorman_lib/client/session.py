@@ -12,8 +12,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from greenlet import greenlet
-
 from pgdoorman_lib.client.relay import Relay
 from pgdoorman_lib.errors import (
     DoormanError,
@@ -166,32 +164,39 @@ class Session(Relay):
             self.parse_limit = settings.message_size_to_be_stream
         return 0
 
+    def begin_with(self, settings: Settings) -> _int:
+        """Take the settings of the startup packet; before ``start``."""
+        self.settings = settings
+        if settings is not BASE:
+            self.startup = settings
+            self.custom = {name: None for name in settings.values if "." in name}
+        return 0
+
     def parameter_changed(self, name: str, value: str) -> None:
         log.info("[%s@%s #%d] parameter %s is now %r", self.user, self.database, self.id, name, value)
 
     # The greenlet's body.
 
-    def start(self) -> greenlet:
-        """Begin to serve, in the greenlet that is returned; no switch.
+    def start(self, task: Task | None = None) -> Task:
+        """Begin to serve; no switch. ``task``: the login's, if it has needed no greenlet.
 
-        It has no stack until there is something to do that ``advance`` can't: most clients need it only for their end.
+        There is no greenlet until there is something to do that ``advance`` can't: most clients never have any.
         """
-        engine = self.client.engine
-        task = Task(engine)
-        task.greenlet = greenlet(self.run, engine.hub)
-        task.stepper = self
-        task.parked = 1
+        client = self.client
+        if task is None:
+            task = Task(client.engine, self)
+        else:
+            task.stepper = self
         self.task = task
-        self.client.task = task
-        task.wake()  # the first query may be here already
-        return task.greenlet
+        client.task = task
+        if client.readable or client.end > client.start or client.inbox is not None:
+            task.wake()  # the first query may be here already
+        return task
 
-    def run(self, fault: Any = None) -> None:
+    def run(self, fault: BaseException | None) -> None:
         """Serve, then close in any case. ``fault`` is what ``advance`` raised before this greenlet had begun."""
         error: DoormanError | None = None
         reason = ""
-        self.task.parked = 0
-        self.task.stepper = None
         try:
             reason = self.serve(fault)
         except DoormanError as exc:
@@ -274,7 +279,7 @@ class Session(Relay):
             elif status == 1:
                 if not self._ask():
                     return 1
-            elif (status == 3 or status == 4) and self.server is None and not self.task.greenlet:
+            elif (status == 3 or status == 4) and self.server is None and self.task.greenlet is None:
                 return self._finish(status)
             else:
                 self.pending = status
@@ -285,8 +290,8 @@ class Session(Relay):
         task = self.task
         task.parked = 0
         self.close(None, self._parting(status))
-        task.greenlet = None  # it knows us and we it: the collector need not find that out
-        self.task = None  # which keeps us as its stepper until the engine lets go of it
+        task.stepper = None  # it knows us and we it: the collector need not find that out
+        self.task = None
         return 1
 
     def _parting(self, status: _int) -> str:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import _socket
 from typing import Any
 
-#: A plain socket without gevent's watchers, for the engine has its own.
-Accepted = _socket.socket
+
+class Accepted(_socket.socket):
+    """A connected, non-blocking socket without gevent's watchers, for the engine has its own."""
+
+    __slots__ = ("host", "port")
+
+    #: the peer's numeric address and port; empty and 0 on a unix socket
+    host: str
+    port: int
 
 
 class Acceptor:
@@ -15,11 +22,8 @@ class Acceptor:
     def __init__(self, socket: Any) -> None:
         self._socket = socket
 
-    def accept(self) -> tuple[Any, tuple[str, int] | None] | None:
-        """The next connection as (Accepted, peer), or None if there is none now; OSError.
-
-        ``peer`` is the numeric host and the port, None on a unix socket.
-        """
+    def accept(self) -> Accepted | None:
+        """The next connection, or None if there is none now; OSError."""
         listening = self._socket
         try:
             fd, address = listening._accept()  # as gevent's own servers do
@@ -27,4 +31,5 @@ class Acceptor:
             return None
         made = Accepted(listening.family, listening.type, listening.proto, fileno=fd)
         made.setblocking(False)
-        return made, (address[:2] if isinstance(address, tuple) else None)
+        made.host, made.port = address[:2] if isinstance(address, tuple) else ("", 0)
+        return made

@@ -24,9 +24,11 @@ cdef extern from "<sys/socket.h>" nogil:
     int AF_INET6
 
 cdef extern from "<netinet/in.h>" nogil:
+    cdef struct in_addr:
+        uint32_t s_addr
     cdef struct sockaddr_in:
         uint16_t sin_port
-        uint32_t sin_addr
+        in_addr sin_addr
     cdef struct sockaddr_in6:
         uint16_t sin6_port
     uint16_t ntohs(uint16_t number)
@@ -47,6 +49,9 @@ cdef class Accepted:
 
     cdef int fd
     cdef readonly int family
+    #: the peer's numeric address and port; empty and 0 on a unix socket
+    cdef readonly str host
+    cdef readonly int port
 
     def fileno(self):
         """The descriptor; -1 when it is closed."""
@@ -69,16 +74,17 @@ cdef class Acceptor:
 
     cdef object socket
     cdef int fd
+    #: the address of the last client, as it came and as text: the next one's is often the same
+    cdef uint32_t last
+    cdef str last_host
 
     def __init__(self, socket):
         self.socket = socket
         self.fd = socket.fileno()
+        self.last_host = None
 
     def accept(self):
-        """The next connection as (Accepted, peer), or None if there is none now; OSError.
-
-        ``peer`` is the numeric host and the port, None on a unix socket.
-        """
+        """The next connection, or None if there is none now; OSError."""
         cdef sockaddr_storage storage
         cdef sockaddr *address = <sockaddr *> &storage
         cdef socklen_t length = sizeof(storage)
@@ -92,12 +98,19 @@ cdef class Acceptor:
         made = Accepted.__new__(Accepted)
         made.fd = fd
         made.family = address.sa_family
-        if made.family != AF_INET and made.family != AF_INET6:
-            return made, None
         if made.family == AF_INET:
-            if inet_ntop(AF_INET, &(<sockaddr_in *> address).sin_addr, host, sizeof(host)) == NULL:
+            if self.last_host is None or self.last != (<sockaddr_in *> address).sin_addr.s_addr:
+                if inet_ntop(AF_INET, &(<sockaddr_in *> address).sin_addr, host, sizeof(host)) == NULL:
+                    raise OSError("the peer's address can't be read")
+                self.last = (<sockaddr_in *> address).sin_addr.s_addr
+                self.last_host = host.decode("ascii")
+            made.host = self.last_host
+            made.port = ntohs((<sockaddr_in *> address).sin_port)
+        elif made.family == AF_INET6:
+            if getnameinfo(address, length, host, sizeof(host), NULL, 0, NI_NUMERICHOST):
                 raise OSError("the peer's address can't be read")
-            return made, (host.decode("ascii"), ntohs((<sockaddr_in *> address).sin_port))
-        if getnameinfo(address, length, host, sizeof(host), NULL, 0, NI_NUMERICHOST):
-            raise OSError("the peer's address can't be read")
-        return made, (host.decode("ascii"), ntohs((<sockaddr_in6 *> address).sin6_port))
+            made.host = host.decode("ascii")
+            made.port = ntohs((<sockaddr_in6 *> address).sin6_port)
+        else:
+            made.host = ""
+        return made

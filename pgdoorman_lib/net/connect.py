@@ -60,7 +60,7 @@ def open_stream(host: str, port: int, engine: Engine, timeout: float | None, opt
             failures.append(f"{name}: {exc.strerror or exc}")
             continue
         try:
-            return Stream(sock, engine, peer="unix" if host.startswith("/") else name, peer_host=numeric_host)
+            return Stream(sock, engine, numeric_host, port)
         except BaseException:
             sock.close()
             raise

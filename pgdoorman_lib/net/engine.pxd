@@ -27,8 +27,11 @@ cdef class Task:
     cdef public Stepper stepper
     cpdef int park(self) except -1
     cpdef int wake(self) except -1
+    @cython.locals(stepper=Stepper)
     cpdef int resume(self) except -1
     cpdef int throw(self, BaseException error) except -1
+    @cython.locals(stepper=Stepper)
+    cpdef int begin(self, BaseException fault) except -1
 
 
 cdef class Channel:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.syscalls import Epoll, clock
@@ -67,18 +67,26 @@ class Stepper:
         """
         raise NotImplementedError
 
+    def run(self, fault: BaseException | None) -> None:
+        """What the greenlet does that a task makes when it needs one; ``fault`` is to be raised there first."""
+        raise NotImplementedError
+
 
 class Task:
-    """The greenlet that waits on one or more channels, perhaps with a stepper that acts while it is parked."""
+    """The greenlet that waits on one or more channels, perhaps with a stepper that acts while it is parked.
+
+    It is the running greenlet, unless a stepper begins: that one is parked from the start, with a greenlet only once
+    there is something to do that ``advance`` can't.
+    """
 
     __slots__ = ("engine", "greenlet", "parked", "scheduled", "stepper")
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, stepper: Stepper | None = None) -> None:
         self.engine = engine
-        self.greenlet = getcurrent()
-        self.parked = 0
+        self.greenlet: Any = getcurrent() if stepper is None else None
+        self.parked = 0 if stepper is None else 1
         self.scheduled = 0
-        self.stepper: Stepper | None = None
+        self.stepper = stepper
 
     def park(self) -> _int:
         """Wait until a channel of this task has news or somebody calls ``wake``: a greenlet switch.
@@ -109,26 +117,37 @@ class Task:
         """Let the stepper act, or switch to the greenlet, if it still waits (only the hub may call this)."""
         self.scheduled = 0
         if self.parked:
-            if self.stepper is not None:
+            stepper = self.stepper  # it may take itself off, and must live until it returns
+            if stepper is not None:
                 try:
-                    if self.stepper.advance():
+                    if stepper.advance():
                         return 0
                 except Exception as exc:
                     self.throw(exc)
                     return 0
-            self.greenlet.switch()
+            if self.greenlet is None:
+                self.begin(None)
+            else:
+                self.greenlet.switch()
         return 0
 
     def throw(self, error: BaseException) -> _int:
-        """Raise ``error`` in the greenlet where it is parked, or begin it with that as its argument.
+        """Raise ``error`` in the greenlet where it is parked, or at its beginning (only the hub may call this)."""
+        if self.greenlet is not None:
+            if not self.greenlet.dead:
+                self.greenlet.throw(error)
+        elif self.parked:
+            self.begin(error)
+        return 0
 
-        Only the hub may call this.
-        """
-        greenlet = self.greenlet
-        if greenlet:
-            greenlet.throw(error)
-        elif not greenlet.dead:
-            greenlet.switch(error)
+    def begin(self, fault: BaseException | None) -> _int:
+        """Let the stepper go on in a greenlet of its own (only the hub may call this)."""
+        stepper = self.stepper
+        assert stepper is not None
+        self.stepper = None
+        self.parked = 0
+        self.greenlet = greenlet(stepper.run, self.engine.hub)
+        self.greenlet.switch(fault)
         return 0
 
 

@@ -9,12 +9,13 @@ from pgdoorman_lib.net.syscalls cimport copy, recv_into, send_from
 cdef int _EAGAIN
 cdef int _EWOULDBLOCK
 cdef int _EINTR
+cdef int _AF_UNIX
 
 
 cdef class Stream(Channel):
     cdef public object sock
-    cdef public object peer
-    cdef public object peer_host
+    cdef public str peer_host
+    cdef public int peer_port
     cdef public bint is_unix
     cdef public bytearray block
     cdef public Py_ssize_t start

@@ -39,13 +39,13 @@ _BLOCK_SIZE = BLOCK_SIZE
 _EAGAIN = errno.EAGAIN
 _EWOULDBLOCK = errno.EWOULDBLOCK
 _EINTR = errno.EINTR
+_AF_UNIX = int(getattr(socket, "AF_UNIX", -1))
 
 
 class Stream(Channel):
     """A non-blocking connected socket, registered with an engine from here until ``close``.
 
-    ``sock`` is taken over. ``peer`` is what logs and SHOW print ("host:port", or "unix"); ``peer_host`` is the numeric
-    address, empty on a unix socket.
+    ``sock`` is taken over. ``peer_host`` is the numeric address, empty on a unix socket.
     """
 
     __slots__ = (
@@ -65,8 +65,8 @@ class Stream(Channel):
         "out_end",
         "out_pending",
         "out_start",
-        "peer",
         "peer_host",
+        "peer_port",
         "received",
         "send_failed",
         "sent",
@@ -77,12 +77,12 @@ class Stream(Channel):
         "tls_out",
     )
 
-    def __init__(self, sock: socket.socket, engine: Engine, peer: str = "", peer_host: str = "") -> None:
+    def __init__(self, sock: socket.socket, engine: Engine, peer_host: str = "", peer_port: _int = 0) -> None:
         Channel.__init__(self, engine, sock.fileno())
         self.sock = sock
-        self.peer = peer
         self.peer_host = peer_host
-        self.is_unix = sock.family == getattr(socket, "AF_UNIX", None)
+        self.peer_port = peer_port
+        self.is_unix = 1 if sock.family == _AF_UNIX else 0
         #: received and not consumed: block[start:end]
         self.block: bytearray | None = None
         self.start = 0
@@ -112,6 +112,14 @@ class Stream(Channel):
         self.tls_more = 0
         engine.register(self)
         # Bytes that came before the registration raise an edge at once; a level-triggered engine tells as well.
+
+    @property
+    def peer(self) -> str:
+        """What logs and SHOW print: ``host:port``, ``[host]:port`` or ``unix``."""
+        host = self.peer_host
+        if not host:
+            return "unix"
+        return f"[{host}]:{self.peer_port}" if ":" in host else f"{host}:{self.peer_port}"
 
     # Receiving.
 

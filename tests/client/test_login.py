@@ -18,6 +18,7 @@ from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.md5 import hash_password
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.auth.verify import Account, Users
+from pgdoorman_lib.client.familiar import Familiar
 from pgdoorman_lib.client.login import Accepted, CancelRequested, login, read_startup_packet
 from pgdoorman_lib.errors import (
     AuthenticationFailed,
@@ -74,6 +75,7 @@ class Context:
     tls_context: ssl.SSLContext | None = None
     hba: hba.Gate = field(default_factory=hba.AddressList)
     mock_secret: bytes = KEY
+    familiar: Familiar = field(default_factory=Familiar)
     full: bool = False
     admitted: int = 0
 

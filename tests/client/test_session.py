@@ -46,7 +46,7 @@ class Customer:
             self.stream, number, b"key!", "alice", "shop", clock(), house.find_pool, house.abandon, self._close
         )
         self.session.use(house.pool)
-        self.greenlet = self.session.start()
+        self.task = self.session.start()
 
     def _close(self, error: DoormanError | None, reason: str) -> None:
         self.error = error
@@ -83,7 +83,7 @@ class Customer:
 
     def _is_over(self) -> bool:
         """Whether the greenlet has ended, or, never begun, is not needed any more."""
-        return bool(self.greenlet.dead or self.session.task is None)
+        return bool(self.ended)
 
     def kill(self) -> None:
         """Soon, and from the hub, as the application does."""

@@ -492,7 +492,7 @@ def test_hot_traffic_leaves_time_for_others(engine: Engine) -> None:
     one, other = stream_pair(engine)
 
     other.setblocking(False)
-    peer = Stream(other, engine, "unix")
+    peer = Stream(other, engine)
     readers = [Reader(engine, one, b"ping"), Reader(engine, peer, b"pong")]
     one.write(b"start")
     until(lambda: len(readers[0].got) > 20000)

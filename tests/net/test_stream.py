@@ -189,7 +189,7 @@ def tcp_pair(engine: Engine) -> tuple[Stream, Any]:
         peer = gsocket.create_connection(listener.getsockname())
         ours, _ = listener.accept()
     ours.setblocking(False)
-    return Stream(ours, engine, "x:1", "127.0.0.1"), peer
+    return Stream(ours, engine, "127.0.0.1", 1), peer
 
 
 def test_reset_is_an_end_with_an_error(engine: Engine) -> None:

@@ -1,0 +1,13 @@
+# C types of auth.entropy.
+
+cdef Py_ssize_t _portion
+
+
+cdef class Entropy:
+    cdef bytes _drawn
+    cdef Py_ssize_t _used
+    cpdef bytes take(self, Py_ssize_t size)
+
+
+cdef Entropy _entropy
+cpdef bytes random_bytes(Py_ssize_t size)

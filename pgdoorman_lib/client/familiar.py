@@ -1,0 +1,60 @@
+"""Logins like an earlier one: what was decided about a startup packet, for the next client that sends the same.
+
+Rules:
+1. Only decisions are remembered: which user of which pool that is, by which method it may come in, what it asked for.
+   They hang on the packet, the client's address and the configuration; with another configuration all are forgotten.
+2. Only of clients that have proven who they are, by MD5 and without TLS, and that wanted a pool and nothing out of the
+   ordinary. The proof is asked for each time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgdoorman_lib.auth.verify import Candidate
+
+_int = int
+_bytes = bytes
+
+#: Packets remembered, and the longest of them, bytes; they are all forgotten when there are too many.
+MAX_FAMILIAR = 1000
+MAX_PACKET = 1024
+
+_MAX_PACKET = MAX_PACKET
+
+
+class Known:
+    """A client like this has been let in: by ``candidate``'s secret, as ``accepted`` (client.login.Accepted)."""
+
+    __slots__ = ("accepted", "candidate")
+
+    def __init__(self, candidate: Candidate, accepted: Any) -> None:
+        self.candidate = candidate
+        self.accepted = accepted
+
+
+class Familiar:
+    """What is known under one configuration."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, bytes], Known] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def remember(self, host: str, packet: _bytes, known: Known) -> None:
+        """A client from ``host`` (empty: the unix socket) was let in with ``packet``, the length word left out."""
+        if len(packet) > MAX_PACKET:
+            return
+        if len(self._known) >= MAX_FAMILIAR:
+            self._known.clear()
+        self._known[host, packet] = known
+
+    def find(self, host: str, data: bytearray, start: _int, end: _int) -> Known | None:
+        """What is known of a client from ``host`` that has sent ``data[start:end]``: one startup packet, no more."""
+        size = end - start
+        if not 8 <= size <= _MAX_PACKET or data[start] or data[start + 1]:
+            return None
+        if (data[start + 2] << 8) + data[start + 3] != size:
+            return None
+        return self._known.get((host, bytes(data[start + 4 : end])))
