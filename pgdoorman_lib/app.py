@@ -24,7 +24,7 @@ from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.md5 import is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.auth.verify import Account, Users
-from pgdoorman_lib.client.connection import GOODBYE, Connection, House, no_such_pool
+from pgdoorman_lib.client.connection import GOODBYE, House, no_such_pool
 from pgdoorman_lib.client.familiar import Familiar
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import Logins
@@ -109,11 +109,9 @@ class App(House):
     """One process of the pooler. ``config`` is changed only by ``reload``."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
+        super().__init__(config.general)
         self.doorway: Doorway
         self.config = config
-        #: the [general] section in force
-        self.general = config.general
         self.engine = choose(config.general.io_engine)
         self.engine.memory_limit = config.general.max_memory_usage
         self.clients = Clients()
@@ -273,7 +271,7 @@ class App(House):
         for key in changes.restart:
             log.warning("%s was changed: it takes effect after a restart", key)
         self.config = config
-        self.general = config.general
+        self.govern(config.general)
         self.doorway.use(config)
         self._pools.apply(effective(config))
         self.check_query = query(config.general.pooler_check_query)
@@ -330,7 +328,7 @@ class App(House):
         backlog = general.backlog or max(1, general.max_connections)
         try:
             for host, port in general.addresses():
-                self._listeners += open_tcp(host, port, backlog, self._serve, self.engine)
+                self._listeners += open_tcp(host, port, backlog, self.let_in, self.engine)
             if general.unix_socket_dir is not None:
                 self._listeners.append(
                     open_unix(
@@ -338,7 +336,7 @@ class App(House):
                         general.port,
                         general.unix_socket_mode,
                         backlog,
-                        self._serve,
+                        self.let_in,
                         self.engine,
                     )
                 )
@@ -355,16 +353,6 @@ class App(House):
         options = _without_linger(sockopt.SocketOptions.of(self.config.general))
         for listener in self._listeners:
             sockopt.apply(listener.socket, options)
-
-    def _serve(self, sock: Any) -> None:
-        """Let one client in; in a turn of the engine, and without a switch."""
-        try:
-            connection = Connection(self, sock)
-        except OSError as exc:  # the peer has gone already
-            log.debug("connection lost before its login: %s", exc)
-            sock.close()
-            return
-        connection.start()
 
     def _on_stop(self, number: int, frame: Any) -> None:
         if self._stop.is_set() and number == signal.SIGINT:

@@ -1,11 +1,14 @@
 # C types of auth.entropy.
 
+import cython
+
 cdef Py_ssize_t _portion
 
 
 cdef class Entropy:
     cdef bytes _drawn
     cdef Py_ssize_t _used
+    @cython.locals(drawn="const unsigned char *")
     cpdef bytes take(self, Py_ssize_t size)
 
 

@@ -31,7 +31,8 @@ class Entropy:
             self._drawn = os.urandom(_portion)
             start = 0
         self._used = start + size
-        return self._drawn[start : start + size]
+        drawn = self._drawn
+        return drawn[start : start + size]
 
     def forget(self) -> None:
         """Draw anew with the next ``take``."""

@@ -3,6 +3,7 @@
 import cython
 
 from pgdoorman_lib.auth.entropy cimport random_bytes
+from pgdoorman_lib.wire.messages cimport authentication_md5
 
 
 @cython.locals(digit=Py_UCS4)
@@ -14,5 +15,6 @@ cdef str _hex(bytes data)
 cdef class Md5Challenge:
     cdef readonly bytes salt
 
+    cpdef bytes message(self)
     cpdef str answer(self, str stored)
     cpdef check(self, str stored, bytes answer)

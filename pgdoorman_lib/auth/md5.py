@@ -9,6 +9,7 @@ from hashlib import md5
 from hmac import compare_digest
 
 from pgdoorman_lib.auth.entropy import random_bytes
+from pgdoorman_lib.wire.messages import authentication_md5
 
 SALT_SIZE = 4
 
@@ -34,6 +35,10 @@ class Md5Challenge:
     def __init__(self, salt: bytes | None = None) -> None:
         #: 4 bytes, for AuthenticationMD5Password
         self.salt = random_bytes(SALT_SIZE) if salt is None else salt
+
+    def message(self) -> bytes:
+        """AuthenticationMD5Password."""
+        return authentication_md5(self.salt)
 
     def answer(self, stored: str) -> str:
         """The right answer for the stored form."""

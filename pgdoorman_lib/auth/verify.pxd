@@ -1,7 +1,6 @@
 # C types of auth.verify.
 
 from pgdoorman_lib.auth.md5 cimport Md5Challenge, hash_password, is_hash
-from pgdoorman_lib.wire.messages cimport authentication_md5
 
 cdef int _PASSWORD
 
@@ -14,7 +13,6 @@ cdef class Candidate:
 
 cpdef authenticate(object stream, Candidate candidate, str method, bytes key)
 cpdef str method_for(str secret, str rule)
-cpdef Md5Challenge ask_md5(object stream)
 cpdef finish_md5(object stream, Candidate candidate, Md5Challenge challenge)
 cpdef str stored_md5(Candidate candidate)
 cdef bytes _read(object stream, str what, int limit)

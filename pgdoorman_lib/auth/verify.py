@@ -33,7 +33,6 @@ from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, ProtocolViol
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.messages import (
-    authentication_md5,
     authentication_sasl,
     authentication_sasl_continue,
     authentication_sasl_final,
@@ -155,7 +154,8 @@ def authenticate(stream: Stream, candidate: Candidate, method: str, key: bytes) 
             raise failed(candidate.user, candidate.refusal)
         return None
     if method == MD5:
-        challenge = ask_md5(stream)
+        challenge = Md5Challenge()
+        stream.write(challenge.message())
         stream.flush()
         finish_md5(stream, candidate, challenge)
         return None
@@ -185,15 +185,8 @@ def failed(user: str, why: str) -> AuthenticationFailed:
     return error
 
 
-def ask_md5(stream: Stream) -> Md5Challenge:
-    """Queue AuthenticationMD5Password."""
-    challenge = Md5Challenge()
-    stream.write(authentication_md5(challenge.salt))
-    return challenge
-
-
 def finish_md5(stream: Stream, candidate: Candidate, challenge: Md5Challenge) -> None:
-    """Take the answer to ``ask_md5``; may switch. AuthenticationFailed, ProtocolViolation, PeerGone."""
+    """Take the answer to the challenge sent; may switch. AuthenticationFailed, ProtocolViolation, PeerGone."""
     answer = _read_password(stream)
     proven = challenge.check(stored_md5(candidate), answer)
     if candidate.refusal is not None:

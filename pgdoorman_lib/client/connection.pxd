@@ -3,12 +3,13 @@
 import cython
 
 from pgdoorman_lib.auth.md5 cimport Md5Challenge
-from pgdoorman_lib.auth.verify cimport ask_md5, stored_md5
+from pgdoorman_lib.auth.verify cimport stored_md5
 from pgdoorman_lib.client.familiar cimport Familiar, Known
 from pgdoorman_lib.client.login cimport Accepted, login
 from pgdoorman_lib.client.logins cimport Logins
 from pgdoorman_lib.client.registry cimport Clients
 from pgdoorman_lib.client.session cimport Session
+from pgdoorman_lib.metrics.counters cimport ConnectionStats
 from pgdoorman_lib.net.engine cimport Engine, Stepper, Task
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.pool.pool cimport Pool
@@ -16,19 +17,26 @@ from pgdoorman_lib.wire.messages cimport backend_key_data
 
 cdef int _NOTHING
 cdef Py_ssize_t _MD5_SIZE
+cdef int _PASSWORD
+cdef bytes _AUTHENTICATION_OK
+cdef bytes _READY_FOR_QUERY
 
 
 cdef class House:
     cdef public Engine engine
     cdef public Logins logins
     cdef public Clients clients
-    cdef public object connections
+    cdef public ConnectionStats connections
     cdef public bytes check_query
     cdef public object general
     cdef public object doorway
     cdef public set open
     cdef public int admitted
     cdef public bint draining
+    cdef public long max_connections
+    cdef public bint log_connections
+    cdef public bint log_disconnections
+    cpdef let_in(self, object sock)
     cpdef admit(self)
 
 
@@ -47,17 +55,13 @@ cdef class Connection(Stepper):
     cpdef start(self)
     @cython.locals(n=Py_ssize_t)
     cpdef int advance(self) except -1
-    @cython.locals(house=House, stream=Stream, block=bytearray, familiar=Familiar, known=Known)
+    @cython.locals(house=House, stream=Stream, block=bytearray, familiar=Familiar, known=Known, challenge=Md5Challenge)
     cpdef int _recognise(self) except -1
-    @cython.locals(stream=Stream, block=bytearray, start=Py_ssize_t, known=Known, challenge=Md5Challenge)
+    @cython.locals(stream=Stream, block=bytearray, text="const unsigned char *", start=Py_ssize_t, last=Py_ssize_t, known=Known, challenge=Md5Challenge)
     cpdef int _verify(self) except -1
     cpdef int _count(self) except -1
     @cython.locals(house=House)
     cpdef _close(self, object error, str reason)
     cpdef Pool _pool_of(self, Accepted accepted)
     @cython.locals(house=House, pool=Pool, clients=Clients, session=Session, known=tuple)
-    cpdef int _begin(self, Accepted accepted, int patient) except -1
-
-
-@cython.locals(pool=Pool)
-cdef _asked(Pool pool, Accepted accepted)
+    cpdef int _begin(self, Accepted accepted, Known like) except -1

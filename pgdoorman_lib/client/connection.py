@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from pgdoorman_lib.auth.md5 import Md5Challenge
-from pgdoorman_lib.auth.verify import ask_md5, finish_md5, stored_md5
+from pgdoorman_lib.auth.verify import finish_md5, stored_md5
 from pgdoorman_lib.client.familiar import Familiar, Known
 from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.logins import Logins
@@ -50,12 +50,13 @@ MAX_REPORTS = 1000
 
 GOODBYE = "terminating connection due to administrator command"
 
-#: SSLRequest, and how a PasswordMessage with the answer to AuthenticationMD5Password begins ("md5" and 32 digits, NUL).
 SSL_REQUEST = struct.pack("!II", 8, consts.SSL_REQUEST)
-MD5_HEAD = struct.pack("!BI", consts.PASSWORD, 40)
+#: Bytes of a PasswordMessage with the answer to AuthenticationMD5Password: type, length, "md5" and 32 digits, NUL.
+MD5_SIZE = 41
 
 _NOTHING = NOTHING
-_MD5_SIZE = 41
+_MD5_SIZE = MD5_SIZE
+_PASSWORD = consts.PASSWORD
 _AUTHENTICATION_OK = authentication_ok()
 _READY_FOR_QUERY = ready_for_query()
 
@@ -71,7 +72,8 @@ class House:
     general: General
     doorway: Any  # LoginContext
 
-    def __init__(self) -> None:
+    def __init__(self, general: General) -> None:
+        self.govern(general)
         #: those accepted and not ended
         self.open: set[Connection] = set()
         #: how many of them count against max_connections
@@ -79,11 +81,28 @@ class House:
         #: nobody new comes in
         self.draining = 0
 
+    def govern(self, general: General) -> None:
+        """Go by another [general] section from now on."""
+        self.general = general
+        self.max_connections = general.max_connections
+        self.log_connections = 1 if general.log_client_connections else 0
+        self.log_disconnections = 1 if general.log_client_disconnections else 0
+
+    def let_in(self, sock: Any) -> None:
+        """Begin to serve a ``net.accept.Accepted``; only the hub may call this, in a turn of the engine."""
+        try:
+            connection = Connection(self, sock)
+        except OSError as exc:  # the peer has gone already
+            log.debug("connection lost before its login: %s", exc)
+            sock.close()
+            return
+        connection.start()
+
     def admit(self) -> None:
         """Count a client that wants to log in; TooManyClients when max_connections are there, ShuttingDown."""
         if self.draining:
             raise ShuttingDown(GOODBYE)
-        if self.admitted >= self.general.max_connections:
+        if self.admitted >= self.max_connections:
             raise TooManyClients("sorry, too many clients already")
         self.admitted += 1
 
@@ -177,28 +196,34 @@ class Connection(Stepper):
         self.known = known
         stream.start = stream.end
         stream.release()
-        self.challenge = ask_md5(stream)
+        challenge = Md5Challenge()
+        self.challenge = challenge
+        stream.write(challenge.message())
         return 1
 
     def _verify(self) -> _int:
         """Take the proof if it is right, and begin the session; else 0, and nothing is taken."""
         stream = self.stream
         block: Any = stream.block
+        text = block
         start = stream.start
         known = self.known
         challenge = self.challenge
         assert known is not None
         assert challenge is not None
-        if stream.end - start < _MD5_SIZE or not block.startswith(MD5_HEAD, start) or block[start + _MD5_SIZE - 1]:
+        last = start + _MD5_SIZE - 1
+        if stream.end <= last or text[start] != _PASSWORD or text[last]:
             return 0
-        if not challenge.check(stored_md5(known.candidate), bytes(block[start + 5 : start + _MD5_SIZE - 1])):
+        if text[start + 1] or text[start + 2] or text[start + 3] or text[start + 4] != _MD5_SIZE - 1:
+            return 0
+        if not challenge.check(stored_md5(known.candidate), bytes(text[start + 5 : last])):
             return 0
         stream.start = start + _MD5_SIZE
         stream.release()
         self.house.logins.end(self)
         self.accepted = known.accepted
         self._count()
-        return self._begin(known.accepted, 0)
+        return self._begin(known.accepted, known)
 
     # In a greenlet.
 
@@ -231,7 +256,7 @@ class Connection(Stepper):
             if outcome.replication:
                 reason = self._replicate(outcome)
                 return
-            self._begin(outcome, 1)
+            self._begin(outcome, None)
         except DoormanError as exc:
             if not isinstance(self.session, Tunnel):
                 counted.errors += 1
@@ -276,7 +301,7 @@ class Connection(Stepper):
         elif error is not None:
             log.warning("%s closing client: %s (SQLSTATE %s)", self._label(), error.message, error.sqlstate)
             self._farewell(error)
-        elif session is not None and house.general.log_client_disconnections:
+        elif session is not None and house.log_disconnections:
             log.info("%s client disconnected: %s", self._label(), reason)
         if session is not None:
             house.clients.remove(session)
@@ -335,19 +360,23 @@ class Connection(Stepper):
             pool.credentials = accepted.client_key
         return pool
 
-    def _begin(self, accepted: Accepted, patient: _int) -> _int:
+    def _begin(self, accepted: Accepted, like: Known | None) -> _int:
         """Welcome the client and start its session.
 
-        May switch if ``patient``; else it returns 0, and nothing was done, if it would have to. NoSuchPool,
-        ServerUnavailable and what else borrowing a server raises, ServerRefused for settings PostgreSQL does not take.
+        May switch, unless the client is ``like`` an earlier one: then it returns 0, and nothing was done, if it would
+        have to. NoSuchPool, ServerUnavailable and what else borrowing a server raises, ServerRefused for settings that
+        PostgreSQL does not take.
         """
         house = self.house
-        pool = self._pool_of(accepted)
-        known = pool.reports.get(_asked(pool, accepted))
-        if known is None:
-            if not patient:
+        if like is None:
+            pool, known = self._report(self._pool_of(accepted), accepted)
+        else:
+            if like.pool is None or like.pool.retired:
+                like.pool = self._pool_of(accepted)
+            pool = like.pool
+            known = pool.reports.get(like.asked if pool.sync_parameters else ())
+            if known is None:
                 return 0
-            pool, known = self._report(pool, accepted)
         clients = house.clients
         number, secret = clients.new_key(accepted.protocol)
         session = Session(
@@ -367,9 +396,9 @@ class Connection(Stepper):
         self.session = session
         clients.add(session)
         self.stream.write(b"".join((_AUTHENTICATION_OK, known[1], backend_key_data(number, secret), _READY_FOR_QUERY)))
-        if house.general.log_client_connections:
+        if house.log_connections:
             log.info("%s client connected from %s", self._label(), self.stream.peer)
-        session.start(None if patient else self.task)
+        session.start(None if like is None else self.task)
         return 1
 
     def _replicate(self, accepted: Accepted) -> str:
@@ -383,7 +412,7 @@ class Connection(Stepper):
         house.clients.add(tunnel)
         if house.find_pool(accepted.database, accepted.user) is None:
             tunnel.dismiss(no_such_pool(accepted.database, accepted.user))  # it was removed in the meantime
-        if house.general.log_client_connections:
+        if house.log_connections:
             log.info("%s replication client connected from %s", self._label(), self.stream.peer)
         return tunnel.serve()
 
@@ -397,7 +426,10 @@ class Connection(Stepper):
             try:
                 if pool.parameters is None:
                     with_server(pool, _nothing)  # its parameters are known then
-                asked = _asked(pool, accepted)
+                asked = tuple(accepted.parameters.items()) if pool.sync_parameters else ()
+                known = pool.reports.get(asked)
+                if known is not None:
+                    return pool, known
                 settings = _wanted(asked, pool.parameters)
                 known = settings, _try_settings(pool, settings)
             except Moved:
@@ -410,11 +442,6 @@ class Connection(Stepper):
                 pool.reports.clear()
             pool.reports[asked] = known
             return pool, known
-
-
-def _asked(pool: Pool, accepted: Accepted) -> Any:
-    """What ``pool.reports`` goes by: the settings the client asked for, unless they do not count."""
-    return accepted.asked if pool.settings.sync_server_parameters else ()
 
 
 def no_such_pool(database: str, user: str) -> NoSuchPool:

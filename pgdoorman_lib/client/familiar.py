@@ -26,11 +26,15 @@ _MAX_PACKET = MAX_PACKET
 class Known:
     """A client like this has been let in: by ``candidate``'s secret, as ``accepted`` (client.login.Accepted)."""
 
-    __slots__ = ("accepted", "candidate")
+    __slots__ = ("accepted", "asked", "candidate", "pool")
 
     def __init__(self, candidate: Candidate, accepted: Any) -> None:
         self.candidate = candidate
         self.accepted = accepted
+        #: its settings, as what they can be looked up by
+        self.asked = tuple(accepted.parameters.items())
+        #: the pool it led to; None until somebody has gone there
+        self.pool: Any = None
 
 
 class Familiar:
@@ -53,8 +57,10 @@ class Familiar:
     def find(self, host: str, data: bytearray, start: _int, end: _int) -> Known | None:
         """What is known of a client from ``host`` that has sent ``data[start:end]``: one startup packet, no more."""
         size = end - start
-        if not 8 <= size <= _MAX_PACKET or data[start] or data[start + 1]:
+        if not 8 <= size <= _MAX_PACKET:
             return None
-        if (data[start + 2] << 8) + data[start + 3] != size:
+        text = data
+        if text[start] or text[start + 1] or (text[start + 2] << 8) + text[start + 3] != size:
             return None
-        return self._known.get((host, bytes(data[start + 4 : end])))
+        packet = bytes(text[start + 4 : end])
+        return self._known.get((host, packet))

@@ -114,11 +114,6 @@ class Accepted:
     client_key: bytes | None = field(default=None, repr=False)
     replication: str = ""
 
-    @property
-    def asked(self) -> tuple[tuple[str, str], ...]:
-        """The settings it asked for, as what they can be looked up by."""
-        return tuple(self.parameters.items())
-
 
 def login(
     stream: Stream, context: LoginContext, admission: Callable[[], None], tls_refused: bool = False

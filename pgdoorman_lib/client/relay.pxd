@@ -57,6 +57,7 @@ cdef class Relay(StatementDesk):
     cdef public double query_started
     cdef public double xact_started
 
+    cpdef int init_relay(self, Stream client, LinkStats stats) except -1
     cpdef int attach(self, Server server) except -1
     cpdef int detach(self) except -1
     cpdef int _names_done(self) except -1

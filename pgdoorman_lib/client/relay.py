@@ -129,7 +129,11 @@ class Relay(StatementDesk):
     )
 
     def __init__(self, client: Stream, stats: Any) -> None:
-        StatementDesk.__init__(self, client)
+        self.init_relay(client, stats)
+
+    def init_relay(self, client: Stream, stats: Any) -> _int:
+        """As ``init_borrower``."""
+        self.init_desk(client)
         self.stats = stats
         self.pool_stats: Any = None
         self.sync_parameters = 1
@@ -169,6 +173,7 @@ class Relay(StatementDesk):
         self.refusal: bytes | None = None
         self.query_started = 0.0
         self.xact_started = 0.0
+        return 0
 
     def attach(self, server: Server) -> _int:
         """Borrow ``server``: its events are ours from here to ``detach``."""

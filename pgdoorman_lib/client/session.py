@@ -88,7 +88,7 @@ class Session(Relay):
         abandon: Callable[[Any, Server, bool, bool], None],
         close: Callable[[DoormanError | None, str], None],
     ) -> None:
-        Relay.__init__(self, client, LinkStats())
+        self.init_relay(client, LinkStats())
         self.id = id
         self.secret = secret
         self.user = user
@@ -151,17 +151,16 @@ class Session(Relay):
 
     def use(self, pool: Any) -> _int:
         """Take what a pool's settings say about this session; at login and when a reload replaced the pool."""
-        settings = pool.settings
         self.pool = pool
         self.pool_stats = pool.stats
         self.registry = pool.registry
-        self.by_transaction = settings.pool_mode == "transaction"
-        self.shared = 1 if self.by_transaction and settings.prepared_statements else 0
-        self.sync_parameters = 1 if settings.sync_server_parameters else 0
-        self.transparent = 1 if self.by_transaction and settings.session_state == "transparent" else 0
-        self.log_parameters = 1 if settings.log_client_parameter_status_changes else 0
-        if settings.message_size_to_be_stream > 0:
-            self.parse_limit = settings.message_size_to_be_stream
+        self.by_transaction = pool.by_transaction
+        self.shared = pool.shared
+        self.sync_parameters = pool.sync_parameters
+        self.transparent = pool.transparent
+        self.log_parameters = pool.log_parameters
+        if pool.parse_limit > 0:
+            self.parse_limit = pool.parse_limit
         return 0
 
     def begin_with(self, settings: Settings) -> _int:

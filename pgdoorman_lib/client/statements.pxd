@@ -82,6 +82,7 @@ cdef class StatementDesk(Borrower):
     cdef public set taken
 
     @cython.locals(held=ServerStatements)
+    cpdef int init_desk(self, Stream client) except -1
     cpdef int _query(self, Replies replies) except -1
     @cython.locals(
         replies=Replies, mine=ClientStatements, unnamed=Unnamed, size=Py_ssize_t, at=Py_ssize_t, start=Py_ssize_t,

@@ -126,7 +126,11 @@ class StatementDesk(Borrower):
     )
 
     def __init__(self, client: Stream) -> None:
-        Borrower.__init__(self)
+        self.init_desk(client)
+
+    def init_desk(self, client: Stream) -> _int:
+        """As ``init_borrower``."""
+        self.init_borrower()
         self.client = client
         #: a server is given back after each transaction
         self.by_transaction = 1
@@ -184,6 +188,7 @@ class StatementDesk(Borrower):
         self.skip_to = 0
         #: what a *_FAULT status is about
         self.fault = ""
+        return 0
 
     def _query(self, replies: Replies) -> _int:
         """A Query is sent where statements are shared: it drops the unnamed one, unless an error voids it before."""

@@ -4,7 +4,9 @@ import cython
 
 from pgdoorman_lib.net.engine cimport Channel, Engine, Task
 from pgdoorman_lib.net.ring cimport Ring
-from pgdoorman_lib.net.syscalls cimport copy, recv_into, send_from
+from pgdoorman_lib.net.syscalls cimport copy, put, recv_into, send_from
+
+cdef Py_ssize_t _BLOCK_SIZE
 
 cdef int _EAGAIN
 cdef int _EWOULDBLOCK
@@ -54,6 +56,7 @@ cdef class Stream(Channel):
     @cython.locals(out=bytearray, tail=bytearray, room=Py_ssize_t, part=Py_ssize_t, tail_start=Py_ssize_t, tail_end=Py_ssize_t)
     cpdef int send_copy(self, bytearray data, Py_ssize_t start, Py_ssize_t size) except -1
     cpdef int send_block(self, bytearray block, Py_ssize_t start, Py_ssize_t end) except -1
+    @cython.locals(out=bytearray, size=Py_ssize_t)
     cpdef int write(self, bytes data) except -1
     @cython.locals(out=bytearray, n=Py_ssize_t)
     cpdef int push(self) except -2

@@ -22,7 +22,7 @@ from typing import Any
 from pgdoorman_lib.errors import PeerGone, ProtocolViolation
 from pgdoorman_lib.net.engine import BLOCK_SIZE, Channel, Engine, Task
 from pgdoorman_lib.net.ring import Ring
-from pgdoorman_lib.net.syscalls import copy, recv_into, send_from
+from pgdoorman_lib.net.syscalls import copy, put, recv_into, send_from
 
 _int = int
 _bytes = bytes
@@ -306,8 +306,25 @@ class Stream(Channel):
 
     def write(self, data: _bytes) -> _int:
         """Queue ``data``."""
-        view = bytearray(data)
-        return self.send_copy(view, 0, len(view))
+        size = len(data)
+        if size == 0 or self.send_failed or self.closed:
+            return 0
+        if self.more is not None or size > _BLOCK_SIZE:
+            return self.send_copy(bytearray(data), 0, size)
+        out = self.out
+        if out is None:
+            out = self.engine.take_block()
+            self.out = out
+            self.out_start = 0
+            self.out_end = 0
+        if size > len(out) - self.out_end:
+            return self.send_copy(bytearray(data), 0, size)
+        put(out, self.out_end, data)
+        self.out_end += size
+        self.out_pending += size
+        if not self.dirty:
+            self.engine.defer(self)
+        return 0
 
     def push(self) -> _int:
         """Send what is queued without waiting: 1 all gone, 0 the socket is full, -1 the connection is broken."""

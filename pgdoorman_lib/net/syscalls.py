@@ -51,6 +51,14 @@ def copy(target: bytearray, at: int, source: bytearray, offset: int, size: int) 
     return 0
 
 
+def put(target: bytearray, at: int, data: bytes) -> int:
+    """``target[at:at+len(data)] = data``."""
+    if at < 0 or at + len(data) > len(target):
+        raise ValueError("put outside the buffer")
+    target[at : at + len(data)] = data
+    return 0
+
+
 if sys.platform == "linux":
     # gevent's monkey patching takes select.epoll away; this is the one place that knows how to use it beside a hub.
     _new_epoll = get_original("select", "epoll")

@@ -87,6 +87,16 @@ cpdef int copy(bytearray target, Py_ssize_t at, bytearray source, Py_ssize_t off
     return 0
 
 
+cpdef int put(bytearray target, Py_ssize_t at, bytes data) except -1:
+    """``target[at:at+len(data)] = data``."""
+    cdef char *to = target
+    cdef const char *origin = data
+    if at < 0 or at + len(data) > len(target):
+        raise ValueError("put outside the buffer")
+    memmove(to + at, origin, len(data))
+    return 0
+
+
 cpdef double clock() except? -1.0:
     """Seconds of the monotonic clock."""
     cdef timespec now

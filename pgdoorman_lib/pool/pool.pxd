@@ -14,6 +14,7 @@ cdef class Borrower(Stepper):
     cdef public Server assigned
     cdef public object wait_error
     cdef public double waiting_since
+    cpdef int init_borrower(self) except -1
     cpdef int accept(self, Server server) except -1
 
 
@@ -36,6 +37,12 @@ cdef class Pool:
     cdef public int unpinning
     cdef public int max_pinned
     cdef public object paused
+    cdef public bint by_transaction
+    cdef public bint shared
+    cdef public bint sync_parameters
+    cdef public bint transparent
+    cdef public bint log_parameters
+    cdef public Py_ssize_t parse_limit
     cdef public bint retired
     cdef public double backoff
     cdef public double retry_at

@@ -57,13 +57,17 @@ class Borrower(Stepper):
     __slots__ = ("assigned", "task", "wait_error", "waiting_since")
 
     def __init__(self) -> None:
-        Stepper.__init__(self)
+        self.init_borrower()
+
+    def init_borrower(self) -> _int:
+        """What ``__init__`` does, for those who derive: compiled, a call of it costs next to nothing."""
         #: the task that waits; set by the greenlet that owns the borrower
         self.task: Any = None
         #: the server handed over, None while waiting
         self.assigned: Server | None = None
         self.wait_error: BaseException | None = None
         self.waiting_since = 0.0
+        return 0
 
     def accept(self, server: Server) -> _int:
         """Take ``server`` (1), or say that it is not wanted any more (0). Never switches."""
@@ -81,6 +85,7 @@ class Pool:
     __slots__ = (
         "backoff",
         "borrowed",
+        "by_transaction",
         "check_after",
         "connect",
         "credentials",
@@ -89,10 +94,12 @@ class Pool:
         "idle",
         "last_error",
         "lifo",
+        "log_parameters",
         "max_pinned",
         "opening",
         "parallel",
         "parameters",
+        "parse_limit",
         "paused",
         "pinned",
         "registry",
@@ -102,10 +109,13 @@ class Pool:
         "retry_at",
         "servers",
         "settings",
+        "shared",
         "size",
         "stats",
+        "sync_parameters",
         "tidy",
         "timeout",
+        "transparent",
         "unpinning",
         "waiters",
     )
@@ -137,6 +147,13 @@ class Pool:
         self.max_pinned = settings.max_pinned_servers
         #: those of them about which the question whether that is still so is under way
         self.unpinning = 0
+        #: what the settings say about the sessions of its clients
+        self.by_transaction = 1 if settings.pool_mode == "transaction" else 0
+        self.shared = 1 if self.by_transaction and settings.prepared_statements else 0
+        self.sync_parameters = 1 if settings.sync_server_parameters else 0
+        self.transparent = 1 if self.by_transaction and settings.session_state == "transparent" else 0
+        self.log_parameters = 1 if settings.log_client_parameter_status_changes else 0
+        self.parse_limit = settings.message_size_to_be_stream
         self.paused = False
         #: replaced by a reload or closed: nothing is lent any more, what comes back is closed
         self.retired = 0
