@@ -272,6 +272,7 @@ class App(House):
             log.warning("%s was changed: it takes effect after a restart", key)
         self.config = config
         self.govern(config.general)
+        self.logins.limit_changed()
         self.doorway.use(config)
         self._pools.apply(effective(config))
         self.check_query = query(config.general.pooler_check_query)

@@ -8,7 +8,7 @@ cdef Py_ssize_t _portion
 cdef class Entropy:
     cdef bytes _drawn
     cdef Py_ssize_t _used
-    @cython.locals(drawn="const unsigned char *")
+    @cython.locals(start=Py_ssize_t, drawn="const unsigned char *")
     cpdef bytes take(self, Py_ssize_t size)
 
 

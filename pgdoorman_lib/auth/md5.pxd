@@ -18,3 +18,4 @@ cdef class Md5Challenge:
     cpdef bytes message(self)
     cpdef str answer(self, str stored)
     cpdef check(self, str stored, bytes answer)
+    cpdef bint proves(self, bytes digits, bytes answer) except -1

@@ -3,7 +3,6 @@
 import cython
 
 from pgdoorman_lib.auth.md5 cimport Md5Challenge
-from pgdoorman_lib.auth.verify cimport stored_md5
 from pgdoorman_lib.client.familiar cimport Familiar, Known
 from pgdoorman_lib.client.login cimport Accepted, login
 from pgdoorman_lib.client.logins cimport Logins
@@ -12,6 +11,7 @@ from pgdoorman_lib.client.session cimport Session
 from pgdoorman_lib.metrics.counters cimport ConnectionStats
 from pgdoorman_lib.net.engine cimport Engine, Stepper, Task
 from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.net.syscalls cimport clock, cut
 from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.wire.messages cimport backend_key_data
 

@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from pgdoorman_lib.auth.md5 import Md5Challenge
-from pgdoorman_lib.auth.verify import finish_md5, stored_md5
+from pgdoorman_lib.auth.verify import finish_md5
 from pgdoorman_lib.client.familiar import Familiar, Known
 from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.logins import Logins
@@ -26,7 +26,7 @@ from pgdoorman_lib.errors import (
 from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.net.engine import Engine, Stepper, Task
 from pgdoorman_lib.net.stream import NOTHING, Stream
-from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.net.syscalls import clock, cut
 from pgdoorman_lib.pool.errand import with_server
 from pgdoorman_lib.pool.pool import Moved, Pool
 from pgdoorman_lib.server.connection import Server
@@ -216,7 +216,7 @@ class Connection(Stepper):
             return 0
         if text[start + 1] or text[start + 2] or text[start + 3] or text[start + 4] != _MD5_SIZE - 1:
             return 0
-        if not challenge.check(stored_md5(known.candidate), bytes(text[start + 5 : last])):
+        if not challenge.proves(known.digits, cut(block, start + 5, last)):
             return 0
         stream.start = start + _MD5_SIZE
         stream.release()
@@ -391,7 +391,7 @@ class Connection(Stepper):
             self._close,
         )
         session.use(pool)
-        session.begin_with(known[0])
+        session.begin_with(known[0], known[2])
         session.check_query = house.check_query
         self.session = session
         clients.add(session)
@@ -416,8 +416,9 @@ class Connection(Stepper):
             log.info("%s replication client connected from %s", self._label(), self.stream.peer)
         return tunnel.serve()
 
-    def _report(self, pool: Any, accepted: Accepted) -> tuple[Pool, tuple[Settings, bytes]]:
-        """The settings the session begins with, and the ParameterStatus messages of its login; may switch.
+    def _report(self, pool: Any, accepted: Accepted) -> tuple[Pool, tuple[Settings, bytes, tuple[str, ...]]]:
+        """The settings the session begins with, the ParameterStatus messages of its login, and the names of customized
+        options among the settings; may switch.
 
         A server is borrowed only while the pool has not seen one, or has not seen these settings. The pool may have
         been replaced by another meanwhile.
@@ -431,7 +432,8 @@ class Connection(Stepper):
                 if known is not None:
                     return pool, known
                 settings = _wanted(asked, pool.parameters)
-                known = settings, _try_settings(pool, settings)
+                report = _try_settings(pool, settings)
+                known = settings, report, tuple(name for name in settings.values if "." in name)
             except Moved:
                 found = self.house.find_pool(pool.settings.database, pool.settings.user)
                 if found is None:

@@ -3,12 +3,14 @@
 import cython
 
 from pgdoorman_lib.auth.verify cimport Candidate
+from pgdoorman_lib.net.syscalls cimport cut
 
 cdef Py_ssize_t _MAX_PACKET
 
 
 cdef class Known:
     cdef public Candidate candidate
+    cdef public bytes digits
     cdef public object accepted
     cdef public tuple asked
     cdef public object pool
@@ -16,5 +18,5 @@ cdef class Known:
 
 cdef class Familiar:
     cdef dict _known
-    @cython.locals(size=Py_ssize_t, text="const unsigned char *", packet=bytes)
+    @cython.locals(size=Py_ssize_t, text="const unsigned char *")
     cpdef Known find(self, str host, bytearray data, Py_ssize_t start, Py_ssize_t end)

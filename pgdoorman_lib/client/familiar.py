@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgdoorman_lib.auth.verify import Candidate
+from pgdoorman_lib.auth.verify import Candidate, stored_md5
+from pgdoorman_lib.net.syscalls import cut
 
 _int = int
 _bytes = bytes
@@ -26,10 +27,12 @@ _MAX_PACKET = MAX_PACKET
 class Known:
     """A client like this has been let in: by ``candidate``'s secret, as ``accepted`` (client.login.Accepted)."""
 
-    __slots__ = ("accepted", "asked", "candidate", "pool")
+    __slots__ = ("accepted", "asked", "candidate", "digits", "pool")
 
     def __init__(self, candidate: Candidate, accepted: Any) -> None:
         self.candidate = candidate
+        #: the digits of its secret's stored form
+        self.digits = stored_md5(candidate)[3:].encode()
         self.accepted = accepted
         #: its settings, as what they can be looked up by
         self.asked = tuple(accepted.parameters.items())
@@ -62,5 +65,4 @@ class Familiar:
         text = data
         if text[start] or text[start + 1] or (text[start + 2] << 8) + text[start + 3] != size:
             return None
-        packet = bytes(text[start + 4 : end])
-        return self._known.get((host, packet))
+        return self._known.get((host, cut(data, start + 4, end)))

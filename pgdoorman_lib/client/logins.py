@@ -24,7 +24,10 @@ class Overdue(Protocol):
 
 
 class Logins:
-    """``limit`` gives the seconds a login may take, 0 for ever; a new limit holds for logins under way, too."""
+    """``limit`` gives the seconds a login may take, 0 for ever.
+
+    A new limit holds for logins under way, too, once ``limit_changed`` was called.
+    """
 
     def __init__(self, limit: Callable[[], float]) -> None:
         self._limit = limit
@@ -40,14 +43,21 @@ class Logins:
         """A login begins; it must come to ``end``."""
         now = clock()
         self._began[who] = now
-        limit = self._limit()
-        if limit > 0 and (self._due == 0 or now + limit < self._due):
-            self._arm(now + limit, limit)
+        if self._due == 0:
+            limit = self._limit()
+            if limit > 0:
+                self._arm(now + limit, limit)
 
     def end(self, who: Overdue) -> None:
         """A login is over, one way or the other."""
         # The timer goes on: to stop and start it for each login would cost more than that it finds nothing to do.
         self._began.pop(who, None)
+
+    def limit_changed(self) -> None:
+        """Go by what ``limit`` gives now."""
+        self.close()
+        if self._began:
+            self._arm(clock(), 0.0)
 
     def close(self) -> None:
         """Nobody is late any more."""

@@ -29,7 +29,7 @@ cdef class Session(Relay):
 
     cpdef int use(self, Pool pool) except -1
     cpdef parameter_changed(self, str name, str value)
-    cpdef int begin_with(self, object settings) except -1
+    cpdef int begin_with(self, object settings, object custom) except -1
     @cython.locals(client=Stream)
     cpdef Task start(self, Task task=*)
     @cython.locals(status=int, task=Task)

@@ -163,12 +163,12 @@ class Session(Relay):
             self.parse_limit = pool.parse_limit
         return 0
 
-    def begin_with(self, settings: Settings) -> _int:
-        """Take the settings of the startup packet; before ``start``."""
+    def begin_with(self, settings: Any, custom: Any) -> _int:
+        """Take the settings of the startup packet, ``custom`` of which are customized options; before ``start``."""
         self.settings = settings
-        if settings is not BASE:
-            self.startup = settings
-            self.custom = {name: None for name in settings.values if "." in name}
+        self.startup = settings
+        if custom:
+            self.custom = dict.fromkeys(custom)
         return 0
 
     def parameter_changed(self, name: str, value: str) -> None:

@@ -71,5 +71,6 @@ cdef class Stream(Channel):
     cpdef Py_ssize_t _fill_tls(self, bytearray block, Py_ssize_t room) except? -100000
     @cython.locals(n=Py_ssize_t, raw=bytearray, out=bytearray)
     cpdef int _push_tls(self) except -2
+    cpdef int close(self) except -1
     cpdef int _park(self) except -1
     cpdef Py_ssize_t _fill_or_park(self) except -3

@@ -601,10 +601,10 @@ class Stream(Channel):
                 return
             self._park()
 
-    def close(self) -> None:
+    def close(self) -> _int:
         """Send what can be sent at once, then close; idempotent."""
         if self.closed:
-            return
+            return 0
         if not self.send_failed:
             if self.tls is not None and not self.eof:
                 self.push()  # nothing can be sent behind close_notify
@@ -625,3 +625,4 @@ class Stream(Channel):
         self._give_output_back()
         self.sock.close()
         self.fd = -1
+        return 0

@@ -51,6 +51,13 @@ def copy(target: bytearray, at: int, source: bytearray, offset: int, size: int) 
     return 0
 
 
+def cut(data: bytearray, start: int, end: int) -> bytes:
+    """``data[start:end]`` as bytes."""
+    if not 0 <= start <= end <= len(data):
+        raise ValueError("cut outside the buffer")
+    return bytes(data[start:end])
+
+
 def put(target: bytearray, at: int, data: bytes) -> int:
     """``target[at:at+len(data)] = data``."""
     if at < 0 or at + len(data) > len(target):

@@ -87,6 +87,14 @@ cpdef int copy(bytearray target, Py_ssize_t at, bytearray source, Py_ssize_t off
     return 0
 
 
+cpdef bytes cut(bytearray data, Py_ssize_t start, Py_ssize_t end):
+    """``data[start:end]`` as bytes."""
+    cdef char *text = data
+    if not 0 <= start <= end <= len(data):
+        raise ValueError("cut outside the buffer")
+    return text[start:end]
+
+
 cpdef int put(bytearray target, Py_ssize_t at, bytes data) except -1:
     """``target[at:at+len(data)] = data``."""
     cdef char *to = target

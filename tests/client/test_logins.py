@@ -67,10 +67,11 @@ def test_without_a_limit_nobody_is_late(clock: Clock) -> None:
     assert len(clock.logins) == 1
 
 
-def test_a_shorter_limit_holds_from_the_next_login_on_for_all(clock: Clock) -> None:
+def test_another_limit_holds_for_all_at_once(clock: Clock) -> None:
     clock.limit = PATIENCE * 10
     Client(clock, "a")
     clock.limit = 0.02
+    clock.logins.limit_changed()
     Client(clock, "b")
     until(lambda: clock.late == ["a", "b"])
 
