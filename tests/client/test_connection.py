@@ -1,0 +1,468 @@
+"""Clients from their first byte to their session, on all engines: those never seen before, and those like earlier ones."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+import pytest
+from core_fakes import ENGINES, PATIENCE, Settings, running, until
+from gevent import socket as gsocket
+
+from pgdoorman_lib.auth import hba
+from pgdoorman_lib.auth.md5 import hash_password
+from pgdoorman_lib.auth.verify import Candidate, Users
+from pgdoorman_lib.client.connection import Connection, House
+from pgdoorman_lib.client.familiar import MAX_FAMILIAR, MAX_PACKET, Familiar, Known
+from pgdoorman_lib.client.login import Accepted
+from pgdoorman_lib.client.logins import Logins
+from pgdoorman_lib.client.registry import Clients
+from pgdoorman_lib.errors import ShuttingDown
+from pgdoorman_lib.listener import open_tcp
+from pgdoorman_lib.metrics.counters import ConnectionStats
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.pool.pool import Pool
+
+KEY = b"k" * 32
+SSL = struct.pack("!ii", 8, 80877103)
+GSS = struct.pack("!ii", 8, 80877104)
+TERMINATE = b"X\0\0\0\4"
+PASSWORD = "open sesame"
+
+
+def startup(protocol: int = 196608, **parameters: str) -> bytes:
+    body = b"".join(k.encode() + b"\0" + v.encode() + b"\0" for k, v in parameters.items()) + b"\0"
+    return struct.pack("!ii", len(body) + 8, protocol) + body
+
+
+HELLO = startup(user="alice", database="shop", application_name="till")
+
+
+def answer(challenge: bytes, password: str = PASSWORD, user: str = "alice") -> bytes:
+    """The PasswordMessage to an AuthenticationMD5Password."""
+    assert challenge[:9] == b"R\0\0\0\x0c\0\0\0\5", challenge
+    inner = hashlib.md5((password + user).encode()).hexdigest().encode()
+    text = b"md5" + hashlib.md5(inner + challenge[9:13]).hexdigest().encode() + b"\0"
+    return b"p" + struct.pack("!I", len(text) + 4) + text
+
+
+class General:
+    tls_mode = "allow"
+    admin_username = "admin"
+    admin_password = "console"
+    max_connections = 10
+    log_client_connections = False
+    log_client_disconnections = False
+
+
+class User:
+    def __init__(self, name: str, password: str) -> None:
+        self.username = name
+        self.password = password
+
+
+class Inn(House):
+    """The application around the connections: one pool of two users, whose servers are never needed."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(General())  # type: ignore[arg-type]
+        self.engine = engine
+        self.clients = Clients()
+        self.connections = ConnectionStats()
+        self.limit = 0.0
+        self.logins = Logins(lambda: self.limit)
+        self.check_query = b""
+        self.pool: Pool | None = self.new_pool()
+        self.configure(PASSWORD)
+        self.came: list[Connection] = []
+        self.cancelled: list[tuple[int, bytes]] = []
+        (self.listener,) = open_tcp("127.0.0.1", 0, 50, self._let_in, engine)
+        self.listener.start()
+
+    def _let_in(self, sock: Any) -> None:
+        before = set(self.open)
+        self.let_in(sock)
+        self.came += self.open - before
+
+    def new_pool(self) -> Pool:
+        pool = Pool(Settings(), self.engine, self._no_server, self._no_server)
+        pool.parameters = {"server_version": "17.0"}
+        return pool
+
+    def _no_server(self, *args: Any) -> Any:
+        raise AssertionError("nobody needs a server here")
+
+    def configure(self, password: str) -> None:
+        """As a reload does."""
+        accounts = [User("alice", hash_password(password, "alice")), User("bob", "md5" + "0" * 32)]
+        users = Users({"shop": SimpleNamespace(users=accounts)}, KEY)
+        self.doorway = SimpleNamespace(
+            general=self.general,
+            tls_context=None,
+            hba=hba.AddressList(),
+            familiar=Familiar(),
+            mock_secret=KEY,
+            find_user=users.find,
+            database_of=users.database_of,
+            stand_in=users.stand_in,
+            is_admin_database=lambda name: name == "pgdoorman",
+        )
+
+    def find_pool(self, database: str, user: str) -> Pool | None:
+        return self.pool
+
+    def abandon(self, *args: Any) -> None:
+        raise AssertionError("there is no server")
+
+    def cancel(self, number: int, secret: bytes) -> None:
+        self.cancelled.append((number, secret))
+
+    def close(self) -> None:
+        self.listener.close()
+        self.logins.close()
+        until(lambda: not self.open)
+        assert self.admitted == 0
+        assert len(self.logins) == 0
+        assert len(self.clients) == 0
+
+
+class Guest:
+    """A client."""
+
+    def __init__(self, inn: Inn, first: bytes = HELLO) -> None:
+        self.socket = gsocket.create_connection(inn.listener.socket.getsockname())
+        self.socket.settimeout(PATIENCE)
+        self.say(first)
+
+    def say(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def hear(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            part = self.socket.recv(size - len(data))
+            assert part, data
+            data += part
+        return data
+
+    def hear_ready(self) -> list[tuple[str, bytes]]:
+        """Messages up to ReadyForQuery."""
+        heard: list[tuple[str, bytes]] = []
+        while not heard or heard[-1][0] != "Z":
+            head = self.hear(5)
+            heard.append((chr(head[0]), self.hear(int.from_bytes(head[1:], "big") - 4)))
+        return heard
+
+    def hear_end(self) -> bytes:
+        data = b""
+        while part := self.socket.recv(4096):
+            data += part
+        self.socket.close()
+        return data
+
+    def enter(self, password: str = PASSWORD) -> list[tuple[str, bytes]]:
+        self.say(answer(self.hear(13), password))
+        return self.hear_ready()
+
+    def leave(self) -> None:
+        self.say(TERMINATE)
+        assert self.hear_end() == b""
+
+
+@pytest.fixture(params=ENGINES)
+def inn(request: pytest.FixtureRequest) -> Iterator[Inn]:
+    """One in which somebody like HELLO was before."""
+    with running(request.param) as engine:
+        made = Inn(engine)
+        guest = Guest(made)
+        guest.enter()
+        guest.leave()
+        assert len(made.doorway.familiar) == 1
+        made.came.clear()
+        yield made
+        made.close()
+
+
+def came(inn: Inn) -> Connection:
+    until(lambda: len(inn.came) == 1)
+    return inn.came[0]
+
+
+def test_one_like_another_comes_in_without_a_greenlet(inn: Inn) -> None:
+    guest = Guest(inn)
+    challenge = guest.hear(13)
+    guest.say(answer(challenge))
+    heard = guest.hear_ready()
+    (connection,) = inn.came
+    assert connection.known is not None
+    assert connection.task is not None and connection.task.greenlet is None
+    other = Guest(inn)
+    assert other.hear(13)[9:] != challenge[9:]  # a salt of its own
+    stranger = Guest(inn, startup(user="alice", database="shop", application_name="other"))
+    without_key = [[body for kind, body in messages if kind != "K"] for messages in (heard, stranger.enter())]
+    assert without_key[0] == [body.replace(b"other", b"till") for body in without_key[1]]
+    assert inn.connections.plain == 3
+    guest.leave()
+    stranger.leave()
+    other.socket.close()
+    until(lambda: inn.connections.errors == 1)
+
+
+def test_the_session_has_the_settings_of_the_first(inn: Inn) -> None:
+    guest = Guest(inn)
+    guest.enter()
+    (session,) = inn.clients
+    assert session.application_name == "till"
+    assert session.peer == "{}:{}".format(*guest.socket.getsockname())
+    guest.leave()
+
+
+@pytest.mark.parametrize("at", [1, 4, 8, len(HELLO) - 1])
+def test_a_packet_in_two_parts(inn: Inn, at: int) -> None:
+    guest = Guest(inn, HELLO[:at])
+    until(lambda: bool(inn.open) and next(iter(inn.open)).stream.received == at)
+    guest.say(HELLO[at:])
+    guest.enter()
+    guest.leave()
+
+
+@pytest.mark.parametrize("at", [1, 5, 40])
+def test_a_proof_in_two_parts(inn: Inn, at: int) -> None:
+    guest = Guest(inn)
+    proof = answer(guest.hear(13))
+    guest.say(proof[:at])
+    until(lambda: came(inn).stream.received == len(HELLO) + at)
+    guest.say(proof[at:])
+    guest.hear_ready()
+    guest.leave()
+
+
+def test_all_in_bytes(inn: Inn) -> None:
+    guest = Guest(inn, b"")
+    for byte in HELLO:
+        guest.say(bytes([byte]))
+        gevent.sleep(0)
+    for byte in answer(guest.hear(13)):
+        guest.say(bytes([byte]))
+        gevent.sleep(0)
+    guest.hear_ready()
+    guest.leave()
+
+
+def test_what_comes_behind_the_proof_is_the_session_s(inn: Inn) -> None:
+    guest = Guest(inn)
+    guest.say(answer(guest.hear(13)) + TERMINATE)
+    guest.hear_ready()
+    assert guest.hear_end() == b""
+
+
+def test_what_comes_behind_the_packet_is_the_proof(inn: Inn) -> None:
+    guest = Guest(inn, HELLO + b"p\0\0\0\x08bad\0")
+    guest.hear(13)
+    assert b"28P01" in guest.hear_end()
+
+
+@pytest.mark.parametrize(
+    ("said", "sqlstate"),
+    [
+        (b"", b"28P01"),  # the answer to another salt
+        (b"p\0\0\0\x08bad\0", b"28P01"),
+        (b"p\0\0\0\x28md5" + b"0" * 33, b"08P01"),  # without its NUL
+        (b"p\0\0\0\4", b"08P01"),
+        (b"Q\0\0\0\x28" + b"md5" + b"0" * 32 + b"\0", b"08P01"),
+        (b"p\x7f\0\0\x28md5" + b"0" * 32 + b"\0", b"08P01"),
+    ],
+)
+def test_no_proof_no_session(inn: Inn, said: bytes, sqlstate: bytes) -> None:
+    guest = Guest(inn)
+    challenge = guest.hear(13)
+    guest.say(said or answer(challenge[:9] + bytes(4)))
+    assert b"C" + sqlstate in guest.hear_end()
+    assert inn.connections.errors == 1
+    assert inn.connections.plain == 1
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        startup(user="alice", database="shop", application_name="tilt"),
+        startup(user="bob", database="shop", application_name="till"),
+        startup(user="alice", database="shop", application_name="till", options=""),
+        HELLO[:4] + b"\0\3\0\2" + HELLO[8:],
+    ],
+)
+def test_another_packet_is_another_client(inn: Inn, packet: bytes) -> None:
+    guest = Guest(inn, packet)
+    guest.hear(13)
+    assert came(inn).known is None
+    guest.socket.close()
+
+
+def test_from_another_address_it_is_another_client(inn: Inn) -> None:
+    guest = Guest(inn)
+    guest.socket.close()
+    familiar = inn.doorway.familiar
+    packet = bytearray(HELLO)
+    assert familiar.find("127.0.0.1", packet, 0, len(packet)) is not None
+    assert familiar.find("127.0.0.2", packet, 0, len(packet)) is None
+
+
+def test_another_configuration_knows_nobody(inn: Inn) -> None:
+    halfway = Guest(inn)
+    challenge = halfway.hear(13)
+    inn.configure("another password")
+    guest = Guest(inn)
+    guest.say(answer(guest.hear(13)))
+    assert b"C28P01" in guest.hear_end()
+    assert len(inn.doorway.familiar) == 0
+    # Who has been asked already goes by what he was asked.
+    halfway.say(answer(challenge))
+    halfway.hear_ready()
+    halfway.leave()
+
+
+def test_who_began_before_is_not_known_to_the_new_configuration(inn: Inn) -> None:
+    packet = startup(user="alice", database="shop")
+    guest = Guest(inn, packet)
+    challenge = guest.hear(13)
+    inn.configure(PASSWORD)
+    guest.say(answer(challenge))
+    guest.hear_ready()
+    assert len(inn.doorway.familiar) == 0
+    guest.leave()
+
+
+def test_a_full_house(inn: Inn) -> None:
+    inn.max_connections = 1
+    first = Guest(inn)
+    first.enter()
+    assert b"C53300" in Guest(inn).hear_end()
+    first.leave()
+    until(lambda: not inn.open)
+    again = Guest(inn)
+    again.enter()
+    again.leave()
+
+
+def test_nobody_comes_in_at_the_end(inn: Inn) -> None:
+    inn.draining = 1  # type: ignore[assignment]
+    assert b"C57P01" in Guest(inn).hear_end()
+
+
+@pytest.mark.parametrize("asked", [SSL, GSS, SSL + GSS, GSS + SSL])
+def test_encryption_is_refused_first(inn: Inn, asked: bytes) -> None:
+    guest = Guest(inn, b"")
+    for start in range(0, len(asked), 8):
+        guest.say(asked[start : start + 8])
+        assert guest.hear(1) == b"N"
+    guest.say(HELLO)
+    guest.enter()
+    if asked == SSL:
+        assert came(inn).known is not None
+    guest.leave()
+
+
+@pytest.mark.parametrize("again", [SSL, SSL + HELLO])
+def test_encryption_is_asked_for_once(inn: Inn, again: bytes) -> None:
+    guest = Guest(inn, SSL)
+    assert guest.hear(1) == b"N"
+    guest.say(again)
+    assert b"C0A000" in guest.hear_end()
+
+
+def test_clear_bytes_behind_a_request_for_encryption(inn: Inn) -> None:
+    guest = Guest(inn, SSL + HELLO)
+    assert b"C08P01" in guest.hear_end()
+
+
+def test_a_cancel_request_of_any_length(inn: Inn) -> None:
+    for secret in (b"abcd", b"k" * 32):
+        guest = Guest(inn, struct.pack("!iii", 12 + len(secret), 80877102, 7) + secret)
+        assert guest.hear_end() == b""
+        assert inn.cancelled.pop() == (7, secret)
+
+
+@pytest.mark.parametrize("said", [b"", HELLO[:3], HELLO])
+def test_one_that_leaves(inn: Inn, said: bytes) -> None:
+    guest = Guest(inn, said)
+    if said == HELLO:
+        guest.hear(13)
+    guest.socket.close()
+    until(lambda: inn.connections.errors == 1, 3.0)
+    until(lambda: not inn.open)
+
+
+def test_one_that_says_no_more(inn: Inn) -> None:
+    inn.limit = 0.05
+    inn.logins.limit_changed()
+    guest = Guest(inn)
+    guest.hear(13)
+    assert b"C57014" in guest.hear_end()
+
+
+def test_one_that_is_told_to_go(inn: Inn) -> None:
+    guest = Guest(inn)
+    guest.hear(13)
+    came(inn).dismiss(ShuttingDown("closing time"))
+    assert b"closing time" in guest.hear_end()
+
+
+def test_what_a_server_reports_is_not_known_any_more(inn: Inn) -> None:
+    assert inn.pool is not None
+    inn.pool.reports.clear()
+    guest = Guest(inn)
+    assert ("S", b"application_name\0till\0") in guest.enter()
+    guest.leave()
+
+
+def test_a_pool_that_was_replaced(inn: Inn) -> None:
+    old = inn.pool
+    before = Guest(inn)
+    before.enter()
+    assert old is not None
+    old.retired = 1
+    inn.pool = inn.new_pool()
+    guest = Guest(inn)
+    guest.enter()
+    assert {session.pool for session in inn.clients} == {old, inn.pool}  # type: ignore[union-attr]
+    guest.leave()
+    before.leave()
+
+
+def test_a_pool_that_is_gone(inn: Inn) -> None:
+    assert inn.pool is not None
+    inn.pool.retired = 1
+    inn.pool = None
+    guest = Guest(inn)
+    guest.say(answer(guest.hear(13)))
+    assert b"No pool configured" in guest.hear_end()
+
+
+# -- what is remembered
+
+
+def test_no_more_is_remembered_than_has_room() -> None:
+    familiar = Familiar()
+    known = Known(Candidate("alice", PASSWORD), Accepted("alice", "shop", {}, 196608, False))
+    familiar.remember("h", bytes(MAX_PACKET + 1), known)
+    assert len(familiar) == 0
+    for number in range(MAX_FAMILIAR):
+        familiar.remember("h", b"%d" % number, known)
+    assert len(familiar) == MAX_FAMILIAR
+    familiar.remember("h", b"one more", known)
+    assert len(familiar) == 1
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\0", HELLO[:-1], HELLO + b"\0", b"\1" + HELLO[1:], b"\0\1" + HELLO[2:], b"\0\0\0\4", b"\0\0\0\7abc"]
+)
+def test_only_one_whole_packet_is_found(data: bytes) -> None:
+    familiar = Familiar()
+    known = Known(Candidate("alice", PASSWORD), Accepted("alice", "shop", {}, 196608, False))
+    familiar.remember("", HELLO[4:], known)
+    for start in (0, 3):
+        assert familiar.find("", bytearray(b"\0" * start + data), start, start + len(data)) is None
