@@ -71,14 +71,18 @@ class Stepper:
 class Task:
     """The greenlet that waits on one or more channels, perhaps with a stepper that acts while it is parked."""
 
-    __slots__ = ("engine", "greenlet", "parked", "scheduled", "stepper")
+    __slots__ = ("engine", "following", "greenlet", "parked", "scheduled", "stepper", "stepping")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.greenlet = getcurrent()
         self.parked = 0
         self.scheduled = 0
+        #: the next on the engine's queue of those to resume
+        self.following: Task | None = None
         self.stepper: Stepper | None = None
+        #: the stepper is at work: what is raised meanwhile is the greenlet's
+        self.stepping = 0
 
     def park(self) -> _int:
         """Wait until a channel of this task has news or somebody calls ``wake``: a greenlet switch.
@@ -99,8 +103,7 @@ class Task:
     def wake(self) -> _int:
         """Let the greenlet run in this turn, or the next one when none is under way; no switch here."""
         if self.parked and not self.scheduled:
-            self.scheduled = 1
-            self.engine.ready.add(self)
+            self.engine.schedule(self)
             if not self.engine.in_turn:
                 self.engine.kick()
         return 0
@@ -110,14 +113,23 @@ class Task:
         self.scheduled = 0
         if self.parked:
             if self.stepper is not None:
-                try:
-                    if self.stepper.advance():
-                        return 0
-                except Exception as exc:
-                    self.throw(exc)
+                self.stepping = 1
+                done = self.stepper.advance()
+                self.stepping = 0
+                if done:
                     return 0
             self.greenlet.switch()
         return 0
+
+    def failed(self, error: Exception) -> _int:
+        """``resume`` has raised ``error``: it is the greenlet's if the stepper raised it, else nobody's (raised again).
+
+        Nothing is caught in ``resume`` itself, since that would cost every step what only a fault needs.
+        """
+        if not self.stepping:
+            raise error
+        self.stepping = 0
+        return self.throw(error)
 
     def throw(self, error: BaseException) -> _int:
         """Raise ``error`` in the greenlet where it is parked, or begin it with that as its argument.
@@ -135,7 +147,19 @@ class Task:
 class Channel:
     """What the engine knows of a stream: its descriptor, what the kernel told, and who waits."""
 
-    __slots__ = ("armed", "blocked", "dirty", "drained", "engine", "fd", "hangup", "on_idle", "readable", "task")
+    __slots__ = (
+        "armed",
+        "blocked",
+        "dirty",
+        "drained",
+        "engine",
+        "fd",
+        "following",
+        "hangup",
+        "on_idle",
+        "readable",
+        "task",
+    )
 
     def __init__(self, engine: Engine, fd: _int) -> None:
         self.engine = engine
@@ -148,8 +172,9 @@ class Channel:
         self.hangup = 0
         #: queued bytes met a full socket; an event clears it
         self.blocked = 0
-        #: stands on the engine's list of streams with bytes to send
+        #: stands on the engine's queue of streams with bytes to send, and the next there
         self.dirty = 0
+        self.following: Channel | None = None
         #: the engine watches for room to write
         self.armed = 0
         #: what ``end_receive`` got was all there was, as far as is known
@@ -177,7 +202,7 @@ class Channel:
 
 
 class Line:
-    """A list that keeps its room when it is emptied: a turn fills and empties several of them."""
+    """A list that keeps its room when it is emptied, so taking things from it and putting them back is cheap."""
 
     __slots__ = ("count", "items")
 
@@ -200,11 +225,23 @@ class Line:
         self.count += 1
         return 0
 
-    def take(self, index: _int) -> Any:
-        """What stands at ``index`` (0 ≤ index < count), which is empty then."""
-        item = self.items[index]
-        self.items[index] = None
+    def take(self) -> Any:
+        """Take the last item off; there must be one."""
+        self.count -= 1
+        item = self.items[self.count]
+        self.items[self.count] = None
         return item
+
+    def take_first(self) -> Any:
+        """Take the first item off; there must be one."""
+        self.count -= 1
+        return self.items.pop(0)
+
+    def remove(self, item: object) -> _int:
+        """Take ``item`` off; ValueError when it is not there."""
+        self.items.remove(item)
+        self.count -= 1
+        return 0
 
 
 class Engine:
@@ -222,9 +259,13 @@ class Engine:
         self.in_turn = 0
         self.kicked = 0
         self.closed = 0
-        #: tasks to resume, channels with bytes to send
-        self.ready = Line()
-        self.dirty = Line()
+        #: what the loop is to call next, to be looked at only
+        self.callbacks: Any = hub.loop._callbacks  # type: ignore[attr-defined]
+        #: the first and last of the tasks to resume, and of the channels with bytes to send
+        self.ready: Task | None = None
+        self.last_ready: Task | None = None
+        self.dirty: Channel | None = None
+        self.last_dirty: Channel | None = None
         self.later: list[Any] = []
         self.idle: list[Any] = []
         self.blocks = Line()
@@ -244,10 +285,8 @@ class Engine:
 
     def take_block(self) -> bytearray:
         """A buffer of BLOCK_SIZE bytes from the free list."""
-        blocks = self.blocks
-        if blocks.count:
-            blocks.count -= 1
-            block: bytearray = blocks.take(blocks.count)
+        if self.blocks.count:
+            block: bytearray = self.blocks.take()
             return block
         return bytearray(_BLOCK_SIZE)
 
@@ -265,25 +304,35 @@ class Engine:
         """Send what ``channel`` has queued at the end of this turn, or when the running greenlet parks."""
         if not channel.dirty:
             channel.dirty = 1
-            self.dirty.add(channel)
+            if self.last_dirty is None:
+                self.dirty = channel
+            else:
+                self.last_dirty.following = channel
+            self.last_dirty = channel
             if not self.in_turn and not self.kicked:
                 self.kick()
         return 0
 
+    def next_dirty(self) -> Channel:
+        """Take the first off the queue of channels with bytes to send, which must not be empty."""
+        channel: Any = self.dirty
+        self.dirty = channel.following
+        if self.dirty is None:
+            self.last_dirty = None
+        else:
+            channel.following = None
+        channel.dirty = 0
+        return channel  # type: ignore[no-any-return]
+
     def flush(self) -> _int:
         """Send everything queued; no switch."""
-        dirty = self.dirty
-        index = 0
-        while index < dirty.count:  # pushing may add more
-            channel = dirty.take(index)
-            index += 1
-            channel.dirty = 0
+        while self.dirty is not None:  # pushing may add more
+            channel = self.next_dirty()
             try:
                 channel.push()
             except Exception:
                 # A fault of one stream must not leave the others' bytes behind.
                 self.hub.handle_error(channel, *sys.exc_info())
-        dirty.count = 0
         return 0
 
     # Turns.
@@ -303,6 +352,16 @@ class Engine:
             self.kick()
         return 0
 
+    def schedule(self, task: Task) -> _int:
+        """Put ``task`` on the queue of those to resume; it must not stand there."""
+        task.scheduled = 1
+        if self.last_ready is None:
+            self.ready = task
+        else:
+            self.last_ready.following = task
+        self.last_ready = task
+        return 0
+
     def note(self, channel: Channel, mask: _int) -> _int:
         """Remember an event (bits of syscalls.mask_at) and put whoever waits for it on the list; no switch."""
         if mask & 1:
@@ -317,8 +376,7 @@ class Engine:
         if task is None:
             self.idle.append(channel)
         elif task.parked and not task.scheduled:
-            task.scheduled = 1
-            self.ready.add(task)
+            self.schedule(task)
         return 0
 
     def run(self) -> _int:
@@ -333,18 +391,26 @@ class Engine:
                     except Exception:
                         # A fault of one stream must not cost the others their events.
                         self.hub.handle_error(channel, *sys.exc_info())
-        ready = self.ready
-        index = 0
-        while index < ready.count:  # wake() may add more while we go
-            task = ready.take(index)
-            index += 1
+        while self.ready is not None:  # wake() may add more while we go
+            task = self.ready
+            self.ready = task.following
+            if self.ready is None:
+                self.last_ready = None
+            else:
+                task.following = None
             try:
                 task.resume()
-            except Exception:
-                self.hub.handle_error(task, *sys.exc_info())
-        ready.count = 0
+            except Exception as exc:
+                self.failed(task, exc)
         self.flush()
         return 0
+
+    def failed(self, task: Task, error: Exception) -> None:
+        """Resuming ``task`` has raised ``error``: tell who has to know."""
+        try:
+            task.failed(error)
+        except Exception:
+            self.hub.handle_error(task, *sys.exc_info())
 
     def turn(self) -> None:
         """One batch: collect, resume, send. Called by the hub's loop only."""
@@ -358,18 +424,18 @@ class Engine:
         try:
             if self.later:
                 for task in self.later:
-                    self.ready.add(task)
+                    self.schedule(task)
                 self.later.clear()
             self.collect()
         finally:
             self.in_turn = 0
             self.ended = clock()
 
-    def spare(self) -> _float:
+    def spare(self, now: _float) -> _float:
         """Seconds this turn may wait for more instead of the hub; 0 if it is not worth it, or others have work."""
-        if self.heat < _HOT_TURNS or self.closed or self.loop._callbacks:
+        if self.heat < _HOT_TURNS or self.closed or self.callbacks:
             return 0.0
-        left = _TURN_SECONDS - (clock() - self.began)
+        left = _TURN_SECONDS - (now - self.began)
         return left if left > 0.0 else 0.0
 
     def collect(self) -> _int:
@@ -469,7 +535,7 @@ class EpollEngine(Engine):
                     channel = self.channels[fd]
                     if channel is not None:
                         self.note(channel, self.epoll.mask_at(index))
-                        if self.batches and channel.readable:
+                        if count > 1 and self.batches and channel.readable:
                             self.news.add(channel)
                         continue
                 foreign = 1  # the hub's to act on, or closed within this turn
@@ -483,16 +549,16 @@ class EpollEngine(Engine):
                 if self.now - before > _CLOSE_SECONDS:
                     self.heat = 0
                 break
-            wait = self.spare()
+            # So few events have taken no time worth looking at the clock for.
+            wait = self.spare(self.now if count <= _FEW_EVENTS else clock())
             if wait == 0.0 and (count <= _FEW_EVENTS or polls >= _POLLS_PER_TURN):
                 break
         return 0
 
     def fetch(self) -> _int:
         """Receive for everybody on ``news``, if that is worth it."""
-        for index in range(self.news.count):
-            self.news.take(index)
-        self.news.count = 0
+        while self.news.count:
+            self.news.take()
         return 0
 
     def register(self, channel: Channel) -> _int:

@@ -1,5 +1,6 @@
 # C doors of net.syscalls: the few system calls of the data path, without Python objects in between.
 
+cimport cython
 from libc.stdint cimport uint32_t
 
 
@@ -16,6 +17,7 @@ cpdef int copy(bytearray target, Py_ssize_t at, bytearray source, Py_ssize_t off
 cpdef double clock() except? -1.0
 
 
+@cython.final
 cdef class Epoll:
     cdef int epfd
     cdef int alarm_fd
