@@ -751,7 +751,7 @@ class Relay(StatementDesk):
         return 0
 
     def _to_client(self, run: _int, pos: _int) -> _int:
-        """Queue the server's bytes block[run:pos] for the client; the block goes along if little else is in it."""
+        """Queue the server's bytes block[run:pos] for the client; the block goes along if little or nothing is left."""
         size = pos - run
         if size <= 0:
             return 0
@@ -759,7 +759,7 @@ class Relay(StatementDesk):
         client = self.client
         block: Any = srv.block
         rest = srv.end - pos
-        if client.out is None and rest + _COPY_MORE < size:
+        if client.out is None and (rest == 0 or rest + _COPY_MORE < size):
             srv.block = None
             srv.start = 0
             srv.end = 0

@@ -37,6 +37,8 @@ cdef class Session(Relay):
     cpdef int _idle(self) except -1
     @cython.locals(status=int)
     cpdef int advance(self) except -1
+    @cython.locals(client=Stream)
+    cdef int _resting(self) except -1
     @cython.locals(task=Task)
     cpdef int _finish(self, int status) except -1
     cpdef str _parting(self, int status)

@@ -271,14 +271,23 @@ class Session(Relay):
                 return 1
             if status == 2:
                 self._give_back()
+                if self._resting():
+                    return 1  # as ``step`` would find by a longer way
             elif status == 1:
-                if not self._ask():
-                    return 1
+                if not self._ask() or not self.pending:
+                    return 1  # what could be done with the server, ``accept`` has done
             elif (status == 3 or status == 4) and self.server is None and not self.task.greenlet:
                 return self._finish(status)
             else:
                 self.pending = status
                 return 0
+
+    def _resting(self) -> _int:
+        """Whether there is no server, and nothing from the client that asks for one or for the end."""
+        client = self.client
+        if self.server is not None or self.terminated or client.readable or client.end > client.start:
+            return 0
+        return 0 if client.eof or client.closed else 1
 
     def _finish(self, status: _int) -> _int:
         """End as ``run`` does, without the greenlet, which has never begun: the client has left and nothing is open."""
@@ -306,12 +315,10 @@ class Session(Relay):
                     hint="The pool was removed from the configuration.",
                 )
             self.use(pool)
+        if pool.request(self):
+            return 1
         self.waiting = 1
-        try:
-            return int(pool.request(self))
-        except BaseException:
-            self.waiting = 0
-            raise
+        return 0
 
     def _stop_waiting(self) -> _int:
         """The pool has answered with an error instead of a server: raise it, or ask the pool's replacement."""
@@ -326,7 +333,6 @@ class Session(Relay):
         """A server for this session: send what the client has asked. Never switches."""
         if self.client.eof or self.client.hangup or self.terminated:
             return 0
-        self.waiting = 0
         self.attach(server)
         try:
             if server.applied is not self.settings and self.sync_parameters:
@@ -335,10 +341,10 @@ class Session(Relay):
                 server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
             status = self.step()
         except BaseException:
-            # The pool closes the server and brings us the error as an answer to our waiting.
+            # The pool closes the server; if we have been waiting, the error comes as an answer to that.
             self.detach()
-            self.waiting = 1
             raise
+        self.waiting = 0
         if status:
             self.pending = status
             self.task.wake()

@@ -3,7 +3,7 @@
 import cython
 
 from pgdoorman_lib.metrics.counters cimport PoolStats
-from pgdoorman_lib.net.engine cimport Engine, Stepper, Task
+from pgdoorman_lib.net.engine cimport Engine, Line, Stepper, Task
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.prepared cimport Registry
@@ -25,7 +25,7 @@ cdef class Pool:
     cdef public Py_ssize_t size
     cdef public double timeout
     cdef public bint lifo
-    cdef public list idle
+    cdef public Line idle
     cdef public double check_after
     cdef public Py_ssize_t parallel
     cdef public object waiters

@@ -28,7 +28,7 @@ from pgdoorman_lib.errors import (
     ServerUnavailable,
 )
 from pgdoorman_lib.metrics.counters import PoolStats
-from pgdoorman_lib.net.engine import Engine, Stepper
+from pgdoorman_lib.net.engine import Engine, Line, Stepper
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.framing import frame_size
@@ -127,7 +127,7 @@ class Pool:
         self.parallel = min(settings.scaling_max_parallel_creates, settings.max_concurrent_creates)
         self.lifo = not settings.server_round_robin
         #: the longest at rest first
-        self.idle: list[Any] = []
+        self.idle = Line()
         self.waiters: deque[Any] = deque()
         self.servers: set[Any] = set()
         self.borrowed = 0
@@ -160,7 +160,7 @@ class Pool:
     @property
     def idle_count(self) -> _int:
         """Servers that rest in the pool."""
-        return len(self.idle)
+        return self.idle.count
 
     @property
     def borrowed_count(self) -> _int:
@@ -202,7 +202,7 @@ class Pool:
         if self.retired:
             raise Moved
         if not self.waiters:
-            while self.idle:
+            while self.idle.count:
                 server = self._take_idle()
                 if server is None:
                     continue
@@ -268,7 +268,7 @@ class Pool:
 
     def _take_idle(self) -> Server | None:
         """Take the next idle server; None when that one was no good (it is closed then)."""
-        server: Server = self.idle.pop() if self.lifo else self.idle.pop(0)
+        server: Server = self.idle.take() if self.lifo else self.idle.take_first()
         self.borrowed += 1
         server.state = "active"
         if not server.quiet():
@@ -333,7 +333,7 @@ class Pool:
         server.stream.task = None
         server.idle_since = self.engine.now
         self.borrowed -= 1
-        self.idle.append(server)
+        self.idle.add(server)
         return 0
 
     def discard(self, server: Server, reason: str) -> _int:
@@ -376,7 +376,7 @@ class Pool:
         while (
             self.opening < len(self.waiters)
             and self.opening < self.parallel
-            and len(self.idle) + self.borrowed + self.opening < self.size
+            and self.idle.count + self.borrowed + self.opening < self.size
         ):
             self.start_opening()
             if self.last_error is not None:
@@ -528,8 +528,8 @@ class Pool:
 
     def reconnect(self, reason: str) -> None:
         """Close every idle server."""
-        while self.idle:
-            self._forget(self.idle.pop(), reason)
+        while self.idle.count:
+            self._forget(self.idle.take(), reason)
 
     def retire(self, reason: str) -> None:
         """Lend nothing more: idle servers are closed now, borrowed ones when they come back, waiters ask again."""
