@@ -17,6 +17,7 @@ cdef class Borrower(Stepper):
     cpdef int accept(self, Server server) except -1
 
 
+@cython.final
 cdef class Pool:
     cdef public object settings
     cdef public Engine engine

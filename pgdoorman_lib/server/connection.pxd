@@ -8,6 +8,7 @@ from pgdoorman_lib.wire.prepared cimport ServerStatements
 from pgdoorman_lib.wire.replies cimport Replies
 
 
+@cython.final
 cdef class Server:
     cdef public long id
     cdef public Stream stream
