@@ -227,9 +227,10 @@ class Relay(StatementDesk):
         rounds = 0
         while True:
             if self.srv is not None:
-                status = self.pump_server()
-                if status:
-                    return status
+                if self.srv.has_news():
+                    status = self.pump_server()
+                    if status:
+                        return status
                 if self.settling:
                     # Nothing of the client's may run before its parameters are known to be in effect.
                     if self.replies.count:
@@ -244,7 +245,7 @@ class Relay(StatementDesk):
                         if status:
                             return status
                         continue
-            if not self.terminated:
+            if not self.terminated and self.client.has_news():
                 status = self.pump_client()
                 if status:
                     return status

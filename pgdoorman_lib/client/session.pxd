@@ -10,7 +10,11 @@ from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.server.connection cimport Server
 
 
+cdef int _ASKED
+
+
 cdef class Session(Relay):
+    cdef public object harmless
     cdef public long id
     cdef public bytes secret
     cdef public object user
@@ -39,7 +43,6 @@ cdef class Session(Relay):
     @cython.locals(status=int)
     cpdef int advance(self) except -1
     @cython.final
-    @cython.locals(client=Stream)
     cdef int _resting(self) except -1
     @cython.final
     @cython.locals(task=Task)

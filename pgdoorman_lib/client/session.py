@@ -51,6 +51,9 @@ _bytes = bytes
 
 log = logging.getLogger(__name__)
 
+# The same number as a C integer, where this module is compiled.
+_ASKED = ASKED
+
 
 class Session(Relay):
     """A logged-in client.
@@ -67,6 +70,7 @@ class Session(Relay):
         "database",
         "doomed",
         "find_pool",
+        "harmless",
         "id",
         "patient",
         "pending",
@@ -100,6 +104,8 @@ class Session(Relay):
         self.abandon = abandon
         self.close = close
         self.settings = BASE
+        #: the settings last seen that make no temporary objects
+        self.harmless = BASE
         self.pool: Any = None
         #: the log has been told that the client keeps its server
         self.warned = 0
@@ -284,10 +290,7 @@ class Session(Relay):
 
     def _resting(self) -> _int:
         """Whether there is no server, and nothing from the client that asks for one or for the end."""
-        client = self.client
-        if self.server is not None or self.terminated or client.readable or client.end > client.start:
-            return 0
-        return 0 if client.eof or client.closed else 1
+        return 0 if self.server is not None or self.terminated or self.client.has_news() else 1
 
     def _finish(self, status: _int) -> _int:
         """End as ``run`` does, without the greenlet, which has never begun: the client has left and nothing is open."""
@@ -337,8 +340,11 @@ class Session(Relay):
         try:
             if server.applied is not self.settings and self.sync_parameters:
                 self._apply()
-            if self.settings is not BASE and self.settings.temporary:
-                server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
+            if self.settings is not self.harmless:
+                if self.settings.temporary:
+                    server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
+                else:
+                    self.harmless = self.settings
             status = self.step()
         except BaseException:
             # The pool closes the server; if we have been waiting, the error comes as an answer to that.
@@ -389,7 +395,7 @@ class Session(Relay):
         server = self.server
         self._account(server)
         if self.transparent:
-            if server.dirty & ASKED and self._examine():
+            if server.dirty & _ASKED and self._examine():
                 return 0
             if self.pins:
                 self.told_sets = 0
@@ -407,7 +413,7 @@ class Session(Relay):
     def _examine(self) -> _int:
         """Ask the server what is there of what may have been left; 0 when there is nothing to ask."""
         server = self.server
-        asked = server.dirty & ASKED
+        asked = server.dirty & _ASKED
         if self.settings.temporary:
             asked |= DIRTY_TEMPORARY
         if not self.sync_parameters:

@@ -57,8 +57,10 @@ cdef class Channel:
 
 @cython.final
 cdef class Line:
+    cdef public object top
     cdef public list items
-    cdef public Py_ssize_t count
+    cdef public Py_ssize_t older
+    cpdef Py_ssize_t size(self) except -1
     cpdef int add(self, object item) except -1
     cpdef object take(self)
     cpdef object take_first(self)
@@ -89,6 +91,7 @@ cdef class Engine:
     cdef public double began
     cdef public double ended
     cdef public int heat
+    @cython.locals(block=bytearray)
     cpdef bytearray take_block(self)
     cpdef int give_block(self, bytearray block) except -1
     cpdef int defer(self, Channel channel) except -1
@@ -117,7 +120,7 @@ cdef class Engine:
 cdef class EpollEngine(Engine):
     cdef public Epoll epoll
     cdef public bint batches
-    cdef public Line news
+    cdef public list news
     cdef public object watcher
     @cython.locals(count=int, index=int, fd=int, foreign=bint, polls=int, wait=double, before=double, channel=Channel)
     cpdef int collect(self) except -1

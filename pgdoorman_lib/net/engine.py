@@ -202,45 +202,63 @@ class Channel:
 
 
 class Line:
-    """A list that keeps its room when it is emptied, so taking things from it and putting them back is cheap."""
+    """A list whose last item stands apart, in ``top``: taking it off and putting it back costs next to nothing."""
 
-    __slots__ = ("count", "items")
+    __slots__ = ("items", "older", "top")
 
     def __init__(self) -> None:
+        #: the last item, unless it has been taken off since
+        self.top: Any = None
+        #: the others are the first ``older``; the room behind them is kept
         self.items: list[Any] = []
-        self.count = 0
+        self.older = 0
 
     def __len__(self) -> int:
-        return int(self.count)
+        return int(self.older) + (self.top is not None)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.items[: self.count])
+        return iter(self.items[: self.older] + ([] if self.top is None else [self.top]))
+
+    def size(self) -> _int:
+        """How many items there are."""
+        return self.older if self.top is None else self.older + 1
 
     def add(self, item: object) -> _int:
-        """Put ``item`` at the end."""
-        if self.count < len(self.items):
-            self.items[self.count] = item
-        else:
-            self.items.append(item)
-        self.count += 1
+        """Put ``item``, which must not be None, at the end."""
+        if self.top is not None:
+            if self.older < len(self.items):
+                self.items[self.older] = self.top
+            else:
+                self.items.append(self.top)
+            self.older += 1
+        self.top = item
         return 0
 
     def take(self) -> Any:
-        """Take the last item off; there must be one."""
-        self.count -= 1
-        item = self.items[self.count]
-        self.items[self.count] = None
+        """Take the last item off; None when there is none."""
+        item = self.top
+        if item is not None:
+            self.top = None
+        elif self.older:
+            self.older -= 1
+            item = self.items[self.older]
+            self.items[self.older] = None
         return item
 
     def take_first(self) -> Any:
-        """Take the first item off; there must be one."""
-        self.count -= 1
+        """Take the first item off; None when there is none."""
+        if not self.older:
+            return self.take()
+        self.older -= 1
         return self.items.pop(0)
 
     def remove(self, item: object) -> _int:
         """Take ``item`` off; ValueError when it is not there."""
+        if item is self.top:
+            self.top = None
+            return 0
         self.items.remove(item)
-        self.count -= 1
+        self.older -= 1
         return 0
 
 
@@ -285,16 +303,14 @@ class Engine:
 
     def take_block(self) -> bytearray:
         """A buffer of BLOCK_SIZE bytes from the free list."""
-        if self.blocks.count:
-            block: bytearray = self.blocks.take()
-            return block
-        return bytearray(_BLOCK_SIZE)
+        block: bytearray | None = self.blocks.take()
+        return block if block is not None else bytearray(_BLOCK_SIZE)
 
     def give_block(self, block: bytearray) -> _int:
         """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""
         if len(block) != _BLOCK_SIZE:
             self.grown -= len(block)
-        elif self.blocks.count < _MAX_FREE_BLOCKS:
+        elif self.blocks.older < _MAX_FREE_BLOCKS - 1:
             self.blocks.add(block)
         return 0
 
@@ -513,8 +529,8 @@ class EpollEngine(Engine):
         self.level_triggered = 0
         #: whether ``news`` is kept for ``fetch``
         self.batches = 0
-        #: who has had an event that says there is something to read
-        self.news = Line()
+        #: who has had an event that says there is something to read, where several have
+        self.news: list[Any] = []
         self.epoll = Epoll()
         self.watcher = self.loop.io(self.epoll.fileno(), _READ)
         self.watcher.start(self.turn)
@@ -536,10 +552,10 @@ class EpollEngine(Engine):
                     if channel is not None:
                         self.note(channel, self.epoll.mask_at(index))
                         if count > 1 and self.batches and channel.readable:
-                            self.news.add(channel)
+                            self.news.append(channel)
                         continue
                 foreign = 1  # the hub's to act on, or closed within this turn
-            if self.news.count:
+            if self.news:
                 self.fetch()
             self.run()
             polls += 1
@@ -557,8 +573,7 @@ class EpollEngine(Engine):
 
     def fetch(self) -> _int:
         """Receive for everybody on ``news``, if that is worth it."""
-        while self.news.count:
-            self.news.take()
+        self.news.clear()
         return 0
 
     def register(self, channel: Channel) -> _int:

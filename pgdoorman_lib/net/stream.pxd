@@ -46,6 +46,8 @@ cdef class Stream(Channel):
     @cython.locals(inbox=bytearray)
     cpdef int end_receive(self, Py_ssize_t n) except -1
     @cython.final
+    cdef int has_news(self) except -1
+    @cython.final
     cdef Py_ssize_t _take_inbox(self) except -3
     @cython.locals(block=bytearray)
     cpdef int release(self) except -1

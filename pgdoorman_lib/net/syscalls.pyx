@@ -10,9 +10,32 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as c_close
 
 
+cdef extern from *:
+    """
+    #include <sys/epoll.h>
+    #include <sys/socket.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+
+    /* Once a process has had a second thread (gevent's resolver), libc's own functions pay four atomic operations a
+       call to be cancellation points, which nobody here needs. Where a long is shorter than what the kernel takes,
+       they are called all the same. */
+    #ifdef __LP64__
+    #define pgd_recv(fd, buffer, size, flags) syscall(SYS_recvfrom, fd, buffer, size, flags, NULL, NULL)
+    #define pgd_send(fd, buffer, size, flags) syscall(SYS_sendto, fd, buffer, size, flags, NULL, 0)
+    #define pgd_epoll_wait(epfd, events, count, ms) syscall(SYS_epoll_pwait, epfd, events, count, ms, NULL, 8)
+    #else
+    #define pgd_recv recv
+    #define pgd_send send
+    #define pgd_epoll_wait epoll_wait
+    #endif
+    """
+    ssize_t c_recv "pgd_recv"(int fd, void *buffer, size_t size, int flags) nogil
+    ssize_t c_send "pgd_send"(int fd, const void *buffer, size_t size, int flags) nogil
+    int epoll_wait "pgd_epoll_wait"(int epfd, epoll_event *events, int maxevents, int timeout) nogil
+
+
 cdef extern from "sys/socket.h" nogil:
-    ssize_t c_recv "recv"(int fd, void *buffer, size_t size, int flags)
-    ssize_t c_send "send"(int fd, const void *buffer, size_t size, int flags)
     int MSG_NOSIGNAL
     int MSG_DONTWAIT
 
@@ -30,7 +53,6 @@ cdef extern from "sys/timerfd.h" nogil:
 cdef extern from "sys/epoll.h" nogil:
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
-    int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
     int EPOLL_CLOEXEC
     int EPOLL_CTL_ADD
     int EPOLL_CTL_MOD

@@ -2,7 +2,7 @@
 
 import cython
 
-from pgdoorman_lib.net.engine cimport Channel, Engine, EpollEngine, Line
+from pgdoorman_lib.net.engine cimport Channel, Engine, EpollEngine
 from pgdoorman_lib.net.ring cimport Ring
 
 cdef int _SUBMISSIONS
@@ -12,7 +12,7 @@ cdef class UringEngine(EpollEngine):
     cdef public Ring ring
     cdef public list batch
     cdef public int count
-    @cython.locals(channel=Channel, news=Line)
+    @cython.locals(channel=Channel, news=list)
     cpdef int fetch(self) except -1
     @cython.locals(channel=Channel, index=int)
     cdef int _receive_batch(self) except -1

@@ -35,10 +35,9 @@ class UringEngine(EpollEngine):
 
     def fetch(self) -> _int:
         news = self.news
-        if news.count == 1:
-            news.take()
-        while news.count:
-            channel = news.take()
+        if len(news) == 1:
+            news.clear()
+        for channel in news:
             try:
                 if channel.begin_receive(self.ring):
                     self.batch[self.count] = channel
@@ -48,6 +47,7 @@ class UringEngine(EpollEngine):
             except Exception:
                 # A fault of one stream must not cost the others their bytes.
                 self.hub.handle_error(channel, *sys.exc_info())
+        news.clear()
         if self.count:
             self._receive_batch()
         return 0

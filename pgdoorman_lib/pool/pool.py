@@ -160,7 +160,7 @@ class Pool:
     @property
     def idle_count(self) -> _int:
         """Servers that rest in the pool."""
-        return self.idle.count
+        return self.idle.size()
 
     @property
     def borrowed_count(self) -> _int:
@@ -202,7 +202,7 @@ class Pool:
         if self.retired:
             raise Moved
         if not self.waiters:
-            while self.idle.count:
+            while self.idle.size():
                 server = self._take_idle()
                 if server is None:
                     continue
@@ -376,7 +376,7 @@ class Pool:
         while (
             self.opening < len(self.waiters)
             and self.opening < self.parallel
-            and self.idle.count + self.borrowed + self.opening < self.size
+            and self.idle.size() + self.borrowed + self.opening < self.size
         ):
             self.start_opening()
             if self.last_error is not None:
@@ -528,7 +528,7 @@ class Pool:
 
     def reconnect(self, reason: str) -> None:
         """Close every idle server."""
-        while self.idle.count:
+        while self.idle.size():
             self._forget(self.idle.take(), reason)
 
     def retire(self, reason: str) -> None:
