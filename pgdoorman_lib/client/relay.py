@@ -554,7 +554,7 @@ class Relay(StatementDesk):
             return 9
         if kind == 0x50:
             start = find_nul(data, pos + 5, pos + avail) + 1
-            if self._executes(data, pos, self.client.end) and self.refuses(data, start, pos + avail):
+            if self.refuses(data, start, pos + avail) and self._executes(data, pos, self.client.end):
                 self.discarding = 1
                 return self._discard(kind)
             return 1
@@ -662,12 +662,13 @@ class Relay(StatementDesk):
                 status = 7
                 break
             effect = None
-            if kind == 0x74 or kind == 0x54 or kind == 0x6E:
-                effect = replies.due()
-                if effect is not None:
-                    self._described(effect, data, pos, size, avail)
-            elif kind == 0x45:
-                effect = replies.due()
+            if replies.effects:
+                if kind == 0x74 or kind == 0x54 or kind == 0x6E:
+                    effect = replies.due()
+                    if effect is not None:
+                        self._described(effect, data, pos, size, avail)
+                elif kind == 0x45:
+                    effect = replies.due()
             verdict = replies.account(kind)
             if kind == 0x44 and verdict == 0 and size == avail:
                 # Rows come in hundreds, and what holds for the first holds for all that follow it.

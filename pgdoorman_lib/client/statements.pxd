@@ -3,9 +3,10 @@
 import cython
 
 from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.net.syscalls cimport holds
 from pgdoorman_lib.pool.pool cimport Borrower
 from pgdoorman_lib.server.connection cimport Server
-from pgdoorman_lib.wire.framing cimport find_nul, frame_size, holds, put_header
+from pgdoorman_lib.wire.framing cimport find_nul, frame_size, put_header
 from pgdoorman_lib.wire.prepared cimport (
     Acts,
     ClientStatements,
@@ -87,7 +88,7 @@ cdef class StatementDesk(Borrower):
     @cython.final
     @cython.locals(
         replies=Replies, mine=ClientStatements, unnamed=Unnamed, size=Py_ssize_t, at=Py_ssize_t, start=Py_ssize_t,
-        stop=Py_ssize_t, first=int,
+        stop=Py_ssize_t, first=int, body=bytes,
     )
     cdef Py_ssize_t _plain_batch(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
     @cython.final

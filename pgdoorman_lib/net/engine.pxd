@@ -87,6 +87,7 @@ cdef class Engine:
     cdef public long long memory_limit
     cdef public list channels
     cdef public bint level_triggered
+    cdef public bint batches
     cdef public dict watchers
     cdef public double began
     cdef public double ended
@@ -94,12 +95,14 @@ cdef class Engine:
     @cython.locals(block=bytearray)
     cpdef bytearray take_block(self)
     cpdef int give_block(self, bytearray block) except -1
-    cpdef int defer(self, Channel channel) except -1
+    @cython.final
+    cdef int defer(self, Channel channel) except -1
     @cython.final
     @cython.locals(channel=Channel)
     cdef Channel next_dirty(self)
     @cython.locals(channel=Channel)
     cpdef int flush(self) except -1
+    cdef int send_together(self) except -1
     cpdef int kick(self) except -1
     cpdef int again(self, Task task) except -1
     @cython.final
@@ -108,8 +111,9 @@ cdef class Engine:
     cpdef int note(self, Channel channel, int mask) except -1
     @cython.locals(channel=Channel, task=Task, resting=list)
     cpdef int run(self) except -1
+    @cython.final
     @cython.locals(left=double)
-    cpdef double spare(self, double now) except -1.0
+    cdef double spare(self, double now) except -1.0
     cpdef int collect(self) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
@@ -119,7 +123,6 @@ cdef class Engine:
 
 cdef class EpollEngine(Engine):
     cdef public Epoll epoll
-    cdef public bint batches
     cdef public list news
     cdef public object watcher
     @cython.locals(count=int, index=int, fd=int, foreign=bint, polls=int, wait=double, before=double, channel=Channel)

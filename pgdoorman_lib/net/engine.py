@@ -293,6 +293,8 @@ class Engine:
         #: watcher by descriptor, or channel by descriptor, as the engine needs
         self.channels: list[Any] = []
         self.level_triggered = 1
+        #: several receives or sends are one system call: ``news`` is kept for ``fetch``, there is ``send_together``
+        self.batches = 0
         self.watchers: dict[Any, Any] = {}
         #: when the turn under way began and the last one ended; how many turns followed each other closely
         self.began = 0.0
@@ -343,6 +345,9 @@ class Engine:
     def flush(self) -> _int:
         """Send everything queued; no switch."""
         while self.dirty is not None:  # pushing may add more
+            if self.batches and self.dirty is not self.last_dirty:
+                self.send_together()
+                continue
             channel = self.next_dirty()
             try:
                 channel.push()
@@ -350,6 +355,10 @@ class Engine:
                 # A fault of one stream must not leave the others' bytes behind.
                 self.hub.handle_error(channel, *sys.exc_info())
         return 0
+
+    def send_together(self) -> _int:
+        """Send for everybody on the queue; engines with ``batches`` do it in one system call."""
+        raise NotImplementedError
 
     # Turns.
 
@@ -527,8 +536,6 @@ class EpollEngine(Engine):
     def __init__(self) -> None:
         Engine.__init__(self)
         self.level_triggered = 0
-        #: whether ``news`` is kept for ``fetch``
-        self.batches = 0
         #: who has had an event that says there is something to read, where several have
         self.news: list[Any] = []
         self.epoll = Epoll()

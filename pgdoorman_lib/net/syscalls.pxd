@@ -14,6 +14,7 @@ cdef extern from "sys/epoll.h" nogil:
 cpdef Py_ssize_t recv_into(int fd, bytearray data, Py_ssize_t offset, Py_ssize_t size) except? -100000
 cpdef Py_ssize_t send_from(int fd, bytearray data, Py_ssize_t offset, Py_ssize_t size) except? -100000
 cpdef int copy(bytearray target, Py_ssize_t at, bytearray source, Py_ssize_t offset, Py_ssize_t size) except -1
+cpdef int holds(bytearray data, Py_ssize_t start, Py_ssize_t stop, bytes expected) except -1
 cpdef double clock() except? -1.0
 
 

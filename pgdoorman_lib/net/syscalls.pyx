@@ -5,7 +5,7 @@ Results below zero are ``-errno``. ``syscalls.py`` is the interpreted twin with 
 """
 
 from libc.errno cimport EINTR, ENOENT, EBADF, errno
-from libc.string cimport memmove, memset
+from libc.string cimport memcmp, memmove, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as c_close
 
@@ -107,6 +107,15 @@ cpdef int copy(bytearray target, Py_ssize_t at, bytearray source, Py_ssize_t off
         raise ValueError("copy outside the buffer")
     memmove(to + at, origin + offset, size)
     return 0
+
+
+cpdef int holds(bytearray data, Py_ssize_t start, Py_ssize_t stop, bytes expected) except -1:
+    """Whether ``data[start:stop]`` is ``expected``."""
+    cdef const char *there = data
+    cdef const char *wanted = expected
+    if start < 0 or stop < start or stop > len(data):
+        raise ValueError("holds outside the buffer")
+    return stop - start == len(expected) and memcmp(there + start, wanted, stop - start) == 0
 
 
 cpdef double clock() except? -1.0:

@@ -2,7 +2,7 @@
 
 import cython
 
-from pgdoorman_lib.net.engine cimport Channel, Engine, EpollEngine
+from pgdoorman_lib.net.engine cimport Channel, EpollEngine
 from pgdoorman_lib.net.ring cimport Ring
 
 cdef int _SUBMISSIONS
@@ -17,6 +17,6 @@ cdef class UringEngine(EpollEngine):
     @cython.locals(channel=Channel, index=int)
     cdef int _receive_batch(self) except -1
     @cython.locals(channel=Channel)
-    cpdef int flush(self) except -1
+    cdef int send_together(self) except -1
     @cython.locals(channel=Channel, index=int)
     cdef int _send_batch(self) except -1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from pgdoorman_lib.net.engine import Engine, EpollEngine
+from pgdoorman_lib.net.engine import EpollEngine
 from pgdoorman_lib.net.ring import Ring
 
 _int = int
@@ -62,10 +62,7 @@ class UringEngine(EpollEngine):
         self.count = 0
         return 0
 
-    def flush(self) -> _int:
-        if self.dirty is self.last_dirty:  # none, or a single one
-            Engine.flush(self)
-            return 0
+    def send_together(self) -> _int:
         while self.dirty is not None:  # sending may add more
             channel = self.next_dirty()
             try:

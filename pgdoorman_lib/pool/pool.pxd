@@ -14,7 +14,21 @@ cdef class Borrower(Stepper):
     cdef public Server assigned
     cdef public object wait_error
     cdef public double waiting_since
+    cdef public Borrower behind
     cpdef int accept(self, Server server) except -1
+
+
+@cython.final
+cdef class Waiters:
+    cdef public Borrower first
+    cdef public Borrower last
+    cdef public Py_ssize_t count
+    cpdef int add(self, Borrower borrower) except -1
+    @cython.locals(borrower=Borrower)
+    cpdef Borrower take(self)
+    @cython.locals(before=Borrower, one=Borrower)
+    cpdef int remove(self, Borrower borrower) except -1
+    cpdef int _unlink(self, Borrower borrower, Borrower before) except -1
 
 
 @cython.final
@@ -29,7 +43,7 @@ cdef class Pool:
     cdef public Line idle
     cdef public double check_after
     cdef public Py_ssize_t parallel
-    cdef public object waiters
+    cdef public Waiters waiters
     cdef public set servers
     cdef public Py_ssize_t borrowed
     cdef public Py_ssize_t opening

@@ -31,5 +31,4 @@ cdef class Server:
     cdef public object pool
     cdef public LinkStats stats
     cdef public object login_application_name
-    @cython.locals(stream=Stream, replies=Replies)
     cpdef int quiet(self) except -1
