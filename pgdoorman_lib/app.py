@@ -244,7 +244,7 @@ class App(House):
 
     def memory(self) -> Iterator[tuple[str, int, int, int, int]]:
         """Rows of SHOW MEM: (name, size of one, used, free, bytes in all)."""
-        blocks = self.engine.blocks.count
+        blocks = self.engine.blocks.size()
         yield "buffer_blocks", BLOCK_SIZE, 0, blocks, blocks * BLOCK_SIZE
         yield "clients", 0, len(self.clients), 0, 0
         yield "servers", 0, sum(len(pool.servers) for pool in self._pools.all()), 0, 0

@@ -163,7 +163,7 @@ class Connection(Stepper):
         stream.task = task
         if stream.peer_host:
             stream.readable = 1  # the kernel keeps TCP connections back until the client has said something
-            task.resume()
+            task.wake()
 
     # Like others before: in the engine's turns, without a greenlet.
 

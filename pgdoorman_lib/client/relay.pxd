@@ -60,54 +60,74 @@ cdef class Relay(StatementDesk):
     cpdef int init_relay(self, Stream client, LinkStats stats) except -1
     cpdef int attach(self, Server server) except -1
     cpdef int detach(self) except -1
-    cpdef int _names_done(self) except -1
+    @cython.final
+    cdef int _names_done(self) except -1
     @cython.locals(status=int, rounds=int)
     cpdef int step(self) except -1
     cpdef int restore(self) except -1
     cpdef int examined(self) except -1
     @cython.locals(client=Stream, fills=int, status=int, n=Py_ssize_t)
     cpdef int pump_client(self) except -1
+    @cython.final
     @cython.locals(client=Stream, size=Py_ssize_t)
-    cpdef int _make_room(self) except -1
+    cdef int _make_room(self) except -1
+    @cython.final
     @cython.locals(
         client=Stream, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int, avail=Py_ssize_t,
         size=Py_ssize_t, kind=int, replies=Replies, marks=int, late=int, plain=Py_ssize_t,
     )
-    cpdef int _client_frames(self) except -1
+    cdef int _client_frames(self) except -1
+    @cython.final
     @cython.locals(start=Py_ssize_t, stop=Py_ssize_t, marks=int, whole=bint)
-    cpdef int _parse_text(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    cdef int _parse_text(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    @cython.final
     @cython.locals(replies=Replies)
-    cpdef int _free(self) except -1
+    cdef int _free(self) except -1
+    @cython.final
     @cython.locals(size=Py_ssize_t, client=Stream, block=bytearray)
-    cpdef int _to_server(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    cdef int _to_server(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    @cython.final
     @cython.locals(size=Py_ssize_t)
-    cpdef int _executes(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
+    cdef int _executes(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
     cpdef int refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
-    cpdef int _discard(self, int kind) except -1
+    @cython.final
+    cdef int _discard(self, int kind) except -1
+    @cython.final
     @cython.locals(check=bytes, alone=bint, start=Py_ssize_t)
-    cpdef int _without_server(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
+    cdef int _without_server(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
     @cython.locals(srv=Stream, client=Stream, fills=int, status=int, n=Py_ssize_t)
     cpdef int pump_server(self) except -1
+    @cython.final
     @cython.locals(
         srv=Stream, replies=Replies, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int,
         avail=Py_ssize_t, size=Py_ssize_t, kind=int, verdict=int, effect=Effect,
     )
-    cpdef int _server_frames(self) except -1
-    cpdef int _server_made(self, Py_ssize_t run, Py_ssize_t pos) except -1
-    cpdef int _to_client_part(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    cdef int _server_frames(self) except -1
+    @cython.final
+    cdef int _server_made(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    @cython.final
+    cdef int _to_client_part(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    @cython.final
     @cython.locals(
         size=Py_ssize_t, srv=Stream, client=Stream, block=bytearray, fresh=bytearray, rest=Py_ssize_t
     )
-    cpdef int _to_client(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    cdef int _to_client(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    @cython.final
     @cython.locals(now=double, spent="long long", stats=PoolStats)
-    cpdef int _ready(self, int tx) except -1
+    cdef int _ready(self, int tx) except -1
+    @cython.final
     @cython.locals(first=int, third=int)
-    cpdef int _command_complete(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
+    cdef int _command_complete(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
+    @cython.final
     @cython.locals(server=Server)
-    cpdef int _tag(self, bytes tag) except -1
-    cpdef int _found(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
-    cpdef int _described(self, object effect, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    cdef int _tag(self, bytes tag) except -1
+    @cython.final
+    cdef int _found(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    @cython.final
+    cdef int _described(self, object effect, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    @cython.final
     @cython.locals(server=Server)
-    cpdef int _parameter_status(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, int verdict) except -1
+    cdef int _parameter_status(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, int verdict) except -1
     cpdef parameter_changed(self, str name, str value)
-    cpdef int _error_response(self, bytearray data, Py_ssize_t pos, Py_ssize_t avail, int verdict) except -1
+    @cython.final
+    cdef int _error_response(self, bytearray data, Py_ssize_t pos, Py_ssize_t avail, int verdict) except -1

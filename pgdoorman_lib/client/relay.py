@@ -232,9 +232,10 @@ class Relay(StatementDesk):
         rounds = 0
         while True:
             if self.srv is not None:
-                status = self.pump_server()
-                if status:
-                    return status
+                if self.srv.has_news():
+                    status = self.pump_server()
+                    if status:
+                        return status
                 if self.settling:
                     # Nothing of the client's may run before its parameters are known to be in effect.
                     if self.replies.count:
@@ -249,7 +250,7 @@ class Relay(StatementDesk):
                         if status:
                             return status
                         continue
-            if not self.terminated:
+            if not self.terminated and self.client.has_news():
                 status = self.pump_client()
                 if status:
                     return status
@@ -558,7 +559,7 @@ class Relay(StatementDesk):
             return 9
         if kind == 0x50:
             start = find_nul(data, pos + 5, pos + avail) + 1
-            if self._executes(data, pos, self.client.end) and self.refuses(data, start, pos + avail):
+            if self.refuses(data, start, pos + avail) and self._executes(data, pos, self.client.end):
                 self.discarding = 1
                 return self._discard(kind)
             return 1
@@ -666,12 +667,13 @@ class Relay(StatementDesk):
                 status = 7
                 break
             effect = None
-            if kind == 0x74 or kind == 0x54 or kind == 0x6E:
-                effect = replies.due()
-                if effect is not None:
-                    self._described(effect, data, pos, size, avail)
-            elif kind == 0x45:
-                effect = replies.due()
+            if replies.effects:
+                if kind == 0x74 or kind == 0x54 or kind == 0x6E:
+                    effect = replies.due()
+                    if effect is not None:
+                        self._described(effect, data, pos, size, avail)
+                elif kind == 0x45:
+                    effect = replies.due()
             verdict = replies.account(kind)
             if kind == 0x44 and verdict == 0 and size == avail:
                 # Rows come in hundreds, and what holds for the first holds for all that follow it.
@@ -756,7 +758,7 @@ class Relay(StatementDesk):
         return 0
 
     def _to_client(self, run: _int, pos: _int) -> _int:
-        """Queue the server's bytes block[run:pos] for the client; the block goes along if little else is in it."""
+        """Queue the server's bytes block[run:pos] for the client; the block goes along if little or nothing is left."""
         size = pos - run
         if size <= 0:
             return 0
@@ -764,7 +766,7 @@ class Relay(StatementDesk):
         client = self.client
         block: Any = srv.block
         rest = srv.end - pos
-        if client.out is None and rest + _COPY_MORE < size:
+        if client.out is None and (rest == 0 or rest + _COPY_MORE < size):
             srv.block = None
             srv.start = 0
             srv.end = 0

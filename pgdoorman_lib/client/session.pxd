@@ -10,7 +10,11 @@ from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.server.connection cimport Server
 
 
+cdef int _ASKED
+
+
 cdef class Session(Relay):
+    cdef public object harmless
     cdef public long id
     cdef public bytes secret
     cdef public object user
@@ -34,39 +38,56 @@ cdef class Session(Relay):
     cpdef Task start(self, Task task=*)
     @cython.locals(status=int, task=Task)
     cpdef str serve(self, object fault=*)
-    cpdef int _idle(self) except -1
+    @cython.final
+    cdef int _idle(self) except -1
     @cython.locals(status=int)
     cpdef int advance(self) except -1
+    @cython.final
+    cdef int _resting(self) except -1
+    @cython.final
     @cython.locals(task=Task)
-    cpdef int _finish(self, int status) except -1
-    cpdef str _parting(self, int status)
+    cdef int _finish(self, int status) except -1
+    @cython.final
+    cdef str _parting(self, int status)
+    @cython.final
     @cython.locals(pool=Pool)
-    cpdef int _ask(self) except -1
-    cpdef int _stop_waiting(self) except -1
+    cdef int _ask(self) except -1
+    @cython.final
+    cdef int _stop_waiting(self) except -1
     @cython.locals(status=int)
     cpdef int accept(self, Server server) except -1
     @cython.locals(client=Stream, n=Py_ssize_t)
     cpdef int gone(self) except -1
-    cpdef int _apply(self) except -1
-    cpdef int _ask_server(self, str sql) except -1
+    @cython.final
+    cdef int _apply(self) except -1
+    @cython.final
+    cdef int _ask_server(self, str sql) except -1
+    @cython.final
     @cython.locals(server=Server, pool=Pool)
-    cpdef int _give_back(self) except -1
+    cdef int _give_back(self) except -1
+    @cython.final
     @cython.locals(server=Server, asked=int)
-    cpdef int _examine(self) except -1
-    cpdef int _question(self, int asked, int patient) except -1
+    cdef int _examine(self) except -1
+    @cython.final
+    cdef int _question(self, int asked, int patient) except -1
     cpdef int restore(self) except -1
     @cython.locals(server=Server, asked=int)
     cpdef int examined(self) except -1
-    cpdef int _pin(self, int pins) except -1
+    @cython.final
+    cdef int _pin(self, int pins) except -1
+    @cython.final
     @cython.locals(pool=Pool)
-    cpdef int _over_limit(self) except -1
+    cdef int _over_limit(self) except -1
     @cython.locals(pool=Pool, marks=int)
     cpdef int refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
+    @cython.final
     @cython.locals(client=Stream, stats=LinkStats, received="long long", sent="long long")
-    cpdef int _account(self, Server server) except -1
+    cdef int _account(self, Server server) except -1
+    @cython.final
     @cython.locals(server=Server)
-    cpdef str _server_ended(self, int status)
+    cdef str _server_ended(self, int status)
+    @cython.final
     @cython.locals(server=Server, in_batch=bint, half_sent=bint)
-    cpdef int _leave(self) except -1
+    cdef int _leave(self) except -1
     cpdef int cancel_waiting(self) except -1
     cpdef int dismiss(self, object error) except -1

@@ -49,6 +49,9 @@ _bytes = bytes
 
 log = logging.getLogger(__name__)
 
+# The same number as a C integer, where this module is compiled.
+_ASKED = ASKED
+
 
 class Session(Relay):
     """A logged-in client.
@@ -65,6 +68,7 @@ class Session(Relay):
         "database",
         "doomed",
         "find_pool",
+        "harmless",
         "id",
         "patient",
         "pending",
@@ -98,6 +102,8 @@ class Session(Relay):
         self.abandon = abandon
         self.close = close
         self.settings = BASE
+        #: the settings last seen that make no temporary objects
+        self.harmless = BASE
         self.pool: Any = None
         #: the log has been told that the client keeps its server
         self.warned = 0
@@ -275,14 +281,20 @@ class Session(Relay):
                 return 1
             if status == 2:
                 self._give_back()
+                if self._resting():
+                    return 1  # as ``step`` would find by a longer way
             elif status == 1:
-                if not self._ask():
-                    return 1
+                if not self._ask() or not self.pending:
+                    return 1  # what could be done with the server, ``accept`` has done
             elif (status == 3 or status == 4) and self.server is None and self.task.greenlet is None:
                 return self._finish(status)
             else:
                 self.pending = status
                 return 0
+
+    def _resting(self) -> _int:
+        """Whether there is no server, and nothing from the client that asks for one or for the end."""
+        return 0 if self.server is not None or self.terminated or self.client.has_news() else 1
 
     def _finish(self, status: _int) -> _int:
         """End as ``run`` does, without the greenlet, which has never begun: the client has left and nothing is open."""
@@ -310,12 +322,10 @@ class Session(Relay):
                     hint="The pool was removed from the configuration.",
                 )
             self.use(pool)
+        if pool.request(self):
+            return 1
         self.waiting = 1
-        try:
-            return int(pool.request(self))
-        except BaseException:
-            self.waiting = 0
-            raise
+        return 0
 
     def _stop_waiting(self) -> _int:
         """The pool has answered with an error instead of a server: raise it, or ask the pool's replacement."""
@@ -330,19 +340,21 @@ class Session(Relay):
         """A server for this session: send what the client has asked. Never switches."""
         if self.client.eof or self.client.hangup or self.terminated:
             return 0
-        self.waiting = 0
         self.attach(server)
         try:
             if server.applied is not self.settings and self.sync_parameters:
                 self._apply()
-            if self.settings is not BASE and self.settings.temporary:
-                server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
+            if self.settings is not self.harmless:
+                if self.settings.temporary:
+                    server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
+                else:
+                    self.harmless = self.settings
             status = self.step()
         except BaseException:
-            # The pool closes the server and brings us the error as an answer to our waiting.
+            # The pool closes the server; if we have been waiting, the error comes as an answer to that.
             self.detach()
-            self.waiting = 1
             raise
+        self.waiting = 0
         if status:
             self.pending = status
             self.task.wake()
@@ -387,7 +399,7 @@ class Session(Relay):
         server = self.server
         self._account(server)
         if self.transparent:
-            if server.dirty & ASKED and self._examine():
+            if server.dirty & _ASKED and self._examine():
                 return 0
             if self.pins:
                 self.told_sets = 0
@@ -405,7 +417,7 @@ class Session(Relay):
     def _examine(self) -> _int:
         """Ask the server what is there of what may have been left; 0 when there is nothing to ask."""
         server = self.server
-        asked = server.dirty & ASKED
+        asked = server.dirty & _ASKED
         if self.settings.temporary:
             asked |= DIRTY_TEMPORARY
         if not self.sync_parameters:

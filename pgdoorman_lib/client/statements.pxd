@@ -3,9 +3,10 @@
 import cython
 
 from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.net.syscalls cimport holds
 from pgdoorman_lib.pool.pool cimport Borrower
 from pgdoorman_lib.server.connection cimport Server
-from pgdoorman_lib.wire.framing cimport find_nul, frame_size, holds, put_header
+from pgdoorman_lib.wire.framing cimport find_nul, frame_size, put_header
 from pgdoorman_lib.wire.prepared cimport (
     Acts,
     ClientStatements,
@@ -81,71 +82,103 @@ cdef class StatementDesk(Borrower):
     cdef public ClientStatements statements
     cdef public set taken
 
+    @cython.final
     @cython.locals(held=ServerStatements)
+    cdef int _query(self, Replies replies) except -1
     cpdef int init_desk(self, Stream client) except -1
-    cpdef int _query(self, Replies replies) except -1
+    @cython.final
     @cython.locals(
         replies=Replies, mine=ClientStatements, unnamed=Unnamed, size=Py_ssize_t, at=Py_ssize_t, start=Py_ssize_t,
-        stop=Py_ssize_t, first=int,
+        stop=Py_ssize_t, first=int, body=bytes,
     )
-    cpdef Py_ssize_t _plain_batch(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
+    cdef Py_ssize_t _plain_batch(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
+    @cython.final
     @cython.locals(
         replies=Replies, stop=Py_ssize_t, begin=Py_ssize_t, name_end=Py_ssize_t, name=bytes, statement=Statement
     )
-    cpdef int _statement(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
+    cdef int _statement(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
+    @cython.final
     @cython.locals(own=Statement)
-    cpdef Statement _own(self, bytes name, Statement statement)
-    cpdef int _foreign(self, Statement statement) except -1
-    cpdef int _apart(self) except -1
+    cdef Statement _own(self, bytes name, Statement statement)
+    @cython.final
+    cdef int _foreign(self, Statement statement) except -1
+    @cython.final
+    cdef int _apart(self) except -1
+    @cython.final
     @cython.locals(statement=Statement)
-    cpdef int _fits(self, Acts acts) except -1
+    cdef int _fits(self, Acts acts) except -1
+    @cython.final
     @cython.locals(held=ServerStatements, verification=Verification, message=bytearray)
-    cpdef int _verified(self, Statement statement) except -1
+    cdef int _verified(self, Statement statement) except -1
+    @cython.final
     @cython.locals(
         names=dict, at=Py_ssize_t, size=Py_ssize_t, kind=int, begin=Py_ssize_t, name_end=Py_ssize_t, name=bytes,
         statement=Statement,
     )
-    cpdef int _answer_alone(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
-    cpdef int _to_server_part(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    cdef int _answer_alone(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
+    @cython.final
+    cdef int _to_server_part(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    @cython.final
     @cython.locals(srv=Stream, head=bytearray)
-    cpdef int _send_renamed(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind, Py_ssize_t begin, Py_ssize_t name_end, bytearray cname) except -1
+    cdef int _send_renamed(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind, Py_ssize_t begin, Py_ssize_t name_end, bytearray cname) except -1
+    @cython.final
     @cython.locals(held=ServerStatements, message=bytearray)
-    cpdef int _ensure(self, Statement statement) except -1
-    cpdef int _prepare_by_sql(self, Statement statement) except -1
+    cdef int _ensure(self, Statement statement) except -1
+    @cython.final
+    cdef int _prepare_by_sql(self, Statement statement) except -1
+    @cython.final
     @cython.locals(held=ServerStatements, victim=Statement, message=bytearray)
-    cpdef int _evict(self, Acts acts) except -1
+    cdef int _evict(self, Acts acts) except -1
+    @cython.final
     @cython.locals(
         replies=Replies, held=ServerStatements, first=int, stop=Py_ssize_t, name=bytes, body=bytes, statement=Statement,
         marks=int, message=bytearray, acts=Acts, named=bint,
     )
-    cpdef int _parse(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, Py_ssize_t name_end) except -1
-    cpdef int _suspect(self, bytearray data, Py_ssize_t start) except -1
+    cdef int _parse(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, Py_ssize_t name_end) except -1
+    @cython.final
+    cdef int _suspect(self, bytearray data, Py_ssize_t start) except -1
+    @cython.final
     @cython.locals(replies=Replies, held=ServerStatements, mine=ClientStatements)
-    cpdef int _use_unnamed(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
+    cdef int _use_unnamed(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
+    @cython.final
     @cython.locals(replies=Replies, held=ServerStatements, mine=Unnamed, message=bytearray)
-    cpdef int _remake_unnamed(self) except -1
-    cpdef int _take(self, bytes name) except -1
+    cdef int _remake_unnamed(self) except -1
+    @cython.final
+    cdef int _take(self, bytes name) except -1
+    @cython.final
     @cython.locals(size=Py_ssize_t, avail=Py_ssize_t)
-    cpdef int _send_as_it_came(self, bytearray data, Py_ssize_t pos) except -1
+    cdef int _send_as_it_came(self, bytearray data, Py_ssize_t pos) except -1
+    @cython.final
     @cython.locals(mine=ClientStatements, unnamed=Unnamed, acts=Acts)
-    cpdef int _use_acting(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
-    cpdef int _hide_sequences(self) except -1
-    cpdef int _leaves(self, object text) except -1
-    cpdef int _cut(self, bytearray data, Py_ssize_t pos, Py_ssize_t stop) except -1
+    cdef int _use_acting(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
+    @cython.final
+    cdef int _hide_sequences(self) except -1
+    @cython.final
+    cdef int _leaves(self, object text) except -1
+    @cython.final
+    cdef int _cut(self, bytearray data, Py_ssize_t pos, Py_ssize_t stop) except -1
+    @cython.final
     @cython.locals(marks=int, head=Py_ssize_t, joint=bytearray, unnamed=Unnamed)
-    cpdef int _streamed(self, bytearray data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t left) except -1
-    cpdef int _function_call(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    cdef int _streamed(self, bytearray data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t left) except -1
+    @cython.final
+    cdef int _function_call(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    @cython.final
     @cython.locals(acts=Acts)
-    cpdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int marks) except -1
+    cdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int marks) except -1
+    @cython.final
     @cython.locals(held=ServerStatements)
-    cpdef int _has(self, object statements) except -1
+    cdef int _has(self, object statements) except -1
+    @cython.final
     @cython.locals(replies=Replies)
-    cpdef int _names_settled(self) except -1
+    cdef int _names_settled(self) except -1
+    @cython.final
     @cython.locals(acts=Acts, statement=Statement)
-    cpdef Acts _acts(self, object text, bytes original)
+    cdef Acts _acts(self, object text, bytes original)
+    @cython.final
     @cython.locals(acts=Acts, fresh=Acts)
-    cpdef Statement _renewed(self, bytes name, Statement statement)
+    cdef Statement _renewed(self, bytes name, Statement statement)
+    @cython.final
     @cython.locals(held=ServerStatements, statement=Statement)
-    cpdef bytes _act(self, Acts acts, int kind, bytearray data, Py_ssize_t start, Py_ssize_t stop)
+    cdef bytes _act(self, Acts acts, int kind, bytearray data, Py_ssize_t start, Py_ssize_t stop)
     @cython.locals(code=int)
     cpdef int emit_made(self) except -1

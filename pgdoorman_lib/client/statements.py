@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.net.syscalls import holds
 from pgdoorman_lib.pool.pool import Borrower
-from pgdoorman_lib.wire.framing import find_nul, frame_size, holds, put_header
+from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
 from pgdoorman_lib.wire.messages import error_response, query
 from pgdoorman_lib.wire.prepared import (
     PREFIX,
@@ -212,6 +213,7 @@ class StatementDesk(Borrower):
         if size < 8 or size > end - pos:
             return 0
         at = pos + size
+        stop = at
         if end - at < 7 or data[at] != 0x42 or data[at + 5] != 0 or data[at + 6] != 0:
             return 0
         size = frame_size(data, at, end)
@@ -228,13 +230,13 @@ class StatementDesk(Borrower):
         if data[at] != 0x53 or frame_size(data, at, end) != 5:
             return 0
         start = pos + 6
-        stop = 1 + pos + frame_size(data, pos, end) - 1
         first = (data[start] | 32) << 8 | data[start + 2] | 32
         if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461 or scan(data, start, stop):
             return 0
         mine = self.statements
         unnamed = mine.unnamed
-        if unnamed is None or unnamed.acts is not None or not holds(data, start, stop, unnamed.body):
+        body = unnamed.body if unnamed is not None and unnamed.acts is None else None
+        if body is None or not holds(data, start, stop, body):
             unnamed = Unnamed(bytes(data[start:stop]))
             mine.unnamed = unnamed
         self.server.statements.unnamed = unnamed

@@ -5,6 +5,7 @@ import cython
 cdef long long _MAX_VALUE
 
 
+@cython.final
 cdef class Histogram:
     cdef public long long[:] buckets
     cdef public long long count
@@ -13,6 +14,7 @@ cdef class Histogram:
     cpdef add(self, long long us)
 
 
+@cython.final
 cdef class PoolStats:
     cdef public long long xact_count
     cdef public long long query_count
@@ -27,6 +29,7 @@ cdef class PoolStats:
     cdef public Histogram wait_hist
 
 
+@cython.final
 cdef class LinkStats:
     cdef public long long xact_count
     cdef public long long query_count
@@ -37,6 +40,7 @@ cdef class LinkStats:
     cdef public long long prepare_miss
 
 
+@cython.final
 cdef class ConnectionStats:
     cdef public long long total
     cdef public long long errors

@@ -19,16 +19,20 @@ cdef class Stepper:
     cpdef int advance(self) except -1
 
 
+@cython.final
 cdef class Task:
     cdef public Engine engine
     cdef public object greenlet
     cdef public bint parked
     cdef public bint scheduled
+    cdef public Task following
     cdef public Stepper stepper
+    cdef public bint stepping
     cpdef int park(self) except -1
     cpdef int wake(self) except -1
-    @cython.locals(stepper=Stepper)
+    @cython.locals(stepper=Stepper, done=int)
     cpdef int resume(self) except -1
+    cpdef int failed(self, Exception error) except -1
     cpdef int throw(self, BaseException error) except -1
     @cython.locals(stepper=Stepper)
     cpdef int begin(self, BaseException fault) except -1
@@ -43,6 +47,7 @@ cdef class Channel:
     cdef public bint hangup
     cdef public bint blocked
     cdef public bint dirty
+    cdef public Channel following
     cdef public bint armed
     cdef public bint drained
     cpdef int push(self) except -2
@@ -52,11 +57,16 @@ cdef class Channel:
     cpdef int end_send(self, Py_ssize_t n) except -1
 
 
+@cython.final
 cdef class Line:
+    cdef public object top
     cdef public list items
-    cdef public Py_ssize_t count
+    cdef public Py_ssize_t older
+    cpdef Py_ssize_t size(self) except -1
     cpdef int add(self, object item) except -1
-    cpdef object take(self, Py_ssize_t index)
+    cpdef object take(self)
+    cpdef object take_first(self)
+    cpdef int remove(self, object item) except -1
 
 
 cdef class Engine:
@@ -67,33 +77,45 @@ cdef class Engine:
     cdef public bint in_turn
     cdef public bint kicked
     cdef public bint closed
-    cdef public Line ready
+    cdef public object callbacks
+    cdef public Task ready
+    cdef public Task last_ready
+    cdef public Channel dirty
+    cdef public Channel last_dirty
     cdef public list later
-    cdef public Line dirty
     cdef public list idle
     cdef public Line blocks
     cdef public long long grown
     cdef public long long memory_limit
     cdef public list channels
     cdef public bint level_triggered
+    cdef public bint batches
     cdef public dict watchers
     cdef public double began
     cdef public double ended
     cdef public int heat
-    @cython.locals(blocks=Line)
+    @cython.locals(block=bytearray)
     cpdef bytearray take_block(self)
     cpdef int give_block(self, bytearray block) except -1
-    cpdef int defer(self, Channel channel) except -1
-    @cython.locals(channel=Channel, dirty=Line, index=Py_ssize_t)
+    @cython.final
+    cdef int defer(self, Channel channel) except -1
+    @cython.final
+    @cython.locals(channel=Channel)
+    cdef Channel next_dirty(self)
+    @cython.locals(channel=Channel)
     cpdef int flush(self) except -1
+    cdef int send_together(self) except -1
     cpdef int kick(self) except -1
     cpdef int again(self, Task task) except -1
+    @cython.final
+    cdef int schedule(self, Task task) except -1
     @cython.locals(task=Task)
     cpdef int note(self, Channel channel, int mask) except -1
-    @cython.locals(channel=Channel, task=Task, index=Py_ssize_t, ready=Line, resting=list)
+    @cython.locals(channel=Channel, task=Task, resting=list)
     cpdef int run(self) except -1
+    @cython.final
     @cython.locals(left=double)
-    cpdef double spare(self) except -1.0
+    cdef double spare(self, double now) except -1.0
     cpdef int collect(self) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
@@ -103,12 +125,10 @@ cdef class Engine:
 
 cdef class EpollEngine(Engine):
     cdef public Epoll epoll
-    cdef public bint batches
-    cdef public Line news
+    cdef public list news
     cdef public object watcher
     @cython.locals(count=int, index=int, fd=int, foreign=bint, polls=int, wait=double, before=double, channel=Channel)
     cpdef int collect(self) except -1
-    @cython.locals(index=Py_ssize_t)
     cpdef int fetch(self) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1

@@ -79,14 +79,18 @@ class Task:
     there is something to do that ``advance`` can't.
     """
 
-    __slots__ = ("engine", "greenlet", "parked", "scheduled", "stepper")
+    __slots__ = ("engine", "following", "greenlet", "parked", "scheduled", "stepper", "stepping")
 
     def __init__(self, engine: Engine, stepper: Stepper | None = None) -> None:
         self.engine = engine
         self.greenlet: Any = getcurrent() if stepper is None else None
         self.parked = 0 if stepper is None else 1
         self.scheduled = 0
+        #: the next on the engine's queue of those to resume
+        self.following: Task | None = None
         self.stepper = stepper
+        #: the stepper is at work: what is raised meanwhile is the greenlet's
+        self.stepping = 0
 
     def park(self) -> _int:
         """Wait until a channel of this task has news or somebody calls ``wake``: a greenlet switch.
@@ -107,8 +111,7 @@ class Task:
     def wake(self) -> _int:
         """Let the greenlet run in this turn, or the next one when none is under way; no switch here."""
         if self.parked and not self.scheduled:
-            self.scheduled = 1
-            self.engine.ready.add(self)
+            self.engine.schedule(self)
             if not self.engine.in_turn:
                 self.engine.kick()
         return 0
@@ -117,19 +120,28 @@ class Task:
         """Let the stepper act, or switch to the greenlet, if it still waits (only the hub may call this)."""
         self.scheduled = 0
         if self.parked:
-            stepper = self.stepper  # it may take itself off, and must live until it returns
+            stepper = self.stepper  # it may leave its place to another, and must live until it returns
             if stepper is not None:
-                try:
-                    if stepper.advance():
-                        return 0
-                except Exception as exc:
-                    self.throw(exc)
+                self.stepping = 1
+                done = stepper.advance()
+                self.stepping = 0
+                if done:
                     return 0
             if self.greenlet is None:
                 self.begin(None)
             else:
                 self.greenlet.switch()
         return 0
+
+    def failed(self, error: Exception) -> _int:
+        """``resume`` has raised ``error``: it is the greenlet's if the stepper raised it, else nobody's (raised again).
+
+        Nothing is caught in ``resume`` itself, since that would cost every step what only a fault needs.
+        """
+        if not self.stepping:
+            raise error
+        self.stepping = 0
+        return self.throw(error)
 
     def throw(self, error: BaseException) -> _int:
         """Raise ``error`` in the greenlet where it is parked, or at its beginning (only the hub may call this)."""
@@ -154,7 +166,19 @@ class Task:
 class Channel:
     """What the engine knows of a stream: its descriptor, what the kernel told, and who waits."""
 
-    __slots__ = ("armed", "blocked", "dirty", "drained", "engine", "fd", "hangup", "on_idle", "readable", "task")
+    __slots__ = (
+        "armed",
+        "blocked",
+        "dirty",
+        "drained",
+        "engine",
+        "fd",
+        "following",
+        "hangup",
+        "on_idle",
+        "readable",
+        "task",
+    )
 
     def __init__(self, engine: Engine, fd: _int) -> None:
         self.engine = engine
@@ -167,8 +191,9 @@ class Channel:
         self.hangup = 0
         #: queued bytes met a full socket; an event clears it
         self.blocked = 0
-        #: stands on the engine's list of streams with bytes to send
+        #: stands on the engine's queue of streams with bytes to send, and the next there
         self.dirty = 0
+        self.following: Channel | None = None
         #: the engine watches for room to write
         self.armed = 0
         #: what ``end_receive`` got was all there was, as far as is known
@@ -196,34 +221,64 @@ class Channel:
 
 
 class Line:
-    """A list that keeps its room when it is emptied: a turn fills and empties several of them."""
+    """A list whose last item stands apart, in ``top``: taking it off and putting it back costs next to nothing."""
 
-    __slots__ = ("count", "items")
+    __slots__ = ("items", "older", "top")
 
     def __init__(self) -> None:
+        #: the last item, unless it has been taken off since
+        self.top: Any = None
+        #: the others are the first ``older``; the room behind them is kept
         self.items: list[Any] = []
-        self.count = 0
+        self.older = 0
 
     def __len__(self) -> int:
-        return int(self.count)
+        return int(self.older) + (self.top is not None)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.items[: self.count])
+        return iter(self.items[: self.older] + ([] if self.top is None else [self.top]))
+
+    def size(self) -> _int:
+        """How many items there are."""
+        return self.older if self.top is None else self.older + 1
 
     def add(self, item: object) -> _int:
-        """Put ``item`` at the end."""
-        if self.count < len(self.items):
-            self.items[self.count] = item
-        else:
-            self.items.append(item)
-        self.count += 1
+        """Put ``item``, which must not be None, at the end."""
+        if self.top is not None:
+            if self.older < len(self.items):
+                self.items[self.older] = self.top
+            else:
+                self.items.append(self.top)
+            self.older += 1
+        self.top = item
         return 0
 
-    def take(self, index: _int) -> Any:
-        """What stands at ``index`` (0 ≤ index < count), which is empty then."""
-        item = self.items[index]
-        self.items[index] = None
+    def take(self) -> Any:
+        """Take the last item off; None when there is none."""
+        item = self.top
+        if item is not None:
+            self.top = None
+        elif self.older:
+            self.older -= 1
+            item = self.items[self.older]
+            self.items[self.older] = None
         return item
+
+    def take_first(self) -> Any:
+        """Take the first item off; None when there is none."""
+        if not self.older:
+            return self.take()
+        self.older -= 1
+        return self.items.pop(0)
+
+    def remove(self, item: object) -> _int:
+        """Take ``item`` off; ValueError when it is not there."""
+        if item is self.top:
+            self.top = None
+            return 0
+        self.items.remove(item)
+        self.older -= 1
+        return 0
 
 
 class Engine:
@@ -241,9 +296,13 @@ class Engine:
         self.in_turn = 0
         self.kicked = 0
         self.closed = 0
-        #: tasks to resume, channels with bytes to send
-        self.ready = Line()
-        self.dirty = Line()
+        #: what the loop is to call next, to be looked at only
+        self.callbacks: Any = hub.loop._callbacks  # type: ignore[attr-defined]
+        #: the first and last of the tasks to resume, and of the channels with bytes to send
+        self.ready: Task | None = None
+        self.last_ready: Task | None = None
+        self.dirty: Channel | None = None
+        self.last_dirty: Channel | None = None
         self.later: list[Any] = []
         self.idle: list[Any] = []
         self.blocks = Line()
@@ -253,6 +312,8 @@ class Engine:
         #: watcher by descriptor, or channel by descriptor, as the engine needs
         self.channels: list[Any] = []
         self.level_triggered = 1
+        #: several receives or sends are one system call: ``news`` is kept for ``fetch``, there is ``send_together``
+        self.batches = 0
         self.watchers: dict[Any, Any] = {}
         #: when the turn under way began and the last one ended; how many turns followed each other closely
         self.began = 0.0
@@ -263,18 +324,14 @@ class Engine:
 
     def take_block(self) -> bytearray:
         """A buffer of BLOCK_SIZE bytes from the free list."""
-        blocks = self.blocks
-        if blocks.count:
-            blocks.count -= 1
-            block: bytearray = blocks.take(blocks.count)
-            return block
-        return bytearray(_BLOCK_SIZE)
+        block: bytearray | None = self.blocks.take()
+        return block if block is not None else bytearray(_BLOCK_SIZE)
 
     def give_block(self, block: bytearray) -> _int:
         """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""
         if len(block) != _BLOCK_SIZE:
             self.grown -= len(block)
-        elif self.blocks.count < _MAX_FREE_BLOCKS:
+        elif self.blocks.older < _MAX_FREE_BLOCKS - 1:
             self.blocks.add(block)
         return 0
 
@@ -284,26 +341,43 @@ class Engine:
         """Send what ``channel`` has queued at the end of this turn, or when the running greenlet parks."""
         if not channel.dirty:
             channel.dirty = 1
-            self.dirty.add(channel)
+            if self.last_dirty is None:
+                self.dirty = channel
+            else:
+                self.last_dirty.following = channel
+            self.last_dirty = channel
             if not self.in_turn and not self.kicked:
                 self.kick()
         return 0
 
+    def next_dirty(self) -> Channel:
+        """Take the first off the queue of channels with bytes to send, which must not be empty."""
+        channel: Any = self.dirty
+        self.dirty = channel.following
+        if self.dirty is None:
+            self.last_dirty = None
+        else:
+            channel.following = None
+        channel.dirty = 0
+        return channel  # type: ignore[no-any-return]
+
     def flush(self) -> _int:
         """Send everything queued; no switch."""
-        dirty = self.dirty
-        index = 0
-        while index < dirty.count:  # pushing may add more
-            channel = dirty.take(index)
-            index += 1
-            channel.dirty = 0
+        while self.dirty is not None:  # pushing may add more
+            if self.batches and self.dirty is not self.last_dirty:
+                self.send_together()
+                continue
+            channel = self.next_dirty()
             try:
                 channel.push()
             except Exception:
                 # A fault of one stream must not leave the others' bytes behind.
                 self.hub.handle_error(channel, *sys.exc_info())
-        dirty.count = 0
         return 0
+
+    def send_together(self) -> _int:
+        """Send for everybody on the queue; engines with ``batches`` do it in one system call."""
+        raise NotImplementedError
 
     # Turns.
 
@@ -322,6 +396,16 @@ class Engine:
             self.kick()
         return 0
 
+    def schedule(self, task: Task) -> _int:
+        """Put ``task`` on the queue of those to resume; it must not stand there."""
+        task.scheduled = 1
+        if self.last_ready is None:
+            self.ready = task
+        else:
+            self.last_ready.following = task
+        self.last_ready = task
+        return 0
+
     def note(self, channel: Channel, mask: _int) -> _int:
         """Remember an event (bits of syscalls.mask_at) and put whoever waits for it on the list; no switch."""
         if mask & 1:
@@ -336,8 +420,7 @@ class Engine:
         if task is None:
             self.idle.append(channel)
         elif task.parked and not task.scheduled:
-            task.scheduled = 1
-            self.ready.add(task)
+            self.schedule(task)
         return 0
 
     def run(self) -> _int:
@@ -352,18 +435,26 @@ class Engine:
                     except Exception:
                         # A fault of one stream must not cost the others their events.
                         self.hub.handle_error(channel, *sys.exc_info())
-        ready = self.ready
-        index = 0
-        while index < ready.count:  # wake() may add more while we go
-            task = ready.take(index)
-            index += 1
+        while self.ready is not None:  # wake() may add more while we go
+            task = self.ready
+            self.ready = task.following
+            if self.ready is None:
+                self.last_ready = None
+            else:
+                task.following = None
             try:
                 task.resume()
-            except Exception:
-                self.hub.handle_error(task, *sys.exc_info())
-        ready.count = 0
+            except Exception as exc:
+                self.failed(task, exc)
         self.flush()
         return 0
+
+    def failed(self, task: Task, error: Exception) -> None:
+        """Resuming ``task`` has raised ``error``: tell who has to know."""
+        try:
+            task.failed(error)
+        except Exception:
+            self.hub.handle_error(task, *sys.exc_info())
 
     def turn(self) -> None:
         """One batch: collect, resume, send. Called by the hub's loop only."""
@@ -377,18 +468,18 @@ class Engine:
         try:
             if self.later:
                 for task in self.later:
-                    self.ready.add(task)
+                    self.schedule(task)
                 self.later.clear()
             self.collect()
         finally:
             self.in_turn = 0
             self.ended = clock()
 
-    def spare(self) -> _float:
+    def spare(self, now: _float) -> _float:
         """Seconds this turn may wait for more instead of the hub; 0 if it is not worth it, or others have work."""
-        if self.heat < _HOT_TURNS or self.closed or self.loop._callbacks:
+        if self.heat < _HOT_TURNS or self.closed or self.callbacks:
             return 0.0
-        left = _TURN_SECONDS - (clock() - self.began)
+        left = _TURN_SECONDS - (now - self.began)
         return left if left > 0.0 else 0.0
 
     def collect(self) -> _int:
@@ -464,10 +555,8 @@ class EpollEngine(Engine):
     def __init__(self) -> None:
         Engine.__init__(self)
         self.level_triggered = 0
-        #: whether ``news`` is kept for ``fetch``
-        self.batches = 0
-        #: who has had an event that says there is something to read
-        self.news = Line()
+        #: who has had an event that says there is something to read, where several have
+        self.news: list[Any] = []
         self.epoll = Epoll()
         self.watcher = self.loop.io(self.epoll.fileno(), _READ)
         self.watcher.start(self.turn)
@@ -488,11 +577,11 @@ class EpollEngine(Engine):
                     channel = self.channels[fd]
                     if channel is not None:
                         self.note(channel, self.epoll.mask_at(index))
-                        if self.batches and channel.readable:
-                            self.news.add(channel)
+                        if count > 1 and self.batches and channel.readable:
+                            self.news.append(channel)
                         continue
                 foreign = 1  # the hub's to act on, or closed within this turn
-            if self.news.count:
+            if self.news:
                 self.fetch()
             self.run()
             polls += 1
@@ -502,16 +591,15 @@ class EpollEngine(Engine):
                 if self.now - before > _CLOSE_SECONDS:
                     self.heat = 0
                 break
-            wait = self.spare()
+            # So few events have taken no time worth looking at the clock for.
+            wait = self.spare(self.now if count <= _FEW_EVENTS else clock())
             if wait == 0.0 and (count <= _FEW_EVENTS or polls >= _POLLS_PER_TURN):
                 break
         return 0
 
     def fetch(self) -> _int:
         """Receive for everybody on ``news``, if that is worth it."""
-        for index in range(self.news.count):
-            self.news.take(index)
-        self.news.count = 0
+        self.news.clear()
         return 0
 
     def register(self, channel: Channel) -> _int:

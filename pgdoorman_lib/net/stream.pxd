@@ -48,7 +48,10 @@ cdef class Stream(Channel):
     cpdef int begin_receive(self, Ring ring) except -1
     @cython.locals(inbox=bytearray)
     cpdef int end_receive(self, Py_ssize_t n) except -1
-    cpdef Py_ssize_t _take_inbox(self) except -3
+    @cython.final
+    cdef int has_news(self) except -1
+    @cython.final
+    cdef Py_ssize_t _take_inbox(self) except -3
     @cython.locals(block=bytearray)
     cpdef int release(self) except -1
     @cython.locals(block=bytearray, larger=bytearray)
@@ -64,13 +67,20 @@ cdef class Stream(Channel):
     cpdef int begin_send(self, Ring ring) except -1
     @cython.locals(out=bytearray)
     cpdef int end_send(self, Py_ssize_t n) except -1
-    cpdef int _next_segment(self) except -1
-    cpdef int _drop_output(self, int error) except -1
-    cpdef int _give_output_back(self) except -1
+    @cython.final
+    cdef int _next_segment(self) except -1
+    @cython.final
+    cdef int _drop_output(self, int error) except -1
+    @cython.final
+    cdef int _give_output_back(self) except -1
+    @cython.final
     @cython.locals(n=Py_ssize_t, raw=bytearray)
-    cpdef Py_ssize_t _fill_tls(self, bytearray block, Py_ssize_t room) except? -100000
+    cdef Py_ssize_t _fill_tls(self, bytearray block, Py_ssize_t room) except? -100000
+    @cython.final
     @cython.locals(n=Py_ssize_t, raw=bytearray, out=bytearray)
-    cpdef int _push_tls(self) except -2
+    cdef int _push_tls(self) except -2
     cpdef int close(self) except -1
-    cpdef int _park(self) except -1
-    cpdef Py_ssize_t _fill_or_park(self) except -3
+    @cython.final
+    cdef int _park(self) except -1
+    @cython.final
+    cdef Py_ssize_t _fill_or_park(self) except -3

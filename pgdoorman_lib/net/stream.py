@@ -128,14 +128,14 @@ class Stream(Channel):
 
         Returns the number of bytes, or EOF, NOTHING (none there now), FULL (no room: consume or ``grow`` first).
         """
+        if not self.readable:
+            return 0 if self.eof or self.closed else -1
         if self.closed:
             return 0
         if self.inbox is not None and self.tls is None:
             return self._take_inbox()
         block = self.block
         if block is None:
-            if not self.readable:
-                return 0 if self.eof else -1
             block = self.engine.take_block()
             self.block = block
             self.start = 0
@@ -151,8 +151,6 @@ class Stream(Channel):
             self.end -= self.start
             self.start = 0
             room = len(block) - self.end
-        if not self.readable:
-            return 0 if self.eof else -1
         if self.tls is not None:
             n = self._fill_tls(block, room)
         elif self.inbox_error:
@@ -243,6 +241,10 @@ class Stream(Channel):
         self.block = larger
         self.engine.give_block(block)
         return 0
+
+    def has_news(self) -> _int:
+        """Whether ``fill`` may bring something, the end included, or bytes are there that nobody consumed."""
+        return 1 if self.readable or self.end > self.start or self.eof or self.closed else 0
 
     def has_buffered(self) -> bool:
         """Whether bytes have been received that nobody consumed."""

@@ -1,5 +1,6 @@
 # C doors of net.syscalls: the few system calls of the data path, without Python objects in between.
 
+cimport cython
 from libc.stdint cimport uint32_t
 
 
@@ -15,9 +16,11 @@ cpdef Py_ssize_t send_from(int fd, bytearray data, Py_ssize_t offset, Py_ssize_t
 cpdef bytes cut(bytearray data, Py_ssize_t start, Py_ssize_t end)
 cpdef int put(bytearray target, Py_ssize_t at, bytes data) except -1
 cpdef int copy(bytearray target, Py_ssize_t at, bytearray source, Py_ssize_t offset, Py_ssize_t size) except -1
+cpdef int holds(bytearray data, Py_ssize_t start, Py_ssize_t stop, bytes expected) except -1
 cpdef double clock() except? -1.0
 
 
+@cython.final
 cdef class Epoll:
     cdef int epfd
     cdef int alarm_fd

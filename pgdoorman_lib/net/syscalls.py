@@ -66,6 +66,13 @@ def put(target: bytearray, at: int, data: bytes) -> int:
     return 0
 
 
+def holds(data: bytearray, start: int, stop: int, expected: bytes) -> int:
+    """Whether ``data[start:stop]`` is ``expected``."""
+    if start < 0 or stop < start or stop > len(data):
+        raise ValueError("holds outside the buffer")
+    return 1 if stop - start == len(expected) and data.startswith(expected, start) else 0
+
+
 if sys.platform == "linux":
     # gevent's monkey patching takes select.epoll away; this is the one place that knows how to use it beside a hub.
     _new_epoll = get_original("select", "epoll")

@@ -5,14 +5,22 @@ Results below zero are ``-errno``. ``syscalls.py`` is the interpreted twin with 
 """
 
 from libc.errno cimport EINTR, ENOENT, EBADF, errno
-from libc.string cimport memmove, memset
+from libc.string cimport memcmp, memmove, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as c_close
 
 
+# Once a process has had a second thread (gevent's resolver has them), libc's own recv, send and epoll_wait pay four atomic
+# operations a call to be cancellation points, which nobody here needs: the system is called past them.
+cdef extern from "unistd.h" nogil:
+    long syscall(long number, ...)
+
+cdef extern from "sys/syscall.h" nogil:
+    long SYS_recvfrom
+    long SYS_sendto
+    long SYS_epoll_pwait
+
 cdef extern from "sys/socket.h" nogil:
-    ssize_t c_recv "recv"(int fd, void *buffer, size_t size, int flags)
-    ssize_t c_send "send"(int fd, const void *buffer, size_t size, int flags)
     int MSG_NOSIGNAL
     int MSG_DONTWAIT
 
@@ -30,7 +38,6 @@ cdef extern from "sys/timerfd.h" nogil:
 cdef extern from "sys/epoll.h" nogil:
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
-    int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
     int EPOLL_CLOEXEC
     int EPOLL_CTL_ADD
     int EPOLL_CTL_MOD
@@ -56,7 +63,7 @@ cpdef Py_ssize_t recv_into(int fd, bytearray data, Py_ssize_t offset, Py_ssize_t
     if offset < 0 or size < 0 or offset + size > len(data):
         raise ValueError("recv_into outside the buffer")
     while True:
-        n = c_recv(fd, buffer + offset, size, MSG_DONTWAIT)
+        n = syscall(SYS_recvfrom, <long> fd, buffer + offset, size, <long> MSG_DONTWAIT, NULL, NULL)
         if n >= 0:
             return n
         if errno != EINTR:
@@ -70,7 +77,7 @@ cpdef Py_ssize_t send_from(int fd, bytearray data, Py_ssize_t offset, Py_ssize_t
     if offset < 0 or size < 0 or offset + size > len(data):
         raise ValueError("send_from outside the buffer")
     while True:
-        n = c_send(fd, buffer + offset, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+        n = syscall(SYS_sendto, <long> fd, buffer + offset, size, <long> (MSG_DONTWAIT | MSG_NOSIGNAL), NULL, <long> 0)
         if n >= 0:
             return n
         if errno != EINTR:
@@ -103,6 +110,15 @@ cpdef int put(bytearray target, Py_ssize_t at, bytes data) except -1:
         raise ValueError("put outside the buffer")
     memmove(to + at, origin, len(data))
     return 0
+
+
+cpdef int holds(bytearray data, Py_ssize_t start, Py_ssize_t stop, bytes expected) except -1:
+    """Whether ``data[start:stop]`` is ``expected``."""
+    cdef const char *there = data
+    cdef const char *wanted = expected
+    if start < 0 or stop < start or stop > len(data):
+        raise ValueError("holds outside the buffer")
+    return stop - start == len(expected) and memcmp(there + start, wanted, stop - start) == 0
 
 
 cpdef double clock() except? -1.0:
@@ -175,9 +191,9 @@ cdef class Epoll:
                 self.alarmed = True
             # Without giving the GIL away, which costs as much as relaying a small message: other threads (gevent's
             # resolver) get it when this wait ends, within a millisecond.
-            n = epoll_wait(self.epfd, self.events, 512, 50)
+            n = syscall(SYS_epoll_pwait, <long> self.epfd, self.events, <long> 512, <long> 50, NULL, <long> 0)
         else:
-            n = epoll_wait(self.epfd, self.events, 512, 0)
+            n = syscall(SYS_epoll_pwait, <long> self.epfd, self.events, <long> 512, <long> 0, NULL, <long> 0)
         if n < 0:
             if errno == EINTR:
                 return 0

@@ -2,7 +2,7 @@
 
 import cython
 
-from pgdoorman_lib.net.engine cimport Channel, Engine, EpollEngine, Line
+from pgdoorman_lib.net.engine cimport Channel, EpollEngine
 from pgdoorman_lib.net.ring cimport Ring
 
 cdef int _SUBMISSIONS
@@ -12,11 +12,11 @@ cdef class UringEngine(EpollEngine):
     cdef public Ring ring
     cdef public list batch
     cdef public int count
-    @cython.locals(channel=Channel, news=Line, index=Py_ssize_t)
+    @cython.locals(channel=Channel, news=list)
     cpdef int fetch(self) except -1
     @cython.locals(channel=Channel, index=int)
-    cpdef int _receive_batch(self) except -1
-    @cython.locals(channel=Channel, dirty=Line, index=Py_ssize_t)
-    cpdef int flush(self) except -1
+    cdef int _receive_batch(self) except -1
+    @cython.locals(channel=Channel)
+    cdef int send_together(self) except -1
     @cython.locals(channel=Channel, index=int)
-    cpdef int _send_batch(self) except -1
+    cdef int _send_batch(self) except -1

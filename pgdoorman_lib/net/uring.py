@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from pgdoorman_lib.net.engine import Engine, EpollEngine
+from pgdoorman_lib.net.engine import EpollEngine
 from pgdoorman_lib.net.ring import Ring
 
 _int = int
@@ -35,23 +35,21 @@ class UringEngine(EpollEngine):
 
     def fetch(self) -> _int:
         news = self.news
-        if news.count == 1:
-            news.take(0)
-        else:
-            for index in range(news.count):
-                channel = news.take(index)
-                try:
-                    if channel.begin_receive(self.ring):
-                        self.batch[self.count] = channel
-                        self.count += 1
-                        if self.count == _SUBMISSIONS:
-                            self._receive_batch()
-                except Exception:
-                    # A fault of one stream must not cost the others their bytes.
-                    self.hub.handle_error(channel, *sys.exc_info())
-            if self.count:
-                self._receive_batch()
-        news.count = 0
+        if len(news) == 1:
+            news.clear()
+        for channel in news:
+            try:
+                if channel.begin_receive(self.ring):
+                    self.batch[self.count] = channel
+                    self.count += 1
+                    if self.count == _SUBMISSIONS:
+                        self._receive_batch()
+            except Exception:
+                # A fault of one stream must not cost the others their bytes.
+                self.hub.handle_error(channel, *sys.exc_info())
+        news.clear()
+        if self.count:
+            self._receive_batch()
         return 0
 
     def _receive_batch(self) -> _int:
@@ -64,16 +62,9 @@ class UringEngine(EpollEngine):
         self.count = 0
         return 0
 
-    def flush(self) -> _int:
-        dirty = self.dirty
-        if dirty.count == 1:
-            Engine.flush(self)
-            return 0
-        index = 0
-        while index < dirty.count:  # sending may add more
-            channel = dirty.take(index)
-            index += 1
-            channel.dirty = 0
+    def send_together(self) -> _int:
+        while self.dirty is not None:  # sending may add more
+            channel = self.next_dirty()
             try:
                 if channel.begin_send(self.ring):
                     self.batch[self.count] = channel
@@ -81,9 +72,8 @@ class UringEngine(EpollEngine):
             except Exception:
                 # A fault of one stream must not leave the others' bytes behind.
                 self.hub.handle_error(channel, *sys.exc_info())
-            if self.count == _SUBMISSIONS or (self.count and index == dirty.count):
+            if self.count == _SUBMISSIONS or (self.count and self.dirty is None):
                 self._send_batch()
-        dirty.count = 0
         return 0
 
     def _send_batch(self) -> _int:

@@ -3,7 +3,7 @@
 import cython
 
 from pgdoorman_lib.metrics.counters cimport PoolStats
-from pgdoorman_lib.net.engine cimport Engine, Stepper, Task
+from pgdoorman_lib.net.engine cimport Engine, Line, Stepper, Task
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.prepared cimport Registry
@@ -14,10 +14,25 @@ cdef class Borrower(Stepper):
     cdef public Server assigned
     cdef public object wait_error
     cdef public double waiting_since
+    cdef public Borrower behind
     cpdef int init_borrower(self) except -1
     cpdef int accept(self, Server server) except -1
 
 
+@cython.final
+cdef class Waiters:
+    cdef public Borrower first
+    cdef public Borrower last
+    cdef public Py_ssize_t count
+    cpdef int add(self, Borrower borrower) except -1
+    @cython.locals(borrower=Borrower)
+    cpdef Borrower take(self)
+    @cython.locals(before=Borrower, one=Borrower)
+    cpdef int remove(self, Borrower borrower) except -1
+    cpdef int _unlink(self, Borrower borrower, Borrower before) except -1
+
+
+@cython.final
 cdef class Pool:
     cdef public object settings
     cdef public Engine engine
@@ -26,10 +41,10 @@ cdef class Pool:
     cdef public Py_ssize_t size
     cdef public double timeout
     cdef public bint lifo
-    cdef public list idle
+    cdef public Line idle
     cdef public double check_after
     cdef public Py_ssize_t parallel
-    cdef public object waiters
+    cdef public Waiters waiters
     cdef public set servers
     cdef public Py_ssize_t borrowed
     cdef public Py_ssize_t opening

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -28,7 +27,7 @@ from pgdoorman_lib.errors import (
     ServerUnavailable,
 )
 from pgdoorman_lib.metrics.counters import PoolStats
-from pgdoorman_lib.net.engine import Engine, Stepper
+from pgdoorman_lib.net.engine import Engine, Line, Stepper
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.framing import frame_size
@@ -54,7 +53,7 @@ class Moved(Exception):
 class Borrower(Stepper):
     """Somebody who may wait for a server: a client's session, or an errand of our own."""
 
-    __slots__ = ("assigned", "task", "wait_error", "waiting_since")
+    __slots__ = ("assigned", "behind", "task", "wait_error", "waiting_since")
 
     def __init__(self) -> None:
         self.init_borrower()
@@ -67,11 +66,65 @@ class Borrower(Stepper):
         self.assigned: Server | None = None
         self.wait_error: BaseException | None = None
         self.waiting_since = 0.0
+        #: the next in the queue
+        self.behind: Borrower | None = None
         return 0
 
     def accept(self, server: Server) -> _int:
         """Take ``server`` (1), or say that it is not wanted any more (0). Never switches."""
         raise NotImplementedError
+
+
+class Waiters:
+    """The borrowers who wait, first come first; each knows who stands behind it."""
+
+    __slots__ = ("count", "first", "last")
+
+    def __init__(self) -> None:
+        self.first: Borrower | None = None
+        self.last: Borrower | None = None
+        self.count = 0
+
+    def __len__(self) -> int:
+        return int(self.count)
+
+    def add(self, borrower: Borrower) -> _int:
+        """Put ``borrower`` at the end."""
+        if self.last is None:
+            self.first = borrower
+        else:
+            self.last.behind = borrower
+        self.last = borrower
+        self.count += 1
+        return 0
+
+    def take(self) -> Borrower:
+        """Take the first off; there must be one."""
+        borrower: Any = self.first
+        self._unlink(borrower, None)
+        return borrower  # type: ignore[no-any-return]
+
+    def remove(self, borrower: Borrower) -> _int:
+        """Take ``borrower`` off, wherever it stands; ValueError when it does not wait."""
+        before = None
+        one = self.first
+        while one is not borrower:
+            if one is None:
+                raise ValueError("not in the queue")
+            before = one
+            one = one.behind
+        return self._unlink(borrower, before)
+
+    def _unlink(self, borrower: Borrower, before: Borrower | None) -> _int:
+        if before is None:
+            self.first = borrower.behind
+        else:
+            before.behind = borrower.behind
+        if borrower.behind is None:
+            self.last = before
+        borrower.behind = None
+        self.count -= 1
+        return 0
 
 
 class Pool:
@@ -137,8 +190,8 @@ class Pool:
         self.parallel = min(settings.scaling_max_parallel_creates, settings.max_concurrent_creates)
         self.lifo = not settings.server_round_robin
         #: the longest at rest first
-        self.idle: list[Any] = []
-        self.waiters: deque[Any] = deque()
+        self.idle = Line()
+        self.waiters = Waiters()
         self.servers: set[Any] = set()
         self.borrowed = 0
         self.opening = 0
@@ -177,7 +230,7 @@ class Pool:
     @property
     def idle_count(self) -> _int:
         """Servers that rest in the pool."""
-        return len(self.idle)
+        return self.idle.size()
 
     @property
     def borrowed_count(self) -> _int:
@@ -192,11 +245,12 @@ class Pool:
     @property
     def waiting_count(self) -> _int:
         """Borrowers in the queue."""
-        return len(self.waiters)
+        return self.waiters.count
 
     def max_wait(self, now: _float) -> _float:
         """Seconds the first in the queue has waited."""
-        return max(0.0, now - self.waiters[0].waiting_since) if self.waiters else 0.0
+        first = self.waiters.first
+        return max(0.0, now - first.waiting_since) if first is not None else 0.0
 
     def check(self) -> None:
         """Raise AssertionError if the books are wrong; tests call it at any time."""
@@ -218,8 +272,8 @@ class Pool:
         borrower.wait_error = None
         if self.retired:
             raise Moved
-        if not self.waiters:
-            while self.idle:
+        if not self.waiters.count:
+            while self.idle.size():
                 server = self._take_idle()
                 if server is None:
                     continue
@@ -236,11 +290,11 @@ class Pool:
                 raise PeerGone("client left while a server was being assigned")
         now = clock()
         borrower.waiting_since = now
-        self.waiters.append(borrower)
+        self.waiters.add(borrower)
         self.grow(now)
         if self.timeout <= 0:
             # No waiting for others; what is opened for this borrower is limited by connect_timeout.
-            if self.opening < len(self.waiters):
+            if self.opening < self.waiters.count:
                 self.waiters.remove(borrower)
                 raise self._timeout_error()
             return 0
@@ -285,7 +339,7 @@ class Pool:
 
     def _take_idle(self) -> Server | None:
         """Take the next idle server; None when that one was no good (it is closed then)."""
-        server: Server = self.idle.pop() if self.lifo else self.idle.pop(0)
+        server: Server = self.idle.take() if self.lifo else self.idle.take_first()
         self.borrowed += 1
         server.state = "active"
         if not server.quiet():
@@ -324,8 +378,8 @@ class Pool:
             self.grow(clock())
             return 0
         server.state = "active"
-        while self.waiters:
-            borrower: Borrower = self.waiters.popleft()
+        while self.waiters.count:
+            borrower = self.waiters.take()
             borrower.assigned = server
             self._count_wait(borrower)
             try:
@@ -350,7 +404,7 @@ class Pool:
         server.stream.task = None
         server.idle_since = self.engine.now
         self.borrowed -= 1
-        self.idle.append(server)
+        self.idle.add(server)
         return 0
 
     def discard(self, server: Server, reason: str) -> _int:
@@ -359,7 +413,7 @@ class Pool:
             return 0
         self.borrowed -= 1
         self._forget(server, reason)
-        if self.waiters:
+        if self.waiters.count:
             self.grow(clock())
         return 0
 
@@ -385,15 +439,15 @@ class Pool:
 
     def grow(self, now: _float) -> _int:
         """Open as many servers as waiters need, a few at a time; no switch."""
-        if self.retired or not self.waiters:
+        if self.retired or not self.waiters.count:
             return 0
         if now < self.retry_at:
             self._arm_retry(now)
             return 0
         while (
-            self.opening < len(self.waiters)
+            self.opening < self.waiters.count
             and self.opening < self.parallel
-            and len(self.idle) + self.borrowed + self.opening < self.size
+            and self.idle.size() + self.borrowed + self.opening < self.size
         ):
             self.start_opening()
             if self.last_error is not None:
@@ -441,11 +495,11 @@ class Pool:
             getattr(exc, "log_message", None) or exc.message,
         )
         if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING_REFUSALS:
-            while self.waiters:
-                self._fail(self.waiters.popleft(), exc)
+            while self.waiters.count:
+                self._fail(self.waiters.take(), exc)
         if self.timeout <= 0:
-            while len(self.waiters) > self.opening:
-                self._fail(self.waiters.popleft(), self._timeout_error())
+            while self.waiters.count > self.opening:
+                self._fail(self.waiters.take(), self._timeout_error())
         self._arm_retry(now)
 
     def _fail(self, borrower: Borrower, error: BaseException) -> None:
@@ -453,7 +507,7 @@ class Pool:
         borrower.task.wake()
 
     def _arm_retry(self, now: _float) -> None:
-        if self.retry is None and self.waiters:
+        if self.retry is None and self.waiters.count:
             self.retry = self.engine.loop.timer(max(0.001, self.retry_at - now))
             self.retry.start(self._retry_now)
 
@@ -466,8 +520,9 @@ class Pool:
 
     def _arm_expiry(self, now: _float) -> None:
         """One timer for the head of the queue: all wait equally long, so nobody behind it is due earlier."""
-        if self.expiry is None and self.waiters:
-            due = self.waiters[0].waiting_since + self.timeout
+        first = self.waiters.first
+        if self.expiry is None and first is not None:
+            due = first.waiting_since + self.timeout
             self.expiry = self.engine.loop.timer(max(0.001, due - now))
             self.expiry.start(self._expire)
 
@@ -475,8 +530,8 @@ class Pool:
         self.expiry.close()
         self.expiry = None
         now = clock()
-        while self.waiters and self.waiters[0].waiting_since + self.timeout <= now + 0.0005:
-            self._fail(self.waiters.popleft(), self._timeout_error())
+        while self.waiters.first is not None and self.waiters.first.waiting_since + self.timeout <= now + 0.0005:
+            self._fail(self.waiters.take(), self._timeout_error())
         self._arm_expiry(now)
 
     def _timeout_error(self) -> DoormanError:
@@ -518,7 +573,7 @@ class Pool:
         if reason or stream.hangup:
             self.idle.remove(server)
             self._forget(server, reason or "server closed the connection while idle")
-            if self.waiters:
+            if self.waiters.count:
                 self.grow(clock())
 
     def sweep(self, now: _float) -> None:
@@ -545,8 +600,8 @@ class Pool:
 
     def reconnect(self, reason: str) -> None:
         """Close every idle server."""
-        while self.idle:
-            self._forget(self.idle.pop(), reason)
+        while self.idle.size():
+            self._forget(self.idle.take(), reason)
 
     def retire(self, reason: str) -> None:
         """Lend nothing more: idle servers are closed now, borrowed ones when they come back, waiters ask again."""
@@ -558,8 +613,8 @@ class Pool:
         self.expiry = None
         self.retry = None
         self.reconnect(reason)
-        while self.waiters:
-            self._fail(self.waiters.popleft(), Moved())
+        while self.waiters.count:
+            self._fail(self.waiters.take(), Moved())
 
 
 def _asides(server: Server) -> str:

@@ -8,6 +8,7 @@ from pgdoorman_lib.wire.prepared cimport ServerStatements
 from pgdoorman_lib.wire.replies cimport Replies
 
 
+@cython.final
 cdef class Server:
     cdef public long id
     cdef public Stream stream
@@ -30,5 +31,4 @@ cdef class Server:
     cdef public object pool
     cdef public LinkStats stats
     cdef public object login_application_name
-    @cython.locals(stream=Stream, replies=Replies)
     cpdef int quiet(self) except -1

@@ -119,10 +119,9 @@ class Server:
 
     def quiet(self) -> _int:
         """Whether nothing is owed, no transaction is open and nothing unread is there: it may be lent."""
-        stream = self.stream
-        if self.farewell or stream.closed or stream.eof or stream.hangup or stream.send_failed:
+        # No short names for the stream and the books: counting the references would cost more than asking them does.
+        if self.farewell or self.stream.closed or self.stream.eof or self.stream.hangup or self.stream.send_failed:
             return 0
-        replies = self.replies
-        if replies.count or replies.skipping or replies.uncertain or replies.status != 0x49 or self.cancels:
+        if self.replies.count or self.replies.skipping or self.replies.uncertain or self.replies.status != 0x49:
             return 0
-        return 0 if stream.end > stream.start else 1
+        return 0 if self.cancels or self.stream.end > self.stream.start else 1

@@ -9,6 +9,5 @@ cdef long _MAX_MESSAGE
 cpdef Py_ssize_t frame_size(bytearray data, Py_ssize_t start, Py_ssize_t end) except -3
 @cython.locals(position=Py_ssize_t)
 cpdef Py_ssize_t find_nul(bytearray data, Py_ssize_t start, Py_ssize_t end) except -2
-cpdef int holds(bytearray data, Py_ssize_t start, Py_ssize_t stop, bytes expected) except -1
 @cython.locals(length=Py_ssize_t)
 cpdef int put_header(bytearray data, int kind, Py_ssize_t size) except -1

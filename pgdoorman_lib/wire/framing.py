@@ -38,11 +38,6 @@ def find_nul(data: bytearray, start: _int, end: _int) -> _int:
     return -1
 
 
-def holds(data: bytearray, start: _int, stop: _int, expected: bytes | None) -> _int:
-    """Whether ``data[start:stop]`` is ``expected``."""
-    return 1 if expected is not None and len(expected) == stop - start and data.startswith(expected, start) else 0
-
-
 def put_header(data: bytearray, kind: _int, size: _int) -> _int:
     """Write the header of a message of ``size`` bytes in all into ``data[0:5]``."""
     length = size - 1

@@ -25,6 +25,7 @@ cdef class Effect:
     cpdef int undone(self, int failed) except -1
 
 
+@cython.final
 cdef class Replies:
     cdef public bytearray ring
     cdef public Py_ssize_t size

@@ -912,6 +912,9 @@ def test_an_unnamed_statement_too_large_to_remember_is_not_invented(engine: Engi
     elsewhere = Backend(engine)
     heard = exchange(table, messages.bind(b"", b"") + messages.execute() + messages.sync(), [elsewhere])
     assert heard == [("E", b"26000"), ("Z", b"I")]
+    exchange(table, messages.parse(b"", b"x" * 40000) + messages.sync())
+    batch = messages.parse(b"", b"x") + messages.bind(b"", b"") + messages.execute() + messages.sync()
+    assert kinds(exchange(table, batch, [elsewhere])) == "12DCZ"
     elsewhere.close()
     table.close()
 

@@ -52,7 +52,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def test_both_have_the_same_doors(calls: ModuleType) -> None:
-    for name in ("recv_into", "send_from", "copy", "clock", "Epoll", "READABLE", "WRITABLE", "HANGUP"):
+    for name in ("recv_into", "send_from", "copy", "holds", "clock", "Epoll", "READABLE", "WRITABLE", "HANGUP"):
         assert hasattr(calls, name)
     assert (calls.READABLE, calls.WRITABLE, calls.HANGUP) == (1, 2, 4)
 
@@ -116,6 +116,25 @@ def test_copy_overlapping(calls: ModuleType) -> None:
     assert data == b"cdefef"
     calls.copy(data, 1, data, 0, 5)
     assert data == b"ccdefe"
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 5000])
+def test_holds(calls: ModuleType, size: int) -> None:
+    wanted = bytes(index % 251 for index in range(size))
+    data = bytearray(b"<" + wanted + b">")
+    assert calls.holds(data, 1, 1 + size, wanted) == 1
+    assert not calls.holds(data, 1, 2 + size, wanted)
+    assert not calls.holds(data, 1, 1 + size, wanted + b">")
+    for index in range(1, 1 + size, 499):
+        data[index] ^= 1
+        assert not calls.holds(data, 1, 1 + size, wanted)
+        data[index] ^= 1
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (2, 1), (0, 5)])
+def test_holds_outside_the_buffer(calls: ModuleType, start: int, stop: int) -> None:
+    with pytest.raises(ValueError):
+        calls.holds(bytearray(4), start, stop, b"abc")
 
 
 @pytest.fixture
