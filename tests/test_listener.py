@@ -12,7 +12,7 @@ import pytest
 from core_fakes import ENGINES, running, until
 
 from pgdoorman_lib import listener as listening
-from pgdoorman_lib.listener import Listener, open_tcp
+from pgdoorman_lib.listener import Listener, bind_tcp
 from pgdoorman_lib.net.engine import Engine
 
 
@@ -27,7 +27,8 @@ class Street:
 
     def __init__(self, engine: Engine) -> None:
         self.served: list[Any] = []
-        (self.listener,) = open_tcp("127.0.0.1", 0, 200, self._serve, engine)
+        (self.listener,) = bind_tcp("127.0.0.1", 0, self._serve, engine)
+        self.listener.listen(200)
         self.address = self.listener.socket.getsockname()
         self.listener.start()
 
