@@ -188,7 +188,7 @@ cdef class Epoll:
                     raise OSError(errno, "timerfd_settime")
                 self.alarmed = True
             # Without giving the GIL away, which costs as much as relaying a small message: other threads (gevent's
-            # resolver) get it when this wait ends, within a millisecond.
+            # resolver) get it when the turn ends, within milliseconds.
             n = epoll_wait(self.epfd, self.events, 512, -1)
         else:
             n = epoll_wait(self.epfd, self.events, 512, 0)
