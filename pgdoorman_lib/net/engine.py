@@ -306,8 +306,13 @@ class Engine:
 
     def take_block(self) -> bytearray:
         """A buffer of BLOCK_SIZE bytes from the free list."""
-        block: bytearray | None = self.blocks.take()
-        return block if block is not None else bytearray(_BLOCK_SIZE)
+        blocks = self.blocks
+        block: bytearray | None = blocks.top
+        if block is None:
+            block = blocks.take()
+            return block if block is not None else bytearray(_BLOCK_SIZE)
+        blocks.top = None
+        return block
 
     def give_block(self, block: bytearray) -> _int:
         """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""
