@@ -299,7 +299,7 @@ class App(House):
     def run(self) -> int:
         """Listen and serve until told to stop, then drain; returns the exit code."""
         self._raise_descriptor_limit()
-        self._listen()
+        # First of all: who sees us listen takes us for ready, and may send a signal.
         previous = [
             (number, set_signal(number, handler))
             for number, handler in (
@@ -308,6 +308,15 @@ class App(House):
                 (signal.SIGHUP, self._on_reload),
             )
         ]
+        try:
+            self._listen()
+            self._live()
+        finally:
+            for number, handler in previous:
+                set_signal(number, handler)
+        return EXIT_OK
+
+    def _live(self) -> None:
         self.averages.start()
         interval = min(SWEEP_INTERVAL, self.config.general.retain_connections_time)
         self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._pools.all, interval))
@@ -320,31 +329,24 @@ class App(House):
             self._drain()
         finally:
             self._end()
-            for number, handler in previous:
-                set_signal(number, handler)
-        return EXIT_OK
 
     def _listen(self) -> None:
+        """Bind everything, then listen everywhere, at the first address last: when that answers, all others do."""
         general = self.config.general
         backlog = general.backlog or max(1, general.max_connections)
         try:
             for host, port in general.addresses():
-                self._listeners += open_tcp(host, port, backlog, self.let_in, self.engine)
+                self._listeners += open_tcp(host, port, self.let_in, self.engine)
             if general.unix_socket_dir is not None:
                 self._listeners.append(
-                    open_unix(
-                        general.unix_socket_dir,
-                        general.port,
-                        general.unix_socket_mode,
-                        backlog,
-                        self.let_in,
-                        self.engine,
-                    )
+                    open_unix(general.unix_socket_dir, general.port, general.unix_socket_mode, self.let_in, self.engine)
                 )
+            self._set_socket_options()
+            for listener in reversed(self._listeners):
+                listener.listen(backlog)
         except OSError as exc:
             self._close_listeners()
             raise ConfigError(f"could not listen: {exc}") from exc
-        self._set_socket_options()
         for listener in self._listeners:
             listener.start()
             log.info("listening on %s", listener.name)

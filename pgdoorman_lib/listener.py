@@ -62,6 +62,10 @@ class Listener(StreamServer):
         super().__init__(sock, handle=handle)
         self._acceptor = Acceptor(sock)
 
+    def listen(self, backlog: _int) -> None:
+        """Have the kernel take clients in, before anybody accepts them; OSError when another process listens there."""
+        self.socket.listen(backlog)
+
     def start_accepting(self) -> None:
         """Let the engine tell about clients."""
         if self._door is None:
@@ -111,8 +115,8 @@ class Listener(StreamServer):
         super().close()
 
 
-def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any], None], engine: Engine) -> list[Listener]:
-    """Listeners on every address ``host`` stands for; OSError when one can't be bound."""
+def open_tcp(host: str, port: int, serve: Callable[[Any], None], engine: Engine) -> list[Listener]:
+    """One for each address ``host`` stands for, bound and not listening yet; OSError when one can't be bound."""
     wildcard = host in ("", "*")
     found: list[Any] = socket.getaddrinfo(
         None if wildcard else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -129,7 +133,6 @@ def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any], None], e
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(address)
-            sock.listen(backlog)
         except OSError:
             sock.close()
             raise
@@ -138,10 +141,8 @@ def open_tcp(host: str, port: int, backlog: int, serve: Callable[[Any], None], e
     return listeners
 
 
-def open_unix(
-    directory: str, port: int, mode: int, backlog: int, serve: Callable[[Any], None], engine: Engine
-) -> Listener:
-    """A listener on ``directory/.s.PGSQL.port``; a socket nobody answers on is replaced.
+def open_unix(directory: str, port: int, mode: int, serve: Callable[[Any], None], engine: Engine) -> Listener:
+    """One bound to ``directory/.s.PGSQL.port``, not listening yet; a socket nobody answers on is replaced.
 
     ConfigError when something else stands there or another process listens; OSError when it can't be bound.
     """
@@ -155,7 +156,6 @@ def open_unix(
         finally:
             os.umask(before)
         os.chmod(path, mode)
-        sock.listen(backlog)
     except OSError:
         sock.close()
         raise

@@ -80,7 +80,8 @@ class Inn(House):
         self.configure(PASSWORD)
         self.came: list[Connection] = []
         self.cancelled: list[tuple[int, bytes]] = []
-        (self.listener,) = open_tcp("127.0.0.1", 0, 50, self._let_in, engine)
+        (self.listener,) = open_tcp("127.0.0.1", 0, self._let_in, engine)
+        self.listener.listen(50)
         self.listener.start()
 
     def _let_in(self, sock: Any) -> None:
