@@ -36,7 +36,7 @@ from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.errors import ConfigError, DoormanError, ShuttingDown
-from pgdoorman_lib.listener import Listener, bind_tcp, bind_unix, remove_unix
+from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.net import sockopt
@@ -299,6 +299,7 @@ class App(House):
     def run(self) -> int:
         """Listen and serve until told to stop, then drain; returns the exit code."""
         self._raise_descriptor_limit()
+        # First of all: who sees us listen takes us for ready, and may send a signal.
         previous = [
             (number, set_signal(number, handler))
             for number, handler in (
@@ -308,14 +309,14 @@ class App(House):
             )
         ]
         try:
-            self._listen()  # behind the handlers: a signal counts as soon as a client can see that we run
-            self._serve()
+            self._listen()
+            self._live()
         finally:
             for number, handler in previous:
                 set_signal(number, handler)
         return EXIT_OK
 
-    def _serve(self) -> None:
+    def _live(self) -> None:
         self.averages.start()
         interval = min(SWEEP_INTERVAL, self.config.general.retain_connections_time)
         self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._pools.all, interval))
@@ -330,27 +331,22 @@ class App(House):
             self._end()
 
     def _listen(self) -> None:
+        """Bind everything, then listen everywhere, at the first address last: when that answers, all others do."""
         general = self.config.general
         backlog = general.backlog or max(1, general.max_connections)
         try:
             for host, port in general.addresses():
-                self._listeners += bind_tcp(host, port, self.let_in, self.engine)
+                self._listeners += open_tcp(host, port, self.let_in, self.engine)
             if general.unix_socket_dir is not None:
                 self._listeners.append(
-                    bind_unix(
-                        general.unix_socket_dir,
-                        general.port,
-                        general.unix_socket_mode,
-                        self.let_in,
-                        self.engine,
-                    )
+                    open_unix(general.unix_socket_dir, general.port, general.unix_socket_mode, self.let_in, self.engine)
                 )
-            for listener in reversed(self._listeners):  # who can reach the first can reach all of them
+            self._set_socket_options()
+            for listener in reversed(self._listeners):
                 listener.listen(backlog)
         except OSError as exc:
             self._close_listeners()
             raise ConfigError(f"could not listen: {exc}") from exc
-        self._set_socket_options()
         for listener in self._listeners:
             listener.start()
             log.info("listening on %s", listener.name)

@@ -62,8 +62,8 @@ class Listener(StreamServer):
         super().__init__(sock, handle=handle)
         self._acceptor = Acceptor(sock)
 
-    def listen(self, backlog: int) -> None:
-        """Let clients connect, though nobody accepts before ``start``; OSError."""
+    def listen(self, backlog: _int) -> None:
+        """Have the kernel take clients in, before anybody accepts them; OSError when another process listens there."""
         self.socket.listen(backlog)
 
     def start_accepting(self) -> None:
@@ -115,8 +115,8 @@ class Listener(StreamServer):
         super().close()
 
 
-def bind_tcp(host: str, port: int, serve: Callable[[Any], None], engine: Engine) -> list[Listener]:
-    """Listeners, bound and no more, on every address ``host`` stands for; OSError when one can't be bound."""
+def open_tcp(host: str, port: int, serve: Callable[[Any], None], engine: Engine) -> list[Listener]:
+    """One for each address ``host`` stands for, bound and not listening yet; OSError when one can't be bound."""
     wildcard = host in ("", "*")
     found: list[Any] = socket.getaddrinfo(
         None if wildcard else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -141,8 +141,8 @@ def bind_tcp(host: str, port: int, serve: Callable[[Any], None], engine: Engine)
     return listeners
 
 
-def bind_unix(directory: str, port: int, mode: int, serve: Callable[[Any], None], engine: Engine) -> Listener:
-    """A listener, bound and no more, on ``directory/.s.PGSQL.port``; a socket nobody answers on is replaced.
+def open_unix(directory: str, port: int, mode: int, serve: Callable[[Any], None], engine: Engine) -> Listener:
+    """One bound to ``directory/.s.PGSQL.port``, not listening yet; a socket nobody answers on is replaced.
 
     ConfigError when something else stands there or another process listens; OSError when it can't be bound.
     """

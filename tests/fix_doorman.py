@@ -106,14 +106,21 @@ class Doorman:
         return self
 
     def _listens(self) -> bool:
+        """Everywhere it should, not only at the first of several addresses."""
         assert self.process is not None
         if self.process.poll() is not None:
             pytest.fail(f"pgdoorman ended at start with {self.process.returncode}\n{self.log_text()}")
+        general = self.config["general"]
+        hosts = general["host"] if isinstance(general["host"], list) else [general["host"]]
         try:
-            with socket.create_connection((self.host, self.port), timeout=1):
-                return True
+            for host in hosts:
+                socket.create_connection((host, self.port), timeout=1).close()
+            if directory := general.get("unix_socket_dir"):
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(f"{directory}/.s.PGSQL.{self.port}")
         except OSError:
             return False
+        return True
 
     @property
     def pid(self) -> int:
@@ -295,7 +302,7 @@ class Doorman:
         before = len(self.log_lines)
         if signal_it:
             self.send_signal(signal.SIGHUP)
-            self.wait_log(r"reload|config", after=before)
+            self.wait_log("configuration reloaded|reload failed", after=before)
         else:
             self.admin("RELOAD")
 

@@ -12,7 +12,7 @@ import pytest
 from core_fakes import ENGINES, running, until
 
 from pgdoorman_lib import listener as listening
-from pgdoorman_lib.listener import Listener, bind_tcp
+from pgdoorman_lib.listener import Listener, open_tcp
 from pgdoorman_lib.net.engine import Engine
 
 
@@ -27,7 +27,7 @@ class Street:
 
     def __init__(self, engine: Engine) -> None:
         self.served: list[Any] = []
-        (self.listener,) = bind_tcp("127.0.0.1", 0, self._serve, engine)
+        (self.listener,) = open_tcp("127.0.0.1", 0, self._serve, engine)
         self.listener.listen(200)
         self.address = self.listener.socket.getsockname()
         self.listener.start()
@@ -81,3 +81,16 @@ def test_closed_nobody_comes_in(street: Street) -> None:
     street.listener.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(street.address)
+
+
+def test_bound_is_not_listening_yet(engine: Engine) -> None:
+    """Several are bound first, so that whoever reaches one reaches all."""
+    (listener,) = open_tcp("127.0.0.1", 0, lambda sock: None, engine)
+    try:
+        address = listener.socket.getsockname()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        listener.listen(5)
+        socket.create_connection(address).close()
+    finally:
+        listener.close()

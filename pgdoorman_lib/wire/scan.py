@@ -17,7 +17,7 @@ TEXT_LOCKS = 64
 TEXT_LIBRARY = 128
 #: PREPARE, EXECUTE or DEALLOCATE stands somewhere
 TEXT_NAMES = 256
-#: a statement begins with SET
+#: a statement begins with SET, or with DO: its code may set something at a place that only tokens show
 TEXT_SET = 512
 TEXT_ORIGIN = 1024
 #: currval or lastval
@@ -109,7 +109,7 @@ def scan(data: bytearray, start: _int, end: _int) -> _int:
 
 
 def beginning(data: bytearray, start: _int, end: _int) -> _int:
-    """The TEXT_* bits of the word a statement at ``data[start:end]`` begins with: SET, RESET, LISTEN, LOAD, EXECUTE."""
+    """The TEXT_* bits of the word a statement at ``data[start:end]`` begins with, as SET, DO, RESET, EXECUTE."""
     text = data
     position = start
     while position < end and text[position] <= 0x20:
@@ -133,6 +133,8 @@ def beginning(data: bytearray, start: _int, end: _int) -> _int:
             return 8
         if b == 0x6F and c == 0x61:
             return 128
+    elif a == 0x64 and b == 0x6F:
+        return 512
     elif (a == 0x72 and b == 0x65 and c == 0x73) or (a == 0x64 and b == 0x69 and c == 0x73):
         return 8192
     elif (a == 0x65 and b == 0x78 and c == 0x65) or (a == 0x70 and b == 0x72 and c == 0x65):

@@ -22,7 +22,7 @@ from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.errors import ShuttingDown
-from pgdoorman_lib.listener import bind_tcp
+from pgdoorman_lib.listener import open_tcp
 from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.pool.pool import Pool
@@ -80,7 +80,7 @@ class Inn(House):
         self.configure(PASSWORD)
         self.came: list[Connection] = []
         self.cancelled: list[tuple[int, bytes]] = []
-        (self.listener,) = bind_tcp("127.0.0.1", 0, self._let_in, engine)
+        (self.listener,) = open_tcp("127.0.0.1", 0, self._let_in, engine)
         self.listener.listen(50)
         self.listener.start()
 

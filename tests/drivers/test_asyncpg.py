@@ -170,7 +170,7 @@ def test_listen_in_session_mode(doorman: Doorman) -> None:
         heard: asyncio.Queue[str] = asyncio.Queue()
         await connection.add_listener("asyncpg_channel", lambda c, pid, channel, payload: heard.put_nowait(payload))
         await connection.execute("NOTIFY asyncpg_channel, 'payload'")
-        assert await asyncio.wait_for(heard.get(), 5) == "payload"
+        assert await asyncio.wait_for(heard.get(), 15) == "payload"
         await connection.remove_listener("asyncpg_channel", lambda *a: None)
 
     run(doorman, "own", work)

@@ -183,7 +183,7 @@ def test_notifications_in_session_mode(doorman: Doorman) -> None:
     with doorman.connect(dbname="own") as listener, doorman.connect(dbname="few") as notifier:
         listener.execute("LISTEN psycopg_channel")
         notifier.execute("NOTIFY psycopg_channel, 'payload'")
-        got = list(listener.notifies(timeout=5, stop_after=1))
+        got = list(listener.notifies(timeout=15, stop_after=1))
         assert [(n.channel, n.payload) for n in got] == [("psycopg_channel", "payload")]
 
 

@@ -458,4 +458,5 @@ def test_psycopg_sees_an_operational_error(make_doorman: MakeDoorman, cluster: P
         cluster.kill()
         with pytest.raises(psycopg.OperationalError) as caught:
             connection.execute("SELECT 1")
+        connection.close()  # libpq may have read the FATAL error and not yet the end behind it
         assert caught.value.sqlstate in GONE

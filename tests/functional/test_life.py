@@ -49,12 +49,13 @@ def test_idle_clients_get_a_goodbye(make_doorman: MakeDoorman, number: signal.Si
 
 
 @pytest.mark.parametrize("number", STOPS)
-def test_transactions_finish(make_doorman: MakeDoorman, number: signal.Signals) -> None:
+def test_transactions_finish(make_doorman: MakeDoorman, postgres: Postgres, number: signal.Signals) -> None:
     doorman = make_doorman({"general": {"shutdown_timeout": "20s"}})
     with doorman.wire() as client, doorman.wire() as running:
         client.ask_query("DROP TABLE IF EXISTS drained; CREATE TABLE drained (a int)")
         client.ask_query("BEGIN")
-        running.send(query("SELECT pg_sleep(1), 'running'"))
+        running.send(query("SELECT pg_sleep(2), 'running on'"))
+        eventually(lambda: any("running on" in b["query"] and b["state"] == "active" for b in postgres.backends()))
         doorman.send_signal(number)
         # The transaction goes on, statement by statement.
         for i in range(5):
@@ -134,7 +135,7 @@ def test_a_second_sigint_ends_at_once(make_doorman: MakeDoorman) -> None:
         began = time.monotonic()
         doorman.send_signal(signal.SIGINT)
         doorman.wait()
-        assert elapsed(began) < 3
+        assert elapsed(began) < 10
 
 
 def test_servers_are_left_the_polite_way(make_doorman: MakeDoorman, own_postgres: Postgres) -> None:

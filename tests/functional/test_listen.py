@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
+import signal
+import socket
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from fix_doorman import MakeDoorman
+from fix_doorman import START_DEADLINE, MakeDoorman
 from fix_postgres import Postgres, supports_tcp6
 from wire_client import SSL_REQUEST, WireClient, WireError
 
@@ -141,6 +145,29 @@ def test_idle_clients_are_cheap(make_doorman: MakeDoorman) -> None:
             client.value("SELECT 1")
             client.terminate()
     assert doorman.rss() - before < grown + (12 << 20)
+
+
+def test_who_sees_the_first_address_answer_may_rely_on_the_rest(
+    make_doorman: MakeDoorman, short_directory: Path
+) -> None:
+    """The other addresses answer, and signals are obeyed by then: scripts take that answer for the end of the start."""
+    hosts = [f"127.0.1.{number}" for number in range(1, 200)]
+    doorman = make_doorman({"general": {"host": hosts, "unix_socket_dir": str(short_directory)}}, start=False)
+    doorman.start(wait=False)
+    deadline = time.monotonic() + START_DEADLINE
+    while True:
+        try:
+            first = socket.create_connection((hosts[0], doorman.port), timeout=1)
+            break
+        except OSError:
+            assert doorman.running, doorman.log_text()
+            assert time.monotonic() < deadline
+    os.kill(doorman.pid, signal.SIGHUP)
+    with first, socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(short_directory / f".s.PGSQL.{doorman.port}"))
+        for host in hosts:
+            socket.create_connection((host, doorman.port), timeout=1).close()
+    doorman.wait_log("configuration reloaded")
 
 
 def test_a_reload_while_listening_on_several(make_doorman: MakeDoorman) -> None:

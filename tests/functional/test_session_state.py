@@ -94,6 +94,8 @@ def prepared(connection: Connection, name: bytes, sql: bytes) -> None:
             "SELECT current_setting('app.tenant', true)",
             "43",
         ),
+        ("DO $$ BEGIN SET work_mem TO '7MB'; END $$", "SHOW work_mem", "7MB"),
+        ("SELECT 1; DO 'BEGIN IF true THEN SET work_mem TO ''7MB''; END IF; END'", "SHOW work_mem", "7MB"),
     ],
 )
 def test_what_is_set_is_in_effect_in_later_transactions_and_nowhere_else(

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import pgdoorman_lib
@@ -68,6 +68,8 @@ ANYWHERE = {
 #: Found where a statement begins.
 FIRST = {
     b"set x": TEXT_SET,
+    b"do 'x'": TEXT_SET,
+    b"do $$x$$": TEXT_SET,
     b"reset x": TEXT_RESET,
     b"discard all": TEXT_RESET,
     b"listen x": TEXT_LISTEN,
@@ -141,6 +143,7 @@ texts = st.lists(st.builds(mixed_case, fragments, st.integers(0, 1 << 16)), max_
 
 
 @given(texts)
+@example(b"do 'set x")
 def test_what_analyse_finds_scan_has_marked(text: bytes) -> None:
     text = text.replace(b"\0", b" ")
     if text[:1].lower() not in (b"s", b"l", b"r", b"d"):
