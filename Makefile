@@ -12,6 +12,7 @@ demo: .demo/venv/.installed
 .demo/venv/.installed: setup.py setup.cfg pyproject.toml pgdoorman.py $(shell find pgdoorman_lib -name '*.p[yx]*' -not -name '*.pyc')
 	$(PYTHON) -m venv .demo/venv
 	rm -rf build/lib*
+	@echo "compiling pgdoorman, which takes a minute or two"
 	.demo/venv/bin/python -m pip install --quiet --disable-pip-version-check .
 	@touch $@
 

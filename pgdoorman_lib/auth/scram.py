@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from scramp import ScramException
-from scramp.utils import saslprep
+from scramp.core import saslprep  # the last release for Python 3.10 has it only there
 
 from pgdoorman_lib.errors import ConfigError, ProtocolViolation, UnsupportedFeature
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 import gevent
 from scramp import ScramException
-from scramp.utils import saslprep
+from scramp.core import saslprep  # the last release for Python 3.10 has it only there
 
 from pgdoorman_lib.errors import ServerProtocolViolation, ServerRefused
 from pgdoorman_lib.wire.consts import (

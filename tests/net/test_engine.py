@@ -504,7 +504,7 @@ def test_hot_traffic_leaves_time_for_others(engine: Engine) -> None:
         before = time.monotonic()
         gevent.spawn(lambda: None).join()
         late.append(time.monotonic() - before)
-    assert sorted(late)[len(late) // 2] < 0.05
+    assert sorted(late)[len(late) // 2] < 0.25  # seconds; left without their turn they would wait for ever
     told: list[int] = []
     previous = signal.signal(signal.SIGUSR2, lambda number, frame: told.append(number))
     try:

@@ -411,7 +411,7 @@ def refused(sqlstate: str) -> ServerRefused:
 def test_a_refusal_for_good_is_told_at_once(house: House) -> None:
     house.fail = lambda: refused("28P01")
     customers = [in_greenlet(house.checkout) for _ in range(5)]
-    gevent.joinall(customers, timeout=1)
+    gevent.joinall(customers, timeout=PATIENCE)
     assert [customer.exception.sqlstate for customer in customers] == ["28P01"] * 5
 
 
