@@ -121,7 +121,7 @@ def beginning(data: bytearray, start: _int, end: _int) -> _int:
         if position < 0:
             return 512
         if end - position < 4:
-            return 0
+            return 512 if text[end - 1] else 0  # no NUL: the next part of the text may begin with such a word
     a = text[position] | 32
     b = text[position + 1] | 32
     c = text[position + 2] | 32
@@ -143,7 +143,7 @@ def beginning(data: bytearray, start: _int, end: _int) -> _int:
 
 
 def behind_comments(data: bytearray, start: _int, end: _int) -> _int:
-    """Where the blanks and comments at ``data[start:end]`` are over; -2 if that is not worth finding out."""
+    """Where the blanks and comments at ``data[start:end]`` are over; -2 if that is unknown, or not worth finding out."""
     text = data
     position = start
     depth = 0
@@ -169,4 +169,4 @@ def behind_comments(data: bytearray, start: _int, end: _int) -> _int:
             position += 1
         else:
             break
-    return position
+    return -2 if depth else position

@@ -107,6 +107,10 @@ BIG = "/* " + "x" * 20000 + " */ "
         [extended(parse("s", "SELECT /* " + "x" * 20000 + " */ pg_advisory_lock(7)"), bind("", "s"), execute())],
         [query(BIG + "SELECT pg_advisory_lock(7)")],
         [query(BIG + "CREATE TEMP TABLE mine (a int)")],
+        *(
+            [query(f"SELECT '{'x' * size}'; /* {'y' * 900} */ DO $$BEGIN SET work_mem TO '9MB'; END$$")]
+            for size in (7500, 15900, 32000, 65000)  # a part of the text ends within the comment
+        ),
         [query("SELECT 1; " + BIG + "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT")],
         [query('CREATE TABLE "pg_temp".mine (a int)')],
         [query('SELECT "pg_advisory_lock"(7)')],
