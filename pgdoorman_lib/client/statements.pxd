@@ -2,20 +2,16 @@
 
 import cython
 
+from pgdoorman_lib.client.texts cimport TextDesk
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport holds
-from pgdoorman_lib.pool.pool cimport Borrower
-from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size, put_header
 from pgdoorman_lib.wire.prepared cimport (
     Acts,
     ClientStatements,
     Described,
-    Eviction,
-    InjectedParse,
     NameClosed,
     NamedParse,
-    Registry,
     ServerStatements,
     Statement,
     Unnamed,
@@ -28,7 +24,6 @@ from pgdoorman_lib.wire.prepared cimport (
 from pgdoorman_lib.wire.replies cimport Effect, Replies
 from pgdoorman_lib.wire.scan cimport scan
 
-cdef int _QUERY
 cdef int _PARSE
 cdef int _PLAIN
 cdef int _BIND
@@ -38,54 +33,13 @@ cdef int _MADE_PARSE
 cdef int _MADE_CLOSE
 cdef int _SWALLOW
 cdef int _DIRTY_PARAMETERS
-cdef int _DIRTY_TEMPORARY
-cdef int _SYNC
-cdef int _EXECUTE
 cdef bytearray _scratch
 cdef bytearray _parse_complete
 cdef bytearray _close_complete
 cdef bytearray _close_unnamed
-cdef bytearray _forget_sequences
-cdef bytearray _sync
 
 
-cdef class StatementDesk(Borrower):
-    cdef public Stream client
-    cdef public bint by_transaction
-    cdef public bint shared
-    cdef public bint in_batch
-    cdef public int flushed
-    cdef public bint fresh
-    cdef public list preparing
-    cdef public list deallocating
-    cdef public int hidden
-    cdef public int told_sets
-    cdef public bint disturbed
-    cdef public bint altered
-    cdef public dict custom
-    cdef public tuple reset
-    cdef public int resetting
-    cdef public bytes cut
-    cdef public Verification verifying
-    cdef public Statement bound
-    cdef public Py_ssize_t skip_to
-    cdef public object fault
-    cdef public bint group_suspect
-    cdef public bint group_ran
-    cdef public bint group_unnamed
-    cdef public Py_ssize_t parse_limit
-    cdef public Registry registry
-    cdef public Replies replies
-    cdef public Server server
-    cdef public object settings
-    cdef public Stream srv
-    cdef public ClientStatements statements
-    cdef public set taken
-
-    @cython.final
-    @cython.locals(held=ServerStatements)
-    cdef int _query(self, Replies replies) except -1
-    cpdef int init_desk(self, Stream client) except -1
+cdef class StatementDesk(TextDesk):
     @cython.final
     @cython.locals(
         replies=Replies, mine=ClientStatements, unnamed=Unnamed, size=Py_ssize_t, at=Py_ssize_t, start=Py_ssize_t,
@@ -98,16 +52,6 @@ cdef class StatementDesk(Borrower):
     )
     cdef int _statement(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
     @cython.final
-    @cython.locals(own=Statement)
-    cdef Statement _own(self, bytes name, Statement statement)
-    @cython.final
-    cdef int _foreign(self, Statement statement) except -1
-    @cython.final
-    cdef int _apart(self) except -1
-    @cython.final
-    @cython.locals(statement=Statement)
-    cdef int _fits(self, Acts acts) except -1
-    @cython.final
     @cython.locals(held=ServerStatements, verification=Verification, message=bytearray)
     cdef int _verified(self, Statement statement) except -1
     @cython.final
@@ -117,18 +61,8 @@ cdef class StatementDesk(Borrower):
     )
     cdef int _answer_alone(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
     @cython.final
-    cdef int _to_server_part(self, Py_ssize_t run, Py_ssize_t pos) except -1
-    @cython.final
     @cython.locals(srv=Stream, head=bytearray)
     cdef int _send_renamed(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind, Py_ssize_t begin, Py_ssize_t name_end, bytearray cname) except -1
-    @cython.final
-    @cython.locals(held=ServerStatements, message=bytearray)
-    cdef int _ensure(self, Statement statement) except -1
-    @cython.final
-    cdef int _prepare_by_sql(self, Statement statement) except -1
-    @cython.final
-    @cython.locals(held=ServerStatements, victim=Statement, message=bytearray)
-    cdef int _evict(self, Acts acts) except -1
     @cython.final
     @cython.locals(
         replies=Replies, held=ServerStatements, first=int, stop=Py_ssize_t, name=bytes, body=bytes, statement=Statement,
@@ -141,44 +75,13 @@ cdef class StatementDesk(Borrower):
     @cython.locals(replies=Replies, held=ServerStatements, mine=ClientStatements)
     cdef int _use_unnamed(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
     @cython.final
-    @cython.locals(replies=Replies, held=ServerStatements, mine=Unnamed, message=bytearray)
-    cdef int _remake_unnamed(self) except -1
-    @cython.final
-    cdef int _take(self, bytes name) except -1
-    @cython.final
     @cython.locals(size=Py_ssize_t, avail=Py_ssize_t)
     cdef int _send_as_it_came(self, bytearray data, Py_ssize_t pos) except -1
     @cython.final
     @cython.locals(mine=ClientStatements, unnamed=Unnamed, acts=Acts)
     cdef int _use_acting(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
     @cython.final
-    cdef int _hide_sequences(self) except -1
-    @cython.final
-    cdef int _leaves(self, object text) except -1
-    @cython.final
-    cdef int _cut(self, bytearray data, Py_ssize_t pos, Py_ssize_t stop) except -1
-    @cython.final
-    @cython.locals(marks=int, head=Py_ssize_t, joint=bytearray, unnamed=Unnamed)
-    cdef int _streamed(self, bytearray data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t left) except -1
-    @cython.final
-    cdef int _function_call(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
-    @cython.final
-    @cython.locals(acts=Acts)
-    cdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int marks) except -1
-    @cython.final
-    @cython.locals(held=ServerStatements)
-    cdef int _has(self, object statements) except -1
-    @cython.final
-    @cython.locals(replies=Replies)
-    cdef int _names_settled(self) except -1
-    @cython.final
-    @cython.locals(acts=Acts, statement=Statement)
-    cdef Acts _acts(self, object text, bytes original)
-    @cython.final
-    @cython.locals(acts=Acts, fresh=Acts)
-    cdef Statement _renewed(self, bytes name, Statement statement)
-    @cython.final
-    @cython.locals(held=ServerStatements, statement=Statement)
-    cdef bytes _act(self, Acts acts, int kind, bytearray data, Py_ssize_t start, Py_ssize_t stop)
+    @cython.locals(replies=Replies, held=ServerStatements, mine=Unnamed, message=bytearray)
+    cdef int _remake_unnamed(self) except -1
     @cython.locals(code=int)
     cpdef int emit_made(self) except -1

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.client.texts import TextDesk
 from pgdoorman_lib.net.syscalls import holds
-from pgdoorman_lib.pool.pool import Borrower
 from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
-from pgdoorman_lib.wire.messages import error_response, query
+from pgdoorman_lib.wire.messages import error_response
 from pgdoorman_lib.wire.prepared import (
     PREFIX,
     Acts,
-    ClientStatements,
     Described,
-    Eviction,
-    InjectedParse,
     NameClosed,
     NamedParse,
     Refused,
@@ -34,31 +30,22 @@ from pgdoorman_lib.wire.replies import (
     BIND,
     CLOSE,
     DESCRIBE,
-    EXECUTE,
     MADE_CLOSE,
     MADE_PARSE,
     PARSE,
     PLAIN,
-    QUERY,
     SWALLOW,
-    SYNC,
-    Replies,
 )
 from pgdoorman_lib.wire.scan import scan
-from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_PARAMETERS, DIRTY_PREPARED, DIRTY_TEMPORARY
-from pgdoorman_lib.wire.sqltext import FUNCTION_CALL, LONGEST_WORD, NOTHING, Text, analyse, custom_names, look, rough
+from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS
+from pgdoorman_lib.wire.sqltext import NOTHING, look, rough
 
 _int = int
 
-#: The message at the front is not whole yet.
-MORE = 8
-#: The message at the front depends on answers still owed.
-HELD = 9
 #: The client broke the protocol (also a status of the relay).
 CLIENT_FAULT = 6
 
 # The same numbers as C integers, where this module is compiled.
-_QUERY = QUERY
 _PARSE = PARSE
 _PLAIN = PLAIN
 _BIND = BIND
@@ -67,138 +54,21 @@ _CLOSE = CLOSE
 _MADE_PARSE = MADE_PARSE
 _MADE_CLOSE = MADE_CLOSE
 _SWALLOW = SWALLOW
-_SYNC = SYNC
-_EXECUTE = EXECUTE
 _DIRTY_PARAMETERS = DIRTY_PARAMETERS
-_DIRTY_TEMPORARY = DIRTY_TEMPORARY
-#: The OIDs of lo_open, loread and their kin (pg_proc.dat), which drivers call: they leave nothing behind.
-LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172))
-#: Names of customized options remembered for one client; one with more keeps its server.
-MAX_CUSTOM = 100
 
 _scratch = bytearray(64)
 _parse_complete = bytearray(b"1\x00\x00\x00\x04")
 _close_complete = bytearray(b"3\x00\x00\x00\x04")
 _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
-_forget_sequences = bytearray(query(b"DISCARD SEQUENCES"))
 FLUSH = bytearray(b"H\x00\x00\x00\x04")
-_sync = bytearray(b"S\x00\x00\x00\x04")
 READY_IDLE = bytearray(b"Z\x00\x00\x00\x05I")
 _stale = error_response("ERROR", "0A000", "cached plan must not change result type", routine="RevalidateCachedQuery")
-#: The statement and portal by which a PREPARE of ours is run within an extended-protocol batch.
-_ERRAND = PREFIX + b"errand"
 
 
-class StatementDesk(Borrower):
-    """What a relay knows of its client, of the server it has borrowed if any, and of the statements between them."""
+class StatementDesk(TextDesk):
+    """The messages about prepared statements."""
 
-    __slots__ = (
-        "altered",
-        "bound",
-        "by_transaction",
-        "client",
-        "custom",
-        "cut",
-        "deallocating",
-        "disturbed",
-        "fault",
-        "flushed",
-        "fresh",
-        "group_ran",
-        "group_suspect",
-        "group_unnamed",
-        "hidden",
-        "in_batch",
-        "parse_limit",
-        "preparing",
-        "registry",
-        "replies",
-        "reset",
-        "resetting",
-        "server",
-        "settings",
-        "shared",
-        "skip_to",
-        "srv",
-        "statements",
-        "taken",
-        "told_sets",
-        "verifying",
-    )
-
-    def __init__(self, client: Stream) -> None:
-        self.init_desk(client)
-
-    def init_desk(self, client: Stream) -> _int:
-        """As ``init_borrower``."""
-        self.init_borrower()
-        self.client = client
-        #: a server is given back after each transaction
-        self.by_transaction = 1
-        #: prepared statements are shared in the pool (in transaction mode)
-        self.shared = 1
-        # None while no server is borrowed. The methods that use them run only while one is, which types can't say; the
-        # compiled build has the types from the .pxd.
-        self.server: Any = None
-        self.srv: Any = None
-        self.replies: Any = None
-        self.registry: Any = None
-        self.settings: Any = None
-        #: largest Parse of the unnamed statement that is remembered, bytes
-        self.parse_limit = 1 << 20
-        self.statements = ClientStatements()
-        #: the unnamed statement was parsed within this batch
-        self.group_unnamed = 0
-        #: something in this batch may change parameters or drop statements: those it prepares are not shared
-        self.group_suspect = 0
-        #: and it was executed
-        self.group_ran = 0
-        #: extended-protocol messages were sent since the last Sync: an implicit transaction may be open
-        self.in_batch = 0
-        #: nothing of the client's has been sent to this server yet
-        self.fresh = 1
-        #: a message is held for answers of its own batch: a Flush of ours is due (1) or under way (2)
-        self.flushed = 0
-        #: (name, Statement) of the SQL PREPAREs under way; the name is None where we prepare on our own account
-        self.preparing: list[Any] = []
-        #: (name, Statement) of the SQL DEALLOCATEs under way
-        self.deallocating: list[Any] = []
-        #: answers to PREPARE in front of the client's own that it must not see
-        self.hidden = 0
-        #: SETs sent whose text was looked at: their tags tell nothing new
-        self.told_sets = 0
-        #: parameters on which the meaning of statements depends may be other than ``settings`` says
-        self.disturbed = 0
-        #: tables were changed in this transaction, which nobody else can see yet
-        self.altered = 0
-        #: parameters that a text sent resets, and whether what comes next must wait until the client's own beginning is
-        #: back: 1 from the next Sync on, 2 at once
-        self.reset: tuple[str, ...] = ()
-        self.resetting = 0
-        #: names of customized options the client may have set: no catalogue lists them
-        self.custom: dict[str, None] = {}
-        #: the last bytes of a text that comes in parts, else None
-        self.cut: bytes | None = None
-        #: names we have taken on this server, so that PostgreSQL refuses them to the client
-        self.taken: set[bytes] | None = None
-        #: the statement the unnamed portal is bound to, if it has a name
-        self.bound: Statement | None = None
-        #: the question whether a statement made again is what it was, which its Bind waits for
-        self.verifying: Verification | None = None
-        #: where the batch ends that was answered without a server, 0 if none was
-        self.skip_to = 0
-        #: what a *_FAULT status is about
-        self.fault = ""
-        return 0
-
-    def _query(self, replies: Replies) -> _int:
-        """A Query is sent where statements are shared: it drops the unnamed one, unless an error voids it before."""
-        held = self.server.statements
-        if replies.count == 0 and not replies.skipping:
-            self.statements.unnamed = None
-            held.unnamed = None
-            return replies.add(_QUERY)
-        return replies.add_effect(_QUERY, unnamed_close(self.statements, held))
+    __slots__ = ()
 
     def _plain_batch(self, data: bytearray, pos: _int, end: _int) -> _int:
         """Where the batch ends that begins at ``pos`` with Parse, if it is a plain one (see ``replies``), else 0.
@@ -335,45 +205,6 @@ class StatementDesk(Borrower):
         self._send_renamed(data, pos, size, avail, kind, begin, name_end, statement.cname)
         return 1
 
-    def _own(self, name: bytes, statement: Statement) -> Statement:
-        """The client's statement ``name``, or a copy of its own if using the shared one would change it for others.
-
-        What a statement means is settled under the settings in effect when it is made on a server, and anew under those
-        of whoever uses it next when PostgreSQL has forgotten its plan.
-        """
-        if not self._foreign(statement):
-            return statement
-        own: Statement = self.registry.private(statement.body, statement.acts)
-        own.confirmed = statement.confirmed
-        own.description = statement.description
-        own.shape = statement.shape
-        own.stale = statement.stale
-        own.instead = (self.statements.names, name, statement)
-        self.statements.names[name] = own
-        return own
-
-    def _foreign(self, statement: Statement) -> _int:
-        """Whether ``statement`` is shared, and other settings than its own are, or may be, in effect."""
-        environment: Any = statement.environment
-        if environment is None:
-            return 0
-        if self.altered and statement not in self.server.statements.prepared:
-            return 1  # made here, it would be what nobody else can see yet
-        return 1 if environment != self.settings.environment or self._apart() else 0
-
-    def _apart(self) -> _int:
-        """Whether statements may mean something else here, and now, than they mean to others with the same settings."""
-        return 1 if self.disturbed or (self.server.dirty | self.server.pins) & _DIRTY_TEMPORARY else 0
-
-    def _fits(self, acts: Acts) -> _int:
-        """Whether a text still means what it meant, and may have what it needs made on this server."""
-        if not acts.holds(self.statements.names):
-            return 0
-        for statement in acts.needs:
-            if self._foreign(statement):
-                return 0
-        return 1
-
     def _verified(self, statement: Statement) -> _int:
         """Whether ``statement``, described to a client before, is known to be the same on this server.
 
@@ -454,12 +285,6 @@ class StatementDesk(Borrower):
         self.skip_to = at + size
         return 1
 
-    def _to_server_part(self, run: _int, pos: _int) -> _int:
-        """As _to_server, but the block stays: more of it is needed."""
-        if pos > run:
-            self.srv.send_copy(self.client.block, run, pos - run)
-        return 0
-
     def _send_renamed(
         self,
         data: bytearray,
@@ -480,57 +305,6 @@ class StatementDesk(Borrower):
         srv.send_copy(cname, 0, len(cname))
         srv.send_copy(data, name_end + 1, pos + avail - name_end - 1)
         return 0
-
-    def _ensure(self, statement: Statement) -> _int:
-        """Have ``statement`` on the server by the time the next message gets there."""
-        held = self.server.statements
-        if statement in held.prepared:
-            held.touch(statement)
-            self.server.stats.prepare_hit += 1
-            return 0
-        self.server.stats.prepare_miss += 1
-        self._evict(statement.acts)
-        if statement.by_sql:
-            return self._prepare_by_sql(statement)
-        self.replies.add_effect(_PARSE | _SWALLOW, InjectedParse(statement, held))
-        message = statement.parse_message()
-        self.srv.send_copy(message, 0, len(message))
-        return 0
-
-    def _prepare_by_sql(self, statement: Statement) -> _int:
-        """Run a PREPARE of our own within an extended-protocol batch; its answers are swallowed."""
-        replies = self.replies
-        name = _ERRAND + b"\0"
-        text = statement.prepare_sql() + b"\0"
-        message = bytearray()
-        for kind, body in (
-            (b"C", b"S" + name),  # left there if an error came in between the last time
-            (b"P", name + text + b"\0\0"),
-            (b"B", name + name + b"\0\0\0\0\0\0"),
-            (b"E", name + b"\0\0\0\0"),
-            (b"C", b"P" + name),
-        ):
-            message += kind + (4 + len(body)).to_bytes(4, "big") + body
-        replies.add(_CLOSE | _SWALLOW)
-        replies.add(_PARSE | _SWALLOW)
-        replies.add(_BIND | _SWALLOW)
-        replies.add_effect(_EXECUTE | _SWALLOW, InjectedParse(statement, self.server.statements))
-        replies.add(_CLOSE | _SWALLOW)
-        self.srv.send_copy(message, 0, len(message))
-        return 0
-
-    def _evict(self, acts: Acts | None) -> _int:
-        """Close as many statements on the server as one more needs room, but none that ``acts`` needs."""
-        held = self.server.statements
-        while True:
-            victim = held.surplus(acts)
-            if victim is None:
-                return 0
-            message = victim.close_message()
-            self.srv.send_copy(message, 0, len(message))
-            self.replies.add_effect(_CLOSE | _SWALLOW, Eviction(victim, held))
-            if self.replies.skipping:  # the effect was undone at once: the server ignores all of this
-                return 0
 
     def _parse(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, name_end: _int) -> _int:
         """A Parse: unnamed as it came, a named one under our name unless the server has it already."""
@@ -620,21 +394,6 @@ class StatementDesk(Borrower):
         self.srv.send_copy(message, 0, len(message))
         return 1
 
-    def _take(self, name: bytes) -> _int:
-        """Have the client's ``name`` exist on the server, so that PostgreSQL itself says that it is taken."""
-        dummy = bytearray(
-            b"C" + (6 + len(name)).to_bytes(4, "big") + b"S" + name + b"\0"  # in case we did so before
-            b"P" + (8 + len(name)).to_bytes(4, "big") + name + b"\0\0\0\0"
-        )
-        self.replies.add(_CLOSE | _SWALLOW)
-        self.replies.add(_PARSE | _SWALLOW)
-        self.srv.send_copy(dummy, 0, len(dummy))
-        self.server.dirty |= DIRTY_PREPARED
-        if self.taken is None:
-            self.taken = set()
-        self.taken.add(name)
-        return 0
-
     def _suspect(self, data: bytearray, start: _int) -> _int:
         """Note whether the text at ``start`` is SET, RESET, DEALLOCATE or DISCARD."""
         word = bytes(data[start : start + 7]).lower()
@@ -715,236 +474,6 @@ class StatementDesk(Borrower):
         message = bytearray(b"P" + (5 + len(mine.body)).to_bytes(4, "big") + b"\0" + mine.body)
         self.srv.send_copy(message, 0, len(message))
         return 0
-
-    # What the text of statements betrays.
-
-    def _leaves(self, text: Text) -> _int:
-        """A statement with this text is about to run."""
-        self.server.dirty |= text.leaves
-        if text.sequences:
-            self._hide_sequences()
-        self.told_sets += text.sets
-        if text.disturbs:
-            self.disturbed = 1
-        if text.resets:
-            self.reset = text.resets
-            self.resetting = 1
-        if text.unknown:
-            self.server.dirty |= DIRTY_CUSTOM
-        if text.custom:
-            self._options(text.custom)
-        return 0
-
-    def _options(self, names: Any) -> _int:
-        """Options of these names may be set."""
-        for name in names:
-            if name in self.custom:
-                continue
-            if len(self.custom) >= MAX_CUSTOM:
-                self.server.dirty |= DIRTY_CUSTOM
-                return 0
-            self.custom[name] = None
-        return 0
-
-    def _cut(self, data: bytearray, pos: _int, stop: _int) -> _int:
-        """Of the Query or Parse at ``pos`` only data[pos:stop] is there; its other parts have yet to be looked at."""
-        self.cut = bytes(data[stop - LONGEST_WORD : stop])
-        return 0
-
-    def _streamed(self, data: bytearray, start: _int, stop: _int, left: _int) -> _int:
-        """The next part of such a text, and what stands where two parts meet; ``left`` bytes are still to come."""
-        head = stop if stop - start < LONGEST_WORD else start + LONGEST_WORD
-        joint = bytearray(self.cut or b"") + data[start:head]
-        marks = scan(joint, 0, len(joint)) | scan(data, start, stop)
-        if marks:
-            text = rough(marks)
-            self._leaves(text)
-            unnamed = self.statements.unnamed
-            if self.in_batch and unnamed is not None and unnamed.body is None:
-                # It may be bound once more, in another transaction.
-                before = unnamed.acts.text if unnamed.acts is not None else NOTHING
-                unnamed.acts = Acts(
-                    Text(text.leaves | before.leaves, unknown=text.unknown or before.unknown, disturbs=True)
-                )
-        if left == 0:
-            self.cut = None
-        else:
-            self.cut = bytes(joint[len(joint) - LONGEST_WORD :] if head == stop else data[stop - LONGEST_WORD : stop])
-        return 0
-
-    def _function_call(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
-        """Any function may be called; if it sets an option, the name is among its arguments."""
-        if int.from_bytes(data[pos + 5 : pos + 9], "big") in LARGE_OBJECT_FUNCTIONS:
-            return 0
-        self._leaves(FUNCTION_CALL)
-        self._options(custom_names(bytes(data[pos + 5 : pos + avail])))
-        if size > avail:
-            self.server.dirty |= DIRTY_CUSTOM
-        return 0
-
-    def _hide_sequences(self) -> _int:
-        """What nextval gave the one who had the server before must not be told: then there is nothing to tell."""
-        if self.fresh and self.replies.count == 0:
-            self.fresh = 0
-            self.srv.send_copy(_forget_sequences, 0, len(_forget_sequences))
-            self.replies.add(_QUERY | _SWALLOW)
-            self.server.statements.unnamed = None
-        return 0
-
-    def _query_text(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, marks: _int) -> _int:
-        """A Query in whose text ``scan`` found ``marks``: 0 it goes as it came, 1 it was sent otherwise, or HELD."""
-        if size > avail:
-            self._leaves(rough(marks, bytes(data[pos + 5 : pos + avail])))
-            return 0
-        original = bytes(data[pos + 5 : pos + size - 1])
-        text = look(original, marks)
-        if not text.names or not self.shared:
-            self._leaves(text)
-            if text.resets:
-                self.resetting = 2
-            return 0
-        if not self._names_settled():
-            return 9
-        acts = self._acts(text, original)
-        if self.replies.status == 0x45 and not self._has(acts.needs):
-            # Nothing can be prepared in a failed transaction, and little be run.
-            self._leaves(text)
-            return 0
-        self._to_server_part(run, pos)
-        front = self._act(acts, 0x51, data, pos, pos)
-        self._query(self.replies)
-        sql = front + acts.sql
-        message = bytearray(b"Q" + (5 + len(sql)).to_bytes(4, "big") + sql + b"\0")
-        self.srv.send_copy(message, 0, len(message))
-        if text.resets:
-            self.resetting = 2
-        return 1
-
-    def _has(self, statements: Any) -> _int:
-        """Whether the server has all of them."""
-        held = self.server.statements
-        for statement in statements:
-            if statement not in held.prepared:
-                return 0
-        return 1
-
-    def _names_settled(self) -> _int:
-        """Whether nothing is under way that may change what the client's names mean.
-
-        If answers of the same batch have to tell, a Flush of ours makes PostgreSQL send them.
-        """
-        replies = self.replies
-        if replies.count == 0 or (
-            replies.settled() and not self.preparing and not self.deallocating and not self.group_ran
-        ):
-            self.flushed = 0
-            return 1
-        if self.in_batch and not self.flushed:
-            self.flushed = 1  # once everything before the message that is held has been sent
-        return 0
-
-    def _acts(self, text: Text, original: bytes) -> Acts:
-        """What a text that names prepared statements means by the client's names as they are."""
-        names = self.statements.names
-        acts = Acts(text, original)
-        pieces = []
-        last = 0
-        defined: dict[bytes, Statement] = {}
-        dropped: set[bytes] = set()
-        for found in text.names:
-            known = names.get(found.name)
-            if known is not None and found.verb == "execute":
-                known = self._own(found.name, known)
-            acts.resolved.append((found.name, known))
-            statement = defined.get(found.name)
-            if statement is None and found.name not in dropped:
-                statement = known
-            if found.verb == "prepare":
-                if statement is not None:
-                    acts.taken.append(found.name)
-                    continue
-                behind = original[found.end : found.stop]
-                statement = self.registry.private(behind, Acts(analyse(b"SELECT" + behind)), 1)
-                defined[found.name] = statement
-                acts.creates.append((found.name, statement))
-                target = statement.name
-            elif statement is None:
-                if not found.name.startswith(PREFIX):
-                    continue
-                target = b'"' + found.name.replace(b'"', b'""') + b' "'  # never one of ours: one that can't exist
-            elif found.verb == "execute":
-                if found.name not in defined:
-                    acts.needs.append(statement)
-                target = statement.name
-            else:
-                if found.name not in defined:
-                    # The server keeps the shared statement: what it drops instead is an empty one made for the purpose.
-                    statement = self.registry.private(b"\0\0\0")
-                    acts.stand_ins.append(statement)
-                defined.pop(found.name, None)
-                dropped.add(found.name)
-                acts.drops.append((found.name, statement))
-                target = statement.name
-            pieces += [original[last : found.start], target]
-            last = found.end
-        if pieces:
-            acts.sql = b"".join(pieces) + original[last:]
-        return acts
-
-    def _renewed(self, name: bytes, statement: Statement) -> Statement:
-        """The client's statement ``name``, made anew if the names in its text mean something else by now."""
-        acts: Any = statement.acts
-        if self._fits(acts):
-            return statement
-        fresh = self._acts(acts.text, acts.original)
-        statement = self.registry.private(fresh.sql + statement.body[len(acts.sql) :], fresh)
-        self.statements.names[name] = statement
-        return statement
-
-    def _act(self, acts: Acts, kind: _int, data: bytearray, start: _int, stop: _int) -> bytes:
-        """Have on the server what running such a text needs, and note what it will do.
-
-        ``kind`` is the message's: a Query (what is returned must stand in front of its SQL), a Bind, whose parameters
-        at data[start:stop] may name options, or a Describe.
-        """
-        held = self.server.statements
-        front = b""
-        for statement in acts.needs:
-            if statement.acts is not None and kind != 0x44:
-                self._leaves(statement.acts.text)
-                if statement.acts.text.dynamic:  # its parameters stand in the text of EXECUTE
-                    self._options(custom_names(acts.original))
-                    if not acts.text.plain:
-                        self.server.dirty |= DIRTY_CUSTOM
-            if kind != 0x51 or statement in held.prepared:
-                self._ensure(statement)
-            elif statement.by_sql:
-                self.server.stats.prepare_miss += 1
-                self._evict(acts)
-                front += statement.prepare_sql() + b"; "
-                self.hidden += 1
-                self.preparing.append((None, statement))
-            else:
-                # An error within a batch would have PostgreSQL skip the Query behind it: its own batch, then.
-                self._ensure(statement)
-                self.replies.add(_SYNC | _SWALLOW)
-                self.srv.send_copy(_sync, 0, 5)
-        if kind == 0x44:
-            return front
-        text = acts.text
-        self._leaves(text)
-        if text.dynamic and kind == 0x42:
-            self._options(custom_names(bytes(data[start:stop])))
-        for name in acts.taken:
-            self._take(name)
-        for statement in acts.stand_ins:
-            message = statement.close_message() + statement.parse_message()
-            self.replies.add(_CLOSE | _SWALLOW)
-            self.replies.add(_PARSE | _SWALLOW)
-            self.srv.send_copy(message, 0, len(message))
-        self.preparing += acts.creates
-        self.deallocating += acts.drops
-        return front
 
     def emit_made(self) -> _int:
         """Send the client the answers of ours whose turn has come."""

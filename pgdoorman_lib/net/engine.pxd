@@ -94,7 +94,7 @@ cdef class Engine:
     cdef public double began
     cdef public double ended
     cdef public int heat
-    @cython.locals(block=bytearray)
+    @cython.locals(block=bytearray, blocks=Line)
     cpdef bytearray take_block(self)
     cpdef int give_block(self, bytearray block) except -1
     @cython.final

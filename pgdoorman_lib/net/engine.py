@@ -35,8 +35,9 @@ POLLS_PER_TURN = 2
 
 #: With so few events a second poll would hardly find any.
 FEW_EVENTS = 4
-#: Seconds a turn may go on, waiting included, before timers, accepts and other greenlets get theirs.
-TURN_SECONDS = 0.001
+#: Seconds a turn may go on, waiting included, before timers and the hub's own descriptors get theirs; callbacks of the
+#: loop end it at once. It costs as much as a transaction: the way through the hub and back, and a timer of the kernel.
+TURN_SECONDS = 0.004
 #: A turn that follows the last one within so many seconds counts as traffic, and so many of them in a row as hot: then
 #: the turn waits for more by itself, which spares the way through the hub.
 CLOSE_SECONDS = 0.0004
@@ -324,8 +325,13 @@ class Engine:
 
     def take_block(self) -> bytearray:
         """A buffer of BLOCK_SIZE bytes from the free list."""
-        block: bytearray | None = self.blocks.take()
-        return block if block is not None else bytearray(_BLOCK_SIZE)
+        blocks = self.blocks
+        block: bytearray | None = blocks.top
+        if block is None:
+            block = blocks.take()
+            return block if block is not None else bytearray(_BLOCK_SIZE)
+        blocks.top = None
+        return block
 
     def give_block(self, block: bytearray) -> _int:
         """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""

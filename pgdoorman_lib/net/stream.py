@@ -350,6 +350,9 @@ class Stream(Channel):
             self.out_start += n
             if self.out_start == self.out_end:
                 self.engine.give_block(out)
+                if self.more is None:
+                    self.out = None
+                    break
                 self._next_segment()
         if self.armed:
             self.engine.want_write(self, 0)

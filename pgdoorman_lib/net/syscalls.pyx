@@ -174,7 +174,7 @@ cdef class Epoll:
         return 0
 
     cpdef int poll(self, double seconds=0.0) except -1:
-        """Collect what is ready, waiting at most ``seconds`` (below 0.05); how many there are, at most 512.
+        """Collect what is ready, waiting at most ``seconds`` (below 1); how many there are, at most 512.
 
         Waits in a row may share their time limit, so one may end early; also when a signal comes.
         """
@@ -182,16 +182,17 @@ cdef class Epoll:
         cdef itimerspec limit
         if seconds > 0.0:
             if not self.alarmed:
-                # One timer for many waits: a time limit of each would have the processor's timer set each time, which
-                # in a virtual machine costs more than all the rest of a short wait.
+                # One timer for many waits, which its event ends: a time limit of each would be entered among the
+                # kernel's timers and taken out again, and have the processor's timer set now and then, which in a
+                # virtual machine costs more than all the rest of a short wait.
                 memset(&limit, 0, sizeof(limit))
                 limit.it_value.tv_nsec = <long>(seconds * 1e9) + 1
                 if timerfd_settime(self.alarm_fd, 0, &limit, NULL) < 0:
                     raise OSError(errno, "timerfd_settime")
                 self.alarmed = True
             # Without giving the GIL away, which costs as much as relaying a small message: other threads (gevent's
-            # resolver) get it when this wait ends, within a millisecond.
-            n = syscall(SYS_epoll_pwait, <long> self.epfd, self.events, <long> 512, <long> 50, NULL, <long> 0)
+            # resolver) get it when the turn ends, within milliseconds.
+            n = syscall(SYS_epoll_pwait, <long> self.epfd, self.events, <long> 512, <long> -1, NULL, <long> 0)
         else:
             n = syscall(SYS_epoll_pwait, <long> self.epfd, self.events, <long> 512, <long> 0, NULL, <long> 0)
         if n < 0:

@@ -24,7 +24,7 @@ from pgdoorman_lib.client.relay import (
     TERMINATE,
     WAIT,
 )
-from pgdoorman_lib.client.statements import MAX_CUSTOM
+from pgdoorman_lib.client.texts import MAX_CUSTOM
 from pgdoorman_lib.net.engine import BLOCK_SIZE, Engine
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.wire import messages

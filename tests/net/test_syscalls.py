@@ -7,6 +7,7 @@ import importlib.util
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -58,8 +59,6 @@ def test_both_have_the_same_doors(calls: ModuleType) -> None:
 
 
 def test_clock_is_monotonic_seconds(calls: ModuleType) -> None:
-    import time
-
     before = time.monotonic()
     assert before <= calls.clock() <= time.monotonic()
 
@@ -181,6 +180,20 @@ def test_epoll_writable_on_demand(epoll: Any, pair: Any) -> None:
     assert events(epoll) == {ours.fileno(): 2}
     epoll.want_write(ours.fileno(), False)
     assert events(epoll) == {}
+
+
+def test_epoll_waits_as_long_as_it_may(epoll: Any, pair: Any) -> None:
+    ours, theirs = pair
+    epoll.add(ours.fileno())
+    for _ in range(3):
+        began = time.monotonic()
+        assert epoll.poll(0.01) == 0
+        assert time.monotonic() - began < 5
+    theirs.send(b"x")
+    while not (count := epoll.poll(0.01)):  # a wait may share its limit with the one before
+        pass
+    assert (count, epoll.fd_at(0)) == (1, ours.fileno())
+    assert epoll.poll(0.01) == 0
 
 
 def test_epoll_forgets(epoll: Any, pair: Any) -> None:

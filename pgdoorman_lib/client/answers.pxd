@@ -1,0 +1,78 @@
+# C types of client.answers.
+
+import cython
+
+from pgdoorman_lib.client.statements cimport StatementDesk
+from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
+from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.net.syscalls cimport copy
+from pgdoorman_lib.server.connection cimport Server
+from pgdoorman_lib.wire.framing cimport frame_size
+from pgdoorman_lib.wire.prepared cimport Described, Refused, Registry, ServerStatements, Statement, Verification
+from pgdoorman_lib.wire.replies cimport Effect, Replies
+
+cdef Py_ssize_t _HIGH_WATER
+cdef Py_ssize_t _INSPECT
+cdef int _FAIRNESS
+cdef Py_ssize_t _COPY_MORE
+
+
+cdef class Answers(StatementDesk):
+    cdef public LinkStats stats
+    cdef public PoolStats pool_stats
+    cdef public bint sync_parameters
+    cdef public bint transparent
+    cdef public object startup
+    cdef public int pins
+    cdef public int examining
+    cdef public list findings
+    cdef public int forgotten
+    cdef public bint was_reset
+    cdef public bint announcing
+    cdef public Py_ssize_t client_left
+    cdef public Py_ssize_t server_left
+    cdef public bint server_drop
+    cdef public bint log_parameters
+    cdef public bytes refusal
+    cdef public double query_started
+    cdef public double xact_started
+
+    cpdef int init_answers(self, Stream client, LinkStats stats) except -1
+    @cython.final
+    cdef int _names_done(self) except -1
+    @cython.locals(srv=Stream, client=Stream, fills=int, status=int, n=Py_ssize_t)
+    cpdef int pump_server(self) except -1
+    @cython.final
+    @cython.locals(
+        srv=Stream, replies=Replies, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int,
+        avail=Py_ssize_t, size=Py_ssize_t, kind=int, verdict=int, effect=Effect,
+    )
+    cdef int _server_frames(self) except -1
+    @cython.final
+    cdef int _server_made(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    @cython.final
+    cdef int _to_client_part(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    @cython.final
+    @cython.locals(
+        size=Py_ssize_t, srv=Stream, client=Stream, block=bytearray, fresh=bytearray, rest=Py_ssize_t
+    )
+    cdef int _to_client(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    @cython.final
+    @cython.locals(now=double, spent="long long", stats=PoolStats)
+    cdef int _ready(self, int tx) except -1
+    @cython.final
+    @cython.locals(first=int, third=int)
+    cdef int _command_complete(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
+    @cython.final
+    @cython.locals(server=Server)
+    cdef int _tag(self, bytes tag) except -1
+    @cython.final
+    @cython.locals(server=Server)
+    cdef int _parameter_status(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, int verdict) except -1
+    cpdef parameter_changed(self, str name, str value)
+    @cython.final
+    cdef int _found(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    @cython.final
+    cdef int _described(self, object effect, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    @cython.final
+    cdef int _error_response(self, bytearray data, Py_ssize_t pos, Py_ssize_t avail, int verdict) except -1

@@ -1,0 +1,463 @@
+"""From a server to its client: what of it is the client's, and what it tells about the server and the session.
+
+Rules:
+1. Bytes leave as they came, in runs as long as possible; ``wire.replies`` says what each message answers.
+2. What we have asked on our own account is not the client's: its answers are taken in and not passed on.
+3. A message larger than INSPECT is streamed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgdoorman_lib.client.statements import StatementDesk
+from pgdoorman_lib.net.stream import HIGH_WATER, Stream
+from pgdoorman_lib.net.syscalls import copy
+from pgdoorman_lib.wire.framing import frame_size
+from pgdoorman_lib.wire.prepared import Described, Refused, Verification
+from pgdoorman_lib.wire.session_state import (
+    BASE,
+    DIRTY_CURSORS,
+    DIRTY_CUSTOM,
+    DIRTY_LISTEN,
+    DIRTY_PARAMETERS,
+    DIRTY_PREPARED,
+    DIRTY_TEMPORARY,
+    PLANNING,
+    TRACKED,
+    trace_of,
+)
+
+_int = int
+
+#: Messages up to this size are seen whole before they are acted on; it must be below the block size.
+INSPECT = 8192
+#: Fills in a row before others get their turn.
+FAIRNESS = 16
+#: The largest value of a parameter that follows its client, bytes as they come from the server.
+MAX_FINDING = 1 << 20
+
+# The same numbers as C integers, where this module is compiled.
+_HIGH_WATER = HIGH_WATER
+_INSPECT = INSPECT
+_FAIRNESS = FAIRNESS
+#: Bytes it is cheaper to copy than to hand their block over.
+_COPY_MORE = 512
+
+
+class Answers(StatementDesk):
+    """The server's side of a relay."""
+
+    __slots__ = (
+        "announcing",
+        "client_left",
+        "examining",
+        "findings",
+        "forgotten",
+        "log_parameters",
+        "pins",
+        "pool_stats",
+        "query_started",
+        "refusal",
+        "server_drop",
+        "server_left",
+        "startup",
+        "stats",
+        "sync_parameters",
+        "transparent",
+        "was_reset",
+        "xact_started",
+    )
+
+    def init_answers(self, client: Stream, stats: Any) -> _int:
+        """As ``init_borrower``."""
+        self.init_desk(client)
+        self.stats = stats
+        self.pool_stats: Any = None
+        self.sync_parameters = 1
+        #: what a transaction leaves is found out and stays the client's, instead of being cleaned away
+        self.transparent = 0
+        #: the settings the session began with, to which RESET goes back
+        self.startup: Any = BASE
+        #: what keeps the client on its server, bits of session_state.PINS
+        self.pins = 0
+        #: those of them that are surely gone
+        self.forgotten = 0
+        #: parameters went back to what the server began with
+        self.was_reset = 0
+        #: bits the server is being asked about, and the rows of its answer; None when it can't be read
+        self.examining = 0
+        self.findings: list[bytes] | None = None
+        #: bytes of the message under way still to come from the client (forwarded, or dropped if client_drop)
+        self.client_left = 0
+        self.server_left = 0
+        self.server_drop = 0
+        #: the parameters being set on the server are news to the client, too
+        self.announcing = 0
+        #: parameters that change are logged
+        self.log_parameters = 0
+        #: body of the ErrorResponse to something we sent on our own account
+        self.refusal: bytes | None = None
+        self.query_started = 0.0
+        self.xact_started = 0.0
+        return 0
+
+    def _names_done(self) -> _int:
+        """No PREPARE or DEALLOCATE is under way any more: those not heard of have failed or never ran."""
+        self.hidden = 0
+        if self.preparing:
+            self.preparing.clear()
+        if self.deallocating:  # one that failed leaves its stand-in behind
+            if self.server is not None:
+                self.server.dirty |= DIRTY_PREPARED
+            self.deallocating.clear()
+        return 0
+
+    def pump_server(self) -> _int:
+        """Take what the server has sent as far as it goes."""
+        srv = self.srv
+        client = self.client
+        fills = 0
+        while True:
+            if client.out_pending >= _HIGH_WATER:
+                client.push()
+                if client.out_pending >= _HIGH_WATER:
+                    return 0
+            if srv.end > srv.start:
+                status = self._server_frames()
+                if status and status != 8:
+                    return status
+            fills += 1
+            if fills > _FAIRNESS:
+                self.task.engine.again(self.task)
+                return 0
+            n = srv.fill()
+            if n > 0:
+                continue
+            if n == -1:
+                return 0
+            if n == 0:
+                return 5
+            srv.grow(len(srv.block) * 2)
+
+    def _server_frames(self) -> _int:
+        """Go through the server's messages that are there."""
+        srv = self.srv
+        replies = self.replies
+        data: Any = srv.block
+        pos = srv.start
+        end = srv.end
+        run = pos
+        status = 0
+        if self.server_left:
+            avail = end - pos
+            if avail > self.server_left:
+                avail = self.server_left
+            self.server_left -= avail
+            pos += avail
+            if self.server_drop:
+                run = pos
+        while pos < end:
+            if replies.made:
+                self._server_made(run, pos)
+                run = pos
+            size = frame_size(data, pos, end)
+            if size < 0:
+                if size == -2:
+                    self.fault = "invalid message length from server"
+                    status = 7
+                else:
+                    status = 8
+                break
+            kind = data[pos]
+            avail = end - pos
+            if size > avail:
+                # Small messages go whole: if the server dies, its client can still be told at a message boundary.
+                if size <= _INSPECT or (self.examining and size <= MAX_FINDING):
+                    status = 8
+                    break
+            else:
+                avail = size
+            if kind == 0x5A and size != 6:
+                self.fault = "invalid ReadyForQuery from server"
+                status = 7
+                break
+            effect = None
+            if replies.effects:
+                if kind == 0x74 or kind == 0x54 or kind == 0x6E:
+                    effect = replies.due()
+                    if effect is not None:
+                        self._described(effect, data, pos, size, avail)
+                elif kind == 0x45:
+                    effect = replies.due()
+            verdict = replies.account(kind)
+            if kind == 0x44 and verdict == 0 and size == avail:
+                # Rows come in hundreds, and what holds for the first holds for all that follow it.
+                pos += size
+                while pos < end and data[pos] == 0x44:
+                    size = frame_size(data, pos, end)
+                    if size < 0 or size > end - pos:
+                        break
+                    pos += size
+                continue
+            if verdict == 2:
+                self.fault = f"unexpected message type {kind} from server"
+                status = 7
+                break
+            if kind == 0x43:
+                if size == avail and verdict == 0:
+                    verdict = self._command_complete(data, pos, size)
+            elif kind == 0x53:
+                if size == avail:
+                    self._parameter_status(data, pos, size, verdict)
+                    if self.announcing:
+                        verdict = 0
+            elif kind == 0x44:
+                if verdict and self.examining:
+                    self._found(data, pos, size, avail)
+            elif kind == 0x45:
+                self._error_response(data, pos, avail, verdict)
+                if replies.unparsed:
+                    replies.unparsed = 0
+                    self.statements.unnamed = None
+                    self.server.statements.unnamed = None
+                if effect is not None and isinstance(effect, Refused) and size == avail:
+                    self._to_client_part(run, pos)
+                    self.client.write(effect.message)
+                    run = pos + avail
+            if verdict:
+                self._to_client_part(run, pos)
+                pos += avail
+                run = pos
+                if size > avail:
+                    self.server_left = size - avail
+                    self.server_drop = 1
+                if kind == 0x5A:
+                    replies.status = data[pos - 1]
+                    if replies.swallowed_error:
+                        if not self.examining:
+                            status = 7
+                            break
+                        replies.swallowed_error = 0
+                        self.findings = None
+                continue
+            pos += avail
+            if size > avail:
+                self.server_left = size - avail
+                self.server_drop = 0
+                break
+            if kind == 0x5A:
+                replies.status = data[pos - 1]
+                if self._ready(replies.status):
+                    if replies.made:
+                        self._server_made(run, pos)
+                        run = pos
+                    status = 2
+                    break
+        if replies.made and self.server_left == 0:
+            self._server_made(run, pos)
+            run = pos
+        if not self._to_client(run, pos) and srv.block is not None:
+            srv.start = pos
+            srv.release()
+        return status
+
+    def _server_made(self, run: _int, pos: _int) -> _int:
+        """Answers of ours may be due behind what stands before ``pos``."""
+        self._to_client_part(run, pos)
+        self.emit_made()
+        return 0
+
+    def _to_client_part(self, run: _int, pos: _int) -> _int:
+        if pos > run:
+            self.client.send_copy(self.srv.block, run, pos - run)
+        return 0
+
+    def _to_client(self, run: _int, pos: _int) -> _int:
+        """Queue the server's bytes block[run:pos] for the client; the block goes along if little or nothing is left."""
+        size = pos - run
+        if size <= 0:
+            return 0
+        srv = self.srv
+        client = self.client
+        block: Any = srv.block
+        rest = srv.end - pos
+        if client.out is None and (rest == 0 or rest + _COPY_MORE < size):
+            srv.block = None
+            srv.start = 0
+            srv.end = 0
+            if rest > 0:
+                fresh = srv.engine.take_block()
+                copy(fresh, 0, block, pos, rest)
+                srv.block = fresh
+                srv.end = rest
+            client.send_block(block, run, pos)
+            return 1
+        client.send_copy(block, run, size)
+        return 0
+
+    def _ready(self, tx: _int) -> _int:
+        """A ReadyForQuery for the client went by; whether the server is free now."""
+        now = self.task.engine.now
+        stats = self.pool_stats
+        spent = int((now - self.query_started) * 1000000.0)
+        stats.query_count += 1
+        stats.query_time += spent
+        stats.query_hist.add(spent)
+        self.stats.query_count += 1
+        self.server.stats.query_count += 1
+        self.query_started = now
+        if self.replies.count == 0 and not self.in_batch and (self.preparing or self.deallocating or self.hidden):
+            self._names_done()
+        if tx != 0x49 or self.replies.count or self.in_batch or self.client_left:
+            return 0
+        spent = int((now - self.xact_started) * 1000000.0)
+        stats.xact_count += 1
+        stats.xact_time += spent
+        stats.xact_hist.add(spent)
+        self.stats.xact_count += 1
+        self.server.stats.xact_count += 1
+        self.xact_started = now
+        return 1 if self.by_transaction else 0
+
+    def _command_complete(self, data: bytearray, pos: _int, size: _int) -> _int:
+        """Look for the few tags that leave something behind; SELECT, INSERT and their like are told by three bytes.
+
+        1 when the message is not for the client: the answer to a PREPARE of ours in front of its statement.
+        """
+        if size < 8:
+            return 0
+        first = data[pos + 5]
+        third = data[pos + 7]
+        if first == 0x53:  # SET, not SELECT
+            if third != 0x54:
+                return 0
+        elif first == 0x44:  # DEALLOCATE, DISCARD, DECLARE CURSOR, not DELETE
+            if third == 0x4C:
+                return 0
+        elif first == 0x52:  # RESET takes back what was applied for the client, too; not ROLLBACK, REVOKE, RELEASE
+            if third != 0x53 or (self.server.applied is BASE and self.startup is BASE and not self.server.dirty):
+                return 0
+        elif first == 0x41:  # ALTER
+            self.registry.forget()
+            self.altered = 1
+            return 0
+        elif first == 0x43 and third == 0x45:  # CREATE
+            self.altered = 1
+            return 0
+        elif first == 0x55 or first == 0x43:  # UNLISTEN, CLOSE CURSOR; not UPDATE, COMMIT, COPY
+            if not self.pins or (third != 0x4C and third != 0x4F):
+                return 0
+        elif first != 0x50 and first != 0x4C:  # PREPARE, LISTEN, LOAD
+            return 0
+        return self._tag(bytes(data[pos + 5 : pos + size - 1]))
+
+    def _tag(self, tag: bytes) -> _int:
+        """As _command_complete, for a tag that deserves it."""
+        server = self.server
+        if tag == b"SET" and self.told_sets > 0 and self.transparent:
+            self.told_sets -= 1
+        elif tag == b"DEALLOCATE ALL" or tag == b"DISCARD ALL":
+            pending = self.replies.effects
+            server.statements.clear(pending)
+            self.statements.clear(pending)
+            if tag == b"DISCARD ALL":
+                self.was_reset = 1
+                server.dirty = (server.dirty | self.pins) & ~DIRTY_CUSTOM
+                self.forgotten = self.pins & DIRTY_CUSTOM
+                if server.applied is not BASE or self.startup is not BASE or self.forgotten:
+                    server.dirty |= DIRTY_PARAMETERS  # what of the client's settings was reset is in effect no more
+        elif tag == b"DEALLOCATE" and self.deallocating:
+            name, statement = self.deallocating.pop(0)
+            self.statements.names.pop(name, None)
+            server.statements.prepared.pop(statement, None)
+        elif tag == b"PREPARE" and self.preparing:
+            name, statement = self.preparing.pop(0)
+            server.statements.prepared[statement] = None
+            if name is not None:
+                self.statements.names[name] = statement
+            elif self.hidden:
+                self.hidden -= 1
+                return 1
+        elif tag.startswith(b"DROP "):
+            self.registry.forget()
+            self.altered = 1
+            server.dirty |= self.pins & DIRTY_TEMPORARY
+        elif tag == b"UNLISTEN":
+            server.dirty |= self.pins & DIRTY_LISTEN
+        elif tag == b"CLOSE CURSOR" or tag == b"CLOSE CURSOR ALL":
+            server.dirty |= self.pins & DIRTY_CURSORS
+        elif tag == b"DISCARD TEMP":
+            server.dirty |= self.pins & DIRTY_TEMPORARY
+        elif tag == b"DECLARE CURSOR" and self.transparent:
+            pass  # it ends with the transaction, unless its text has HOLD
+        else:
+            if tag == b"RESET":
+                self.was_reset = 1
+                self.disturbed = 1
+            elif tag == b"SET":
+                self.disturbed = 1
+            server.dirty |= trace_of(tag)
+        return 0
+
+    def _parameter_status(self, data: bytearray, pos: _int, size: _int, verdict: _int) -> _int:
+        """The server reports a parameter: remember it, and that the client's may have changed."""
+        name, _, rest = bytes(data[pos + 5 : pos + size]).partition(b"\0")
+        key = name.decode("utf-8", "replace")
+        value = rest[: len(rest) - 1].decode("utf-8", "replace")
+        server = self.server
+        server.parameters[key] = value
+        if verdict:
+            return 0
+        if self.log_parameters:
+            self.parameter_changed(key, value)
+        if self.transparent:
+            # Whether it lasts is asked at the transaction's end; a change may also come from inside a function.
+            if key != "in_hot_standby":
+                server.dirty |= DIRTY_PARAMETERS
+                if key.lower() in PLANNING:
+                    self.disturbed = 1
+        elif self.sync_parameters and key.lower() in TRACKED:
+            self.settings = self.settings.changed(key, value)
+            server.applied = server.applied.changed(key, value)
+        return 0
+
+    def parameter_changed(self, name: str, value: str) -> None:
+        """Called for each reported parameter the client changed, if ``log_parameters``."""
+
+    def _found(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
+        """A row of the server's answer about what was left on it."""
+        findings = self.findings
+        if size > avail:
+            self.findings = None
+        elif findings is not None:
+            findings.append(bytes(data[pos + 5 : pos + size]))
+        return 0
+
+    def _described(self, effect: Any, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
+        """Part of the answer to a Describe that is to be remembered."""
+        if not isinstance(effect, (Described, Verification)):
+            return 0
+        if size > avail or effect.broken:
+            effect.broken = 1
+        else:
+            effect.answer += bytes(data[pos : pos + size])
+        return 0
+
+    def _error_response(self, data: bytearray, pos: _int, avail: _int, verdict: _int) -> _int:
+        """Count an error and notice the server's farewell."""
+        body = bytes(data[pos + 5 : pos + avail])
+        if verdict:
+            self.refusal = body
+            self.fault = "the server refused the session's parameters"
+        else:
+            self.told_sets = 0  # one of them may have failed: the tags of others are taken seriously
+            self.pool_stats.errors += 1
+            self.stats.errors += 1
+            self.server.stats.errors += 1
+            if b"C0A000\0" in body and b"RRevalidateCachedQuery\0" in body:
+                # A shared plan has gone stale: who prepares the text again must get a new one.
+                self.registry.forget()
+        if b"\0VFATAL\0" in body or b"\0VPANIC\0" in body:
+            self.server.farewell = 1
+        return 0

@@ -1,0 +1,122 @@
+# C types of client.texts.
+
+import cython
+
+from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.pool.pool cimport Borrower
+from pgdoorman_lib.server.connection cimport Server
+from pgdoorman_lib.wire.prepared cimport (
+    Acts,
+    ClientStatements,
+    Eviction,
+    InjectedParse,
+    Registry,
+    ServerStatements,
+    Statement,
+    Unnamed,
+    Verification,
+    unnamed_close,
+)
+from pgdoorman_lib.wire.replies cimport Effect, Replies
+from pgdoorman_lib.wire.scan cimport scan
+
+cdef int _QUERY
+cdef int _PARSE
+cdef int _BIND
+cdef int _CLOSE
+cdef int _SWALLOW
+cdef int _SYNC
+cdef int _EXECUTE
+cdef int _DIRTY_TEMPORARY
+cdef bytearray _forget_sequences
+cdef bytearray _sync
+
+
+cdef class TextDesk(Borrower):
+    cdef public Stream client
+    cdef public bint by_transaction
+    cdef public bint shared
+    cdef public bint in_batch
+    cdef public int flushed
+    cdef public bint fresh
+    cdef public list preparing
+    cdef public list deallocating
+    cdef public int hidden
+    cdef public int told_sets
+    cdef public bint disturbed
+    cdef public bint altered
+    cdef public dict custom
+    cdef public tuple reset
+    cdef public int resetting
+    cdef public bytes cut
+    cdef public Verification verifying
+    cdef public Statement bound
+    cdef public Py_ssize_t skip_to
+    cdef public object fault
+    cdef public bint group_suspect
+    cdef public bint group_ran
+    cdef public bint group_unnamed
+    cdef public Py_ssize_t parse_limit
+    cdef public Registry registry
+    cdef public Replies replies
+    cdef public Server server
+    cdef public object settings
+    cdef public Stream srv
+    cdef public ClientStatements statements
+    cdef public set taken
+
+    cpdef int init_desk(self, Stream client) except -1
+    @cython.final
+    @cython.locals(held=ServerStatements)
+    cdef int _query(self, Replies replies) except -1
+    @cython.final
+    @cython.locals(own=Statement)
+    cdef Statement _own(self, bytes name, Statement statement)
+    @cython.final
+    cdef int _foreign(self, Statement statement) except -1
+    @cython.final
+    cdef int _apart(self) except -1
+    @cython.final
+    @cython.locals(statement=Statement)
+    cdef int _fits(self, Acts acts) except -1
+    @cython.final
+    cdef int _to_server_part(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    @cython.final
+    @cython.locals(held=ServerStatements, message=bytearray)
+    cdef int _ensure(self, Statement statement) except -1
+    @cython.final
+    cdef int _prepare_by_sql(self, Statement statement) except -1
+    @cython.final
+    @cython.locals(held=ServerStatements, victim=Statement, message=bytearray)
+    cdef int _evict(self, Acts acts) except -1
+    @cython.final
+    cdef int _take(self, bytes name) except -1
+    @cython.final
+    cdef int _leaves(self, object text) except -1
+    @cython.final
+    cdef int _cut(self, bytearray data, Py_ssize_t pos, Py_ssize_t stop) except -1
+    @cython.final
+    @cython.locals(marks=int, head=Py_ssize_t, joint=bytearray, unnamed=Unnamed)
+    cdef int _streamed(self, bytearray data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t left) except -1
+    @cython.final
+    cdef int _function_call(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    @cython.final
+    cdef int _hide_sequences(self) except -1
+    @cython.final
+    @cython.locals(acts=Acts)
+    cdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int marks) except -1
+    @cython.final
+    @cython.locals(held=ServerStatements)
+    cdef int _has(self, object statements) except -1
+    @cython.final
+    @cython.locals(replies=Replies)
+    cdef int _names_settled(self) except -1
+    @cython.final
+    @cython.locals(acts=Acts, statement=Statement)
+    cdef Acts _acts(self, object text, bytes original)
+    @cython.final
+    @cython.locals(acts=Acts, fresh=Acts)
+    cdef Statement _renewed(self, bytes name, Statement statement)
+    @cython.final
+    @cython.locals(held=ServerStatements, statement=Statement)
+    cdef bytes _act(self, Acts acts, int kind, bytearray data, Py_ssize_t start, Py_ssize_t stop)
