@@ -28,7 +28,8 @@ ITERATIONS = 4096
 SALT_SIZE = 16
 
 _PREFIX = f"{MECHANISM}$"
-_BASE64 = r"[A-Za-z0-9+/]+={0,2}"
+# With the padding it needs: Python 3.10 would decode more of it.
+_BASE64 = r"(?:[A-Za-z0-9+/]{4})*[A-Za-z0-9+/]{2}(?:[A-Za-z0-9+/]{2}|[A-Za-z0-9+/]=|==)"
 _SECRET = re.compile(rf"SCRAM-SHA-256\$([1-9][0-9]{{0,8}}):({_BASE64})\$({_BASE64}):({_BASE64})")
 
 # gs2-header, then "n=" user "," "r=" nonce [extensions]: RFC 5802 section 7. What is wrong is told apart by group.

@@ -143,7 +143,7 @@ def beginning(data: bytearray, start: _int, end: _int) -> _int:
 
 
 def behind_comments(data: bytearray, start: _int, end: _int) -> _int:
-    """Where the blanks and comments at ``data[start:end]`` are over; -2 if that is unknown, or not worth finding out."""
+    """Where the blanks and comments at ``data[start:end]`` are over; -2 if that is unknown or not worth knowing."""
     text = data
     position = start
     depth = 0
