@@ -16,6 +16,5 @@ cdef class Md5Challenge:
     cdef readonly bytes salt
 
     cpdef bytes message(self)
-    cpdef str answer(self, str stored)
     cpdef check(self, str stored, bytes answer)
     cpdef bint proves(self, bytes digits, bytes answer) except -1

@@ -40,10 +40,6 @@ class Md5Challenge:
         """AuthenticationMD5Password."""
         return authentication_md5(self.salt)
 
-    def answer(self, stored: str) -> str:
-        """The right answer for the stored form."""
-        return "md5" + _hex(stored[3:].encode() + self.salt)
-
     def check(self, stored: str, answer: bytes) -> bool:
         """Whether the client's answer is right for the stored form; takes as long for every wrong one."""
         return bool(self.proves(stored[3:].encode(), answer))

@@ -21,6 +21,7 @@ from scramp import ScramException
 from scramp.core import saslprep  # the last release for Python 3.10 has it only there
 
 from pgdoorman_lib.errors import ConfigError, ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.wire.consts import BASE64
 
 MECHANISM = "SCRAM-SHA-256"
 #: PostgreSQL's own: iterations of a new secret, bytes of its salt.
@@ -28,9 +29,7 @@ ITERATIONS = 4096
 SALT_SIZE = 16
 
 _PREFIX = f"{MECHANISM}$"
-# With the padding it needs: Python 3.10 would decode more of it.
-_BASE64 = r"(?:[A-Za-z0-9+/]{4})*[A-Za-z0-9+/]{2}(?:[A-Za-z0-9+/]{2}|[A-Za-z0-9+/]=|==)"
-_SECRET = re.compile(rf"SCRAM-SHA-256\$([1-9][0-9]{{0,8}}):({_BASE64})\$({_BASE64}):({_BASE64})")
+_SECRET = re.compile(rf"SCRAM-SHA-256\$([1-9][0-9]{{0,8}}):({BASE64})\$({BASE64}):({BASE64})")
 
 # gs2-header, then "n=" user "," "r=" nonce [extensions]: RFC 5802 section 7. What is wrong is told apart by group.
 _FIRST = re.compile(rb"(?P<gs2>(?P<flag>[ny]|p=[^,\0]*),(?P<authzid>[^,\0]*),)(?P<bare>(?P<rest>[^\0]*))")

@@ -33,6 +33,7 @@ from pgdoorman_lib.wire.consts import (
     AUTH_SASL,
     AUTH_SASL_CONTINUE,
     AUTH_SASL_FINAL,
+    BASE64,
 )
 from pgdoorman_lib.wire.messages import password_message, sasl_initial_response, sasl_response
 
@@ -48,11 +49,9 @@ MAX_ITERATIONS = 1_000_000
 _REMEMBERED_KEYS = 256
 
 _GS2_HEADER = "n,,"
-# With the padding it needs: Python 3.10 would decode more of it.
-_BASE64 = r"(?:[A-Za-z0-9+/]{4})*[A-Za-z0-9+/]{2}(?:[A-Za-z0-9+/]{2}|[A-Za-z0-9+/]=|==)"
 # Behind what we know there may be extensions (RFC 5802 section 7), to be ignored.
-_SERVER_FIRST = re.compile(rf"r=([\x21-\x2b\x2d-\x7e]+),s=({_BASE64}),i=([1-9][0-9]{{0,9}})(?:,.*)?", re.DOTALL)
-_SERVER_FINAL = re.compile(rf"v=({_BASE64})(?:,.*)?", re.DOTALL)
+_SERVER_FIRST = re.compile(rf"r=([\x21-\x2b\x2d-\x7e]+),s=({BASE64}),i=([1-9][0-9]{{0,9}})(?:,.*)?", re.DOTALL)
+_SERVER_FINAL = re.compile(rf"v=({BASE64})(?:,.*)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
