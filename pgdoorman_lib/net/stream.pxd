@@ -72,6 +72,8 @@ cdef class Stream(Channel):
     @cython.final
     cdef int _drop_output(self, int error) except -1
     @cython.final
+    cdef int _has_room(self) except -1
+    @cython.final
     cdef int _give_output_back(self) except -1
     @cython.final
     @cython.locals(n=Py_ssize_t, raw=bytearray)

@@ -355,7 +355,7 @@ class Stream(Channel):
                     break
                 self._next_segment()
         if self.armed:
-            self.engine.want_write(self, 0)
+            self._has_room()
         return 1
 
     def begin_send(self, ring: Ring) -> _int:
@@ -398,10 +398,21 @@ class Stream(Channel):
         """The peer takes nothing any more: forget what was queued."""
         self.send_failed = 1
         self.error = error
-        self.blocked = 0
         self._give_output_back()
         if self.armed:
-            self.engine.want_write(self, 0)
+            self._has_room()
+        return 0
+
+    def _has_room(self) -> _int:
+        """Nothing is queued any more: whoever met the full socket must not wait for an event that won't come now.
+
+        The room may have been found by the engine at the end of the very turn in which it was missed.
+        """
+        self.engine.want_write(self, 0)
+        if self.blocked:
+            self.blocked = 0
+            if self.task is not None:
+                self.engine.again(self.task)
         return 0
 
     def _give_output_back(self) -> _int:
@@ -488,7 +499,7 @@ class Stream(Channel):
             else:
                 del raw[:n]
         if self.armed:
-            self.engine.want_write(self, 0)
+            self._has_room()
         return 1
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:

@@ -317,6 +317,72 @@ def test_a_full_socket_is_sent_on_when_there_is_room(engine: Engine) -> None:
     peer.close()
 
 
+def meet_a_full_socket(stream: Stream) -> None:
+    """Queue bytes until one push leaves some behind; the rest stays on the engine's queue."""
+    while stream.push() == 1:
+        stream.write(b"x" * 1000)
+    assert stream.blocked and stream.dirty
+
+
+@pytest.mark.parametrize("within_a_turn", [False, True])
+@pytest.mark.parametrize("ending", ["room", "closed"])
+def test_room_found_by_the_last_push_resumes_the_task(engine: Engine, within_a_turn: bool, ending: str) -> None:
+    """A socket is full when its task decides to wait, and is not any more when the turn's bytes are sent."""
+    stream, peer = stream_pair(engine, buffer=4096)
+    steps = []
+
+    def run() -> None:
+        task = stream.task = Task(engine)
+        if within_a_turn:
+            engine.again(task)
+            task.park()
+            assert engine.in_turn
+        meet_a_full_socket(stream)
+        if ending == "room":
+            receive_all(peer)
+        else:
+            peer.close()
+        steps.append("waiting")
+        task.park()
+        steps.append("resumed")
+
+    greenlet = gevent.spawn(run)
+    until(lambda: steps == ["waiting", "resumed"], "the task is resumed")
+    greenlet.join(1)
+    assert greenlet.successful()
+    assert not stream.blocked and not stream.armed and not stream.out_pending
+    stream.close()
+    peer.close()
+
+
+class Writer(Stepper):
+    """Writes as a relay does: what meets a full socket is left for later."""
+
+    def __init__(self, stream: Stream, peer: Any) -> None:
+        self.stream = stream
+        self.peer = peer
+        self.calls = 0
+
+    def advance(self) -> int:
+        self.calls += 1
+        if self.calls == 1:
+            meet_a_full_socket(self.stream)
+            receive_all(self.peer)
+        return 1
+
+
+def test_room_found_by_the_last_push_resumes_the_stepper(engine: Engine) -> None:
+    stream, peer = stream_pair(engine, buffer=4096)
+    writer = Writer(stream, peer)
+    stream.task = Task(engine, writer)
+    stream.task.wake()
+    until(lambda: writer.calls == 2, "the next step")
+    gevent.sleep(0.01)
+    assert writer.calls == 2
+    stream.close()
+    peer.close()
+
+
 def test_a_descriptor_is_used_again(engine: Engine) -> None:
     for _ in range(20):
         stream, peer = stream_pair(engine)
