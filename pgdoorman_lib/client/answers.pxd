@@ -8,7 +8,7 @@ from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.framing cimport frame_size
-from pgdoorman_lib.wire.prepared cimport Described, Refused, Registry, ServerStatements, Statement, Verification
+from pgdoorman_lib.wire.prepared cimport Described, QueryParse, Refused, Registry, ServerStatements, Statement, Verification
 from pgdoorman_lib.wire.replies cimport Effect, Replies
 
 cdef Py_ssize_t _HIGH_WATER
@@ -26,6 +26,7 @@ cdef class Answers(StatementDesk):
     cdef public int pins
     cdef public int examining
     cdef public list findings
+    cdef public bytes held
     cdef public int forgotten
     cdef public bint was_reset
     cdef public bint announcing
@@ -74,5 +75,7 @@ cdef class Answers(StatementDesk):
     cdef int _found(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final
     cdef int _described(self, object effect, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    @cython.final
+    cdef int _holds(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
     @cython.final
     cdef int _error_response(self, bytearray data, Py_ssize_t pos, Py_ssize_t avail, int verdict) except -1

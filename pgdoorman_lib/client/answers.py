@@ -14,7 +14,7 @@ from pgdoorman_lib.client.statements import StatementDesk
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.wire.framing import frame_size
-from pgdoorman_lib.wire.prepared import Described, Refused, Verification
+from pgdoorman_lib.wire.prepared import Described, QueryParse, Refused, Verification
 from pgdoorman_lib.wire.session_state import (
     BASE,
     DIRTY_CURSORS,
@@ -45,6 +45,11 @@ _FAIRNESS = FAIRNESS
 _COPY_MORE = 512
 
 
+def _is_consequence(message: bytes) -> bool:
+    """Whether an ErrorResponse only says that a statement is not there, or that an error has come before."""
+    return b"\0C26000\0" in message or b"\0C25P02\0" in message
+
+
 class Answers(StatementDesk):
     """The server's side of a relay."""
 
@@ -54,6 +59,7 @@ class Answers(StatementDesk):
         "examining",
         "findings",
         "forgotten",
+        "held",
         "log_parameters",
         "pins",
         "pool_stats",
@@ -85,6 +91,8 @@ class Answers(StatementDesk):
         self.forgotten = 0
         #: parameters went back to what the server began with
         self.was_reset = 0
+        #: the ErrorResponse to a Parse of ours that the Query under way needs
+        self.held: bytes | None = None
         #: bits the server is being asked about, and the rows of its answer; None when it can't be read
         self.examining = 0
         self.findings: list[bytes] | None = None
@@ -215,6 +223,8 @@ class Answers(StatementDesk):
             elif kind == 0x44:
                 if verdict and self.examining:
                     self._found(data, pos, size, avail)
+            elif kind == 0x45 and size == avail and isinstance(effect, QueryParse) and self._holds(data, pos, size):
+                verdict = 1
             elif kind == 0x45:
                 self._error_response(data, pos, avail, verdict)
                 if replies.unparsed:
@@ -225,6 +235,12 @@ class Answers(StatementDesk):
                     self._to_client_part(run, pos)
                     self.client.write(effect.message)
                     run = pos + avail
+                elif self.held is not None and size == avail and not verdict:
+                    if _is_consequence(bytes(data[pos : pos + size])):
+                        self._to_client_part(run, pos)
+                        self.client.write(self.held)
+                        run = pos + avail
+                    self.held = None
             if verdict:
                 self._to_client_part(run, pos)
                 pos += avail
@@ -247,6 +263,7 @@ class Answers(StatementDesk):
                 self.server_drop = 0
                 break
             if kind == 0x5A:
+                self.held = None
                 replies.status = data[pos - 1]
                 if self._ready(replies.status):
                     if replies.made:
@@ -443,6 +460,15 @@ class Answers(StatementDesk):
         else:
             effect.answer += bytes(data[pos : pos + size])
         return 0
+
+    def _holds(self, data: bytearray, pos: _int, size: _int) -> _int:
+        """Keep the error of a QueryParse for the Query, unless it is the server's farewell; whether it is kept."""
+        message = bytes(data[pos : pos + size])
+        if b"\0VFATAL\0" in message or b"\0VPANIC\0" in message:
+            return 0
+        if self.held is None:
+            self.held = message
+        return 1
 
     def _error_response(self, data: bytearray, pos: _int, avail: _int, verdict: _int) -> _int:
         """Count an error and notice the server's farewell."""

@@ -147,6 +147,7 @@ class Relay(Answers):
         self.cut = None
         self.was_reset = 0
         self.resetting = 0
+        self.held = None
         return 0
 
     def step(self) -> _int:

@@ -10,6 +10,7 @@ from pgdoorman_lib.wire.prepared cimport (
     ClientStatements,
     Eviction,
     InjectedParse,
+    QueryParse,
     Registry,
     ServerStatements,
     Statement,
@@ -84,6 +85,9 @@ cdef class TextDesk(Borrower):
     @cython.final
     @cython.locals(held=ServerStatements, message=bytearray)
     cdef int _ensure(self, Statement statement) except -1
+    @cython.final
+    @cython.locals(message=bytearray)
+    cdef int _inject(self, Statement statement, Effect effect) except -1
     @cython.final
     cdef int _prepare_by_sql(self, Statement statement) except -1
     @cython.final

@@ -18,11 +18,12 @@ from pgdoorman_lib.wire.prepared import (
     ClientStatements,
     Eviction,
     InjectedParse,
+    QueryParse,
     Statement,
     Verification,
     unnamed_close,
 )
-from pgdoorman_lib.wire.replies import BIND, CLOSE, EXECUTE, PARSE, QUERY, SWALLOW, SYNC, Replies
+from pgdoorman_lib.wire.replies import BIND, CLOSE, EXECUTE, PARSE, QUERY, SWALLOW, SYNC, Effect, Replies
 from pgdoorman_lib.wire.scan import scan
 from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_PREPARED, DIRTY_TEMPORARY
 from pgdoorman_lib.wire.sqltext import FUNCTION_CALL, LONGEST_WORD, NOTHING, Text, analyse, custom_names, look, rough
@@ -222,7 +223,11 @@ class TextDesk(Borrower):
         self._evict(statement.acts)
         if statement.by_sql:
             return self._prepare_by_sql(statement)
-        self.replies.add_effect(_PARSE | _SWALLOW, InjectedParse(statement, held))
+        return self._inject(statement, InjectedParse(statement, held))
+
+    def _inject(self, statement: Statement, effect: Effect) -> _int:
+        """Send the Parse of ``statement`` on our own account."""
+        self.replies.add_effect(_PARSE | _SWALLOW, effect)
         message = statement.parse_message()
         self.srv.send_copy(message, 0, len(message))
         return 0
@@ -485,7 +490,9 @@ class TextDesk(Borrower):
                 self.preparing.append((None, statement))
             else:
                 # An error within a batch would have PostgreSQL skip the Query behind it: its own batch, then.
-                self._ensure(statement)
+                self.server.stats.prepare_miss += 1
+                self._evict(acts)
+                self._inject(statement, QueryParse(statement, held))
                 self.replies.add(_SYNC | _SWALLOW)
                 self.srv.send_copy(_sync, 0, 5)
         if kind == 0x44:

@@ -83,6 +83,10 @@ cdef class InjectedParse(Effect):
     cpdef int undone(self, int failed) except -1
 
 
+cdef class QueryParse(InjectedParse):
+    pass
+
+
 cdef class Described(Effect):
     cdef public Statement statement
     cdef public bint portal

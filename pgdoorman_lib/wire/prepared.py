@@ -291,6 +291,12 @@ class InjectedParse(Effect):
         return 0
 
 
+class QueryParse(InjectedParse):
+    """A Parse of ours, in a batch of its own, in front of a Query that needs it: if it fails, so does the Query."""
+
+    __slots__ = ()
+
+
 class Described(Effect):
     """A Describe whose answer is to be remembered: of a statement, or of a ``portal`` bound to it."""
 

@@ -1095,6 +1095,56 @@ def test_one_that_fails_leaves_nothing_hidden(table: Table, engine: Engine) -> N
     other.close()
 
 
+@pytest.mark.parametrize("consequence", ["26000", "25P02", "22012", None])
+def test_the_error_of_a_parse_in_front_of_execute_is_that_of_the_query(
+    table: Table, engine: Engine, consequence: str | None
+) -> None:
+    start(table, messages.parse(b"p", b"SELECT n FROM t") + messages.sync())
+    assert answer(table, messages.PARSE_COMPLETE_MESSAGE + Z) == "1Z"
+    table.client.give_back()
+    other = Backend(engine, Settings())
+    table.client.say(messages.query("SELECT 1; EXECUTE p"))
+    table.client.step()
+    table.client.borrow(other)
+    table.client.step()
+    assert [kind for kind, _ in names(other.hear())] == list("PSQ")
+    table.client.heard = b""
+    own = messages.error_response("ERROR", "42P01", "no such table")
+    row = messages.row_description([("?", 23, 4)]) + messages.data_row([b"1"]) + tag("SELECT 1")
+    end = b"" if consequence is None else messages.error_response("ERROR", consequence, "the Query's")
+    for byte in own + Z + row + end + Z:
+        other.say(bytes((byte,)))
+        table.client.step()
+    told = own if consequence in ("26000", "25P02") else end
+    assert table.client.heard == row + told + Z
+    # The next error is its own again.
+    table.client.say(messages.query("SELECT 1"))
+    table.client.step()
+    table.client.borrow(other) if table.relay.srv is None else None
+    table.client.step()
+    table.client.heard = b""
+    other.say(messages.error_response("ERROR", "26000", "another") + Z)
+    table.client.step()
+    assert b"another" in table.client.heard and b"no such table" not in table.client.heard
+    other.close()
+
+
+def test_the_server_s_farewell_is_told_at_once(table: Table, engine: Engine) -> None:
+    start(table, messages.parse(b"p", b"SELECT n FROM t") + messages.sync())
+    assert answer(table, messages.PARSE_COMPLETE_MESSAGE + Z) == "1Z"
+    table.client.give_back()
+    other = Backend(engine, Settings())
+    table.client.say(messages.query("EXECUTE p"))
+    table.client.step()
+    table.client.borrow(other)
+    table.client.step()
+    table.client.heard = b""
+    other.say(messages.error_response("FATAL", "57P01", "terminating connection"))
+    table.client.step()
+    assert [kind for kind, _ in tokens(table.client.heard)] == ["E"]
+    other.close()
+
+
 def test_prepares_that_failed_are_not_taken_for_made(table: Table) -> None:
     def batch(text: bytes) -> bytes:
         return messages.parse(b"", text) + messages.bind(b"", b"") + messages.execute() + messages.sync()

@@ -264,6 +264,35 @@ def test_names_mean_what_they_mean_when_a_message_is_carried_out(doorman: Doorma
             assert answers(client, data) == answers(direct, data)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["EXECUTE p"],
+        ["SELECT 1; EXECUTE p; SELECT 2"],
+        ["EXECUTE p; EXECUTE q"],
+        ["SELECT 1/0; EXECUTE p"],
+        ["BEGIN; EXECUTE p", "EXECUTE p", "ROLLBACK", "EXECUTE p"],
+        ["BEGIN", "EXECUTE p", "SELECT 1", "COMMIT", "SELECT 3"],
+    ],
+)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_execute_of_a_statement_that_cannot_be_planned_any_more(
+    doorman: Doorman, postgres: Postgres, said: list[str], elsewhere: bool
+) -> None:
+    """One error, that of the statement, whether its server has the statement or it must be prepared there first."""
+    made = "DROP TABLE IF EXISTS passing; CREATE TABLE passing AS SELECT 1 AS n"
+    prepared = extended(parse("p", "SELECT n FROM passing"), parse("q", "SELECT n + 1 FROM passing"))
+    with doorman.wire("two") as client, doorman.wire("two") as other, doorman.wire("sessiondb") as direct:
+        for one in (direct, client):
+            one.ask(query(made))
+            assert kinds(one.ask(prepared)) == "11Z"
+            one.ask(query("DROP TABLE passing"))
+        if elsewhere:
+            other.ask(query("BEGIN"))  # keeps the server that has the statements
+        for sql in said:
+            assert normal(client.ask(query(sql))) == normal(direct.ask(query(sql)))
+
+
 def frames(data: bytes) -> list[tuple[int, bytes]]:
     found = []
     while data:
