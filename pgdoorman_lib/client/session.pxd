@@ -8,9 +8,11 @@ from pgdoorman_lib.net.engine cimport Engine, Task
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.server.connection cimport Server
+from pgdoorman_lib.wire.framing cimport frame_size
 
 
 cdef int _ASKED
+cdef int _TERMINATE
 
 
 cdef class Session(Relay):
@@ -56,8 +58,11 @@ cdef class Session(Relay):
     cdef int _stop_waiting(self) except -1
     @cython.locals(status=int)
     cpdef int accept(self, Server server) except -1
-    @cython.locals(client=Stream, n=Py_ssize_t)
+    @cython.locals(client=Stream)
     cpdef int gone(self) except -1
+    @cython.final
+    @cython.locals(client=Stream, data=bytearray, pos=Py_ssize_t, size=Py_ssize_t)
+    cdef int _has_said_all(self) except -1
     @cython.final
     cdef int _apply(self) except -1
     @cython.final

@@ -26,6 +26,8 @@ from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Moved
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire.consts import TERMINATE
+from pgdoorman_lib.wire.framing import frame_size
 from pgdoorman_lib.wire.replies import QUERY, SWALLOW
 from pgdoorman_lib.wire.scan import scan
 from pgdoorman_lib.wire.session_state import (
@@ -49,8 +51,9 @@ _bytes = bytes
 
 log = logging.getLogger(__name__)
 
-# The same number as a C integer, where this module is compiled.
+# The same numbers as C integers, where this module is compiled.
 _ASKED = ASKED
+_TERMINATE = TERMINATE
 
 
 class Session(Relay):
@@ -338,7 +341,7 @@ class Session(Relay):
 
     def accept(self, server: Server) -> _int:
         """A server for this session: send what the client has asked. Never switches."""
-        if self.client.eof or self.client.hangup or self.terminated:
+        if self.terminated or ((self.client.eof or self.client.hangup) and self.gone()):
             return 0
         self.attach(server)
         try:
@@ -361,16 +364,31 @@ class Session(Relay):
         return 1
 
     def gone(self) -> _int:
-        """Whether the client has closed its connection; never switches."""
+        """Whether the client has closed its connection and does not want what it waits for; never switches.
+
+        Who closes it behind a Terminate has sent all it had to say: PostgreSQL would carry that out.
+        """
         client = self.client
-        if client.hangup or client.eof:
-            return 1
-        while client.readable:
-            n = client.fill()
-            if n == 0:
-                return 1
-            if n < 0:
+        while client.readable and client.fill() > 0:
+            pass
+        if not (client.eof or client.hangup):
+            return 0
+        return 1 if client.error or not self._has_said_all() else 0
+
+    def _has_said_all(self) -> _int:
+        """Whether whole messages wait for a server, up to a Terminate."""
+        client = self.client
+        data: Any = client.block
+        pos = client.start
+        if self.client_left:
+            return 0
+        while pos < client.end:
+            size = frame_size(data, pos, client.end)
+            if size < 0 or pos + size > client.end:
                 return 0
+            if data[pos] == _TERMINATE:
+                return 1
+            pos += size
         return 0
 
     def _apply(self) -> _int:

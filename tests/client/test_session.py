@@ -311,6 +311,38 @@ def test_gone_while_waiting(house: House) -> None:
     assert house.at_rest() == 1
 
 
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        (QUERY + messages.terminate(), 1),
+        (QUERY + QUERY + messages.terminate(), 2),
+        (QUERY + QUERY + messages.terminate() + QUERY, 2),
+        (QUERY + messages.terminate()[:-1], 0),
+        (QUERY + QUERY[:-1], 0),
+        (QUERY[:-1] + messages.terminate(), 0),
+        (QUERY, 0),
+    ],
+)
+@pytest.mark.parametrize("busy", [True, False])
+def test_gone_behind_its_last_words(house: House, said: bytes, wanted: int, busy: bool) -> None:
+    """What was said before Terminate is carried out although the client is gone by then; else nothing is."""
+    first, second = house.customer(), house.customer()
+    first.ask(messages.query("begin"))
+    if not busy:
+        assert first.ask(messages.query("commit")) == "CZ"
+    second.say(said)
+    second.socket.close()
+    if busy:
+        until(lambda: second.session.state == "waiting" or second.ended)
+        assert first.ask(messages.query("commit")) == "CZ"
+    second.end()
+    assert house.pool.waiting_count == 0
+    assert house.at_rest() == 1
+    if busy or wanted:  # a free server may have been taken before the end was seen
+        assert house.far.heard.count(QUERY) == wanted
+    assert first.ask(QUERY) == "TDCZ"
+
+
 @pytest.mark.parametrize("moment", ["idle", "waiting", "running", "transaction"])
 def test_killed(house: House, moment: str) -> None:
     first, second = house.customer(), house.customer()

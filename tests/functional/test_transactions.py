@@ -12,7 +12,7 @@ import pytest
 from eventually import eventually, stays
 from fix_doorman import Doorman, until_idle
 from fix_postgres import Postgres
-from wire_client import WireError, kinds, prepared, query
+from wire_client import TERMINATE, WireError, kinds, prepared, query
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +221,25 @@ def test_an_abandoned_transaction_is_rolled_back(doorman: Doorman, database: str
         assert other.value("SELECT count(*) FROM abandoned") == "0"
         other.ask_query("SET lock_timeout = 5000")
         assert "E" not in kinds(other.ask_query("DROP TABLE abandoned"))
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["free", "busy"])
+@pytest.mark.parametrize("database", ["onedb", "sessiondb"])
+def test_what_is_said_before_terminate_is_carried_out(doorman: Doorman, database: str, busy: bool) -> None:
+    """A client need not stay for the answer: its connection is closed right behind its last words."""
+    with doorman.wire("onedb") as other:
+        other.ask_query("DROP TABLE IF EXISTS parting; CREATE TABLE parting (a int)")
+        keepers = [doorman.wire(database) for _ in range(4 if database == "sessiondb" else 1)]
+        for keeper in keepers if busy else ():
+            keeper.ask_query("BEGIN")
+        with doorman.wire(database) as client:
+            insert = "INSERT INTO parting VALUES"
+            client.send(query(f"{insert} (1)") + prepared("", f"{insert} (2)") + query(f"{insert} (3)") + TERMINATE)
+            client.close()
+        for keeper in keepers:
+            keeper.terminate()
+            keeper.close()
+        eventually(lambda: other.value("SELECT sum(a) FROM parting") == "6")
 
 
 def test_a_clients_running_statement_ends_with_it(doorman: Doorman, postgres: Postgres) -> None:
