@@ -620,6 +620,35 @@ def test_a_pipeline_larger_than_all_buffers_does_not_deadlock(doorman: Doorman) 
         assert kinds(answers) == "12TDCZ" * count
 
 
+@pytest.mark.parametrize("direction", ["out", "in"])
+def test_much_at_once_through_small_sockets(make_doorman: MakeDoorman, direction: str) -> None:
+    """Sockets are full most of the time and have room again at any moment: nobody is forgotten then."""
+    doorman = make_doorman({"general": {"tcp_socket_buffer_size": 32768}})
+    failures: list[str] = []
+
+    def work() -> None:
+        try:
+            with doorman.wire() as client:
+                client.timeout = 20.0
+                for _ in range(6):
+                    if direction == "out":
+                        client.send(query("COPY (SELECT repeat('x', 1000) FROM generate_series(1, 4000)) TO STDOUT"))
+                        assert client.read().kind == "H"
+                        client.read_exact(4000 * 1006)
+                        assert kinds(client.read_ready()) == "cCZ"
+                    else:
+                        assert client.value(f"SELECT length('{'x' * 4_000_000}')") == "4000000"
+        except BaseException as exc:
+            failures.append(repr(exc))
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+
+
 def test_a_client_that_does_not_read_stops_nobody_else(doorman: Doorman) -> None:
     with doorman.wire() as slow:
         slow.send(query("SELECT repeat('x', 1000) FROM generate_series(1, 100000)"))
