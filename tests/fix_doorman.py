@@ -342,28 +342,31 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
+def app_user(postgres: Postgres, size: int, **more: Any) -> TomlTable:
+    """User ``app`` with a pool of ``size`` servers."""
+    return {
+        "username": "app",
+        "password": postgres.secret("app"),
+        "pool_size": size,
+        "server_username": "app",
+        "server_password": postgres.password("app"),
+        **more,
+    }
+
+
+def app_pool(postgres: Postgres, size: int = 8, **more: Any) -> TomlTable:
+    """A pool over ``testdb``, of ``size`` servers for user ``app`` unless others are given as ``users``."""
+    return {
+        "server_host": postgres.host,
+        "server_port": postgres.port,
+        "server_database": "testdb",
+        "users": [app_user(postgres, size)],
+        **more,
+    }
+
+
 def base_config(postgres: Postgres, port: int) -> TomlTable:
     """What most tests run on: one worker, pools over one database in every mode, secrets of every kind."""
-
-    def pool(mode: str, size: int, **more: Any) -> TomlTable:
-        table: TomlTable = {
-            "server_host": postgres.host,
-            "server_port": postgres.port,
-            "server_database": "testdb",
-            "pool_mode": mode,
-            "users": [
-                {
-                    "username": "app",
-                    "password": postgres.secret("app"),
-                    "pool_size": size,
-                    "server_username": "app",
-                    "server_password": postgres.password("app"),
-                },
-            ],
-        }
-        table.update(more)
-        return table
-
     return {
         "general": {
             "host": "127.0.0.1",
@@ -376,10 +379,10 @@ def base_config(postgres: Postgres, port: int) -> TomlTable:
             "admin_password": ADMIN_PASSWORD,
         },
         "pools": {
-            "testdb": pool("transaction", 8),
-            "onedb": pool("transaction", 1),
-            "twodb": pool("transaction", 2),
-            "sessiondb": pool("session", 4),
+            "testdb": app_pool(postgres, 8, pool_mode="transaction"),
+            "onedb": app_pool(postgres, 1, pool_mode="transaction"),
+            "twodb": app_pool(postgres, 2, pool_mode="transaction"),
+            "sessiondb": app_pool(postgres, 4, pool_mode="session"),
         },
     }
 

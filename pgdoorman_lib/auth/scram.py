@@ -17,19 +17,15 @@ import secrets
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from scramp import ScramException
-from scramp.core import saslprep  # the last release for Python 3.10 has it only there
-
 from pgdoorman_lib.errors import ConfigError, ProtocolViolation, UnsupportedFeature
-from pgdoorman_lib.wire.consts import BASE64
+from pgdoorman_lib.wire.scram import BASE64, MECHANISM, prepared
 
-MECHANISM = "SCRAM-SHA-256"
 #: PostgreSQL's own: iterations of a new secret, bytes of its salt.
 ITERATIONS = 4096
 SALT_SIZE = 16
 
 _PREFIX = f"{MECHANISM}$"
-_SECRET = re.compile(rf"SCRAM-SHA-256\$([1-9][0-9]{{0,8}}):({BASE64})\$({BASE64}):({BASE64})")
+_SECRET = re.compile(rf"{MECHANISM}\$([1-9][0-9]{{0,8}}):({BASE64})\$({BASE64}):({BASE64})")
 
 # gs2-header, then "n=" user "," "r=" nonce [extensions]: RFC 5802 section 7. What is wrong is told apart by group.
 _FIRST = re.compile(rb"(?P<gs2>(?P<flag>[ny]|p=[^,\0]*),(?P<authzid>[^,\0]*),)(?P<bare>(?P<rest>[^\0]*))")
@@ -161,20 +157,10 @@ class ScramExchange:
 # Passwords in the configuration are few; a burst of logins pays for each once.
 @lru_cache(maxsize=4096)
 def _derive(password: str, salt: bytes, iterations: int) -> ScramSecret:
-    salted = hashlib.pbkdf2_hmac("sha256", _prepared(password).encode(), salt, iterations)
+    salted = hashlib.pbkdf2_hmac("sha256", prepared(password).encode(), salt, iterations)
     client_key = hmac.digest(salted, b"Client Key", "sha256")
     server_key = hmac.digest(salted, b"Server Key", "sha256")
     return ScramSecret(iterations, salt, hashlib.sha256(client_key).digest(), server_key)
-
-
-def _prepared(password: str) -> str:
-    """SASLprep (RFC 4013) as PostgreSQL does it: ASCII as it stands, and what can't be prepared too."""
-    if password.isascii():
-        return password
-    try:
-        return str(saslprep(password)) or password
-    except ScramException:
-        return password
 
 
 def _malformed(detail: str) -> ProtocolViolation:

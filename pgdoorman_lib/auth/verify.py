@@ -22,7 +22,6 @@ from pgdoorman_lib.auth.hba import MD5, SCRAM_SHA_256, TRUST
 from pgdoorman_lib.auth.md5 import Md5Challenge, hash_password, is_hash
 from pgdoorman_lib.auth.scram import (
     ITERATIONS,
-    MECHANISM,
     SALT_SIZE,
     ScramExchange,
     ScramSecret,
@@ -37,6 +36,7 @@ from pgdoorman_lib.wire.messages import (
     authentication_sasl_continue,
     authentication_sasl_final,
 )
+from pgdoorman_lib.wire.scram import MECHANISM
 
 #: Longest answers taken, length word included: PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH and PG_MAX_SASL_MESSAGE_LENGTH.
 MAX_PASSWORD_MESSAGE = 65535

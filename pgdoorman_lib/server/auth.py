@@ -22,8 +22,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import gevent
-from scramp import ScramException
-from scramp.core import saslprep  # the last release for Python 3.10 has it only there
 
 from pgdoorman_lib.errors import ServerProtocolViolation, ServerRefused
 from pgdoorman_lib.wire.consts import (
@@ -33,11 +31,9 @@ from pgdoorman_lib.wire.consts import (
     AUTH_SASL,
     AUTH_SASL_CONTINUE,
     AUTH_SASL_FINAL,
-    BASE64,
 )
 from pgdoorman_lib.wire.messages import password_message, sasl_initial_response, sasl_response
-
-MECHANISM = "SCRAM-SHA-256"
+from pgdoorman_lib.wire.scram import BASE64, MECHANISM, prepared
 
 #: Requests we have no answer for, by the name PostgreSQL's documentation gives them.
 _UNSUPPORTED = {2: "Kerberos V5", 6: "SCM credentials", 7: "GSSAPI", 9: "SSPI"}
@@ -226,7 +222,7 @@ def derive_keys(password: str, salt: bytes, iterations: int) -> ScramKeys:
     keys = _derived.get(key)
     if keys is None:
         salted = gevent.get_hub().threadpool.apply(
-            hashlib.pbkdf2_hmac, ("sha256", _normalized(password).encode(), salt, iterations)
+            hashlib.pbkdf2_hmac, ("sha256", prepared(password).encode(), salt, iterations)
         )
         keys = ScramKeys(_hmac(salted, b"Client Key"), _hmac(salted, b"Server Key"))
         _derived[key] = keys
@@ -235,16 +231,6 @@ def derive_keys(password: str, salt: bytes, iterations: int) -> ScramKeys:
     else:
         _derived.move_to_end(key)
     return keys
-
-
-def _normalized(password: str) -> str:
-    """SASLprep (RFC 4013) as PostgreSQL does it: ASCII as it stands, and what can't be prepared too."""
-    if password.isascii():
-        return password
-    try:
-        return str(saslprep(password)) or password
-    except ScramException:
-        return password
 
 
 def _hmac(key: bytes, data: bytes) -> bytes:

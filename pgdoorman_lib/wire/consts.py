@@ -67,7 +67,3 @@ AUTH_SASL_FINAL = 12
 TX_IDLE = 0x49  # 'I'
 TX_BLOCK = 0x54  # 'T'
 TX_FAILED = 0x45  # 'E'
-
-#: A value in base64 within SCRAM's messages and secrets, as a regular expression (RFC 5802 section 7), with the padding
-#: it needs: Python 3.10 would decode more of it.
-BASE64 = r"(?:[A-Za-z0-9+/]{4})*[A-Za-z0-9+/]{2}(?:[A-Za-z0-9+/]{2}|[A-Za-z0-9+/]=|==)"

@@ -7,25 +7,18 @@ from typing import Any
 
 import driver_programs
 import pytest
-from fix_doorman import Doorman
+from fix_doorman import Doorman, app_pool
 from fix_postgres import Postgres
 
 
 @pytest.fixture(scope="module")
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
     """``few``: three servers for everybody, so that statements and sessions move; ``own``: one each; ``two``: two."""
-    user = {
-        "username": "app",
-        "password": postgres.secret("app"),
-        "server_username": "app",
-        "server_password": postgres.password("app"),
-    }
-    here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb"}
     return {
         "pools": {
-            "few": {**here, "pool_mode": "transaction", "users": [{**user, "pool_size": 3}]},
-            "own": {**here, "pool_mode": "session", "users": [{**user, "pool_size": 12}]},
-            "two": {**here, "pool_mode": "transaction", "users": [{**user, "pool_size": 2}]},
+            "few": app_pool(postgres, 3, pool_mode="transaction"),
+            "own": app_pool(postgres, 12, pool_mode="session"),
+            "two": app_pool(postgres, 2, pool_mode="transaction"),
         }
     }
 

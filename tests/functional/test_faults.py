@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from eventually import eventually, stays
-from fix_doorman import Doorman, MakeDoorman, until_idle
+from fix_doorman import Doorman, MakeDoorman, app_user, until_idle
 from fix_postgres import Postgres
 from fix_proxy import MakeProxy
 from wire_client import WireClient, WireError, kinds, parse, prepared, query
@@ -22,16 +22,7 @@ GONE = {"57P01", "57P02", "57P03", "08006", "08P01", "08003"}
 
 def over(postgres: Postgres, general: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Pools of ``base_config`` on another cluster."""
-    users = [
-        {
-            "username": "app",
-            "password": postgres.secret("app"),
-            "pool_size": 4,
-            "server_username": "app",
-            "server_password": postgres.password("app"),
-        }
-    ]
-    pool = {"server_host": postgres.host, "server_port": postgres.port, "users": users}
+    pool = {"server_host": postgres.host, "server_port": postgres.port, "users": [app_user(postgres, 4)]}
     return {"general": dict(general or {}), "pools": {"testdb": pool, "sessiondb": pool}}
 
 

@@ -11,7 +11,7 @@ import time
 import psycopg
 import pytest
 from eventually import eventually
-from fix_doorman import Doorman, MakeDoorman, elapsed
+from fix_doorman import Doorman, MakeDoorman, app_user, elapsed
 from fix_postgres import Postgres
 from throwaway_postgres import free_port
 from wire_client import WireError, bound, kinds, prepared, query
@@ -140,7 +140,9 @@ def test_a_second_sigint_ends_at_once(make_doorman: MakeDoorman) -> None:
 
 def test_servers_are_left_the_polite_way(make_doorman: MakeDoorman, own_postgres: Postgres) -> None:
     """PostgreSQL's log tells of connections that vanished; after a drain there are none."""
-    doorman = make_doorman({"pools": {"testdb": {"server_port": own_postgres.port, "users": [_user(own_postgres)]}}})
+    doorman = make_doorman(
+        {"pools": {"testdb": {"server_port": own_postgres.port, "users": [app_user(own_postgres, 8)]}}}
+    )
     clients = [doorman.wire() for _ in range(3)]
     for client in clients:
         client.ask_query("BEGIN")
@@ -150,16 +152,6 @@ def test_servers_are_left_the_polite_way(make_doorman: MakeDoorman, own_postgres
     eventually(lambda: not own_postgres.backends())
     assert "unexpected EOF" not in own_postgres.log_text()
     assert "could not receive data" not in own_postgres.log_text()
-
-
-def _user(postgres: Postgres) -> dict[str, object]:
-    return {
-        "username": "app",
-        "password": postgres.secret("app"),
-        "pool_size": 8,
-        "server_username": "app",
-        "server_password": postgres.password("app"),
-    }
 
 
 def test_started_again_on_the_same_port(make_doorman: MakeDoorman) -> None:

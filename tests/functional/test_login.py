@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from eventually import eventually
-from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman
+from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_user
 from fix_postgres import Postgres
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -46,14 +46,7 @@ host    all          all             127.0.0.1/32    md5
 @pytest.fixture(scope="module")
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
     def user(name: str, secret: str, **more: Any) -> dict[str, Any]:
-        return {
-            "username": name,
-            "password": secret,
-            "pool_size": 2,
-            "server_username": "app",
-            "server_password": postgres.password("app"),
-            **more,
-        }
+        return app_user(postgres, 2, username=name, password=secret, **more)
 
     users = [
         user("scram", postgres.secret("app")),

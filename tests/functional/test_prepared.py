@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from eventually import eventually
-from fix_doorman import Doorman, until_idle
+from fix_doorman import Doorman, app_pool, until_idle
 from fix_postgres import Postgres
 from wire_client import (
     FLUSH,
@@ -31,18 +31,11 @@ from wire_client import (
 
 @pytest.fixture(scope="module")
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
-    user = {
-        "username": "app",
-        "password": postgres.secret("app"),
-        "server_username": "app",
-        "server_password": postgres.password("app"),
-    }
-    here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb"}
     return {
         "pools": {
-            "tinyone": {**here, "prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 1}]},
-            "tinytwo": {**here, "prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 2}]},
-            "tinyserver": {**here, "server_prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 1}]},
+            "tinyone": app_pool(postgres, 1, prepared_statements_cache_size=2),
+            "tinytwo": app_pool(postgres, 2, prepared_statements_cache_size=2),
+            "tinyserver": app_pool(postgres, 1, server_prepared_statements_cache_size=2),
         }
     }
 

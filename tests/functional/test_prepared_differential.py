@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from fix_doorman import Doorman, until_idle
+from fix_doorman import Doorman, app_pool, until_idle
 from fix_postgres import Postgres
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
@@ -40,17 +40,10 @@ EXAMPLES = int(os.environ.get("PGDOORMAN_TEST_EXAMPLES", "0"))
 
 @pytest.fixture(scope="module")
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
-    user = {
-        "username": "app",
-        "password": postgres.secret("app"),
-        "server_username": "app",
-        "server_password": postgres.password("app"),
-    }
-    here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb"}
     return {
         "pools": {
-            "tinyone": {**here, "prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 1}]},
-            "tinytwo": {**here, "prepared_statements_cache_size": 2, "users": [{**user, "pool_size": 2}]},
+            "tinyone": app_pool(postgres, 1, prepared_statements_cache_size=2),
+            "tinytwo": app_pool(postgres, 2, prepared_statements_cache_size=2),
         }
     }
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from fix_doorman import Doorman, until_idle
+from fix_doorman import Doorman, app_pool, until_idle
 from fix_postgres import Postgres
 from wire_client import (
     SYNC,
@@ -27,17 +27,10 @@ from wire_client import (
 
 @pytest.fixture(scope="module")
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
-    user = {
-        "username": "app",
-        "password": postgres.secret("app"),
-        "server_username": "app",
-        "server_password": postgres.password("app"),
-    }
-    here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb"}
     return {
         "pools": {
-            "one": {**here, "max_pinned_servers": 1, "users": [{**user, "pool_size": 1}]},
-            "two": {**here, "max_pinned_servers": 2, "users": [{**user, "pool_size": 2}]},
+            "one": app_pool(postgres, 1, max_pinned_servers=1),
+            "two": app_pool(postgres, 2, max_pinned_servers=2),
         }
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from eventually import eventually
-from fix_doorman import Doorman, until_idle
+from fix_doorman import Doorman, app_pool, app_user, until_idle
 from fix_postgres import Postgres
 from psycopg import errors
 from wire_client import SYNC, bind, describe_portal, execute, kinds, parse
@@ -28,20 +28,13 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
     """``one``: a server for all; ``two``: two, of which one may be pinned; ``reset``: nothing is kept."""
     postgres.sql("CREATE ROLE app_other; GRANT app_other TO app")
-    user = {
-        "username": "app",
-        "password": postgres.secret("app"),
-        "server_username": "app",
-        "server_password": postgres.password("app"),
-    }
-    here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb"}
     return {
         "general": {"query_wait_timeout": 3000},
         "pools": {
-            "one": {**here, "max_pinned_servers": 1, "users": [{**user, "pool_size": 1}]},
-            "two": {**here, "users": [{**user, "pool_size": 2}]},
-            "reset": {**here, "session_state": "reset", "users": [{**user, "pool_size": 1}]},
-            "super": {**here, "max_pinned_servers": 1, "users": [{**user, **SUPER, "pool_size": 1}]},
+            "one": app_pool(postgres, 1, max_pinned_servers=1),
+            "two": app_pool(postgres, 2),
+            "reset": app_pool(postgres, 1, session_state="reset"),
+            "super": app_pool(postgres, max_pinned_servers=1, users=[app_user(postgres, 1, **SUPER)]),
         },
     }
 

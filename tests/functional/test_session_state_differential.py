@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from fix_doorman import Doorman, until_idle
+from fix_doorman import Doorman, app_pool, until_idle
 from fix_postgres import Postgres
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -57,16 +57,9 @@ def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
     for database in (POOLED, DIRECT):
         postgres.sql(f"CREATE DATABASE {database} OWNER app")
         postgres.sql(SETUP, database=database)
-    user = {
-        "username": "app",
-        "password": postgres.secret("app"),
-        "server_username": "app",
-        "server_password": postgres.password("app"),
-    }
-    here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": POOLED}
 
     def pool(size: int, **more: Any) -> Mapping[str, Any]:
-        return {**here, "max_pinned_servers": size, "users": [{**user, "pool_size": size}], **more}
+        return app_pool(postgres, size, server_database=POOLED, max_pinned_servers=size, **more)
 
     return {
         "pools": {

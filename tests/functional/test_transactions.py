@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from eventually import eventually, stays
-from fix_doorman import Doorman, until_idle
+from fix_doorman import Doorman, app_pool, app_user, until_idle
 from fix_postgres import Postgres
 from wire_client import TERMINATE, WireError, kinds, prepared, query
 
@@ -18,25 +18,10 @@ from wire_client import TERMINATE, WireError, kinds, prepared, query
 @pytest.fixture(scope="module")
 def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
     def user(name: str, size: int, **more: Any) -> dict[str, Any]:
-        return {
-            "username": name,
-            "password": postgres.password("app"),
-            "pool_size": size,
-            "server_username": "app",
-            "server_password": postgres.password("app"),
-            **more,
-        }
+        return app_user(postgres, size, username=name, password=postgres.password("app"), **more)
 
-    here = {"server_host": postgres.host, "server_port": postgres.port, "server_database": "testdb"}
-    return {
-        "pools": {
-            "mixed": {
-                **here,
-                "pool_mode": "transaction",
-                "users": [user("by_pool", 1), user("by_user", 2, pool_mode="session")],
-            }
-        }
-    }
+    users = [user("by_pool", 1), user("by_user", 2, pool_mode="session")]
+    return {"pools": {"mixed": app_pool(postgres, pool_mode="transaction", users=users)}}
 
 
 def test_a_server_is_lent_for_a_transaction(doorman: Doorman) -> None:
