@@ -343,7 +343,7 @@ class _Finder:
             self.custom += custom_names(name.text)
         elif name is not None and name.kind == "parameter" and alone:
             self.dynamic = True
-        else:
+        elif not (alone and _name_of_a_setting(inside[1], rest)):
             self.unknown = True
             for token in rest:  # perhaps it is one of these
                 if token.kind == "opaque":
@@ -413,6 +413,20 @@ class _Finder:
             for index, token in enumerate(tokens[at + 1 :], at + 1)
         )
         self.names.append(Name(verb.decode(), token.start, token.end, stop, name, plain))
+
+
+def _name_of_a_setting(name: Token, rest: list[Token]) -> bool:
+    """Whether the ``name`` behind a ``set_config`` is a column of pg_settings, as in pg_dump's queries.
+
+    A customized option that no library has defined, which only its name could betray, is not listed there.
+    """
+    words = [token.text.lower() for token in rest if token.kind == "word"]
+    if name.kind != "word" or name.text.lower() != b"name" or words.count(b"from") != 1:
+        return False
+    origin = words[words.index(b"from") + 1 :]
+    if origin[:1] == [b"pg_catalog"]:
+        del origin[0]
+    return origin[:1] == [b"pg_settings"] and origin[1:2] in ([], [b"where"])
 
 
 def _unquoted(token: Token) -> bytes:

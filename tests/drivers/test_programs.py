@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from eventually import eventually
-from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, until_idle
+from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_pool, until_idle
 from fix_postgres import Postgres
 from throwaway_postgres import find_program
 
@@ -204,3 +204,50 @@ def test_pgbench_pipelines(doorman: Doorman, accounts: None, tmp_path: Path) -> 
 @pytest.mark.parametrize("options", [["-M", "prepared"], []], ids=["prepared", "tpcb-like"])
 def test_pgbench_forty_clients(doorman: Doorman, accounts: None, options: list[str]) -> None:
     pgbench(doorman, "few", *options, "-c", "40", "-j", "40", "-T", "30", timeout=90)
+
+
+# -- pg_dump
+
+
+def test_pg_dump_and_pg_restore_by_several_workers(
+    make_doorman: MakeDoorman, postgres: Postgres, tmp_path: Path
+) -> None:
+    """Workers share a snapshot, each in a transaction of a server of its own; what is restored is what was dumped."""
+    over = {"few": app_pool(postgres, 3), "other": app_pool(postgres, 3, server_database="otherdb")}
+    doorman = make_doorman({"pools": over})
+    psql(
+        doorman,
+        "few",
+        """
+        CREATE SCHEMA dumped;
+        CREATE TABLE dumped.parents AS SELECT i AS id, md5(i::text) AS text, ARRAY[i, i + 1] AS a, '{"k": null}'::json AS j
+            FROM generate_series(1, 5000) i;
+        ALTER TABLE dumped.parents ADD PRIMARY KEY (id);
+        CREATE TABLE dumped.children (id bigserial, parent int REFERENCES dumped.parents, b bytea);
+        INSERT INTO dumped.children (parent, b) SELECT id, decode(text, 'hex') FROM dumped.parents;
+        CREATE INDEX ON dumped.children (parent);
+        CREATE VIEW dumped.both AS SELECT p.text, c.b FROM dumped.parents p JOIN dumped.children c ON c.parent = p.id;
+        CREATE FUNCTION dumped.f(int) RETURNS int LANGUAGE sql AS 'SELECT $1 + 1';
+        """,
+    )
+    look = """
+        SELECT md5(string_agg(p::text, '' ORDER BY id)) FROM dumped.parents p;
+        SELECT md5(string_agg(c::text, '' ORDER BY id)), nextval('dumped.children_id_seq') FROM dumped.children c;
+        SELECT count(*), dumped.f(1) FROM dumped.both;
+    """
+    for program, database, *options in (
+        ("pg_dump", "few", "-Fd", "-j2", "-n", "dumped", "-f", str(tmp_path / "dump")),
+        ("pg_restore", "other", "-j2", str(tmp_path / "dump")),
+    ):
+        done = subprocess.run(
+            command(doorman, program, "-d", database, *options),
+            capture_output=True,
+            text=True,
+            env=environment(),
+            timeout=50,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    assert psql(doorman, "other", look) == psql(doorman, "few", look)
+    for database in over:
+        psql(doorman, database, "SET client_min_messages = error; DROP SCHEMA dumped CASCADE")
+        until_idle(doorman, database)

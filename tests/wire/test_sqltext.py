@@ -136,3 +136,25 @@ def test_a_text_too_long_is_taken_for_what_scan_says() -> None:
     text = b"SELECT '" + b"-" * LONGEST + b"'; SET x = 1; EXECUTE p"
     found = look(text, scan(bytearray(text), 0, len(text)))
     assert found.leaves == TEXT_PARAMETERS and found.unknown and not found.names
+
+
+@pytest.mark.parametrize(
+    ("sql", "unknown"),
+    [
+        ("SELECT set_config(name, 'x', false) FROM pg_catalog.pg_settings WHERE name = 'work_mem'", False),
+        ("SELECT pg_catalog.set_config(Name, setting, false) FROM pg_settings", False),
+        ("SELECT set_config(name, 'x', false) FROM pg_settings AS s(setting, name)", True),
+        ("SELECT set_config(name, 'x', false) FROM pg_settings, app", True),
+        ("SELECT set_config(name, 'x', false) FROM app.pg_settings", True),
+        ("SELECT set_config(name, 'x', false) FROM app WHERE EXISTS (SELECT FROM pg_settings)", True),
+        ("SELECT set_config(\"name\", 'x', false) FROM pg_settings", True),
+        ("SELECT set_config(setting, 'x', false) FROM pg_settings", True),
+        ("SELECT set_config(name || 'a.b', 'x', false) FROM pg_settings", True),
+        ("SELECT set_config(name, 'x', false)", True),
+    ],
+)
+def test_a_name_that_is_a_column(sql: str, unknown: bool) -> None:
+    """What pg_settings lists can be asked for again; a customized option that nobody has defined can't."""
+    found = analyse(sql.encode())
+    assert found.leaves == TEXT_PARAMETERS and found.disturbs
+    assert found.unknown == unknown
