@@ -25,10 +25,14 @@ class Acceptor:
     def accept(self) -> Accepted | None:
         """The next connection, or None if there is none now; OSError."""
         listening = self._socket
-        try:
-            fd, address = listening._accept()  # as gevent's own servers do
-        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
-            return None
+        while True:
+            try:
+                fd, address = listening._accept()  # as gevent's own servers do
+                break
+            except BlockingIOError:
+                return None
+            except (ConnectionAbortedError, InterruptedError):
+                continue  # others may stand behind this one, of whom nobody would tell again
         made = Accepted(listening.family, listening.type, listening.proto, fileno=fd)
         made.setblocking(False)
         made.host, made.port = address[:2] if isinstance(address, tuple) else ("", 0)

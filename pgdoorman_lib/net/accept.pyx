@@ -90,11 +90,16 @@ cdef class Acceptor:
         cdef socklen_t length = sizeof(storage)
         cdef char host[128]
         cdef Accepted made
-        cdef int fd = accept4(self.fd, address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
-        if fd < 0:
-            if errno == EAGAIN or errno == ECONNABORTED or errno == EINTR:
+        cdef int fd
+        while True:
+            fd = accept4(self.fd, address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            if fd >= 0:
+                break
+            if errno == EAGAIN:
                 return None
-            raise OSError(errno, os.strerror(errno))
+            if errno != ECONNABORTED and errno != EINTR:
+                raise OSError(errno, os.strerror(errno))
+            # Others may stand behind this one, of whom nobody would tell again.
         made = Accepted.__new__(Accepted)
         made.fd = fd
         made.family = address.sa_family

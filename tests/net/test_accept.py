@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+from pgdoorman_lib.net import accept
 from pgdoorman_lib.net.accept import Acceptor
 
 
@@ -71,3 +73,31 @@ def test_a_fault_of_the_listening_socket_is_told() -> None:
         with pytest.raises(OSError) as caught:
             Acceptor(sock).accept()
         assert caught.value.errno == errno.EINVAL
+
+
+def test_one_that_left_before_it_was_accepted_hides_nobody() -> None:
+    """Of who stands behind it no edge would tell. (The interpreted twin: the kernel can't be made to do it.)"""
+    source = Path(accept.__file__).with_name("accept.py")
+    spec = importlib.util.spec_from_file_location("interpreted_accept", source)
+    assert spec is not None and spec.loader is not None
+    twin = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(twin)
+    ours, theirs = socket.socketpair()
+
+    class Listening:
+        family, type, proto = ours.family, ours.type, ours.proto
+        answers: ClassVar = [ConnectionAbortedError(), InterruptedError(), None, BlockingIOError()]
+
+        def _accept(self) -> tuple[int, str]:
+            answer = self.answers.pop(0)
+            if answer is not None:
+                raise answer
+            return ours.detach(), ""
+
+    acceptor = twin.Acceptor(Listening())
+    with theirs:
+        accepted = acceptor.accept()
+        assert accepted is not None
+        accepted.close()
+        assert theirs.recv(1) == b""
+    assert acceptor.accept() is None
