@@ -352,10 +352,10 @@ class App(House):
             log.info("listening on %s", listener.name)
 
     def _set_socket_options(self) -> None:
-        """Set the listening sockets up: accepted ones inherit all of it."""
+        """Set the sockets of all clients up that come from now on."""
         options = _without_linger(sockopt.SocketOptions.of(self.config.general))
         for listener in self._listeners:
-            sockopt.apply(listener.socket, options)
+            listener.set_up(options)
 
     def _on_stop(self, number: int, frame: Any) -> None:
         if self._stop.is_set() and number == signal.SIGINT:

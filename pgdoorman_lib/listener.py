@@ -18,9 +18,11 @@ import gevent
 from gevent.server import StreamServer
 
 from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.net import sockopt
 from pgdoorman_lib.net.accept import Acceptor
 from pgdoorman_lib.net.engine import Channel, Engine
 from pgdoorman_lib.net.ring import Ring
+from pgdoorman_lib.net.sockopt import SocketOptions
 
 _int = int
 
@@ -56,11 +58,20 @@ class Listener(StreamServer):
         self._engine = engine
         self._door: Door | None = None
         self._resume: Any = None
+        #: what each client's socket is set up with, where it does not inherit that from the listening one
+        self._options: SocketOptions | None = None
         self.name = name
         sock.setblocking(False)
         handle: Any = serve  # which gevent would call with an address, in a greenlet for each; it is not asked to
         super().__init__(sock, handle=handle)
         self._acceptor = Acceptor(sock)
+
+    def set_up(self, options: SocketOptions) -> None:
+        """Have the sockets of all clients from now on so; OSError when the kernel refuses."""
+        sockopt.apply(self.socket, options)
+        # A unix socket's size is the system's own again in each connection.
+        unix = self.socket.family == getattr(socket, "AF_UNIX", None)
+        self._options = options if unix and options.unix_buffer_size > 0 else None
 
     def listen(self, backlog: _int) -> None:
         """Have the kernel take clients in, before anybody accepts them; OSError when another process listens there."""
@@ -98,6 +109,8 @@ class Listener(StreamServer):
                 engine.rearm(door)
                 return
             try:
+                if self._options is not None:
+                    sockopt.apply(client, self._options)
                 self._serve(client)
             except Exception:
                 # A fault about one client must not keep the others out.

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -505,3 +507,11 @@ def until_idle(doorman: Doorman, database: str = "testdb", user: str = "app", ti
 def elapsed(since: float) -> float:
     """Seconds since a time.monotonic()."""
     return time.monotonic() - since
+
+
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """A directory whose path leaves room for a socket's name (about 100 characters in all)."""
+    path = Path(tempfile.mkdtemp(prefix="dm-"))
+    yield path
+    shutil.rmtree(path)

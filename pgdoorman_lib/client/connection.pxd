@@ -17,6 +17,7 @@ from pgdoorman_lib.wire.messages cimport backend_key_data
 
 cdef int _NOTHING
 cdef Py_ssize_t _MD5_SIZE
+cdef int _FAIRNESS
 cdef int _PASSWORD
 cdef bytes _AUTHENTICATION_OK
 cdef bytes _READY_FOR_QUERY
@@ -40,6 +41,9 @@ cdef class House:
     cpdef admit(self)
 
 
+cdef class Parting
+
+
 cdef class Connection(Stepper):
     cdef public House house
     cdef public Stream stream
@@ -50,6 +54,7 @@ cdef class Connection(Stepper):
     cdef public Known known
     cdef public Md5Challenge challenge
     cdef public Accepted accepted
+    cdef public Parting parting
 
     @cython.locals(house=House, stream=Stream, task=Task)
     cpdef start(self)
@@ -65,3 +70,11 @@ cdef class Connection(Stepper):
     cpdef Pool _pool_of(self, Accepted accepted)
     @cython.locals(house=House, pool=Pool, clients=Clients, session=Session, known=tuple)
     cpdef int _begin(self, Accepted accepted, Known like) except -1
+
+
+cdef class Parting(Stepper):
+    cdef public Connection connection
+    cdef public Task task
+    cdef public object timer
+    @cython.locals(connection=Connection, stream=Stream)
+    cpdef int advance(self) except -1

@@ -45,6 +45,10 @@ _int = int
 
 log = logging.getLogger(__name__)
 
+#: Seconds for a client to take what is left for it, our last words included, when its session is over.
+LINGER_SECONDS = 5.0
+#: Fills in a row before others get their turn.
+FAIRNESS = 16
 #: Combinations of parameters whose report is remembered in a pool.
 MAX_REPORTS = 1000
 
@@ -56,6 +60,7 @@ MD5_SIZE = 41
 
 _NOTHING = NOTHING
 _MD5_SIZE = MD5_SIZE
+_FAIRNESS = FAIRNESS
 _PASSWORD = consts.PASSWORD
 _AUTHENTICATION_OK = authentication_ok()
 _READY_FOR_QUERY = ready_for_query()
@@ -134,7 +139,18 @@ class Connection(Stepper):
     everything else, and as soon as anything is not as it was then, ``run`` takes over, in a greenlet of its own.
     """
 
-    __slots__ = ("accepted", "admitted", "challenge", "house", "known", "session", "stream", "task", "tls_refused")
+    __slots__ = (
+        "accepted",
+        "admitted",
+        "challenge",
+        "house",
+        "known",
+        "parting",
+        "session",
+        "stream",
+        "task",
+        "tls_refused",
+    )
 
     def __init__(self, house: House, sock: Any) -> None:
         self.house = house
@@ -150,6 +166,8 @@ class Connection(Stepper):
         self.challenge: Md5Challenge | None = None
         #: it has proven who it is
         self.accepted: Accepted | None = None
+        #: it is over, but the client has not taken everything
+        self.parting: Parting | None = None
 
     def start(self) -> None:
         """Begin; only the hub may call this, in a turn of the engine."""
@@ -309,11 +327,14 @@ class Connection(Stepper):
                 session.close = _ended  # it knows us and we it: the collector need not find that out
         else:
             house.logins.end(self)  # it has failed before it had begun in earnest
-        self.stream.close()
         self.task = None
         if self.admitted:
             house.admitted -= 1
-        house.open.discard(self)
+        if self.stream.push() != 0:
+            self.stream.close()
+            house.open.discard(self)
+        else:
+            self.parting = Parting(self)
 
     def _label(self) -> str:
         """Who that is, for the log."""
@@ -336,7 +357,10 @@ class Connection(Stepper):
 
     def kill(self, error: DoormanError) -> None:
         """End it with ``error`` wherever it waits; from any greenlet, no switch."""
-        self.house.engine.loop.run_callback(self._throw, error)
+        if self.parting is not None:
+            self.parting.end()
+        else:
+            self.house.engine.loop.run_callback(self._throw, error)
 
     def _throw(self, error: DoormanError) -> None:
         session = self.session
@@ -449,6 +473,56 @@ class Connection(Stepper):
 def no_such_pool(database: str, user: str) -> NoSuchPool:
     """The error for a client whose pool is not in the configuration any more."""
     return NoSuchPool(f"No pool configured for database: {database}, user: {user}")
+
+
+class Parting(Stepper):
+    """A connection whose session is over: closed when its client has taken what is queued, or has had its time."""
+
+    __slots__ = ("connection", "task", "timer")
+
+    def __init__(self, connection: Connection) -> None:
+        stream = connection.stream
+        engine = stream.engine
+        self.connection: Connection | None = connection
+        self.task = Task(engine, self)
+        stream.task = self.task
+        self.timer = engine.loop.timer(LINGER_SECONDS)
+        self.timer.start(self.end)
+
+    def advance(self) -> _int:
+        """As in Stepper."""
+        connection = self.connection
+        if connection is not None:
+            stream = connection.stream
+            # Read on: closing over unread bytes would reset the connection, and our last words with it.
+            for _ in range(_FAIRNESS):
+                stream.start = stream.end
+                stream.release()
+                if stream.fill() <= 0:
+                    break
+            else:
+                stream.engine.again(self.task)
+            if stream.push() != 0:
+                self.end()
+        return 1
+
+    def run(self, fault: BaseException | None) -> None:
+        """As in Stepper: ``advance`` has failed, for it does everything itself."""
+        self.end()
+        if fault is not None:
+            raise fault
+
+    def end(self) -> None:
+        """Close it now."""
+        connection = self.connection
+        if connection is not None:
+            self.connection = None
+            self.task.parked = 0
+            self.task.stepper = None  # it knows us and we it: the collector need not find that out
+            self.timer.stop()
+            self.timer.close()
+            connection.stream.close()
+            connection.house.open.discard(connection)
 
 
 def _ended(error: DoormanError | None, reason: str) -> None:

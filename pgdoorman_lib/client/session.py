@@ -234,7 +234,7 @@ class Session(Relay):
                 elif status == 0:
                     status = self.step()
                 if status == 0:
-                    if self.doomed is not None and self._idle():
+                    if self.doomed is not None and self._idle() and self.client.push() != 0:
                         raise self.doomed
                     task.stepper = self  # from here ``advance`` may act in our place
                     try:
@@ -243,7 +243,7 @@ class Session(Relay):
                         task.stepper = None
                 elif status == 2:  # RELEASE
                     self._give_back()
-                    if self.doomed is not None and not self.settling:
+                    if self.doomed is not None and not self.settling and self.client.push() != 0:
                         raise self.doomed
                 elif status == 1:  # NEED_SERVER
                     self._ask()
@@ -635,7 +635,7 @@ class Session(Relay):
         return bool(self.server_left and not self.server_drop)
 
     def dismiss(self, error: DoormanError) -> _int:
-        """End the session with ``error`` as soon as no transaction is open; never switches."""
+        """End the session with ``error`` once no transaction is open and its answers are taken; never switches."""
         self.doomed = error
         self.task.wake()
         return 0

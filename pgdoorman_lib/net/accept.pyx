@@ -17,6 +17,7 @@ cdef extern from "<sys/socket.h>" nogil:
         unsigned short sa_family
     cdef struct sockaddr_storage:
         pass
+    int setsockopt(int fd, int level, int option, const void *value, socklen_t length)
     int accept4(int fd, sockaddr *address, socklen_t *length, int flags)
     int SOCK_NONBLOCK
     int SOCK_CLOEXEC
@@ -56,6 +57,11 @@ cdef class Accepted:
     def fileno(self):
         """The descriptor; -1 when it is closed."""
         return self.fd
+
+    def setsockopt(self, int level, int option, int value):
+        """As a socket's, for a number; OSError."""
+        if setsockopt(self.fd, level, option, &value, sizeof(value)) < 0:
+            raise OSError(errno, os.strerror(errno))
 
     def close(self):
         """Close the descriptor; idempotent."""

@@ -67,7 +67,7 @@ class SocketOptions:
         )
 
 
-def apply(sock: socket.socket, options: SocketOptions) -> None:
+def apply(sock: Any, options: SocketOptions) -> None:
     """Set ``options`` on a TCP or unix socket, before or after it is connected.
 
     What the system does not know is left out. OSError when the kernel refuses, as macOS does (EINVAL) for a socket

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 import signal
 import socket
 import stat
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -18,14 +15,6 @@ import pytest
 from fix_doorman import START_DEADLINE, MakeDoorman
 from fix_postgres import Postgres, supports_tcp6
 from wire_client import SSL_REQUEST, WireClient, WireError
-
-
-@pytest.fixture
-def short_directory() -> Iterator[Path]:
-    """A directory whose path leaves room for a socket's name (about 100 characters in all)."""
-    path = Path(tempfile.mkdtemp(prefix="dm-"))
-    yield path
-    shutil.rmtree(path)
 
 
 def test_several_addresses(make_doorman: MakeDoorman) -> None:
