@@ -62,7 +62,6 @@ class Doorman:
         if isinstance(self.host, list):
             self.host = self.host[0]
         self.port: int = config["general"]["port"]
-        self.admin_port = self.port
         self.config_path = directory / "pg_doorman.toml"
         self.log_path = directory / "pgdoorman.log"
         self.process: subprocess.Popen[bytes] | None = None

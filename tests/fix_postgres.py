@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -152,9 +152,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         assert isinstance(cluster, Postgres)
         cluster.populate()
         yield cluster
-
-
-MakePostgres = Callable[..., Postgres]
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,6 @@ class Stream(Channel):
         "sock",
         "start",
         "tls",
-        "tls_more",
         "tls_out",
     )
 
@@ -109,7 +108,6 @@ class Stream(Channel):
         self.cipher_in: ssl.MemoryBIO | None = None
         self.cipher_out: ssl.MemoryBIO | None = None
         self.tls_out: bytearray | None = None
-        self.tls_more = 0
         engine.register(self)
         # Bytes that came before the registration raise an edge at once; a level-triggered engine tells as well.
 
@@ -441,7 +439,6 @@ class Stream(Channel):
                 n = int(tls.read(room, memoryview(block)[self.end :]))
                 if n == 0:
                     return 0
-                self.tls_more = tls.pending()
                 return n
             except ssl.SSLWantReadError:
                 pass

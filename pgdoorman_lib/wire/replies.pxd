@@ -54,7 +54,6 @@ cdef class Replies:
     cpdef int _skip_markers(self) except -1
     @cython.locals(code=int)
     cpdef int made_next(self) except -1
-    cpdef int swallowing(self) except -1
     cpdef Effect due(self)
     cpdef int settled(self) except -1
     @cython.locals(op=int, verdict=int, code=int)

@@ -235,10 +235,6 @@ class Replies:
         self._pop()
         return code
 
-    def swallowing(self) -> _int:
-        """Whether the answer under way is one of ours."""
-        return 1 if self.count and self.ring[self.head] & _SWALLOW else 0
-
     def due(self) -> Any:
         """The effect of the message whose answer is due, if it has one; else None."""
         if not self.count or not self.effects:

@@ -228,10 +228,6 @@ class Session:
         self.failed = False
         self.status = got.body
 
-    @property
-    def holds_server(self) -> bool:
-        return self.status != b"I" or self.open_batch or self.failed
-
 
 SYNC_STEP = ((SYNC, "Z", "Sync"),)
 ROLLBACK_STEP = ((query("ROLLBACK"), "q", "Query('ROLLBACK')"),)
