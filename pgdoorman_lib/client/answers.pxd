@@ -76,6 +76,9 @@ cdef class Answers(StatementDesk):
     @cython.final
     cdef int _described(self, object effect, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final
+    cdef bytes _as_written(self, bytes message)
+    cpdef bytes _client_name(self, bytes name)
+    @cython.final
     cdef int _holds(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
     @cython.final
     cdef int _error_response(self, bytearray data, Py_ssize_t pos, Py_ssize_t avail, int verdict) except -1

@@ -14,7 +14,8 @@ from pgdoorman_lib.client.statements import StatementDesk
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.wire.framing import frame_size
-from pgdoorman_lib.wire.prepared import Described, QueryParse, Refused, Verification
+from pgdoorman_lib.wire.prepared import PREFIX, Described, QueryParse, Refused, Verification
+from pgdoorman_lib.wire.rewritten import as_written
 from pgdoorman_lib.wire.session_state import (
     BASE,
     DIRTY_CURSORS,
@@ -241,6 +242,14 @@ class Answers(StatementDesk):
                         self.client.write(self.held)
                         run = pos + avail
                     self.held = None
+                elif (
+                    not verdict
+                    and size == avail
+                    and (self.rewritings is not None or data.find(PREFIX, pos, pos + size) > 0)
+                ):
+                    self._to_client_part(run, pos)
+                    self.client.write(self._as_written(bytes(data[pos : pos + size])))
+                    run = pos + avail
             if verdict:
                 self._to_client_part(run, pos)
                 pos += avail
@@ -264,6 +273,7 @@ class Answers(StatementDesk):
                 break
             if kind == 0x5A:
                 self.held = None
+                self.rewritings = None
                 replies.status = data[pos - 1]
                 if self._ready(replies.status):
                     if replies.made:
@@ -460,6 +470,20 @@ class Answers(StatementDesk):
         else:
             effect.answer += bytes(data[pos : pos + size])
         return 0
+
+    def _as_written(self, message: bytes) -> bytes:
+        """An ErrorResponse in terms of what the client has sent."""
+        # Of two texts in a batch it is not known which one failed.
+        known = self.rewritings
+        rewriting = known[0] if known is not None and len(known) == 1 else None
+        return as_written(message, rewriting, self._client_name)
+
+    def _client_name(self, name: bytes) -> bytes | None:
+        """What the client calls the statement ``name``."""
+        for mine, statement in self.statements.names.items():
+            if statement.name == name:
+                return mine
+        return None
 
     def _holds(self, data: bytearray, pos: _int, size: _int) -> _int:
         """Keep the error of a QueryParse for the Query, unless it is the server's farewell; whether it is kept."""

@@ -148,6 +148,7 @@ class Relay(Answers):
         self.was_reset = 0
         self.resetting = 0
         self.held = None
+        self.rewritings = None
         return 0
 
     def step(self) -> _int:

@@ -356,6 +356,7 @@ class StatementDesk(TextDesk):
             run = pos
             self._act(acts, 0x44, data, 0, 0)
         if acts is not None and acts.sql is not acts.original:
+            self._rewritten(b"", acts)
             body = acts.sql + bytes(data[find_nul(data, name_end + 1, pos + size) : pos + size])
         else:
             body = bytes(data[name_end + 1 : pos + size])

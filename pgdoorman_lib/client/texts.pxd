@@ -43,6 +43,7 @@ cdef class TextDesk(Borrower):
     cdef public list preparing
     cdef public list deallocating
     cdef public int hidden
+    cdef public list rewritings
     cdef public int told_sets
     cdef public bint disturbed
     cdef public bint altered
@@ -115,6 +116,8 @@ cdef class TextDesk(Borrower):
     @cython.final
     @cython.locals(replies=Replies)
     cdef int _names_settled(self) except -1
+    @cython.final
+    cdef int _rewritten(self, bytes front, Acts acts) except -1
     @cython.final
     @cython.locals(acts=Acts, statement=Statement)
     cdef Acts _acts(self, object text, bytes original)

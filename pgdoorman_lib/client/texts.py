@@ -24,6 +24,7 @@ from pgdoorman_lib.wire.prepared import (
     unnamed_close,
 )
 from pgdoorman_lib.wire.replies import BIND, CLOSE, EXECUTE, PARSE, QUERY, SWALLOW, SYNC, Effect, Replies
+from pgdoorman_lib.wire.rewritten import Rewriting
 from pgdoorman_lib.wire.scan import scan
 from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_PREPARED, DIRTY_TEMPORARY
 from pgdoorman_lib.wire.sqltext import FUNCTION_CALL, LONGEST_WORD, NOTHING, Text, analyse, custom_names, look, rough
@@ -82,6 +83,7 @@ class TextDesk(Borrower):
         "replies",
         "reset",
         "resetting",
+        "rewritings",
         "server",
         "settings",
         "shared",
@@ -132,6 +134,8 @@ class TextDesk(Borrower):
         self.deallocating: list[Any] = []
         #: answers to PREPARE in front of the client's own that it must not see
         self.hidden = 0
+        #: the texts in another form whose answers are under way
+        self.rewritings: list[Rewriting] | None = None
         #: SETs sent whose text was looked at: their tags tell nothing new
         self.told_sets = 0
         #: parameters on which the meaning of statements depends may be other than ``settings`` says
@@ -378,11 +382,20 @@ class TextDesk(Borrower):
         front = self._act(acts, 0x51, data, pos, pos)
         self._query(self.replies)
         sql = front + acts.sql
+        if front or acts.edits:
+            self._rewritten(front, acts)
         message = bytearray(b"Q" + (5 + len(sql)).to_bytes(4, "big") + sql + b"\0")
         self.srv.send_copy(message, 0, len(message))
         if text.resets:
             self.resetting = 2
         return 1
+
+    def _rewritten(self, front: bytes, acts: Acts) -> _int:
+        """A text goes to the server with ``front`` before it and other names in it, until the next ReadyForQuery."""
+        if self.rewritings is None:
+            self.rewritings = []
+        self.rewritings.append(Rewriting(front, acts.original, acts.edits))
+        return 0
 
     def _has(self, statements: Any) -> _int:
         """Whether the server has all of them."""
@@ -450,6 +463,7 @@ class TextDesk(Borrower):
                 acts.drops.append((found.name, statement))
                 target = statement.name
             pieces += [original[last : found.start], target]
+            acts.edits.append((found.start, found.end, len(target)))
             last = found.end
         if pieces:
             acts.sql = b"".join(pieces) + original[last:]

@@ -9,6 +9,7 @@ cdef class Acts:
     cdef public object text
     cdef public bytes original
     cdef public bytes sql
+    cdef public list edits
     cdef public list resolved
     cdef public list needs
     cdef public list creates

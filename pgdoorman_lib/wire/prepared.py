@@ -38,16 +38,18 @@ class Acts:
 
     ``text`` is what its analysis found; ``original`` the SQL as the client sent it, ``sql`` as servers get it. The
     names in it were taken for what ``resolved`` says (name, Statement or None). ``needs`` must be on the server,
+    ``edits`` are the (start, end, size) of ``rewritten.Rewriting``.
     ``creates`` and ``drops`` are (name, Statement) that running it makes and takes away, ``taken`` names it can't make
     because they exist. ``stand_ins`` are empty statements for DEALLOCATE to drop, since the real ones are others', too.
     """
 
-    __slots__ = ("creates", "drops", "needs", "original", "resolved", "sql", "stand_ins", "taken", "text")
+    __slots__ = ("creates", "drops", "edits", "needs", "original", "resolved", "sql", "stand_ins", "taken", "text")
 
     def __init__(self, text: Text, original: _bytes = b"") -> None:
         self.text = text
         self.original = original
         self.sql = original
+        self.edits: list[tuple[int, int, int]] = []
         self.resolved: list[tuple[bytes, Statement | None]] = []
         self.needs: list[Statement] = []
         self.creates: list[tuple[bytes, Statement]] = []

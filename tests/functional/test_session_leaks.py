@@ -286,6 +286,44 @@ def test_execute_of_a_statement_that_cannot_be_planned_any_more(
             assert normal(client.ask(query(sql))) == normal(direct.ask(query(sql)))
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_errors_speak_of_what_the_client_has_sent(doorman: Doorman, elsewhere: bool) -> None:
+    """Names of statements and positions in texts are the client's own, though servers get other names."""
+
+    def told(client: WireClient, data: bytes) -> list[dict[str, str]]:
+        ready = sum(kind in b"QS" for kind, _ in frames(data))
+        errors = [m.fields for m in client.ask(data, ready) if m.kind == "E"]
+        return [{letter: text for letter, text in fields.items() if letter not in "FLR"} for fields in errors]
+
+    made = query('PREPARE p (int, text) AS SELECT $1, $2; PREPARE "ä" (int) AS SELECT $1')
+    made += extended(parse("s", "SELECT $1::int"))
+    with doorman.wire("two") as client, doorman.wire("two") as other, doorman.wire("sessiondb") as direct:
+        client.ask(made, 2)
+        direct.ask(made, 2)
+        if elsewhere:
+            other.ask(query("BEGIN"))  # keeps the server that has the statements
+        for data in (
+            query("EXECUTE p (1)"),
+            query("EXECUTE p ('x', 'y')"),
+            query("SELECT 'äöü'; EXECUTE p (1, 'y'), bad"),
+            query("EXECUTE p (1, 'y'); EXECUTE \"ä\" ('x')"),
+            query("EXECUTE p (1, 'y'); SELECT bad"),
+            query("DEALLOCATE p; EXECUTE p ('x', 'y')"),
+            query("PREPARE q AS SELECT $1a"),
+            query("PREPARE q (nothing) AS SELECT 1"),
+            query("PREPARE q AS SELECT bad"),
+            query("PREPARE s AS SELECT 1"),
+            extended(bind("", "s", (b"1", b"2"))),
+            extended(bind("", "s", (b"x",)), execute()),
+            extended(run("EXECUTE \"ä\" ('x')")),
+            extended(run("PREPARE q AS SELECT bad")),
+            extended(run("EXECUTE never"), run("EXECUTE p (1)")),
+            query("SELECT bad"),
+        ):
+            found = told(client, data)
+            assert found and found == told(direct, data), data
+
+
 def frames(data: bytes) -> list[tuple[int, bytes]]:
     found = []
     while data:
