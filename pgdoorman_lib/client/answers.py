@@ -51,6 +51,11 @@ def _is_consequence(message: bytes) -> bool:
     return b"\0C26000\0" in message or b"\0C25P02\0" in message
 
 
+def _is_farewell(message: bytes) -> bool:
+    """Whether an ErrorResponse, whole or its body alone, is the last that the server says."""
+    return b"\0VFATAL\0" in message or b"\0VPANIC\0" in message
+
+
 class Answers(StatementDesk):
     """The server's side of a relay."""
 
@@ -488,7 +493,7 @@ class Answers(StatementDesk):
     def _holds(self, data: bytearray, pos: _int, size: _int) -> _int:
         """Keep the error of a QueryParse for the Query, unless it is the server's farewell; whether it is kept."""
         message = bytes(data[pos : pos + size])
-        if b"\0VFATAL\0" in message or b"\0VPANIC\0" in message:
+        if _is_farewell(message):
             return 0
         if self.held is None:
             self.held = message
@@ -508,6 +513,6 @@ class Answers(StatementDesk):
             if b"C0A000\0" in body and b"RRevalidateCachedQuery\0" in body:
                 # A shared plan has gone stale: who prepares the text again must get a new one.
                 self.registry.forget()
-        if b"\0VFATAL\0" in body or b"\0VPANIC\0" in body:
+        if _is_farewell(body):
             self.server.farewell = 1
         return 0

@@ -36,9 +36,9 @@ _numbers = count(1)
 class Acts:
     """What must be done, and noted, when a statement with a certain text is run; most texts have none of it.
 
-    ``text`` is what its analysis found; ``original`` the SQL as the client sent it, ``sql`` as servers get it. The
-    names in it were taken for what ``resolved`` says (name, Statement or None). ``needs`` must be on the server,
-    ``edits`` are the (start, end, size) of ``rewritten.Rewriting``.
+    ``text`` is what its analysis found; ``original`` the SQL as the client sent it, ``sql`` as servers get it, and
+    ``edits`` what was changed, as in ``rewritten.Rewriting``. The names in it were taken for what ``resolved`` says
+    (name, Statement or None). ``needs`` must be on the server,
     ``creates`` and ``drops`` are (name, Statement) that running it makes and takes away, ``taken`` names it can't make
     because they exist. ``stand_ins`` are empty statements for DEALLOCATE to drop, since the real ones are others', too.
     """

@@ -1047,14 +1047,20 @@ def prepare_by_sql(table: Table) -> bytes:
     return found[1]
 
 
-def test_a_prepare_in_front_of_execute_is_not_seen(table: Table, engine: Engine) -> None:
-    name = prepare_by_sql(table)
+def ask_elsewhere(table: Table, engine: Engine, sql: str) -> Backend:
+    """Have the client send a Query that another server gets than the one it had; that server."""
     table.client.give_back()
     other = Backend(engine, Settings())
-    table.client.say(messages.query("SELECT 1; EXECUTE p"))
+    table.client.say(messages.query(sql))
     assert table.client.step() == NEED_SERVER
     table.client.borrow(other)
     table.client.step()
+    return other
+
+
+def test_a_prepare_in_front_of_execute_is_not_seen(table: Table, engine: Engine) -> None:
+    name = prepare_by_sql(table)
+    other = ask_elsewhere(table, engine, "SELECT 1; EXECUTE p")
     assert other.hear() == messages.query(
         "PREPARE " + name.decode() + " AS SELECT 1; SELECT 1; EXECUTE " + name.decode()
     )
@@ -1072,12 +1078,7 @@ def test_a_prepare_in_front_of_execute_is_not_seen(table: Table, engine: Engine)
 
 def test_one_that_fails_leaves_nothing_hidden(table: Table, engine: Engine) -> None:
     prepare_by_sql(table)
-    table.client.give_back()
-    other = Backend(engine, Settings())
-    table.client.say(messages.query("EXECUTE p"))
-    table.client.step()
-    table.client.borrow(other)
-    table.client.step()
+    other = ask_elsewhere(table, engine, "EXECUTE p")
     other.hear()
     table.client.heard = b""
     other.say(messages.error_response("ERROR", "42P01", "no such table") + Z)
@@ -1101,12 +1102,7 @@ def test_the_error_of_a_parse_in_front_of_execute_is_that_of_the_query(
 ) -> None:
     start(table, messages.parse(b"p", b"SELECT n FROM t") + messages.sync())
     assert answer(table, messages.PARSE_COMPLETE_MESSAGE + Z) == "1Z"
-    table.client.give_back()
-    other = Backend(engine, Settings())
-    table.client.say(messages.query("SELECT 1; EXECUTE p"))
-    table.client.step()
-    table.client.borrow(other)
-    table.client.step()
+    other = ask_elsewhere(table, engine, "SELECT 1; EXECUTE p")
     assert [kind for kind, _ in names(other.hear())] == list("PSQ")
     table.client.heard = b""
     own = messages.error_response("ERROR", "42P01", "no such table")
@@ -1132,12 +1128,7 @@ def test_the_error_of_a_parse_in_front_of_execute_is_that_of_the_query(
 def test_the_server_s_farewell_is_told_at_once(table: Table, engine: Engine) -> None:
     start(table, messages.parse(b"p", b"SELECT n FROM t") + messages.sync())
     assert answer(table, messages.PARSE_COMPLETE_MESSAGE + Z) == "1Z"
-    table.client.give_back()
-    other = Backend(engine, Settings())
-    table.client.say(messages.query("EXECUTE p"))
-    table.client.step()
-    table.client.borrow(other)
-    table.client.step()
+    other = ask_elsewhere(table, engine, "EXECUTE p")
     table.client.heard = b""
     other.say(messages.error_response("FATAL", "57P01", "terminating connection"))
     table.client.step()
