@@ -46,7 +46,7 @@ cdef class Answers(StatementDesk):
     @cython.final
     @cython.locals(
         srv=Stream, replies=Replies, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int,
-        avail=Py_ssize_t, size=Py_ssize_t, kind=int, verdict=int, effect=Effect,
+        avail=Py_ssize_t, size=Py_ssize_t, kind=int, verdict=int, effect=Effect, instead=bytes,
     )
     cdef int _server_frames(self) except -1
     @cython.final
@@ -75,6 +75,8 @@ cdef class Answers(StatementDesk):
     cdef int _found(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final
     cdef int _described(self, object effect, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    @cython.final
+    cdef bytes _instead(self, bytes message, Effect effect, int verdict)
     @cython.final
     cdef bytes _as_written(self, bytes message)
     cpdef bytes _client_name(self, bytes name)

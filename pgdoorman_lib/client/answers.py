@@ -237,24 +237,12 @@ class Answers(StatementDesk):
                     replies.unparsed = 0
                     self.statements.unnamed = None
                     self.server.statements.unnamed = None
-                if effect is not None and isinstance(effect, Refused) and size == avail:
-                    self._to_client_part(run, pos)
-                    self.client.write(effect.message)
-                    run = pos + avail
-                elif self.held is not None and size == avail and not verdict:
-                    if _is_consequence(bytes(data[pos : pos + size])):
+                if size == avail:
+                    instead = self._instead(bytes(data[pos : pos + size]), effect, verdict)
+                    if instead is not None:
                         self._to_client_part(run, pos)
-                        self.client.write(self.held)
+                        self.client.write(instead)
                         run = pos + avail
-                    self.held = None
-                elif (
-                    not verdict
-                    and size == avail
-                    and (self.rewritings is not None or data.find(PREFIX, pos, pos + size) > 0)
-                ):
-                    self._to_client_part(run, pos)
-                    self.client.write(self._as_written(bytes(data[pos : pos + size])))
-                    run = pos + avail
             if verdict:
                 self._to_client_part(run, pos)
                 pos += avail
@@ -475,6 +463,20 @@ class Answers(StatementDesk):
         else:
             effect.answer += bytes(data[pos : pos + size])
         return 0
+
+    def _instead(self, message: bytes, effect: Any, verdict: _int) -> bytes | None:
+        """What the client gets instead of the ErrorResponse ``message``; None when it is not exchanged."""
+        if isinstance(effect, Refused):
+            return effect.message
+        if verdict:
+            return None
+        held = self.held
+        if held is not None:
+            self.held = None
+            return held if _is_consequence(message) else None
+        if self.rewritings is not None or PREFIX in message:
+            return self._as_written(message)
+        return None
 
     def _as_written(self, message: bytes) -> bytes:
         """An ErrorResponse in terms of what the client has sent."""
