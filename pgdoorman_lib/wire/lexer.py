@@ -1,0 +1,557 @@
+"""Where the tokens of an SQL text begin and end, as PostgreSQL's scanner sees them (src/backend/parser/scan.l).
+
+Rules:
+1. One pass, in time linear to the text; each byte is looked at once or handed to ``find``.
+2. A text may come in parts: what its end cuts off stays for the next part (``Lexer.feed``).
+3. What PostgreSQL reads differently under other settings is told to the lexer: whether backslashes escape in plain
+   strings (standard_conforming_strings off). A text in an encoding whose second bytes may be ASCII can't be read here.
+4. Where versions differ (``1set``) both readings' words are tokens: rather one too many than one too few.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_int = int
+
+# What ``Lexer.next`` returns.
+END = 0
+WORD = 1
+QUOTED = 2
+STRING = 3
+PARAMETER = 4
+NUMBER = 5
+SEMICOLON = 6
+SYMBOL = 7
+
+#: Bytes of a name that PostgreSQL keeps (NAMEDATALEN - 1).
+LONGEST_NAME = 63
+#: Bytes of a string that are looked at one by one before it is left to ``find``.
+_SHORT = 48
+
+# Where a part of a text may end: outside of everything, or in one of these.
+_IN_PLAIN = 1
+_IN_ESCAPED = 2
+_IN_QUOTED = 3
+_IN_DOLLAR = 4
+_IN_COMMENT = 5
+_IN_LINE = 6
+
+# Classes of bytes.
+_BLANK, _LETTER, _DIGIT, _DOLLAR, _OTHER = 1, 2, 3, 4, 0
+_CLASSES = bytes(
+    _BLANK
+    if 0 < byte <= 0x20
+    else _LETTER
+    if chr(byte).isascii() and chr(byte).isalpha() or byte == 0x5F or byte >= 0x80
+    else _DIGIT
+    if 0x30 <= byte <= 0x39
+    else _DOLLAR
+    if byte == 0x24
+    else _OTHER
+    for byte in range(256)
+)
+#: Letters as they are compared: lower case, and all that is not ASCII alike, whatever its encoding.
+_FOLDED = bytes(byte | 32 if 0x41 <= byte <= 0x5A else 0x80 if byte >= 0x80 else byte for byte in range(256))
+
+
+class Lexer:
+    """The tokens of a text. ``next`` gives the kind of one after the other, END behind the last.
+
+    ``start`` and ``stop`` are its place in ``data``, for a WORD and a QUOTED ``hash`` stands for its letters
+    (``hash_of``). ``incomplete``: the text ended within a string, a quoted name or a comment.
+    """
+
+    __slots__ = (
+        "backslashes",
+        "data",
+        "depth",
+        "end",
+        "final",
+        "hash",
+        "incomplete",
+        "mode",
+        "pending",
+        "position",
+        "prefix",
+        "rest",
+        "start",
+        "stop",
+        "tag",
+    )
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.rest = b""
+        self.begin(self.data, 0, 0, 0)
+
+    def begin(self, data: bytearray, start: _int, end: _int, backslashes: _int) -> _int:
+        """Begin with the whole text ``data[start:end]``; ``backslashes``: they escape in plain strings."""
+        self.data = data
+        self.position = start
+        self.end = end
+        self.backslashes = backslashes
+        self.final = 1
+        self.mode = 0
+        self.pending = 0
+        self.depth = 0
+        self.incomplete = 0
+        self.start = start
+        self.stop = start
+        self.hash = 0
+        self.prefix = 0
+        self.tag = b""
+        return 0
+
+    def begin_parts(self, backslashes: _int) -> _int:
+        """Begin with a text that comes in parts (``feed``)."""
+        self.begin(bytearray(), 0, 0, backslashes)
+        self.final = 0
+        self.rest = b""
+        return 0
+
+    def feed(self, data: bytearray, start: _int, end: _int, last: _int) -> _int:
+        """The next part; after the END of its tokens comes the next one, unless it was the ``last``."""
+        joined = bytearray(self.rest)
+        joined += data[start:end]
+        self.data = joined
+        self.position = 0
+        self.end = len(joined)
+        self.final = last
+        self.rest = b""
+        return 0
+
+    def next(self) -> _int:
+        """The kind of the next token; END when there is none (in this part)."""
+        text = self.data
+        classes = _CLASSES
+        folded = _FOLDED
+        end = self.end
+        if self.mode:
+            # The rest of what the last part of the text began.
+            if self.mode == 5 or self.mode == 6:
+                if not self._pass_comment(self.position):
+                    return 0
+            else:
+                kind = self.pending
+                self.start = self.position
+                return kind if self._pass_quoted(self.position) else 0
+        position = self.position
+        while position < end:
+            c = text[position]
+            kind = classes[c]
+            if kind == 1:
+                position += 1
+                continue
+            if kind == 2:  # a word, or the letter before a string
+                start = position
+                value = 5381
+                while position < end:
+                    c = text[position]
+                    kind = classes[c]
+                    if kind == 1 or kind == 0:
+                        break
+                    value = (value * 33 + folded[c]) & 0xFFFFFFFF
+                    position += 1
+                if position == end and not self.final:
+                    return self._wait(start)
+                if position - start == 1 and position < end:
+                    c = text[position]
+                    if c == 0x27 or c == 0x26:
+                        status = self._prefixed(start, position)
+                        if status >= 0:
+                            return status
+                self.start = start
+                self.stop = position
+                self.position = position
+                self.hash = value
+                return 1
+            if c == 0x27:
+                self.start = position
+                self.prefix = 0
+                return self._open(3, 2 if self.backslashes else 1, position + 1)
+            if c == 0x3B:
+                self.start = position
+                self.stop = position + 1
+                self.position = position + 1
+                return 6
+            if c == 0x22:
+                self.start = position
+                self.prefix = 0
+                return self._open(2, 3, position + 1)
+            if kind == 3:
+                start = position
+                while position < end and classes[text[position]] == 3:
+                    position += 1
+                if position == end and not self.final:
+                    return self._wait(start)
+                self.start = start
+                self.stop = position
+                self.position = position
+                return 5
+            if c == 0x2D or c == 0x2F:
+                if position + 1 >= end:
+                    if not self.final:
+                        return self._wait(position)
+                elif c == 0x2D and text[position + 1] == 0x2D:
+                    self.mode = 6
+                    if not self._pass_comment(position + 2):
+                        return 0
+                    position = self.position
+                    continue
+                elif c == 0x2F and text[position + 1] == 0x2A:
+                    self.mode = 5
+                    self.depth = 1
+                    if not self._pass_comment(position + 2):
+                        return 0
+                    position = self.position
+                    continue
+            elif c == 0x24:
+                return self._dollar(position)
+            elif c == 0:
+                break  # what stands behind the text in its message
+            self.start = position
+            self.stop = position + 1
+            self.position = position + 1
+            return 7
+        self.position = end
+        return 0
+
+    def _wait(self, position: _int) -> _int:
+        """What begins at ``position`` may go on in the next part."""
+        self.rest = bytes(self.data[position : self.end])
+        self.position = self.end
+        return 0
+
+    def _prefixed(self, start: _int, position: _int) -> _int:
+        """A single letter with a quote or ``&`` behind it: the kind of what it begins, or -1 if it is just a word."""
+        text = self.data
+        letter = text[start] | 32
+        if text[position] == 0x27:
+            if letter == 0x65:  # E'…'
+                self.start = start
+                self.prefix = letter
+                return self._open(3, 2, position + 1)
+            if letter == 0x6E:  # N'…' is read as a plain one
+                self.start = start
+                self.prefix = 0
+                return self._open(3, 2 if self.backslashes else 1, position + 1)
+            if letter == 0x62 or letter == 0x78:  # bits
+                self.start = start
+                self.prefix = letter
+                return self._open(3, 1, position + 1)
+            return -1
+        if letter != 0x75:
+            return -1
+        if position + 1 >= self.end:
+            return self._wait(start) if not self.final else -1
+        if text[position + 1] == 0x27:
+            self.start = start
+            self.prefix = letter
+            return self._open(3, 1, position + 2)
+        if text[position + 1] == 0x22:
+            self.start = start
+            self.prefix = letter
+            return self._open(2, 3, position + 2)
+        return -1
+
+    def _open(self, kind: _int, mode: _int, position: _int) -> _int:
+        """A string or quoted name begins, its inside at ``position``."""
+        self.mode = mode
+        self.pending = kind
+        return kind if self._pass_quoted(position) else 0
+
+    def _pass_quoted(self, position: _int) -> _int:
+        """Go on to the end of what is open, from ``position`` on; 0 when it is not in this part."""
+        text = self.data
+        end = self.end
+        mode = self.mode
+        if mode == 4:
+            found = text.find(self.tag, position, end)
+            if found < 0:
+                return self._cut(max(position, end - len(self.tag) + 1))
+            self.mode = 0
+            self.stop = found + len(self.tag)
+            self.position = self.stop
+            return 1
+        quote = 0x22 if mode == 3 else 0x27
+        value = 5381
+        looked_at = 0
+        while position < end:
+            c = text[position]
+            if c == quote:
+                if position + 1 >= end:
+                    if not self.final:
+                        return self._cut(position)
+                elif text[position + 1] == quote:
+                    value = (value * 33 + quote) & 0xFFFFFFFF
+                    position += 2
+                    continue
+                if mode != 3:
+                    again = self._continued(position + 1)
+                    if again == -2:
+                        return self._cut(position)
+                    if again >= 0:
+                        position = again
+                        continue
+                self.mode = 0
+                self.hash = value
+                self.stop = position + 1
+                self.position = position + 1
+                return 1
+            if mode == 2 and c == 0x5C:
+                if position + 1 >= end:
+                    return self._cut(position)
+                position += 2
+                continue
+            if mode == 3:
+                value = (value * 33 + _FOLDED[c]) & 0xFFFFFFFF
+            else:
+                looked_at += 1
+                if looked_at > _SHORT and mode == 1:
+                    position = text.find(b"'", position, end)
+                    if position < 0:
+                        return self._cut(end)
+                    continue
+            position += 1
+        return self._cut(end)
+
+    def _cut(self, position: _int) -> _int:
+        """The part, or the text, ends within what is open."""
+        if self.final:
+            self.incomplete = 1
+            self.mode = 0
+            self.stop = self.end
+            self.position = self.end
+            return 1
+        self._wait(position)
+        return 0
+
+    def _continued(self, position: _int) -> _int:
+        """Where a string goes on that was closed before ``position``: behind a quote on another line; -1 nowhere.
+
+        -2: only the next part of the text can tell.
+        """
+        text = self.data
+        end = self.end
+        newline = 0
+        while position < end:
+            c = text[position]
+            if c == 0x0A or c == 0x0D:
+                newline = 1
+            elif c == 0x2D:
+                if position + 1 >= end:
+                    break
+                if text[position + 1] != 0x2D:
+                    return -1
+                while position < end and text[position] != 0x0A and text[position] != 0x0D:
+                    position += 1
+                continue
+            elif c == 0x27:
+                return position + 1 if newline else -1
+            elif c > 0x20:
+                return -1
+            position += 1
+        return -1 if self.final else -2
+
+    def _pass_comment(self, position: _int) -> _int:
+        """Go on to the end of the comment, from ``position`` on; 0 when it is not in this part."""
+        text = self.data
+        end = self.end
+        if self.mode == 6:
+            while position < end and text[position] != 0x0A and text[position] != 0x0D:
+                position += 1
+            self.position = position
+            if position == end and not self.final:
+                return 0
+            self.mode = 0
+            return 1
+        while position < end:
+            c = text[position]
+            if c == 0x2A or c == 0x2F:
+                if position + 1 >= end and not self.final:
+                    return self._wait(position)
+                after = text[position + 1] if position + 1 < end else 0
+                if c == 0x2A and after == 0x2F:
+                    self.depth -= 1
+                    position += 2
+                    if self.depth == 0:
+                        self.mode = 0
+                        self.position = position
+                        return 1
+                    continue
+                if c == 0x2F and after == 0x2A:
+                    self.depth += 1
+                    position += 1
+            position += 1
+        self.position = end
+        if self.final:
+            self.incomplete = 1
+            self.mode = 0
+            return 1
+        return 0
+
+    def _dollar(self, position: _int) -> _int:
+        """A dollar sign: a parameter, a string in dollar quotes, or a stray one."""
+        text = self.data
+        end = self.end
+        at = position + 1
+        if at < end and _CLASSES[text[at]] == 3:
+            while at < end and _CLASSES[text[at]] == 3:
+                at += 1
+            if at == end and not self.final:
+                return self._wait(position)
+            self.start = position
+            self.stop = at
+            self.position = at
+            return 4
+        while at < end and (_CLASSES[text[at]] == 2 or (at > position + 1 and _CLASSES[text[at]] == 3)):
+            at += 1
+        if at >= end and not self.final:
+            return self._wait(position)
+        self.start = position
+        if at < end and text[at] == 0x24:
+            self.tag = bytes(text[position : at + 1])
+            self.prefix = 0x24
+            return self._open(3, 4, at + 1)
+        self.stop = position + 1
+        self.position = position + 1
+        return 7
+
+
+def hash_of(name: bytes) -> _int:
+    """What ``Lexer.hash`` is for a word of these letters, or for a quoted name of them."""
+    value = 5381
+    for byte in name:
+        value = (value * 33 + _FOLDED[byte]) & 0xFFFFFFFF
+    return value
+
+
+class Token(NamedTuple):
+    """A piece of a text at ``start:end``; ``text`` are its bytes.
+
+    ``value`` is what it means: a word in lower case, a name or a string without quotes and escapes; words and names are
+    cut to LONGEST_NAME bytes. None: it can't be told (an escape that is wrong, or not ASCII).
+    """
+
+    kind: _int
+    start: _int
+    end: _int
+    text: bytes
+    value: bytes | None
+
+
+def tokens(text: bytes, backslashes: bool = False) -> list[Token]:
+    """All tokens of a whole text."""
+    data = bytearray(text)
+    lexer = Lexer()
+    lexer.begin(data, 0, len(data), backslashes)
+    found = []
+    while True:
+        kind = lexer.next()
+        if kind == END:
+            break
+        piece = text[lexer.start : lexer.stop]
+        value: bytes | None = piece
+        if kind == WORD:
+            value = piece[:LONGEST_NAME].lower()
+        elif kind == QUOTED or kind == STRING:
+            value = _meaning(piece, kind, lexer.prefix, backslashes)
+        found.append(Token(kind, lexer.start, lexer.stop, piece, value))
+    return _with_escape_characters(found)
+
+
+_CONTINUED = re.compile(rb"'(?:[^\S\r\n]|--[^\r\n]*)*[\r\n](?:\s|--[^\r\n]*[\r\n])*'")
+_ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL)
+_ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+
+
+def _meaning(piece: bytes, kind: _int, prefix: _int, backslashes: bool) -> bytes | None:
+    """What a string or a quoted name means."""
+    if prefix == 0x24:
+        size = piece.index(b"$", 1) + 1
+        return piece[size:-size]
+    quote = b"'" if kind == STRING else b'"'
+    inside = piece[piece.index(quote) + 1 : -1]
+    escaped = kind == STRING and (prefix == 0x65 or (backslashes and prefix == 0))
+    if kind == STRING:
+        if escaped:
+            inside = _joined_escaped(inside)
+        else:
+            inside = _CONTINUED.sub(b"", inside.replace(b"''", b"\0")).replace(b"\0", b"''")
+    if prefix == 0x75:
+        return _unicode(inside.replace(quote * 2, quote), b"\\")
+    if escaped:
+        return _unescaped(inside)
+    inside = inside.replace(quote * 2, quote)
+    return inside[:LONGEST_NAME] if kind == QUOTED else inside
+
+
+_ESCAPED_PIECE = re.compile(
+    rb"(\\.|'')|'(?:[^\S\r\n]|--[^\r\n]*)*[\r\n](?:\s|--[^\r\n]*[\r\n])*'", re.DOTALL
+)
+
+
+def _joined_escaped(inside: bytes) -> bytes:
+    """The parts of an escaped string on several lines, joined."""
+    return _ESCAPED_PIECE.sub(lambda match: match[1] or b"", inside)
+
+
+def _unescaped(inside: bytes) -> bytes | None:
+    """The inside of an E'' string without its escapes; None for one that is not ASCII."""
+    wrong = False
+
+    def one(match: re.Match[bytes]) -> bytes:
+        nonlocal wrong
+        digits, octal, short, long, other = match.groups()
+        if other is not None:
+            return _ESCAPES.get(other, other)
+        code = int(digits or short or long or b"0", 16) if octal is None else int(octal, 8)
+        if not 0 < code < 128:
+            wrong = True
+            return b""
+        return bytes((code,))
+
+    value = _ESCAPE.sub(one, inside.replace(b"''", b"'"))
+    return None if wrong else value
+
+
+def _unicode(inside: bytes, escape: bytes) -> bytes | None:
+    """The inside of a U& string or name without its escapes; None for one that is not ASCII, or wrong."""
+    out = bytearray()
+    at = 0
+    while at < len(inside):
+        byte = inside[at : at + 1]
+        if byte != escape:
+            out += byte
+            at += 1
+            continue
+        if inside[at + 1 : at + 2] == escape:
+            out += escape
+            at += 2
+            continue
+        long = inside[at + 1 : at + 2] == b"+"
+        digits = inside[at + 2 : at + 8] if long else inside[at + 1 : at + 5]
+        if len(digits) != (6 if long else 4) or re.fullmatch(rb"[0-9A-Fa-f]+", digits) is None:
+            return None
+        code = int(digits, 16)
+        if not 0 < code < 128:
+            return None
+        out.append(code)
+        at += 8 if long else 5
+    return bytes(out)
+
+
+def _with_escape_characters(found: list[Token]) -> list[Token]:
+    """The tokens with ``UESCAPE 'c'`` taken into account, where U& strings and names have another escape character."""
+    for index in range(len(found) - 2):
+        token = found[index]
+        if token.kind not in (STRING, QUOTED) or token.text[:1] not in b"uU" or token.text[1:2] != b"&":
+            continue
+        word, character = found[index + 1], found[index + 2]
+        if word.value == b"uescape" and word.kind == WORD and character.kind == STRING and character.value:
+            quote = b"'" if token.kind == STRING else b'"'
+            inside = token.text[token.text.index(quote) + 1 : -1].replace(quote * 2, quote)
+            found[index] = token._replace(value=_unicode(inside, character.value[:1]))
+    return found
