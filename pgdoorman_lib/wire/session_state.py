@@ -58,6 +58,8 @@ DIRTY_ORIGIN = 1024
 DIRTY_UNKNOWN = 2048
 #: customized options were set whose names nobody knows
 DIRTY_CUSTOM = 4096
+#: temporary replication slots
+DIRTY_SLOTS = 8192
 
 #: What keeps a client on its server in transaction mode, and what SHOW and the log call it.
 PINS = {

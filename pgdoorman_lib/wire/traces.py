@@ -1,0 +1,162 @@
+"""What running something may leave behind on a server, and which of PostgreSQL's own functions leave anything at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pgdoorman_lib.wire.session_state import (
+    DIRTY_CURSORS,
+    DIRTY_LISTEN,
+    DIRTY_LOCKS,
+    DIRTY_ORIGIN,
+    DIRTY_PARAMETERS,
+    DIRTY_PREPARED,
+    DIRTY_SLOTS,
+    DIRTY_TEMPORARY,
+    DIRTY_UNKNOWN,
+    PLANNING,
+)
+
+#: All that a server can be asked about.
+ASKABLE = (
+    DIRTY_PARAMETERS
+    | DIRTY_PREPARED
+    | DIRTY_CURSORS
+    | DIRTY_LISTEN
+    | DIRTY_TEMPORARY
+    | DIRTY_LOCKS
+    | DIRTY_ORIGIN
+    | DIRTY_SLOTS
+)
+
+# Values of ``Traces.unnamed``: whether customized options may be set whose names can't be told.
+NAMED = 0
+#: By dynamic SQL that begins with another verb: not worth a pin, RESET ALL takes them back.
+UNLIKELY = 1
+POSSIBLE = 2
+
+#: Keys among the names of what may leave something: any DDL (event triggers), and any statement at all (operators,
+#: casts and types, which no name in a text betrays).
+DDL = b"\0ddl"
+ANYTHING = b"\0anything"
+
+#: Words without which a text that names a relation does not write to it, nor define anything.
+WRITES = frozenset(
+    b"insert update delete merge truncate copy refresh create alter drop import reindex cluster vacuum analyze analyse"
+    b" call do execute comment grant revoke security".split()
+)
+
+
+@dataclass(frozen=True)
+class Traces:
+    """What something may leave behind on a server.
+
+    ``bits``: what has to be asked, DIRTY_* of ``session_state``. ``options``: lower-cased names of settings it may set
+    or reset that stand in it literally. ``unnamed``: NAMED, UNLIKELY or POSSIBLE. ``disturbs``: it may change, if only
+    for the transaction, what other statements mean.
+    """
+
+    bits: int = 0
+    options: tuple[str, ...] = ()
+    unnamed: int = NAMED
+    disturbs: bool = False
+
+NOTHING = Traces()
+#: Of dynamic SQL, and of code nobody can read: all of it, though hardly customized options.
+UNREADABLE = Traces(ASKABLE, (), UNLIKELY, True)
+EVERYTHING = Traces(ASKABLE, (), POSSIBLE, True)
+
+
+def union(a: Traces, b: Traces) -> Traces:
+    """What ``a`` and ``b`` may leave together."""
+    if a == b or b == NOTHING:
+        return a
+    if a == NOTHING:
+        return b
+    options = a.options if a.options == b.options else tuple(dict.fromkeys(a.options + b.options))
+    return Traces(a.bits | b.bits, options, max(a.unnamed, b.unnamed), a.disturbs or b.disturbs)
+
+
+def setting(*names: str) -> Traces:
+    """The traces of setting these parameters for the session."""
+    return Traces(DIRTY_PARAMETERS, names, NAMED, any(name in PLANNING for name in names))
+
+
+# How the list was made: every function of pg_catalog that is VOLATILE (206 names in PostgreSQL 15, 212 in 16, 232 in
+# 18) was looked up in the documentation and the sources; of the STABLE and IMMUTABLE ones, which may not write but may
+# call what does, those that run SQL handed to them or over a table named to them (xml.c, the only ones beside ts_stat
+# and ts_rewrite that use SPI). Functions named in tests/wire/test_traces.py were found harmless; a name that is in
+# neither list fails there. Left out as documented: nextval, setval (currval, lastval), setseed.
+_ADVISORY = (
+    b"pg_advisory_lock",
+    b"pg_advisory_lock_shared",
+    b"pg_try_advisory_lock",
+    b"pg_try_advisory_lock_shared",
+    b"pg_advisory_unlock",
+    b"pg_advisory_unlock_shared",
+    b"pg_advisory_unlock_all",
+)
+_ORIGIN = (
+    b"pg_replication_origin_session_setup",
+    b"pg_replication_origin_session_reset",
+    b"pg_replication_origin_xact_setup",
+    b"pg_replication_origin_xact_reset",
+)
+_SLOTS = (
+    b"pg_create_physical_replication_slot",
+    b"pg_create_logical_replication_slot",
+    b"pg_copy_physical_replication_slot",
+    b"pg_copy_logical_replication_slot",
+    b"pg_sync_replication_slots",
+)
+#: They run SQL that stands in a string, or read a relation named by one, whose view may run anything.
+RUNS_STRINGS = frozenset(
+    (
+        b"query_to_xml",
+        b"query_to_xmlschema",
+        b"query_to_xml_and_xmlschema",
+        b"cursor_to_xml",
+        b"cursor_to_xmlschema",
+        b"table_to_xml",
+        b"table_to_xmlschema",
+        b"table_to_xml_and_xmlschema",
+        b"schema_to_xml",
+        b"schema_to_xmlschema",
+        b"schema_to_xml_and_xmlschema",
+        b"database_to_xml",
+        b"database_to_xmlschema",
+        b"database_to_xml_and_xmlschema",
+        b"ts_stat",
+        b"ts_rewrite",
+    )
+)
+#: They only take away what was there: on a server with nothing of the kind they leave nothing.
+RELEASES = frozenset(
+    (
+        b"pg_advisory_unlock",
+        b"pg_advisory_unlock_shared",
+        b"pg_advisory_unlock_all",
+        b"pg_replication_origin_session_reset",
+        b"pg_replication_origin_xact_reset",
+    )
+)
+
+SET_CONFIG = b"set_config"
+
+#: PostgreSQL's own functions and relations that may leave something, by name. ``set_config`` stands for one of which
+#: nothing is known; its arguments may tell more.
+BUILTIN: Mapping[bytes, Traces] = {
+    SET_CONFIG: Traces(DIRTY_PARAMETERS | DIRTY_TEMPORARY, (), POSSIBLE, True),
+    # A rule has UPDATE call set_config, for settings that are listed there.
+    b"pg_settings": Traces(DIRTY_PARAMETERS | DIRTY_TEMPORARY, (), NAMED, True),
+    **dict.fromkeys(_ADVISORY, Traces(DIRTY_LOCKS)),
+    **dict.fromkeys(_ORIGIN, Traces(DIRTY_ORIGIN)),
+    **dict.fromkeys(_SLOTS, Traces(DIRTY_SLOTS)),
+    **dict.fromkeys(RUNS_STRINGS, UNREADABLE),
+    # The backup goes on until the session ends; the older name until 14.
+    b"pg_backup_start": Traces(DIRTY_UNKNOWN),
+    b"pg_start_backup": Traces(DIRTY_UNKNOWN),
+}
+#: Of BUILTIN, what leaves something only when it is written to.
+BUILTIN_WRITTEN = frozenset((b"pg_settings",))
