@@ -27,7 +27,7 @@ from throwaway_postgres import free_port
 from wire_client import WireClient, unclosed
 
 #: How long any start or any end of the process may take.
-START_DEADLINE = 15.0
+START_DEADLINE = 60.0
 STOP_DEADLINE = 15.0
 
 #: What never stands in a log of a process in order: a bug's traceback, or a secret of ours.

@@ -377,6 +377,8 @@ class Answers(StatementDesk):
         server = self.server
         if tag == b"SET" and self.told_sets > 0 and self.transparent:
             self.told_sets -= 1
+            if self.tracker.resets:
+                self.was_reset = 1  # SET … TO DEFAULT is a reset
         elif tag == b"DEALLOCATE ALL" or tag == b"DISCARD ALL":
             pending = self.replies.effects
             server.statements.clear(pending)
@@ -387,6 +389,7 @@ class Answers(StatementDesk):
                 self.forgotten = self.pins & DIRTY_CUSTOM
                 if server.applied is not BASE or self.startup is not BASE or self.forgotten:
                     server.dirty |= DIRTY_PARAMETERS  # what of the client's settings was reset is in effect no more
+                    self.tracker.listed = True
         elif tag == b"DEALLOCATE" and self.deallocating:
             name, statement = self.deallocating.pop(0)
             self.statements.names.pop(name, None)
@@ -415,8 +418,11 @@ class Answers(StatementDesk):
             if tag == b"RESET":
                 self.was_reset = 1
                 self.disturbed = 1
+                if not self.tracker.texts:
+                    self.tracker.untold()
             elif tag == b"SET":
                 self.disturbed = 1
+                self.tracker.untold()
             server.dirty |= trace_of(tag)
         return 0
 
@@ -426,17 +432,19 @@ class Answers(StatementDesk):
         key = name.decode("utf-8", "replace")
         value = rest[: len(rest) - 1].decode("utf-8", "replace")
         server = self.server
-        server.parameters[key] = value
+        server.reported(key, value)
         if verdict:
             return 0
         if self.log_parameters:
             self.parameter_changed(key, value)
         if self.transparent:
             # Whether it lasts is asked at the transaction's end; a change may also come from inside a function.
-            if key != "in_hot_standby":
+            lower = key.lower()
+            if key != "in_hot_standby" and not self.tracker.reported(lower):
                 server.dirty |= DIRTY_PARAMETERS
-                if key.lower() in PLANNING:
-                    self.disturbed = 1
+                self.tracker.named((lower,))
+            if lower in PLANNING:
+                self.disturbed = 1
         elif self.sync_parameters and key.lower() in TRACKED:
             self.settings = self.settings.changed(key, value)
             server.applied = server.applied.changed(key, value)
@@ -508,6 +516,7 @@ class Answers(StatementDesk):
             self.refusal = body
             self.fault = "the server refused the session's parameters"
         else:
+            self.tracker.failed = True
             self.told_sets = 0  # one of them may have failed: the tags of others are taken seriously
             self.pool_stats.errors += 1
             self.stats.errors += 1

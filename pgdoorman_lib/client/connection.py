@@ -415,7 +415,7 @@ class Connection(Stepper):
             self._close,
         )
         session.use(pool)
-        session.begin_with(known[0], known[2])
+        session.begin_with(known[0])
         session.check_query = house.check_query
         self.session = session
         clients.add(session)

@@ -9,7 +9,7 @@ from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.replies cimport Effect, Replies
-from pgdoorman_lib.wire.scan cimport scan
+from pgdoorman_lib.wire.scan cimport Scanner
 
 cdef int _QUERY
 cdef int _FUNCTION
@@ -52,11 +52,11 @@ cdef class Relay(Answers):
     @cython.final
     @cython.locals(
         client=Stream, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int, avail=Py_ssize_t,
-        size=Py_ssize_t, kind=int, replies=Replies, marks=int, late=int, plain=Py_ssize_t,
+        size=Py_ssize_t, kind=int, replies=Replies, late=int, plain=Py_ssize_t,
     )
     cdef int _client_frames(self) except -1
     @cython.final
-    @cython.locals(start=Py_ssize_t, stop=Py_ssize_t, marks=int, whole=bint)
+    @cython.locals(start=Py_ssize_t, stop=Py_ssize_t)
     cdef int _parse_text(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final
     @cython.locals(replies=Replies)

@@ -32,8 +32,6 @@ from pgdoorman_lib.wire.replies import (
     SYNC,
     Effect,
 )
-from pgdoorman_lib.wire.scan import scan
-from pgdoorman_lib.wire.sqltext import look, rough
 
 _int = int
 _float = float
@@ -312,11 +310,8 @@ class Relay(Answers):
                 self.query_started = self.task.engine.now
             if kind == 0x51:  # Query
                 if self.by_transaction:
-                    if size > avail:
-                        self._cut(data, pos, pos + avail)
-                    marks = scan(data, pos + 5, pos + avail)
-                    if marks:
-                        status = self._query_text(data, run, pos, size, avail, marks)
+                    if size > avail or self.scanner.scan(data, pos + 5, pos + avail, self._reading()):
+                        status = self._query_text(data, run, pos, size, avail)
                         if status == 1:
                             status = 0
                             self.in_batch = 0
@@ -352,7 +347,9 @@ class Relay(Answers):
                         continue
                 if not self.shared:
                     if kind == 0x50 and self.by_transaction:
-                        self._parse_text(data, pos, size, avail)
+                        status = self._parse_text(data, pos, size, avail)
+                        if status:
+                            break
                     replies.add(
                         _PARSE if kind == 0x50 else _BIND if kind == 0x42 else _DESCRIBE if kind == 0x44 else _CLOSE
                     )
@@ -418,17 +415,14 @@ class Relay(Answers):
         return status
 
     def _parse_text(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
-        """Look at the text of a Parse where statements are not shared."""
+        """Look at the text of a Parse where statements are not shared; MORE, or 0."""
         start = find_nul(data, pos + 5, pos + avail) + 1
-        marks = scan(data, start, pos + avail)
-        if marks:
-            stop = find_nul(data, start, pos + avail)
-            if size == avail and stop > start:
-                self._leaves(look(bytes(data[start:stop]), marks))
-            else:
-                self._leaves(rough(marks, bytes(data[start : pos + avail])))
         if size > avail:
-            self._cut(data, pos, pos + avail)
+            return self._cut(data, pos, start, pos + avail, size)
+        if self.scanner.scan(data, start, pos + avail, self._reading()):
+            stop = find_nul(data, start, pos + avail)
+            if stop >= 0:
+                self._runs(self._look(bytes(data[start:stop])))
         return 0
 
     def _free(self) -> _int:

@@ -13,6 +13,7 @@ from pgdoorman_lib.wire.framing cimport frame_size
 
 cdef int _ASKED
 cdef int _TERMINATE
+cdef int _POSSIBLE
 
 
 cdef class Session(Relay):
@@ -31,11 +32,13 @@ cdef class Session(Relay):
     cdef public object doomed
     cdef public bint warned
     cdef public bint unpinning
-    cdef public bint patient
+    cdef public bint unhindered
+    cdef public object asked_names
+    cdef public bint listed
 
     cpdef int use(self, Pool pool) except -1
     cpdef parameter_changed(self, str name, str value)
-    cpdef int begin_with(self, object settings, object custom) except -1
+    cpdef int begin_with(self, object settings) except -1
     @cython.locals(client=Stream)
     cpdef Task start(self, Task task=*)
     @cython.locals(status=int, task=Task)
@@ -74,7 +77,15 @@ cdef class Session(Relay):
     @cython.locals(server=Server, asked=int)
     cdef int _examine(self) except -1
     @cython.final
-    cdef int _question(self, int asked, int patient) except -1
+    cdef int _take_known(self, object text) except -1
+    @cython.final
+    cdef int _forget_notes(self) except -1
+    @cython.final
+    cdef int _question(self, int asked, bint unhindered) except -1
+    cpdef object _defaults(self)
+    @cython.final
+    @cython.locals(server=Server)
+    cdef int _take_settings(self, object found) except -1
     cpdef int restore(self) except -1
     @cython.locals(server=Server, asked=int)
     cpdef int examined(self) except -1
@@ -83,7 +94,7 @@ cdef class Session(Relay):
     @cython.final
     @cython.locals(pool=Pool)
     cdef int _over_limit(self) except -1
-    @cython.locals(pool=Pool, marks=int)
+    @cython.locals(pool=Pool)
     cpdef int refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
     @cython.final
     @cython.locals(client=Stream, stats=LinkStats, received="long long", sent="long long")

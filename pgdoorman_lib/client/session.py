@@ -29,21 +29,25 @@ from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.consts import TERMINATE
 from pgdoorman_lib.wire.framing import frame_size
 from pgdoorman_lib.wire.replies import QUERY, SWALLOW
-from pgdoorman_lib.wire.scan import scan
 from pgdoorman_lib.wire.session_state import (
     ASKED,
     BASE,
+    DIRTY_CUSTOM,
     DIRTY_PARAMETERS,
+    DIRTY_PREPARED,
     DIRTY_SESSION,
+    DIRTY_TAKEN_BACK,
     DIRTY_TEMPORARY,
     DIRTY_UNKNOWN,
     GRANTED,
+    IDENTITY,
     Findings,
     Settings,
     question,
     reasons,
 )
-from pgdoorman_lib.wire.sqltext import look
+from pgdoorman_lib.wire.sqltext import LONGEST, RESETS_ALL, RESETS_SETTINGS, Text, analyse, reading_of
+from pgdoorman_lib.wire.traces import LISTED, POSSIBLE
 
 _int = int
 _float = float
@@ -53,6 +57,7 @@ log = logging.getLogger(__name__)
 
 # The same numbers as C integers, where this module is compiled.
 _ASKED = ASKED
+_POSSIBLE = POSSIBLE
 _TERMINATE = TERMINATE
 
 
@@ -73,10 +78,12 @@ class Session(Relay):
         "find_pool",
         "harmless",
         "id",
-        "patient",
+        "asked_names",
+        "listed",
         "pending",
         "pool",
         "secret",
+        "unhindered",
         "unpinning",
         "user",
         "waiting",
@@ -112,8 +119,11 @@ class Session(Relay):
         self.warned = 0
         #: it is being asked whether the server is still to be kept
         self.unpinning = 0
-        #: the question under way is the second one, since the first was refused
-        self.patient = 0
+        #: the question under way is the one that nothing the client has set can hinder
+        self.unhindered = 0
+        #: the settings it asks for, and whether it asks for all that are listed
+        self.asked_names: Any = None
+        self.listed = False
         #: status of a step that ``accept`` took on behalf of this session
         self.pending = 0
         self.waiting = 0
@@ -165,6 +175,7 @@ class Session(Relay):
         self.registry = pool.registry
         self.by_transaction = pool.by_transaction
         self.shared = pool.shared
+        self.scanner = pool.scanner
         self.sync_parameters = pool.sync_parameters
         self.transparent = pool.transparent
         self.log_parameters = pool.log_parameters
@@ -172,12 +183,10 @@ class Session(Relay):
             self.parse_limit = pool.parse_limit
         return 0
 
-    def begin_with(self, settings: Any, custom: Any) -> _int:
-        """Take the settings of the startup packet, ``custom`` of which are customized options; before ``start``."""
+    def begin_with(self, settings: Any) -> _int:
+        """Take the settings of the startup packet; before ``start``."""
         self.settings = settings
         self.startup = settings
-        if custom:
-            self.custom = dict.fromkeys(custom)
         return 0
 
     def parameter_changed(self, name: str, value: str) -> None:
@@ -417,8 +426,10 @@ class Session(Relay):
         server = self.server
         self._account(server)
         if self.transparent:
-            if server.dirty & _ASKED and self._examine():
+            if (server.dirty & _ASKED or self.noted or self.pins & DIRTY_PREPARED) and self._examine():
                 return 0
+            if self.noted:
+                self._forget_notes()
             if self.pins:
                 self.told_sets = 0
                 self.disturbed = 0
@@ -433,35 +444,104 @@ class Session(Relay):
     # What a transaction leaves behind.
 
     def _examine(self) -> _int:
-        """Ask the server what is there of what may have been left; 0 when there is nothing to ask."""
+        """Find out what is there of what may have been left; 0 when nothing has to be waited for."""
         server = self.server
+        tracker = self.tracker
+        known = tracker.known
+        if known is not None and not tracker.failed and not self.pins and self._take_known(known):
+            return 0
+        if tracker.unnamed == _POSSIBLE:
+            server.dirty |= DIRTY_CUSTOM
+        elif tracker.unnamed:
+            server.dirty |= DIRTY_TAKEN_BACK
         asked = server.dirty & _ASKED
+        if self.pins & DIRTY_PREPARED or (tracker.unnamed and not self.taken and not server.dirty & DIRTY_PREPARED):
+            asked |= DIRTY_PREPARED
         if self.settings.temporary:
             asked |= DIRTY_TEMPORARY
         if not self.sync_parameters:
             asked &= ~DIRTY_PARAMETERS  # they are taken back at check-in
         if not asked & ~GRANTED:
             server.dirty &= ~asked
+            self._forget_notes()
             return self._pin(self.pins | asked & GRANTED)
         if self.pins:
             self.unpinning = 1
             server.pool.unpinning += 1
-        self._question(asked, 0)
+        self._question(asked, tracker.unnamed > 0)
         return 1
 
-    def _question(self, asked: _int, patient: _int) -> _int:
-        """Send the question about ``asked``; the answer ends up in ``findings``."""
-        self.examining = asked
-        self.patient = patient
-        self.findings = []
-        self._ask_server(question(asked, self.custom, bool(patient)))
+    def _take_known(self, text: Text) -> _int:
+        """Note what the only statement has done, which has succeeded: 1, or 0 if that has to be asked."""
+        server = self.server
+        if server.applied is not self.settings or server.dirty & _ASKED & ~(text.traces.bits | DIRTY_PARAMETERS):
+            return 0
+        identity = self.settings.identity()
+        if text.assigns is not None:
+            name, value = text.assigns
+            self.settings = self.settings.changed(name, value)
+            server.applied = self.settings
+        elif text.only_resets & RESETS_ALL:
+            server.applied = BASE
+            self.settings = self.startup
+        elif text.only_resets & RESETS_SETTINGS:
+            server.applied = identity
+            self.settings = self.startup.joined(identity)
+        else:
+            if any(name in IDENTITY or name == LISTED for name, _ in text.resets):
+                return 0
+            names = tuple(name for name, _ in text.resets)
+            server.applied = self.settings.without(names)
+            self.settings = server.applied.joined(self.startup.among(names))
+        server.dirty &= ~(text.traces.bits | DIRTY_PARAMETERS)
+        self._forget_notes()
+        return 1
+
+    def _forget_notes(self) -> _int:
+        """The transaction's end has been looked into."""
+        self.told_sets = 0
+        self.disturbed = 0
+        self.was_reset = 0
+        if self.noted:
+            self.noted = 0
+            self.tracker.clear()
         return 0
+
+    def _question(self, asked: _int, unhindered: _int) -> _int:
+        """Send the question about ``asked``; the answer ends up in ``findings``.
+
+        ``unhindered``: also by what was set in ways nobody saw; a second time it is asked so in any case.
+        """
+        tracker = self.tracker
+        self.examining = asked
+        self.unhindered = unhindered
+        self.findings = []
+        names = dict.fromkeys(tracker.options) if asked & DIRTY_PARAMETERS else {}
+        listed = bool(asked & DIRTY_PARAMETERS) and (tracker.listed or not names)
+        if listed:
+            names.update((name, None) for name in IDENTITY)
+            names.update((name, None) for name in self.settings.values if "." in name)
+        self.asked_names = names
+        self._ask_server(
+            question(asked, names, listed=listed, unhindered=bool(unhindered), defaults=self._defaults())
+        )
+        self.listed = listed
+        return 0
+
+    def _defaults(self) -> Any:
+        """The values settings have where the session has set nothing, as far as they are known."""
+        return {}
 
     def restore(self) -> _int:
         """As in Relay: on the server RESET goes back to what the pool's own login had."""
-        if not self.transparent or self.startup is BASE or self.server.replies.status != 0x54:
+        if self.startup is BASE or not self.was_reset:
+            return 0
+        resets = self.tracker.resets
+        if self.server.replies.status != 0x54:
             return 0  # behind a transaction that is asked about anyway, and in a failed one it is undone
-        sql = self.startup.among(self.reset).sql_from(BASE)
+        lasting = self.startup.among(tuple(name for name, local in resets.items() if not local)).sql_from(BASE)
+        local = self.startup.among(tuple(name for name, local in resets.items() if local)).sql_local()
+        sql = "; ".join(filter(None, (lasting, local)))
         if not sql:
             return 0
         self.announcing = 1
@@ -473,40 +553,61 @@ class Session(Relay):
         server = self.server
         asked = self.examining
         self.examining = 0
-        if self.findings is None and not self.patient:
-            # A cancel request for the statement before has hit it, or the client allows its statements little time.
+        if self.findings is None and not self.unhindered:
+            # A cancel request for the statement before has hit it, or something the client has set hinders it.
             return self._question(asked, 1)
-        login = self.pool.settings.server_username
         try:
-            found = Findings.of(self.findings if self.findings is not None else [b""], login)
+            found = Findings.of(self.findings if self.findings is not None else [b""])
         except ValueError:
             # It can't be told what is there: the client keeps the server, and nobody else will get it.
             server.dirty &= ~asked
+            self._forget_notes()
             self._pin(self.pins | DIRTY_UNKNOWN)
             return 10 if self._over_limit() else 0
         self.findings = None
         server.dirty &= ~asked
-        self.disturbed = 0
-        self.told_sets = 0
-        if asked & DIRTY_PARAMETERS:
-            # What the session began with and is not there any more was RESET: that means back to the beginning.
-            server.applied = Settings.of(found.values)
-            if self.was_reset:
-                # A customized option that was reset is there, but empty.
-                self.was_reset = 0
-                for name in self.startup.values:
-                    if found.values.get(name) == "":
-                        del found.values[name]
-            self.settings = Settings.of({**self.startup.values, **found.values})
-            self.custom = {name: None for name in self.custom if name in found.values}
-            if self.settings is not server.applied:
-                self.announcing = 1
-                self._apply()
+        if found.ours >= 0 and found.ours != len(server.statements.prepared):
+            server.dirty |= DIRTY_PREPARED  # something has dropped or made some behind our back
+        if asked & DIRTY_PARAMETERS or self.unhindered:
+            self._take_settings(found)
+        self._forget_notes()
         self._pin((self.pins & ~asked & ~self.forgotten) | found.pins | (asked & GRANTED))
         self.forgotten = 0
         if self._over_limit():
             return 10
         return 2 if not self.settling else 0
+
+    def _take_settings(self, found: Findings) -> _int:
+        """The client's settings are those that were found."""
+        server = self.server
+        resets = self.tracker.resets
+        login = self.pool.settings.server_username
+        defaults = {"role": "none", "session_authorization": login, **self._defaults()}
+        present: dict[str, str] = {}
+        if not self.listed:
+            present.update((name, value) for name, value in server.applied.values.items() if name not in found.values)
+        present.update(
+            (name, value) for name, value in found.values.items() if value is not None and value != defaults.get(name)
+        )
+        startup = self.startup.values
+        own = dict(present)
+        if not self.was_reset or not startup:
+            for name in startup:
+                if name not in own and found.values.get(name) is not None:
+                    own[name] = found.values[name] or ""  # set to what others have as their default
+        else:
+            # What the session began with and is not there any more was reset: that means back to the beginning. A
+            # customized option that was reset is there, but empty.
+            own.update((n, v) for n, v in startup.items() if not own.get(n) and (n in resets or LISTED in resets))
+        if self.unhindered:
+            for name in IDENTITY:
+                present.pop(name, None)  # it was taken off for the question
+        server.applied = Settings.of(present)
+        self.settings = Settings.of(own)
+        if self.settings is not server.applied:
+            self.announcing = 1
+            self._apply()
+        return 0
 
     def _pin(self, pins: _int) -> _int:
         """Change what keeps the client on its server."""
@@ -550,8 +651,12 @@ class Session(Relay):
         pool = self.pool
         if not self.transparent or pool.pinned - pool.unpinning < pool.max_pinned:
             return 0
-        marks = scan(data, start, stop)
-        if not marks or not look(bytes(data[start:stop]).partition(b"\0")[0], marks).keeps:
+        values = self.settings.values
+        reading = reading_of(values.get("standard_conforming_strings", "on"), values.get("client_encoding", "UTF8"))
+        if not self.scanner.scan(data, start, stop, reading.flags):
+            return 0
+        text = bytes(data[start:stop]).partition(b"\0")[0]
+        if len(text) > LONGEST or not analyse(text, self.scanner.lexicon, reading).keeps:
             return 0
         error = self._too_many_pins()
         self.refusal_message = messages.error_response(

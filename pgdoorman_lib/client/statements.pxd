@@ -22,7 +22,7 @@ from pgdoorman_lib.wire.prepared cimport (
     unnamed_parse,
 )
 from pgdoorman_lib.wire.replies cimport Effect, Replies
-from pgdoorman_lib.wire.scan cimport scan
+from pgdoorman_lib.wire.scan cimport Scanner
 
 cdef int _PARSE
 cdef int _PLAIN
@@ -32,7 +32,6 @@ cdef int _CLOSE
 cdef int _MADE_PARSE
 cdef int _MADE_CLOSE
 cdef int _SWALLOW
-cdef int _DIRTY_PARAMETERS
 cdef bytearray _scratch
 cdef bytearray _parse_complete
 cdef bytearray _close_complete
@@ -43,7 +42,7 @@ cdef class StatementDesk(TextDesk):
     @cython.final
     @cython.locals(
         replies=Replies, mine=ClientStatements, unnamed=Unnamed, size=Py_ssize_t, at=Py_ssize_t, start=Py_ssize_t,
-        stop=Py_ssize_t, first=int, body=bytes,
+        stop=Py_ssize_t, body=bytes,
     )
     cdef Py_ssize_t _plain_batch(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
     @cython.final
@@ -65,12 +64,10 @@ cdef class StatementDesk(TextDesk):
     cdef int _send_renamed(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind, Py_ssize_t begin, Py_ssize_t name_end, bytearray cname) except -1
     @cython.final
     @cython.locals(
-        replies=Replies, held=ServerStatements, first=int, stop=Py_ssize_t, name=bytes, body=bytes, statement=Statement,
-        marks=int, message=bytearray, acts=Acts, named=bint,
+        replies=Replies, held=ServerStatements, status=int, stop=Py_ssize_t, name=bytes, body=bytes, statement=Statement,
+        message=bytearray, acts=Acts, named=bint,
     )
     cdef int _parse(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, Py_ssize_t name_end) except -1
-    @cython.final
-    cdef int _suspect(self, bytearray data, Py_ssize_t start) except -1
     @cython.final
     @cython.locals(replies=Replies, held=ServerStatements, mine=ClientStatements)
     cdef int _use_unnamed(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
@@ -78,7 +75,7 @@ cdef class StatementDesk(TextDesk):
     @cython.locals(size=Py_ssize_t, avail=Py_ssize_t)
     cdef int _send_as_it_came(self, bytearray data, Py_ssize_t pos) except -1
     @cython.final
-    @cython.locals(mine=ClientStatements, unnamed=Unnamed, acts=Acts)
+    @cython.locals(mine=ClientStatements, unnamed=Unnamed, acts=Acts, stop=Py_ssize_t)
     cdef int _use_acting(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
     @cython.final
     @cython.locals(replies=Replies, held=ServerStatements, mine=Unnamed, message=bytearray)

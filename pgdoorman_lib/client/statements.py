@@ -36,9 +36,7 @@ from pgdoorman_lib.wire.replies import (
     PLAIN,
     SWALLOW,
 )
-from pgdoorman_lib.wire.scan import scan
-from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS
-from pgdoorman_lib.wire.sqltext import NOTHING, look, rough
+from pgdoorman_lib.wire.sqltext import NOTHING
 
 _int = int
 
@@ -54,7 +52,6 @@ _CLOSE = CLOSE
 _MADE_PARSE = MADE_PARSE
 _MADE_CLOSE = MADE_CLOSE
 _SWALLOW = SWALLOW
-_DIRTY_PARAMETERS = DIRTY_PARAMETERS
 
 _scratch = bytearray(64)
 _parse_complete = bytearray(b"1\x00\x00\x00\x04")
@@ -100,8 +97,7 @@ class StatementDesk(TextDesk):
         if data[at] != 0x53 or frame_size(data, at, end) != 5:
             return 0
         start = pos + 6
-        first = (data[start] | 32) << 8 | data[start + 2] | 32
-        if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461 or scan(data, start, stop):
+        if self.scanner.scan(data, start, stop, self._reading()):
             return 0
         mine = self.statements
         unnamed = mine.unnamed
@@ -187,7 +183,7 @@ class StatementDesk(TextDesk):
         if (statement.description is not None or statement.shape is not None) and not self._verified(statement):
             return 2
         if statement.acts is not None:
-            self._act(statement.acts, kind, data, name_end, stop)
+            self._act(statement.acts, kind, data, name_end + 1, stop)
         if statement.stale:
             # A name that can't exist has PostgreSQL refuse it in place; the client gets the text that fits.
             replies.add_effect(_BIND if kind == 0x42 else _DESCRIBE, Refused(_stale))
@@ -320,31 +316,26 @@ class StatementDesk(TextDesk):
                 return 9
         elif size > avail and size <= self.parse_limit:
             return 8
-        first = 0
-        if name_end + 4 < pos + avail:
-            # SET, RESET, DISCARD, DEALLOCATE by their first and third letter; neither SELECT nor DELETE.
-            first = (data[name_end + 1] | 32) << 8 | data[name_end + 3] | 32
         acts = None
-        marks = scan(data, name_end + 1, pos + avail)
-        if marks:
-            if size > avail:
-                acts = Acts(rough(marks, bytes(data[name_end + 1 : pos + avail])))
-            else:
-                stop = find_nul(data, name_end + 1, pos + size)
-                text = look(bytes(data[name_end + 1 : stop]), marks)
-                if text.names and not self._names_settled():
-                    return 9
-                if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
-                    acts = self._acts(text, bytes(data[name_end + 1 : stop]))
-                    self.group_suspect = 1
-                elif text != NOTHING:
-                    acts = Acts(text)
-                    if text.leaves & _DIRTY_PARAMETERS:
-                        self.group_suspect = 1
-        if first == 0x7374 or first == 0x7273 or first == 0x6473 or first == 0x6461:
-            self._suspect(data, name_end + 1)
         if size > avail:
-            self._cut(data, pos, pos + avail)
+            status = self._cut(data, pos, name_end + 1, pos + avail, size)
+            if status:
+                return status
+        elif self.scanner.scan(data, name_end + 1, pos + size, self._reading()):
+            stop = find_nul(data, name_end + 1, pos + size)
+            text = self._look(bytes(data[name_end + 1 : stop])) if stop >= 0 else NOTHING
+            if text.names and not self._names_settled():
+                return 9
+            if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
+                acts = self._acts(text, bytes(data[name_end + 1 : stop]))
+                self.group_suspect = 1
+            elif text != NOTHING:
+                acts = Acts(text)
+                if text.disturbs or text.sets or text.only_resets or text.traces.bits:
+                    self.group_suspect = 1
+        if size > avail:
+            cut: Any = self.cut
+            acts = Acts(cut.found) if cut.found is not NOTHING else None
             replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None, acts))
             self.group_unnamed = 1
             return 0
@@ -394,13 +385,6 @@ class StatementDesk(TextDesk):
         message = statement.parse_message()
         self.srv.send_copy(message, 0, len(message))
         return 1
-
-    def _suspect(self, data: bytearray, start: _int) -> _int:
-        """Note whether the text at ``start`` is SET, RESET, DEALLOCATE or DISCARD."""
-        word = bytes(data[start : start + 7]).lower()
-        if word.startswith((b"set", b"reset", b"dealloc", b"discard")):
-            self.group_suspect = 1
-        return 0
 
     def _use_unnamed(self, data: bytearray, run: _int, pos: _int, kind: _int) -> _int:
         """Bind, Describe or Close of the unnamed statement: the client's own must be on this server."""
@@ -456,7 +440,10 @@ class StatementDesk(TextDesk):
             if acts.needs:
                 self._act(acts, 0x44, data, 0, 0)
             self._remake_unnamed()
-        self._act(acts, kind, data, pos + 5, self.client.end)
+        stop = pos + frame_size(data, pos, self.client.end)
+        if stop > self.client.end:
+            stop = self.client.end
+        self._act(acts, kind, data, find_nul(data, pos + 5, stop) + 2, stop)  # behind the portal's name, and no name
         self.replies.add(_BIND if kind == 0x42 else _DESCRIBE)
         self._send_as_it_came(data, pos)
         return 1

@@ -19,7 +19,8 @@ from pgdoorman_lib.wire.prepared cimport (
     unnamed_close,
 )
 from pgdoorman_lib.wire.replies cimport Effect, Replies
-from pgdoorman_lib.wire.scan cimport scan
+from pgdoorman_lib.wire.framing cimport find_nul
+from pgdoorman_lib.wire.scan cimport Scanner
 
 cdef int _QUERY
 cdef int _PARSE
@@ -29,6 +30,7 @@ cdef int _SWALLOW
 cdef int _SYNC
 cdef int _EXECUTE
 cdef int _DIRTY_TEMPORARY
+cdef int _UNCERTAIN
 cdef bytearray _forget_sequences
 cdef bytearray _sync
 
@@ -47,10 +49,11 @@ cdef class TextDesk(Borrower):
     cdef public int told_sets
     cdef public bint disturbed
     cdef public bint altered
-    cdef public dict custom
-    cdef public tuple reset
     cdef public int resetting
-    cdef public bytes cut
+    cdef public object cut
+    cdef public object tracker
+    cdef public bint noted
+    cdef public Scanner scanner
     cdef public Verification verifying
     cdef public Statement bound
     cdef public Py_ssize_t skip_to
@@ -97,19 +100,28 @@ cdef class TextDesk(Borrower):
     @cython.final
     cdef int _take(self, bytes name) except -1
     @cython.final
-    cdef int _leaves(self, object text) except -1
+    cdef int _reading(self) except -1
     @cython.final
-    cdef int _cut(self, bytearray data, Py_ssize_t pos, Py_ssize_t stop) except -1
+    cdef object _look(self, bytes text)
     @cython.final
-    @cython.locals(marks=int, head=Py_ssize_t, joint=bytearray, unnamed=Unnamed)
+    @cython.locals(replies=Replies)
+    cdef int _runs(self, object text) except -1
+    @cython.final
+    cdef int _names_options(self, object values) except -1
+    @cython.final
+    cdef int _cut(self, bytearray data, Py_ssize_t pos, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t size) except -1
+    @cython.final
     cdef int _streamed(self, bytearray data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t left) except -1
+    @cython.final
+    @cython.locals(unnamed=Unnamed)
+    cdef int _note_part(self, object text) except -1
     @cython.final
     cdef int _function_call(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final
     cdef int _hide_sequences(self) except -1
     @cython.final
-    @cython.locals(acts=Acts)
-    cdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int marks) except -1
+    @cython.locals(acts=Acts, stop=Py_ssize_t)
+    cdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final
     @cython.locals(held=ServerStatements)
     cdef int _has(self, object statements) except -1

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgdoorman_lib.client.tracking import Tracker, bound_values, constants, option_names
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Borrower
+from pgdoorman_lib.wire.framing import find_nul
 from pgdoorman_lib.wire.messages import query
 from pgdoorman_lib.wire.prepared import (
     PREFIX,
@@ -25,9 +27,10 @@ from pgdoorman_lib.wire.prepared import (
 )
 from pgdoorman_lib.wire.replies import BIND, CLOSE, EXECUTE, PARSE, QUERY, SWALLOW, SYNC, Effect, Replies
 from pgdoorman_lib.wire.rewritten import Rewriting
-from pgdoorman_lib.wire.scan import scan
-from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_PREPARED, DIRTY_TEMPORARY
-from pgdoorman_lib.wire.sqltext import FUNCTION_CALL, LONGEST_WORD, NOTHING, Text, analyse, custom_names, look, rough
+from pgdoorman_lib.wire.scan import BACKSLASHES, UNCERTAIN, Scanner
+from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED, DIRTY_TEMPORARY
+from pgdoorman_lib.wire.sqltext import LONGEST, NOTHING, Parts, Text, analyse, joined, reading_of
+from pgdoorman_lib.wire.traces import EVERYTHING, UNREADABLE
 
 _int = int
 
@@ -38,8 +41,9 @@ HELD = 9
 
 #: The OIDs of lo_open, loread and their kin (pg_proc.dat), which drivers call: they leave nothing behind.
 LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172))
-#: Names of customized options remembered for one client; one with more keeps its server.
-MAX_CUSTOM = 100
+#: The OID of set_config, and the first of a function that is not PostgreSQL's own.
+SET_CONFIG_FUNCTION = 2078
+FIRST_OWN_FUNCTION = 16384
 
 # The same numbers as C integers, where this module is compiled.
 _QUERY = QUERY
@@ -50,6 +54,7 @@ _SWALLOW = SWALLOW
 _SYNC = SYNC
 _EXECUTE = EXECUTE
 _DIRTY_TEMPORARY = DIRTY_TEMPORARY
+_UNCERTAIN = UNCERTAIN
 
 _forget_sequences = bytearray(query(b"DISCARD SEQUENCES"))
 _sync = bytearray(b"S\x00\x00\x00\x04")
@@ -65,7 +70,6 @@ class TextDesk(Borrower):
         "bound",
         "by_transaction",
         "client",
-        "custom",
         "cut",
         "deallocating",
         "disturbed",
@@ -77,13 +81,14 @@ class TextDesk(Borrower):
         "group_unnamed",
         "hidden",
         "in_batch",
+        "noted",
         "parse_limit",
         "preparing",
         "registry",
         "replies",
-        "reset",
         "resetting",
         "rewritings",
+        "scanner",
         "server",
         "settings",
         "shared",
@@ -92,6 +97,7 @@ class TextDesk(Borrower):
         "statements",
         "taken",
         "told_sets",
+        "tracker",
         "verifying",
     )
 
@@ -142,14 +148,17 @@ class TextDesk(Borrower):
         self.disturbed = 0
         #: tables were changed in this transaction, which nobody else can see yet
         self.altered = 0
-        #: parameters that a text sent resets, and whether what comes next must wait until the client's own beginning is
-        #: back: 1 from the next Sync on, 2 at once
-        self.reset: tuple[str, ...] = ()
+        #: whether what comes next must wait until what a text has reset is back at the client's own beginning: 1 from
+        #: the next Sync on, 2 at once
         self.resetting = 0
-        #: names of customized options the client may have set: no catalogue lists them
-        self.custom: dict[str, None] = {}
-        #: the last bytes of a text that comes in parts, else None
-        self.cut: bytes | None = None
+        #: what the transaction under way may leave
+        self.tracker = Tracker()
+        #: something of it is noted there
+        self.noted = 0
+        #: looks at texts with the words that matter in this database
+        self.scanner = Scanner()
+        #: looks at a text that comes in parts, else None
+        self.cut: Parts | None = None
         #: names we have taken on this server, so that PostgreSQL refuses them to the client
         self.taken: set[bytes] | None = None
         #: the statement the unnamed portal is bound to, if it has a name
@@ -286,68 +295,84 @@ class TextDesk(Borrower):
         self.taken.add(name)
         return 0
 
-    def _leaves(self, text: Text) -> _int:
+    def _reading(self) -> _int:
+        """How a text that is sent now will be read, as flags for ``scan``."""
+        return self.server.reading_flags | _UNCERTAIN if self.noted else self.server.reading_flags
+
+    def _look(self, text: bytes) -> Text:
+        """What a whole text is known to do in which ``scan`` found something."""
+        return analyse(text, self.scanner.lexicon, self.server.reading, bool(self.noted))
+
+    def _runs(self, text: Text) -> _int:
         """A statement with this text is about to run."""
-        self.server.dirty |= text.leaves
+        replies = self.replies
+        alone = replies.count == 0 and replies.status == 0x49 and not self.in_batch
+        self.server.dirty |= self.tracker.ran(text, bool(alone))
+        self.noted = 1
         if text.sequences:
             self._hide_sequences()
         self.told_sets += text.sets
         if text.disturbs:
             self.disturbed = 1
+        if text.defines:
+            self.altered = 1
         if text.resets:
-            self.reset = text.resets
             self.resetting = 1
-        if text.unknown:
-            self.server.dirty |= DIRTY_CUSTOM
-        if text.custom:
-            self._options(text.custom)
         return 0
 
-    def _options(self, names: Any) -> _int:
-        """Options of these names may be set."""
-        for name in names:
-            if name in self.custom:
-                continue
-            if len(self.custom) >= MAX_CUSTOM:
-                self.server.dirty |= DIRTY_CUSTOM
-                return 0
-            self.custom[name] = None
+    def _names_options(self, values: Any) -> _int:
+        """Settings are set whose names are these values of parameters, None if they are not there."""
+        names = None if values is None else option_names(values, self.server.reading)
+        if names is None:
+            self.server.dirty |= self.tracker.may(EVERYTHING)
+        else:
+            self.tracker.named(names)
         return 0
 
-    def _cut(self, data: bytearray, pos: _int, stop: _int) -> _int:
-        """Of the Query or Parse at ``pos`` only data[pos:stop] is there; its other parts have yet to be looked at."""
-        self.cut = bytes(data[stop - LONGEST_WORD : stop])
+    def _cut(self, data: bytearray, pos: _int, start: _int, stop: _int, size: _int) -> _int:
+        """Of the text in the message at ``pos`` only data[start:stop] is there: the other parts are looked at as they come.
+
+        MORE when there is something in it already, and it is not too long to be looked at whole; else 0.
+        """
+        parts = Parts(self.scanner.lexicon, self.server.reading)
+        found = parts.feed(data, start, stop, False)
+        if found is not NOTHING and size <= LONGEST:
+            return 8
+        self.cut = parts
+        self._note_part(found)
         return 0
 
     def _streamed(self, data: bytearray, start: _int, stop: _int, left: _int) -> _int:
-        """The next part of such a text, and what stands where two parts meet; ``left`` bytes are still to come."""
-        head = stop if stop - start < LONGEST_WORD else start + LONGEST_WORD
-        joint = bytearray(self.cut or b"") + data[start:head]
-        marks = scan(joint, 0, len(joint)) | scan(data, start, stop)
-        if marks:
-            text = rough(marks)
-            self._leaves(text)
-            unnamed = self.statements.unnamed
-            if self.in_batch and unnamed is not None and unnamed.body is None:
-                # It may be bound once more, in another transaction.
-                before = unnamed.acts.text if unnamed.acts is not None else NOTHING
-                unnamed.acts = Acts(
-                    Text(text.leaves | before.leaves, unknown=text.unknown or before.unknown, disturbs=True)
-                )
+        """The next part of such a text; ``left`` bytes are still to come."""
+        parts: Any = self.cut
+        self._note_part(parts.feed(data, start, stop, left == 0))
         if left == 0:
             self.cut = None
-        else:
-            self.cut = bytes(joint[len(joint) - LONGEST_WORD :] if head == stop else data[stop - LONGEST_WORD : stop])
+        return 0
+
+    def _note_part(self, text: Text) -> _int:
+        if text is NOTHING:
+            return 0
+        self._runs(text)
+        unnamed = self.statements.unnamed
+        if self.in_batch and unnamed is not None and unnamed.body is None:
+            # It may be bound once more, in another transaction.
+            unnamed.acts = Acts(joined(unnamed.acts.text if unnamed.acts is not None else NOTHING, text))
         return 0
 
     def _function_call(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
         """Any function may be called; if it sets an option, the name is among its arguments."""
-        if int.from_bytes(data[pos + 5 : pos + 9], "big") in LARGE_OBJECT_FUNCTIONS:
+        function = int.from_bytes(data[pos + 5 : pos + 9], "big")
+        if function in LARGE_OBJECT_FUNCTIONS:
             return 0
-        self._leaves(FUNCTION_CALL)
-        self._options(custom_names(bytes(data[pos + 5 : pos + avail])))
-        if size > avail:
-            self.server.dirty |= DIRTY_CUSTOM
+        self.disturbed = 1
+        self.tracker.ran(NOTHING, False)
+        self.noted = 1
+        if function == SET_CONFIG_FUNCTION:
+            self.server.dirty |= DIRTY_PARAMETERS | DIRTY_TEMPORARY
+            self._names_options(bound_values(bytes(data[pos + 9 : pos + avail]), (1,)))
+        else:
+            self.server.dirty |= self.tracker.may(UNREADABLE)
         return 0
 
     def _hide_sequences(self) -> _int:
@@ -359,15 +384,18 @@ class TextDesk(Borrower):
             self.server.statements.unnamed = None
         return 0
 
-    def _query_text(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, marks: _int) -> _int:
-        """A Query in whose text ``scan`` found ``marks``: 0 it goes as it came, 1 it was sent otherwise, or HELD."""
+    def _query_text(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int) -> _int:
+        """A Query in whose text ``scan`` found something.
+
+        0 it goes as it came, 1 it was sent otherwise, or MORE, HELD.
+        """
         if size > avail:
-            self._leaves(rough(marks, bytes(data[pos + 5 : pos + avail])))
-            return 0
-        original = bytes(data[pos + 5 : pos + size - 1])
-        text = look(original, marks)
+            return self._cut(data, pos, pos + 5, pos + avail, size)
+        stop = find_nul(data, pos + 5, pos + size)
+        original = bytes(data[pos + 5 : stop if stop >= 0 else pos + size])
+        text = self._look(original)
         if not text.names or not self.shared:
-            self._leaves(text)
+            self._runs(text)
             if text.resets:
                 self.resetting = 2
             return 0
@@ -376,7 +404,7 @@ class TextDesk(Borrower):
         acts = self._acts(text, original)
         if self.replies.status == 0x45 and not self._has(acts.needs):
             # Nothing can be prepared in a failed transaction, and little be run.
-            self._leaves(text)
+            self._runs(text)
             return 0
         self._to_server_part(run, pos)
         front = self._act(acts, 0x51, data, pos, pos)
@@ -441,7 +469,7 @@ class TextDesk(Borrower):
                     acts.taken.append(found.name)
                     continue
                 behind = original[found.end : found.stop]
-                statement = self.registry.private(behind, Acts(analyse(b"SELECT" + behind)), 1)
+                statement = self.registry.private(behind, Acts(self._look(b"SELECT" + behind)), 1)
                 defined[found.name] = statement
                 acts.creates.append((found.name, statement))
                 target = statement.name
@@ -489,11 +517,10 @@ class TextDesk(Borrower):
         front = b""
         for statement in acts.needs:
             if statement.acts is not None and kind != 0x44:
-                self._leaves(statement.acts.text)
-                if statement.acts.text.dynamic:  # its parameters stand in the text of EXECUTE
-                    self._options(custom_names(acts.original))
-                    if not acts.text.plain:
-                        self.server.dirty |= DIRTY_CUSTOM
+                self._runs(statement.acts.text)
+                if statement.acts.text.parameters:  # they stand in the text of EXECUTE
+                    backslashes = bool(self.server.reading.flags & BACKSLASHES)
+                    self._names_options(constants(acts.original, backslashes) if acts.text.plain else None)
             if kind != 0x51 or statement in held.prepared:
                 self._ensure(statement)
             elif statement.by_sql:
@@ -512,9 +539,9 @@ class TextDesk(Borrower):
         if kind == 0x44:
             return front
         text = acts.text
-        self._leaves(text)
-        if text.dynamic and kind == 0x42:
-            self._options(custom_names(bytes(data[start:stop])))
+        self._runs(text)
+        if text.parameters and kind == 0x42:
+            self._names_options(bound_values(bytes(data[start:stop]), text.parameters))
         for name in acts.taken:
             self._take(name)
         for statement in acts.stand_ins:

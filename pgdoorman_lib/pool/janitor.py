@@ -26,6 +26,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
     DIRTY_SESSION,
+    DIRTY_TAKEN_BACK,
     DIRTY_UNKNOWN,
     cleaning_sql,
 )
@@ -124,7 +125,7 @@ class Janitor:
             return
         for sql in cleaning_sql(dirty):
             run(server, sql)
-        if dirty & (DIRTY_PARAMETERS | DIRTY_CUSTOM | DIRTY_SESSION):
+        if dirty & (DIRTY_PARAMETERS | DIRTY_CUSTOM | DIRTY_TAKEN_BACK | DIRTY_SESSION):
             server.applied = BASE
         if dirty & (DIRTY_PREPARED | DIRTY_SESSION):
             server.statements.clear()

@@ -7,6 +7,7 @@ from pgdoorman_lib.net.engine cimport Engine, Line, Stepper, Task
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.prepared cimport Registry
+from pgdoorman_lib.wire.scan cimport Scanner
 
 
 cdef class Borrower(Stepper):
@@ -65,6 +66,7 @@ cdef class Pool:
     cdef public object expiry
     cdef public object retry
     cdef public Registry registry
+    cdef public Scanner scanner
     cdef public PoolStats stats
     cdef public object parameters
     cdef public dict reports

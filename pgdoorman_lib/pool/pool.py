@@ -33,6 +33,7 @@ from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.framing import frame_size
 from pgdoorman_lib.wire.messages import parse_fields
 from pgdoorman_lib.wire.prepared import Registry
+from pgdoorman_lib.wire.scan import Scanner
 
 _int = int
 _float = float
@@ -160,6 +161,7 @@ class Pool:
         "retired",
         "retry",
         "retry_at",
+        "scanner",
         "servers",
         "settings",
         "shared",
@@ -217,6 +219,8 @@ class Pool:
         self.expiry: Any = None
         self.retry: Any = None
         self.registry = Registry(settings.prepared_statements_cache_size)
+        #: looks at the texts of its clients, with the words that matter in its database
+        self.scanner = Scanner()
         self.stats = PoolStats()
         #: what a server of this pool reported at login, None until the first was there
         self.parameters: dict[str, str] | None = None
@@ -636,7 +640,7 @@ def _asides(server: Server) -> str:
             return "server said: " + parse_fields(body).get("M", "")
         if kind == 0x53:
             name, _, value = body.partition(b"\0")
-            server.parameters[name.decode("utf-8", "replace")] = value[: len(value) - 1].decode("utf-8", "replace")
+            server.reported(name.decode("utf-8", "replace"), value[: len(value) - 1].decode("utf-8", "replace"))
         elif kind != 0x4E and kind != 0x41:
             return "unexpected message while idle"
     stream.release()

@@ -24,6 +24,8 @@ cdef class Server:
     cdef public ServerStatements statements
     cdef public object applied
     cdef public int dirty
+    cdef public object reading
+    cdef public int reading_flags
     cdef public int pins
     cdef public int cancels
     cdef public bint farewell

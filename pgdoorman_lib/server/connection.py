@@ -18,6 +18,7 @@ from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire.prepared import ServerStatements
 from pgdoorman_lib.wire.replies import Replies
 from pgdoorman_lib.wire.session_state import BASE, reasons
+from pgdoorman_lib.wire.sqltext import AS_USUAL, reading_of
 
 _int = int
 _bytes = bytes
@@ -48,6 +49,8 @@ class Server:
         "pid",
         "pins",
         "pool",
+        "reading",
+        "reading_flags",
         "replies",
         "secret",
         "settings",
@@ -77,6 +80,10 @@ class Server:
         self.expires_at = expires_at
         self.idle_since = created_at
         self.active_since = created_at
+        #: how it reads texts, and its flags
+        self.reading = AS_USUAL
+        self.reading_flags = 0
+        self._read_by()
         self.replies = Replies()
         self.statements = ServerStatements(settings.server_prepared_statements_cache_size)
         self.applied = BASE
@@ -91,6 +98,16 @@ class Server:
         self.pool: Any = None
         self.stats = LinkStats()
         self.login_application_name = settings.application_name
+
+    def reported(self, name: str, value: str) -> None:
+        """The server has said by ParameterStatus that this parameter has this value."""
+        self.parameters[name] = value
+        self._read_by()
+
+    def _read_by(self) -> None:
+        values = self.parameters
+        self.reading = reading_of(values.get("standard_conforming_strings", "on"), values.get("client_encoding", "UTF8"))
+        self.reading_flags = self.reading.flags
 
     @property
     def tls(self) -> bool:

@@ -14,7 +14,7 @@ from functools import reduce
 
 from pgdoorman_lib.wire import dynamic
 from pgdoorman_lib.wire.dynamic import HOLE
-from pgdoorman_lib.wire.lexer import QUOTED, SEMICOLON, STRING, WORD, Token, tokens
+from pgdoorman_lib.wire.lexer import PARAMETER, QUOTED, SEMICOLON, STRING, WORD, Token, tokens
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CURSORS,
     DIRTY_LIBRARY,
@@ -31,6 +31,7 @@ from pgdoorman_lib.wire.traces import (
     BUILTIN,
     DDL,
     EVERYTHING,
+    LISTED,
     NAMED,
     NOTHING,
     POSSIBLE,
@@ -48,6 +49,8 @@ DEEPEST = 6
 
 _TEMPORARY_PATH = Traces(DIRTY_TEMPORARY, (), NAMED, True)
 _DISTURBS = Traces(0, (), NAMED, True)
+_ALL_RESET = setting(LISTED)
+_NAMED_BY_PARAMETER = Traces(DIRTY_PARAMETERS | DIRTY_TEMPORARY, (), NAMED, True)
 _CHARACTERISTICS = ("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable")
 #: SET with a syntax of its own, and the setting it is about.
 _SPECIAL = {
@@ -76,11 +79,13 @@ _TCL_SETS = re.compile(rb"set_config", re.IGNORECASE)
 @dataclass(frozen=True)
 class Body:
     """What a body says: what it leaves by itself, the names it mentions (of functions, relations and anything else),
-    and whether it may write to relations."""
+    and whether it may write to relations. ``parameters``: numbers of the parameters that name settings, of a text that
+    a client sends."""
 
     traces: Traces = NOTHING
     names: frozenset[bytes] = frozenset()
     writes: bool = False
+    parameters: frozenset[int] = frozenset()
 
     def with_names(self, hazards: Mapping[bytes, Traces], writing: AbstractSet[bytes] = frozenset()) -> Traces:
         """Its traces with those of what it mentions; ``writing``: names that matter only where something is written."""
@@ -111,6 +116,14 @@ def read(language: str, body: bytes) -> Body:
     return found
 
 
+def read_text(text: bytes, backslashes: bool) -> Body:
+    """What a text says that a client sends to be run.
+
+    What its command tags and the pooler's own books tell is left out: LISTEN, LOAD, PREPARE, EXECUTE and their like.
+    """
+    return _Reader("sql", text, backslashes, 0, True).body()
+
+
 def _foreign(language: str, body: bytes) -> Traces:
     """The traces of a procedural language that is not read."""
     found = UNREADABLE
@@ -122,7 +135,11 @@ def _foreign(language: str, body: bytes) -> Traces:
 
 
 def _joined(bodies: Iterable[Body]) -> Body:
-    return reduce(lambda a, b: Body(union(a.traces, b.traces), a.names | b.names, a.writes or b.writes), bodies, EMPTY)
+    return reduce(_with, bodies, EMPTY)
+
+
+def _with(a: Body, b: Body) -> Body:
+    return Body(union(a.traces, b.traces), a.names | b.names, a.writes or b.writes, a.parameters | b.parameters)
 
 
 def _code(language: str, text: bytes, backslashes: bool, depth: int) -> Body:
@@ -134,8 +151,11 @@ def _code(language: str, text: bytes, backslashes: bool, depth: int) -> Body:
 class _Reader:
     """Goes through the tokens of one text."""
 
-    def __init__(self, language: str, text: bytes, backslashes: bool, depth: int) -> None:
+    def __init__(self, language: str, text: bytes, backslashes: bool, depth: int, sent: bool = False) -> None:
         self.language = language
+        #: a client sends it
+        self.sent = sent
+        self.parameters: set[int] = set()
         self.backslashes = backslashes
         self.depth = depth
         self.tokens = tokens(text, backslashes)
@@ -159,7 +179,8 @@ class _Reader:
         words = {word for word in self.words if word}
         if words & _DDL_WORDS:
             names.add(DDL)
-        return _joined((Body(self.traces, frozenset(names), bool(words & WRITES)), *self.others))
+        said = Body(self.traces, frozenset(names), bool(words & WRITES), frozenset(self.parameters))
+        return _joined((said, *self.others))
 
     def _add(self, traces: Traces) -> None:
         self.traces = union(self.traces, traces)
@@ -237,6 +258,12 @@ class _Reader:
         name = _constant(arguments[0])
         value = _constant(arguments[1])
         local = _is_true(arguments[2])
+        number = _parameter(arguments[0]) if self.sent else 0
+        if number:
+            if not local:
+                self.parameters.add(number)
+            self._add(_TEMPORARY_PATH if local else _NAMED_BY_PARAMETER)
+            return
         if name is None or HOLE in name:
             # With a path that is not known the next table may be a temporary one.
             self._add(_TEMPORARY_PATH if local else BUILTIN[SET_CONFIG])
@@ -262,6 +289,8 @@ class _Reader:
             self.others.append(_code("sql", text, self.backslashes, self.depth + 1))
 
     def _execute(self, index: int) -> None:
+        if self.sent:
+            return
         after = self._at(index + 1)
         if after == b"on" or self._at(index - 1) in (b"grant", b"revoke"):
             return  # the privilege
@@ -292,6 +321,10 @@ class _Reader:
             self._set_statement(index + 1)
         elif verb == b"reset":
             self._reset(index + 1)
+        elif verb == b"do":
+            self._do(index + 1)
+        elif self.sent:
+            return
         elif verb == b"discard":
             self._add(_TEMPORARY_PATH if self._at(index + 1) in (b"temp", b"temporary") else Traces(ASKABLE))
         elif verb == b"listen" or verb == b"unlisten":
@@ -300,8 +333,6 @@ class _Reader:
             self._add(Traces(DIRTY_LIBRARY | DIRTY_PARAMETERS))
         elif verb == b"prepare" or verb == b"deallocate":
             self._add(Traces(DIRTY_PREPARED))
-        elif verb == b"do":
-            self._do(index + 1)
 
     def _set_statement(self, index: int) -> None:
         local = self._at(index) == b"local"
@@ -347,7 +378,7 @@ class _Reader:
     def _reset(self, index: int) -> None:
         word = self._at(index)
         if word == b"all" and self._symbol(index + 1) != b".":
-            self._add(Traces(DIRTY_PARAMETERS, (), NAMED, True))
+            self._add(_ALL_RESET)
         elif word == b"session" and self._at(index + 1) == b"authorization":
             self._set(b"session_authorization", False, b"")
         elif word == b"time" and self._at(index + 1) == b"zone":
@@ -355,7 +386,7 @@ class _Reader:
         else:
             name, _ = self._name(index)
             if name is None:
-                self._add(Traces(DIRTY_PARAMETERS, (), NAMED, True))
+                self._add(_ALL_RESET)
             else:
                 self._set(name, False, b"")
 
@@ -387,6 +418,14 @@ def _constant(argument: list[Token]) -> bytes | None:
         return None
     cast = b"".join(token.text for token in argument[1:]).lower()
     return argument[0].value if _CAST.fullmatch(cast) else None
+
+
+def _parameter(argument: list[Token]) -> int:
+    """The number of the parameter that an argument is, whatever it is cast to; 0 for any other."""
+    if not argument or argument[0].kind != PARAMETER:
+        return 0
+    cast = b"".join(token.text for token in argument[1:]).lower()
+    return int(argument[0].text[1:]) if _CAST.fullmatch(cast) else 0
 
 
 def _is_true(argument: list[Token]) -> bool:

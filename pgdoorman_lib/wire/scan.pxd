@@ -2,14 +2,33 @@
 
 import cython
 
+from pgdoorman_lib.wire.lexer cimport Lexer
 
-cdef bytes _PIVOTS
-cdef int _SEMICOLON
-cdef Py_ssize_t _longest
 
-@cython.locals(found=int, position=Py_ssize_t, last=Py_ssize_t, a=int, b=int, c=int, pivots="const unsigned char *", text="const unsigned char *")
-cpdef int scan(bytearray data, Py_ssize_t start, Py_ssize_t end) except -1
-@cython.locals(position=Py_ssize_t, a=int, b=int, c=int, text="const unsigned char *")
-cpdef int beginning(bytearray data, Py_ssize_t start, Py_ssize_t end) except -1
-@cython.locals(position=Py_ssize_t, depth=Py_ssize_t, c=int, after=int, text="const unsigned char *")
-cpdef Py_ssize_t behind_comments(bytearray data, Py_ssize_t start, Py_ssize_t end) except -1
+cdef class Lexicon:
+    cdef public dict hazards
+    cdef public dict named
+    cdef public frozenset written
+    cdef public dict known
+    cdef public bytearray table
+
+
+cdef class Scanner(Lexer):
+    cdef public Lexicon lexicon
+    cdef public bytearray table
+    cdef public bint begins
+    cdef public int inserting
+    cdef public bint writing
+
+    cpdef int use(self, Lexicon lexicon) except -1
+    cpdef int scan(self, bytearray data, Py_ssize_t start, Py_ssize_t end, int reading) except -1
+    @cython.locals(table="const unsigned char *", text="const unsigned char *", begins=bint, kind=int, mark=int, at=Py_ssize_t)
+    cpdef int seek(self) except -1
+    @cython.final
+    cdef int _is_meant(self) except -1
+    cpdef bytes word(self)
+    @cython.final
+    cdef int _is_temporary(self, Py_ssize_t at) except -1
+
+
+cdef int _not_ascii(bytearray data, Py_ssize_t start, Py_ssize_t end) except -1

@@ -1,172 +1,173 @@
-"""Whether the text of a statement may leave something behind on a server: one pass over its bytes.
+"""Whether the text of a statement is known to leave nothing behind on a server: one pass over its tokens.
 
-Every statement that is parsed or sent as a simple query is looked at. It may find too much (a word in a comment), never
-too little of what it looks for; ``sqltext`` then looks at the tokens of the few texts in which something was found.
+Every text that is parsed or sent as a simple query is looked at. One that has none of a lexicon's words outside of its
+strings, and whose statements begin with harmless verbs, leaves nothing; ``sqltext`` takes a closer look at the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+from pgdoorman_lib.wire.lexer import Lexer, hash_of
+from pgdoorman_lib.wire.traces import ANYTHING, BUILTIN, BUILTIN_WRITTEN, WRITES, Traces
+
 _int = int
 
-# Bits of ``scan``. Those that may have to be cleaned are session_state's DIRTY_* of the same value.
-TEXT_PARAMETERS = 1
-TEXT_CURSORS = 4
-TEXT_LISTEN = 8
-TEXT_TEMPORARY = 16
-TEXT_LOCKS = 64
-TEXT_LIBRARY = 128
-#: PREPARE, EXECUTE or DEALLOCATE stands somewhere
-TEXT_NAMES = 256
-#: a statement begins with SET, or with DO: its code may set something at a place that only tokens show
-TEXT_SET = 512
-TEXT_ORIGIN = 1024
-#: currval or lastval
-TEXT_SEQUENCES = 4096
-#: a statement begins with RESET or DISCARD
-TEXT_RESET = 8192
+# How a session's texts are to be read, as bits.
+#: backslashes escape in plain strings
+BACKSLASHES = 1
+#: a letter that is not ASCII may have an ASCII byte in it: such texts have to be converted first
+MULTIBYTE = 2
+#: whether they do may change before the text is read
+UNCERTAIN = 4
 
-#: What a statement with such a text may have left once it has run; LISTEN, LOAD and SET are told by their tags.
-LEAVES = TEXT_PARAMETERS | TEXT_CURSORS | TEXT_TEMPORARY | TEXT_LOCKS | TEXT_ORIGIN
+# Classes of words in a lexicon's table.
+_HAZARD = 1
+_HARMLESS = 2
+_INSERTING = 4
+_INTO = 8
+_WRITES = 16
+_WRITTEN = 32
 
-#: The rare letters at which ``scan`` looks around: those of the words it knows that other words seldom have.
-_PIVOTS = bytes(1 if chr(byte | 32) in "pxchv;" or byte == 0x5F else 0 for byte in range(256))
-_SEMICOLON = 0x3B
-#: Bytes of comments in front of a statement that are passed over: each semicolon may stand before one.
-LONGEST_COMMENT = 1000
-_longest = LONGEST_COMMENT
+#: Statements that leave nothing unless something they name does. CREATE, ALTER, DROP and their like are not among them:
+#: they change what others mean.
+HARMLESS_VERBS = frozenset(
+    b"select with values table insert update delete merge begin start commit end rollback abort savepoint release show"
+    b" fetch move copy explain analyze analyse vacuum lock checkpoint notify truncate declare refresh reindex cluster"
+    b" close".split()
+)
+#: Words that tell of something wherever they stand; what else can be dangerous is a name.
+TELLING = frozenset(b"temp temporary hold prepare execute deallocate currval lastval uescape".split())
+_SIZE = 1 << 16
 
 
-def scan(data: bytearray, start: _int, end: _int) -> _int:
-    """The TEXT_* bits of ``data[start:end]``."""
-    pivots = _PIVOTS
-    text = data
-    position = start
-    while position < end and position < start + 3 and (text[position] == 0x3B or text[position] <= 0x20):
-        position += 1  # no pivot is looked for there
-    found = beginning(data, position, end)
-    position = start + 3
-    last = end - 4
-    while position < last:
-        c = text[position]
-        if pivots[c] == 0:
-            position += 1
-            continue
-        if c == 0x5F:  # "_"
-            b = text[position - 1] | 32
-            if b == 0x74:  # se"t_c"onfig
-                if text[position - 2] | 32 == 0x65 and text[position + 1] | 32 == 0x63:
-                    found |= 1
-            elif b == 0x67:
-                if text[position - 2] | 32 == 0x70:  # "pg_"
-                    c = text[position + 1] | 32
-                    if c == 0x61 and text[position + 2] | 32 == 0x64 and text[position + 3] | 32 == 0x76:  # advisory
-                        if position + 10 >= end or text[position + 10] | 32 != 0x78:  # not pg_advisory_xact_lock
-                            found |= 64
-                    elif (
-                        c == 0x74
-                        and text[position + 3] | 32 == 0x79  # try_advisory
-                        and (position + 14 >= end or text[position + 14] | 32 != 0x78)
-                    ):
-                        found |= 64
-            elif (
-                b == 0x6E and text[position + 1] | 32 == 0x6F and text[position + 2] | 32 == 0x72
-            ):  # replicatio"n_or"igin
-                found |= 1024
-        elif c == _SEMICOLON:
-            found |= beginning(data, position + 1, end)
-        else:
-            c |= 32
-            a = text[position - 1] | 32
-            b = text[position + 1] | 32
-            if c == 0x70:
-                if a == 0x6D:  # te"mp"
-                    if text[position - 2] | 32 == 0x65 and text[position - 3] | 32 == 0x74:
-                        found |= 16
-                elif a == 0x65 and b == 0x61 and text[position - 2] | 32 == 0x72:  # pr"epa"re
-                    found |= 256
-            elif c == 0x78:  # "exec"ute
-                if a == 0x65 and b == 0x65 and text[position + 2] | 32 == 0x63:
-                    found |= 256
-            elif c == 0x63:  # deal"loca"te
-                if a == 0x6F and b == 0x61 and text[position - 2] | 32 == 0x6C:
-                    found |= 256
-            elif c == 0x76:  # lastval, currval
-                if (a == 0x74 or a == 0x72) and b == 0x61 and text[position + 2] | 32 == 0x6C:
-                    found |= 4096
-            elif c == 0x68 and b == 0x6F and text[position + 2] | 32 == 0x6C and text[position + 3] | 32 == 0x64:
-                found |= 4  # "hold"
-        position += 1
-    while position < end:  # of these words only TEMP may stand so near the end
-        if (
-            text[position] | 32 == 0x70
-            and text[position - 1] | 32 == 0x6D
-            and text[position - 2] | 32 == 0x65
-            and text[position - 3] | 32 == 0x74
+class Lexicon:
+    """The words to look for: PostgreSQL's own, and the ``hazards`` that a database's catalogue names.
+
+    ``written``: those among them that matter only where a relation of that name is written to.
+    """
+
+    __slots__ = ("hazards", "known", "named", "table", "written")
+
+    def __init__(self, hazards: Mapping[bytes, Traces] | None = None, written: Iterable[bytes] = ()) -> None:
+        #: those that the catalogue names
+        self.named: dict[bytes, Traces] = dict(hazards or {})
+        self.hazards: dict[bytes, Traces] = {**BUILTIN, **self.named}
+        self.written = frozenset(written) | BUILTIN_WRITTEN
+        #: what ``sqltext`` has found out about texts with these words
+        self.known: dict[object, object] = {}
+        table = bytearray(_SIZE)
+        for words, mark in (
+            (TELLING, _HAZARD),
+            ((name for name in self.hazards if name not in self.written), _HAZARD),
+            (self.written, _WRITTEN),
+            (HARMLESS_VERBS, _HARMLESS),
+            ((b"insert", b"merge"), _INSERTING),
+            ((b"into",), _INTO),
+            (WRITES, _WRITES),
         ):
-            found |= 16
-        position += 1
-    return found
+            for word in words:
+                table[_slot(hash_of(word))] |= mark
+        if ANYTHING in self.hazards:
+            table = bytearray(bytes((_HAZARD | _WRITTEN,)) * _SIZE)
+        self.table = table
 
 
-def beginning(data: bytearray, start: _int, end: _int) -> _int:
-    """The TEXT_* bits of the word a statement at ``data[start:end]`` begins with, as SET, DO, RESET, EXECUTE."""
-    text = data
-    position = start
-    while position < end and text[position] <= 0x20:
-        position += 1
-    if end - position < 4:
+def _slot(value: _int) -> _int:
+    return (value ^ (value >> 16)) & (_SIZE - 1)
+
+
+#: What holds for every database.
+PLAIN = Lexicon()
+
+
+class Scanner(Lexer):
+    """Looks at texts with the words of ``lexicon``."""
+
+    __slots__ = ("begins", "inserting", "lexicon", "table", "writing")
+
+    def __init__(self, lexicon: Lexicon = PLAIN) -> None:
+        Lexer.__init__(self)
+        self.use(lexicon)
+        #: a statement begins at the next word; the one under way is an INSERT or MERGE; the text writes to relations
+        self.begins = 1
+        self.inserting = 0
+        self.writing = 0
+
+    def use(self, lexicon: Lexicon) -> _int:
+        """Look for these words from now on."""
+        self.lexicon = lexicon
+        self.table = lexicon.table
         return 0
-    if text[position] == 0x2F or text[position] == 0x2D:
-        position = behind_comments(data, position, end)
-        if position < 0:
-            return 512
-        if end - position < 4:
-            return 512 if text[end - 1] else 0  # no NUL: the next part of the text may begin with such a word
-    a = text[position] | 32
-    b = text[position + 1] | 32
-    c = text[position + 2] | 32
-    if a == 0x73:
-        if b == 0x65 and c == 0x74:
-            return 512
-    elif a == 0x6C:
-        if b == 0x69 and c == 0x73:
-            return 8
-        if b == 0x6F and c == 0x61:
-            return 128
-    elif a == 0x64 and b == 0x6F:
-        return 512
-    elif (a == 0x72 and b == 0x65 and c == 0x73) or (a == 0x64 and b == 0x69 and c == 0x73):
-        return 8192
-    elif (a == 0x65 and b == 0x78 and c == 0x65) or (a == 0x70 and b == 0x72 and c == 0x65):
-        return 256
-    return 0
+
+    def scan(self, data: bytearray, start: _int, end: _int, reading: _int) -> _int:
+        """Whether the whole text ``data[start:end]`` (a NUL ends it earlier) has to be looked at closer."""
+        if reading and ((reading & 2 and _not_ascii(data, start, end)) or (reading & 4 and data.find(b"\\", start, end) >= 0)):
+            return 1
+        self.begin(data, start, end, reading & 1)
+        self.begins = 1
+        self.inserting = 0
+        self.writing = 0
+        return self.seek()
+
+    def seek(self) -> _int:
+        """Go on to the next word at which the text has to be looked at: 1, or 0 when there is none in this part."""
+        table = self.table
+        text = self.data
+        begins = self.begins
+        while True:
+            kind = self.next()
+            if kind == 1 or kind == 2:
+                mark = table[(self.hash ^ (self.hash >> 16)) & 0xFFFF]
+                if mark & 16:
+                    self.writing = 1
+                if begins:
+                    begins = 0
+                    self.begins = 0
+                    self.inserting = mark & 4
+                    if kind == 2 or not mark & 2:
+                        return 1
+                if mark & 41 and (
+                    (mark & 8 and not self.inserting)
+                    or (mark & 1 and self._is_meant())
+                    or (mark & 32 and self.writing and self._is_meant())
+                ):
+                    return 1
+                if kind == 2 and self.prefix:  # U&"…"
+                    return 1
+                if self.stop - self.start >= 7:
+                    if self.stop - self.start > 63:
+                        return 1
+                    at = self.start + (1 if kind == 2 else 0)
+                    if text[at + 2] == 0x5F and text[at + 3] | 32 == 0x74 and self._is_temporary(at):
+                        return 1
+            elif kind == 6:
+                begins = 1
+                self.begins = 1
+            elif kind == 0:
+                return self.incomplete
+            elif begins and (kind != 7 or text[self.start] != 0x28):
+                begins = 0
+                self.begins = 0
+                return 1
+
+    def _is_meant(self) -> _int:
+        """Whether the word is one of the lexicon's, not one that shares its place in the table."""
+        word = self.word()
+        hazards = self.lexicon.hazards
+        return 1 if word in hazards or word in TELLING or ANYTHING in hazards else 0
+
+    def word(self) -> bytes:
+        """The word or the quoted name just found, as PostgreSQL compares it."""
+        piece = bytes(self.data[self.start : self.stop])
+        if piece[:1] == b'"':
+            return piece[1:-1].replace(b'""', b'"')
+        return piece.lower()
+
+    def _is_temporary(self, at: _int) -> _int:
+        """Whether a name at ``at`` is a temporary schema's."""
+        return 1 if bytes(self.data[at : at + 7]).lower() == b"pg_temp" else 0
 
 
-def behind_comments(data: bytearray, start: _int, end: _int) -> _int:
-    """Where the blanks and comments at ``data[start:end]`` are over; -2 if that is unknown or not worth knowing."""
-    text = data
-    position = start
-    depth = 0
-    while position < end:
-        if position - start > _longest:
-            return -2
-        c = text[position]
-        after = text[position + 1] if position + 1 < end else 0
-        if c == 0x2F and after == 0x2A:  # "/*", which nests
-            depth += 1
-            position += 2
-        elif depth:
-            if c == 0x2A and after == 0x2F:
-                depth -= 1
-                position += 1
-            position += 1
-        elif c == 0x2D and after == 0x2D:
-            while position < end and text[position] != 0x0A and text[position] != 0x0D:
-                position += 1
-                if position - start > _longest:
-                    return -2
-        elif c <= 0x20:
-            position += 1
-        else:
-            break
-    return -2 if depth else position
+def _not_ascii(data: bytearray, start: _int, end: _int) -> _int:
+    return 0 if data[start:end].isascii() else 1

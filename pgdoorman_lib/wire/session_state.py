@@ -42,7 +42,7 @@ PLANNING = frozenset(
     )
 )
 
-# What was touched on a server, by bits; those told by the text of statements have the value of wire.scan's TEXT_*.
+# What was touched on a server, by bits.
 DIRTY_PARAMETERS = 1
 DIRTY_PREPARED = 2
 DIRTY_CURSORS = 4
@@ -60,10 +60,13 @@ DIRTY_UNKNOWN = 2048
 DIRTY_CUSTOM = 4096
 #: temporary replication slots
 DIRTY_SLOTS = 8192
+#: customized options may have been set, though hardly: RESET ALL takes them back before the next borrower comes
+DIRTY_TAKEN_BACK = 16384
 
 #: What keeps a client on its server in transaction mode, and what SHOW and the log call it.
 PINS = {
     DIRTY_LISTEN: "listen",
+    DIRTY_PREPARED: "prepared statements",
     DIRTY_TEMPORARY: "temporary objects",
     DIRTY_CURSORS: "cursors with hold",
     DIRTY_LOCKS: "advisory locks",
@@ -71,18 +74,28 @@ PINS = {
     DIRTY_ORIGIN: "replication origin",
     DIRTY_UNKNOWN: "unknown state",
     DIRTY_CUSTOM: "customized options",
+    DIRTY_SLOTS: "temporary replication slots",
 }
 #: What can't be asked about, and so is taken for granted.
-GRANTED = DIRTY_LIBRARY | DIRTY_CUSTOM
+GRANTED = DIRTY_LIBRARY | DIRTY_CUSTOM | DIRTY_UNKNOWN
 #: What is looked into at a transaction's end.
-ASKED = DIRTY_PARAMETERS | DIRTY_CURSORS | DIRTY_LISTEN | DIRTY_TEMPORARY | DIRTY_LOCKS | DIRTY_ORIGIN | GRANTED
+ASKED = (
+    DIRTY_PARAMETERS
+    | DIRTY_CURSORS
+    | DIRTY_LISTEN
+    | DIRTY_TEMPORARY
+    | DIRTY_LOCKS
+    | DIRTY_ORIGIN
+    | DIRTY_SLOTS
+    | GRANTED
+)
 
 #: Parameters of a transaction, or that are not parameters at all.
 _NOT_OF_THE_SESSION = frozenset(
     ("transaction_isolation", "transaction_read_only", "transaction_deferrable", "is_superuser", "seed")
 )
 #: They change who may set the others, so they are undone first and set last.
-_IDENTITY = ("session_authorization", "role")
+IDENTITY = ("session_authorization", "role")
 
 #: They end a statement that takes longer.
 _TIMEOUTS = ("statement_timeout", "transaction_timeout")
@@ -129,15 +142,27 @@ class Settings:
         return Settings.of({**self.values, name.lower(): value})
 
     def among(self, names: tuple[str, ...]) -> Settings:
-        """Those of these settings that RESET of ``names`` is about; ``ALL`` is all of them, but who one is."""
-        everything = "ALL" in names
+        """Those of these settings that RESET of ``names`` is about; ``*`` is all of them, but who one is."""
+        everything = "*" in names
         return Settings.of(
             {
                 name: value
                 for name, value in self.values.items()
-                if name in names or (everything and name not in _IDENTITY)
+                if name in names or (everything and name not in IDENTITY)
             }
         )
+
+    def without(self, names: tuple[str, ...]) -> Settings:
+        """These settings less those of ``names``."""
+        return Settings.of({name: value for name, value in self.values.items() if name not in names})
+
+    def joined(self, others: Settings) -> Settings:
+        """These settings and ``others``, which win."""
+        return Settings.of({**self.values, **others.values})
+
+    def identity(self) -> Settings:
+        """Those of these settings that say who one is, which RESET ALL leaves."""
+        return Settings.of({name: value for name, value in self.values.items() if name in IDENTITY})
 
     def sql_from(self, present: Settings) -> str:
         """One statement batch that turns ``present`` into these settings; empty when there is nothing to do."""
@@ -145,21 +170,26 @@ class Settings:
         theirs = present.values
         # What little time another allows its own statements must not end ours.
         parts = [f"RESET {_quote_name(name)}" for name in _TIMEOUTS if name in theirs]
-        if any(name in theirs for name in _IDENTITY):
+        if any(name in theirs for name in IDENTITY):
             parts += ["RESET SESSION AUTHORIZATION", "RESET ROLE"]
-        done = (*_IDENTITY, *_TIMEOUTS)
+        done = (*IDENTITY, *_TIMEOUTS)
         parts += [f"RESET {_quote_name(name)}" for name in theirs if name not in mine and name not in done]
         calls = [
             _set_config(name, value)
             for name, value in mine.items()
-            if name not in _IDENTITY and (name in _TIMEOUTS or theirs.get(name) != value)
+            if name not in IDENTITY and (name in _TIMEOUTS or theirs.get(name) != value)
         ]
         if calls:
             parts.append("SELECT " + ", ".join(calls))
-        for name in _IDENTITY:
+        for name in IDENTITY:
             if name in mine and (len(parts) > 0 or theirs.get(name) != mine[name]):
                 parts.append("SELECT " + _set_config(name, mine[name]))
         return "; ".join(parts)
+
+    def sql_local(self) -> str:
+        """One statement that sets these until the transaction's end; empty when there are none."""
+        calls = [_set_config(name, value, "true") for name, value in self.values.items()]
+        return "SELECT " + ", ".join(calls) if calls else ""
 
 
 #: Nothing set: what a server has after its login or a reset.
@@ -175,13 +205,21 @@ def _quote_name(name: str) -> str:
     return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
 
 
-def _set_config(name: str, value: str) -> str:
+def _set_config(name: str, value: str, local: str = "false") -> str:
     text = quote_literal(value)
     if not value.isascii():
         # Bytes of the database's encoding, whatever the client's is at the moment.
         data = value.encode(errors="surrogateescape").hex()
         text = f"pg_catalog.convert_from(pg_catalog.decode('{data}', 'hex'), pg_catalog.getdatabaseencoding())"
-    return f"pg_catalog.set_config({quote_literal(name)}, {text}, false)"
+    return f"pg_catalog.set_config({_text(name)}, {text}, {local})"
+
+
+def _text(name: str) -> str:
+    """The SQL of a setting's name, whatever the client's encoding is."""
+    if name.isascii():
+        return quote_literal(name)
+    data = name.encode(errors="surrogateescape").hex()
+    return f"pg_catalog.convert_from(pg_catalog.decode('{data}', 'hex'), 'UTF8')"
 
 
 def _encoded(value: str) -> str:
@@ -191,7 +229,7 @@ def _encoded(value: str) -> str:
 
 def _current(name: str) -> str:
     """The SQL of a parameter's value, so encoded, or NULL."""
-    return _encoded(f"pg_catalog.current_setting({quote_literal(name)}, true)")
+    return _encoded(f"pg_catalog.current_setting({_text(name)}, true)")
 
 
 def trace_of(tag: bytes) -> int:
@@ -214,8 +252,8 @@ def cleaning_sql(dirty: int) -> list[str]:
     if dirty & DIRTY_SESSION:
         return ["DISCARD ALL"]
     statements = []
-    if dirty & (DIRTY_PARAMETERS | DIRTY_CUSTOM):
-        statements += ["SET SESSION AUTHORIZATION DEFAULT", "RESET ALL"]
+    if dirty & (DIRTY_PARAMETERS | DIRTY_CUSTOM | DIRTY_TAKEN_BACK):
+        statements += ["SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "RESET ALL"]
     if dirty & DIRTY_CURSORS:
         statements.append("CLOSE ALL")
     if dirty & DIRTY_PREPARED:
@@ -236,81 +274,160 @@ def reasons(pins: int) -> str:
     return ", ".join(text for bit, text in PINS.items() if pins & bit)
 
 
-# What is asked for each bit: rows of (kind, name, value), kind a DIRTY_* bit as text. A client's search_path must not
-# decide what these mean, hence all the pg_catalog.
+# What is asked, as columns (kind, name, value): kind a DIRTY_* bit as text. A client's search_path must not decide what
+# these mean, hence all the pg_catalog.
+_THERE = "(SELECT 'x' FROM pg_catalog.{} LIMIT 1)"
 _QUESTIONS = {
-    DIRTY_PARAMETERS: f"SELECT '1', name, {_encoded('setting')} FROM pg_catalog.pg_settings"
-    " WHERE source OPERATOR(pg_catalog.=) 'session'"
-    f" UNION ALL SELECT '1', 'role', {_current('role')}"
-    f" UNION ALL SELECT '1', 'session_authorization', {_encoded('session_user::pg_catalog.text')}",
-    DIRTY_CURSORS: "SELECT '4', NULL, NULL FROM pg_catalog.pg_cursors WHERE is_holdable",
-    DIRTY_LISTEN: "SELECT '8', NULL, NULL FROM pg_catalog.pg_listening_channels()",
-    # Everything in a schema depends on it.
-    DIRTY_TEMPORARY: "SELECT '16', NULL, NULL FROM pg_catalog.pg_depend"
-    " WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass"
-    " AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()",
+    DIRTY_CURSORS: _THERE.format("pg_cursors WHERE is_holdable"),
+    DIRTY_LISTEN: _THERE.format("pg_listening_channels()"),
+    # Everything in a schema depends on it; few sessions have one at all.
+    DIRTY_TEMPORARY: "CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0 THEN "
+    + _THERE.format(
+        "pg_depend WHERE refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass"
+        " AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()"
+    )
+    + " END",
     # The session's own: those of a transaction ended with it.
-    DIRTY_LOCKS: "SELECT '64', NULL, NULL FROM pg_catalog.pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory'"
-    " AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()",
-    DIRTY_ORIGIN: "SELECT '1024', NULL, NULL WHERE pg_catalog.pg_replication_origin_session_is_setup()",
+    DIRTY_LOCKS: _THERE.format(
+        "pg_locks WHERE locktype OPERATOR(pg_catalog.=) 'advisory' AND pid OPERATOR(pg_catalog.=)"
+        " pg_catalog.pg_backend_pid()"
+    ),
+    DIRTY_ORIGIN: "(SELECT 'x' WHERE pg_catalog.pg_replication_origin_session_is_setup())",
+    DIRTY_SLOTS: _THERE.format(
+        "pg_replication_slots WHERE temporary AND active_pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
+    ),
+    # Ours are asked for by their number.
+    DIRTY_PREPARED: _THERE.format("pg_prepared_statements WHERE name OPERATOR(pg_catalog.!~) '^pgdoorman_'"),
 }
+#: Kinds of columns that are no DIRTY_* bit: how many statements of ours are prepared, and the backend's process id.
+OURS_PREPARED = 0
+BACKEND = -1
+_OURS = "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements WHERE name OPERATOR(pg_catalog.~) '^pgdoorman_')"
+#: All settings of the session that a catalogue lists, but those that a role may not see.
+_LISTED = (
+    f"SELECT '{DIRTY_PARAMETERS}', name, {_encoded('setting')} FROM pg_catalog.pg_settings"
+    " WHERE source OPERATOR(pg_catalog.=) 'session'"
+)
+#: Columns of one row at the most, three for each thing that is asked (PostgreSQL has room for 1,664).
+_MOST_COLUMNS = 500
+# Nothing of what a client allows its statements, or wants of its transactions, holds for a question: who may see what,
+# how long it takes, and whether it waits for a snapshot: that is the first, since a query would take one.
+_UNHINDERED = (
+    "SET LOCAL transaction_isolation = 'read committed'",
+    "SELECT "
+    + ", ".join(
+        f"'{DIRTY_PARAMETERS}', {quote_literal(name)}, {_current(name)}"
+        for name in ("statement_timeout", "lock_timeout", "role")
+    )
+    + f", '{DIRTY_PARAMETERS}', 'session_authorization', {_encoded('session_user::pg_catalog.text')}",
+    "SET LOCAL statement_timeout = 0",
+    "SET LOCAL lock_timeout = 0",
+    "RESET SESSION AUTHORIZATION",
+    "RESET ROLE",
+)
 
 
-def question(bits: int, custom: Iterable[str], patient: bool = False) -> str:
-    """The query that asks what of ``bits`` is there; ``custom`` are names of customized options to ask for.
+def _of_role(name: str) -> str | None:
+    """The SQL of who one is, which is not asked as the others are; None for all other settings."""
+    return _encoded("session_user::pg_catalog.text") if name == "session_authorization" else None
 
-    It is meant for a server outside a transaction. Its rows go to ``Findings.of``. ``patient``: whatever time the
-    session allows its statements, take as long as it takes.
+
+def _only_if_set(name: str) -> str:
+    """The SQL of a setting's value if it was set in the session, else NULL; not for customized options."""
+    return (
+        f"(SELECT {_current(name)} FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=)"
+        f" {quote_literal(name)}"
+        " AND source OPERATOR(pg_catalog.=) 'session')"
+    )
+
+
+def question(
+    bits: int,
+    names: Iterable[str],
+    *,
+    listed: bool = False,
+    unhindered: bool = False,
+    defaults: Mapping[str, str] | None = None,
+) -> str:
+    """The query that asks what of ``bits`` is there.
+
+    ``names``: settings to ask for; those of which ``defaults`` has a value are told whatever it is now, others only if
+    they were set. ``listed``: all others that a catalogue lists, too. ``unhindered``: whatever the session allows its
+    statements, take as long as it takes, and see what others must not see; who one is, is put back by the caller.
+
+    It is meant for a server outside a transaction. Its rows go to ``Findings.of``.
     """
-    parts = [f"({text})" if bit == DIRTY_PARAMETERS else text for bit, text in _QUESTIONS.items() if bits & bit]
-    if bits & DIRTY_PARAMETERS:
-        parts += [f"SELECT '1', {quote_literal(name)}, {_current(name)}" for name in custom]
-    sql = " UNION ALL ".join(parts)
-    if not patient or not sql:
-        return sql
-    # The first value of a name counts: behind SET LOCAL it is another one.
-    return f"SELECT '1', 'statement_timeout', {_current('statement_timeout')}; SET LOCAL statement_timeout = 0; {sql}"
+    known = defaults or {}
+    columns = [f"'{BACKEND}', NULL, pg_catalog.pg_backend_pid()"]
+    for name in names:
+        if name in _NOT_OF_THE_SESSION:
+            continue
+        value = _of_role(name)
+        if value is None:
+            hidden = "." in name or name in known or name == "role"
+            value = _current(name) if hidden else _only_if_set(name)
+        columns.append(f"'{DIRTY_PARAMETERS}', {_text(name)}, {value}")
+    columns += [f"'{bit}', NULL, {text}" for bit, text in _QUESTIONS.items() if bits & bit]
+    if bits & DIRTY_PREPARED:
+        columns.append(f"'{OURS_PREPARED}', NULL, {_OURS}")
+    statements = list(_UNHINDERED) if unhindered else []
+    for start in range(0, len(columns), _MOST_COLUMNS):
+        statements.append("SELECT " + ", ".join(columns[start : start + _MOST_COLUMNS]))
+    if listed:
+        statements.append(_LISTED)
+    return "; ".join(statements)
 
 
 @dataclass
 class Findings:
-    """What a server has answered: the parameters of the session, and the PINS bits of what is there."""
+    """What a server has answered: settings (None: not set), and the PINS bits of what is there.
 
-    values: dict[str, str]
+    ``ours`` is how many statements of ours it has prepared, ``backend`` its process id; -1 where it was not asked.
+    """
+
+    values: dict[str, str | None]
     pins: int = 0
+    ours: int = -1
+    backend: int = -1
 
     @classmethod
-    def of(cls, rows: Iterable[bytes], login: str) -> Findings:
-        """From the bodies of the DataRows; ``login`` is the role the server connection logged in as.
-
-        ValueError for rows that can't be an answer.
-        """
+    def of(cls, rows: Iterable[bytes]) -> Findings:
+        """From the bodies of the DataRows; ValueError for rows that can't be an answer."""
         found = cls({})
         for body in rows:
-            kind, name, value = _columns(body)
-            bit = int(kind or b"")
-            if bit != DIRTY_PARAMETERS:
-                if bit not in PINS:
-                    raise ValueError("no such kind")
-                found.pins |= bit
-                continue
-            key = (name or b"").decode().lower()
-            if value is None or key in _NOT_OF_THE_SESSION:
-                continue
-            text = bytes.fromhex(value.decode("ascii")).decode(errors="surrogateescape")
-            if (key == "role" and text == "none") or (key == "session_authorization" and text == login):
-                continue
-            found.values.setdefault(key, text)
+            columns = _columns(body)
+            for at in range(0, len(columns), 3):
+                found._take(columns[at], columns[at + 1], columns[at + 2])
         return found
+
+    def _take(self, kind: bytes | None, name: bytes | None, value: bytes | None) -> None:
+        bit = int(kind or b"")
+        if bit == BACKEND:
+            self.backend = int(value or b"")
+        elif bit == OURS_PREPARED:
+            self.ours = int(value or b"")
+        elif bit != DIRTY_PARAMETERS:
+            if bit not in PINS:
+                raise ValueError("no such kind")
+            if value is not None:
+                self.pins |= bit
+        else:
+            key = (name or b"").decode(errors="surrogateescape").lower()
+            if key in _NOT_OF_THE_SESSION:
+                return
+            text = None if value is None else bytes.fromhex(value.decode("ascii")).decode(errors="surrogateescape")
+            if self.values.get(key) is None:  # the first counts: behind SET LOCAL it is another one
+                self.values[key] = text
 
 
 def _columns(body: bytes) -> list[bytes | None]:
-    """The values of a DataRow (text format), None for NULL; ValueError unless there are exactly three."""
-    if int.from_bytes(body[:2], "big") != 3:
+    """The values of a DataRow (text format), None for NULL; ValueError unless they come in threes."""
+    count = int.from_bytes(body[:2], "big")
+    if count == 0 or count % 3:
         raise ValueError("not three columns")
     values: list[bytes | None] = []
     start = 2
-    for _ in range(3):
+    for _ in range(count):
         size = int.from_bytes(body[start : start + 4], "big", signed=True)
         start += 4
         values.append(None if size < 0 else body[start : start + size])

@@ -1,38 +1,82 @@
-"""What a statement with a telling text may leave behind on a server, and which prepared statements it names.
+"""What a client's text may leave behind on a server, and which prepared statements it names.
 
-``analyse`` looks at the tokens of a text, once for each distinct one, without parsing SQL. It can't see what a function
-does inside.
+``analyse`` looks at the tokens of a whole text in which ``scan`` has found something, once for each distinct one, without
+parsing SQL. What it calls known is known by the words of the text and by a lexicon of what functions, triggers and the
+like in that database are able to do; all else has to be asked.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from pgdoorman_lib.wire.scan import (
-    LEAVES,
-    TEXT_CURSORS,
-    TEXT_LIBRARY,
-    TEXT_LISTEN,
-    TEXT_LOCKS,
-    TEXT_ORIGIN,
-    TEXT_PARAMETERS,
-    TEXT_SEQUENCES,
-    TEXT_SET,
-    TEXT_TEMPORARY,
-    scan,
+from pgdoorman_lib.wire.bodies import option_name, read_text
+from pgdoorman_lib.wire.lexer import LONGEST_NAME, NUMBER, PARAMETER, QUOTED, SEMICOLON, STRING, SYMBOL, WORD, Token, tokens
+from pgdoorman_lib.wire.scan import BACKSLASHES, MULTIBYTE, PLAIN, Lexicon, Scanner
+from pgdoorman_lib.wire.session_state import (
+    DIRTY_CURSORS,
+    DIRTY_LIBRARY,
+    DIRTY_LISTEN,
+    DIRTY_LOCKS,
+    DIRTY_PREPARED,
+    DIRTY_TEMPORARY,
 )
-from pgdoorman_lib.wire.session_state import PLANNING
+from pgdoorman_lib.wire.traces import ANYTHING, EVERYTHING, LISTED, NAMED, NOTHING as NO_TRACES, RELEASES, Traces, setting, union
 
-#: Texts whose analysis is remembered, and the length (bytes) beyond which a text is not analysed but taken for what
-#: ``scan`` says: going through tokens costs about a microsecond each.
+#: Texts whose analysis is remembered for a lexicon, and the length (bytes) of those that are.
 REMEMBERED = 1000
-LONGEST = 16384
-#: Bytes at the end of a part of a text in which the beginning of what ``scan`` looks for may stand.
-LONGEST_WORD = 16
+LONGEST_REMEMBERED = 4096
+#: Length (bytes) up to which a text in which something was found is waited for, and looked at whole.
+LONGEST = 65536
+
+
+class Reading(NamedTuple):
+    """How a session's texts are to be read: ``flags`` for ``scan``, and the Python codec of its encoding.
+
+    The codec is empty for UTF-8 (and where bytes are just bytes), and None when there is none.
+    """
+
+    flags: int
+    codec: str | None
+
+
+AS_USUAL = Reading(0, "")
+
+#: PostgreSQL's client encodings that are not ASCII's superset byte by byte, or are spelt otherwise by Python.
+_CODECS = {
+    "UTF8": "",
+    "SQL_ASCII": "",
+    "UNICODE": "",
+    "SJIS": "cp932",
+    "SHIFT_JIS_2004": "shift_jis_2004",
+    "BIG5": "cp950",
+    "GBK": "gbk",
+    "UHC": "cp949",
+    "GB18030": "gb18030",
+    "JOHAB": "johab",
+    "EUC_JIS_2004": "euc_jis_2004",
+    "EUC_JP": "euc_jp",
+    "EUC_KR": "euc_kr",
+    "EUC_CN": "gb2312",
+    **{f"LATIN{number}": f"iso8859-{part}" for number, part in zip(range(1, 11), (1, 2, 3, 4, 9, 10, 13, 14, 15, 16))},
+    **{f"ISO_8859_{part}": f"iso8859-{part}" for part in (5, 6, 7, 8)},
+    **{f"WIN{page}": f"cp{page}" for page in (866, 874, 1250, 1251, 1252, 1253, 1254, 1255, 1256, 1257, 1258)},
+    "KOI8R": "koi8_r",
+    "KOI8U": "koi8_u",
+}
+#: Those in which a byte of a letter may look like an ASCII one.
+_TRAILING_ASCII = frozenset(("SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"))
+
+
+@lru_cache(maxsize=64)
+def reading_of(conforming: str, encoding: str) -> Reading:
+    """The reading under these values of standard_conforming_strings and client_encoding."""
+    codec = _CODECS.get(encoding)
+    unsafe = codec is None or encoding in _TRAILING_ASCII
+    return Reading((BACKSLASHES if conforming == "off" else 0) | (MULTIBYTE if unsafe else 0), codec)
 
 
 @dataclass(frozen=True)
@@ -53,26 +97,31 @@ class Name:
 
 @dataclass(frozen=True)
 class Text:
-    """What is known of a text: ``leaves``, the LEAVES bits of what it may leave behind.
+    """What is known of a text.
 
+    ``traces``: what it may leave behind. ``parameters``: the numbers of its parameters that name settings it sets.
     ``keeps``: bits of what it surely leaves, if it succeeds outside a transaction. ``sets``: how many SETs are in it.
-    ``custom``: names of customized options (``a.b``) it may set, since no catalogue lists them; ``dynamic``: it may set
-    others, named by parameters; ``unknown``: others whose names can't be told. ``disturbs``: it may change, if only for
-    the transaction, what other statements mean. ``names``: statements it prepares, executes or drops.
-    ``sequences``: it asks what nextval gave this session. ``resets``: parameters that are back at their beginning
-    behind it, ``ALL`` of them if that stands first.
+    ``names``: statements it prepares, executes or drops. ``sequences``: it asks what nextval gave this session.
+    ``resets``: settings that are back at their beginning behind it, and whether only until the transaction's end; LISTED
+    for all of them. ``defines``: it changes what others mean (DDL), and nobody can see it yet. ``assigns``: it is
+    nothing but a SET of this setting to this value. ``only_resets``: it does nothing but reset; RESETS_* bits.
     """
 
-    leaves: int = 0
+    traces: Traces = NO_TRACES
+    parameters: tuple[int, ...] = ()
     keeps: int = 0
     sets: int = 0
-    custom: tuple[str, ...] = ()
-    dynamic: bool = False
-    unknown: bool = False
-    disturbs: bool = False
     names: tuple[Name, ...] = ()
     sequences: bool = False
-    resets: tuple[str, ...] = ()
+    resets: tuple[tuple[str, bool], ...] = ()
+    defines: bool = False
+    assigns: tuple[str, str] | None = None
+    only_resets: int = 0
+
+    @property
+    def disturbs(self) -> bool:
+        """Whether it may change, if only for the transaction, what other statements mean."""
+        return self.traces.disturbs
 
     @property
     def plain(self) -> bool:
@@ -81,154 +130,176 @@ class Text:
 
 
 NOTHING = Text()
+#: Of a text nobody has read.
+UNREAD = Text(EVERYTHING, defines=True)
 
-_TOKEN = re.compile(
-    rb"""
-      (?P<blank> \s+ | --[^\n\r]* )
-    | (?P<comment> /\* )
-    | (?P<quoted> "(?:[^"]|"")*" )
-    | (?P<opaque> [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' )
-    | (?P<dollar> \$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?\$ )
-    | (?P<parameter> \$[0-9]+ )
-    | (?P<number> [0-9]+ )
-    | (?P<word> [A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]* )
-    | (?P<end> ; )
-    | (?P<open> ['"] )
-    | (?P<other> . )
-    """,
-    re.VERBOSE | re.DOTALL,
+# Bits of ``Text.only_resets``.
+RESETS = 1
+#: all settings are reset, but who one is
+RESETS_SETTINGS = 2
+#: everything is
+RESETS_ALL = 4
+#: Settings whose new value depends on the present one, or that are a list where a single name is another thing.
+_NOT_ASSIGNED = frozenset(
+    "datestyle search_path role session_authorization session_characteristics seed transaction_isolation"
+    " transaction_read_only transaction_deferrable temp_tablespaces local_preload_libraries session_preload_libraries"
+    " log_destination wal_consistency_checking createrole_self_grant debug_io_direct restrict_nonsystem_relation_kind"
+    " search_path unix_socket_directories listen_addresses synchronous_standby_names shared_preload_libraries"
+    " synchronized_standby_slots timezone_abbreviations log_connections".split()
 )
-# What opens and closes comments, which nest.
-_COMMENT = re.compile(rb"/\*|\*/")
-# What must stand in a text for a closer look to find anything; it is cheap to see that it does not.
-_WORTH = re.compile(
-    rb"set_config|pg_(?:try_)?advisory|replication_origin_session|\bpg_temp|\btemp(?:orary)?\b|\bhold\b"
-    rb"|\b(?:prepare|execute|deallocate|set|reset|discard|listen|load|currval|lastval)\b",
-    re.IGNORECASE,
-)
-# The same inside a string, which may be run as code.
-_CREATES_TEMPORARY = re.compile(
-    rb"\b(?:create|into)\s+(?:(?:global|local)\s+)?temp(?:orary)?\b|\bpg_temp", re.IGNORECASE
-)
-_SETS = re.compile(rb"set_config|\bset\s+(?!local\b|transaction\b)\w", re.IGNORECASE)
-# A set_config whose first argument is not a constant.
-_SETS_UNKNOWN = re.compile(rb"set_config\s*\((?!\s*'{1,4}[^']*'{1,4}\s*,)", re.IGNORECASE)
-# Bounded, since it may be held against megabytes of letters.
-_CUSTOM = re.compile(rb"[A-Za-z_][A-Za-z0-9_$]{0,99}(?:\.[A-Za-z_][A-Za-z0-9_$]{0,99})+")
-# What may stand between constants.
-_LIST = (b"(", b",", b")", b"-", b".")
-_ADVISORY = re.compile(rb"pg_(try_)?advisory_(un)?lock", re.IGNORECASE)
+_DEFINES = frozenset(b"create alter drop comment grant revoke security import reassign".split())
+_CLOSERS = frozenset((b"close", b"unlisten", b"discard", b"reset", b"deallocate"))
 
 
-#: What a call of any function by the protocol's FunctionCall may leave behind. Few may set an origin up, and only they
-#: may ask about it.
-FUNCTION_CALL = Text(leaves=LEAVES & ~TEXT_ORIGIN)
+def analyse(text: bytes, lexicon: Lexicon = PLAIN, reading: Reading = AS_USUAL, uncertain: bool = False) -> Text:
+    """What ``text``, one or more SQL statements, may leave behind and which prepared statements it names.
 
-
-def rough(marks: int, beginning: bytes = b"") -> Text:
-    """What to take for granted of a text of which only a part is there, by ``scan`` of that.
-
-    If it is the ``beginning``, what is set there has its name there, too; else nobody knows the name.
+    ``uncertain``: whether backslashes escape may have changed by the time it is read.
     """
-    leaves = (marks | (TEXT_PARAMETERS if marks & TEXT_SET else 0)) & LEAVES
-    if not leaves & TEXT_PARAMETERS:
-        return Text(leaves, sequences=bool(marks & TEXT_SEQUENCES))
-    found = _find(beginning)
-    return Text(
-        leaves,
-        custom=tuple(dict.fromkeys(found.custom)),
-        unknown=found.unknown or not beginning,
-        disturbs=True,
-        sequences=bool(marks & TEXT_SEQUENCES),
-    )
-
-
-def custom_names(data: bytes) -> tuple[str, ...]:
-    """Everything in ``data`` that could be the name of a customized option."""
-    found: dict[str, None] = {}
-    for match in _CUSTOM.finditer(data):
-        name = match.group()
-        found[name.decode().lower()] = None
-        if name[0] == len(name) - 1:  # a letter, or the length in front of a bound value
-            found[name[1:].decode().lower()] = None
-    return tuple(found)
-
-
-def look(text: bytes, marks: int) -> Text:
-    """What a whole text is known to do, given that ``scan`` found ``marks`` in it."""
-    if len(text) <= LONGEST:
-        return analyse(text)
-    known = rough(marks, text[:LONGEST])
-    rest = bytearray(text[LONGEST - LONGEST_WORD :])
-    if known.leaves & TEXT_PARAMETERS and scan(rest, 0, len(rest)) & (TEXT_PARAMETERS | TEXT_SET):
-        return replace(known, unknown=True)
-    return known
-
-
-@lru_cache(maxsize=REMEMBERED)
-def analyse(text: bytes) -> Text:
-    """What ``text``, one or more SQL statements, may leave behind and which prepared statements it names."""
-    if _WORTH.search(text) is None:
-        return NOTHING
-    found = _find(text)
-    return Text(
-        found.leaves,
-        found.keeps,
-        found.sets,
-        tuple(dict.fromkeys(found.custom)),
-        found.dynamic,
-        found.unknown,
-        found.disturbs,
-        tuple(found.names),
-        found.sequences,
-        tuple(found.resets),
-    )
-
-
-def _find(text: bytes) -> _Finder:
-    """Go through the statements of ``text``."""
-    found = _Finder(text)
-    statement: list[Token] = []
-    at = 0
-    while at < len(text):
-        match = _TOKEN.match(text, at)
-        assert match is not None  # any byte is a token
-        start, at, kind = at, match.end(), str(match.lastgroup)
-        if kind == "end":
-            found.take(statement, start)
-            statement = []
-        elif kind == "comment":
-            at = _comment_end(text, at)
-        elif kind != "blank":
-            if kind == "dollar":
-                kind = "opaque"
-                end = text.find(match.group(), at)
-                at = end + len(match.group()) if end >= 0 else len(text)
-            elif kind == "open":  # PostgreSQL will refuse it
-                kind = "opaque"
-                at = len(text)
-            statement.append(Token(kind, start, at, text[start:at]))
-    found.take(statement, len(text))
+    if len(text) > LONGEST:
+        return Parts(lexicon, reading).feed(bytearray(text), 0, len(text), True)
+    if uncertain and b"\\" in text:
+        other = Reading(reading.flags ^ BACKSLASHES, reading.codec)
+        return joined(analyse(text, lexicon, reading), analyse(text, lexicon, other))
+    key = (text, reading)
+    found = lexicon.known.get(key)
+    if found is None:
+        found = _analysed(text, lexicon, reading)
+        if len(text) <= LONGEST_REMEMBERED:
+            if len(lexicon.known) >= REMEMBERED:
+                lexicon.known.clear()
+            lexicon.known[key] = found
+    assert isinstance(found, Text)
     return found
 
 
-def _comment_end(text: bytes, start: int) -> int:
-    """Where the comment ends whose inside begins at ``start``."""
-    depth = 1
-    for mark in _COMMENT.finditer(text, start):
-        depth += 1 if mark.group() == b"/*" else -1
-        if depth == 0:
-            return mark.end()
-    return len(text)
+def _analysed(text: bytes, lexicon: Lexicon, reading: Reading) -> Text:
+    backslashes = bool(reading.flags & BACKSLASHES)
+    meant = text  # in UTF-8, as the lexicon's names
+    seen = text  # with letters that are no tokens' ends
+    if not text.isascii():
+        if reading.codec is None:
+            return UNREAD
+        if reading.codec:
+            try:
+                letters = text.decode(reading.codec)
+                meant = letters.encode()
+                seen = b"".join(
+                    letter.encode() if letter.isascii() else b"\x80" * len(letter.encode(reading.codec))
+                    for letter in letters
+                )
+            except UnicodeError:
+                return UNREAD
+            if len(seen) != len(text):
+                return UNREAD
+    body = read_text(meant, backslashes)
+    traces = union(body.with_names(lexicon.named, lexicon.written), lexicon.named.get(ANYTHING, NO_TRACES))
+    finder = _Finder(text)
+    statement: list[Token] = []
+    for token in tokens(seen, backslashes):
+        if token.kind == SEMICOLON:
+            finder.take(statement, token.start)
+            statement = []
+        else:
+            statement.append(token)
+    finder.take(statement, len(text))
+    keeps = finder.keeps & (traces.bits | DIRTY_LISTEN | DIRTY_LIBRARY)
+    return Text(
+        traces=traces,
+        parameters=tuple(sorted(body.parameters)),
+        keeps=keeps,
+        sets=finder.sets,
+        names=tuple(finder.names),
+        sequences=finder.sequences,
+        resets=tuple(finder.resets),
+        defines=finder.defines or traces.unnamed > NAMED,
+        assigns=finder.assigns if finder.statements == 1 else None,
+        only_resets=finder.only_resets,
+    )
 
 
-class Token(NamedTuple):
-    """A piece of a text, at ``start:end``; ``kind`` is a group of _TOKEN."""
+def joined(one: Text, other: Text) -> Text:
+    """``one`` with what the ``other`` may leave, too."""
+    if other == one or other == NOTHING:
+        return one
+    return replace(
+        one,
+        traces=union(one.traces, other.traces),
+        parameters=tuple(sorted({*one.parameters, *other.parameters})),
+        sequences=one.sequences or other.sequences,
+        defines=one.defines or other.defines,
+        assigns=None,
+        only_resets=0,
+    )
 
-    kind: str
-    start: int
-    end: int
-    text: bytes
+
+#: What words tell of that are not in the lexicon, of a text that is not there whole; all others that are found begin a
+#: statement that may do anything.
+_TOLD_BY = {
+    **dict.fromkeys((b"temp", b"temporary"), Text(Traces(DIRTY_TEMPORARY, (), NAMED, True))),
+    b"hold": Text(Traces(DIRTY_CURSORS)),
+    b"into": NOTHING,
+    **dict.fromkeys((b"currval", b"lastval"), Text(sequences=True)),
+    **dict.fromkeys((b"prepare", b"execute", b"deallocate"), Text(Traces(DIRTY_PREPARED))),
+}
+
+
+class Parts:
+    """Looks at a text of which only a part is there at a time, and so can't tell what is done with what it names."""
+
+    def __init__(self, lexicon: Lexicon, reading: Reading) -> None:
+        self._scanner = Scanner(lexicon)
+        self._scanner.begin_parts(bool(reading.flags & BACKSLASHES))
+        self._unread = bool(reading.flags & MULTIBYTE)
+        #: what all parts so far may leave
+        self.found = NOTHING
+
+    def feed(self, data: bytearray, start: int, end: int, last: bool) -> Text:
+        """What the next part, ``data[start:end]``, may leave behind."""
+        found = self._read(data, start, end, last)
+        self.found = joined(self.found, found)
+        return found
+
+    def _read(self, data: bytearray, start: int, end: int, last: bool) -> Text:
+        if self._unread and not data[start:end].isascii():
+            return UNREAD
+        scanner = self._scanner
+        scanner.feed(data, start, end, last)
+        found = NOTHING
+        while scanner.seek() and not scanner.incomplete:
+            word = scanner.word()
+            traces = scanner.lexicon.hazards.get(word[:LONGEST_NAME])
+            if traces is not None:
+                told = Text(traces)
+            else:
+                told = self._set() if word == b"set" else _TOLD_BY.get(word, UNREAD)
+            found = replace(joined(found, told), defines=True)
+        return found
+
+    def _set(self) -> Text:
+        """What the SET does whose word was found: its name stands behind it, the value may be long."""
+        scanner = self._scanner
+        name = b""
+        while True:
+            kind = scanner.next()
+            piece = bytes(scanner.data[scanner.start : scanner.stop])
+            if kind == WORD or (kind == QUOTED and not scanner.prefix):
+                word = scanner.word()[:LONGEST_NAME]
+                if name and not name.endswith(b"."):
+                    if kind == WORD and word == b"to":
+                        break
+                    if name not in (b"session", b"local"):
+                        return UNREAD
+                    name = b""
+                name += word
+            elif kind == SYMBOL and piece == b"." and name:
+                name += b"."
+            elif kind == SYMBOL and piece == b"=" and name:
+                break
+            else:
+                return UNREAD
+        traces = union(setting(option_name(name)), Traces(DIRTY_TEMPORARY if name == b"search_path" else 0))
+        return Text(traces)
 
 
 class _Finder:
@@ -236,199 +307,158 @@ class _Finder:
 
     def __init__(self, text: bytes) -> None:
         self.text = text
-        self.leaves = 0
         self.keeps = 0
         self.sets = 0
-        self.custom: list[str] = []
-        self.dynamic = False
-        self.unknown = False
-        self.disturbs = False
+        self.statements = 0
         self.names: list[Name] = []
         self.sequences = False
-        self.resets: list[str] = []
+        self.resets: list[tuple[str, bool]] = []
+        self.defines = False
+        self.assigns: tuple[str, str] | None = None
+        self.only_resets = 0
+        self._other = False
 
-    def take(self, tokens: list[Token], stop: int) -> None:
+    def take(self, found: list[Token], stop: int) -> None:
         """One statement, which ends at ``stop``."""
-        if not tokens:
+        if not found:
             return
+        self.statements += 1
         # Words as they are compared; quoted names and all else can't be keywords.
-        words = [token.text.lower() if token.kind == "word" else b"" for token in tokens]
+        words = [token.value or b"" if token.kind == WORD else b"" for token in found]
         verb = words[0]
+        self._only_resets(words)
         if verb == b"set":
-            self._set(tokens, words)
+            self._set(found, words)
         elif verb == b"reset" or verb == b"discard":
-            self._reset(verb, words[1:], tokens[1:])
+            self._reset(verb, found[1:], words[1:])
         elif verb == b"listen":
-            self.keeps |= TEXT_LISTEN
+            self.keeps |= DIRTY_LISTEN
         elif verb == b"load":
-            self.keeps |= TEXT_LIBRARY
-        elif verb == b"declare":
-            self._declare(words)
-        self._temporary(words)
-        self._names(tokens, words, stop)
-        for index, token in enumerate(tokens):
-            if token.kind == "opaque":
-                self._opaque(token.text, verb == b"do")
-                continue
-            word = words[index] or _unquoted(token)
-            if word == b"set_config":
-                self._set_config(tokens[index + 1 :])
-            elif word.startswith(b"pg_temp"):
-                self.leaves |= TEXT_TEMPORARY
-            elif word.startswith(b"pg_replication_origin_session"):
-                self.leaves |= TEXT_ORIGIN
-            elif word in (b"currval", b"lastval"):
-                self.sequences = True
-            elif b"advisory" in word:
-                self._advisory(word)
+            self.keeps |= DIRTY_LIBRARY
+        elif verb == b"declare" and any(a == b"with" and b == b"hold" for a, b in itertools.pairwise(words)):
+            self.keeps |= DIRTY_CURSORS
+        if verb in _DEFINES or verb == b"do" or verb == b"call":
+            self.defines = True
+        if b"temp" in words or b"temporary" in words:
+            self.keeps |= DIRTY_TEMPORARY
+        if b"into" in words and verb not in (b"insert", b"merge"):
+            self.defines = True
+        if b"pg_advisory_lock" in words or b"pg_advisory_lock_shared" in words:
+            self.keeps |= DIRTY_LOCKS
+        if b"set_config" in words:
+            self.resets.clear()  # one of them may be set by now
+        if b"currval" in words or b"lastval" in words:
+            self.sequences = True
+        self._names(found, words, stop)
 
-    def _set(self, tokens: list[Token], words: list[bytes]) -> None:
+    def _only_resets(self, words: list[bytes]) -> None:
+        """Note whether all statements so far do nothing but reset."""
+        verb = words[0]
+        if self._other:
+            return
+        bits = 0
+        if verb == b"reset":
+            bits = RESETS | (RESETS_SETTINGS if words[1:] == [b"all"] else 0)
+        elif verb == b"discard" and len(words) == 2:
+            bits = RESETS | (RESETS_ALL if words[1] == b"all" else 0)
+        elif (
+            (verb in (b"close", b"deallocate") and words[1:] == [b"all"])
+            or (verb == b"unlisten")
+            or (verb == b"select" and len(words) == 4 and words[1] in RELEASES)
+        ):
+            bits = RESETS
+        if not bits:
+            self._other = True
+            self.only_resets = 0
+        else:
+            self.only_resets |= bits
+
+    def _set(self, found: list[Token], words: list[bytes]) -> None:
         second = words[1] if len(words) > 1 else b""
         if second == b"constraints":
             return
         self.sets += 1
         if second == b"transaction":
             return
-        if second != b"local":
-            self.leaves |= TEXT_PARAMETERS
-            self.custom += custom_names(self.text[tokens[0].end : tokens[-1].end].replace(b'"', b""))
-        at = 2 if second in (b"local", b"session") else 1
-        if len(tokens) > at + 1 and (words[at + 1] == b"to" or tokens[at + 1].text in (b"=", b".")):
-            name = words[at] or _unquoted(tokens[at])
-            self._planning(name)
-            if second != b"local" and words[-1] == b"default" and tokens[at + 1].text != b".":
-                self.resets.append(name.decode("utf-8", "replace").lower())
+        local = second == b"local"
+        at = 2 if local or (second == b"session" and len(found) > 2 and found[2].text not in (b"=", b".")) else 1
+        parts: list[bytes] = []
+        while at < len(found) and found[at].kind in (WORD, QUOTED) and found[at].value is not None:
+            parts.append(found[at].value or b"")
+            at += 1
+            if at < len(found) and found[at].text == b".":
+                at += 1
+                continue
+            break
+        if at < len(found) and (found[at].text == b"=" or words[at] == b"to"):
+            name = option_name(b".".join(parts))
+            if words[at + 1 :] == [b"default"]:
+                self.resets.append((name, local))
                 return
-        else:
-            self.disturbs = True  # ROLE, TIME ZONE and their like
+            if not local:
+                self._assigns(name, found[at + 1 :])
+        elif words[-1] in (b"default", b"local") and words[-3:-1] == [b"time", b"zone"]:
+            self.resets.append(("timezone", local))
+            return
         self.resets.clear()  # one of them may be set by now
 
-    def _reset(self, verb: bytes, words: list[bytes], rest: list[Token]) -> None:
-        if words and words[0] == b"all":
-            self.resets = ["ALL"]
+    def _assigns(self, name: str, value: Sequence[Token]) -> None:
+        """Note a SET to one constant, which sets the same wherever it is done again."""
+        if name in _NOT_ASSIGNED or not name.isascii():
+            return
+        sign = ""
+        if len(value) == 2 and value[0].text == b"-" and value[1].kind == NUMBER:
+            sign, value = "-", value[1:]
+        if len(value) != 1 or value[0].kind not in (WORD, STRING, NUMBER) or value[0].value is None:
+            return
+        if not value[0].value.isascii() or b"$" in value[0].text[:1]:
+            return
+        self.assigns = (name, sign + value[0].value.decode())
+
+    def _reset(self, verb: bytes, rest: list[Token], words: list[bytes]) -> None:
+        if words[:1] == [b"all"]:
+            self.resets = [(LISTED, False)]
         elif verb == b"reset" and words == [b"time", b"zone"]:
-            self.resets.append("timezone")
-        elif verb == b"reset" and words:
-            parts = [words[index] or _unquoted(token) or token.text for index, token in enumerate(rest)]
-            self.resets.append(b"".join(parts).decode("utf-8", "replace").lower())
+            self.resets.append(("timezone", False))
+        elif verb == b"reset" and words == [b"session", b"authorization"]:
+            self.resets.append(("session_authorization", False))
+        elif verb == b"reset":
+            parts = [token.value or b"" for token in rest if token.kind in (WORD, QUOTED)]
+            self.resets.append((option_name(b".".join(parts)), False))
 
-    def _planning(self, name: bytes) -> None:
-        """The parameter ``name`` changes, or one that is an option of that class."""
-        if name.decode("utf-8", "replace").lower() in PLANNING:
-            self.disturbs = True
-
-    def _set_config(self, rest: list[Token]) -> None:
-        """The tokens behind the word ``set_config``."""
-        depth = 0
-        inside: list[Token] = []
-        for token in rest:
-            symbol = token.text
-            depth += (symbol == b"(") - (symbol == b")")
-            if depth == 0:
-                break
-            inside.append(token)
-        local = inside[-1].text.lower().strip(b"'") if inside else b""
-        name = inside[1] if len(inside) > 1 else None
-        alone = len(inside) > 2 and inside[2].text in (b",", b":")  # it may have a cast, but is no operand
-        constant = name is not None and name.kind == "opaque" and alone
-        if name is not None and constant:
-            self._planning(name.text.strip(b"'"))
-        else:
-            self.disturbs = True
-        if local in (b"true", b"t", b"on") and len(inside) > 2 and inside[-2].text == b",":
-            return
-        self.leaves |= TEXT_PARAMETERS
-        self.resets.clear()
-        if name is not None and constant:
-            self.custom += custom_names(name.text)
-        elif name is not None and name.kind == "parameter" and alone:
-            self.dynamic = True
-        elif not (alone and _name_of_a_setting(inside[1], rest)):
-            self.unknown = True
-            for token in rest:  # perhaps it is one of these
-                if token.kind == "opaque":
-                    self.custom += custom_names(token.text)
-
-    def _declare(self, words: list[bytes]) -> None:
-        if any(word == b"with" and after == b"hold" for word, after in itertools.pairwise(words)):
-            self.leaves |= TEXT_CURSORS
-            self.keeps |= TEXT_CURSORS
-
-    def _temporary(self, words: list[bytes]) -> None:
-        made = False
-        if words[0] == b"create" or words[0] == b"explain":
-            at = words.index(b"create") if b"create" in words else len(words)
-            made = any(word in (b"temp", b"temporary") for word in words[at + 1 : at + 5])
-        for word, after, last in zip(words, words[1:], [*words[2:], b""], strict=False):
-            if word == b"into" and (after if after not in (b"global", b"local") else last) in (b"temp", b"temporary"):
-                made = True
-        self.disturbs |= made
-        if made and words[-3:] == [b"on", b"commit", b"drop"]:
-            return
-        if made:
-            self.leaves |= TEXT_TEMPORARY
-            self.keeps |= TEXT_TEMPORARY
-
-    def _advisory(self, word: bytes) -> None:
-        match = _ADVISORY.match(word)
-        if match is not None:
-            self.leaves |= TEXT_LOCKS
-            if match[1] is None and match[2] is None:  # one that is tried may not be got
-                self.keeps |= TEXT_LOCKS
-
-    def _opaque(self, text: bytes, code: bool) -> None:
-        """A string constant; one that looks like SQL may be run by what it is handed to."""
-        if _CREATES_TEMPORARY.search(text):
-            self.leaves |= TEXT_TEMPORARY
-        if _ADVISORY.search(text):
-            self.leaves |= TEXT_LOCKS
-        if b"set_config" in text.lower() or (code and _SETS.search(text)):
-            self.leaves |= TEXT_PARAMETERS
-            self.disturbs = True
-            self.custom += custom_names(text)
-            self.unknown |= code and _SETS_UNKNOWN.search(text) is not None
-
-    def _names(self, tokens: list[Token], words: list[bytes], stop: int) -> None:
+    def _names(self, found: list[Token], words: list[bytes], stop: int) -> None:
         verb = words[0]
         at = 0
         if verb in (b"explain", b"create"):
             at = next((index for index, word in enumerate(words) if word == b"execute"), 0)
+            if at and verb == b"create" and at + 1 < len(words) and words[at + 1] in (b"function", b"procedure"):
+                return  # what a trigger calls
             verb = words[at]
-        if verb not in (b"prepare", b"execute", b"deallocate") or at + 1 >= len(tokens):
+        if verb not in (b"prepare", b"execute", b"deallocate") or at + 1 >= len(found):
             return
         at += 1
         if verb == b"prepare" and words[at] == b"transaction":
             return
-        if verb == b"deallocate" and words[at] == b"prepare" and at + 1 < len(tokens):
+        if verb == b"deallocate" and words[at] == b"prepare" and at + 1 < len(found):
             at += 1
-        token = tokens[at]
-        if token.kind == "quoted":
-            name = _unquoted(token)
-        elif token.kind == "word" and not (verb == b"deallocate" and words[at] == b"all"):
-            name = words[at]
-        else:
+        token = found[at]
+        if token.value is None or token.kind not in (WORD, QUOTED) or (verb == b"deallocate" and words[at] == b"all"):
             return
-        plain = not any(token.kind in ("opaque", "word", "quoted", "parameter") for token in tokens[at + 1 :]) or all(
-            token.kind in ("opaque", "number") or words[index] in (b"true", b"false", b"null") or token.text in _LIST
-            for index, token in enumerate(tokens[at + 1 :], at + 1)
-        )
-        self.names.append(Name(verb.decode(), token.start, token.end, stop, name, plain))
+        end = token.end
+        if at + 2 < len(found) and words[at + 1] == b"uescape":
+            end = found[at + 2].end
+        piece = self.text[token.start : token.end]
+        name = token.value if piece.isascii() else piece.strip(b'"').replace(b'""', b'"')
+        self.names.append(Name(verb.decode(), token.start, end, stop, name, _is_plain(found[at + 1 :], words[at + 1 :])))
 
 
-def _name_of_a_setting(name: Token, rest: list[Token]) -> bool:
-    """Whether the ``name`` behind a ``set_config`` is a column of pg_settings, as in pg_dump's queries.
-
-    A customized option that no library has defined, which only its name could betray, is not listed there.
-    """
-    words = [token.text.lower() for token in rest if token.kind == "word"]
-    if name.kind != "word" or name.text.lower() != b"name" or words.count(b"from") != 1:
-        return False
-    origin = words[words.index(b"from") + 1 :]
-    if origin[:1] == [b"pg_catalog"]:
-        del origin[0]
-    return origin[:1] == [b"pg_settings"] and origin[1:2] in ([], [b"where"])
+# What may stand between constants.
+_LIST = (b"(", b",", b")", b"-", b".")
 
 
-def _unquoted(token: Token) -> bytes:
-    """The name in a quoted token, else nothing."""
-    return token.text[1:-1].replace(b'""', b'"') if token.kind == "quoted" else b""
+def _is_plain(found: list[Token], words: list[bytes]) -> bool:
+    """Whether there are only constants."""
+    return not any(token.kind in (STRING, WORD, QUOTED, PARAMETER) for token in found) or all(
+        token.kind in (STRING, NUMBER) or words[index] in (b"true", b"false", b"null") or token.text in _LIST
+        for index, token in enumerate(found)
+    )

@@ -18,7 +18,8 @@ from pgdoorman_lib.wire.session_state import (
     PLANNING,
 )
 
-#: All that a server can be asked about.
+#: All that any role may ask a server about. A replication origin only who may set one up may ask for, so that is asked
+#: where its functions are named.
 ASKABLE = (
     DIRTY_PARAMETERS
     | DIRTY_PREPARED
@@ -26,7 +27,6 @@ ASKABLE = (
     | DIRTY_LISTEN
     | DIRTY_TEMPORARY
     | DIRTY_LOCKS
-    | DIRTY_ORIGIN
     | DIRTY_SLOTS
 )
 
@@ -40,6 +40,9 @@ POSSIBLE = 2
 #: casts and types, which no name in a text betrays).
 DDL = b"\0ddl"
 ANYTHING = b"\0anything"
+
+#: Among ``Traces.options``: any of the settings that pg_settings lists.
+LISTED = "*"
 
 #: Words without which a text that names a relation does not write to it, nor define anything.
 WRITES = frozenset(
@@ -149,7 +152,7 @@ SET_CONFIG = b"set_config"
 BUILTIN: Mapping[bytes, Traces] = {
     SET_CONFIG: Traces(DIRTY_PARAMETERS | DIRTY_TEMPORARY, (), POSSIBLE, True),
     # A rule has UPDATE call set_config, for settings that are listed there.
-    b"pg_settings": Traces(DIRTY_PARAMETERS | DIRTY_TEMPORARY, (), NAMED, True),
+    b"pg_settings": Traces(DIRTY_PARAMETERS | DIRTY_TEMPORARY, (LISTED,), NAMED, True),
     **dict.fromkeys(_ADVISORY, Traces(DIRTY_LOCKS)),
     **dict.fromkeys(_ORIGIN, Traces(DIRTY_ORIGIN)),
     **dict.fromkeys(_SLOTS, Traces(DIRTY_SLOTS)),

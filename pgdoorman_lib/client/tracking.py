@@ -1,0 +1,143 @@
+"""What a client's transaction may have left on its server, as far as its texts tell: what must be asked at its end.
+
+A transaction of which nothing is noted here leaves nothing. What is noted is asked, pins the client, or is taken back;
+only where a single statement outside of a transaction tells all (``known``) is its success answer enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pgdoorman_lib.wire.lexer import STRING, tokens
+from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS
+from pgdoorman_lib.wire.sqltext import Reading, Text
+from pgdoorman_lib.wire.traces import LISTED, POSSIBLE, Traces
+
+#: Settings asked for by their names at once; who touches more keeps its server.
+MAX_OPTIONS = 300
+
+
+class Tracker:
+    """The notes of one client about the transaction under way.
+
+    ``options``: settings that may have changed, by name; ``listed``: others may have, too, of those pg_settings lists;
+    ``unnamed``: even such as no catalogue lists, whose names nobody knows (``traces.UNLIKELY``, ``POSSIBLE``).
+    """
+
+    __slots__ = ("failed", "known", "listed", "options", "resets", "texts", "unnamed")
+
+    def __init__(self) -> None:
+        self.options: dict[str, None] = {}
+        #: settings that a text sent resets, LISTED for all of them, and whether only until the transaction's end
+        self.resets: dict[str, bool] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew: what was noted has been asked for, or the server is another's."""
+        self.options.clear()
+        self.resets.clear()
+        self.listed = False
+        self.unnamed = 0
+        self.texts = 0
+        #: the text that tells all, as long as it is the only one and nothing has failed
+        self.known: Text | None = None
+        self.failed = False
+
+    def ran(self, text: Text, alone: bool) -> int:
+        """A statement with this text is about to run; ``alone``: outside of a transaction, with nothing under way.
+
+        Returns the DIRTY_* bits of what it may leave.
+        """
+        self.texts += 1
+        self.known = text if alone and self.texts == 1 and (text.assigns or text.only_resets) else None
+        self.resets.update(text.resets)
+        return self.may(text.traces)
+
+    def may(self, traces: Traces) -> int:
+        """Something with these traces may run; the DIRTY_* bits of them."""
+        if traces.unnamed or LISTED in traces.options or (traces.bits & DIRTY_PARAMETERS and not traces.options):
+            self.listed = self.listed or traces.unnamed > 0 or LISTED in traces.options
+        if traces.unnamed > self.unnamed:
+            self.unnamed = traces.unnamed
+        self.named(traces.options)
+        return traces.bits
+
+    def named(self, names: Iterable[str]) -> None:
+        """Settings of these names may change."""
+        for name in names:
+            if name == LISTED:
+                self.listed = True
+            elif name not in self.options:
+                if len(self.options) >= MAX_OPTIONS:
+                    self.listed = True
+                    self.unnamed = POSSIBLE
+                    return
+                self.options[name] = None
+
+    def reported(self, name: str) -> bool:
+        """A parameter was reported that has changed; whether that was known already."""
+        if self.known is not None:
+            assigned = self.known.assigns
+            return assigned is None or assigned[0] == name
+        return name in self.options
+
+    def untold(self) -> None:
+        """A setting changed of which no text has told."""
+        self.listed = True
+        self.known = None
+
+
+def option_names(values: Iterable[bytes | None], reading: Reading) -> list[str] | None:
+    """The names of settings that these parameters are; None if one can't be read."""
+    found = []
+    for value in values:
+        if value is None:
+            continue
+        if not value.isascii():
+            if reading.codec is None:
+                return None
+            if reading.codec:
+                try:
+                    value = value.decode(reading.codec).encode()
+                except UnicodeError:
+                    return None
+        found.append(value.lower().decode(errors="surrogateescape"))
+    return found
+
+
+def constants(text: bytes, backslashes: bool) -> list[bytes | None]:
+    """The values of the strings in a text."""
+    return [token.value for token in tokens(text, backslashes) if token.kind == STRING]
+
+
+def bound_values(data: bytes, numbers: Iterable[int]) -> list[bytes | None] | None:
+    """Values of the parameters with these numbers (from 1) in the part of a Bind behind its names; None if not there.
+
+    PostgreSQL docs, "Message Formats": int16 number of formats, int16 each, int16 number of values, then for each int32
+    size (-1 for NULL) and its bytes.
+    """
+    size = len(data)
+    if size < 2:
+        return None
+    at = 2 + 2 * int.from_bytes(data[0:2], "big")
+    if size < at + 2:
+        return None
+    count = int.from_bytes(data[at : at + 2], "big")
+    at += 2
+    wanted = set(numbers)
+    last = max(wanted, default=0)
+    if last > count:
+        return []  # PostgreSQL refuses it
+    values: list[bytes | None] = []
+    for number in range(1, last + 1):
+        if size < at + 4:
+            return None
+        length = int.from_bytes(data[at : at + 4], "big", signed=True)
+        at += 4
+        stop = at + max(0, length)
+        if number in wanted:
+            if stop > size:
+                return None
+            values.append(None if length < 0 else data[at:stop])
+        at = stop
+    return values
