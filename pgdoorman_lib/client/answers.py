@@ -432,7 +432,7 @@ class Answers(StatementDesk):
         key = name.decode("utf-8", "replace")
         value = rest[: len(rest) - 1].decode("utf-8", "replace")
         server = self.server
-        server.reported(key, value)
+        server.report(key, value)
         if verdict:
             return 0
         if self.log_parameters:

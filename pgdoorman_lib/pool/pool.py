@@ -640,7 +640,7 @@ def _asides(server: Server) -> str:
             return "server said: " + parse_fields(body).get("M", "")
         if kind == 0x53:
             name, _, value = body.partition(b"\0")
-            server.reported(name.decode("utf-8", "replace"), value[: len(value) - 1].decode("utf-8", "replace"))
+            server.report(name.decode("utf-8", "replace"), value[: len(value) - 1].decode("utf-8", "replace"))
         elif kind != 0x4E and kind != 0x41:
             return "unexpected message while idle"
     stream.release()

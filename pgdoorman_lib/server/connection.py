@@ -99,7 +99,7 @@ class Server:
         self.stats = LinkStats()
         self.login_application_name = settings.application_name
 
-    def reported(self, name: str, value: str) -> None:
+    def report(self, name: str, value: str) -> None:
         """The server has said by ParameterStatus that this parameter has this value."""
         self.parameters[name] = value
         self._read_by()

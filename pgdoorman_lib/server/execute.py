@@ -41,7 +41,7 @@ def run(server: Server, sql: str) -> dict[str, str]:
                 raise refused
         elif kind == 0x53:
             name, value = messages.parse_parameter_status(body)
-            server.reported(name, value)
+            server.report(name, value)
             reported[name] = value
     replies.swallowed_error = 0
     if refused is not None:

@@ -7,12 +7,12 @@ find too much, never too little of what the body's own text says. What is not re
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import reduce
 
-from pgdoorman_lib.wire import dynamic
+from pgdoorman_lib.wire import dynamic, glance
 from pgdoorman_lib.wire.dynamic import HOLE
 from pgdoorman_lib.wire.lexer import PARAMETER, QUOTED, SEMICOLON, STRING, WORD, Token, tokens
 from pgdoorman_lib.wire.session_state import (
@@ -29,6 +29,7 @@ from pgdoorman_lib.wire.traces import (
     ANYTHING,
     ASKABLE,
     BUILTIN,
+    BUILTIN_WRITTEN,
     DDL,
     EVERYTHING,
     LISTED,
@@ -46,6 +47,8 @@ from pgdoorman_lib.wire.traces import (
 
 #: Strings within strings that are read as code; deeper ones count as unreadable.
 DEEPEST = 6
+#: Tokens of a statement or a call that are looked at: so many make the time linear, and need no more.
+LONGEST = 200
 
 _TEMPORARY_PATH = Traces(DIRTY_TEMPORARY, (), NAMED, True)
 _DISTURBS = Traces(0, (), NAMED, True)
@@ -54,18 +57,18 @@ _NAMED_BY_PARAMETER = Traces(DIRTY_PARAMETERS | DIRTY_TEMPORARY, (), NAMED, True
 _CHARACTERISTICS = ("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable")
 #: SET with a syntax of its own, and the setting it is about.
 _SPECIAL = {
-    b"time": "timezone",
-    b"names": "client_encoding",
-    b"schema": "search_path",
-    b"role": "role",
-    b"xml": "xmloption",
+    b"time": b"timezone",
+    b"names": b"client_encoding",
+    b"schema": b"search_path",
+    b"role": b"role",
+    b"xml": b"xmloption",
 }
 #: Until the transaction's end, or none of the session at all.
 _HARMLESS_SETS = frozenset((b"transaction", b"constraints", b"seed", b"catalog"))
 #: Behind these words another statement begins in PL/pgSQL.
 _OPENERS = frozenset((b"begin", b"then", b"else", b"loop", b"declare"))
 _DDL_WORDS = frozenset(
-    b"create alter drop comment grant revoke security import reindex refresh into truncate".split()
+    b"create alter drop comment grant revoke security import reindex refresh".split()
 )
 _TRUE = frozenset((b"t", b"tr", b"tru", b"true", b"y", b"ye", b"yes", b"on", b"1"))
 
@@ -78,38 +81,56 @@ _TCL_SETS = re.compile(rb"set_config", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Body:
-    """What a body says: what it leaves by itself, the names it mentions (of functions, relations and anything else),
-    and whether it may write to relations. ``parameters``: numbers of the parameters that name settings, of a text that
-    a client sends."""
+    """What a body says: what it leaves by itself, and the names it mentions, of functions, relations and anything else.
+
+    ``calls``: those of the names that may be called, with a parenthesis behind or a dot in front. ``writes``: it may
+    write to relations. ``parameters``: numbers of the parameters that name settings, of a text that a client sends.
+    """
 
     traces: Traces = NOTHING
     names: frozenset[bytes] = frozenset()
+    calls: frozenset[bytes] = frozenset()
     writes: bool = False
     parameters: frozenset[int] = frozenset()
-
-    def with_names(self, hazards: Mapping[bytes, Traces], writing: AbstractSet[bytes] = frozenset()) -> Traces:
-        """Its traces with those of what it mentions; ``writing``: names that matter only where something is written."""
-        found = self.traces
-        for name in self.names & hazards.keys():
-            if self.writes or name not in writing:
-                found = union(found, hazards[name])
-        return found
 
 
 EMPTY = Body()
 OPAQUE = Body(UNREADABLE)
 
 
-def body_traces(language: str, body: bytes, hazards: Mapping[bytes, Traces]) -> Traces:
-    """What ``body`` may leave behind when it runs, if ``hazards`` is what is known of names."""
-    found = read(language, body).with_names(hazards)
-    return union(found, hazards.get(ANYTHING, NOTHING))
+def body_traces(
+    language: str,
+    body: bytes,
+    hazards: Mapping[bytes, Traces],
+    writing: AbstractSet[bytes] = frozenset(),
+    calls: AbstractSet[bytes] = frozenset(),
+) -> Traces:
+    """What ``body`` may leave behind when it runs, if ``hazards`` is what is known of names.
+
+    ``writing``: those that matter only where something is written, ``calls``: those that are of functions only.
+    """
+    return said_traces(read(language, body), hazards, writing, calls)
+
+
+def said_traces(
+    said: Body, hazards: Mapping[bytes, Traces], writing: AbstractSet[bytes], calls: AbstractSet[bytes]
+) -> Traces:
+    """What runs may leave that says this, as ``body_traces``."""
+    found = union(said.traces, hazards.get(ANYTHING, NOTHING))
+    for name in said.names & hazards.keys():
+        if (said.writes or name not in writing) and (name in said.calls or name not in calls):
+            found = union(found, hazards[name])
+    return found
 
 
 def read(language: str, body: bytes) -> Body:
     """What a body of this language says."""
     if language not in ("sql", "plpgsql"):
         return Body(_foreign(language, body))
+    seen = glance.names(body)
+    if seen is not None:
+        names, calls = seen
+        return Body(NOTHING, names | {DDL} if _has_ddl(language, names) else names, calls, bool(names & WRITES))
     found = _code(language, body, False, 0)
     if b"\\" in body:  # standard_conforming_strings may be off where it runs
         found = _joined((found, _code(language, body, True, 0)))
@@ -134,12 +155,22 @@ def _foreign(language: str, body: bytes) -> Traces:
     return found
 
 
+def _has_ddl(language: str, words: AbstractSet[bytes]) -> bool:
+    """Whether DDL may stand among these words; SELECT INTO, which makes a table, is something else in PL/pgSQL."""
+    return not words.isdisjoint(_DDL_WORDS) or (language == "sql" and b"select" in words and b"into" in words)
+
+
 def _joined(bodies: Iterable[Body]) -> Body:
-    return reduce(_with, bodies, EMPTY)
-
-
-def _with(a: Body, b: Body) -> Body:
-    return Body(union(a.traces, b.traces), a.names | b.names, a.writes or b.writes, a.parameters | b.parameters)
+    found = EMPTY
+    for body in bodies:
+        found = Body(
+            union(found.traces, body.traces),
+            found.names | body.names,
+            found.calls | body.calls,
+            found.writes or body.writes,
+            found.parameters | body.parameters,
+        )
+    return found
 
 
 def _code(language: str, text: bytes, backslashes: bool, depth: int) -> Body:
@@ -162,35 +193,48 @@ class _Reader:
         # Words as they are compared; nothing else can be a keyword.
         self.words = [(token.value or b"") if token.kind == WORD else b"" for token in self.tokens]
         self.begins = dynamic.beginnings(self.tokens, self.words, _OPENERS if language == "plpgsql" else frozenset())
+        self.dynamic = dynamic.Dynamic(self.tokens, self.words, self.begins)
         self.traces = NOTHING
         self.others: list[Body] = []
+        #: where ON COMMIT DROP stands
+        self.drops = [at for at, word in enumerate(self.words) if word == b"drop" and self._behind(at, b"on", b"commit")]
 
     def body(self) -> Body:
         names = set()
+        calls = set()
         for index, token in enumerate(self.tokens):
             if token.kind == WORD or token.kind == QUOTED:
                 if token.value is None:
                     self.traces = EVERYTHING  # a name that can't be read
                     continue
                 names.add(token.value)
+                if self._symbol(index + 1) == b"(" or (index and self._symbol(index - 1) == b"."):
+                    calls.add(token.value)
                 self._word(index, token.value)
             if self.begins[index]:
                 self._statement(index)
         words = {word for word in self.words if word}
-        if words & _DDL_WORDS:
+        if _has_ddl(self.language, words):
             names.add(DDL)
-        said = Body(self.traces, frozenset(names), bool(words & WRITES), frozenset(self.parameters))
-        return _joined((said, *self.others))
+        own = Body(
+            self.traces, frozenset(names), frozenset(calls), bool(words & WRITES), frozenset(self.parameters)
+        )
+        return _joined((own, *self.others))
 
     def _add(self, traces: Traces) -> None:
         self.traces = union(self.traces, traces)
 
     def _end(self, index: int) -> int:
-        """Where the statement ends in which the token at ``index`` stands."""
+        """Where the statement ends in which the token at ``index`` stands, if it is not too long."""
         found = self.tokens
-        while index < len(found) and found[index].kind != SEMICOLON:
+        stop = min(len(found), index + LONGEST)
+        while index < stop and found[index].kind != SEMICOLON:
             index += 1
         return index
+
+    def _behind(self, index: int, *words: bytes) -> bool:
+        """Whether these words stand in front of the token at ``index``."""
+        return tuple(self.words[max(0, index - len(words)) : index]) == words
 
     def _at(self, index: int) -> bytes:
         return self.words[index] if index < len(self.words) else b""
@@ -205,7 +249,7 @@ class _Reader:
             self._set_config(index + 1)
         elif name in RUNS_STRINGS:
             self._runs_string(index + 1)
-        elif name in BUILTIN:
+        elif name in BUILTIN and (name not in BUILTIN_WRITTEN or b"update" in self.words):
             self._add(BUILTIN[name])
         elif name.startswith(b"pg_temp"):
             self._add(_TEMPORARY_PATH)
@@ -223,19 +267,17 @@ class _Reader:
         before = self.words[max(0, index - 5) : index]
         if b"create" not in before and b"into" not in before:
             return
-        words = self.words[index : self._end(index)]
-        drops = any(
-            words[at : at + 3] == [b"on", b"commit", b"drop"] for at, word in enumerate(words) if word == b"on"
-        )
-        self._add(_DISTURBS if drops else _TEMPORARY_PATH)
+        at = bisect(self.drops, index)
+        dropped = at < len(self.drops) and self.drops[at] < self._end(index)
+        self._add(_DISTURBS if dropped else _TEMPORARY_PATH)
 
     def _arguments(self, index: int) -> list[list[Token]] | None:
-        """The arguments of a call whose parenthesis is to stand at ``index``; None without one, or without its end."""
+        """The arguments of a call whose parenthesis is to stand at ``index``; None without one, or its end."""
         if self._symbol(index) != b"(":
             return None
         depth = 0
         found: list[list[Token]] = [[]]
-        for token in self.tokens[index:]:
+        for token in self.tokens[index : index + LONGEST]:
             if token.text in (b"(", b"["):
                 depth += 1
                 if depth == 1:
@@ -255,30 +297,15 @@ class _Reader:
         if arguments is None or len(arguments) != 3:
             self._add(BUILTIN[SET_CONFIG])
             return
-        name = _constant(arguments[0])
-        value = _constant(arguments[1])
         local = _is_true(arguments[2])
         number = _parameter(arguments[0]) if self.sent else 0
-        if number:
-            if not local:
-                self.parameters.add(number)
-            self._add(_TEMPORARY_PATH if local else _NAMED_BY_PARAMETER)
+        if not number:
+            self._add(set_config_traces(_constant(arguments[0]), local, _constant(arguments[1])))
             return
-        if name is None or HOLE in name:
-            # With a path that is not known the next table may be a temporary one.
-            self._add(_TEMPORARY_PATH if local else BUILTIN[SET_CONFIG])
-            return
-        self._set(name, local, value)
-
-    def _set(self, name: bytes, local: bool, value: bytes | None) -> None:
-        """The setting ``name`` gets a ``value``, None if that is unknown."""
-        option = option_name(name)
-        if option == "search_path" and (value is None or HOLE in value or b"pg_temp" in value.lower()):
-            self._add(_TEMPORARY_PATH)
         if not local:
-            self._add(setting(option))
-        elif option in PLANNING:
-            self._add(_DISTURBS)
+            self.parameters.add(number)
+        # With a path that is not known the next table may be a temporary one.
+        self._add(_TEMPORARY_PATH if local else _NAMED_BY_PARAMETER)
 
     def _runs_string(self, index: int) -> None:
         arguments = self._arguments(index)
@@ -302,7 +329,7 @@ class _Reader:
         if self.language != "plpgsql":
             self._add(EVERYTHING)  # a prepared statement of the session's
             return
-        texts = dynamic.texts(self.tokens, self.words, self.begins, index + 1)
+        texts = self.dynamic.texts(index + 1)
         if texts is None:
             self._add(EVERYTHING)
             return
@@ -346,21 +373,23 @@ class _Reader:
             if word == b"characteristics":
                 self._add(setting(*_CHARACTERISTICS))
             elif word == b"authorization" or word == b"session":
-                self._set(b"session_authorization", local, None)
+                self._set(b"session_authorization", local)
             elif word in _SPECIAL:
                 value = self.tokens[index + 1].value if index + 1 < len(self.tokens) else None
-                self._set(_SPECIAL[word].encode(), local, value)
+                self._set(_SPECIAL[word], local, value)
             else:
-                self._add(_TEMPORARY_PATH if local else BUILTIN[SET_CONFIG])
+                self._set(None, local)
             return
         name, index = self._name(index)
-        if name is None:
-            self._add(_TEMPORARY_PATH if local else BUILTIN[SET_CONFIG])
-            return
         stop = self._end(index)
         pieces = [token.value for token in self.tokens[index + 1 : stop]]
+        if stop - index >= LONGEST:
+            pieces.append(None)
         value = b" ".join(piece for piece in pieces if piece is not None)
         self._set(name, local, None if None in pieces else value)
+
+    def _set(self, name: bytes | None, local: bool, value: bytes | None = None) -> None:
+        self._add(set_config_traces(name, local, value))
 
     def _name(self, index: int) -> tuple[bytes | None, int]:
         """The setting's name at ``index`` and where it ends; None if it can't be told."""
@@ -405,6 +434,20 @@ class _Reader:
             self.others.append(_code(language, code, self.backslashes, self.depth + 1))
         else:
             self._add(_foreign(language, code))
+
+
+def set_config_traces(name: bytes | None, local: bool, value: bytes | None) -> Traces:
+    """What it leaves to give the setting ``name`` a ``value``; None if they can't be told."""
+    if name is None or HOLE in name:
+        # With a path that is not known the next table may be a temporary one.
+        return _TEMPORARY_PATH if local else BUILTIN[SET_CONFIG]
+    option = option_name(name)
+    found = NOTHING
+    if option in PLANNING:
+        found = _DISTURBS
+    if option == "search_path" and (value is None or HOLE in value or b"pg_temp" in value.lower()):
+        found = _TEMPORARY_PATH
+    return found if local else union(found, setting(option))
 
 
 def option_name(name: bytes) -> str:

@@ -14,11 +14,14 @@ from pgdoorman_lib.wire.lexer import QUOTED, SEMICOLON, STRING, SYMBOL, WORD, Le
 
 #: What stands for a computed piece. Tokens take it for a letter, no encoding of PostgreSQL's uses it in names.
 HOLE = b"\xff"
+#: Tokens of an expression, and of a statement in front of a variable, that are looked at; pairs of parentheses likewise.
+LONGEST = 500
+_DEEPEST = 10
 
 _FORMAT = re.compile(rb"%(?:(%)|(?:\d+\$)?-?(?:\*(?:\d+\$)?|\d+)?[sIL])")
 _OPENING, _CLOSING = (b"(", b"["), (b")", b"]")
 #: Behind these the expression of EXECUTE is over.
-_STOPS = frozenset((b"into", b"using", b"loop"))
+_STOPS = frozenset((b"into", b"using", b"loop", b"execute"))
 #: Statements of PL/pgSQL in which a variable's name may stand where it gets a value.
 _WRITERS = frozenset((b"call", b"get"))
 
@@ -44,16 +47,80 @@ def beginnings(found: Sequence[Token], words: Sequence[bytes], openers: Abstract
     return marks
 
 
-def texts(found: Sequence[Token], words: Sequence[bytes], begins: Sequence[bool], index: int) -> list[Text] | None:
-    """What EXECUTE runs whose expression begins at ``index``; None if that can't be told."""
-    expression = _expression(found, words, index)
-    whole = _literal(expression)
-    if whole is not None:
-        return [whole] if not whole.computed or _has_verb(whole.text) else None
-    name = _variable(expression)
-    if name is None:
-        return None
-    return _assigned(found, words, begins, name)
+class Dynamic:
+    """The EXECUTEs of one body, of whose tokens ``begins`` marks those at which a statement may begin."""
+
+    def __init__(self, found: Sequence[Token], words: Sequence[bytes], begins: Sequence[bool]) -> None:
+        self.found = found
+        self.words = words
+        self.begins = begins
+        #: where the declarations are over
+        self.declared = words.index(b"begin") if b"begin" in words else 0
+        self.variables: dict[bytes, list[Text] | None] = {}
+
+    def texts(self, index: int) -> list[Text] | None:
+        """What EXECUTE runs whose expression begins at ``index``; None if that can't be told.
+
+        The texts of a variable are told once.
+        """
+        expression = _expression(self.found, self.words, index)
+        if expression is None:
+            return None
+        whole = _literal(expression)
+        if whole is not None:
+            return [whole] if not whole.computed or _has_verb(whole.text) else None
+        name = _variable(expression)
+        if name is None:
+            return None
+        known = name in self.variables
+        if not known:
+            self.variables[name] = self._assigned(name)
+        held = self.variables[name]
+        if held is None:
+            return None
+        behind = [_literal(expression, first=False)] if len(expression) > 1 else []
+        return [text for text in behind if text is not None] + ([] if known else held)
+
+    def _assigned(self, name: bytes) -> list[Text] | None:
+        """All texts the variable ``name`` may hold, in pieces; None unless every place that sets it is understood.
+
+        It must be declared before the first BEGIN: else it may be a parameter.
+        """
+        found, words = self.found, self.words
+        if b"alias" in words:
+            return None
+        results: list[Text] = []
+        appended = False
+        declared = False
+        start = 0
+        for at, token in enumerate(found):
+            if self.begins[at]:
+                start = at
+            if token.value != name or token.kind not in (WORD, QUOTED):
+                continue
+            if at > start:
+                if (at - 2 == start and found[at - 1].text == b".") or _may_set(found, words, start, at):
+                    return None  # perhaps named with its block
+                continue
+            value = _value_at(found, words, at)
+            if value is None or (not value and at >= self.declared):
+                return None
+            declared |= at < self.declared
+            if not value:
+                continue
+            pieces = _literal(value)
+            if pieces is None:
+                if _variable(value) != name:
+                    return None
+                appended = True
+                pieces = _literal(value, first=False)
+                assert pieces is not None
+            elif not _has_verb(pieces.text):
+                return None
+            results.append(pieces)
+        if not declared or not results:
+            return None
+        return [Text(text, computed or appended) for text, computed in results]
 
 
 def _has_verb(text: bytes) -> bool:
@@ -66,11 +133,13 @@ def _has_verb(text: bytes) -> bool:
     return kind == WORD and lexer.stop < len(text) and HOLE not in text[lexer.start : lexer.stop]
 
 
-def _expression(found: Sequence[Token], words: Sequence[bytes], index: int) -> Sequence[Token]:
-    """The tokens of the expression at ``index``, without the parentheses around it."""
+def _expression(found: Sequence[Token], words: Sequence[bytes], index: int) -> Sequence[Token] | None:
+    """The tokens of the expression at ``index``, without the parentheses around it; None if it is too long."""
     depth = 0
     stop = index
     while stop < len(found):
+        if stop - index > LONGEST:
+            return None
         text = found[stop].text
         if text in _OPENING:
             depth += 1
@@ -83,7 +152,9 @@ def _expression(found: Sequence[Token], words: Sequence[bytes], index: int) -> S
 
 
 def _bare(expression: Sequence[Token]) -> Sequence[Token]:
-    while len(expression) > 1 and expression[0].text == b"(" and _closing(expression, 0) == len(expression) - 1:
+    for _ in range(_DEEPEST):
+        if len(expression) < 2 or expression[0].text != b"(" or _closing(expression, 0) != len(expression) - 1:
+            break
         expression = expression[1:-1]
     return expression
 
@@ -166,66 +237,20 @@ def _variable(expression: Sequence[Token]) -> bytes | None:
     return None
 
 
-def _assigned(
-    found: Sequence[Token], words: Sequence[bytes], begins: Sequence[bool], name: bytes
-) -> list[Text] | None:
-    """All texts the variable ``name`` may hold, in pieces; None unless every place that gives it a value is understood.
-
-    It must be declared before the first BEGIN: else it may be a parameter.
-    """
-    if b"alias" in words:
-        return None
-    results: list[Text] = []
-    appended = False
-    declared = False
-    start = 0
-    for at, token in enumerate(found):
-        if begins[at]:
-            start = at
-        if token.value != name or token.kind not in (WORD, QUOTED):
-            continue
-        if at > start:
-            if at - 2 == start and found[at - 1].text == b".":
-                return None  # named with its block
-            if _may_set(found, words, start, at):
-                return None
-            continue
-        value = _value_at(found, words, at)
-        if b"begin" not in words[:at]:
-            declared = True
-        elif value is None:
-            return None
-        if not value:
-            continue  # declared without a value
-        pieces = _literal(value)
-        if pieces is None:
-            if _variable(value) != name:
-                return None
-            appended = True
-            pieces = _literal(value, first=False)
-            assert pieces is not None
-        elif not _has_verb(pieces.text):
-            return None
-        results.append(pieces)
-    if not declared or not results:
-        return None
-    return [Text(text, computed or appended) for text, computed in results]
-
-
 def _value_at(found: Sequence[Token], words: Sequence[bytes], index: int) -> Sequence[Token] | None:
-    """The expression the variable at ``index``, where a statement begins, is given; None if it is given none."""
+    """The expression the variable at ``index``, where a statement begins, is given: empty without one, None if too long."""
     at = index + 1
     while at < len(found) and found[at].kind != SEMICOLON:
         if found[at].text == b"=" or words[at] == b"default":
             return _expression(found, words, at + 1)
         at += 1
-    return None
+    return ()
 
 
 def _may_set(found: Sequence[Token], words: Sequence[bytes], start: int, index: int) -> bool:
     """Whether the statement at ``start`` may give the variable at ``index`` a value."""
     first = words[start]
-    if first in _WRITERS:
+    if first in _WRITERS or index - start > LONGEST:
         return True
     if first in (b"for", b"foreach"):
         return b"in" not in words[start:index]

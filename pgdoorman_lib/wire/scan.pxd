@@ -9,6 +9,7 @@ cdef class Lexicon:
     cdef public dict hazards
     cdef public dict named
     cdef public frozenset written
+    cdef public frozenset calls
     cdef public dict known
     cdef public bytearray table
 

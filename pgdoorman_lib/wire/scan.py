@@ -44,16 +44,23 @@ _SIZE = 1 << 16
 class Lexicon:
     """The words to look for: PostgreSQL's own, and the ``hazards`` that a database's catalogue names.
 
-    ``written``: those among them that matter only where a relation of that name is written to.
+    ``written``: those among them that matter only where a relation of that name is written to; ``calls``: those that
+    are of functions only.
     """
 
-    __slots__ = ("hazards", "known", "named", "table", "written")
+    __slots__ = ("calls", "hazards", "known", "named", "table", "written")
 
-    def __init__(self, hazards: Mapping[bytes, Traces] | None = None, written: Iterable[bytes] = ()) -> None:
+    def __init__(
+        self,
+        hazards: Mapping[bytes, Traces] | None = None,
+        written: Iterable[bytes] = (),
+        calls: Iterable[bytes] = (),
+    ) -> None:
         #: those that the catalogue names
         self.named: dict[bytes, Traces] = dict(hazards or {})
         self.hazards: dict[bytes, Traces] = {**BUILTIN, **self.named}
         self.written = frozenset(written) | BUILTIN_WRITTEN
+        self.calls = frozenset(calls)
         #: what ``sqltext`` has found out about texts with these words
         self.known: dict[object, object] = {}
         table = bytearray(_SIZE)

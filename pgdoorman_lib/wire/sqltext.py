@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from pgdoorman_lib.wire.bodies import option_name, read_text
+from pgdoorman_lib.wire.bodies import option_name, read_text, said_traces
 from pgdoorman_lib.wire.lexer import LONGEST_NAME, NUMBER, PARAMETER, QUOTED, SEMICOLON, STRING, SYMBOL, WORD, Token, tokens
 from pgdoorman_lib.wire.scan import BACKSLASHES, MULTIBYTE, PLAIN, Lexicon, Scanner
 from pgdoorman_lib.wire.session_state import (
@@ -24,7 +24,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_PREPARED,
     DIRTY_TEMPORARY,
 )
-from pgdoorman_lib.wire.traces import ANYTHING, EVERYTHING, LISTED, NAMED, NOTHING as NO_TRACES, RELEASES, Traces, setting, union
+from pgdoorman_lib.wire.traces import EVERYTHING, LISTED, NAMED, NOTHING as NO_TRACES, RELEASES, Traces, setting, union
 
 #: Texts whose analysis is remembered for a lexicon, and the length (bytes) of those that are.
 REMEMBERED = 1000
@@ -193,7 +193,7 @@ def _analysed(text: bytes, lexicon: Lexicon, reading: Reading) -> Text:
             if len(seen) != len(text):
                 return UNREAD
     body = read_text(meant, backslashes)
-    traces = union(body.with_names(lexicon.named, lexicon.written), lexicon.named.get(ANYTHING, NO_TRACES))
+    traces = said_traces(body, lexicon.named, lexicon.written, lexicon.calls)
     finder = _Finder(text)
     statement: list[Token] = []
     for token in tokens(seen, backslashes):

@@ -1,0 +1,249 @@
+"""Reading a database's catalogue: what of it may leave something behind on a server, and whether it has moved.
+
+``read`` asks a few queries, which mean the same under any search_path and which any role may ask, and wait for no lock.
+Take the ``MARKER`` before: what is committed meanwhile then shows. Works with PostgreSQL 12 and later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from pgdoorman_lib.wire import extensions
+from pgdoorman_lib.wire.bodies import read as read_body
+from pgdoorman_lib.wire.hazards import (
+    FUNCTION,
+    KEY,
+    ON_ANYTHING,
+    ON_DDL,
+    USE,
+    WRITE,
+    Function,
+    Hazards,
+    Node,
+    Rows,
+    hazards,
+)
+from pgdoorman_lib.wire.traces import BUILTIN, BUILTIN_WRITTEN
+from pgdoorman_lib.wire.trees import pattern, tree_traces
+
+__all__ = ["MARKER", "Hazards", "Rows", "RunQuery", "hazards", "read"]
+
+Row = Sequence[bytes | None]
+#: Runs an SQL text (of more than one statement) as a simple query and returns the rows of all of them, as text.
+RunQuery = Callable[[str], Sequence[Row]]
+
+#: Numbers from here on are not PostgreSQL's own (FirstNormalObjectId).
+OURS = 16384
+#: Bodies asked for at once.
+BODIES = 500
+
+# Names may mean something else in the session's own path, and compiling a query takes longer than running it.
+_SETUP = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; "
+
+
+def _hex(value: str) -> str:
+    """The SQL of a text as bytes of the database's encoding, whatever the client's is."""
+    return f"encode(convert_to({value}, getdatabaseencoding()), 'hex')"
+
+
+_BUILTIN = (
+    "SELECT 'v', current_setting('server_version_num'), getdatabaseencoding()"
+    " UNION ALL SELECT oid::text, proname::text, prosrc FROM pg_proc WHERE oid < {ours} AND proname = ANY ('{{{names}}}')"
+    " UNION ALL SELECT oid::text, relname::text, '' FROM pg_class WHERE oid < {ours} AND relname = ANY ('{{{names}}}')"
+)
+
+# search_path of its own: 2 when pg_temp is in front, 1 when it is elsewhere.
+_FUNCTIONS = f"""SELECT p.oid, p.xmin, {_hex("n.nspname::text")}, {_hex("p.proname::text")}, l.lanname, p.provolatile,
+ e.extname, CASE WHEN l.lanname IN ('c', 'internal') THEN {_hex("p.prosrc")} END,
+ (SELECT max(CASE WHEN c ~ '^search_path="?pg_temp' THEN 2 ELSE 1 END) FROM unnest(p.proconfig) c
+  WHERE c ~ '^search_path=.*pg_temp')
+ FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
+ LEFT JOIN pg_depend d ON d.classid = 1255 AND d.objid = p.oid AND d.deptype = 'e' AND d.refclassid = 3079
+ LEFT JOIN pg_extension e ON e.oid = d.refobjid
+ WHERE p.oid >= {OURS}"""
+
+_BODIES = f"SELECT oid, {_hex('prosrc')} FROM pg_proc" + " WHERE oid = ANY ('{{{numbers}}}')"
+
+_RELATIONS = f"SELECT oid, {_hex('relname::text')} FROM pg_class" + " WHERE oid = ANY ('{{{numbers}}}')"
+
+# Rows of a node and what it uses. Numbers of catalogues: 1247 pg_type, 1255 pg_proc, 1259 pg_class, 2602 pg_amop,
+# 2603 pg_amproc, 2604 pg_attrdef, 2605 pg_cast, 2606 pg_constraint, 2607 pg_conversion, 2616 pg_opclass, 2617
+# pg_operator, 2618 pg_rewrite, 2620 pg_trigger, 2753 pg_opfamily, 3256 pg_policy, 3381 pg_statistic_ext, 3576
+# pg_transform. What uses PostgreSQL's own functions has no dependency; that is in the trees.
+_FUNCTIONS_USED = f"d.refclassid = 1255 AND d.refobjid >= {OURS}"
+_RELATIONS_USED = f"d.refclassid = 1259 AND d.refobjid >= {OURS}"
+_EDGES = f"""
+ SELECT CASE WHEN r.ev_type = '1' THEN 'u' ELSE 'w' END, r.ev_class, 'f', d.refobjid FROM pg_depend d
+  JOIN pg_rewrite r ON r.oid = d.objid WHERE d.classid = 2618 AND {_FUNCTIONS_USED}
+ UNION ALL SELECT DISTINCT CASE WHEN r.ev_type = '1' THEN 'v' ELSE 'w' END, r.ev_class, 'r', d.refobjid FROM pg_depend d
+  JOIN pg_rewrite r ON r.oid = d.objid WHERE d.classid = 2618 AND {_RELATIONS_USED} AND d.refobjid <> r.ev_class
+ UNION ALL SELECT 'w', a.adrelid, 'f', d.refobjid FROM pg_depend d
+  JOIN pg_attrdef a ON a.oid = d.objid WHERE d.classid = 2604 AND {_FUNCTIONS_USED}
+ UNION ALL SELECT 'u', p.polrelid, 'f', d.refobjid FROM pg_depend d
+  JOIN pg_policy p ON p.oid = d.objid WHERE d.classid = 3256 AND {_FUNCTIONS_USED}
+ UNION ALL SELECT 'u', p.polrelid, 'u', d.refobjid FROM pg_depend d
+  JOIN pg_policy p ON p.oid = d.objid WHERE d.classid = 3256 AND {_RELATIONS_USED} AND d.refobjid <> p.polrelid
+ UNION ALL SELECT CASE WHEN c.conrelid = 0 THEN 'k' ELSE 'u' END, CASE WHEN c.conrelid = 0 THEN 1 ELSE c.conrelid END,
+  'f', d.refobjid FROM pg_depend d
+  JOIN pg_constraint c ON c.oid = d.objid WHERE d.classid = 2606 AND {_FUNCTIONS_USED}
+ UNION ALL SELECT 'w', t.tgrelid, 'f', d.refobjid FROM pg_depend d
+  JOIN pg_trigger t ON t.oid = d.objid WHERE d.classid = 2620 AND {_FUNCTIONS_USED}
+ UNION ALL SELECT 'u', coalesce(i.indrelid, d.objid), 'f', d.refobjid FROM pg_depend d
+  LEFT JOIN pg_index i ON i.indexrelid = d.objid WHERE d.classid = 1259 AND {_FUNCTIONS_USED}
+ UNION ALL SELECT 'u', s.stxrelid, 'f', d.refobjid FROM pg_depend d
+  JOIN pg_statistic_ext s ON s.oid = d.objid WHERE d.classid = 3381 AND {_FUNCTIONS_USED}
+ UNION ALL SELECT 'f', d.objid, 'f', d.refobjid FROM pg_depend d WHERE d.classid = 1255 AND {_FUNCTIONS_USED}
+ UNION ALL SELECT 'f', d.objid, 'r', d.refobjid FROM pg_depend d WHERE d.classid = 1255 AND {_RELATIONS_USED}
+ UNION ALL SELECT 'k', 1, 'f', d.refobjid FROM pg_depend d
+  WHERE d.classid = ANY ('{{1247,2602,2603,2605,2607,2616,2617,2753,3576}}') AND {_FUNCTIONS_USED}
+ UNION ALL SELECT 'k', 0, 'f', evtfoid FROM pg_event_trigger WHERE evtevent <> 'login'
+ UNION ALL SELECT 'w', confrelid, 'w', conrelid FROM pg_constraint
+  WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
+ UNION ALL SELECT 'v', inhparent, 'r', inhrelid FROM pg_inherits WHERE inhrelid >= {OURS}"""
+
+
+def _trees(version: int) -> str:
+    """Nodes, and the trees in them that are worth reading."""
+    found = []
+
+    def add(kind: str, number: str, tree: str, source: str) -> None:
+        text = f"{tree}::text"
+        found.append(f"SELECT {kind}, {number}, {_hex(text)} FROM {source} AND {text} ~ '{{calls}}'")
+
+    add("CASE WHEN ev_type = '1' THEN 'v' ELSE 'w' END", "ev_class", "ev_action", f"pg_rewrite WHERE oid >= {OURS}")
+    add("'w'", "ev_class", "ev_qual", f"pg_rewrite WHERE oid >= {OURS}")
+    add("'w'", "adrelid", "adbin", f"pg_attrdef WHERE oid >= {OURS}")
+    add("'u'", "polrelid", "polqual", f"pg_policy WHERE oid >= {OURS}")
+    add("'u'", "polrelid", "polwithcheck", f"pg_policy WHERE oid >= {OURS}")
+    add("'u'", "conrelid", "conbin", f"pg_constraint WHERE oid >= {OURS} AND conrelid <> 0")
+    add("'k'", "1", "conbin", f"pg_constraint WHERE oid >= {OURS} AND conrelid = 0")
+    add("'w'", "tgrelid", "tgqual", f"pg_trigger WHERE oid >= {OURS}")
+    add("'u'", "indrelid", "indexprs", f"pg_index WHERE indexrelid >= {OURS}")
+    add("'u'", "indrelid", "indpred", f"pg_index WHERE indexrelid >= {OURS}")
+    add("'u'", "partrelid", "partexprs", f"pg_partitioned_table WHERE partrelid >= {OURS}")
+    add("'k'", "1", "typdefaultbin", f"pg_type WHERE oid >= {OURS}")
+    add("'f'", "oid", "proargdefaults", f"pg_proc WHERE oid >= {OURS}")
+    if version >= 140000:
+        add("'f'", "oid", "prosqlbody", f"pg_proc WHERE oid >= {OURS}")
+        add("'u'", "stxrelid", "stxexprs", f"pg_statistic_ext WHERE oid >= {OURS}")
+    return " UNION ALL ".join(found)
+
+
+# Rows of (number, newest)
+MARKER = "SELECT 1"
+
+
+def read(run_query: RunQuery, known: Rows | None = None, pause: Callable[[], None] | None = None) -> Rows:
+    """Read the catalogue of the database a server is connected to, outside a transaction.
+
+    Bodies that are in the rows ``known`` from before are not read again. ``pause`` is called between pieces of work.
+    """
+    rows = Rows()
+    numbers: dict[int, bytes] = {}
+    version = 0
+    names = ",".join(sorted(name.decode() for name in BUILTIN))
+    for number, name, symbol in run_query(_SETUP + _BUILTIN.format(ours=OURS, names=names)):
+        if number == b"v":
+            version = int(_value(name))
+            rows.encoding = _value(symbol).decode()
+            continue
+        numbers[int(_value(number))] = _value(name)
+        rows.builtin[_value(symbol)] = BUILTIN[_value(name)]
+    _read_functions(rows, run_query, known, pause or _no_pause)
+    for row in run_query(_SETUP + _EDGES):
+        _add_edge(rows, *(_value(column) for column in row))
+    for kind, number, tree in run_query(_SETUP + _trees(version).format(calls=pattern(numbers))):
+        _add_tree(rows, _value(kind), int(_value(number)), _text(tree), numbers)
+    _read_relations(rows, run_query)
+    return rows
+
+
+def _no_pause() -> None:
+    pass
+
+
+def _value(column: bytes | None) -> bytes:
+    if column is None:
+        raise ValueError("a NULL where the catalogue has none")
+    return column
+
+
+def _text(column: bytes | None) -> bytes:
+    """What ``_hex`` asked for; nothing for NULL."""
+    return b"" if column is None else bytes.fromhex(column.decode("ascii"))
+
+
+def _read_functions(rows: Rows, run_query: RunQuery, known: Rows | None, pause: Callable[[], None]) -> None:
+    before = known.functions if known is not None and known.encoding == rows.encoding else {}
+    wanted: list[int] = []
+    for row in run_query(_SETUP + _FUNCTIONS):
+        number, version, schema, name, language, volatile, extension, symbol, temporary = row
+        function = Function(
+            version=_value(version),
+            schema=_text(schema),
+            name=_text(name),
+            language=_value(language).decode(errors="replace"),
+            volatile=volatile == b"v",
+            extension=(extension or b"").decode(errors="replace"),
+            symbol=_text(symbol),
+            temporary=int(temporary or b"0"),
+        )
+        oid = int(_value(number))
+        rows.functions[oid] = function
+        old = before.get(oid)
+        if old is not None and old.version == function.version:
+            rows.functions[oid] = function.with_body(old.body)
+        elif not function.compiled and extensions.known(function.extension, "", function.volatile) is None:
+            wanted.append(oid)
+    for start in range(0, len(wanted), BODIES):
+        part = ",".join(map(str, wanted[start : start + BODIES]))
+        pause()
+        for number, body in run_query(_SETUP + _BODIES.format(numbers=part)):
+            oid = int(_value(number))
+            function = rows.functions[oid]
+            rows.functions[oid] = function.with_body(read_body(function.language, _text(body)))
+            pause()
+
+
+def _add_edge(rows: Rows, kind: bytes, number: bytes, used: bytes, target: bytes) -> None:
+    """``kind`` "v" is a view, or a parent: reading it reads, writing to it writes to the target "r"."""
+    node, other = int(number), int(target)
+    if kind == b"v":
+        rows.add((USE, node), (USE, other))
+        rows.add((WRITE, node), (WRITE, other))
+        return
+    nodes = [(USE, other), (WRITE, other)] if used == b"r" else [(used.decode(), other)]
+    rows.add((kind.decode(), node), *nodes)
+
+
+def _add_tree(rows: Rows, kind: bytes, number: int, tree: bytes, numbers: dict[int, bytes]) -> None:
+    written = {oid: name for oid, name in numbers.items() if name in BUILTIN_WRITTEN}
+    if kind != b"v":
+        rows.leaves((kind.decode(), number), tree_traces(tree, numbers))
+        return
+    called = {oid: name for oid, name in numbers.items() if oid not in written}
+    rows.leaves((USE, number), tree_traces(tree, called))
+    rows.leaves((WRITE, number), tree_traces(tree, written))
+
+
+def _read_relations(rows: Rows, run_query: RunQuery) -> None:
+    """The names of the relations from which something is reached that may leave anything: the others don't matter."""
+    callers: dict[Node, list[Node]] = {}
+    for node, targets in rows.edges.items():
+        for target in targets:
+            callers.setdefault(target, []).append(node)
+    reached: set[Node] = set()
+    waiting = [(FUNCTION, oid) for oid in rows.functions] + list(rows.direct)
+    while waiting:
+        node = waiting.pop()
+        if node not in reached:
+            reached.add(node)
+            waiting += callers.get(node, ())
+    for node in [*rows.edges]:
+        if node not in reached:
+            del rows.edges[node]
+    relations = sorted({oid for kind, oid in reached if kind in (USE, WRITE)})
+    if relations:
+        listed = ",".join(map(str, relations))
+        for number, name in run_query(_SETUP + _RELATIONS.format(numbers=listed)):
+            rows.relations[int(_value(number))] = _text(name)
