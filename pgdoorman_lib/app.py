@@ -46,6 +46,8 @@ from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
+from pgdoorman_lib.pool.catalogue import Catalogue, Watch
+from pgdoorman_lib.pool.database import Databases
 from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.registry import Pools
@@ -121,6 +123,7 @@ class App(House):
         self.doorway.use(config)
         self.check_query = query(config.general.pooler_check_query)
         self.janitor = Janitor(self.cancel_server)
+        self._databases = Databases(Catalogue)
         self._pools = Pools(self._make_pool)
         self._pools.apply(effective(config))
         self.averages = Averages(self._pools.all, clock)
@@ -192,7 +195,7 @@ class App(House):
     # Pools.
 
     def _make_pool(self, settings: Any) -> Pool:
-        return Pool(settings, self.engine, self._connect, self.janitor.tidy)
+        return Pool(settings, self.engine, self._connect, self.janitor.tidy, self._databases.of(settings))
 
     def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
         """Open a server outside the pool, for one client: what that asks for wins over the pool's; may switch."""
@@ -207,7 +210,14 @@ class App(House):
 
     def _connect(self, pool: Pool, settings: Any = None, parameters: Mapping[str, str] | None = None) -> Server:
         """Open and log in one server, with the pool's settings unless others are given; may switch."""
-        settings = settings if settings is not None else pool.settings
+        if settings is not None:
+            return self._log_in(pool, settings, parameters)
+        server = self._log_in(pool, pool.settings, parameters)
+        if pool.transparent:
+            pool.database.catalogue.ready(server)
+        return server
+
+    def _log_in(self, pool: Pool, settings: Any, parameters: Mapping[str, str] | None) -> Server:
         made = login(settings, self.engine, _credentials(pool), parameters)
         now = clock()
         lifetime = settings.server_lifetime
@@ -320,6 +330,7 @@ class App(House):
         self.averages.start()
         interval = min(SWEEP_INTERVAL, self.config.general.retain_connections_time)
         self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._pools.all, interval))
+        self._greenlets.append(gevent.spawn(Watch().run, self._pools.all))
         # What lives now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()

@@ -29,7 +29,7 @@ from pgdoorman_lib.wire.replies import BIND, CLOSE, EXECUTE, PARSE, QUERY, SWALL
 from pgdoorman_lib.wire.rewritten import Rewriting
 from pgdoorman_lib.wire.scan import BACKSLASHES, UNCERTAIN, Scanner
 from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED, DIRTY_TEMPORARY
-from pgdoorman_lib.wire.sqltext import LONGEST, NOTHING, Parts, Text, analyse, joined, reading_of
+from pgdoorman_lib.wire.sqltext import DOUBTFUL, LONGEST, NOTHING, Parts, Text, analyse, joined, reading_of
 from pgdoorman_lib.wire.traces import EVERYTHING, UNREADABLE
 
 _int = int
@@ -301,7 +301,8 @@ class TextDesk(Borrower):
 
     def _look(self, text: bytes) -> Text:
         """What a whole text is known to do in which ``scan`` found something."""
-        return analyse(text, self.scanner.lexicon, self.server.reading, bool(self.noted))
+        found = analyse(text, self.scanner.lexicon, self.server.reading, bool(self.noted))
+        return joined(found, DOUBTFUL) if self.scanner.doubts else found
 
     def _runs(self, text: Text) -> _int:
         """A statement with this text is about to run."""

@@ -71,6 +71,8 @@ cdef class Pool:
     cdef public object parameters
     cdef public dict reports
     cdef public object credentials
+    cdef public object database
+    cdef object __weakref__
 
     @cython.locals(server=Server, now=double)
     cpdef int request(self, Borrower borrower) except -1

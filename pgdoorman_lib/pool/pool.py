@@ -29,6 +29,7 @@ from pgdoorman_lib.errors import (
 from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.net.engine import Engine, Line, Stepper
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.framing import frame_size
 from pgdoorman_lib.wire.messages import parse_fields
@@ -133,16 +134,18 @@ class Pool:
 
     ``connect`` opens and logs in a server (it may switch; raises ServerUnavailable, ServerRefused,
     LocalResourcesExhausted). ``tidy`` takes a server that must be cleaned or waited for before it is lent, and calls
-    ``settle`` or ``discard`` in the end.
+    ``settle`` or ``discard`` in the end. ``database`` is shared by all pools of one.
     """
 
     __slots__ = (
+        "__weakref__",
         "backoff",
         "borrowed",
         "by_transaction",
         "check_after",
         "connect",
         "credentials",
+        "database",
         "engine",
         "expiry",
         "idle",
@@ -181,6 +184,7 @@ class Pool:
         engine: Engine,
         connect: Callable[[Pool], Server],
         tidy: Callable[[Pool, Server], None],
+        database: Database | None = None,
     ) -> None:
         self.settings = settings
         self.engine = engine
@@ -219,8 +223,13 @@ class Pool:
         self.expiry: Any = None
         self.retry: Any = None
         self.registry = Registry(settings.prepared_statements_cache_size)
+        #: what it shares with other pools of the same database
+        self.database = database if database is not None else Database()
+        self.database.join(self.registry)
         #: looks at the texts of its clients, with the words that matter in its database
         self.scanner = Scanner()
+        if self.database.catalogue is not None:
+            self.database.catalogue.join(self)
         self.stats = PoolStats()
         #: what a server of this pool reported at login, None until the first was there
         self.parameters: dict[str, str] | None = None

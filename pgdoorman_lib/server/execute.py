@@ -12,8 +12,8 @@ from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, trace_of
 LONGEST_TAG = 64
 
 
-def run(server: Server, sql: str) -> dict[str, str]:
-    """Run ``sql`` and wait for its end; may switch. Returns the parameters the server reported on the way.
+def run(server: Server, sql: str) -> list[bytes]:
+    """Run ``sql`` and wait for its end; may switch. Returns the bodies of its DataRows.
 
     ServerRefused with PostgreSQL's own words when it fails, ServerGone or PeerGone when the connection is lost. The
     caller owns the server and puts a deadline around.
@@ -24,7 +24,7 @@ def run(server: Server, sql: str) -> dict[str, str]:
     server.statements.unnamed = None  # every simple query drops it
     stream.write(messages.query(sql))
     stream.flush()
-    reported: dict[str, str] = {}
+    rows: list[bytes] = []
     refused: ServerRefused | None = None
     while True:
         kind, body = stream.read_message(1 << 24)
@@ -40,13 +40,13 @@ def run(server: Server, sql: str) -> dict[str, str]:
                 server.farewell = 1
                 raise refused
         elif kind == 0x53:
-            name, value = messages.parse_parameter_status(body)
-            server.report(name, value)
-            reported[name] = value
+            server.report(*messages.parse_parameter_status(body))
+        elif kind == 0x44:
+            rows.append(body)
     replies.swallowed_error = 0
     if refused is not None:
         raise refused
-    return reported
+    return rows
 
 
 def refusal(body: bytes) -> ServerRefused:

@@ -275,6 +275,22 @@ def terminate() -> bytes:
 # -- parsers of what a server sends
 
 
+def parse_data_row(body: bytes) -> list[bytes | None]:
+    """The values of a DataRow, None for NULL; ValueError for a body that is none."""
+    if len(body) < 2:
+        raise ValueError("a row without columns' number")
+    values: list[bytes | None] = []
+    start = 2
+    for _ in range(int.from_bytes(body[:2], "big")):
+        size = int.from_bytes(body[start : start + 4], "big", signed=True)
+        start += 4
+        values.append(None if size < 0 else body[start : start + size])
+        start += max(0, size)
+    if start != len(body):
+        raise ValueError("a row that does not end where it should")
+    return values
+
+
 def parse_fields(body: bytes) -> dict[str, str]:
     """The fields of an ErrorResponse or NoticeResponse by their letter; ServerProtocolViolation on garbage."""
     fields = {}

@@ -36,6 +36,7 @@ cdef class Statement:
 
 
 cdef class Registry:
+    cdef object __weakref__
     cdef public Py_ssize_t capacity
     cdef public object known
     @cython.locals(statement=Statement)

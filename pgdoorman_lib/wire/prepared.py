@@ -123,7 +123,7 @@ class Registry:
     Forgetting one harms nobody who uses it: clients hold the Statement itself.
     """
 
-    __slots__ = ("capacity", "known")
+    __slots__ = ("__weakref__", "capacity", "known")
 
     def __init__(self, capacity: _int) -> None:
         self.capacity = capacity

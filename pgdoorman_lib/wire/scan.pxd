@@ -18,6 +18,7 @@ cdef class Scanner(Lexer):
     cdef public Lexicon lexicon
     cdef public bytearray table
     cdef public bint begins
+    cdef public bint doubts
     cdef public int inserting
     cdef public bint writing
 

@@ -91,11 +91,13 @@ PLAIN = Lexicon()
 class Scanner(Lexer):
     """Looks at texts with the words of ``lexicon``."""
 
-    __slots__ = ("begins", "inserting", "lexicon", "table", "writing")
+    __slots__ = ("begins", "doubts", "inserting", "lexicon", "table", "writing")
 
     def __init__(self, lexicon: Lexicon = PLAIN) -> None:
         Lexer.__init__(self)
         self.use(lexicon)
+        #: the lexicon may be old: every text has to be looked at
+        self.doubts = 0
         #: a statement begins at the next word; the one under way is an INSERT or MERGE; the text writes to relations
         self.begins = 1
         self.inserting = 0
@@ -109,6 +111,8 @@ class Scanner(Lexer):
 
     def scan(self, data: bytearray, start: _int, end: _int, reading: _int) -> _int:
         """Whether the whole text ``data[start:end]`` (a NUL ends it earlier) has to be looked at closer."""
+        if self.doubts:
+            return 1
         if reading and ((reading & 2 and _not_ascii(data, start, end)) or (reading & 4 and data.find(b"\\", start, end) >= 0)):
             return 1
         self.begin(data, start, end, reading & 1)

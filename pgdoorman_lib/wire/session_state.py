@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
+from pgdoorman_lib.wire.messages import parse_data_row
+
 #: Parameters a server reports by ParameterStatus and a client may change: they follow the client.
 TRACKED = frozenset(
     ("client_encoding", "datestyle", "timezone", "standard_conforming_strings", "application_name", "intervalstyle")
@@ -395,7 +397,9 @@ class Findings:
         """From the bodies of the DataRows; ValueError for rows that can't be an answer."""
         found = cls({})
         for body in rows:
-            columns = _columns(body)
+            columns = parse_data_row(body)
+            if not columns or len(columns) % 3:
+                raise ValueError("columns do not come in threes")
             for at in range(0, len(columns), 3):
                 found._take(columns[at], columns[at + 1], columns[at + 2])
         return found
@@ -418,20 +422,3 @@ class Findings:
             text = None if value is None else bytes.fromhex(value.decode("ascii")).decode(errors="surrogateescape")
             if self.values.get(key) is None:  # the first counts: behind SET LOCAL it is another one
                 self.values[key] = text
-
-
-def _columns(body: bytes) -> list[bytes | None]:
-    """The values of a DataRow (text format), None for NULL; ValueError unless they come in threes."""
-    count = int.from_bytes(body[:2], "big")
-    if count == 0 or count % 3:
-        raise ValueError("not three columns")
-    values: list[bytes | None] = []
-    start = 2
-    for _ in range(count):
-        size = int.from_bytes(body[start : start + 4], "big", signed=True)
-        start += 4
-        values.append(None if size < 0 else body[start : start + size])
-        start += max(0, size)
-    if start != len(body):
-        raise ValueError("a row that does not end where it should")
-    return values

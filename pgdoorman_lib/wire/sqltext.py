@@ -24,7 +24,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_PREPARED,
     DIRTY_TEMPORARY,
 )
-from pgdoorman_lib.wire.traces import EVERYTHING, LISTED, NAMED, NOTHING as NO_TRACES, RELEASES, Traces, setting, union
+from pgdoorman_lib.wire.traces import EVERYTHING, LISTED, NAMED, NOTHING as NO_TRACES, RELEASES, UNREADABLE, Traces, setting, union
 
 #: Texts whose analysis is remembered for a lexicon, and the length (bytes) of those that are.
 REMEMBERED = 1000
@@ -132,6 +132,8 @@ class Text:
 NOTHING = Text()
 #: Of a text nobody has read.
 UNREAD = Text(EVERYTHING, defines=True)
+#: What any may leave while the lexicon may be old.
+DOUBTFUL = Text(UNREADABLE)
 
 # Bits of ``Text.only_resets``.
 RESETS = 1

@@ -1,0 +1,153 @@
+"""What a database's catalogue says of the names in it, shared by its pools, and read again when it has moved.
+
+Rules:
+1. It is read before the first server of a database is lent.
+2. Until what may have changed it has been looked at (``doubt``), every text has to be asked about.
+3. What others do to it unseen is noticed by a look at a cheap marker: every MARKER_INTERVAL seconds while the database
+   is in use, or as often as keeps the looking below MARKER_SHARE of the time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+from weakref import WeakSet
+
+import gevent
+import gevent.event
+
+from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.net.engine import Task
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.errand import with_server
+from pgdoorman_lib.pool.pool import Moved, Pool
+from pgdoorman_lib.server.catalogue import MARKER, Rows, hazards, read
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.server.execute import run
+from pgdoorman_lib.wire.messages import parse_data_row
+from pgdoorman_lib.wire.scan import Lexicon
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the marker, and the share of the time that looking may take.
+MARKER_INTERVAL = 1.0
+MARKER_SHARE = 0.01
+#: Seconds between two readings of a catalogue that keeps moving.
+READING_PAUSE = 0.25
+
+
+class Catalogue:
+    """The catalogue of one database, and the pools that go by it."""
+
+    def __init__(self) -> None:
+        self._rows: Rows | None = None
+        self._marker: object = None
+        self._pools: WeakSet[Any] = WeakSet()
+        self._lexicons: dict[tuple[str, ...], Lexicon] = {}
+        #: seconds on the monotonic clock
+        self._look_at = 0.0
+        self._doubted = False
+        #: set when there is something to look into at once
+        self.wanted: gevent.event.Event | None = None
+
+    def join(self, pool: Any) -> None:
+        """One more pool goes by it."""
+        self._pools.add(pool)
+        if self._rows is not None:
+            self._give(pool)
+
+    def ready(self, server: Server) -> None:
+        """See that it has been read, if need be from ``server``, which nobody has borrowed; may switch."""
+        if self._rows is None:
+            server.stream.task = Task(server.stream.engine)
+            try:
+                self._read(server)
+            finally:
+                server.stream.task = None
+
+    def doubt(self) -> None:
+        """Something may have been made that may leave something: until that is known, nothing is."""
+        self._doubted = True
+        for pool in self._pools:
+            pool.scanner.doubts = 1
+        if self.wanted is not None:
+            self.wanted.set()
+
+    def is_due(self) -> bool:
+        """Whether the marker should be looked at."""
+        return self._rows is not None and (self._doubted or clock() >= self._look_at)
+
+    def look(self, server: Server) -> None:
+        """Look at the marker, and read the catalogue again if it has moved; may switch."""
+        started = clock()
+        marker = self._ask_marker(server)
+        spent = clock() - started
+        self._look_at = clock() + max(MARKER_INTERVAL, spent / MARKER_SHARE)
+        if marker != self._marker or self._doubted:
+            self._read(server)
+
+    def _ask_marker(self, server: Server) -> object:
+        return [parse_data_row(body) for body in run(server, MARKER)]
+
+    def _read(self, server: Server) -> None:
+        self._doubted = False
+        started = clock()
+        marker = self._ask_marker(server)
+
+        def run_query(sql: str) -> list[list[bytes | None]]:
+            return [parse_data_row(body) for body in run(server, sql)]
+
+        self._rows = read(run_query, self._rows, lambda: gevent.sleep(0))  # switch
+        self._marker = marker
+        self._lexicons.clear()
+        for pool in list(self._pools):
+            self._give(pool)
+        log.info(
+            "[%s] catalogue read in %.0f ms: %d names may leave something behind",
+            server.settings.server_database,
+            (clock() - started) * 1000,
+            len(next(iter(self._lexicons.values())).named) if self._lexicons else 0,
+        )
+
+    def _give(self, pool: Any) -> None:
+        """Have a pool's texts looked at with the words there are now."""
+        trusted = tuple(pool.settings.trusted_functions)
+        lexicon = self._lexicons.get(trusted)
+        if lexicon is None:
+            assert self._rows is not None
+            names = hazards(self._rows, trusted)
+            lexicon = Lexicon(names, names.writing, names.calls)
+            self._lexicons[trusted] = lexicon
+        pool.scanner.use(lexicon)
+        if not self._doubted:
+            pool.scanner.doubts = 0
+
+
+class Watch:
+    """The greenlet that looks at the catalogues of databases in use."""
+
+    def __init__(self) -> None:
+        self.wanted = gevent.event.Event()
+
+    def run(self, pools: Any) -> None:
+        """Look at them for ever; ``pools`` gives the pools there are."""
+        while True:
+            self.wanted.wait(MARKER_INTERVAL)
+            self.wanted.clear()
+            self.round(pools())
+            gevent.sleep(READING_PAUSE)
+
+    def round(self, pools: Iterable[Pool]) -> None:
+        """Look at each once that is due and has a server at rest, or somebody to wait for one with."""
+        done: set[int] = set()
+        for pool in list(pools):
+            catalogue = pool.database.catalogue
+            catalogue.wanted = self.wanted
+            if id(catalogue) in done or pool.retired or not pool.servers or not catalogue.is_due():
+                continue
+            done.add(id(catalogue))
+            try:
+                with_server(pool, catalogue.look)  # switch
+            except (DoormanError, Moved) as exc:
+                log.debug("[%s] the catalogue could not be looked at: %s", pool.settings.database, exc)
