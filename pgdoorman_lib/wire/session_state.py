@@ -175,8 +175,11 @@ class Settings:
         if any(name in theirs for name in IDENTITY):
             parts += ["RESET SESSION AUTHORIZATION", "RESET ROLE"]
         done = (*IDENTITY, *_TIMEOUTS)
-        parts += [f"RESET {_quote_name(name)}" for name in theirs if name not in mine and name not in done]
-        calls = [
+        gone = [name for name in theirs if name not in mine and name not in done]
+        parts += [f"RESET {_quote_name(name)}" for name in gone if "." not in name]
+        # In a statement a customized option's name would be cut to 63 bytes, and be read in the client's encoding.
+        calls = [f"pg_catalog.set_config({_text(name)}, NULL, false)" for name in gone if "." in name]
+        calls += [
             _set_config(name, value)
             for name, value in mine.items()
             if name not in IDENTITY and (name in _TIMEOUTS or theirs.get(name) != value)
@@ -310,6 +313,8 @@ _LISTED = (
     f"SELECT '{DIRTY_PARAMETERS}', name, {_encoded('setting')} FROM pg_catalog.pg_settings"
     " WHERE source OPERATOR(pg_catalog.=) 'session'"
 )
+#: What the hexadecimal name of a setting begins with.
+_IN_HEX = "~"
 #: Columns of one row at the most, three for each thing that is asked (PostgreSQL has room for 1,664).
 _MOST_COLUMNS = 500
 # Nothing of what a client allows its statements, or wants of its transactions, holds for a question: who may see what,
@@ -327,6 +332,11 @@ _UNHINDERED = (
     "RESET SESSION AUTHORIZATION",
     "RESET ROLE",
 )
+
+
+def _label(name: str) -> str:
+    """The SQL of a setting's name as it comes back whatever the client's encoding is: in hexadecimal if need be."""
+    return quote_literal(name if name.isascii() else _IN_HEX + name.encode(errors="surrogateescape").hex())
 
 
 def _of_role(name: str) -> str | None:
@@ -368,7 +378,7 @@ def question(
         if value is None:
             hidden = "." in name or name in known or name == "role"
             value = _current(name) if hidden else _only_if_set(name)
-        columns.append(f"'{DIRTY_PARAMETERS}', {_text(name)}, {value}")
+        columns.append(f"'{DIRTY_PARAMETERS}', {_label(name)}, {value}")
     columns += [f"'{bit}', NULL, {text}" for bit, text in _QUESTIONS.items() if bits & bit]
     if bits & DIRTY_PREPARED:
         columns.append(f"'{OURS_PREPARED}', NULL, {_OURS}")
@@ -416,7 +426,9 @@ class Findings:
             if value is not None:
                 self.pins |= bit
         else:
-            key = (name or b"").decode(errors="surrogateescape").lower()
+            key = (name or b"").decode("ascii").lower()
+            if key.startswith(_IN_HEX):
+                key = bytes.fromhex(key[1:]).decode(errors="surrogateescape")
             if key in _NOT_OF_THE_SESSION:
                 return
             text = None if value is None else bytes.fromhex(value.decode("ascii")).decode(errors="surrogateescape")
