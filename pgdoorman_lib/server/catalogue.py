@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pgdoorman_lib.wire import extensions
+from pgdoorman_lib.wire.bodies import Body
 from pgdoorman_lib.wire.bodies import read as read_body
 from pgdoorman_lib.wire.hazards import (
     FUNCTION,
@@ -20,7 +21,7 @@ from pgdoorman_lib.wire.hazards import (
     Rows,
     hazards,
 )
-from pgdoorman_lib.wire.traces import BUILTIN, BUILTIN_WRITTEN
+from pgdoorman_lib.wire.traces import BUILTIN, BUILTIN_WRITTEN, EVERYTHING
 from pgdoorman_lib.wire.trees import pattern, tree_traces
 
 __all__ = ["Hazards", "Row", "Rows", "RunQuery", "hazards", "marker", "read"]
@@ -33,6 +34,8 @@ RunQuery = Callable[[str], Sequence[Row]]
 OURS = 16384
 #: Bodies asked for at once.
 BODIES = 500
+#: Characters of a body or a tree that is read; what a longer one leaves is not known.
+LONGEST = 1 << 20
 
 # Names may mean something else in the session's own path, and compiling a query takes longer than running it.
 _SETUP = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; "
@@ -61,7 +64,10 @@ _FUNCTIONS = f"""SELECT p.oid, p.xmin, {_hex("n.nspname::text")}, {_hex("p.prona
  LEFT JOIN pg_extension e ON e.oid = d.refobjid
  WHERE p.oid >= {OURS}"""
 
-_BODIES = f"SELECT oid, {_hex('prosrc')} FROM pg_proc" + " WHERE oid = ANY ('{{{numbers}}}')"
+_BODIES = (
+    f"SELECT oid, CASE WHEN length(prosrc) <= {LONGEST} THEN {_hex('prosrc')} END FROM pg_proc"
+    + " WHERE oid = ANY ('{{{numbers}}}')"
+)
 
 # Names and the marker of one moment.
 _RELATIONS = (
@@ -111,7 +117,8 @@ def _trees(version: int) -> str:
 
     def add(kind: str, number: str, tree: str, source: str) -> None:
         text = f"{tree}::text"
-        found.append(f"SELECT {kind}, {number}, {_hex(text)} FROM {source} AND {text} ~ '{{calls}}'")
+        short = f"CASE WHEN length({text}) <= {LONGEST} THEN {_hex(text)} END"
+        found.append(f"SELECT {kind}, {number}, {short} FROM {source} AND {text} ~ '{{calls}}'")
 
     add("CASE WHEN ev_type = '1' THEN 'v' ELSE 'w' END", "ev_class", "ev_action", f"pg_rewrite WHERE oid >= {OURS}")
     add("'w'", "ev_class", "ev_qual", f"pg_rewrite WHERE oid >= {OURS}")
@@ -200,7 +207,7 @@ def read(run_query: RunQuery, known: Rows | None = None, pause: Callable[[], Non
     for row in run_query(_SETUP + _EDGES):
         _add_edge(rows, *(_value(column) for column in row))
     for kind, number, tree in run_query(_SETUP + _trees(version).format(calls=pattern(numbers))):
-        _add_tree(rows, _value(kind), int(_value(number)), _text(tree), numbers)
+        _add_tree(rows, _value(kind), int(_value(number)), tree, numbers)
     _read_relations(rows, run_query)
     if rows.mark.split()[:2] != before.split()[:2]:
         rows.mark = b""  # some of it may be from before, some from after
@@ -218,7 +225,7 @@ def _value(column: bytes | None) -> bytes:
 
 
 def _text(column: bytes | None) -> bytes:
-    """What ``_hex`` asked for; nothing for NULL."""
+    """What ``_hex`` asked for; empty for NULL."""
     return b"" if column is None else bytes.fromhex(column.decode("ascii"))
 
 
@@ -250,7 +257,8 @@ def _read_functions(rows: Rows, run_query: RunQuery, known: Rows | None, pause: 
         for number, body in run_query(_SETUP + _BODIES.format(numbers=part)):
             oid = int(_value(number))
             function = rows.functions[oid]
-            rows.functions[oid] = function.with_body(read_body(function.language, _text(body)))
+            said = Body(EVERYTHING) if body is None else read_body(function.language, _text(body))
+            rows.functions[oid] = function.with_body(said)
             pause()
 
 
@@ -265,14 +273,13 @@ def _add_edge(rows: Rows, kind: bytes, number: bytes, used: bytes, target: bytes
     rows.add((kind.decode(), node), *nodes)
 
 
-def _add_tree(rows: Rows, kind: bytes, number: int, tree: bytes, numbers: dict[int, bytes]) -> None:
-    written = {oid: name for oid, name in numbers.items() if name in BUILTIN_WRITTEN}
-    if kind != b"v":
-        rows.leaves((kind.decode(), number), tree_traces(tree, numbers))
-        return
-    called = {oid: name for oid, name in numbers.items() if oid not in written}
-    rows.leaves((USE, number), tree_traces(tree, called))
-    rows.leaves((WRITE, number), tree_traces(tree, written))
+def _add_tree(rows: Rows, kind: bytes, number: int, tree: bytes | None, numbers: dict[int, bytes]) -> None:
+    """``kind`` "v" is a view; a tree that was too long is None."""
+    called = {oid: name for oid, name in numbers.items() if kind != b"v" or name not in BUILTIN_WRITTEN}
+    node = (USE if kind == b"v" else kind.decode(), number)
+    rows.leaves(node, EVERYTHING if tree is None else tree_traces(_text(tree), called))
+    if kind == b"v" and tree is not None:
+        rows.leaves((WRITE, number), tree_traces(_text(tree), numbers))
 
 
 def _read_relations(rows: Rows, run_query: RunQuery) -> None:
