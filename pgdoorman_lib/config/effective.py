@@ -46,6 +46,7 @@ class PoolSettings:
     cleanup_server_connections: bool
     session_state: str
     max_pinned_servers: int
+    trusted_functions: tuple[str, ...]
     sync_server_parameters: bool
     log_client_parameter_status_changes: bool
     prepared_statements: bool
@@ -105,6 +106,7 @@ _POOL_ONLY = (
     "application_name",
     "cleanup_server_connections",
     "session_state",
+    "trusted_functions",
     "log_client_parameter_status_changes",
 )
 

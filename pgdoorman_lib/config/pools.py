@@ -87,6 +87,13 @@ class Pool:
     max_pinned_servers: int | None = setting(
         "integer", None, "Server connections clients may keep so.", maximum=U32, unset="pool_size - 1"
     )
+    trusted_functions: tuple[str, ...] = setting(
+        "strings",
+        [],
+        'Functions that are taken to leave nothing behind, whatever they do, as "schema.name" or "name"; * and ? stand '
+        "for any letters. Others that may set something are asked about after each transaction that names them.",
+        ours=True,
+    )
     log_client_parameter_status_changes: bool = setting("boolean", False, "Log parameters that clients change.")
     prepared_statements_cache_size: int | None = setting(
         "integer", None, "Overrides [general]'s.", maximum=U32, unset=GENERAL

@@ -22,7 +22,7 @@ from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.errand import with_server
 from pgdoorman_lib.pool.pool import Moved, Pool
-from pgdoorman_lib.server.catalogue import MARKER, Rows, hazards, read
+from pgdoorman_lib.server.catalogue import Rows, hazards, marker, read
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
 from pgdoorman_lib.wire.messages import parse_data_row
@@ -42,7 +42,6 @@ class Catalogue:
 
     def __init__(self) -> None:
         self._rows: Rows | None = None
-        self._marker: object = None
         self._pools: WeakSet[Any] = WeakSet()
         self._lexicons: dict[tuple[str, ...], Lexicon] = {}
         #: seconds on the monotonic clock
@@ -80,26 +79,22 @@ class Catalogue:
 
     def look(self, server: Server) -> None:
         """Look at the marker, and read the catalogue again if it has moved; may switch."""
+        assert self._rows is not None
         started = clock()
-        marker = self._ask_marker(server)
+        mark = [parse_data_row(body) for body in run(server, marker(self._rows))]
         spent = clock() - started
         self._look_at = clock() + max(MARKER_INTERVAL, spent / MARKER_SHARE)
-        if marker != self._marker or self._doubted:
+        if mark != [[self._rows.mark]] or self._doubted:
             self._read(server)
-
-    def _ask_marker(self, server: Server) -> object:
-        return [parse_data_row(body) for body in run(server, MARKER)]
 
     def _read(self, server: Server) -> None:
         self._doubted = False
         started = clock()
-        marker = self._ask_marker(server)
 
         def run_query(sql: str) -> list[list[bytes | None]]:
             return [parse_data_row(body) for body in run(server, sql)]
 
         self._rows = read(run_query, self._rows, lambda: gevent.sleep(0))  # switch
-        self._marker = marker
         self._lexicons.clear()
         for pool in list(self._pools):
             self._give(pool)

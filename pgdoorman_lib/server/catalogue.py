@@ -1,20 +1,18 @@
 """Reading a database's catalogue: what of it may leave something behind on a server, and whether it has moved.
 
 ``read`` asks a few queries, which mean the same under any search_path and which any role may ask, and wait for no lock.
-Take the ``MARKER`` before: what is committed meanwhile then shows. Works with PostgreSQL 12 and later.
+When the value of ``marker`` is not ``Rows.mark`` any more, it is time to read again. PostgreSQL 12 and later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from pgdoorman_lib.wire import extensions
+from pgdoorman_lib.wire.bodies import Body
 from pgdoorman_lib.wire.bodies import read as read_body
 from pgdoorman_lib.wire.hazards import (
     FUNCTION,
-    KEY,
-    ON_ANYTHING,
-    ON_DDL,
     USE,
     WRITE,
     Function,
@@ -23,10 +21,10 @@ from pgdoorman_lib.wire.hazards import (
     Rows,
     hazards,
 )
-from pgdoorman_lib.wire.traces import BUILTIN, BUILTIN_WRITTEN
+from pgdoorman_lib.wire.traces import BUILTIN, BUILTIN_WRITTEN, EVERYTHING
 from pgdoorman_lib.wire.trees import pattern, tree_traces
 
-__all__ = ["MARKER", "Hazards", "Rows", "RunQuery", "hazards", "read"]
+__all__ = ["Hazards", "Row", "Rows", "RunQuery", "hazards", "marker", "read"]
 
 Row = Sequence[bytes | None]
 #: Runs an SQL text (of more than one statement) as a simple query and returns the rows of all of them, as text.
@@ -36,19 +34,23 @@ RunQuery = Callable[[str], Sequence[Row]]
 OURS = 16384
 #: Bodies asked for at once.
 BODIES = 500
+#: Characters of a body or a tree that is read; what a longer one leaves is not known.
+LONGEST = 1 << 20
 
 # Names may mean something else in the session's own path, and compiling a query takes longer than running it.
 _SETUP = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; "
 
 
 def _hex(value: str) -> str:
-    """The SQL of a text as bytes of the database's encoding, whatever the client's is."""
-    return f"encode(convert_to({value}, getdatabaseencoding()), 'hex')"
+    """The SQL of a text in UTF-8, whatever the client's encoding is; of one in no encoding, its bytes."""
+    encoding = "CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END"
+    return f"encode(convert_to({value}, {encoding}), 'hex')"
 
 
 _BUILTIN = (
     "SELECT 'v', current_setting('server_version_num'), getdatabaseencoding()"
-    " UNION ALL SELECT oid::text, proname::text, prosrc FROM pg_proc WHERE oid < {ours} AND proname = ANY ('{{{names}}}')"
+    " UNION ALL SELECT oid::text, proname::text, prosrc FROM pg_proc"
+    " WHERE oid < {ours} AND proname = ANY ('{{{names}}}')"
     " UNION ALL SELECT oid::text, relname::text, '' FROM pg_class WHERE oid < {ours} AND relname = ANY ('{{{names}}}')"
 )
 
@@ -62,9 +64,16 @@ _FUNCTIONS = f"""SELECT p.oid, p.xmin, {_hex("n.nspname::text")}, {_hex("p.prona
  LEFT JOIN pg_extension e ON e.oid = d.refobjid
  WHERE p.oid >= {OURS}"""
 
-_BODIES = f"SELECT oid, {_hex('prosrc')} FROM pg_proc" + " WHERE oid = ANY ('{{{numbers}}}')"
+_BODIES = (
+    f"SELECT oid, CASE WHEN length(prosrc) <= {LONGEST} THEN {_hex('prosrc')} END FROM pg_proc"
+    + " WHERE oid = ANY ('{{{numbers}}}')"
+)
 
-_RELATIONS = f"SELECT oid, {_hex('relname::text')} FROM pg_class" + " WHERE oid = ANY ('{{{numbers}}}')"
+# Names and the marker of one moment.
+_RELATIONS = (
+    f"SELECT oid::text, {_hex('relname::text')} FROM pg_class"
+    + " WHERE oid = ANY ('{{{numbers}}}') UNION ALL SELECT 'm', ({marker})"
+)
 
 # Rows of a node and what it uses. Numbers of catalogues: 1247 pg_type, 1255 pg_proc, 1259 pg_class, 2602 pg_amop,
 # 2603 pg_amproc, 2604 pg_attrdef, 2605 pg_cast, 2606 pg_constraint, 2607 pg_conversion, 2616 pg_opclass, 2617
@@ -103,12 +112,13 @@ _EDGES = f"""
 
 
 def _trees(version: int) -> str:
-    """Nodes, and the trees in them that are worth reading."""
+    """Nodes, and the trees in them that are worth reading; those of indexes may call nothing that is not IMMUTABLE."""
     found = []
 
     def add(kind: str, number: str, tree: str, source: str) -> None:
         text = f"{tree}::text"
-        found.append(f"SELECT {kind}, {number}, {_hex(text)} FROM {source} AND {text} ~ '{{calls}}'")
+        short = f"CASE WHEN length({text}) <= {LONGEST} THEN {_hex(text)} END"
+        found.append(f"SELECT {kind}, {number}, {short} FROM {source} AND {text} ~ '{{calls}}'")
 
     add("CASE WHEN ev_type = '1' THEN 'v' ELSE 'w' END", "ev_class", "ev_action", f"pg_rewrite WHERE oid >= {OURS}")
     add("'w'", "ev_class", "ev_qual", f"pg_rewrite WHERE oid >= {OURS}")
@@ -118,19 +128,62 @@ def _trees(version: int) -> str:
     add("'u'", "conrelid", "conbin", f"pg_constraint WHERE oid >= {OURS} AND conrelid <> 0")
     add("'k'", "1", "conbin", f"pg_constraint WHERE oid >= {OURS} AND conrelid = 0")
     add("'w'", "tgrelid", "tgqual", f"pg_trigger WHERE oid >= {OURS}")
-    add("'u'", "indrelid", "indexprs", f"pg_index WHERE indexrelid >= {OURS}")
-    add("'u'", "indrelid", "indpred", f"pg_index WHERE indexrelid >= {OURS}")
-    add("'u'", "partrelid", "partexprs", f"pg_partitioned_table WHERE partrelid >= {OURS}")
     add("'k'", "1", "typdefaultbin", f"pg_type WHERE oid >= {OURS}")
     add("'f'", "oid", "proargdefaults", f"pg_proc WHERE oid >= {OURS}")
     if version >= 140000:
         add("'f'", "oid", "prosqlbody", f"pg_proc WHERE oid >= {OURS}")
-        add("'u'", "stxrelid", "stxexprs", f"pg_statistic_ext WHERE oid >= {OURS}")
     return " UNION ALL ".join(found)
 
 
-# Rows of (number, newest)
-MARKER = "SELECT 1"
+# Temporary relations come and go; what depends on their schemas is known without a look at all relations.
+_TEMPORARY = """SELECT d.objid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_namespace n
+ ON d.refclassid OPERATOR(pg_catalog.=) 2615 AND d.refobjid OPERATOR(pg_catalog.=) n.oid
+ WHERE n.nspname OPERATOR(pg_catalog.~) '^pg_temp_' AND d.classid OPERATOR(pg_catalog.=) 1259"""
+
+
+def _marked(source: str, number: str, condition: str = "", relation: str = "") -> str:
+    ours = f" WHERE {number} OPERATOR(pg_catalog.>=) {OURS}"
+    lasting = f" AND {relation} OPERATOR(pg_catalog.<>) ALL (ARRAY(SELECT objid FROM temporary))" if relation else ""
+    return f"SELECT xmin FROM pg_catalog.{source}{ours}{condition}{lasting}"
+
+
+# How many rows there are, and the sum of the transactions they are from: what DDL adds is from a younger one than all
+# it takes away. ``age`` is the cheapest way to a number; counted from a fixed transaction it does not move by itself.
+_SUM = (
+    "(coalesce(pg_catalog.sum(pg_catalog.age(xmin)), 0) OPERATOR(pg_catalog.-)"
+    " (pg_catalog.count(*) OPERATOR(pg_catalog.*) pg_catalog.age('3'::pg_catalog.xid)))"
+)
+_WRAP = 1 << 32
+
+_MARKER = (
+    f"WITH temporary AS MATERIALIZED ({_TEMPORARY}) SELECT pg_catalog.concat(pg_catalog.count(*), ' ',"
+    f" pg_catalog.mod(pg_catalog.mod({_SUM}, {_WRAP}) OPERATOR(pg_catalog.+) {_WRAP}, {_WRAP}), ' ',"
+    " (SELECT pg_catalog.sum(pg_catalog.hashtext(relname::pg_catalog.text)) FROM pg_catalog.pg_class"
+    " WHERE oid OPERATOR(pg_catalog.=) ANY ('{{{relations}}}'::pg_catalog.oid[]))) FROM ("
+    + " UNION ALL ".join(
+        (
+            _marked("pg_proc", "oid"),
+            _marked("pg_depend", "refobjid", " AND refclassid OPERATOR(pg_catalog.=) 1255"),
+            _marked("pg_type", "oid", " AND typtype OPERATOR(pg_catalog.=) 'd'"),
+            _marked("pg_trigger", "oid", " AND NOT tgisinternal", "tgrelid"),
+            _marked("pg_rewrite", "oid", "", "ev_class"),
+            _marked("pg_attrdef", "oid", "", "adrelid"),
+            _marked("pg_policy", "oid", "", "polrelid"),
+            _marked("pg_constraint", "oid", " AND contype OPERATOR(pg_catalog.=) ANY ('{{c,f}}')", "conrelid"),
+            _marked("pg_inherits", "inhrelid", "", "inhrelid"),
+            "SELECT xmin FROM pg_catalog.pg_event_trigger",
+        )
+    )
+    + ") AS marks"
+)
+
+
+def marker(rows: Rows) -> str:
+    """A query whose one value is not ``rows.mark`` once DDL was committed, by whomever, that changes what was read.
+
+    TRUNCATE, temporary tables and a plain CREATE TABLE don't move it; the names of the relations in ``rows`` do.
+    """
+    return _MARKER.format(relations=",".join(map(str, sorted(rows.relations))))
 
 
 def read(run_query: RunQuery, known: Rows | None = None, pause: Callable[[], None] | None = None) -> Rows:
@@ -139,6 +192,7 @@ def read(run_query: RunQuery, known: Rows | None = None, pause: Callable[[], Non
     Bodies that are in the rows ``known`` from before are not read again. ``pause`` is called between pieces of work.
     """
     rows = Rows()
+    before = _value(run_query(marker(rows))[0][0])
     numbers: dict[int, bytes] = {}
     version = 0
     names = ",".join(sorted(name.decode() for name in BUILTIN))
@@ -153,8 +207,10 @@ def read(run_query: RunQuery, known: Rows | None = None, pause: Callable[[], Non
     for row in run_query(_SETUP + _EDGES):
         _add_edge(rows, *(_value(column) for column in row))
     for kind, number, tree in run_query(_SETUP + _trees(version).format(calls=pattern(numbers))):
-        _add_tree(rows, _value(kind), int(_value(number)), _text(tree), numbers)
+        _add_tree(rows, _value(kind), int(_value(number)), tree, numbers)
     _read_relations(rows, run_query)
+    if rows.mark.split()[:2] != before.split()[:2]:
+        rows.mark = b""  # some of it may be from before, some from after
     return rows
 
 
@@ -169,7 +225,7 @@ def _value(column: bytes | None) -> bytes:
 
 
 def _text(column: bytes | None) -> bytes:
-    """What ``_hex`` asked for; nothing for NULL."""
+    """What ``_hex`` asked for; empty for NULL."""
     return b"" if column is None else bytes.fromhex(column.decode("ascii"))
 
 
@@ -201,7 +257,8 @@ def _read_functions(rows: Rows, run_query: RunQuery, known: Rows | None, pause: 
         for number, body in run_query(_SETUP + _BODIES.format(numbers=part)):
             oid = int(_value(number))
             function = rows.functions[oid]
-            rows.functions[oid] = function.with_body(read_body(function.language, _text(body)))
+            said = Body(EVERYTHING) if body is None else read_body(function.language, _text(body))
+            rows.functions[oid] = function.with_body(said)
             pause()
 
 
@@ -216,14 +273,13 @@ def _add_edge(rows: Rows, kind: bytes, number: bytes, used: bytes, target: bytes
     rows.add((kind.decode(), node), *nodes)
 
 
-def _add_tree(rows: Rows, kind: bytes, number: int, tree: bytes, numbers: dict[int, bytes]) -> None:
-    written = {oid: name for oid, name in numbers.items() if name in BUILTIN_WRITTEN}
-    if kind != b"v":
-        rows.leaves((kind.decode(), number), tree_traces(tree, numbers))
-        return
-    called = {oid: name for oid, name in numbers.items() if oid not in written}
-    rows.leaves((USE, number), tree_traces(tree, called))
-    rows.leaves((WRITE, number), tree_traces(tree, written))
+def _add_tree(rows: Rows, kind: bytes, number: int, tree: bytes | None, numbers: dict[int, bytes]) -> None:
+    """``kind`` "v" is a view; a tree that was too long is None."""
+    called = {oid: name for oid, name in numbers.items() if kind != b"v" or name not in BUILTIN_WRITTEN}
+    node = (USE if kind == b"v" else kind.decode(), number)
+    rows.leaves(node, EVERYTHING if tree is None else tree_traces(_text(tree), called))
+    if kind == b"v" and tree is not None:
+        rows.leaves((WRITE, number), tree_traces(_text(tree), numbers))
 
 
 def _read_relations(rows: Rows, run_query: RunQuery) -> None:
@@ -242,8 +298,10 @@ def _read_relations(rows: Rows, run_query: RunQuery) -> None:
     for node in [*rows.edges]:
         if node not in reached:
             del rows.edges[node]
-    relations = sorted({oid for kind, oid in reached if kind in (USE, WRITE)})
-    if relations:
-        listed = ",".join(map(str, relations))
-        for number, name in run_query(_SETUP + _RELATIONS.format(numbers=listed)):
+    rows.relations = dict.fromkeys((oid for kind, oid in reached if kind in (USE, WRITE)), b"")
+    listed = ",".join(map(str, rows.relations))
+    for number, name in run_query(_SETUP + _RELATIONS.format(numbers=listed, marker=marker(rows))):
+        if number == b"m":
+            rows.mark = _value(name)
+        else:
             rows.relations[int(_value(number))] = _text(name)

@@ -6,24 +6,21 @@ find too much, never too little of what the body's own text says. What is not re
 
 from __future__ import annotations
 
-import re
 from bisect import bisect
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import reduce
 
-from pgdoorman_lib.wire import dynamic, glance
+from pgdoorman_lib.wire import arguments, dynamic, glance
 from pgdoorman_lib.wire.dynamic import HOLE
-from pgdoorman_lib.wire.lexer import PARAMETER, QUOTED, SEMICOLON, STRING, WORD, Token, tokens
+from pgdoorman_lib.wire.lexer import QUOTED, SEMICOLON, STRING, WORD, Token, tokens
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CURSORS,
     DIRTY_LIBRARY,
     DIRTY_LISTEN,
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
-    DIRTY_TEMPORARY,
-    DIRTY_UNKNOWN,
-    PLANNING,
 )
 from pgdoorman_lib.wire.traces import (
     ANYTHING,
@@ -31,16 +28,17 @@ from pgdoorman_lib.wire.traces import (
     BUILTIN,
     BUILTIN_WRITTEN,
     DDL,
+    DISTURBS,
     EVERYTHING,
     LISTED,
-    NAMED,
+    MAKES_TEMPORARY,
     NOTHING,
-    POSSIBLE,
     RUNS_STRINGS,
     SET_CONFIG,
     UNREADABLE,
     WRITES,
     Traces,
+    set_config_traces,
     setting,
     union,
 )
@@ -50,10 +48,8 @@ DEEPEST = 6
 #: Tokens of a statement or a call that are looked at: so many make the time linear, and need no more.
 LONGEST = 200
 
-_TEMPORARY_PATH = Traces(DIRTY_TEMPORARY, (), NAMED, True)
-_DISTURBS = Traces(0, (), NAMED, True)
 _ALL_RESET = setting(LISTED)
-_NAMED_BY_PARAMETER = Traces(DIRTY_PARAMETERS | DIRTY_TEMPORARY, (), NAMED, True)
+_NAMED_BY_PARAMETER = union(Traces(DIRTY_PARAMETERS), MAKES_TEMPORARY)
 _CHARACTERISTICS = ("default_transaction_isolation", "default_transaction_read_only", "default_transaction_deferrable")
 #: SET with a syntax of its own, and the setting it is about.
 _SPECIAL = {
@@ -67,16 +63,8 @@ _SPECIAL = {
 _HARMLESS_SETS = frozenset((b"transaction", b"constraints", b"seed", b"catalog"))
 #: Behind these words another statement begins in PL/pgSQL.
 _OPENERS = frozenset((b"begin", b"then", b"else", b"loop", b"declare"))
-_DDL_WORDS = frozenset(
-    b"create alter drop comment grant revoke security import reindex refresh".split()
-)
-_TRUE = frozenset((b"t", b"tr", b"tru", b"true", b"y", b"ye", b"yes", b"on", b"1"))
-
-_CAST = re.compile(rb"(?:::(?:pg_catalog\.)?(?:text|bool|boolean|varchar|name|unknown))*")
-#: Names of variables that procedural languages keep for the session.
-_KEPT = re.compile(rb"\b(?:GD|SD|_SHARED)\b|\bglobal\b")
-_SETS = re.compile(rb"set_config|\bset\s+(?!local\b)(?:session\s+)?[a-z_\"]", re.IGNORECASE)
-_TCL_SETS = re.compile(rb"set_config", re.IGNORECASE)
+_DDL_WORDS = frozenset(b"create alter drop comment grant revoke security import reindex refresh".split())
+_ON_COMMIT = [b"on", b"commit"]
 
 
 @dataclass(frozen=True)
@@ -95,27 +83,23 @@ class Body:
 
 
 EMPTY = Body()
-OPAQUE = Body(UNREADABLE)
 
 
-def body_traces(
-    language: str,
-    body: bytes,
+def body_traces(language: str, body: bytes, hazards: Mapping[bytes, Traces]) -> Traces:
+    """What ``body`` may leave behind when it runs, if ``hazards`` is what is known of names."""
+    return said_traces(read(language, body), hazards)
+
+
+def said_traces(
+    said: Body,
     hazards: Mapping[bytes, Traces],
     writing: AbstractSet[bytes] = frozenset(),
     calls: AbstractSet[bytes] = frozenset(),
 ) -> Traces:
-    """What ``body`` may leave behind when it runs, if ``hazards`` is what is known of names.
+    """What runs may leave that says this, as ``body_traces``.
 
-    ``writing``: those that matter only where something is written, ``calls``: those that are of functions only.
+    ``writing``: names that matter only where something is written; ``calls``: those that are of functions only.
     """
-    return said_traces(read(language, body), hazards, writing, calls)
-
-
-def said_traces(
-    said: Body, hazards: Mapping[bytes, Traces], writing: AbstractSet[bytes], calls: AbstractSet[bytes]
-) -> Traces:
-    """What runs may leave that says this, as ``body_traces``."""
     found = union(said.traces, hazards.get(ANYTHING, NOTHING))
     for name in said.names & hazards.keys():
         if (said.writes or name not in writing) and (name in said.calls or name not in calls):
@@ -126,7 +110,7 @@ def said_traces(
 def read(language: str, body: bytes) -> Body:
     """What a body of this language says."""
     if language not in ("sql", "plpgsql"):
-        return Body(_foreign(language, body))
+        return Body(glance.foreign(language, body))
     seen = glance.names(body)
     if seen is not None:
         names, calls = seen
@@ -145,32 +129,23 @@ def read_text(text: bytes, backslashes: bool) -> Body:
     return _Reader("sql", text, backslashes, 0, True).body()
 
 
-def _foreign(language: str, body: bytes) -> Traces:
-    """The traces of a procedural language that is not read."""
-    found = UNREADABLE
-    if _KEPT.search(body):
-        found = union(found, Traces(DIRTY_UNKNOWN))
-    if (_TCL_SETS if language.startswith("pltcl") else _SETS).search(body):
-        found = union(found, Traces(DIRTY_PARAMETERS, (), POSSIBLE, True))
-    return found
-
-
 def _has_ddl(language: str, words: AbstractSet[bytes]) -> bool:
     """Whether DDL may stand among these words; SELECT INTO, which makes a table, is something else in PL/pgSQL."""
     return not words.isdisjoint(_DDL_WORDS) or (language == "sql" and b"select" in words and b"into" in words)
 
 
 def _joined(bodies: Iterable[Body]) -> Body:
-    found = EMPTY
-    for body in bodies:
-        found = Body(
-            union(found.traces, body.traces),
-            found.names | body.names,
-            found.calls | body.calls,
-            found.writes or body.writes,
-            found.parameters | body.parameters,
-        )
-    return found
+    return reduce(_with, bodies, EMPTY)
+
+
+def _with(a: Body, b: Body) -> Body:
+    return Body(
+        union(a.traces, b.traces),
+        a.names | b.names,
+        a.calls | b.calls,
+        a.writes or b.writes,
+        a.parameters | b.parameters,
+    )
 
 
 def _code(language: str, text: bytes, backslashes: bool, depth: int) -> Body:
@@ -197,7 +172,11 @@ class _Reader:
         self.traces = NOTHING
         self.others: list[Body] = []
         #: where ON COMMIT DROP stands
-        self.drops = [at for at, word in enumerate(self.words) if word == b"drop" and self._behind(at, b"on", b"commit")]
+        self.drops = [
+            at
+            for at, word in enumerate(self.words)
+            if word == b"drop" and self.words[max(0, at - 2) : at] == _ON_COMMIT
+        ]
 
     def body(self) -> Body:
         names = set()
@@ -216,9 +195,7 @@ class _Reader:
         words = {word for word in self.words if word}
         if _has_ddl(self.language, words):
             names.add(DDL)
-        own = Body(
-            self.traces, frozenset(names), frozenset(calls), bool(words & WRITES), frozenset(self.parameters)
-        )
+        own = Body(self.traces, frozenset(names), frozenset(calls), bool(words & WRITES), frozenset(self.parameters))
         return _joined((own, *self.others))
 
     def _add(self, traces: Traces) -> None:
@@ -231,10 +208,6 @@ class _Reader:
         while index < stop and found[index].kind != SEMICOLON:
             index += 1
         return index
-
-    def _behind(self, index: int, *words: bytes) -> bool:
-        """Whether these words stand in front of the token at ``index``."""
-        return tuple(self.words[max(0, index - len(words)) : index]) == words
 
     def _at(self, index: int) -> bytes:
         return self.words[index] if index < len(self.words) else b""
@@ -252,7 +225,7 @@ class _Reader:
         elif name in BUILTIN and (name not in BUILTIN_WRITTEN or b"update" in self.words):
             self._add(BUILTIN[name])
         elif name.startswith(b"pg_temp"):
-            self._add(_TEMPORARY_PATH)
+            self._add(MAKES_TEMPORARY)
         word = self.words[index]
         if not word:
             return
@@ -269,7 +242,7 @@ class _Reader:
             return
         at = bisect(self.drops, index)
         dropped = at < len(self.drops) and self.drops[at] < self._end(index)
-        self._add(_DISTURBS if dropped else _TEMPORARY_PATH)
+        self._add(DISTURBS if dropped else MAKES_TEMPORARY)
 
     def _arguments(self, index: int) -> list[list[Token]] | None:
         """The arguments of a call whose parenthesis is to stand at ``index``; None without one, or its end."""
@@ -293,24 +266,22 @@ class _Reader:
         return None
 
     def _set_config(self, index: int) -> None:
-        arguments = self._arguments(index)
-        if arguments is None or len(arguments) != 3:
+        given = self._arguments(index)
+        if given is None or len(given) != 3:
             self._add(BUILTIN[SET_CONFIG])
             return
-        local = _is_true(arguments[2])
-        number = _parameter(arguments[0]) if self.sent else 0
-        if not number:
-            self._add(set_config_traces(_constant(arguments[0]), local, _constant(arguments[1])))
-            return
-        if not local:
+        local = arguments.is_true(given[2])
+        number = arguments.parameter(given[0]) if self.sent else 0
+        if number and not local:
             self.parameters.add(number)
-        # With a path that is not known the next table may be a temporary one.
-        self._add(_TEMPORARY_PATH if local else _NAMED_BY_PARAMETER)
+            self._add(_NAMED_BY_PARAMETER)
+        else:
+            self._add(set_config_traces(arguments.constant(given[0]), local, arguments.constant(given[1])))
 
     def _runs_string(self, index: int) -> None:
-        arguments = self._arguments(index)
-        text = _constant(arguments[0]) if arguments and self._symbol(index - 1).lower().startswith(b"query") else None
-        if text is None or HOLE in text:
+        given = self._arguments(index)
+        text = arguments.constant(given[0]) if given and self._symbol(index - 1).lower().startswith(b"query") else None
+        if text is None:
             self._add(UNREADABLE)
         else:
             self.others.append(_code("sql", text, self.backslashes, self.depth + 1))
@@ -321,11 +292,8 @@ class _Reader:
         after = self._at(index + 1)
         if after == b"on" or self._at(index - 1) in (b"grant", b"revoke"):
             return  # the privilege
-        if after in (b"function", b"procedure") and (
-            self.tokens[index + 2 : index + 3] and self.tokens[index + 2].kind in (WORD, QUOTED)
-        ):
-            if self._at(index + 2) not in (b"into", b"using", b"loop"):
-                return  # of CREATE TRIGGER
+        if after in (b"function", b"procedure") and self._is_name(index + 2):
+            return  # of CREATE TRIGGER
         if self.language != "plpgsql":
             self._add(EVERYTHING)  # a prepared statement of the session's
             return
@@ -337,6 +305,11 @@ class _Reader:
             if text.computed:
                 self._add(UNREADABLE)
             self.others.append(_code("sql", text.text, self.backslashes, self.depth + 1))
+
+    def _is_name(self, index: int) -> bool:
+        """Whether a name stands at ``index``, and not what may be behind EXECUTE's expression."""
+        named = index < len(self.tokens) and self.tokens[index].kind in (WORD, QUOTED)
+        return named and self.words[index] not in (b"into", b"using", b"loop")
 
     # -- statements
 
@@ -353,7 +326,7 @@ class _Reader:
         elif self.sent:
             return
         elif verb == b"discard":
-            self._add(_TEMPORARY_PATH if self._at(index + 1) in (b"temp", b"temporary") else Traces(ASKABLE))
+            self._add(MAKES_TEMPORARY if self._at(index + 1) in (b"temp", b"temporary") else Traces(ASKABLE))
         elif verb == b"listen" or verb == b"unlisten":
             self._add(Traces(DIRTY_LISTEN))
         elif verb == b"load":
@@ -383,7 +356,7 @@ class _Reader:
         name, index = self._name(index)
         stop = self._end(index)
         pieces = [token.value for token in self.tokens[index + 1 : stop]]
-        if stop - index >= LONGEST:
+        if stop - index >= LONGEST or any(HOLE in piece for piece in pieces if piece is not None):
             pieces.append(None)
         value = b" ".join(piece for piece in pieces if piece is not None)
         self._set(name, local, None if None in pieces else value)
@@ -433,49 +406,4 @@ class _Reader:
         elif language in ("sql", "plpgsql"):
             self.others.append(_code(language, code, self.backslashes, self.depth + 1))
         else:
-            self._add(_foreign(language, code))
-
-
-def set_config_traces(name: bytes | None, local: bool, value: bytes | None) -> Traces:
-    """What it leaves to give the setting ``name`` a ``value``; None if they can't be told."""
-    if name is None or HOLE in name:
-        # With a path that is not known the next table may be a temporary one.
-        return _TEMPORARY_PATH if local else BUILTIN[SET_CONFIG]
-    option = option_name(name)
-    found = NOTHING
-    if option in PLANNING:
-        found = _DISTURBS
-    if option == "search_path" and (value is None or HOLE in value or b"pg_temp" in value.lower()):
-        found = _TEMPORARY_PATH
-    return found if local else union(found, setting(option))
-
-
-def option_name(name: bytes) -> str:
-    """A setting's name as it is compared: only ASCII letters have a case there."""
-    return name.lower().decode(errors="surrogateescape")
-
-
-def _constant(argument: list[Token]) -> bytes | None:
-    """The value of an argument that is one string, whatever it is cast to; None for any other."""
-    if not argument or argument[0].kind != STRING or argument[0].value is None:
-        return None
-    cast = b"".join(token.text for token in argument[1:]).lower()
-    return argument[0].value if _CAST.fullmatch(cast) else None
-
-
-def _parameter(argument: list[Token]) -> int:
-    """The number of the parameter that an argument is, whatever it is cast to; 0 for any other."""
-    if not argument or argument[0].kind != PARAMETER:
-        return 0
-    cast = b"".join(token.text for token in argument[1:]).lower()
-    return int(argument[0].text[1:]) if _CAST.fullmatch(cast) else 0
-
-
-def _is_true(argument: list[Token]) -> bool:
-    """Whether an argument is surely true."""
-    value = _constant(argument)
-    if value is not None:
-        return value.strip().lower() in _TRUE
-    if not argument or argument[0].kind != WORD or argument[0].value != b"true":
-        return False
-    return _CAST.fullmatch(b"".join(token.text for token in argument[1:]).lower()) is not None
+            self._add(glance.foreign(language, code))

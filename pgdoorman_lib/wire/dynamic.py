@@ -14,7 +14,7 @@ from pgdoorman_lib.wire.lexer import QUOTED, SEMICOLON, STRING, SYMBOL, WORD, Le
 
 #: What stands for a computed piece. Tokens take it for a letter, no encoding of PostgreSQL's uses it in names.
 HOLE = b"\xff"
-#: Tokens of an expression, and of a statement in front of a variable, that are looked at; pairs of parentheses likewise.
+#: Tokens of an expression, and of a statement in front of a variable, that are looked at; parentheses around others.
 LONGEST = 500
 _DEEPEST = 10
 
@@ -182,16 +182,15 @@ def _operands(expression: Sequence[Token]) -> list[Sequence[Token]]:
             depth += 1
         elif token.text in _CLOSING:
             depth -= 1
-        elif depth == 0 and token.text == b"|" and at and expression[at - 1].text == b"|":
-            if at - 1 >= start:
-                operands.append(expression[start : at - 1])
-                start = at + 1
+        elif depth == 0 and token.text == b"|" and at > start and expression[at - 1].text == b"|":
+            operands.append(expression[start : at - 1])
+            start = at + 1
     return [*operands, expression[start:]]
 
 
 def _literal(expression: Sequence[Token], first: bool = True) -> Text | None:
     """The text of an expression that begins with a string; None for any other (if it is the ``first`` piece)."""
-    pieces = []
+    pieces: list[bytes] = []
     computed = False
     for operand in _operands(expression):
         piece = _piece(_bare(operand))
@@ -238,7 +237,7 @@ def _variable(expression: Sequence[Token]) -> bytes | None:
 
 
 def _value_at(found: Sequence[Token], words: Sequence[bytes], index: int) -> Sequence[Token] | None:
-    """The expression the variable at ``index``, where a statement begins, is given: empty without one, None if too long."""
+    """What the variable at ``index``, where a statement begins, is given: empty for nothing, None if too long."""
     at = index + 1
     while at < len(found) and found[at].kind != SEMICOLON:
         if found[at].text == b"=" or words[at] == b"default":

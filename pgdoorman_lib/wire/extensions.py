@@ -11,17 +11,16 @@ from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_UNKNOWN
 from pgdoorman_lib.wire.traces import NAMED, NOTHING, UNREADABLE, Traces
 
 #: Extensions none of whose functions leave anything.
-HARMLESS = frozenset(
-    """
-    address_standardizer address_standardizer_data_us adminpack amcheck autoinc bloom btree_gin btree_gist citext cube
-    dict_int dict_xsyn earthdistance file_fdw fuzzystrmatch hll hstore insert_username intagg intarray ip4r lo ltree
-    moddatetime old_snapshot pageinspect pg_bigm pg_buffercache pg_cron pg_freespacemap pg_hint_plan pg_prewarm
-    pg_stat_kcache pg_stat_statements pg_surgery pg_visibility pg_wait_sampling pg_walinspect pgaudit pgcrypto
-    pgrowlocks pgstattuple plpgsql plpgsql_check postgis postgis_raster postgis_sfcgal postgis_tiger_geocoder
-    postgis_topology postgres_fdw prefix refint rum seg semver sslinfo tcn tsm_system_rows tsm_system_time unaccent
-    uuid-ossp vector
-    """.split()
-)
+_HARMLESS = """
+    address_standardizer address_standardizer_data_us adminpack amcheck autoinc bloom btree_gin btree_gist citext
+    cube dict_int dict_xsyn earthdistance file_fdw fuzzystrmatch hll hstore insert_username intagg intarray ip4r
+    lo ltree moddatetime old_snapshot pageinspect pg_bigm pg_buffercache pg_cron pg_freespacemap pg_hint_plan
+    pg_prewarm pg_stat_kcache pg_stat_statements pg_surgery pg_visibility pg_wait_sampling pg_walinspect pgaudit
+    pgcrypto pgrowlocks pgstattuple plpgsql plpgsql_check postgis postgis_raster postgis_sfcgal
+    postgis_tiger_geocoder postgis_topology postgres_fdw prefix refint rum seg semver sslinfo tcn tsm_system_rows
+    tsm_system_time unaccent uuid-ossp vector
+"""
+HARMLESS = frozenset(_HARMLESS.split())
 
 _UNKNOWN = Traces(DIRTY_UNKNOWN)
 
@@ -37,20 +36,19 @@ _ORAFCE = """
     fopen fclose fclose_all
     open_cursor
     set_nls_sort
-""".split()
+"""
+
+_HYPOPG = """
+    hypopg_create_index hypopg_drop_index hypopg_reset hypopg_reset_index hypopg_hide_index hypopg_unhide_index
+    hypopg_unhide_all_indexes
+"""
 
 #: Extensions whose functions leave nothing but for these.
 SPECIAL: Mapping[str, Mapping[str, Traces]] = {
     "dblink": dict.fromkeys(("dblink_connect", "dblink_connect_u"), _UNKNOWN),
-    "hypopg": dict.fromkeys(
-        """
-        hypopg_create_index hypopg_drop_index hypopg_reset hypopg_reset_index hypopg_hide_index hypopg_unhide_index
-        hypopg_unhide_all_indexes
-        """.split(),
-        _UNKNOWN,
-    ),
+    "hypopg": dict.fromkeys(_HYPOPG.split(), _UNKNOWN),
     "isn": {"isn_weak": Traces(DIRTY_PARAMETERS | DIRTY_UNKNOWN, ("isn.weak",))},
-    "orafce": dict.fromkeys(_ORAFCE, _UNKNOWN),
+    "orafce": dict.fromkeys(_ORAFCE.split(), _UNKNOWN),
     "pg_trgm": {"set_limit": Traces(DIRTY_PARAMETERS, ("pg_trgm.similarity_threshold",), NAMED)},
     "set_user": dict.fromkeys(("set_user", "set_user_u", "reset_user", "set_session_auth"), _UNKNOWN),
     "tablefunc": dict.fromkeys(

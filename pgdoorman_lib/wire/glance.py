@@ -9,21 +9,27 @@ from __future__ import annotations
 import re
 
 from pgdoorman_lib.wire.lexer import LONGEST_NAME
-from pgdoorman_lib.wire.traces import BUILTIN
+from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_UNKNOWN
+from pgdoorman_lib.wire.traces import BUILTIN, POSSIBLE, UNREADABLE, Traces, union
 
 _HIDDEN = re.compile(rb"""('(?:[^']|'')*')|"(?:[^"]|"")*"|--[^\r\n]*|/\*.*?\*/""", re.DOTALL)
 # Escapes, dollar quotes, nested comments and what else makes strings hard to tell.
 _HARD = re.compile(rb"\\|\$(?!\d)|&[\"']|/\*(?:(?!\*/).)*/\*", re.DOTALL)
-_WORTH = re.compile(
-    rb"\b(?:execute|temp|temporary|hold|set_config|pg_temp\w*|"
-    + b"|".join(sorted(BUILTIN))
-    + rb")\b|(?:\A|;|>>|\b(?:begin|then|else|loop|declare)\b)\s*"
-    rb"(?:set|reset|discard|listen|unlisten|load|prepare|deallocate|do)\b"
+#: Words that say a body needs its tokens, wherever they stand, and those that do where a statement may begin.
+_WORTH = frozenset((b"execute", b"temp", b"temporary", b"hold", *BUILTIN))
+_VERBS = frozenset(b"set reset discard listen unlisten load prepare deallocate do".split())
+_BEGINNING = re.compile(
+    rb"(?:\A|;|>>|\b(?:begin|then|else|loop|declare)\b)\s*(?:" + b"|".join(sorted(_VERBS)) + rb")\b"
 )
 _WORD = re.compile(rb"[a-z_\x80-\xff][a-z0-9_$\x80-\xff]*")
 _QUOTED = re.compile(rb'"((?:[^"]|"")*)"')
 #: A name with a parenthesis behind it, or a dot in front.
 _CALLED = re.compile(rb"([a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)\s*\(|\.\s*([a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)")
+
+#: Names of variables that procedural languages keep for the session.
+_KEPT = re.compile(rb"\b(?:GD|SD|_SHARED)\b|\bglobal\b")
+_SETS = re.compile(rb"set_config|\bset\s+(?!local\b)(?:session\s+)?[a-z_\"]", re.IGNORECASE)
+_TCL_SETS = re.compile(rb"set_config", re.IGNORECASE)
 
 
 def names(body: bytes) -> tuple[frozenset[bytes], frozenset[bytes]] | None:
@@ -37,9 +43,11 @@ def names(body: bytes) -> tuple[frozenset[bytes], frozenset[bytes]] | None:
     if b"/*" in text or b"*/" in text or b"'" in text.replace(b"''", b""):
         return None  # not closed
     lower = text.lower()
-    if _WORTH.search(lower):
-        return None
     found = {word[:LONGEST_NAME] for word in _WORD.findall(lower)}
+    if not found.isdisjoint(_WORTH) or b"pg_temp" in lower:
+        return None
+    if not found.isdisjoint(_VERBS) and _BEGINNING.search(lower):
+        return None
     called = {word[:LONGEST_NAME] for pair in _CALLED.findall(lower) for word in pair}
     if b'"' in text:
         quoted = {name.replace(b'""', b'"')[:LONGEST_NAME] for name in _QUOTED.findall(text)}
@@ -52,3 +60,13 @@ def _without(match: re.Match[bytes]) -> bytes:
     if match[1] is not None:
         return b" '' "
     return match.group() if match.group().startswith(b'"') else b" "
+
+
+def foreign(language: str, body: bytes) -> Traces:
+    """The traces of a procedural language that is not read."""
+    found = UNREADABLE
+    if _KEPT.search(body):
+        found = union(found, Traces(DIRTY_UNKNOWN))
+    if (_TCL_SETS if language.startswith("pltcl") else _SETS).search(body):
+        found = union(found, Traces(DIRTY_PARAMETERS, (), POSSIBLE, True))
+    return found

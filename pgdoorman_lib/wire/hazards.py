@@ -1,4 +1,4 @@
-"""Which names of a database may leave something behind on a server: what its catalogue says, closed over who calls whom.
+"""Which names of a database may leave something behind on a server, by its catalogue, closed over who calls whom.
 
 ``Rows`` is the catalogue as far as it matters, ``hazards`` what follows. Functions, and relations used and written to,
 are the nodes of a graph; what one reaches it may leave.
@@ -14,8 +14,7 @@ from fnmatch import fnmatchcase
 
 from pgdoorman_lib.wire import extensions
 from pgdoorman_lib.wire.bodies import EMPTY, Body
-from pgdoorman_lib.wire.session_state import DIRTY_TEMPORARY
-from pgdoorman_lib.wire.traces import ANYTHING, DDL, NAMED, NOTHING, UNREADABLE, Traces, union
+from pgdoorman_lib.wire.traces import ANYTHING, DDL, MAKES_TEMPORARY, NOTHING, UNREADABLE, Traces, union
 
 # Kinds of nodes.
 FUNCTION = "f"
@@ -26,10 +25,10 @@ WRITE = "w"
 #: ``DDL`` and ``ANYTHING``
 KEY = "k"
 Node = tuple[str, int]
+#: Encodings of one byte a letter begin so.
+_ONE_BYTE = ("LATIN", "ISO_8859", "WIN", "KOI8")
 ON_DDL: Node = (KEY, 0)
 ON_ANYTHING: Node = (KEY, 1)
-
-_MAKES_TEMPORARY = Traces(DIRTY_TEMPORARY, (), NAMED, True)
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,15 @@ class Function:
 
 @dataclass
 class Rows:
-    """A database's catalogue, as far as it tells what may leave something; names are in the database's ``encoding``.
+    """A database's catalogue, as far as it tells what may leave something; names are in UTF-8.
 
+    ``encoding`` is the database's: in those of one byte a letter, PostgreSQL changes the case of any letter.
     ``edges``: what a node calls, reads or writes to. ``direct``: what nodes leave that call PostgreSQL's own functions.
-    ``builtin``: traces by the symbol in C.
+    ``builtin``: traces by the symbol in C. ``mark``: what the marker of these rows was; empty when it had moved by then.
     """
 
     encoding: str = "UTF8"
+    mark: bytes = b""
     functions: dict[int, Function] = field(default_factory=dict)
     relations: dict[int, bytes] = field(default_factory=dict)
     edges: dict[Node, set[Node]] = field(default_factory=lambda: defaultdict(set))
@@ -83,7 +84,7 @@ class Hazards(dict[bytes, Traces]):
     """Traces by the names of functions and relations whose use may leave something, and DDL and ANYTHING.
 
     ``writing``: those of them that matter only where something is written (a text with a word of ``traces.WRITES``).
-    ``calls``: those that are functions only, so that without a parenthesis behind them, or a dot in front, nothing runs.
+    ``calls``: those that are functions only, and so need a parenthesis behind them, or a dot in front, to run.
     """
 
     def __init__(
@@ -136,7 +137,7 @@ def _own(function: Function, rows: Rows) -> Traces:
     if function.language == "c":
         return UNREADABLE if function.volatile else NOTHING
     if function.temporary > 1 or (function.temporary and DDL in function.body.names):
-        return union(function.body.traces, _MAKES_TEMPORARY)
+        return union(function.body.traces, MAKES_TEMPORARY)
     return function.body.traces
 
 
@@ -191,7 +192,7 @@ def _by_name(rows: Rows, found: dict[Node, Traces]) -> Hazards:
         elif kind == FUNCTION:
             name = rows.functions[oid].name if oid in rows.functions else None
         else:
-            name = rows.relations.get(oid)
+            name = rows.relations.get(oid) or None
         if traces == NOTHING or name is None:  # one that was dropped, or made, while the catalogue was read
             continue
         if kind != WRITE:
@@ -199,4 +200,7 @@ def _by_name(rows: Rows, found: dict[Node, Traces]) -> Hazards:
         if kind != FUNCTION:
             others.add(name)
         names[name] = union(names.get(name, NOTHING), traces)
+        if not name.isascii() and rows.encoding.startswith(_ONE_BYTE):
+            used.add(ANYTHING)  # it has other spellings
+            names[ANYTHING] = union(names.get(ANYTHING, NOTHING), traces)
     return Hazards(names, names.keys() - used, names.keys() - others)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from pgdoorman_lib.wire.bodies import option_name, read_text, said_traces
+from pgdoorman_lib.wire.bodies import read_text, said_traces
 from pgdoorman_lib.wire.lexer import LONGEST_NAME, NUMBER, PARAMETER, QUOTED, SEMICOLON, STRING, SYMBOL, WORD, Token, tokens
 from pgdoorman_lib.wire.scan import BACKSLASHES, MULTIBYTE, PLAIN, Lexicon, Scanner
 from pgdoorman_lib.wire.session_state import (
@@ -24,7 +24,18 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_PREPARED,
     DIRTY_TEMPORARY,
 )
-from pgdoorman_lib.wire.traces import EVERYTHING, LISTED, NAMED, NOTHING as NO_TRACES, RELEASES, UNREADABLE, Traces, setting, union
+from pgdoorman_lib.wire.traces import (
+    EVERYTHING,
+    LISTED,
+    NAMED,
+    RELEASES,
+    UNREADABLE,
+    Traces,
+    option_name,
+    setting,
+    union,
+)
+from pgdoorman_lib.wire.traces import NOTHING as NO_TRACES
 
 #: Texts whose analysis is remembered for a lexicon, and the length (bytes) of those that are.
 REMEMBERED = 1000

@@ -1,4 +1,4 @@
-"""What running something may leave behind on a server, and which of PostgreSQL's own functions leave anything at all."""
+"""What running something may leave behind on a server, and which of PostgreSQL's own functions leave anything."""
 
 from __future__ import annotations
 
@@ -20,15 +20,7 @@ from pgdoorman_lib.wire.session_state import (
 
 #: All that any role may ask a server about. A replication origin only who may set one up may ask for, so that is asked
 #: where its functions are named.
-ASKABLE = (
-    DIRTY_PARAMETERS
-    | DIRTY_PREPARED
-    | DIRTY_CURSORS
-    | DIRTY_LISTEN
-    | DIRTY_TEMPORARY
-    | DIRTY_LOCKS
-    | DIRTY_SLOTS
-)
+ASKABLE = DIRTY_PARAMETERS | DIRTY_PREPARED | DIRTY_CURSORS | DIRTY_LISTEN | DIRTY_TEMPORARY | DIRTY_LOCKS | DIRTY_SLOTS
 
 # Values of ``Traces.unnamed``: whether customized options may be set whose names can't be told.
 NAMED = 0
@@ -65,10 +57,13 @@ class Traces:
     unnamed: int = NAMED
     disturbs: bool = False
 
+
 NOTHING = Traces()
 #: Of dynamic SQL, and of code nobody can read: all of it, though hardly customized options.
 UNREADABLE = Traces(ASKABLE, (), UNLIKELY, True)
 EVERYTHING = Traces(ASKABLE, (), POSSIBLE, True)
+DISTURBS = Traces(0, (), NAMED, True)
+MAKES_TEMPORARY = Traces(DIRTY_TEMPORARY, (), NAMED, True)
 
 
 def union(a: Traces, b: Traces) -> Traces:
@@ -163,3 +158,20 @@ BUILTIN: Mapping[bytes, Traces] = {
 }
 #: Of BUILTIN, what leaves something only when it is written to.
 BUILTIN_WRITTEN = frozenset((b"pg_settings",))
+
+
+def option_name(name: bytes) -> str:
+    """A setting's name as it is compared: only ASCII letters have a case there."""
+    return name.lower().decode(errors="surrogateescape")
+
+
+def set_config_traces(name: bytes | None, local: bool, value: bytes | None) -> Traces:
+    """What it leaves to give the setting ``name`` a ``value``, ``local``ly or not; None for what can't be told."""
+    if name is None:
+        # With a path that is not known the next table may be a temporary one.
+        return MAKES_TEMPORARY if local else BUILTIN[SET_CONFIG]
+    option = option_name(name)
+    found = DISTURBS if option in PLANNING else NOTHING
+    if option == "search_path" and (value is None or b"pg_temp" in value.lower()):
+        found = MAKES_TEMPORARY
+    return found if local else union(found, setting(option))

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from pgdoorman_lib.wire.bodies import set_config_traces
-from pgdoorman_lib.wire.traces import BUILTIN, NOTHING, SET_CONFIG, Traces, union
+from pgdoorman_lib.wire.traces import BUILTIN, NOTHING, SET_CONFIG, Traces, set_config_traces, union
 
 _CALL = re.compile(rb":(?:funcid|relid) ([0-9]+) ")
 _ARGUMENTS = re.compile(rb"[^{}]*?:args \(")

@@ -18,7 +18,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_TEMPORARY,
     DIRTY_UNKNOWN,
 )
-from pgdoorman_lib.wire.traces import ANYTHING, DDL, EVERYTHING, NAMED, NOTHING, POSSIBLE, UNREADABLE, Traces
+from pgdoorman_lib.wire.traces import ANYTHING, BUILTIN, DDL, EVERYTHING, NAMED, NOTHING, POSSIBLE, UNREADABLE, Traces
 
 pytestmark = pytest.mark.postgres
 
@@ -26,8 +26,7 @@ DATABASE = "catalogue"
 #: A function that leaves something which no other statement here does.
 LOCKS = "CREATE FUNCTION locks(int DEFAULT 1) RETURNS int LANGUAGE sql AS 'SELECT pg_advisory_lock(1); SELECT 1'"
 TRIGGER = (
-    "CREATE FUNCTION locking() RETURNS trigger LANGUAGE plpgsql AS"
-    " 'BEGIN PERFORM pg_advisory_lock(1); RETURN NEW; END'"
+    "CREATE FUNCTION locking() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_lock(1); RETURN NEW; END'"
 )
 LOCKED = Traces(DIRTY_LOCKS)
 SETS = "SELECT set_config('app.x', 'a', false)"
@@ -221,7 +220,7 @@ def test_views_and_rules(reader: Reader) -> None:
     assert found == {
         **dict.fromkeys((b"locks", b"v", b"w", b"sees"), LOCKED),
         **dict.fromkeys((b"x", b"t"), SET),
-        b"settings": Traces(DIRTY_PARAMETERS | DIRTY_TEMPORARY, (), NAMED, True),
+        b"settings": BUILTIN[b"pg_settings"],
     }
     assert found.writing == {b"t", b"settings"}
 
@@ -295,6 +294,72 @@ def test_functions_in_c(reader: Reader) -> None:
     assert found.keys() == {b"mine", b"handler"}
 
 
+@pytest.mark.parametrize(
+    ("statement", "moves"),
+    [
+        (LOCKS.replace("locks", "locks2"), True),
+        ("CREATE OR REPLACE FUNCTION locks(int DEFAULT 1) RETURNS int LANGUAGE sql AS 'SELECT 1'", True),
+        ("DROP FUNCTION locks", True),
+        ("ALTER TABLE t ALTER a SET DEFAULT locks()", True),
+        ("ALTER TABLE t ALTER b SET DEFAULT set_config('app.x', 'a', false)", True),
+        ("CREATE TRIGGER x AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION tr()", True),
+        ("CREATE VIEW v AS SELECT set_config('app.x', 'a', false)", True),
+        ("CREATE RULE r AS ON DELETE TO t DO ALSO SELECT locks()", True),
+        ("CREATE POLICY p ON t USING (set_config('app.x', 'a', false) = 'a')", True),
+        ("ALTER TABLE t ADD CHECK (locks(a) = 1)", True),
+        ("CREATE DOMAIN d AS int CHECK (VALUE > 0)", True),
+        ("CREATE TABLE c (a int REFERENCES t (a) ON DELETE CASCADE)", True),
+        ("CREATE TABLE i () INHERITS (t)", True),
+        ("CREATE EVENT TRIGGER e ON ddl_command_start EXECUTE FUNCTION ev()", True),
+        ("CREATE OPERATOR !!! (RIGHTARG = int, FUNCTION = locks)", True),
+        ("ALTER TABLE has_trigger RENAME TO other", True),
+        ("CREATE TABLE plain (a int PRIMARY KEY)", False),
+        ("TRUNCATE has_trigger", False),
+        ("CREATE TEMP TABLE plain (a int PRIMARY KEY DEFAULT 1 CHECK (a > 0), b serial)", False),
+        ("INSERT INTO t VALUES (1)", False),
+        ("VACUUM t", False),
+        ("ANALYZE t", False),
+    ],
+)
+def test_the_marker(reader: Reader, statement: str, moves: bool) -> None:
+    event = function("BEGIN END", name="ev", returns="event_trigger")
+    trigger = function("BEGIN PERFORM locks(); RETURN NEW; END", name="tr", returns="trigger")
+    reader.made(
+        LOCKS,
+        "CREATE TABLE t (a int UNIQUE, b text); CREATE TABLE has_trigger (a int)",
+        event,
+        trigger,
+        "CREATE TRIGGER x AFTER INSERT ON has_trigger FOR EACH ROW EXECUTE FUNCTION tr()",
+    )
+    with reader.postgres.connect(dbname=DATABASE) as connection:
+        run = runner(connection)
+        rows = catalogue.read(run)
+        marker = catalogue.marker(rows)
+        before = run(marker)
+        assert before == [[rows.mark]]
+        reader.admin.execute("BEGIN; SELECT txid_current(); COMMIT")
+        assert run(marker) == before
+        try:
+            reader.admin.execute(statement.encode())
+            assert (run(marker) != before) is moves
+        finally:
+            reader.admin.execute("DROP EVENT TRIGGER IF EXISTS e")
+
+
+def test_what_moves_while_it_is_read_has_no_mark(reader: Reader) -> None:
+    reader.made(LOCKS)
+    with reader.postgres.connect(dbname=DATABASE) as connection:
+        run = runner(connection)
+
+        def moving(sql: str) -> list[Row]:
+            if "pg_event_trigger" in sql and "evtfoid" in sql:
+                reader.admin.execute(function("BEGIN END"))
+            return list(run(sql))
+
+        assert catalogue.read(moving).mark == b""
+        assert catalogue.read(run).mark
+
+
 def test_paths_of_functions(reader: Reader) -> None:
     made = "BEGIN CREATE TABLE made (a int); END"
     found = reader.made(
@@ -344,7 +409,9 @@ def test_extensions(reader: Reader, extension: str, names: dict[bytes, Traces]) 
         pytest.skip(f"{extension} is not installed")
     except psycopg.errors.UndefinedFile:
         pytest.skip(f"{extension} is not installed")
-    assert {name: traces for name, traces in found.items() if not name.startswith(b"crosstab") or name in names} == names
+    assert {
+        name: traces for name, traces in found.items() if not name.startswith(b"crosstab") or name in names
+    } == names
 
 
 def test_a_path_with_traps(reader: Reader) -> None:
@@ -369,6 +436,18 @@ def test_any_client_encoding(reader: Reader) -> None:
     with reader.postgres.connect(dbname=DATABASE) as connection:
         connection.execute("SET client_encoding = LATIN1")
         assert catalogue.hazards(catalogue.read(runner(connection))) == {b"f": LOCKED}
+
+
+def test_a_database_in_another_encoding(reader: Reader) -> None:
+    """Names are told in UTF-8; where PostgreSQL folds their letters in its own way, any text may mean them."""
+    reader.postgres.sql(f"DROP DATABASE {DATABASE} WITH (FORCE)")
+    reader.postgres.sql(f"CREATE DATABASE {DATABASE} ENCODING LATIN1 LOCALE 'C' TEMPLATE template0")
+    with reader.postgres.connect(user="postgres", dbname=DATABASE) as admin:
+        admin.execute(function("SELECT set_config('app.ü', 'a', false)", "sql", "lösch", "text"))
+        admin.execute(function("BEGIN PERFORM lösch(); END", name="g"))
+        found = catalogue.hazards(catalogue.read(runner(admin)))
+    traces = Traces(DIRTY_PARAMETERS, ("app.ü",))
+    assert found == {"lösch".encode(): traces, b"g": traces, ANYTHING: traces}
 
 
 def test_bodies_are_read_once(reader: Reader) -> None:
@@ -397,8 +476,9 @@ def test_nothing_waits_for_a_lock(reader: Reader) -> None:
         locker.execute("LOCK TABLE t, v IN ACCESS EXCLUSIVE MODE")
         with reader.postgres.connect(dbname=DATABASE) as connection:
             connection.execute("SET lock_timeout = '1s'")
-            assert catalogue.hazards(catalogue.read(runner(connection))).keys() == {b"locks", b"t", b"v"}
-            assert runner(connection)(catalogue.MARKER)
+            rows = catalogue.read(runner(connection))
+            assert catalogue.hazards(rows).keys() == {b"locks", b"t", b"v"}
+            assert runner(connection)(catalogue.marker(rows))
         locker.rollback()
 
 
