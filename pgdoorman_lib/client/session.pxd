@@ -33,7 +33,6 @@ cdef class Session(Relay):
     cdef public bint warned
     cdef public bint unpinning
     cdef public bint unhindered
-    cdef public object asked_names
     cdef public bint listed
 
     cpdef int use(self, Pool pool) except -1

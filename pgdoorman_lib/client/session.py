@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pgdoorman_lib.client.relay import Relay
+from pgdoorman_lib.client.tracking import found_settings, known_settings
 from pgdoorman_lib.errors import (
     DoormanError,
     NoSuchPool,
@@ -46,8 +47,8 @@ from pgdoorman_lib.wire.session_state import (
     question,
     reasons,
 )
-from pgdoorman_lib.wire.sqltext import LONGEST, RESETS_ALL, RESETS_SETTINGS, Text, analyse, reading_of
-from pgdoorman_lib.wire.traces import LISTED, POSSIBLE
+from pgdoorman_lib.wire.sqltext import LONGEST, Text, analyse, reading_of
+from pgdoorman_lib.wire.traces import POSSIBLE
 
 _int = int
 _float = float
@@ -78,7 +79,6 @@ class Session(Relay):
         "find_pool",
         "harmless",
         "id",
-        "asked_names",
         "listed",
         "pending",
         "pool",
@@ -121,8 +121,7 @@ class Session(Relay):
         self.unpinning = 0
         #: the question under way is the one that nothing the client has set can hinder
         self.unhindered = 0
-        #: the settings it asks for, and whether it asks for all that are listed
-        self.asked_names: Any = None
+        #: it asks for all settings that are listed
         self.listed = False
         #: status of a step that ``accept`` took on behalf of this session
         self.pending = 0
@@ -476,23 +475,10 @@ class Session(Relay):
         server = self.server
         if server.applied is not self.settings or server.dirty & _ASKED & ~(text.traces.bits | DIRTY_PARAMETERS):
             return 0
-        identity = self.settings.identity()
-        if text.assigns is not None:
-            name, value = text.assigns
-            self.settings = self.settings.changed(name, value)
-            server.applied = self.settings
-        elif text.only_resets & RESETS_ALL:
-            server.applied = BASE
-            self.settings = self.startup
-        elif text.only_resets & RESETS_SETTINGS:
-            server.applied = identity
-            self.settings = self.startup.joined(identity)
-        else:
-            if any(name in IDENTITY or name == LISTED for name, _ in text.resets):
-                return 0
-            names = tuple(name for name, _ in text.resets)
-            server.applied = self.settings.without(names)
-            self.settings = server.applied.joined(self.startup.among(names))
+        after = known_settings(text, self.settings, self.startup)
+        if after is None:
+            return 0
+        self.settings, server.applied = after
         server.dirty &= ~(text.traces.bits | DIRTY_PARAMETERS)
         self._forget_notes()
         return 1
@@ -512,20 +498,16 @@ class Session(Relay):
 
         ``unhindered``: also by what was set in ways nobody saw; a second time it is asked so in any case.
         """
-        tracker = self.tracker
         self.examining = asked
         self.unhindered = unhindered
         self.findings = []
-        names = dict.fromkeys(tracker.options) if asked & DIRTY_PARAMETERS else {}
-        listed = bool(asked & DIRTY_PARAMETERS) and (tracker.listed or not names)
-        if listed:
-            names.update((name, None) for name in IDENTITY)
-            names.update((name, None) for name in self.settings.values if "." in name)
-        self.asked_names = names
+        names: Any = ()
+        self.listed = False
+        if asked & DIRTY_PARAMETERS:
+            names, self.listed = self.tracker.to_ask(self.settings)
         self._ask_server(
-            question(asked, names, listed=listed, unhindered=bool(unhindered), defaults=self._defaults())
+            question(asked, names, listed=self.listed, unhindered=bool(unhindered), defaults=self._defaults())
         )
-        self.listed = listed
         return 0
 
     def _defaults(self) -> Any:
@@ -536,12 +518,9 @@ class Session(Relay):
         """As in Relay: on the server RESET goes back to what the pool's own login had."""
         if self.startup is BASE or not self.was_reset:
             return 0
-        resets = self.tracker.resets
         if self.server.replies.status != 0x54:
             return 0  # behind a transaction that is asked about anyway, and in a failed one it is undone
-        lasting = self.startup.among(tuple(name for name, local in resets.items() if not local)).sql_from(BASE)
-        local = self.startup.among(tuple(name for name, local in resets.items() if local)).sql_local()
-        sql = "; ".join(filter(None, (lasting, local)))
+        sql = self.tracker.restoring(self.startup)
         if not sql:
             return 0
         self.announcing = 1
@@ -580,30 +559,11 @@ class Session(Relay):
     def _take_settings(self, found: Findings) -> _int:
         """The client's settings are those that were found."""
         server = self.server
-        resets = self.tracker.resets
-        login = self.pool.settings.server_username
-        defaults = {"role": "none", "session_authorization": login, **self._defaults()}
-        present: dict[str, str] = {}
-        if not self.listed:
-            present.update((name, value) for name, value in server.applied.values.items() if name not in found.values)
-        present.update(
-            (name, value) for name, value in found.values.items() if value is not None and value != defaults.get(name)
-        )
-        startup = self.startup.values
-        own = dict(present)
-        if not self.was_reset or not startup:
-            for name in startup:
-                if name not in own and found.values.get(name) is not None:
-                    own[name] = found.values[name] or ""  # set to what others have as their default
-        else:
-            # What the session began with and is not there any more was reset: that means back to the beginning. A
-            # customized option that was reset is there, but empty.
-            own.update((n, v) for n, v in startup.items() if not own.get(n) and (n in resets or LISTED in resets))
-        if self.unhindered:
-            for name in IDENTITY:
-                present.pop(name, None)  # it was taken off for the question
-        server.applied = Settings.of(present)
-        self.settings = Settings.of(own)
+        defaults = {"role": "none", "session_authorization": self.pool.settings.server_username, **self._defaults()}
+        present = found_settings(found.values, defaults, None if self.listed else server.applied)
+        self.settings = self.tracker.own_settings(present, found.values, self.startup, bool(self.was_reset))
+        # Who one is was taken off for a question that nothing may hinder.
+        server.applied = present.without(IDENTITY) if self.unhindered else present
         if self.settings is not server.applied:
             self.announcing = 1
             self._apply()

@@ -6,11 +6,11 @@ only where a single statement outside of a transaction tells all (``known``) is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pgdoorman_lib.wire.lexer import STRING, tokens
-from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS
-from pgdoorman_lib.wire.sqltext import Reading, Text
+from pgdoorman_lib.wire.session_state import BASE, IDENTITY, Settings
+from pgdoorman_lib.wire.sqltext import RESETS_ALL, RESETS_SETTINGS, Reading, Text
 from pgdoorman_lib.wire.traces import LISTED, POSSIBLE, Traces
 
 #: Settings asked for by their names at once; who touches more keeps its server.
@@ -55,8 +55,8 @@ class Tracker:
 
     def may(self, traces: Traces) -> int:
         """Something with these traces may run; the DIRTY_* bits of them."""
-        if traces.unnamed or LISTED in traces.options or (traces.bits & DIRTY_PARAMETERS and not traces.options):
-            self.listed = self.listed or traces.unnamed > 0 or LISTED in traces.options
+        if traces.unnamed or LISTED in traces.options:
+            self.listed = True
         if traces.unnamed > self.unnamed:
             self.unnamed = traces.unnamed
         self.named(traces.options)
@@ -85,6 +85,71 @@ class Tracker:
         """A setting changed of which no text has told."""
         self.listed = True
         self.known = None
+
+    def to_ask(self, settings: Settings) -> tuple[list[str], bool]:
+        """The settings to ask for by name, and whether to ask for all that are listed."""
+        names = dict.fromkeys(self.options)
+        listed = self.listed or not names
+        if listed:
+            names.update(dict.fromkeys(IDENTITY))
+            names.update(dict.fromkeys(name for name in settings.values if "." in name))
+        return list(names), listed
+
+    def restoring(self, startup: Settings) -> str:
+        """The SQL that puts what was reset back to what the session began with."""
+        lasting = tuple(name for name, local in self.resets.items() if not local)
+        local = tuple(name for name, local in self.resets.items() if local)
+        return "; ".join(filter(None, (startup.among(lasting).sql_from(BASE), startup.among(local).sql_local())))
+
+    def own_settings(
+        self, present: Settings, found: Mapping[str, str | None], startup: Settings, was_reset: bool
+    ) -> Settings:
+        """What the client has set, if ``present`` is in effect and a question has ``found`` these values."""
+        began = startup.values
+        if not began:
+            return present
+        own = dict(present.values)
+        for name, value in began.items():
+            if own.get(name):
+                continue
+            if was_reset and (name in self.resets or LISTED in self.resets):
+                # What was reset is back at the beginning, which others don't share. A customized option is there then,
+                # but empty.
+                own[name] = value
+            elif name not in own and found.get(name) is not None:
+                own[name] = found[name] or ""  # set to what others have by default
+        return Settings.of(own)
+
+
+def found_settings(
+    found: Mapping[str, str | None], defaults: Mapping[str, str], applied: Settings | None
+) -> Settings:
+    """The settings in effect on a server of which a question has found these; ``applied``: those it was not about."""
+    present = {} if applied is None else {name: value for name, value in applied.values.items() if name not in found}
+    present.update(
+        (name, value) for name, value in found.items() if value is not None and value != defaults.get(name)
+    )
+    return Settings.of(present)
+
+
+def known_settings(text: Text, settings: Settings, startup: Settings) -> tuple[Settings, Settings] | None:
+    """What the client's settings are behind such a text, and what is in effect on the server; None: it must be asked.
+
+    ``settings`` is what both were before.
+    """
+    if text.assigns is not None:
+        after = settings.changed(*text.assigns)
+        return after, after
+    if text.only_resets & RESETS_ALL:
+        return startup, BASE
+    if text.only_resets & RESETS_SETTINGS:
+        identity = settings.identity()
+        return startup.joined(identity), identity
+    names = tuple(name for name, _ in text.resets)
+    if any(name in IDENTITY or name == LISTED for name in names):
+        return None
+    applied = settings.without(names)
+    return applied.joined(startup.among(names)), applied
 
 
 def option_names(values: Iterable[bytes | None], reading: Reading) -> list[str] | None:
