@@ -39,6 +39,7 @@ COMPILED = (
     "pgdoorman_lib/client/statements.py",
     "pgdoorman_lib/client/answers.py",
     "pgdoorman_lib/client/relay.py",
+    "pgdoorman_lib/client/errands.py",
     "pgdoorman_lib/client/session.py",
     "pgdoorman_lib/client/registry.py",
     "pgdoorman_lib/client/logins.py",

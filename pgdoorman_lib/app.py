@@ -51,11 +51,13 @@ from pgdoorman_lib.pool.database import Databases
 from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.registry import Pools
+from pgdoorman_lib.server import baseline
 from pgdoorman_lib.server.auth import Credentials
 from pgdoorman_lib.server.cancel import send_cancel
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.login import describe, login
-from pgdoorman_lib.wire.messages import query
+from pgdoorman_lib.wire.baseline import REST
+from pgdoorman_lib.wire.messages import query, terminate
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +155,9 @@ class App(House):
             else:
                 self.cancel_server(session.server)
         except DoormanError as exc:
-            log.warning("[%s@%s #%d] cancel request failed: %s", session.user, session.database, number, exc.message)
+            log.warning(
+                "[%s@%s #%d] cancel request failed: %s", session.user, session.database, session.id, exc.message
+            )
 
     def _cancel_statement(self, session: Session) -> None:
         """Cancel what a session has under way, and nothing of anybody else's; may switch."""
@@ -212,7 +216,14 @@ class App(House):
         """Open and log in one server, with the pool's settings unless others are given; may switch."""
         if settings is not None:
             return self._log_in(pool, settings, parameters)
-        server = self._log_in(pool, pool.settings, parameters)
+        server = self._log_in(pool, pool.settings, pool.login_parameters)
+        baseline.ask(server)
+        if server.base.rests_badly and not pool.login_parameters:
+            pool.login_parameters = REST
+            server.stream.write(terminate())
+            server.stream.close()
+            server = self._log_in(pool, pool.settings, REST)
+            baseline.ask(server)
         if pool.transparent:
             pool.database.catalogue.ready(server)
         return server

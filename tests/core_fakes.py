@@ -39,6 +39,10 @@ def _available() -> tuple[str, ...]:
 ENGINES = _available()
 
 
+#: What servers report at their login.
+REPORTED = {"TimeZone": "Etc/UTC"}
+
+
 @dataclass(frozen=True)
 class Settings:
     """The part of a pool's settings that the data path reads."""
@@ -58,6 +62,10 @@ class Settings:
     log_client_parameter_status_changes: bool = False
     cleanup_server_connections: bool = True
     session_state: str = "reset"
+    shared_backend: str = "warn"
+    server_host: str = "127.0.0.1"
+    server_port: int = 5432
+    client_eof_timeout: float = 0.0
     max_pinned_servers: int = 2
     server_username: str = "alice"
     sync_server_parameters: bool = True
@@ -96,7 +104,7 @@ def server_pair(
     """A logged-in server connection, and PostgreSQL's end of it."""
     stream, theirs = stream_pair(engine, buffer=buffer, cooperative=cooperative)
     settings = settings if settings is not None else Settings()
-    server = Server(stream, settings, 4711, b"key!", {"TimeZone": "Etc/UTC"}, clock(), float("inf"))
+    server = Server(stream, settings, 4711, b"key!", REPORTED, clock(), float("inf"))
     return server, theirs
 
 

@@ -7,13 +7,14 @@ from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.server.connection cimport Server
-from pgdoorman_lib.wire.framing cimport frame_size
+from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.prepared cimport Described, QueryParse, Refused, Registry, ServerStatements, Statement, Verification
 from pgdoorman_lib.wire.replies cimport Effect, Replies
 
 cdef Py_ssize_t _HIGH_WATER
 cdef Py_ssize_t _INSPECT
 cdef int _FAIRNESS
+cdef Py_ssize_t _NOTIFIER
 cdef Py_ssize_t _COPY_MORE
 
 
@@ -21,11 +22,14 @@ cdef class Answers(StatementDesk):
     cdef public LinkStats stats
     cdef public PoolStats pool_stats
     cdef public bint sync_parameters
+    cdef public object told
+    cdef public long process
     cdef public bint transparent
     cdef public object startup
     cdef public int pins
     cdef public int examining
     cdef public list findings
+    cdef public object failed
     cdef public bytes held
     cdef public int forgotten
     cdef public bint was_reset
@@ -68,8 +72,14 @@ cdef class Answers(StatementDesk):
     @cython.locals(server=Server)
     cdef int _tag(self, bytes tag) except -1
     @cython.final
-    @cython.locals(server=Server)
+    @cython.locals(server=Server, before=object)
     cdef int _parameter_status(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, int verdict) except -1
+    @cython.locals(server=Server)
+    cpdef int _tell(self) except -1
+    @cython.final
+    @cython.locals(process=long)
+    cdef int _notification(self, bytearray data, Py_ssize_t pos) except -1
+    cpdef int refused(self) except -1
     cpdef parameter_changed(self, str name, str value)
     @cython.final
     cdef int _found(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
@@ -79,6 +89,13 @@ cdef class Answers(StatementDesk):
     cdef bytes _instead(self, bytes message, Effect effect, int verdict)
     @cython.final
     cdef bytes _as_written(self, bytes message)
+    @cython.final
+    @cython.locals(begin=Py_ssize_t, end=Py_ssize_t)
+    cdef int _another(self, int kind, bytearray data, Py_ssize_t pos, Py_ssize_t stop) except -1
+    @cython.final
+    cdef object _text_of(self, long number)
+    @cython.final
+    cdef int _answered(self, long number) except -1
     cpdef bytes _client_name(self, bytes name)
     @cython.final
     cdef int _holds(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1

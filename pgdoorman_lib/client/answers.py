@@ -13,9 +13,10 @@ from typing import Any
 from pgdoorman_lib.client.statements import StatementDesk
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
-from pgdoorman_lib.wire.framing import frame_size
+from pgdoorman_lib.wire.framing import find_nul, frame_size
 from pgdoorman_lib.wire.prepared import PREFIX, Described, QueryParse, Refused, Verification
-from pgdoorman_lib.wire.rewritten import as_written
+from pgdoorman_lib.wire.reported import NOTHING_REPORTED, Reported
+from pgdoorman_lib.wire.rewritten import Rewriting, as_written
 from pgdoorman_lib.wire.session_state import (
     BASE,
     DIRTY_CURSORS,
@@ -42,6 +43,8 @@ MAX_FINDING = 1 << 20
 _HIGH_WATER = HIGH_WATER
 _INSPECT = INSPECT
 _FAIRNESS = FAIRNESS
+#: Bytes of a NotificationResponse up to the process id in it.
+_NOTIFIER = 9
 #: Bytes it is cheaper to copy than to hand their block over.
 _COPY_MORE = 512
 
@@ -63,12 +66,14 @@ class Answers(StatementDesk):
         "announcing",
         "client_left",
         "examining",
+        "failed",
         "findings",
         "forgotten",
         "held",
         "log_parameters",
         "pins",
         "pool_stats",
+        "process",
         "query_started",
         "refusal",
         "server_drop",
@@ -76,6 +81,7 @@ class Answers(StatementDesk):
         "startup",
         "stats",
         "sync_parameters",
+        "told",
         "transparent",
         "was_reset",
         "xact_started",
@@ -87,6 +93,10 @@ class Answers(StatementDesk):
         self.stats = stats
         self.pool_stats: Any = None
         self.sync_parameters = 1
+        #: what the client was told last of the parameters a server reports
+        self.told: Reported = NOTHING_REPORTED
+        #: the process id it knows as its own
+        self.process = 0
         #: what a transaction leaves is found out and stays the client's, instead of being cleaned away
         self.transparent = 0
         #: the settings the session began with, to which RESET goes back
@@ -97,6 +107,8 @@ class Answers(StatementDesk):
         self.forgotten = 0
         #: parameters went back to what the server began with
         self.was_reset = 0
+        #: the rewritten text an ErrorResponse under way is about
+        self.failed: Rewriting | None = None
         #: the ErrorResponse to a Parse of ours that the Query under way needs
         self.held: bytes | None = None
         #: bits the server is being asked about, and the rows of its answer; None when it can't be read
@@ -204,6 +216,8 @@ class Answers(StatementDesk):
                         self._described(effect, data, pos, size, avail)
                 elif kind == 0x45:
                     effect = replies.due()
+            if kind == 0x45:
+                self.failed = self._text_of(replies.popped) if self.rewritings is not None else None
             verdict = replies.account(kind)
             if kind == 0x44 and verdict == 0 and size == avail:
                 # Rows come in hundreds, and what holds for the first holds for all that follow it.
@@ -229,6 +243,11 @@ class Answers(StatementDesk):
             elif kind == 0x44:
                 if verdict and self.examining:
                     self._found(data, pos, size, avail)
+            elif kind == 0x41:
+                if avail < _NOTIFIER:
+                    status = 8
+                    break
+                self._notification(data, pos)
             elif kind == 0x45 and size == avail and isinstance(effect, QueryParse) and self._holds(data, pos, size):
                 verdict = 1
             elif kind == 0x45:
@@ -253,11 +272,13 @@ class Answers(StatementDesk):
                 if kind == 0x5A:
                     replies.status = data[pos - 1]
                     if replies.swallowed_error:
-                        if not self.examining:
-                            status = 7
-                            break
+                        if self.examining:
+                            self.findings = None
+                        else:
+                            status = self.refused()
+                            if status:
+                                break
                         replies.swallowed_error = 0
-                        self.findings = None
                 continue
             pos += avail
             if size > avail:
@@ -266,7 +287,8 @@ class Answers(StatementDesk):
                 break
             if kind == 0x5A:
                 self.held = None
-                self.rewritings = None
+                if self.rewritings is not None:
+                    self._answered(replies.popped)
                 replies.status = data[pos - 1]
                 if self._ready(replies.status):
                     if replies.made:
@@ -429,10 +451,13 @@ class Answers(StatementDesk):
     def _parameter_status(self, data: bytearray, pos: _int, size: _int, verdict: _int) -> _int:
         """The server reports a parameter: remember it, and that the client's may have changed."""
         name, _, rest = bytes(data[pos + 5 : pos + size]).partition(b"\0")
-        key = name.decode("utf-8", "replace")
-        value = rest[: len(rest) - 1].decode("utf-8", "replace")
+        key = name.decode("utf-8", "surrogateescape")
+        value = rest[: len(rest) - 1].decode("utf-8", "surrogateescape")
         server = self.server
+        before = server.reported
         server.report(key, value)
+        if not verdict or self.announcing:
+            self.told = server.reported if self.told is before else self.told.changed(key, value)
         if verdict:
             return 0
         if self.log_parameters:
@@ -449,6 +474,35 @@ class Answers(StatementDesk):
             self.settings = self.settings.changed(key, value)
             server.applied = server.applied.changed(key, value)
         return 0
+
+    def _tell(self) -> _int:
+        """Tell the client what its server has reported otherwise than the client was told last."""
+        server = self.server
+        reported = server.reported
+        told = self.told
+        self.client.write(reported.news_for(told))
+        self.told = reported
+        pool = server.pool
+        if pool is not None and server.applied is self.settings and server.base is pool.base:
+            # What is not this client's setting is the configuration's, and new clients are told so.
+            for name, value in reported.values.items():
+                if told.values.get(name) != value and name.lower() not in self.settings.values:
+                    pool.hears(name, value)
+        return 0
+
+    def _notification(self, data: bytearray, pos: _int) -> _int:
+        """A NotificationResponse: those of its own server the client knows as its own."""
+        process = self.process
+        if process and int.from_bytes(data[pos + 5 : pos + 9], "big", signed=True) == self.server.pid:
+            data[pos + 5] = process >> 24 & 0xFF
+            data[pos + 6] = process >> 16 & 0xFF
+            data[pos + 7] = process >> 8 & 0xFF
+            data[pos + 8] = process & 0xFF
+        return 0
+
+    def refused(self) -> _int:
+        """The server has refused what was sent on our own account: 0 if the session goes on, else SERVER_FAULT."""
+        return 7
 
     def parameter_changed(self, name: str, value: str) -> None:
         """Called for each reported parameter the client changed, if ``log_parameters``."""
@@ -482,16 +536,41 @@ class Answers(StatementDesk):
         if held is not None:
             self.held = None
             return held if _is_consequence(message) else None
-        if self.rewritings is not None or PREFIX in message:
+        if self.failed is not None or PREFIX in message:
             return self._as_written(message)
         return None
 
     def _as_written(self, message: bytes) -> bytes:
         """An ErrorResponse in terms of what the client has sent."""
-        # Of two texts in a batch it is not known which one failed.
-        known = self.rewritings
-        rewriting = known[0] if known is not None and len(known) == 1 else None
-        return as_written(message, rewriting, self._client_name)
+        return as_written(message, self.failed, self._client_name)
+
+    def _another(self, kind: _int, data: bytearray, pos: _int, stop: _int) -> _int:
+        """A Query, Parse or Bind behind a text in another form: errors from here on are about what it brings."""
+        acts = None
+        statement: Any
+        if kind == 0x42:
+            begin = find_nul(data, pos + 5, stop) + 1
+            end = find_nul(data, begin, stop)
+            statement = self.statements.names.get(bytes(data[begin:end])) if begin < end else self.statements.unnamed
+            acts = statement.acts if statement is not None else None
+        if acts is not None and acts.edits:
+            return self._rewritten(b"", acts)
+        return self._goes(None)
+
+    def _text_of(self, number: _int) -> Rewriting | None:
+        """The rewritten text to which the answer of this number is about to come; None for a plain one."""
+        found: Rewriting | None = None
+        for first, rewriting in self.rewritings or ():
+            if first > number:
+                break
+            found = rewriting
+        return found
+
+    def _answered(self, number: _int) -> _int:
+        """Every text before the answer of this number has its answers."""
+        left = [one for one in self.rewritings or () if one[0] >= number]
+        self.rewritings = left or None
+        return 0
 
     def _client_name(self, name: bytes) -> bytes | None:
         """What the client calls the statement ``name``."""

@@ -19,6 +19,7 @@ cdef int _NOTHING
 cdef Py_ssize_t _MD5_SIZE
 cdef int _FAIRNESS
 cdef int _PASSWORD
+cdef long _PROCESS_BASE
 cdef bytes _AUTHENTICATION_OK
 cdef bytes _READY_FOR_QUERY
 

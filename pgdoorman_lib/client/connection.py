@@ -20,6 +20,7 @@ from pgdoorman_lib.errors import (
     NoSuchPool,
     PeerGone,
     ProtocolViolation,
+    ServerRefused,
     ShuttingDown,
     TooManyClients,
 )
@@ -32,14 +33,15 @@ from pgdoorman_lib.pool.pool import Moved, Pool
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
 from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire.baseline import Base
 from pgdoorman_lib.wire.messages import (
     authentication_ok,
     backend_key_data,
     error_from,
-    parameter_status,
     ready_for_query,
 )
-from pgdoorman_lib.wire.session_state import BASE, TRACKED, Settings, valid_name
+from pgdoorman_lib.wire.reported import Reported
+from pgdoorman_lib.wire.session_state import BASE, DIRTY_PARAMETERS, Settings, valid_name
 
 _int = int
 
@@ -49,8 +51,14 @@ log = logging.getLogger(__name__)
 LINGER_SECONDS = 5.0
 #: Fills in a row before others get their turn.
 FAIRNESS = 16
+#: Bytes PostgreSQL keeps of a name (NAMEDATALEN - 1), application_name among them.
+LONGEST_NAME = 63
 #: Combinations of parameters whose report is remembered in a pool.
 MAX_REPORTS = 1000
+
+#: How a session begins: its settings, the ParameterStatus messages of its login, what they tell, and what its defaults
+#: are.
+Beginning = tuple[Settings, bytes, Reported, Base]
 
 GOODBYE = "terminating connection due to administrator command"
 
@@ -62,6 +70,7 @@ _NOTHING = NOTHING
 _MD5_SIZE = MD5_SIZE
 _FAIRNESS = FAIRNESS
 _PASSWORD = consts.PASSWORD
+_PROCESS_BASE = consts.PROCESS_BASE
 _AUTHENTICATION_OK = authentication_ok()
 _READY_FOR_QUERY = ready_for_query()
 
@@ -371,7 +380,9 @@ class Connection(Stepper):
 
     def _farewell(self, error: DoormanError) -> None:
         """Tell the client why it ends, without waiting for it."""
-        if self.stream.send_failed or self.stream.eof or (self.session is not None and self.session.cut_off()):
+        session = self.session
+        listens = not self.stream.eof or (isinstance(session, Session) and session.half_closed)
+        if self.stream.send_failed or not listens or (session is not None and session.cut_off()):
             return
         self.stream.write(error_from(error))
 
@@ -399,7 +410,7 @@ class Connection(Stepper):
                 like.pool = self._pool_of(accepted)
             pool = like.pool
             known = pool.reports.get(like.asked if pool.sync_parameters else ())
-            if known is None:
+            if known is None or pool.stale():
                 return 0
         clients = house.clients
         number, secret = clients.new_key(accepted.protocol)
@@ -415,11 +426,13 @@ class Connection(Stepper):
             self._close,
         )
         session.use(pool)
-        session.begin_with(known[0])
+        session.begin_with(known[0], known[2], known[3])
         session.check_query = house.check_query
         self.session = session
         clients.add(session)
-        self.stream.write(b"".join((_AUTHENTICATION_OK, known[1], backend_key_data(number, secret), _READY_FOR_QUERY)))
+        self.stream.write(
+            b"".join((_AUTHENTICATION_OK, known[1], backend_key_data(_PROCESS_BASE + number, secret), _READY_FOR_QUERY))
+        )
         if house.log_connections:
             log.info("%s client connected from %s", self._label(), self.stream.peer)
         session.start(None if like is None else self.task)
@@ -440,33 +453,37 @@ class Connection(Stepper):
             log.info("%s replication client connected from %s", self._label(), self.stream.peer)
         return tunnel.serve()
 
-    def _report(self, pool: Any, accepted: Accepted) -> tuple[Pool, tuple[Settings, bytes, tuple[str, ...]]]:
-        """The settings the session begins with, the ParameterStatus messages of its login, and the names of customized
-        options among the settings; may switch.
+    def _report(self, pool: Any, accepted: Accepted) -> tuple[Pool, Beginning]:
+        """What the session begins with; may switch.
 
-        A server is borrowed only while the pool has not seen one, or has not seen these settings. The pool may have
-        been replaced by another meanwhile.
+        A server is borrowed only while the pool has not seen one, or has not seen these settings, or what it has seen
+        may be true no more. The pool may have been replaced by another meanwhile.
         """
         while True:
             try:
-                if pool.parameters is None:
-                    with_server(pool, _nothing)  # its parameters are known then
+                if pool.reported is None:
+                    with_server(pool, _nothing)  # it is known then
+                elif pool.stale():
+                    pool.heard_at = clock()
+                    with_server(pool, _hear)
                 asked = tuple(accepted.parameters.items()) if pool.sync_parameters else ()
                 known = pool.reports.get(asked)
                 if known is not None:
                     return pool, known
-                settings = _wanted(asked, pool.parameters)
-                report = _try_settings(pool, settings)
-                known = settings, report, tuple(name for name in settings.values if "." in name)
+                base = pool.base
+                reported = pool.reported
+                settings, told = _try_settings(pool, _wanted(asked, pool), base)
+                known = settings, told.messages(), told, base
             except Moved:
                 found = self.house.find_pool(pool.settings.database, pool.settings.user)
                 if found is None:
                     raise no_such_pool(accepted.database, accepted.user) from None
                 pool = found
                 continue
-            if len(pool.reports) >= MAX_REPORTS:
-                pool.reports.clear()
-            pool.reports[asked] = known
+            if pool.base is base and pool.reported is reported:
+                if len(pool.reports) >= MAX_REPORTS:
+                    pool.reports.clear()
+                pool.reports[asked] = known
             return pool, known
 
 
@@ -533,10 +550,15 @@ def _nothing(server: Server) -> None:
     """What is done with a server that is only to be there."""
 
 
-def _wanted(parameters: tuple[tuple[str, str], ...], base: dict[str, str]) -> Settings:
+def _hear(server: Server) -> None:
+    """Have a server report what has changed, which it does with an answer; may switch."""
+    run(server, "")
+
+
+def _wanted(parameters: tuple[tuple[str, str], ...], pool: Any) -> Settings:
     """The settings a startup packet asks for, less those every server of the pool has anyway."""
-    present = {name.lower(): value for name, value in base.items()}
-    values = {}
+    present = {name.lower(): value for name, value in pool.reported.values.items()}
+    values = {name: value for name in pool.carried if (value := pool.base.value(name)) is not None}
     for name, value in parameters:
         if not valid_name(name):
             raise ProtocolViolation(f'invalid configuration parameter name "{name}"', sqlstate="42602")
@@ -550,6 +572,8 @@ def _wanted(parameters: tuple[tuple[str, str], ...], base: dict[str, str]) -> Se
             continue
         if value != have:
             values[key] = value
+        else:
+            values.pop(key, None)
     return Settings.of(values) if values else BASE
 
 
@@ -557,18 +581,39 @@ def _plain(encoding: str) -> str:
     return encoding.replace("-", "").replace("_", "").upper()
 
 
-def _try_settings(pool: Any, settings: Settings) -> bytes:
-    """What a server reports under ``settings``, as messages; may switch. ServerRefused when PostgreSQL refuses them."""
+def _try_settings(pool: Any, settings: Settings, base: Base) -> tuple[Settings, Reported]:
+    """The settings as far as PostgreSQL takes them, and what it reports under them; may switch.
+
+    ServerRefused when it does not. A customized option that a library loaded on the server refuses is one that a new
+    session would drop once it loads the library.
+    """
     values = settings.values
-    if not values or (len(values) == 1 and values.get("application_name", "\x80").isascii()):
-        # PostgreSQL takes any application_name and reports it as it is.
-        report = {**pool.parameters, **values}
-    else:
+    name = values.get("application_name", "")
+    if not values or (len(values) == 1 and name and _as_it_is(name)):
+        # PostgreSQL takes any application_name.
+        reported: Reported = pool.reported
+        for key, value in values.items():
+            reported = reported.changed(key, value)
+        return settings, reported
 
-        def apply(server: Server) -> dict[str, str]:
-            run(server, settings.sql_from(server.applied))
-            server.applied = settings
-            return {name: value for name, value in server.parameters.items() if name.lower() in TRACKED}
+    def apply(server: Server) -> Reported:
+        wanted = Settings.of({**base.difference(server.base), **settings.values})
+        run(server, wanted.sql_from(server.applied))
+        server.applied = wanted
+        if wanted.restless:
+            server.dirty |= DIRTY_PARAMETERS
+        return server.reported
 
-        report = {**pool.parameters, **with_server(pool, apply)}
-    return b"".join([parameter_status(name, value) for name, value in report.items()])
+    while True:
+        try:
+            return settings, with_server(pool, apply)
+        except ServerRefused as exc:
+            refused = settings.refused(exc.sqlstate, exc.message)
+            if refused is None:
+                raise
+            settings = settings.without((refused,))
+
+
+def _as_it_is(name: str) -> bool:
+    """Whether PostgreSQL reports this application_name as it is: it cuts long ones and exchanges other characters."""
+    return len(name) <= LONGEST_NAME and name.isascii() and name.isprintable()

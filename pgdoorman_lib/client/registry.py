@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pgdoorman_lib.auth.entropy import random_bytes
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.client.tunnel import Tunnel
-from pgdoorman_lib.wire.consts import PROTOCOL_3_2
+from pgdoorman_lib.wire.consts import PROCESS_BASE, PROTOCOL_3_2
 
 _int = int
 
@@ -16,6 +16,8 @@ _int = int
 SECRET_3_0 = 4
 SECRET_3_2 = 32
 
+#: The largest number of a client: its process id is an int32.
+_LAST = 0x7FFFFFFF - PROCESS_BASE
 _SECRET_3_0 = SECRET_3_0
 _SECRET_3_2 = SECRET_3_2
 _PROTOCOL_3_2 = PROTOCOL_3_2
@@ -35,11 +37,11 @@ class Clients:
         return iter(list(self._sessions.values()))
 
     def new_key(self, protocol: _int) -> tuple[int, bytes]:
-        """A number nobody has, within int32, and a random secret of the length ``protocol`` allows."""
+        """A number nobody has, from 1, and a random secret of the length ``protocol`` allows."""
         while True:
-            self._last = (self._last + 1) & 0x7FFFFFFF
+            self._last = self._last + 1 if self._last < _LAST else 1
             number = self._last
-            if number and number not in self._sessions:
+            if number not in self._sessions:
                 return number, random_bytes(_SECRET_3_2 if protocol >= _PROTOCOL_3_2 else _SECRET_3_0)
 
     @property
@@ -55,9 +57,9 @@ class Clients:
         """A session has ended."""
         self._sessions.pop(session.id, None)
 
-    def by_key(self, number: int, secret: bytes) -> Session | Tunnel | None:
+    def by_key(self, process: int, secret: bytes) -> Session | Tunnel | None:
         """The session of a cancel key, or None; takes equally long for a wrong secret."""
-        session = self._sessions.get(number)
+        session = self._sessions.get(process - PROCESS_BASE)
         if session is None or not hmac.compare_digest(session.secret, secret):
             return None
         return session

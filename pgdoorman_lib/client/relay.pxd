@@ -34,6 +34,7 @@ cdef class Relay(Answers):
     cdef public object fault_sqlstate
     cdef public bint settling
     cdef public bint terminated
+    cdef public bint half_closed
     cdef public int discarding
     cdef public bytes refusal_message
 
@@ -42,6 +43,7 @@ cdef class Relay(Answers):
     cpdef int detach(self) except -1
     @cython.locals(status=int, rounds=int)
     cpdef int step(self) except -1
+    cpdef int at_eof(self) except -1
     cpdef int restore(self) except -1
     cpdef int examined(self) except -1
     @cython.locals(client=Stream, fills=int, status=int, n=Py_ssize_t)

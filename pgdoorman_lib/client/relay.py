@@ -82,6 +82,7 @@ class Relay(Answers):
         "client_drop",
         "discarding",
         "fault_sqlstate",
+        "half_closed",
         "refusal_message",
         "settling",
         "terminated",
@@ -98,6 +99,8 @@ class Relay(Answers):
         self.client_drop = 0
         #: the client has sent Terminate
         self.terminated = 0
+        #: or has closed its side behind what it wants carried out
+        self.half_closed = 0
         #: 1: the statement at the front was cancelled while waiting, or refused; 2: its batch is dropped up to Sync
         self.discarding = 0
         self.refusal_message = b""
@@ -172,22 +175,29 @@ class Relay(Answers):
                         if status:
                             return status
                         continue
+                    if self.server.reported is not self.told:
+                        self._tell()
             if not self.terminated and self.client.has_news():
                 status = self.pump_client()
                 if status:
                     return status
-            if self.terminated and (
-                self.srv is None or self.replies.count == 0 or self.in_batch or self.replies.copy_in
-            ):
-                # What was sent before Terminate has been carried out, as PostgreSQL would; a batch without its Sync is
-                # rolled back.
-                return 4
+            if self.terminated:
+                if self.half_closed and self.client.is_lost():
+                    return 3  # nobody is there to read the answers
+                if self.srv is None or self.replies.count == 0 or self.in_batch or self.replies.copy_in:
+                    # What was sent before Terminate has been carried out, as PostgreSQL would; a batch without its Sync
+                    # is rolled back.
+                    return 4
             if self.srv is None or not self.srv.readable or self.client.out_pending >= _HIGH_WATER:
                 return 0
             rounds += 1
             if rounds >= _FAIRNESS:
                 self.task.engine.again(self.task)
                 return 0
+
+    def at_eof(self) -> _int:
+        """The client has closed its side of the connection; a status as of ``step``."""
+        return 3
 
     def restore(self) -> _int:
         """Put what was reset within a transaction back to the session's beginning; 1 if that has to be waited for."""
@@ -222,7 +232,7 @@ class Relay(Answers):
             if n == -1:
                 return 0
             if n == 0:
-                return 3
+                return self.at_eof()
             if not self._make_room():
                 return 6
 
@@ -308,6 +318,8 @@ class Relay(Answers):
                     break
             if replies.count == 0 and kind != 0x64:
                 self.query_started = self.task.engine.now
+            if self.rewritings is not None and (kind == 0x51 or kind == 0x50 or kind == 0x42):
+                self._another(kind, data, pos, pos + avail)
             if kind == 0x51:  # Query
                 if self.by_transaction:
                     if size > avail or self.scanner.scan(data, pos + 5, pos + avail, self._reading()):

@@ -2,7 +2,7 @@
 
 import cython
 
-from pgdoorman_lib.client.relay cimport Relay
+from pgdoorman_lib.client.errands cimport Errands
 from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
 from pgdoorman_lib.net.engine cimport Engine, Task
 from pgdoorman_lib.net.stream cimport Stream
@@ -16,7 +16,7 @@ cdef int _TERMINATE
 cdef int _POSSIBLE
 
 
-cdef class Session(Relay):
+cdef class Session(Errands):
     cdef public object harmless
     cdef public long id
     cdef public bytes secret
@@ -34,10 +34,12 @@ cdef class Session(Relay):
     cdef public bint unpinning
     cdef public bint unhindered
     cdef public bint listed
+    cdef public object eof_timer
+    cdef public bint overdue
 
     cpdef int use(self, Pool pool) except -1
     cpdef parameter_changed(self, str name, str value)
-    cpdef int begin_with(self, object settings) except -1
+    cpdef int begin_with(self, object settings, object told, object base) except -1
     @cython.locals(client=Stream)
     cpdef Task start(self, Task task=*)
     @cython.locals(status=int, task=Task)
@@ -58,17 +60,18 @@ cdef class Session(Relay):
     cdef int _ask(self) except -1
     @cython.final
     cdef int _stop_waiting(self) except -1
-    @cython.locals(status=int)
+    @cython.locals(status=int, pool=Pool)
     cpdef int accept(self, Server server) except -1
-    @cython.locals(client=Stream)
+    @cython.locals(client=Stream, said=int)
     cpdef int gone(self) except -1
     @cython.final
-    @cython.locals(client=Stream, data=bytearray, pos=Py_ssize_t, size=Py_ssize_t)
+    @cython.locals(client=Stream, data=bytearray, pos=Py_ssize_t, size=Py_ssize_t, lasting=int, whole=int)
     cdef int _has_said_all(self) except -1
+    cpdef int at_eof(self) except -1
     @cython.final
-    cdef int _apply(self) except -1
+    cdef int _close_half(self) except -1
     @cython.final
-    cdef int _ask_server(self, str sql) except -1
+    cdef int _stop_timer(self) except -1
     @cython.final
     @cython.locals(server=Server, pool=Pool)
     cdef int _give_back(self) except -1

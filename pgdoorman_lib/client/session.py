@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from pgdoorman_lib.client.relay import Relay
+from pgdoorman_lib.client.errands import Errands
 from pgdoorman_lib.client.tracking import found_settings, known_settings
 from pgdoorman_lib.errors import (
     DoormanError,
@@ -27,9 +27,9 @@ from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Moved
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import messages
-from pgdoorman_lib.wire.consts import TERMINATE
+from pgdoorman_lib.wire.baseline import NO_ROLE
+from pgdoorman_lib.wire.consts import PROCESS_BASE, TERMINATE
 from pgdoorman_lib.wire.framing import frame_size
-from pgdoorman_lib.wire.replies import QUERY, SWALLOW
 from pgdoorman_lib.wire.session_state import (
     ASKED,
     BASE,
@@ -47,7 +47,7 @@ from pgdoorman_lib.wire.session_state import (
     question,
     reasons,
 )
-from pgdoorman_lib.wire.sqltext import LONGEST, Text, analyse, reading_of
+from pgdoorman_lib.wire.sqltext import LONGEST, RESETS_ALL, Text, analyse, reading_of
 from pgdoorman_lib.wire.traces import POSSIBLE
 
 _int = int
@@ -62,24 +62,27 @@ _POSSIBLE = POSSIBLE
 _TERMINATE = TERMINATE
 
 
-class Session(Relay):
+class Session(Errands):
     """A logged-in client.
 
-    ``id`` is its number (also the process id of its cancel key), ``secret`` the other half of the key; ``find_pool``
-    gives the pool of (database, user) or None; ``abandon`` takes a server that can't simply be given back; ``close`` is
-    called at the end with the error the client must be told, or with the reason for the log.
+    ``id`` is its number, ``process`` the process id in its cancel key, ``secret`` the other half of the key;
+    ``find_pool`` gives the pool of (database, user) or None; ``abandon`` takes a server that can't just be given back;
+    ``close`` is called at the end with the error the client must be told, or with the reason for the log.
     """
 
     __slots__ = (
         "abandon",
+        "asked_names",
         "close",
         "connected_at",
         "database",
         "doomed",
+        "eof_timer",
         "find_pool",
         "harmless",
         "id",
         "listed",
+        "overdue",
         "pending",
         "pool",
         "secret",
@@ -102,8 +105,9 @@ class Session(Relay):
         abandon: Callable[[Any, Server, bool, bool], None],
         close: Callable[[DoormanError | None, str], None],
     ) -> None:
-        self.init_relay(client, LinkStats())
+        self.init_errands(client, LinkStats())
         self.id = id
+        self.process = PROCESS_BASE + id
         self.secret = secret
         self.user = user
         self.database = database
@@ -112,6 +116,9 @@ class Session(Relay):
         self.abandon = abandon
         self.close = close
         self.settings = BASE
+        #: how long the client, which has closed its side, waits for its answers; whether that is over
+        self.eof_timer: Any = None
+        self.overdue = 0
         #: the settings last seen that make no temporary objects
         self.harmless = BASE
         self.pool: Any = None
@@ -182,10 +189,12 @@ class Session(Relay):
             self.parse_limit = pool.parse_limit
         return 0
 
-    def begin_with(self, settings: Any) -> _int:
-        """Take the settings of the startup packet; before ``start``."""
+    def begin_with(self, settings: Any, told: Any, base: Any) -> _int:
+        """Take the settings of the startup packet, over the defaults ``base``, and what the client is told of them."""
         self.settings = settings
         self.startup = settings
+        self.told = told
+        self.base = base
         return 0
 
     def parameter_changed(self, name: str, value: str) -> None:
@@ -311,6 +320,7 @@ class Session(Relay):
         """End as ``run`` does, without the greenlet, which has never begun: the client has left and nothing is open."""
         task = self.task
         task.parked = 0
+        self._stop_timer()
         self.close(None, self._parting(status))
         task.stepper = None  # it knows us and we it: the collector need not find that out
         self.task = None
@@ -318,7 +328,7 @@ class Session(Relay):
 
     def _parting(self, status: _int) -> str:
         """How the client has left, for the log."""
-        if status == 4:
+        if status == 4 and not self.half_closed:
             return "client closed the session"
         return "client closed the connection" if not self.client.error else "connection to client lost"
 
@@ -351,10 +361,15 @@ class Session(Relay):
         """A server for this session: send what the client has asked. Never switches."""
         if self.terminated or ((self.client.eof or self.client.hangup) and self.gone()):
             return 0
+        pool = server.pool
+        if self.transparent != pool.transparent:
+            self.use(pool)  # its servers have proven to be others' (``Pool.backend_moved``)
         self.attach(server)
         try:
-            if server.applied is not self.settings and self.sync_parameters:
+            if (server.applied is not self.settings or server.base is not self.base) and self.sync_parameters:
                 self._apply()
+            if server.reported is not self.told and not self.settling:
+                self._tell()
             if self.settings is not self.harmless:
                 if self.settings.temporary:
                     server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
@@ -381,40 +396,64 @@ class Session(Relay):
             pass
         if not (client.eof or client.hangup):
             return 0
-        return 1 if client.error or not self._has_said_all() else 0
+        said = 0 if client.error or self.overdue else self._has_said_all()
+        if said == 2 and client.eof:
+            self._close_half()
+        return 0 if said else 1
 
     def _has_said_all(self) -> _int:
-        """Whether whole messages wait for a server, up to a Terminate."""
+        """Whether whole messages wait for a server: 1 up to a Terminate, 2 such as may be answered to a client that has
+        closed its side.
+        """
         client = self.client
         data: Any = client.block
         pos = client.start
         if self.client_left:
             return 0
+        lasting = 2 if self.pool.eof_timeout > 0 else 0
+        whole = 0
         while pos < client.end:
             size = frame_size(data, pos, client.end)
             if size < 0 or pos + size > client.end:
-                return 0
+                break
             if data[pos] == _TERMINATE:
                 return 1
+            whole = lasting
             pos += size
+        return whole
+
+    def at_eof(self) -> _int:
+        """As in Relay: what was wholly received is carried out and answered, for a while, as by PostgreSQL.
+
+        A client that has vanished looks the same until it is sent something.
+        """
+        if self.client.error or self.client_left or self.pool.eof_timeout <= 0:
+            return 3
+        if self.server is None or not self.replies.count:
+            return 3
+        self.terminated = 1
+        self._close_half()
         return 0
 
-    def _apply(self) -> _int:
-        """Put the client's parameters in effect on its server: what it sends waits until they are."""
-        server = self.server
-        sql = self.settings.sql_from(server.applied)
-        if sql:
-            self._ask_server(sql)
-        server.applied = self.settings
+    def _close_half(self) -> _int:
+        """The client has closed its side: begin to count the time."""
+        self.half_closed = 1
+        if self.eof_timer is None:
+            self.eof_timer = self.client.engine.loop.timer(self.pool.eof_timeout)
+            self.eof_timer.start(self._wait_no_longer)
         return 0
 
-    def _ask_server(self, sql: str) -> _int:
-        """Send a query of our own, whose answer the client does not see and which it has to wait for."""
-        server = self.server
-        server.stream.write(messages.query(sql.encode(errors="surrogateescape")))
-        server.replies.add(QUERY | SWALLOW)
-        server.statements.unnamed = None  # every simple query drops it
-        self.settling = 1
+    def _wait_no_longer(self) -> None:
+        self.overdue = 1
+        if not self.waiting:
+            self.pending = 3
+        self.task.wake()
+
+    def _stop_timer(self) -> _int:
+        if self.eof_timer is not None:
+            self.eof_timer.stop()
+            self.eof_timer.close()
+            self.eof_timer = None
         return 0
 
     def _give_back(self) -> _int:
@@ -434,6 +473,8 @@ class Session(Relay):
                 self.disturbed = 0
                 self.altered = 0
                 return 0
+        if server.applied is not BASE and server.applied.restless:
+            return self._calm()
         self.detach()
         self.assigned = None
         pool = server.pool
@@ -475,6 +516,8 @@ class Session(Relay):
         server = self.server
         if server.applied is not self.settings or server.dirty & _ASKED & ~(text.traces.bits | DIRTY_PARAMETERS):
             return 0
+        if text.only_resets & RESETS_ALL and self.base.role != NO_ROLE:
+            return 0  # there is none behind it
         after = known_settings(text, self.settings, self.startup)
         if after is None:
             return 0
@@ -511,8 +554,11 @@ class Session(Relay):
         return 0
 
     def _defaults(self) -> Any:
-        """The values settings have where the session has set nothing, as far as they are known."""
-        return {}
+        """The values settings have where the session has set nothing, as far as they are known.
+
+        Those that a reload of the server's configuration may change are not.
+        """
+        return self.base.fixed
 
     def restore(self) -> _int:
         """As in Relay: on the server RESET goes back to what the pool's own login had."""
@@ -544,6 +590,8 @@ class Session(Relay):
             self._pin(self.pins | DIRTY_UNKNOWN)
             return 10 if self._over_limit() else 0
         self.findings = None
+        if found.backend > 0 and server.backend and found.backend != server.backend:
+            server.pool.backend_moved(server, found.backend)
         server.dirty &= ~asked
         if found.ours >= 0 and found.ours != len(server.statements.prepared):
             server.dirty |= DIRTY_PREPARED  # something has dropped or made some behind our back
@@ -559,7 +607,8 @@ class Session(Relay):
     def _take_settings(self, found: Findings) -> _int:
         """The client's settings are those that were found."""
         server = self.server
-        defaults = {"role": "none", "session_authorization": self.pool.settings.server_username, **self._defaults()}
+        login = self.pool.settings.server_username
+        defaults = {**self._defaults(), "role": self.base.role, "session_authorization": login}
         present = found_settings(found.values, defaults, None if self.listed else server.applied)
         self.settings = self.tracker.own_settings(present, found.values, self.startup, bool(self.was_reset))
         # Who one is was taken off for a question that nothing may hinder.
@@ -664,6 +713,7 @@ class Session(Relay):
 
     def _leave(self) -> _int:
         """The session is over: nothing of it stays on a server."""
+        self._stop_timer()
         if self.waiting:
             self.waiting = 0
             self.pool.withdraw(self)
@@ -680,6 +730,8 @@ class Session(Relay):
         self.assigned = None
         if not self.by_transaction:
             server.dirty |= DIRTY_SESSION
+        elif server.applied.restless:
+            server.dirty |= DIRTY_PARAMETERS
         if server.quiet() and not in_batch and not half_sent:
             server.pool.checkin(server)
         else:

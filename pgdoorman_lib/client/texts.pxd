@@ -131,6 +131,9 @@ cdef class TextDesk(Borrower):
     @cython.final
     cdef int _rewritten(self, bytes front, Acts acts) except -1
     @cython.final
+    @cython.locals(replies=Replies)
+    cdef int _goes(self, object rewriting) except -1
+    @cython.final
     @cython.locals(acts=Acts, statement=Statement)
     cdef Acts _acts(self, object text, bytes original)
     @cython.final

@@ -29,7 +29,7 @@ from pgdoorman_lib.wire.replies import BIND, CLOSE, EXECUTE, PARSE, QUERY, SWALL
 from pgdoorman_lib.wire.rewritten import Rewriting
 from pgdoorman_lib.wire.scan import BACKSLASHES, UNCERTAIN, Scanner
 from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED, DIRTY_TEMPORARY
-from pgdoorman_lib.wire.sqltext import DOUBTFUL, LONGEST, NOTHING, Parts, Text, analyse, joined, reading_of
+from pgdoorman_lib.wire.sqltext import DOUBTFUL, LONGEST, NOTHING, Parts, Text, analyse, joined
 from pgdoorman_lib.wire.traces import EVERYTHING, UNREADABLE
 
 _int = int
@@ -141,7 +141,7 @@ class TextDesk(Borrower):
         #: answers to PREPARE in front of the client's own that it must not see
         self.hidden = 0
         #: the texts in another form whose answers are under way
-        self.rewritings: list[Rewriting] | None = None
+        self.rewritings: list[tuple[int, Rewriting | None]] | None = None
         #: SETs sent whose text was looked at: their tags tell nothing new
         self.told_sets = 0
         #: parameters on which the meaning of statements depends may be other than ``settings`` says
@@ -409,10 +409,10 @@ class TextDesk(Borrower):
             return 0
         self._to_server_part(run, pos)
         front = self._act(acts, 0x51, data, pos, pos)
-        self._query(self.replies)
-        sql = front + acts.sql
         if front or acts.edits:
             self._rewritten(front, acts)
+        self._query(self.replies)
+        sql = front + acts.sql
         message = bytearray(b"Q" + (5 + len(sql)).to_bytes(4, "big") + sql + b"\0")
         self.srv.send_copy(message, 0, len(message))
         if text.resets:
@@ -421,9 +421,14 @@ class TextDesk(Borrower):
 
     def _rewritten(self, front: bytes, acts: Acts) -> _int:
         """A text goes to the server with ``front`` before it and other names in it, until the next ReadyForQuery."""
+        return self._goes(Rewriting(front, acts.original, acts.edits))
+
+    def _goes(self, rewriting: Rewriting | None) -> _int:
+        """The next answer is about this text, or with None about one that goes as it came."""
+        replies = self.replies
         if self.rewritings is None:
             self.rewritings = []
-        self.rewritings.append(Rewriting(front, acts.original, acts.edits))
+        self.rewritings.append((replies.popped + replies.count, rewriting))
         return 0
 
     def _has(self, statements: Any) -> _int:

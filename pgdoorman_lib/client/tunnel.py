@@ -109,8 +109,8 @@ class Lane:
 class Tunnel:
     """A logged-in replication client; to the console and the registry it is a client like any other.
 
-    ``id`` and ``secret`` are its cancel key; a cancel goes to ``server`` whatever runs there. ``stats`` of the pool get
-    the bytes.
+    ``id`` is its number, from which the process id in its cancel key is made, ``secret`` the rest of it; a cancel goes
+    to ``server`` whatever runs there. ``stats`` of the pool get the bytes.
     """
 
     __slots__ = (
@@ -217,9 +217,10 @@ class Tunnel:
 
     def _welcome(self) -> bytes:
         """What a login ends with: the server's reports, our cancel key."""
-        report = [messages.parameter_status(name, value) for name, value in self.server.parameters.items()]
-        key = messages.backend_key_data(self.id, self.secret)
-        return b"".join((messages.authentication_ok(), *report, key, messages.ready_for_query()))
+        key = messages.backend_key_data(consts.PROCESS_BASE + self.id, self.secret)
+        return b"".join(
+            (messages.authentication_ok(), self.server.reported.messages(), key, messages.ready_for_query())
+        )
 
     def _down(self) -> int:
         try:

@@ -45,6 +45,8 @@ class PoolSettings:
     scaling_max_parallel_creates: int
     cleanup_server_connections: bool
     session_state: str
+    shared_backend: str
+    client_eof_timeout: float
     max_pinned_servers: int
     trusted_functions: tuple[str, ...]
     sync_server_parameters: bool
@@ -71,6 +73,7 @@ class PoolSettings:
 # Settings a pool takes from [general] alone.
 _GENERAL_ONLY = (
     "query_wait_timeout",
+    "client_eof_timeout",
     "server_idle_check_timeout",
     "server_round_robin",
     "max_concurrent_creates",
@@ -107,6 +110,7 @@ _POOL_ONLY = (
     "cleanup_server_connections",
     "session_state",
     "trusted_functions",
+    "shared_backend",
     "log_client_parameter_status_changes",
 )
 

@@ -78,6 +78,13 @@ class General:
     server_lifetime: float = setting(
         "duration", "20m", "A server connection older than this is closed once it is idle; 0 = never. Jitter of 20 %."
     )
+    client_eof_timeout: float = setting(
+        "duration",
+        "5s",
+        "Limit for what a client has asked for before it closed its side of the connection; then it is cancelled, with "
+        "0 at once.",
+        ours=True,
+    )
     retain_connections_time: float = setting(
         "duration",
         "30s",

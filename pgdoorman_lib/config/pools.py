@@ -84,6 +84,14 @@ class Pool:
         "transaction (reset).",
         choices=("transparent", "reset"),
     )
+    shared_backend: str = setting(
+        "choice",
+        "warn",
+        "When the server proves to be another pooler that exchanges backends between transactions: warn once and go on "
+        'as with session_state = "reset", or refuse clients.',
+        choices=("warn", "refuse"),
+        ours=True,
+    )
     max_pinned_servers: int | None = setting(
         "integer", None, "Server connections clients may keep so.", maximum=U32, unset="pool_size - 1"
     )

@@ -49,6 +49,7 @@ cdef class Stream(Channel):
     cpdef int end_receive(self, Py_ssize_t n) except -1
     @cython.final
     cdef int has_news(self) except -1
+    cpdef int is_lost(self) except -1
     @cython.final
     cdef Py_ssize_t _take_inbox(self) except -3
     @cython.locals(block=bytearray)

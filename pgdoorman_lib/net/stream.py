@@ -244,6 +244,15 @@ class Stream(Channel):
         """Whether ``fill`` may bring something, the end included, or bytes are there that nobody consumed."""
         return 1 if self.readable or self.end > self.start or self.eof or self.closed else 0
 
+    def is_lost(self) -> _int:
+        """Whether the peer, whose end of the stream has been seen, is known not to read either: it has been reset."""
+        if self.readable and self.eof and not self.closed:
+            self.readable = 0  # a reset behind the end is not told by reading
+            error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                self.error = error
+        return 1 if self.send_failed or self.error or self.closed else 0
+
     def has_buffered(self) -> bool:
         """Whether bytes have been received that nobody consumed."""
         return bool(self.end > self.start or (self.tls is not None and self.tls.pending()))
@@ -397,6 +406,8 @@ class Stream(Channel):
         self.send_failed = 1
         self.error = error
         self._give_output_back()
+        if self.eof and self.task is not None:
+            self.engine.again(self.task)  # there is no other news to come
         if self.armed:
             self._has_room()
         return 0

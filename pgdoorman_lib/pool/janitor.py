@@ -18,6 +18,7 @@ from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import drain, run
 from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire.baseline import NO_ROLE
 from pgdoorman_lib.wire.replies import COPY_END, EXECUTE, SWALLOW, SYNC
 from pgdoorman_lib.wire.session_state import (
     BASE,
@@ -123,7 +124,7 @@ class Janitor:
         if not pool.settings.cleanup_server_connections and pool.settings.session_state != "transparent":
             server.dirty = 0
             return
-        for sql in cleaning_sql(dirty):
+        for sql in cleaning_sql(dirty, server.base.role != NO_ROLE):
             run(server, sql)
         if dirty & (DIRTY_PARAMETERS | DIRTY_CUSTOM | DIRTY_TAKEN_BACK | DIRTY_SESSION):
             server.applied = BASE

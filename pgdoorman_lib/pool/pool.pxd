@@ -68,8 +68,15 @@ cdef class Pool:
     cdef public Registry registry
     cdef public Scanner scanner
     cdef public PoolStats stats
-    cdef public object parameters
+    cdef public object base
+    cdef public object reported
+    cdef public double heard_at
     cdef public dict reports
+    cdef public object carried
+    cdef public object login_parameters
+    cdef public bint moved
+    cdef public object refusal
+    cdef public double eof_timeout
     cdef public object credentials
     cdef public object database
     cdef object __weakref__
@@ -85,6 +92,10 @@ cdef class Pool:
     cpdef int checkin(self, Server server) except -1
     @cython.locals(borrower=Borrower, accepted=int)
     cpdef int settle(self, Server server) except -1
+    cpdef int learn(self, Server server) except -1
+    cpdef int hears(self, str name, str value) except -1
+    cpdef int stale(self) except -1
+    cpdef int backend_moved(self, Server server, int process) except -1
     cpdef int _rest(self, Server server) except -1
     cpdef int discard(self, Server server, str reason) except -1
     cpdef int grow(self, double now) except -1

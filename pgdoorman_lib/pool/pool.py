@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from pgdoorman_lib.errors import (
     DoormanError,
     LocalResourcesExhausted,
     PeerGone,
+    ServerProtocolViolation,
     ServerRefused,
     ServerUnavailable,
 )
@@ -31,10 +32,13 @@ from pgdoorman_lib.net.engine import Engine, Line, Stepper
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire.baseline import Base
 from pgdoorman_lib.wire.framing import frame_size
-from pgdoorman_lib.wire.messages import parse_fields
+from pgdoorman_lib.wire.messages import parse_fields, parse_parameter_status
 from pgdoorman_lib.wire.prepared import Registry
+from pgdoorman_lib.wire.reported import Reported
 from pgdoorman_lib.wire.scan import Scanner
+from pgdoorman_lib.wire.session_state import PLANNING
 
 _int = int
 _float = float
@@ -44,6 +48,8 @@ log = logging.getLogger(__name__)
 #: Seconds between attempts to connect while PostgreSQL can't be reached: doubled from the first to the last.
 BACKOFF_FIRST = 0.05
 BACKOFF_LAST = 1.0
+#: Seconds for which new clients are told that the servers are standbys without asking one again.
+STANDBY_SECONDS = 1.0
 #: SQLSTATEs of a refused login that may go away by waiting: starting up, shutting down, too many connections.
 PASSING_REFUSALS = ("57P03", "57P01", "57P02", "53300", "53400", "53000", "53200")
 
@@ -140,26 +146,33 @@ class Pool:
     __slots__ = (
         "__weakref__",
         "backoff",
+        "base",
         "borrowed",
         "by_transaction",
+        "carried",
         "check_after",
         "connect",
         "credentials",
         "database",
         "engine",
+        "eof_timeout",
         "expiry",
+        "heard_at",
         "idle",
         "last_error",
         "lifo",
         "log_parameters",
+        "login_parameters",
         "max_pinned",
+        "moved",
         "opening",
         "parallel",
-        "parameters",
         "parse_limit",
         "paused",
         "pinned",
+        "refusal",
         "registry",
+        "reported",
         "reports",
         "retired",
         "retry",
@@ -231,10 +244,24 @@ class Pool:
         if self.database.catalogue is not None:
             self.database.catalogue.join(self)
         self.stats = PoolStats()
-        #: what a server of this pool reported at login, None until the first was there
-        self.parameters: dict[str, str] | None = None
-        #: by the parameters of a startup packet: the Settings they make, and what a server reports under them
+        #: what the newest of its servers began with and has reported; None until the first was there
+        self.base: Base | None = None
+        self.reported: Reported | None = None
+        #: when that was last asked of a server; only where clients may ask for another kind of server (see ``stale``)
+        self.heard_at = 0.0
+        #: by the parameters of a startup packet: the ``client.connection.Beginning`` of such a session
         self.reports: dict[Any, Any] = {}
+        #: names of parameters that sessions carry from their beginning, whatever their server began with: statements
+        #: depend on them, and servers have begun with different values
+        self.carried: frozenset[str] = frozenset()
+        #: startup parameters of logins beyond those of the settings
+        self.login_parameters: Mapping[str, str] | None = None
+        #: its servers' backends were seen to change
+        self.moved = 0
+        #: why nobody gets a server any more
+        self.refusal: DoormanError | None = None
+        #: seconds for what a client has asked for before it closed its side of the connection
+        self.eof_timeout = settings.client_eof_timeout
         #: secrets for pass-through authentication learnt from clients
         self.credentials: Any = None
 
@@ -284,6 +311,8 @@ class Pool:
         borrower.assigned = None
         borrower.wait_error = None
         if self.retired:
+            if self.refusal is not None:
+                raise self.refusal
             raise Moved
         if not self.waiters.count:
             while self.idle.size():
@@ -491,10 +520,67 @@ class Pool:
         server.stream.on_idle = partial(self._idle_event, server)
         self.backoff = 0.0
         self.last_error = None
-        if self.parameters is None:
-            self.parameters = dict(server.parameters)
+        self.learn(server)
         self.settle(server)
         self.grow(clock())
+
+    # What sessions begin with.
+
+    def learn(self, server: Server) -> _int:
+        """A server fresh from its login: new clients are told what it has told, and begin with what it began with."""
+        base = server.base
+        if self.base is not base:
+            if self.base is not None and self.base.owned | base.owned:
+                self.carried |= PLANNING.intersection(self.base.difference(base))
+            if base.temporary:
+                self.carried |= {"search_path"}  # for whoever looks at a client's settings to see it
+            self.base = base
+            self.reports.clear()
+        if self.reported is not server.reported:
+            self.reported = server.reported
+            self.reports.clear()
+        self.heard_at = self.engine.now
+        return 0
+
+    def hears(self, name: str, value: str) -> _int:
+        """A parameter is ``value`` in every session that has not set it."""
+        if self.reported is not None and self.reported.values.get(name) != value:
+            self.reported = self.reported.changed(name, value)
+            self.reports.clear()
+        return 0
+
+    def stale(self) -> _int:
+        """Whether new clients may be told to look elsewhere by what is true no more: a standby can be promoted."""
+        reported = self.reported
+        if reported is None or reported.values.get("in_hot_standby") != "on":
+            return 0
+        return 1 if self.engine.now - self.heard_at > STANDBY_SECONDS else 0
+
+    def backend_moved(self, server: Server, process: _int) -> _int:
+        """The backend behind ``server`` is another process than it was: what a session sets is not its own there."""
+        server.backend = process
+        if self.moved:
+            return 0
+        self.moved = 1
+        self.transparent = 0
+        settings = self.settings
+        text = (
+            f"{settings.server_host}:{settings.server_port} is not a PostgreSQL session, but a pooler that exchanges"
+            " backends between transactions"
+        )
+        if settings.shared_backend == "refuse":
+            log.error("[%s@%s] %s: the pool refuses its clients", settings.user, settings.database, text)
+            self.refusal = ServerUnavailable(text)
+            self.retire("the server shares its backends")
+            return 0
+        log.warning(
+            "[%s@%s] %s. Nothing a client sets, locks or listens to is safe there; from now on the pool works as with"
+            ' session_state = "reset"',
+            settings.user,
+            settings.database,
+            text,
+        )
+        return 0
 
     def _open_failed(self, exc: DoormanError) -> None:
         now = clock()
@@ -648,8 +734,13 @@ def _asides(server: Server) -> str:
             server.farewell = 1
             return "server said: " + parse_fields(body).get("M", "")
         if kind == 0x53:
-            name, _, value = body.partition(b"\0")
-            server.report(name.decode("utf-8", "replace"), value[: len(value) - 1].decode("utf-8", "replace"))
+            try:
+                name, value = parse_parameter_status(body)
+            except ServerProtocolViolation:
+                return "unexpected data while idle"
+            server.report(name, value)
+            if name.lower() not in server.applied.values:
+                server.pool.hears(name, value)  # the configuration was reloaded
         elif kind != 0x4E and kind != 0x41:
             return "unexpected message while idle"
     stream.release()

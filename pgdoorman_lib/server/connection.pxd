@@ -15,7 +15,7 @@ cdef class Server:
     cdef public object settings
     cdef public long pid
     cdef public bytes secret
-    cdef public dict parameters
+    cdef public object reported
     cdef public double created_at
     cdef public double expires_at
     cdef public double idle_since
@@ -23,6 +23,8 @@ cdef class Server:
     cdef public Replies replies
     cdef public ServerStatements statements
     cdef public object applied
+    cdef public object base
+    cdef public int backend
     cdef public int dirty
     cdef public object reading
     cdef public int reading_flags
@@ -33,4 +35,5 @@ cdef class Server:
     cdef public object pool
     cdef public LinkStats stats
     cdef public object login_application_name
+    cpdef int report(self, str name, str value) except -1
     cpdef int quiet(self) except -1

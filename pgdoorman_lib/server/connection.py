@@ -3,7 +3,8 @@
 Rules:
 1. A server belongs to exactly one owner: the pool (``idle``), a borrower (``active``) or the janitor (``cleaning``).
    ``state`` says which; only the pool changes it.
-2. ``applied`` is what of a client's parameters is in effect; ``dirty`` is what must be cleaned before it is lent on.
+2. ``applied`` is what of a client's parameters is in effect, over ``base``, which its login has left; ``reported`` is
+   what it has told of them; ``dirty`` is what must be cleaned before it is lent on.
 3. A server of which anything is uncertain is closed, never lent.
 """
 
@@ -15,8 +16,10 @@ from typing import Any
 
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.wire.baseline import UNKNOWN
 from pgdoorman_lib.wire.prepared import ServerStatements
 from pgdoorman_lib.wire.replies import Replies
+from pgdoorman_lib.wire.reported import Reported
 from pgdoorman_lib.wire.session_state import BASE, reasons
 from pgdoorman_lib.wire.sqltext import AS_USUAL, reading_of
 
@@ -30,13 +33,15 @@ _ids = count(1)
 class Server:
     """A logged-in server connection.
 
-    ``pid`` and ``secret`` (4 to 256 bytes) are its cancel key, ``parameters`` what it reported by ParameterStatus,
+    ``pid`` and ``secret`` (4 to 256 bytes) are its cancel key, ``parameters`` what it reported of them at its login,
     ``settings`` the PoolSettings it was made for; times are monotonic seconds.
     """
 
     __slots__ = (
         "active_since",
         "applied",
+        "backend",
+        "base",
         "cancels",
         "created_at",
         "dirty",
@@ -45,13 +50,13 @@ class Server:
         "id",
         "idle_since",
         "login_application_name",
-        "parameters",
         "pid",
         "pins",
         "pool",
         "reading",
         "reading_flags",
         "replies",
+        "reported",
         "secret",
         "settings",
         "state",
@@ -75,7 +80,8 @@ class Server:
         self.settings = settings
         self.pid = pid
         self.secret = secret
-        self.parameters = dict(parameters)
+        #: what it reports by ParameterStatus
+        self.reported = Reported.of(parameters)
         self.created_at = created_at
         self.expires_at = expires_at
         self.idle_since = created_at
@@ -87,6 +93,9 @@ class Server:
         self.replies = Replies()
         self.statements = ServerStatements(settings.server_prepared_statements_cache_size)
         self.applied = BASE
+        #: what its session began with, and the process that said so (0: not known); see ``server.baseline``
+        self.base = UNKNOWN
+        self.backend = 0
         self.dirty = 0
         #: what keeps its borrower on it between transactions, bits of session_state.PINS
         self.pins = 0
@@ -99,14 +108,11 @@ class Server:
         self.stats = LinkStats()
         self.login_application_name = settings.application_name
 
-    def report(self, name: str, value: str) -> None:
-        """The server has said by ParameterStatus that this parameter has this value."""
-        self.parameters[name] = value
-        self._read_by()
-
     def _read_by(self) -> None:
-        values = self.parameters
-        self.reading = reading_of(values.get("standard_conforming_strings", "on"), values.get("client_encoding", "UTF8"))
+        values = self.reported.values
+        self.reading = reading_of(
+            values.get("standard_conforming_strings", "on"), values.get("client_encoding", "UTF8")
+        )
         self.reading_flags = self.reading.flags
 
     @property
@@ -132,7 +138,16 @@ class Server:
     @property
     def application_name(self) -> str:
         """The application_name in effect."""
-        return str(self.parameters.get("application_name", self.login_application_name))
+        name = str(self.reported.values.get("application_name", self.login_application_name))
+        return name.encode(errors="surrogateescape").decode(errors="replace")
+
+    def report(self, name: str, value: str) -> _int:
+        """The server has reported a parameter."""
+        self.reported = self.reported.changed(name, value)
+        self._read_by()
+        if name == "in_hot_standby" and self.pool is not None:
+            self.pool.hears(name, value)  # no client's doing: it holds for all
+        return 0
 
     def quiet(self) -> _int:
         """Whether nothing is owed, no transaction is open and nothing unread is there: it may be lent."""

@@ -10,6 +10,8 @@ from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, trace_of
 
 #: Bytes of the longest CommandComplete that is looked into.
 LONGEST_TAG = 64
+#: Bytes of the longest ParameterStatus that is taken in whole.
+LONGEST_REPORT = 1 << 20
 
 
 def run(server: Server, sql: str) -> list[bytes]:
@@ -84,9 +86,11 @@ def drain(server: Server) -> None:
             if replies.unparsed:
                 replies.unparsed = 0
                 server.statements.unnamed = None
-            if kind == 0x53:
+            if kind == 0x53 and size <= LONGEST_REPORT:
                 server.dirty |= DIRTY_PARAMETERS
-            skip(server, size)
+                server.report(*messages.parse_parameter_status(server.stream.read_exact(size)))
+            else:
+                skip(server, size)
         if kind == 0x47:
             raise ServerGone("the server waits for copy data nobody will send")
 

@@ -67,3 +67,7 @@ AUTH_SASL_FINAL = 12
 TX_IDLE = 0x49  # 'I'
 TX_BLOCK = 0x54  # 'T'
 TX_FAILED = 0x45  # 'E'
+
+#: Process ids told to clients are their numbers from here on: above every process of Linux (2^22 at most), so that none
+#: is taken for a backend.
+PROCESS_BASE = 1 << 22

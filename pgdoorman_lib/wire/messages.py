@@ -139,7 +139,7 @@ def negotiate_protocol_version(minor: int, options: Sequence[str]) -> bytes:
     return _message(consts.NEGOTIATE_PROTOCOL_VERSION, struct.pack("!II", version, len(options)) + names)
 
 
-def parameter_status(name: str, value: str) -> bytes:
+def parameter_status(name: str | bytes, value: str | bytes) -> bytes:
     """ParameterStatus."""
     return _message(consts.PARAMETER_STATUS, _cstring(name) + _cstring(value))
 
@@ -307,8 +307,8 @@ def parse_fields(body: bytes) -> dict[str, str]:
 
 
 def parse_parameter_status(body: bytes) -> tuple[str, str]:
-    """Name and value; ServerProtocolViolation on garbage."""
+    """Name and value, what is not UTF-8 in them as surrogates; ServerProtocolViolation on garbage."""
     parts = body.split(b"\0")
     if len(parts) != 3 or parts[2] or not parts[0]:
         raise ServerProtocolViolation("malformed ParameterStatus from the server")
-    return parts[0].decode(errors="replace"), parts[1].decode(errors="replace")
+    return parts[0].decode(errors="surrogateescape"), parts[1].decode(errors="surrogateescape")

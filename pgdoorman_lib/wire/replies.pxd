@@ -31,6 +31,7 @@ cdef class Replies:
     cdef public Py_ssize_t size
     cdef public Py_ssize_t head
     cdef public Py_ssize_t count
+    cdef public long popped
     cdef public list effects
     cdef public Py_ssize_t barrier
     cdef public int queries

@@ -91,6 +91,7 @@ class Replies:
         "ignored",
         "made",
         "parsed",
+        "popped",
         "queries",
         "ring",
         "size",
@@ -107,6 +108,8 @@ class Replies:
         self.size = 64
         self.head = 0
         self.count = 0
+        #: how many have been taken off: the number of the one at the head
+        self.popped = 0
         #: a list, since a compiled one is faster at the few that stand here than a deque
         self.effects: list[Any] = []
         #: effects that stand before the last Sync: their fate is open although the client may go on
@@ -193,6 +196,7 @@ class Replies:
         op = self.ring[self.head]
         self.head = (self.head + 1) & (self.size - 1)
         self.count -= 1
+        self.popped += 1
         if op & _EFFECT:
             effect = self.effects.pop(0)
             if self.barrier:
@@ -288,6 +292,8 @@ class Replies:
         if code == _QUERY:
             if kind == 0x47 or kind == 0x57:
                 self._copy_begins()
+            elif kind == 0x31:  # pg_doorman sends it for DEALLOCATE ALL; libpq does not mind
+                return 1
             elif kind != 0x54 and kind != 0x48 and kind != 0x63:  # RowDescription, CopyOutResponse, CopyDone
                 return 2
             return verdict
@@ -352,6 +358,7 @@ class Replies:
         mask = self.size - 1
         self.head = (self.head - 1) & mask
         self.count += 1
+        self.popped -= 1
         self.ring[self.head] = _EXECUTE
         self.ring[(self.head + 1) & mask] = _SYNC
         return 0
@@ -417,6 +424,7 @@ class Replies:
             self.uncertain = 1
         self.head = (self.head + index) & mask
         self.count -= index
+        self.popped += index
         if undo:
             voided = self.effects[:undo]
             del self.effects[:undo]

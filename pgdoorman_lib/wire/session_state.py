@@ -101,6 +101,13 @@ IDENTITY = ("session_authorization", "role")
 
 #: They end a statement that takes longer.
 _TIMEOUTS = ("statement_timeout", "transaction_timeout")
+#: They act on a server that rests in its pool, where it is nobody's.
+AT_REST = ("idle_session_timeout",)
+#: With it a query may wait for the transactions of others.
+_DEFERRABLE = "default_transaction_deferrable"
+
+#: SQLSTATEs by which a library refuses a customized option of its class: its value, who sets it, its name.
+_REFUSED_OPTION = ("22023", "42501", "42602", "42704")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*\Z")
 
@@ -116,7 +123,7 @@ def quote_literal(value: str) -> str:
 class Settings:
     """Parameters a client has set, interned: two clients with the same values share one object."""
 
-    __slots__ = ("__weakref__", "environment", "temporary", "values")
+    __slots__ = ("__weakref__", "environment", "restless", "temporary", "values")
 
     _known: ClassVar[WeakValueDictionary[tuple[tuple[str, str], ...], Settings]] = WeakValueDictionary()
 
@@ -125,6 +132,8 @@ class Settings:
     environment: tuple[tuple[str, str], ...]
     #: what is created without a schema's name is temporary
     temporary: bool
+    #: some of them act on a server that rests
+    restless: bool
 
     @classmethod
     def of(cls, values: Mapping[str, str]) -> Settings:
@@ -136,12 +145,29 @@ class Settings:
             found.values = dict(key)
             found.environment = tuple(pair for pair in key if pair[0] in PLANNING)
             found.temporary = "pg_temp" in found.values.get("search_path", "")
+            found.restless = any(name in found.values for name in AT_REST)
             cls._known[key] = found
         return found
 
     def changed(self, name: str, value: str) -> Settings:
         """These settings with one more or another value."""
         return Settings.of({**self.values, name.lower(): value})
+
+    def over(self, values: Mapping[str, str]) -> Settings:
+        """These settings, and of ``values`` those they say nothing about."""
+        return Settings.of({**values, **self.values}) if values else self
+
+    def refused(self, sqlstate: str, message: str) -> str | None:
+        """The customized option among these that an ErrorResponse is about, if it is about one.
+
+        Directly PostgreSQL drops such an option with a warning when the library is loaded.
+        """
+        if sqlstate in _REFUSED_OPTION:
+            # The longest first: one name may be the beginning of another.
+            for name in sorted((name for name in self.values if "." in name), key=len, reverse=True):
+                if name in message.lower():
+                    return name
+        return None
 
     def among(self, names: tuple[str, ...]) -> Settings:
         """Those of these settings that RESET of ``names`` is about; ``*`` is all of them, but who one is."""
@@ -172,6 +198,8 @@ class Settings:
         theirs = present.values
         # What little time another allows its own statements must not end ours.
         parts = [f"RESET {_quote_name(name)}" for name in _TIMEOUTS if name in theirs]
+        if _DEFERRABLE in theirs:
+            parts.insert(0, "SET TRANSACTION NOT DEFERRABLE")
         if any(name in theirs for name in IDENTITY):
             parts += ["RESET SESSION AUTHORIZATION", "RESET ROLE"]
         done = (*IDENTITY, *_TIMEOUTS)
@@ -252,10 +280,13 @@ def trace_of(tag: bytes) -> int:
     return 0
 
 
-def cleaning_sql(dirty: int) -> list[str]:
-    """The statements that take the traces away, in order; each is sent on its own."""
+def cleaning_sql(dirty: int, role: bool = False) -> list[str]:
+    """The statements that take the traces away, in order; each is sent on its own.
+
+    ``role``: sessions begin with another role than the one that logged in.
+    """
     if dirty & DIRTY_SESSION:
-        return ["DISCARD ALL"]
+        return ["DISCARD ALL", "RESET ROLE"] if role else ["DISCARD ALL"]
     statements = []
     if dirty & (DIRTY_PARAMETERS | DIRTY_CUSTOM | DIRTY_TAKEN_BACK):
         statements += ["SET SESSION AUTHORIZATION DEFAULT", "RESET ROLE", "RESET ALL"]

@@ -26,6 +26,8 @@ from pgdoorman_lib.listener import open_tcp
 from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.wire.baseline import UNKNOWN
+from pgdoorman_lib.wire.reported import Reported
 
 KEY = b"k" * 32
 SSL = struct.pack("!ii", 8, 80877103)
@@ -91,7 +93,8 @@ class Inn(House):
 
     def new_pool(self) -> Pool:
         pool = Pool(Settings(), self.engine, self._no_server, self._no_server)
-        pool.parameters = {"server_version": "17.0"}
+        pool.reported = Reported.of({"server_version": "17.0"})
+        pool.base = UNKNOWN
         return pool
 
     def _no_server(self, *args: Any) -> Any:

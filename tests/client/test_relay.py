@@ -130,7 +130,7 @@ def test_asynchronous_messages_pass(table: Table) -> None:
     table.backend.say(asides + messages.command_complete("SELECT 0") + asides + Z)
     assert table.client.step() == RELEASE
     assert table.client.heard.startswith(asides)
-    assert table.server.parameters["TimeZone"] == "UTC"
+    assert table.server.reported.values["TimeZone"] == "UTC"
     assert table.relay.settings.values == {"timezone": "UTC"}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gevent
 import pytest
-from core_fakes import ENGINES, PATIENCE, Postgres, Settings, running, server_pair, stream_pair, until
+from core_fakes import ENGINES, PATIENCE, REPORTED, Postgres, Settings, running, server_pair, stream_pair, until
 from gevent import GreenletExit
 from gevent.event import Event
 from mini_postgres import MiniPostgres, tokens
@@ -20,6 +20,7 @@ from pgdoorman_lib.errors import (
     ProtocolViolation,
     ServerGone,
     ServerRefused,
+    ServerUnavailable,
     ShuttingDown,
     TooManyPins,
 )
@@ -29,7 +30,10 @@ from pgdoorman_lib.pool.janitor import Janitor
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire.baseline import UNKNOWN, Base
 from pgdoorman_lib.wire.framing import split
+from pgdoorman_lib.wire.reported import Reported
+from pgdoorman_lib.wire.session_state import BASE
 from pgdoorman_lib.wire.session_state import Settings as ClientSettings
 
 
@@ -46,6 +50,7 @@ class Customer:
             self.stream, number, b"key!", "alice", "shop", clock(), house.find_pool, house.abandon, self._close
         )
         self.session.use(house.pool)
+        self.session.begin_with(BASE, (), Reported.of(REPORTED), UNKNOWN)
         self.task = self.session.start()
 
     def _close(self, error: DoormanError | None, reason: str) -> None:
@@ -341,6 +346,51 @@ def test_gone_behind_its_last_words(house: House, said: bytes, wanted: int, busy
     if busy or wanted:  # a free server may have been taken before the end was seen
         assert house.far.heard.count(QUERY) == wanted
     assert first.ask(QUERY) == "TDCZ"
+
+
+@with_settings(client_eof_timeout=5.0)
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [(QUERY, 1), (QUERY + QUERY, 2), (QUERY + QUERY[:-1], 1), (QUERY[:-1], 0), (QUERY + messages.terminate()[:-1], 1)],
+)
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_half_close_behind_whole_messages(house: House, said: bytes, wanted: int, busy: bool) -> None:
+    """They are carried out and answered, then the session ends."""
+    first, second = house.customer(), house.customer()
+    first.ask(messages.query("begin"))
+    if not busy:
+        assert first.ask(messages.query("commit")) == "CZ"
+    second.say(said)
+    second.socket.shutdown(1)
+    if busy:
+        until(lambda: second.session.state == "waiting" or second.ended)
+        assert first.ask(messages.query("commit")) == "CZ"
+    second.end()
+    assert house.far.heard.count(QUERY) == wanted
+    assert second.reason == "client closed the connection" and second.error is None
+    assert house.at_rest() == 1 and not house.cancelled
+    assert second.session.eof_timer is None
+
+
+@with_settings(client_eof_timeout=0.05)
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_half_close_that_takes_too_long(house: House, waits: bool) -> None:
+    """The statement is cancelled, or its place in the queue given up."""
+    first, second = house.customer(), house.customer()
+    first.ask(messages.query("begin"))
+    if not waits:
+        assert first.ask(messages.query("commit")) == "CZ"
+        house.far.awake.clear()
+    second.say(QUERY)
+    second.socket.shutdown(1)
+    second.end()
+    assert house.pool.waiting_count == 0
+    if waits:
+        assert first.ask(messages.query("commit")) == "CZ"
+        assert QUERY not in house.far.heard
+    else:
+        until(lambda: house.cancelled)
+    assert house.at_rest() == 1
 
 
 @pytest.mark.parametrize("moment", ["idle", "waiting", "running", "transaction"])
@@ -911,3 +961,60 @@ def test_within_a_transaction_reset_is_undone_by_us(kept: KeptHouse) -> None:
     assert said.index(b"RESET b\0") < said.index(b"set_config('b', '2', false)") < said.index(b"x1\0")
     assert b"set_config('a'" not in said
     assert kept.at_rest() == 1
+
+
+# What clients are told, and what they keep.
+
+
+def test_a_report_of_another_server_is_told_once(house: House) -> None:
+    customer, other = house.customer(), house.customer()
+    assert customer.ask(QUERY) == other.ask(QUERY) == "TDCZ"
+    (server,) = house.pool.servers
+    server.report("TimeZone", "Asia/Tokyo")
+    assert customer.ask(QUERY) == "STDCZ"
+    assert customer.ask(QUERY) == "TDCZ"
+    assert other.ask(QUERY) == "STDCZ"
+    assert other.session.told is customer.session.told is server.reported
+
+
+def test_a_session_keeps_its_defaults_on_a_server_with_others(house: House) -> None:
+    customer, young = house.customer(), house.customer()
+    old_base = Base.of({"work_mem": "4MB", "search_path": "public"}, ())
+    new_base = Base.of({"work_mem": "9MB", "search_path": "s1"}, ("work_mem", "search_path"))
+    assert customer.ask(QUERY) == "TDCZ"
+    (server,) = house.pool.servers
+    customer.session.base = old_base
+    young.session.base = server.base = new_base
+    assert customer.ask(QUERY) == "TDCZ"
+    assert server.applied.values == {"work_mem": "4MB", "search_path": "public"}
+    assert customer.session.startup is customer.session.settings is server.applied
+    assert customer.session.base is new_base
+    assert young.ask(QUERY) == "TDCZ"
+    assert server.applied is BASE
+    server.base = old_base
+    assert customer.ask(QUERY) == "TDCZ"
+    # The search_path stays: statements are told apart by it.
+    assert customer.session.settings.values == {"search_path": "public"}
+
+
+@with_settings(session_state="transparent")
+def test_a_backend_that_moves(house: House) -> None:
+    """The pool goes on without keeping what is not its clients' own."""
+    customer = house.customer()
+    assert customer.ask(QUERY) == "TDCZ" and customer.session.transparent
+    (server,) = house.pool.servers
+    house.pool.backend_moved(server, 2)
+    house.pool.backend_moved(server, 3)
+    assert customer.ask(QUERY) == "TDCZ" and not customer.session.transparent
+    assert not house.customer().session.transparent
+
+
+@with_settings(session_state="transparent", shared_backend="refuse")
+def test_a_backend_that_moves_and_must_not(house: House) -> None:
+    customer = house.customer()
+    assert customer.ask(QUERY) == "TDCZ"
+    (server,) = house.pool.servers
+    house.pool.backend_moved(server, 2)
+    customer.say(QUERY)
+    customer.end()
+    assert isinstance(customer.error, ServerUnavailable) and "exchanges backends" in customer.error.message

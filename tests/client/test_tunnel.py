@@ -19,6 +19,7 @@ from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.net.engine import BLOCK_SIZE, Engine
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire.consts import PROCESS_BASE
 from pgdoorman_lib.wire.framing import split
 
 TERMINATE = messages.terminate()
@@ -153,7 +154,7 @@ def test_the_welcome_is_what_the_server_said_and_our_own_key(rig: Rig) -> None:
     frames, _ = split(rig.welcome)
     assert [chr(kind) for kind, _ in frames] == list("RSKZ")
     assert frames[1][1] == b"TimeZone\0Etc/UTC\0"
-    assert frames[2][1] == (77).to_bytes(4, "big") + b"key!"
+    assert frames[2][1] == (PROCESS_BASE + 77).to_bytes(4, "big") + b"key!"
     assert rig.tunnel.state == "active" and rig.tunnel.pinned == ""
     assert rig.postgres.state == "active"
 
@@ -162,8 +163,9 @@ def test_the_registry_has_it_as_any_client(rig: Rig) -> None:
     clients = Clients()
     clients.add(rig.tunnel)
     assert list(clients) == clients.tunnels == [rig.tunnel]
-    assert clients.by_key(77, b"key!") is rig.tunnel
-    assert clients.by_key(77, b"kez!") is None
+    assert clients.by_key(PROCESS_BASE + 77, b"key!") is rig.tunnel
+    assert clients.by_key(PROCESS_BASE + 77, b"kez!") is None
+    assert clients.by_key(77, b"key!") is None
     clients.remove(rig.tunnel)
     assert not clients.tunnels
 

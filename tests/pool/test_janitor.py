@@ -380,7 +380,7 @@ def test_a_refused_statement_leaves_a_good_server(house: House) -> None:
         with_server(house.pool, lambda server: run(server, "fail"))
     assert caught.value.sqlstate == "22012"
     assert house.settled() == "kept"
-    assert with_server(house.pool, lambda server: run(server, "x1")) == {}
+    assert with_server(house.pool, lambda server: run(server, "x1")) == [b"\0\1\0\0\0\2x1"]
     (server,) = house.pool.servers
     assert not server.replies.swallowed_error
 
@@ -397,7 +397,7 @@ def test_a_statement_cut_short_never_leaves_its_answer_to_the_next(house: House)
 def test_an_answer_to_something_else_is_refused(house: House) -> None:
     server = house.borrow()
     house.far.awake.clear()
-    house.far.sock.sendall(messages.PARSE_COMPLETE_MESSAGE)
+    house.far.sock.sendall(messages.BIND_COMPLETE_MESSAGE)
     server.stream.task = Task(house.engine)
     from pgdoorman_lib.errors import ServerProtocolViolation
 

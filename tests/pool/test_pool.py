@@ -388,7 +388,7 @@ def test_failures_back_off_and_one_tries_for_all(house: House) -> None:
 
     house.fail = fail
     waiting = [in_greenlet(house.checkout) for _ in range(3)]
-    until(lambda: house.pool.parameters is not None)
+    until(lambda: house.pool.reported is not None)
     assert pauses[:3] == [0, BACKOFF_FIRST, 2 * BACKOFF_FIRST]
     for greenlet in waiting:
         house.pool.checkin(greenlet.get(timeout=PATIENCE))
@@ -520,7 +520,7 @@ def test_asides_at_rest(house: House, data: bytes, stays: bool) -> None:
     assert (server in house.pool.servers) is stays
     house.pool.check()
     if stays and len(data) > 7 and data[:1] == b"S":
-        assert server.parameters["TimeZone"] == "UTC" and server.stream.block is None
+        assert server.reported.values["TimeZone"] == "UTC" and server.stream.block is None
 
 
 @sized(idle_timeout=5.0, min_pool_size=1, pool_size=3)

@@ -316,6 +316,28 @@ def test_answers_nobody_is_owed(kind: str) -> None:
     assert Replies().account(ord(kind)) == DESYNC
 
 
+def test_a_stray_parse_complete_before_the_answer_to_a_query() -> None:
+    """pg_doorman behind us sends one for DEALLOCATE ALL, which libpq does not mind: nobody's, and no disorder."""
+    queue = Replies()
+    queue.add(QUERY)
+    assert [queue.account(ord(kind)) for kind in "1CZ"] == [DROP, PASS, PASS]
+    assert not queue.count
+
+
+def test_entries_are_numbered() -> None:
+    """The head's number tells which of them an answer is about."""
+    queue = Replies()
+    for operation in (PARSE, BIND, EXECUTE, SYNC):
+        queue.add(operation)
+    assert queue.popped == 0
+    queue.account(ord("1"))
+    assert queue.popped == 1
+    queue.account(ord("E"))
+    assert queue.popped == 3
+    queue.account(ord("Z"))
+    assert queue.popped == 4 and queue.count == 0
+
+
 @pytest.mark.parametrize(
     ("operation", "wrong"),
     [
@@ -325,7 +347,7 @@ def test_answers_nobody_is_owed(kind: str) -> None:
         (EXECUTE, "123TntZVR"),
         (CLOSE, "12TnCZtsIGHVR"),
         (SYNC, "123TntCsIGHVR"),
-        (QUERY, "123ntRKv"),
+        (QUERY, "23ntRKv"),
         (FUNCTION, "123ntRKvCI"),
     ],
 )

@@ -296,3 +296,40 @@ def test_no_row_raises_anything_else(rows: list[bytes]) -> None:
 
 def test_options_of_unknown_names_are_cleaned_like_others() -> None:
     assert cleaning_sql(DIRTY_CUSTOM) == cleaning_sql(DIRTY_PARAMETERS)
+
+
+def test_settings_that_act_at_rest() -> None:
+    assert Settings.of({"idle_session_timeout": "1s"}).restless and not Settings.of({"work_mem": "9MB"}).restless
+
+
+def test_without_and_over() -> None:
+    mine = Settings.of({"a": "1", "b": "2"})
+    assert mine.without(("a", "x")).values == {"b": "2"}
+    assert mine.over({"a": "9", "c": "3"}).values == {"a": "1", "b": "2", "c": "3"}
+    assert mine.over({}) is mine
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "message", "name"),
+    [
+        ("22023", '7 is outside the valid range for parameter "pg_trgm.limit_x" (0 .. 1)', "pg_trgm.limit_x"),
+        ("42602", 'invalid configuration parameter name "pg_trgm.limit"', "pg_trgm.limit"),
+        ("42501", 'permission denied to set parameter "pg_trgm.limit"', "pg_trgm.limit"),
+        ("22023", 'invalid value for parameter "work_mem"', None),
+        ("57014", 'canceling "pg_trgm.limit"', None),
+    ],
+)
+def test_the_option_a_library_refuses(sqlstate: str, message: str, name: str | None) -> None:
+    mine = Settings.of({"pg_trgm.limit": "7", "pg_trgm.limit_x": "8", "work_mem": "x"})
+    assert mine.refused(sqlstate, message) == name
+
+
+def test_deferrable_is_left_before_anything_is_asked() -> None:
+    theirs = Settings.of({"default_transaction_deferrable": "on"})
+    assert Settings.of({"work_mem": "9MB"}).sql_from(theirs).startswith("SET TRANSACTION NOT DEFERRABLE; RESET ")
+
+
+def test_the_role_sessions_begin_with_comes_back() -> None:
+    assert cleaning_sql(DIRTY_SESSION, role=True) == ["DISCARD ALL", "RESET ROLE"]
+    assert "RESET ROLE" in cleaning_sql(DIRTY_PARAMETERS, role=True)
+    assert "RESET ROLE" not in cleaning_sql(DIRTY_PARAMETERS)

@@ -1,0 +1,131 @@
+"""A session's own statements on the server it has borrowed, whose answers its client never sees.
+
+They put the client's parameters in effect, and take back what must not act where they are nobody's. The client's next
+message waits until they are done. What refuses them is told here from what ends the session.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgdoorman_lib.client.relay import Relay
+from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire.baseline import UNKNOWN, Base
+from pgdoorman_lib.wire.consts import TX_FAILED, TX_IDLE
+from pgdoorman_lib.wire.replies import QUERY, SWALLOW
+from pgdoorman_lib.wire.session_state import AT_REST, PLANNING, Settings
+
+_int = int
+
+#: A cancel request has hit a statement, or a timeout.
+QUERY_CANCELED = "57014"
+#: In front of a statement, in the same message: it may take its time.
+PATIENTLY = "SET LOCAL statement_timeout = 0; "
+
+
+class Errands(Relay):
+    """A relay that sends statements of its own."""
+
+    __slots__ = ("base", "errand", "replaced")
+
+    def init_errands(self, client: Stream, stats: Any) -> _int:
+        """As ``init_borrower``."""
+        self.init_relay(client, stats)
+        #: the defaults the session began with, as far as they are known
+        self.base: Base = UNKNOWN
+        #: the statement under way, if it may be sent once more, and the settings in effect before it
+        self.errand: str | None = None
+        self.replaced: Settings | None = None
+        return 0
+
+    def detach(self) -> _int:
+        """As in Relay."""
+        self.errand = None
+        self.replaced = None
+        return Relay.detach(self)
+
+    def _rebase(self, base: Base) -> _int:
+        """The server began with other defaults: those that the client began with are settings of its own there."""
+        mine = self.base
+        self.base = base
+        extra = mine.difference(base)
+        if not extra and not self.startup.values:
+            return 0
+        startup = self.startup.over(extra).values
+        settings = self.settings.over(extra).values
+        # What this server has anyway need not be set, unless statements are told apart by it.
+        there = tuple(
+            name
+            for name in mine.owned | base.owned
+            if name not in PLANNING and name in startup and startup[name] == settings.get(name) == base.value(name)
+        )
+        self.startup = Settings.of(startup).without(there)
+        self.settings = Settings.of(settings).without(there)
+        return 0
+
+    def _apply(self) -> _int:
+        """Put the client's parameters in effect on its server: what it sends waits until they are."""
+        server = self.server
+        if server.base is not self.base:
+            self._rebase(server.base)
+        present = server.applied
+        if present is self.settings:
+            return 0
+        sql = self.settings.sql_from(present)
+        server.applied = self.settings
+        if sql:
+            self._ask_server(sql)
+            self.replaced = present
+        return 0
+
+    def _ask_server(self, sql: str) -> _int:
+        """Send a query of our own, whose answer the client does not see and which it has to wait for."""
+        server = self.server
+        server.stream.write(messages.query(sql.encode(errors="surrogateescape")))
+        server.replies.add(QUERY | SWALLOW)
+        server.statements.unnamed = None  # every simple query drops it
+        self.settling = 1
+        self.errand = sql
+        self.replaced = None
+        return 0
+
+    def refused(self) -> _int:
+        """As in Relay: try again what a late cancel request or a small statement_timeout has hit, and do without a
+        customized option that a library on this server does not take, as PostgreSQL does when it loads it.
+        """
+        assert self.refusal is not None
+        fields = messages.parse_fields(self.refusal)
+        sqlstate = fields.get("C", "")
+        errand = self.errand
+        replaced = self.replaced
+        if sqlstate == QUERY_CANCELED:
+            if self.replies.status == TX_FAILED:
+                self.refusal = None
+                return 0  # the client's transaction has failed by it, as by a cancel that comes in time
+            if errand and self.replies.status == TX_IDLE:
+                self.refusal = None
+                self._ask_server(PATIENTLY + errand)
+                self.errand = None  # not a third time
+                self.replaced = replaced
+                return 0
+        if replaced is None:
+            return 7
+        name = self.settings.refused(sqlstate, fields.get("M", ""))
+        if name is None:
+            return 7
+        self.refusal = None
+        self.server.applied = replaced
+        self.settings = self.settings.without((name,))
+        self.startup = self.startup.without((name,))
+        self.client.write(messages.notice_response("WARNING", sqlstate, fields.get("M", ""), detail=fields.get("D")))
+        self._apply()
+        return 0
+
+    def _calm(self) -> _int:
+        """Take back what would act on the server while it rests, or is another's."""
+        server = self.server
+        self._ask_server("; ".join(f"RESET {name}" for name in AT_REST))
+        server.applied = server.applied.without(AT_REST)
+        self.announcing = 1
+        return 0
