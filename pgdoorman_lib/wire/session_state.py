@@ -199,7 +199,7 @@ class Settings:
         # What little time another allows its own statements must not end ours.
         parts = [f"RESET {_quote_name(name)}" for name in _TIMEOUTS if name in theirs]
         if _DEFERRABLE in theirs:
-            parts.insert(0, "SET TRANSACTION NOT DEFERRABLE")
+            parts.insert(0, "SET LOCAL transaction_deferrable = off")
         if any(name in theirs for name in IDENTITY):
             parts += ["RESET SESSION AUTHORIZATION", "RESET ROLE"]
         done = (*IDENTITY, *_TIMEOUTS)
