@@ -146,7 +146,7 @@ def baseline_sql() -> str:
     known = _encoded("pg_catalog.current_setting(n, true)")
     owns = _encoded(f"CASE WHEN {may} THEN pg_catalog.current_setting(n, true) END")
     return (
-        "SET TRANSACTION NOT DEFERRABLE; SET LOCAL statement_timeout = 0; "
+        "SET LOCAL transaction_deferrable = off; SET LOCAL statement_timeout = 0; "
         f"SELECT 'v', n, {known} FROM pg_catalog.unnest(ARRAY[{names}]) AS n"
         f" UNION ALL SELECT 'o', n, {owns} FROM ({owned}) AS owned"
         " UNION ALL SELECT 'p', pg_catalog.pg_backend_pid()::pg_catalog.text, NULL"
