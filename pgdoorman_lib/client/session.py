@@ -173,6 +173,7 @@ class Session(Relay):
         self.pool = pool
         self.pool_stats = pool.stats
         self.registry = pool.registry
+        self.knowledge = pool.database
         self.by_transaction = pool.by_transaction
         self.shared = pool.shared
         self.scanner = pool.scanner
@@ -312,6 +313,7 @@ class Session(Relay):
         """End as ``run`` does, without the greenlet, which has never begun: the client has left and nothing is open."""
         task = self.task
         task.parked = 0
+        self.statements.release()
         self.close(None, self._parting(status))
         task.stepper = None  # it knows us and we it: the collector need not find that out
         self.task = None
@@ -704,6 +706,7 @@ class Session(Relay):
 
     def _leave(self) -> _int:
         """The session is over: nothing of it stays on a server."""
+        self.statements.release()
         if self.waiting:
             self.waiting = 0
             self.pool.withdraw(self)

@@ -85,7 +85,9 @@ class Server:
         self.reading_flags = 0
         self._read_by()
         self.replies = Replies()
-        self.statements = ServerStatements(settings.server_prepared_statements_cache_size)
+        self.statements = ServerStatements(
+            settings.server_prepared_statements_cache_size, settings.prepared_statements_cache_bytes
+        )
         self.applied = BASE
         self.dirty = 0
         #: what keeps its borrower on it between transactions, bits of session_state.PINS
