@@ -77,12 +77,12 @@ _close_complete = bytearray(b"3\x00\x00\x00\x04")
 _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
 FLUSH = bytearray(b"H\x00\x00\x00\x04")
 READY_IDLE = bytearray(b"Z\x00\x00\x00\x05I")
-#: Words with which statements begin that change neither what others mean nor which names there are. What else they may do
-#: (a function that does) is for ``texts`` to know.
+#: Words with which statements begin that change neither what others mean nor which names there are. What the functions
+#: in them may do is for ``texts`` to know.
 TAME = frozenset(
     (
-        b"select insert update delete merge values table with begin start commit end rollback abort savepoint release fetch"
-        b" close move show copy lock notify"
+        b"select insert update delete merge values table with begin start commit end rollback abort savepoint release"
+        b" fetch close move show copy lock notify"
     ).split()
 )
 _TAME = frozenset(word[0] << 16 | word[1] << 8 | word[2] for word in TAME)
@@ -272,7 +272,7 @@ class StatementDesk(TextDesk):
         return 0
 
     def _unheld(self, statement: Statement) -> _int:
-        """A client has closed ``statement``: if it is of no use to others, or too large for that, so does the server."""
+        """A client has closed ``statement``: so does the server if it is of no use to others, or too large for that."""
         handle = statement.handle
         if handle.users or (handle.current and handle.size < _LARGE):
             return 0

@@ -267,7 +267,7 @@ class TextDesk(Borrower):
         return self._inject(statement, InjectedParse(statement, held))
 
     def _missing(self, statement: Statement, acts: Acts | None) -> _int:
-        """``statement`` will be made on the server: have room for it there, but not for the price of what ``acts`` needs."""
+        """``statement`` will be made on the server: have room for it, but not for the price of what ``acts`` needs."""
         held = self.server.statements
         self.server.stats.prepare_miss += 1
         held.supersede(statement)
@@ -474,8 +474,8 @@ class TextDesk(Borrower):
     def _awaits(self, acts: Acts, run: _int, pos: _int) -> _int:
         """What a Query behind an open batch needs is made within that batch: a Sync of ours would commit it.
 
-        0: it is there; 2: the Query has to wait for it; 1: it can't be made, so the Query has failed, and a Sync stands in
-        its place.
+        0: it is there; 2: the Query has to wait for it; 1: it can't be made, so the Query has failed, and a Sync stands
+        in its place.
         """
         awaited = self.awaited
         self.awaited = None

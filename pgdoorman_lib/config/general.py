@@ -106,7 +106,7 @@ class General:
     max_memory_usage: int = setting(
         "size",
         "256MB",
-        "Limit for the sum of client messages being read and of prepared statements that clients hold; beyond it 53200.",
+        "Limit for the sum of client messages being read and prepared statements held for clients; beyond it 53200.",
         reload="live",
     )
 

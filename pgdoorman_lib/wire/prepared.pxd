@@ -7,6 +7,7 @@ from pgdoorman_lib.wire.replies cimport Effect
 
 cdef double _BELIEVED
 cdef Py_ssize_t _OVERHEAD
+cdef Py_ssize_t _LARGE
 cdef Tally _remembered
 
 
@@ -116,7 +117,7 @@ cdef class ServerStatements:
     cpdef int touch(self, Statement statement) except -1
     @cython.locals(older=Handle)
     cpdef int supersede(self, Statement statement) except -1
-    @cython.locals(victim=Handle, handle=Handle, statement=Statement)
+    @cython.locals(victim=Handle, handle=Handle, statement=Statement, full=bint)
     cpdef Handle surplus(self, Acts acts=*, Py_ssize_t size=*)
     @cython.locals(handle=Handle)
     cpdef Handle _abandoned(self)

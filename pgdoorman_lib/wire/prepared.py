@@ -43,12 +43,16 @@ OVERHEAD = 512
 LARGE = 8192
 #: Superseded statements looked at, whether somebody still holds them, each time one is made on their server.
 _LOOKED_AT = 4
-#: The part of a server's statements that may be evicted before it is worth looking again for those that nobody holds.
+#: The part of a server's statements (one in so many) that may be evicted before it is worth looking again for those
+#: that nobody holds.
 _PATIENCE = 4
+#: The part of the bytes it may hold beyond which those are looked for that are of no use to anybody.
+_CROWDED = 4
 
 # The same numbers as C types, where this module is compiled.
 _BELIEVED = BELIEVED
 _OVERHEAD = OVERHEAD
+_LARGE = LARGE
 
 #: One series for all pools: a client keeps its statements when a reload replaces its pool, and they may meet the new
 #: pool's on one server.
@@ -423,7 +427,8 @@ class ServerStatements:
             if victim is not None:
                 return victim
         held = self.prepared
-        if len(held) < self.capacity and (self.bytes + size <= self.capacity_bytes or not held):
+        full = bool(held) and (len(held) >= self.capacity or self.bytes + size > self.capacity_bytes)
+        if not full and self.bytes + size <= self.capacity_bytes // _CROWDED:
             return None
         needed = [statement.handle for statement in acts.needs] if acts is not None else []
         if not self.spare and self.patience <= 0:
@@ -434,12 +439,14 @@ class ServerStatements:
             self.patience = len(held) // _PATIENCE - len(unheld)
         while self.spare:
             victim = self.spare.pop()
-            if victim.users == 0 and victim in held and victim not in needed:
+            useless = full or not victim.current or victim.size >= _LARGE
+            if useless and victim.users == 0 and victim in held and victim not in needed:
                 return victim
         self.patience -= 1
-        for victim in held:
-            if victim not in needed:
-                return victim
+        if full:
+            for oldest in held:
+                if oldest not in needed:
+                    return oldest  # type: ignore[no-any-return]
         return None
 
     def _abandoned(self) -> Handle | None:
