@@ -270,7 +270,7 @@ class App(House):
         yield "clients", 0, len(self.clients), 0, 0
         yield "servers", 0, sum(len(pool.servers) for pool in self._pools.all()), 0, 0
         statements = sum(len(pool.registry.known) for pool in self._pools)
-        yield "prepared_statements", 0, statements, 0, 0
+        yield "prepared_statements", 0, statements, 0, sum(pool.registry.bytes for pool in self._pools)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         yield "process_peak", 0, 1, 0, peak
 

@@ -71,6 +71,7 @@ class Settings:
     sync_server_parameters: bool = True
     prepared_statements: bool = True
     prepared_statements_cache_size: int = 100
+    prepared_statements_cache_bytes: int = 2 << 20
     server_prepared_statements_cache_size: int = 100
     message_size_to_be_stream: int = 1 << 20
     application_name: str = "pg_doorman"

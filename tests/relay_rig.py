@@ -10,6 +10,7 @@ from mini_postgres import MiniPostgres
 from pgdoorman_lib.client.relay import CLIENT_GONE, NEED_SERVER, RELEASE, Relay
 from pgdoorman_lib.metrics.counters import LinkStats, PoolStats
 from pgdoorman_lib.net.engine import Engine, Task
+from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.prepared import Registry
 from pgdoorman_lib.wire.session_state import BASE, DIRTY_PREPARED, DIRTY_SESSION, cleaning_sql
@@ -69,6 +70,8 @@ class Client:
         self.stream.task = self.relay.task
         self.relay.pool_stats = PoolStats()
         self.relay.registry = registry if registry is not None else Registry(100)
+        self.relay.knowledge = Database()
+        self.relay.knowledge.join(self.relay.registry)
         self.relay.settings = BASE
         self.backend: Backend | None = None
         self.heard = b""

@@ -2,13 +2,13 @@
 
 import cython
 
-from pgdoorman_lib.client.statements cimport StatementDesk
+from pgdoorman_lib.client.statements cimport StatementDesk, suspicious
 from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
-from pgdoorman_lib.wire.prepared cimport Described, QueryParse, Refused, Registry, ServerStatements, Statement, Verification
+from pgdoorman_lib.wire.prepared cimport Described, QueryParse, Refused, Registry, ServerStatements, Statement, Unnamed, Verification
 from pgdoorman_lib.wire.replies cimport Effect, Replies
 
 cdef Py_ssize_t _HIGH_WATER
@@ -16,6 +16,10 @@ cdef Py_ssize_t _INSPECT
 cdef int _FAIRNESS
 cdef Py_ssize_t _NOTIFIER
 cdef Py_ssize_t _COPY_MORE
+cdef int _QUERY
+cdef int _OP
+cdef int _HAS_ALTERED
+cdef int _MAY_HAVE_ALTERED
 
 
 cdef class Answers(StatementDesk):
@@ -39,6 +43,7 @@ cdef class Answers(StatementDesk):
     cdef public bint server_drop
     cdef public bint log_parameters
     cdef public bytes refusal
+    cdef public bint rows_told
     cdef public double query_started
     cdef public double xact_started
 
@@ -66,10 +71,15 @@ cdef class Answers(StatementDesk):
     @cython.locals(now=double, spent="long long", stats=PoolStats)
     cdef int _ready(self, int tx) except -1
     @cython.final
-    @cython.locals(first=int, third=int)
+    @cython.locals(first=int, third=int, told=int)
     cdef int _command_complete(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
     @cython.final
-    @cython.locals(server=Server)
+    cdef int _has_altered(self) except -1
+    @cython.final
+    @cython.locals(replies=Replies, simple=bint, unnamed=Unnamed)
+    cdef int _without_rows(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
+    @cython.final
+    @cython.locals(server=Server, statement=Statement)
     cdef int _tag(self, bytes tag) except -1
     @cython.final
     @cython.locals(server=Server, before=object)

@@ -8,13 +8,16 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from pgdoorman_lib.client.statements import StatementDesk
+from pgdoorman_lib.client.statements import StatementDesk, suspicious
+from pgdoorman_lib.client.texts import HAS_ALTERED, MAY_HAVE_ALTERED
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.wire.framing import find_nul, frame_size
 from pgdoorman_lib.wire.prepared import PREFIX, Described, QueryParse, Refused, Verification
+from pgdoorman_lib.wire.replies import QUERY
 from pgdoorman_lib.wire.reported import NOTHING_REPORTED, Reported
 from pgdoorman_lib.wire.rewritten import Rewriting, as_written
 from pgdoorman_lib.wire.session_state import (
@@ -45,8 +48,28 @@ _INSPECT = INSPECT
 _FAIRNESS = FAIRNESS
 #: Bytes of a NotificationResponse up to the process id in it.
 _NOTIFIER = 9
+_QUERY = QUERY
+#: the operation in an entry of ``replies.ring``
+_OP = 0x0F
+_HAS_ALTERED = HAS_ALTERED
+_MAY_HAVE_ALTERED = MAY_HAVE_ALTERED
 #: Bytes it is cheaper to copy than to hand their block over.
 _COPY_MORE = 512
+
+
+# A name of ours in the text of an error.
+_OURS = re.compile(re.escape(PREFIX) + rb"\d+(?! \")")
+
+
+def _is_lost(message: bytes) -> bool:
+    """Whether an ErrorResponse, whole or its body alone, says that our books of the server's statements are wrong."""
+    return (b"C26000\0" in message or b"C42P05\0" in message) and _OURS.search(message) is not None
+
+
+def _may_be_outdated(body: bytes) -> bool:
+    """Whether the body of an ErrorResponse may come from what a statement was taken for when it was analysed."""
+    at = body.find(b"\0C")
+    return at >= 0 and body[at + 2 : at + 4] in (b"22", b"42")
 
 
 def _is_consequence(message: bytes) -> bool:
@@ -76,6 +99,7 @@ class Answers(StatementDesk):
         "process",
         "query_started",
         "refusal",
+        "rows_told",
         "server_drop",
         "server_left",
         "startup",
@@ -122,6 +146,8 @@ class Answers(StatementDesk):
         self.announcing = 0
         #: parameters that change are logged
         self.log_parameters = 0
+        #: the statement under way has answered with rows, or what they would be
+        self.rows_told = 0
         #: body of the ErrorResponse to something we sent on our own account
         self.refusal: bytes | None = None
         self.query_started = 0.0
@@ -220,6 +246,7 @@ class Answers(StatementDesk):
                 self.failed = self._text_of(replies.popped) if self.rewritings is not None else None
             verdict = replies.account(kind)
             if kind == 0x44 and verdict == 0 and size == avail:
+                self.rows_told = 1
                 # Rows come in hundreds, and what holds for the first holds for all that follow it.
                 pos += size
                 while pos < end and data[pos] == 0x44:
@@ -241,6 +268,7 @@ class Answers(StatementDesk):
                     if self.announcing:
                         verdict = 0
             elif kind == 0x44:
+                self.rows_told = 1
                 if verdict and self.examining:
                     self._found(data, pos, size, avail)
             elif kind == 0x41:
@@ -248,6 +276,10 @@ class Answers(StatementDesk):
                     status = 8
                     break
                 self._notification(data, pos)
+            elif kind == 0x54:
+                self.rows_told = 1
+            elif kind == 0x32:
+                self.rows_told = 0
             elif kind == 0x45 and size == avail and isinstance(effect, QueryParse) and self._holds(data, pos, size):
                 verdict = 1
             elif kind == 0x45:
@@ -351,6 +383,11 @@ class Answers(StatementDesk):
         self.query_started = now
         if self.replies.count == 0 and not self.in_batch and (self.preparing or self.deallocating or self.hidden):
             self._names_done()
+        if self.altered and tx == 0x49:
+            # Others may have parsed since, and seen what was before.
+            if self.altered & _HAS_ALTERED:
+                self.knowledge.ddl_seen()
+            self.altered = _MAY_HAVE_ALTERED if self.replies.count else 0  # what is under way may do so
         if tx != 0x49 or self.replies.count or self.in_batch or self.client_left:
             return 0
         spent = int((now - self.xact_started) * 1000000.0)
@@ -371,8 +408,12 @@ class Answers(StatementDesk):
             return 0
         first = data[pos + 5]
         third = data[pos + 7]
+        told = self.rows_told
+        self.rows_told = 0
         if first == 0x53:  # SET, not SELECT
             if third != 0x54:
+                if third == 0x4C and not told:
+                    self._without_rows(data, pos, size)
                 return 0
         elif first == 0x44:  # DEALLOCATE, DISCARD, DECLARE CURSOR, not DELETE
             if third == 0x4C:
@@ -380,19 +421,37 @@ class Answers(StatementDesk):
         elif first == 0x52:  # RESET takes back what was applied for the client, too; not ROLLBACK, REVOKE, RELEASE
             if third != 0x53 or (self.server.applied is BASE and self.startup is BASE and not self.server.dirty):
                 return 0
-        elif first == 0x41:  # ALTER
-            self.registry.forget()
-            self.altered = 1
-            return 0
-        elif first == 0x43 and third == 0x45:  # CREATE
-            self.altered = 1
-            return 0
+        elif first == 0x41 or (first == 0x43 and third == 0x45) or (first == 0x49 and third == 0x50):
+            return self._has_altered()  # ALTER, CREATE, IMPORT FOREIGN SCHEMA; not INSERT
+        elif first == 0x43 and third == 0x4D and size > 12:  # COMMIT PREPARED: of what, nobody knows
+            return self._has_altered()
         elif first == 0x55 or first == 0x43:  # UNLISTEN, CLOSE CURSOR; not UPDATE, COMMIT, COPY
             if not self.pins or (third != 0x4C and third != 0x4F):
                 return 0
         elif first != 0x50 and first != 0x4C:  # PREPARE, LISTEN, LOAD
             return 0
         return self._tag(bytes(data[pos + 5 : pos + size - 1]))
+
+    def _has_altered(self) -> _int:
+        """Objects were made, changed or dropped, perhaps in a transaction that is still open."""
+        self.altered |= _HAS_ALTERED
+        self.knowledge.ddl_seen()
+        return 0
+
+    def _without_rows(self, data: bytearray, pos: _int, size: _int) -> _int:
+        """The tag SELECT at ``pos``, without a row or a description of rows: CREATE TABLE AS and SELECT INTO have it.
+
+        A query has it that finds nothing, in the extended protocol if its portal was not described.
+        """
+        replies = self.replies
+        simple = replies.count and replies.ring[replies.head] & _OP == _QUERY
+        if data[pos + 12] == 0x30 and not simple:  # SELECT 0
+            if self.used is not None:
+                return self._has_altered() if self.used.suspect else 0
+            unnamed = self.statements.unnamed
+            if unnamed is None or not suspicious(unnamed):
+                return 0
+        return self._has_altered()
 
     def _tag(self, tag: bytes) -> _int:
         """As _command_complete, for a tag that deserves it."""
@@ -414,20 +473,21 @@ class Answers(StatementDesk):
                     self.tracker.listed = True
         elif tag == b"DEALLOCATE" and self.deallocating:
             name, statement = self.deallocating.pop(0)
-            self.statements.names.pop(name, None)
-            server.statements.prepared.pop(statement, None)
+            self.statements.leave(name)
+            server.statements.leave(statement.handle)
         elif tag == b"PREPARE" and self.preparing:
             name, statement = self.preparing.pop(0)
-            server.statements.prepared[statement] = None
+            server.statements.enter(statement)
             if name is not None:
-                self.statements.names[name] = statement
+                self.statements.enter(name, statement)
             elif self.hidden:
                 self.hidden -= 1
                 return 1
         elif tag.startswith(b"DROP "):
-            self.registry.forget()
-            self.altered = 1
+            self._has_altered()
             server.dirty |= self.pins & DIRTY_TEMPORARY
+        elif tag == b"DO":
+            self.altered |= _MAY_HAVE_ALTERED
         elif tag == b"UNLISTEN":
             server.dirty |= self.pins & DIRTY_LISTEN
         elif tag == b"CLOSE CURSOR" or tag == b"CLOSE CURSOR ALL":
@@ -602,7 +662,13 @@ class Answers(StatementDesk):
             self.server.stats.errors += 1
             if b"C0A000\0" in body and b"RRevalidateCachedQuery\0" in body:
                 # A shared plan has gone stale: who prepares the text again must get a new one.
-                self.registry.forget()
+                self.knowledge.forget_statements()
+            elif self.used is not None and _may_be_outdated(body):
+                self.doubt_used()
+        if _is_lost(body):
+            # Code has dropped what is ours, or made what we don't know of.
+            self.server.statements.doubt(self.replies.effects)
+            self.server.dirty |= DIRTY_PREPARED
         if _is_farewell(body):
             self.server.farewell = 1
         return 0

@@ -8,6 +8,7 @@ from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
+from pgdoorman_lib.wire.prepared cimport Tally
 from pgdoorman_lib.wire.replies cimport Effect, Replies
 from pgdoorman_lib.wire.scan cimport Scanner
 
@@ -23,6 +24,7 @@ cdef int _COPY_END
 cdef Py_ssize_t _HIGH_WATER
 cdef Py_ssize_t _INSPECT
 cdef int _FAIRNESS
+cdef Tally _remembered
 cdef bytearray _ready_idle
 cdef bytearray _flush
 cdef bytearray _empty_and_ready
@@ -49,7 +51,7 @@ cdef class Relay(Answers):
     @cython.locals(client=Stream, fills=int, status=int, n=Py_ssize_t)
     cpdef int pump_client(self) except -1
     @cython.final
-    @cython.locals(client=Stream, size=Py_ssize_t)
+    @cython.locals(client=Stream, size=Py_ssize_t, block=bytearray)
     cdef int _make_room(self) except -1
     @cython.final
     @cython.locals(

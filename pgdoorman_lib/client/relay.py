@@ -20,6 +20,7 @@ from pgdoorman_lib.client.statements import FLUSH, READY_IDLE
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.framing import find_nul, frame_size
+from pgdoorman_lib.wire.prepared import REMEMBERED
 from pgdoorman_lib.wire.replies import (
     BIND,
     CLOSE,
@@ -48,9 +49,6 @@ SERVER_FAULT = 7
 TOO_MANY_PINS = 10
 # 8 and 9 (MORE, HELD) stay between the relay and its statement desk.
 
-#: A named Parse is kept whole, to be made again on other servers.
-MAX_NAMED_PARSE = 64 << 20
-
 # The same numbers as C integers, where this module is compiled.
 _QUERY = QUERY
 _FUNCTION = FUNCTION
@@ -64,6 +62,7 @@ _COPY_END = COPY_END
 _HIGH_WATER = HIGH_WATER
 _INSPECT = INSPECT
 _FAIRNESS = FAIRNESS
+_remembered = REMEMBERED
 
 _ready_idle = READY_IDLE
 _flush = FLUSH
@@ -144,7 +143,12 @@ class Relay(Answers):
         self.disturbed = 0
         self.altered = 0
         self.verifying = None
+        self.awaited = None
         self.bound = None
+        self.used = None
+        self.used_before = None
+        self.suspect_portals = 0
+        self.no_room = 0
         self.cut = None
         self.was_reset = 0
         self.resetting = 0
@@ -233,21 +237,20 @@ class Relay(Answers):
                 return 0
             if n == 0:
                 return self.at_eof()
-            if not self._make_room():
-                return 6
+            self._make_room()
 
     def _make_room(self) -> _int:
-        """The message at the front does not fit its block: a larger one, up to the limit for such messages."""
+        """The message at the front does not fit its block: a larger one, unless that is too much for all together.
+
+        A Parse is wanted whole, of others what their names need.
+        """
         client = self.client
         block: Any = client.block
         size = frame_size(block, client.start, client.end)
-        if size > MAX_NAMED_PARSE:
-            self.fault = "Message exceeds maximum allowed size."
-            self.fault_sqlstate = "53200"
-            return 0
-        if client.engine.grown + size > client.engine.memory_limit:
-            self.fault = "Server is temporarily out of memory."
-            self.fault_sqlstate = "53200"
+        if block[client.start] != 0x50 and size > 2 * len(block):
+            size = 2 * len(block)
+        if client.engine.grown + _remembered.bytes + size > client.engine.memory_limit:
+            self.no_room = 1
             return 0
         client.grow(size + 1024)
         return 1
@@ -331,6 +334,9 @@ class Relay(Answers):
                             pos += avail
                             run = pos
                             continue
+                        if status == 2:  # everything before it was sent
+                            status = 9
+                            run = pos
                         if status:
                             break
                 if self.shared:
@@ -345,16 +351,20 @@ class Relay(Answers):
                     self.resetting = 2
                 self.in_batch = 0
                 self.group_unnamed = 0
-                self.group_suspect = 0
-                self.group_ran = 0
+                if self.group_suspect:
+                    if self.group_ran:
+                        self.suspect_portals = 0
+                    self.group_suspect = self.suspect_portals
+                    self.group_ran = 0
             elif kind == 0x50 or kind == 0x42 or kind == 0x44 or kind == 0x43:
                 if kind == 0x50 and self.shared and not self.in_batch:
                     plain = self._plain_batch(data, pos, end)
                     if plain:
                         self.group_unnamed = 0
-                        self.group_suspect = 0
+                        self.group_suspect = self.suspect_portals
                         self.group_ran = 0
                         self.bound = None
+                        self.used = None
                         pos = plain
                         continue
                 if not self.shared:
@@ -367,14 +377,14 @@ class Relay(Answers):
                     )
                 else:
                     status = self._statement(data, run, pos, size, avail, kind)
-                    if status == 1:  # sent in another form
-                        status = 0
+                    if status == 1 or status == 3:  # sent in another form, or refused
                         self.in_batch = 1
                         pos += avail
                         run = pos
                         if size > avail:
                             self.client_left = size - avail
-                            self.client_drop = 0
+                            self.client_drop = status == 3
+                        status = 0
                         continue
                     if status == 2:  # everything before it was sent
                         status = 9

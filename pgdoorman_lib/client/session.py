@@ -179,6 +179,7 @@ class Session(Errands):
         self.pool = pool
         self.pool_stats = pool.stats
         self.registry = pool.registry
+        self.knowledge = pool.database
         self.by_transaction = pool.by_transaction
         self.shared = pool.shared
         self.scanner = pool.scanner
@@ -321,6 +322,7 @@ class Session(Errands):
         task = self.task
         task.parked = 0
         self._stop_timer()
+        self.statements.release()
         self.close(None, self._parting(status))
         task.stepper = None  # it knows us and we it: the collector need not find that out
         self.task = None
@@ -714,6 +716,7 @@ class Session(Errands):
     def _leave(self) -> _int:
         """The session is over: nothing of it stays on a server."""
         self._stop_timer()
+        self.statements.release()
         if self.waiting:
             self.waiting = 0
             self.pool.withdraw(self)

@@ -3,6 +3,7 @@
 import cython
 
 from pgdoorman_lib.client.texts cimport TextDesk
+from pgdoorman_lib.net.engine cimport Engine
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport holds
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size, put_header
@@ -11,9 +12,11 @@ from pgdoorman_lib.wire.prepared cimport (
     ClientStatements,
     Described,
     NameClosed,
+    Handle,
     NamedParse,
     ServerStatements,
     Statement,
+    Tally,
     Unnamed,
     UnnamedInjected,
     UnnamedParse,
@@ -32,6 +35,14 @@ cdef int _CLOSE
 cdef int _MADE_PARSE
 cdef int _MADE_CLOSE
 cdef int _SWALLOW
+cdef Py_ssize_t _LARGE
+cdef Py_ssize_t _MAX_SHARED
+cdef Py_ssize_t _MAX_NAME
+cdef Py_ssize_t _BLOCK_SIZE
+cdef Py_ssize_t _MAX_USED
+cdef frozenset _TAME
+cdef Tally _remembered
+cdef bytearray _nobody
 cdef bytearray _scratch
 cdef bytearray _parse_complete
 cdef bytearray _close_complete
@@ -47,16 +58,27 @@ cdef class StatementDesk(TextDesk):
     cdef Py_ssize_t _plain_batch(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
     @cython.final
     @cython.locals(
-        replies=Replies, stop=Py_ssize_t, begin=Py_ssize_t, name_end=Py_ssize_t, name=bytes, statement=Statement
+        replies=Replies, stop=Py_ssize_t, begin=Py_ssize_t, name_end=Py_ssize_t, name=bytes, statement=Statement,
+        closed=NameClosed,
     )
     cdef int _statement(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
+    @cython.final
+    @cython.locals(before=Statement)
+    cdef int _uses(self, Statement statement) except -1
+    @cython.locals(statement=Statement)
+    cpdef int doubt_used(self) except -1
+    @cython.final
+    @cython.locals(handle=Handle, held=ServerStatements)
+    cdef int _unheld(self, Statement statement) except -1
+    @cython.final
+    cdef int _refuse(self, Py_ssize_t run, Py_ssize_t pos) except -1
     @cython.final
     @cython.locals(held=ServerStatements, verification=Verification, message=bytearray)
     cdef int _verified(self, Statement statement) except -1
     @cython.final
     @cython.locals(
         names=dict, at=Py_ssize_t, size=Py_ssize_t, kind=int, begin=Py_ssize_t, name_end=Py_ssize_t, name=bytes,
-        statement=Statement,
+        statement=Statement, mine=ClientStatements, now=double,
     )
     cdef int _answer_alone(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
     @cython.final
@@ -65,9 +87,12 @@ cdef class StatementDesk(TextDesk):
     @cython.final
     @cython.locals(
         replies=Replies, held=ServerStatements, status=int, stop=Py_ssize_t, name=bytes, body=bytes, statement=Statement,
-        message=bytearray, acts=Acts, named=bint,
+        message=bytearray, acts=Acts, named=bint, private=bint, suspect=bint, now=double,
     )
     cdef int _parse(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, Py_ssize_t name_end) except -1
+    @cython.final
+    @cython.locals(engine=Engine, block=bytearray, taken="long long")
+    cdef int _overfull(self, Py_ssize_t size) except -1
     @cython.final
     @cython.locals(replies=Replies, held=ServerStatements, mine=ClientStatements)
     cdef int _use_unnamed(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
@@ -82,3 +107,9 @@ cdef class StatementDesk(TextDesk):
     cdef int _remake_unnamed(self) except -1
     @cython.locals(code=int)
     cpdef int emit_made(self) except -1
+
+
+@cython.locals(body=bytearray)
+cpdef int suspicious(Unnamed unnamed) except -1
+@cython.locals(at=Py_ssize_t, word=int)
+cpdef int unsettling(bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1

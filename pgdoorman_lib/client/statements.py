@@ -9,11 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 from pgdoorman_lib.client.texts import TextDesk
+from pgdoorman_lib.net.engine import BLOCK_SIZE
 from pgdoorman_lib.net.syscalls import holds
 from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
-from pgdoorman_lib.wire.messages import error_response
+from pgdoorman_lib.wire.meaning import MAX_NAME, impossible, varying
+from pgdoorman_lib.wire.messages import describe_statement, error_response
 from pgdoorman_lib.wire.prepared import (
+    LARGE,
+    OVERHEAD,
     PREFIX,
+    REMEMBERED,
     Acts,
     Described,
     NameClosed,
@@ -43,6 +48,13 @@ _int = int
 #: The client broke the protocol (also a status of the relay).
 CLIENT_FAULT = 6
 
+#: A named Parse is kept whole, to be made again on other servers; one of more bytes is refused.
+MAX_NAMED_PARSE = 64 << 20
+#: A longer text is not worth looking whether it may be shared.
+MAX_SHARED = 256 << 10
+#: Statements whose errors may still be owed that are remembered, in a pipeline of many.
+MAX_USED = 16
+
 # The same numbers as C integers, where this module is compiled.
 _PARSE = PARSE
 _PLAIN = PLAIN
@@ -52,6 +64,12 @@ _CLOSE = CLOSE
 _MADE_PARSE = MADE_PARSE
 _MADE_CLOSE = MADE_CLOSE
 _SWALLOW = SWALLOW
+_LARGE = LARGE
+_MAX_SHARED = MAX_SHARED
+_MAX_NAME = MAX_NAME
+_BLOCK_SIZE = BLOCK_SIZE
+_MAX_USED = MAX_USED
+_remembered = REMEMBERED
 
 _scratch = bytearray(64)
 _parse_complete = bytearray(b"1\x00\x00\x00\x04")
@@ -59,6 +77,25 @@ _close_complete = bytearray(b"3\x00\x00\x00\x04")
 _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
 FLUSH = bytearray(b"H\x00\x00\x00\x04")
 READY_IDLE = bytearray(b"Z\x00\x00\x00\x05I")
+#: Words with which statements begin that change neither what others mean nor which names there are. What the functions
+#: in them may do is for ``texts`` to know.
+TAME = frozenset(
+    (
+        b"select insert update delete merge values table with begin start commit end rollback abort savepoint release"
+        b" fetch close move show copy lock notify"
+    ).split()
+)
+_TAME = frozenset(word[0] << 16 | word[1] << 8 | word[2] for word in TAME)
+
+#: What has PostgreSQL refuse a message of which we refuse to take more: a statement that can't exist.
+_nobody = bytearray(describe_statement(PREFIX + b"none "))
+_too_large = error_response(
+    "ERROR",
+    "53200",
+    "out of memory",
+    detail="The pooler can't keep a prepared statement of this size.",
+    hint="The limits are max_memory_usage and 64 MB for one statement; the unnamed statement has none.",
+)
 _stale = error_response("ERROR", "0A000", "cached plan must not change result type", routine="RevalidateCachedQuery")
 
 
@@ -104,6 +141,7 @@ class StatementDesk(TextDesk):
         body = unnamed.body if unnamed is not None and unnamed.acts is None else None
         if body is None or not holds(data, start, stop, body):
             unnamed = Unnamed(bytes(data[start:stop]))
+            unnamed.suspect = 2
             mine.unnamed = unnamed
         self.server.statements.unnamed = unnamed
         replies.add(_PLAIN)
@@ -113,7 +151,8 @@ class StatementDesk(TextDesk):
         """Parse, Bind, Describe or Close where statements are shared.
 
         0: let it go as it came; 1: it was sent in another form (everything before it too); 2: everything before it was
-        sent, and it waits for an answer; MORE, HELD, CLIENT_FAULT.
+        sent, and it waits for an answer; 3: it was refused, what is still to come of it is dropped; MORE, HELD,
+        CLIENT_FAULT.
         """
         replies = self.replies
         stop = pos + avail
@@ -122,8 +161,7 @@ class StatementDesk(TextDesk):
             begin = find_nul(data, begin, stop) + 1
             if begin == 0:
                 if size > avail:
-                    self.fault = "portal name too long"
-                    return 6
+                    return self._refuse(run, pos) if self.no_room else 8
                 replies.add(_BIND)  # malformed: PostgreSQL says so
                 return 0
         elif kind != 0x50:
@@ -143,8 +181,7 @@ class StatementDesk(TextDesk):
         name_end = find_nul(data, begin, stop)
         if name_end < 0:
             if size > avail:
-                self.fault = "statement name too long"
-                return 6
+                return self._refuse(run, pos) if self.no_room else 8
             replies.add(_PARSE if kind == 0x50 else _BIND if kind == 0x42 else _DESCRIBE if kind == 0x44 else _CLOSE)
             return 0
         if kind == 0x50:
@@ -153,13 +190,16 @@ class StatementDesk(TextDesk):
             return self._use_unnamed(data, run, pos, kind)
         if not replies.settled() or (self.group_ran and not self._names_settled()):
             return 9
-        name = bytes(data[begin:name_end])
+        name = bytes(data[begin : name_end if name_end - begin < _MAX_NAME else begin + _MAX_NAME])
         if kind == 0x42:
             self.bound = None
         if kind == 0x43:
             self._to_server_part(run, pos)
-            replies.add_effect(_MADE_CLOSE, NameClosed(self.statements, name))
+            closed = NameClosed(self.statements, name)
+            replies.add_effect(_MADE_CLOSE, closed)
             self.emit_made()
+            if closed.statement is not None:
+                self._unheld(closed.statement)
             return 1
         statement = self.statements.names.get(name)
         if statement is None:
@@ -168,7 +208,7 @@ class StatementDesk(TextDesk):
                 # exist on the server makes PostgreSQL say so.
                 self._to_server_part(run, pos)
                 replies.add(_BIND if kind == 0x42 else _DESCRIBE)
-                self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(name + b" \0"))
+                self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(impossible(name) + b"\0"))
                 return 1
             replies.add(_BIND if kind == 0x42 else _DESCRIBE)
             return 0
@@ -187,19 +227,67 @@ class StatementDesk(TextDesk):
         if statement.stale:
             # A name that can't exist has PostgreSQL refuse it in place; the client gets the text that fits.
             replies.add_effect(_BIND if kind == 0x42 else _DESCRIBE, Refused(_stale))
-            self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(name + b" \0"))
+            self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(impossible(name) + b"\0"))
             return 1
         self._ensure(statement)
         if kind == 0x42:
             replies.add(_BIND)
             if begin == pos + 6:
                 self.bound = statement
+            if statement is not self.used:
+                self._uses(statement)
+            if statement.suspect:
+                self.group_suspect = 1
+                self.suspect_portals = 1
         elif statement.description is None and not self.altered:
             replies.add_effect(_DESCRIBE, Described(statement))
         else:
             replies.add(_DESCRIBE)
         self._send_renamed(data, pos, size, avail, kind, begin, name_end, statement.cname)
         return 1
+
+    def _uses(self, statement: Statement) -> _int:
+        """``statement`` is bound: an error may be about it."""
+        before = self.used
+        self.used = statement
+        if self.replies.count == 0:  # of those before it nothing is owed any more
+            self.used_before = None
+        elif before is not None:
+            if self.used_before is None:
+                self.used_before = []
+            if len(self.used_before) < _MAX_USED:
+                self.used_before.append(before)
+        return 0
+
+    def doubt_used(self) -> _int:
+        """Binding or executing a statement has failed for what it is, or for its values: share it no more.
+
+        It may have been analysed for other types than a Parse would find now.
+        """
+        if self.used is not None:
+            self.registry.discard(self.used)
+        if self.used_before is not None:
+            for statement in self.used_before:
+                self.registry.discard(statement)
+        return 0
+
+    def _unheld(self, statement: Statement) -> _int:
+        """A client has closed ``statement``: so does the server if it is of no use to others, or too large for that."""
+        handle = statement.handle
+        if handle.users or (handle.current and handle.size < _LARGE):
+            return 0
+        self.registry.discard(statement)
+        if self.server.statements.has(statement):
+            self._close(handle)
+        return 0
+
+    def _refuse(self, run: _int, pos: _int) -> _int:
+        """Refuse the message at ``pos``: for want of memory, as PostgreSQL would."""
+        self.no_room = 0
+        self._to_server_part(run, pos)
+        self.replies.add_effect(_DESCRIBE, Refused(_too_large))
+        self.srv.send_copy(_nobody, 0, len(_nobody))
+        return 3
 
     def _verified(self, statement: Statement) -> _int:
         """Whether ``statement``, described to a client before, is known to be the same on this server.
@@ -214,7 +302,7 @@ class StatementDesk(TextDesk):
             self.verifying = None
             return 1
         held = self.server.statements
-        if statement in held.prepared or statement.stale or self.replies.skipping:
+        if held.has(statement) or statement.stale or self.replies.skipping:
             return 1
         self._ensure(statement)
         verification = Verification(statement, self.registry)
@@ -229,9 +317,12 @@ class StatementDesk(TextDesk):
         """Answer the batch at ``pos`` if no server is needed for that: 1 (it ends at ``skip_to``), else 0.
 
         That is so when it only parses statements the pool knows, under names that are free, describes such as have been
-        described, and closes; and when it is there whole, up to its Sync or Flush.
+        described, and closes; and when it is there whole, up to its Sync or Flush. What is known is believed for a
+        moment only (BELIEVED): then a server is asked again.
         """
-        names = self.statements.names
+        mine = self.statements
+        names = mine.names
+        now = self.client.engine.now
         entered: dict[bytes, Statement | None] = {}
         answers: list[bytes | bytearray] = []
         at = pos
@@ -250,7 +341,7 @@ class StatementDesk(TextDesk):
             name_end = find_nul(data, begin, at + size)
             if name_end <= begin:
                 return 0
-            name = bytes(data[begin:name_end])
+            name = bytes(data[begin : name_end if name_end - begin < _MAX_NAME else begin + _MAX_NAME])
             statement = entered[name] if name in entered else names.get(name)
             if kind == 0x43:
                 entered[name] = None
@@ -258,13 +349,13 @@ class StatementDesk(TextDesk):
             elif kind == 0x44:
                 if statement is None or statement.description is None or statement.stale:
                     return 0
-                if self.registry.find(statement.body, self.settings.environment) is not statement:
+                if self.registry.find(statement.body, self.settings.environment, now) is not statement:
                     return 0
                 answers.append(statement.description)
             else:
                 if statement is not None or name.startswith(PREFIX):
                     return 0
-                statement = self.registry.find(bytes(data[name_end + 1 : at + size]), self.settings.environment)
+                statement = self.registry.find(bytes(data[name_end + 1 : at + size]), self.settings.environment, now)
                 if statement is None or not statement.confirmed or statement.stale:
                     return 0
                 entered[name] = statement
@@ -272,9 +363,9 @@ class StatementDesk(TextDesk):
             at += size
         for name, statement in entered.items():
             if statement is None:
-                names.pop(name, None)
+                mine.leave(name)
             else:
-                names[name] = statement
+                mine.enter(name, statement)
         if kind == 0x53:
             answers.append(READY_IDLE)
         self.client.write(b"".join(answers))
@@ -309,13 +400,16 @@ class StatementDesk(TextDesk):
         named = name_end > pos + 5
         if named:
             if size > avail:
-                return 8
+                return self._refuse(run, pos) if size > MAX_NAMED_PARSE or self.no_room else 8
             if replies.syncs or not replies.settled():
                 return 9  # in a transaction that has failed by then the answer is not ours to make
             if self.group_ran and not self._names_settled():
                 return 9
-        elif size > avail and size <= self.parse_limit:
+        elif size > avail and size <= self.parse_limit and not self.no_room:
             return 8
+        self.no_room = 0
+        private = self.group_suspect
+        suspect = unsettling(data, name_end + 1, pos + avail)
         acts = None
         if size > avail:
             status = self._cut(data, pos, name_end + 1, pos + avail, size)
@@ -328,15 +422,20 @@ class StatementDesk(TextDesk):
                 return 9
             if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
                 acts = self._acts(text, bytes(data[name_end + 1 : stop]))
-                self.group_suspect = 1
+                suspect = 1
+                private = 1
             elif text != NOTHING:
                 acts = Acts(text)
-                if text.disturbs or text.sets or text.only_resets or text.traces.bits:
-                    self.group_suspect = 1
+                if text.disturbs or text.defines or text.sets or text.only_resets or text.traces.bits:
+                    suspect = 1
+        if suspect:
+            self.group_suspect = 1
         if size > avail:
             cut: Any = self.cut
             acts = Acts(cut.found) if cut.found is not NOTHING else None
             replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None, acts))
+            if self.statements.unnamed is not None:
+                self.statements.unnamed.suspect = suspect
             self.group_unnamed = 1
             return 0
         if acts is not None and acts.text.sequences:
@@ -354,37 +453,58 @@ class StatementDesk(TextDesk):
         if not named:
             self.group_unnamed = 1
             replies.add_effect(_PARSE, unnamed_parse(self.statements, held, body, acts))
+            if self.statements.unnamed is not None:
+                self.statements.unnamed.suspect = suspect
             if acts is None or (acts.sql is acts.original and not acts.needs):
                 return 0
             self._to_server_part(run, pos)
             message = bytearray(b"P" + (5 + len(body)).to_bytes(4, "big") + b"\0" + body)
             self.srv.send_copy(message, 0, len(message))
             return 1
-        name = bytes(data[pos + 5 : name_end])
+        name = bytes(data[pos + 5 : name_end if name_end - pos - 5 < _MAX_NAME else pos + 5 + _MAX_NAME])
         self._to_server_part(run, pos)
         if name in self.statements.names:
             self._take(name)
             replies.add(_PARSE)
             self.srv.send_copy(data, pos, size)
             return 1
-        if self.group_suspect or self.altered or self._apart() or replies.status == 0x45:
+        statement = None
+        if not private and not self.altered and not self._apart() and replies.status != 0x45:
             # Changed parameters would be frozen into a plan others use; in a failed transaction PostgreSQL must see the
             # message to refuse it.
+            now = self.client.engine.now
+            statement = self.registry.find(body, self.settings.environment, now)
+            if statement is None and len(body) <= _MAX_SHARED and not varying(body):
+                statement = self.registry.get(body, self.settings.environment, acts, now)
+        if statement is None:
             statement = self.registry.private(body, acts)
-        else:
-            statement = self.registry.get(body, self.settings.environment, acts)
-        if statement in held.prepared:
+        statement.suspect = suspect
+        if statement.handle.users == 0 and self._overfull(len(body)):
+            self.registry.discard(statement)
+            return self._refuse(run, pos)
+        if held.has(statement):
             self.server.stats.prepare_hit += 1
             held.touch(statement)
             replies.add_effect(_MADE_PARSE, NamedParse(self.statements, name, statement, held, 1))
             self.emit_made()
             return 1
-        self.server.stats.prepare_miss += 1
-        self._evict(acts)
+        self._missing(statement, acts)
         replies.add_effect(_PARSE, NamedParse(self.statements, name, statement, held, 0))
-        message = statement.parse_message()
-        self.srv.send_copy(message, 0, len(message))
+        if acts is not None and acts.sql is not acts.original:
+            message = statement.parse_message()
+            self.srv.send_copy(message, 0, len(message))
+            return 1
+        self._send_renamed(data, pos, size, avail, 0x50, pos + 5, name_end, statement.cname)
         return 1
+
+    def _overfull(self, size: _int) -> _int:
+        """Whether remembering ``size`` more bytes for the client would be too much, besides what is being read."""
+        engine = self.client.engine
+        block = self.client.block
+        taken = engine.grown + _remembered.bytes + size + OVERHEAD
+        if block is not None and len(block) > _BLOCK_SIZE:
+            taken -= len(block)  # the message itself, which goes when it was sent
+        return 1 if taken > engine.memory_limit else 0
 
     def _use_unnamed(self, data: bytearray, run: _int, pos: _int, kind: _int) -> _int:
         """Bind, Describe or Close of the unnamed statement: the client's own must be on this server."""
@@ -396,6 +516,11 @@ class StatementDesk(TextDesk):
         if kind == 0x43:
             replies.add_effect(_CLOSE, unnamed_close(mine, held))
             return 0
+        if kind == 0x42 and mine.unnamed is not None:
+            self.used = None  # no error is about a shared one
+            if suspicious(mine.unnamed):
+                self.group_suspect = 1
+                self.suspect_portals = 1
         if mine.unnamed is not None and mine.unnamed.acts is not None:
             return self._use_acting(data, run, pos, kind)
         if not self.group_unnamed:
@@ -473,3 +598,29 @@ class StatementDesk(TextDesk):
                 self.client.send_copy(_parse_complete, 0, 5)
             else:
                 self.client.send_copy(_close_complete, 0, 5)
+
+
+def suspicious(unnamed: Unnamed) -> _int:
+    """Whether running a client's unnamed statement may change what other texts mean."""
+    if unnamed.suspect == 2:  # nobody has asked yet
+        body = bytearray(unnamed.body or b"")
+        unnamed.suspect = unsettling(body, 0, len(body))
+    return unnamed.suspect
+
+
+def unsettling(data: bytearray, start: _int, stop: _int) -> _int:
+    """Whether running the text data[start:stop] may change what other texts mean, or which names there are.
+
+    All may but those that begin with a word of TAME and have no INTO in them, as SELECT INTO has.
+    """
+    at = start
+    while at < stop and data[at] <= 0x20 and data[at]:
+        at += 1
+    if stop - at < 3:
+        return 0
+    word = (data[at] | 32) << 16 | (data[at + 1] | 32) << 8 | data[at + 2] | 32
+    if word not in _TAME:
+        return 1 if data[at] else 0
+    if word != 0x73656C and word != 0x776974:  # only SELECT and WITH
+        return 0
+    return 1 if b"into" in data[at:stop].lower() else 0

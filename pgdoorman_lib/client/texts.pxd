@@ -7,8 +7,10 @@ from pgdoorman_lib.pool.pool cimport Borrower
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.prepared cimport (
     Acts,
+    AwaitedParse,
     ClientStatements,
     Eviction,
+    Handle,
     InjectedParse,
     QueryParse,
     Registry,
@@ -31,8 +33,10 @@ cdef int _SYNC
 cdef int _EXECUTE
 cdef int _DIRTY_TEMPORARY
 cdef int _UNCERTAIN
+cdef int _MAY_HAVE_ALTERED
 cdef bytearray _forget_sequences
 cdef bytearray _sync
+cdef bytearray _flush_all
 
 
 cdef class TextDesk(Borrower):
@@ -48,7 +52,13 @@ cdef class TextDesk(Borrower):
     cdef public list rewritings
     cdef public int told_sets
     cdef public bint disturbed
-    cdef public bint altered
+    cdef public int altered
+    cdef public object knowledge
+    cdef public Statement used
+    cdef public list used_before
+    cdef public AwaitedParse awaited
+    cdef public bint no_room
+    cdef public bint suspect_portals
     cdef public int resetting
     cdef public object cut
     cdef public object tracker
@@ -90,13 +100,19 @@ cdef class TextDesk(Borrower):
     @cython.locals(held=ServerStatements, message=bytearray)
     cdef int _ensure(self, Statement statement) except -1
     @cython.final
+    @cython.locals(held=ServerStatements)
+    cdef int _missing(self, Statement statement, Acts acts) except -1
+    @cython.final
+    @cython.locals(message=bytearray)
+    cdef int _close(self, Handle handle) except -1
+    @cython.final
     @cython.locals(message=bytearray)
     cdef int _inject(self, Statement statement, Effect effect) except -1
     @cython.final
     cdef int _prepare_by_sql(self, Statement statement) except -1
     @cython.final
-    @cython.locals(held=ServerStatements, victim=Statement, message=bytearray)
-    cdef int _evict(self, Acts acts) except -1
+    @cython.locals(held=ServerStatements, victim=Handle)
+    cdef int _evict(self, Acts acts, Py_ssize_t size) except -1
     @cython.final
     cdef int _take(self, bytes name) except -1
     @cython.final
@@ -120,10 +136,13 @@ cdef class TextDesk(Borrower):
     @cython.final
     cdef int _hide_sequences(self) except -1
     @cython.final
-    @cython.locals(acts=Acts, stop=Py_ssize_t)
+    @cython.locals(acts=Acts, stop=Py_ssize_t, waits=int)
     cdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final
-    @cython.locals(held=ServerStatements)
+    @cython.locals(held=ServerStatements, awaited=AwaitedParse, statement=Statement)
+    cdef int _awaits(self, Acts acts, Py_ssize_t run, Py_ssize_t pos) except -1
+    @cython.final
+    @cython.locals(held=ServerStatements, statement=Statement)
     cdef int _has(self, object statements) except -1
     @cython.final
     @cython.locals(replies=Replies)

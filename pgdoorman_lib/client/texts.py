@@ -13,12 +13,15 @@ from pgdoorman_lib.client.tracking import Tracker, bound_values, constants, opti
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Borrower
 from pgdoorman_lib.wire.framing import find_nul
+from pgdoorman_lib.wire.meaning import impossible, truncated
 from pgdoorman_lib.wire.messages import query
 from pgdoorman_lib.wire.prepared import (
     PREFIX,
     Acts,
+    AwaitedParse,
     ClientStatements,
     Eviction,
+    Handle,
     InjectedParse,
     QueryParse,
     Statement,
@@ -39,6 +42,12 @@ MORE = 8
 #: The message at the front depends on answers still owed.
 HELD = 9
 
+# Bits of ``altered``.
+#: code was run that may change tables
+MAY_HAVE_ALTERED = 1
+#: tables were changed
+HAS_ALTERED = 2
+
 #: The OIDs of lo_open, loread and their kin (pg_proc.dat), which drivers call: they leave nothing behind.
 LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172))
 #: The OID of set_config, and the first of a function that is not PostgreSQL's own.
@@ -55,9 +64,11 @@ _SYNC = SYNC
 _EXECUTE = EXECUTE
 _DIRTY_TEMPORARY = DIRTY_TEMPORARY
 _UNCERTAIN = UNCERTAIN
+_MAY_HAVE_ALTERED = MAY_HAVE_ALTERED
 
 _forget_sequences = bytearray(query(b"DISCARD SEQUENCES"))
 _sync = bytearray(b"S\x00\x00\x00\x04")
+_flush_all = bytearray(b"H\x00\x00\x00\x04")
 #: The statement and portal by which a PREPARE of ours is run within an extended-protocol batch.
 _ERRAND = PREFIX + b"errand"
 
@@ -67,6 +78,7 @@ class TextDesk(Borrower):
 
     __slots__ = (
         "altered",
+        "awaited",
         "bound",
         "by_transaction",
         "client",
@@ -81,6 +93,8 @@ class TextDesk(Borrower):
         "group_unnamed",
         "hidden",
         "in_batch",
+        "knowledge",
+        "no_room",
         "noted",
         "parse_limit",
         "preparing",
@@ -95,9 +109,12 @@ class TextDesk(Borrower):
         "skip_to",
         "srv",
         "statements",
+        "suspect_portals",
         "taken",
         "told_sets",
         "tracker",
+        "used",
+        "used_before",
         "verifying",
     )
 
@@ -119,6 +136,8 @@ class TextDesk(Borrower):
         self.replies: Any = None
         self.registry: Any = None
         self.settings: Any = None
+        #: what is known of the database (pool.database)
+        self.knowledge: Any = None
         #: largest Parse of the unnamed statement that is remembered, bytes
         self.parse_limit = 1 << 20
         self.statements = ClientStatements()
@@ -128,6 +147,8 @@ class TextDesk(Borrower):
         self.group_suspect = 0
         #: and it was executed
         self.group_ran = 0
+        #: a portal that may do so when it is executed was bound and has not been
+        self.suspect_portals = 0
         #: extended-protocol messages were sent since the last Sync: an implicit transaction may be open
         self.in_batch = 0
         #: nothing of the client's has been sent to this server yet
@@ -146,7 +167,7 @@ class TextDesk(Borrower):
         self.told_sets = 0
         #: parameters on which the meaning of statements depends may be other than ``settings`` says
         self.disturbed = 0
-        #: tables were changed in this transaction, which nobody else can see yet
+        #: what this transaction has done to tables, which nobody else can see yet: MAY_HAVE_ALTERED, HAS_ALTERED
         self.altered = 0
         #: whether what comes next must wait until what a text has reset is back at the client's own beginning: 1 from
         #: the next Sync on, 2 at once
@@ -163,8 +184,15 @@ class TextDesk(Borrower):
         self.taken: set[bytes] | None = None
         #: the statement the unnamed portal is bound to, if it has a name
         self.bound: Statement | None = None
+        #: the statement that was bound last, and others whose answers may still be owed
+        self.used: Statement | None = None
+        self.used_before: list[Statement] | None = None
         #: the question whether a statement made again is what it was, which its Bind waits for
         self.verifying: Verification | None = None
+        #: a Parse of ours in the client's batch, which the Query at the front waits for
+        self.awaited: AwaitedParse | None = None
+        #: there is no memory to have the message at the front whole
+        self.no_room = 0
         #: where the batch ends that was answered without a server, 0 if none was
         self.skip_to = 0
         #: what a *_FAULT status is about
@@ -193,8 +221,9 @@ class TextDesk(Borrower):
         own.description = statement.description
         own.shape = statement.shape
         own.stale = statement.stale
-        own.instead = (self.statements.names, name, statement)
-        self.statements.names[name] = own
+        own.suspect = statement.suspect
+        own.instead = (self.statements, name, statement)
+        self.statements.enter(name, own)
         return own
 
     def _foreign(self, statement: Statement) -> _int:
@@ -202,7 +231,7 @@ class TextDesk(Borrower):
         environment: Any = statement.environment
         if environment is None:
             return 0
-        if self.altered and statement not in self.server.statements.prepared:
+        if self.altered and not self.server.statements.has(statement):
             return 1  # made here, it would be what nobody else can see yet
         return 1 if environment != self.settings.environment or self._apart() else 0
 
@@ -228,15 +257,31 @@ class TextDesk(Borrower):
     def _ensure(self, statement: Statement) -> _int:
         """Have ``statement`` on the server by the time the next message gets there."""
         held = self.server.statements
-        if statement in held.prepared:
+        if held.has(statement):
             held.touch(statement)
             self.server.stats.prepare_hit += 1
             return 0
-        self.server.stats.prepare_miss += 1
-        self._evict(statement.acts)
+        self._missing(statement, statement.acts)
         if statement.by_sql:
             return self._prepare_by_sql(statement)
         return self._inject(statement, InjectedParse(statement, held))
+
+    def _missing(self, statement: Statement, acts: Acts | None) -> _int:
+        """``statement`` will be made on the server: have room for it, but not for the price of what ``acts`` needs."""
+        held = self.server.statements
+        self.server.stats.prepare_miss += 1
+        held.supersede(statement)
+        self._evict(acts, statement.handle.size)
+        if held.doubtful:
+            self._close(statement.handle)
+        return 0
+
+    def _close(self, handle: Handle) -> _int:
+        """Close on the server what may be there under this name."""
+        message = handle.close_message()
+        self.srv.send_copy(message, 0, len(message))
+        self.replies.add_effect(_CLOSE | _SWALLOW, Eviction(handle, self.server.statements))
+        return 0
 
     def _inject(self, statement: Statement, effect: Effect) -> _int:
         """Send the Parse of ``statement`` on our own account."""
@@ -267,16 +312,14 @@ class TextDesk(Borrower):
         self.srv.send_copy(message, 0, len(message))
         return 0
 
-    def _evict(self, acts: Acts | None) -> _int:
-        """Close as many statements on the server as one more needs room, but none that ``acts`` needs."""
+    def _evict(self, acts: Acts | None, size: _int) -> _int:
+        """Close as many statements on the server as one more of ``size`` bytes needs room, but none ``acts`` needs."""
         held = self.server.statements
         while True:
-            victim = held.surplus(acts)
+            victim = held.surplus(acts, size)
             if victim is None:
                 return 0
-            message = victim.close_message()
-            self.srv.send_copy(message, 0, len(message))
-            self.replies.add_effect(_CLOSE | _SWALLOW, Eviction(victim, held))
+            self._close(victim)
             if self.replies.skipping:  # the effect was undone at once: the server ignores all of this
                 return 0
 
@@ -316,7 +359,7 @@ class TextDesk(Borrower):
         if text.disturbs:
             self.disturbed = 1
         if text.defines:
-            self.altered = 1
+            self.altered |= _MAY_HAVE_ALTERED
         if text.resets:
             self.resetting = 1
         return 0
@@ -402,7 +445,16 @@ class TextDesk(Borrower):
             return 0
         if not self._names_settled():
             return 9
+        if self.awaited is not None and not self.awaited.finished:
+            return 9
+        if self.in_batch and self.replies.skipping and (self.awaited is None or not self.awaited.failed):
+            self.awaited = None
+            return 0  # the server will pass over it
         acts = self._acts(text, original)
+        if self.in_batch and acts.needs:
+            waits = self._awaits(acts, run, pos)
+            if waits:
+                return waits
         if self.replies.status == 0x45 and not self._has(acts.needs):
             # Nothing can be prepared in a failed transaction, and little be run.
             self._runs(text)
@@ -418,6 +470,30 @@ class TextDesk(Borrower):
         if text.resets:
             self.resetting = 2
         return 1
+
+    def _awaits(self, acts: Acts, run: _int, pos: _int) -> _int:
+        """What a Query behind an open batch needs is made within that batch: a Sync of ours would commit it.
+
+        0: it is there; 2: the Query has to wait for it; 1: it can't be made, so the Query has failed, and a Sync stands
+        in its place.
+        """
+        awaited = self.awaited
+        self.awaited = None
+        if awaited is not None and awaited.failed:
+            self.replies.add(_SYNC)
+            self.srv.send_copy(_sync, 0, 5)
+            return 1
+        held = self.server.statements
+        for statement in acts.needs:
+            if not statement.by_sql and not held.has(statement):
+                self._to_server_part(run, pos)
+                self._missing(statement, acts)
+                awaited = AwaitedParse(statement, held)
+                self.awaited = awaited
+                self._inject(statement, awaited)
+                self.srv.send_copy(_flush_all, 0, 5)
+                return 2
+        return 0
 
     def _rewritten(self, front: bytes, acts: Acts) -> _int:
         """A text goes to the server with ``front`` before it and other names in it, until the next ReadyForQuery."""
@@ -435,7 +511,7 @@ class TextDesk(Borrower):
         """Whether the server has all of them."""
         held = self.server.statements
         for statement in statements:
-            if statement not in held.prepared:
+            if not held.has(statement):
                 return 0
         return 1
 
@@ -463,38 +539,40 @@ class TextDesk(Borrower):
         defined: dict[bytes, Statement] = {}
         dropped: set[bytes] = set()
         for found in text.names:
-            known = names.get(found.name)
+            name = truncated(found.name)
+            known = names.get(name)
             if known is not None and found.verb == "execute":
-                known = self._own(found.name, known)
-            acts.resolved.append((found.name, known))
-            statement = defined.get(found.name)
-            if statement is None and found.name not in dropped:
+                known = self._own(name, known)
+            acts.resolved.append((name, known))
+            statement = defined.get(name)
+            if statement is None and name not in dropped:
                 statement = known
             if found.verb == "prepare":
                 if statement is not None:
-                    acts.taken.append(found.name)
+                    acts.taken.append(name)
                     continue
                 behind = original[found.end : found.stop]
                 statement = self.registry.private(behind, Acts(self._look(b"SELECT" + behind)), 1)
-                defined[found.name] = statement
-                acts.creates.append((found.name, statement))
+                defined[name] = statement
+                acts.creates.append((name, statement))
                 target = statement.name
             elif statement is None:
-                if not found.name.startswith(PREFIX):
+                if not name.startswith(PREFIX):
                     continue
-                target = b'"' + found.name.replace(b'"', b'""') + b' "'  # never one of ours: one that can't exist
+                # Never one of ours: one that can't exist.
+                target = b'"' + impossible(name).replace(b'"', b'""') + b'"'
             elif found.verb == "execute":
-                if found.name not in defined:
+                if name not in defined:
                     acts.needs.append(statement)
                 target = statement.name
             else:
-                if found.name not in defined:
+                if name not in defined:
                     # The server keeps the shared statement: what it drops instead is an empty one made for the purpose.
                     statement = self.registry.private(b"\0\0\0")
                     acts.stand_ins.append(statement)
-                defined.pop(found.name, None)
-                dropped.add(found.name)
-                acts.drops.append((found.name, statement))
+                defined.pop(name, None)
+                dropped.add(name)
+                acts.drops.append((name, statement))
                 target = statement.name
             pieces += [original[last : found.start], target]
             acts.edits.append((found.start, found.end, len(target)))
@@ -510,7 +588,7 @@ class TextDesk(Borrower):
             return statement
         fresh = self._acts(acts.text, acts.original)
         statement = self.registry.private(fresh.sql + statement.body[len(acts.sql) :], fresh)
-        self.statements.names[name] = statement
+        self.statements.enter(name, statement)
         return statement
 
     def _act(self, acts: Acts, kind: _int, data: bytearray, start: _int, stop: _int) -> bytes:
@@ -527,18 +605,16 @@ class TextDesk(Borrower):
                 if statement.acts.text.parameters:  # they stand in the text of EXECUTE
                     backslashes = bool(self.server.reading.flags & BACKSLASHES)
                     self._names_options(constants(acts.original, backslashes) if acts.text.plain else None)
-            if kind != 0x51 or statement in held.prepared:
+            if kind != 0x51 or held.has(statement):
                 self._ensure(statement)
             elif statement.by_sql:
-                self.server.stats.prepare_miss += 1
-                self._evict(acts)
+                self._missing(statement, acts)
                 front += statement.prepare_sql() + b"; "
                 self.hidden += 1
                 self.preparing.append((None, statement))
             else:
                 # An error within a batch would have PostgreSQL skip the Query behind it: its own batch, then.
-                self.server.stats.prepare_miss += 1
-                self._evict(acts)
+                self._missing(statement, acts)
                 self._inject(statement, QueryParse(statement, held))
                 self.replies.add(_SYNC | _SWALLOW)
                 self.srv.send_copy(_sync, 0, 5)

@@ -53,6 +53,7 @@ class PoolSettings:
     log_client_parameter_status_changes: bool
     prepared_statements: bool
     prepared_statements_cache_size: int
+    prepared_statements_cache_bytes: int
     server_prepared_statements_cache_size: int
     message_size_to_be_stream: int
     server_tls_mode: str
@@ -96,6 +97,7 @@ _POOL_OVER_GENERAL = (
     "connect_timeout",
     "idle_timeout",
     "prepared_statements_cache_size",
+    "prepared_statements_cache_bytes",
     "server_tls_mode",
     "server_tls_ca_cert",
     "server_tls_certificate",

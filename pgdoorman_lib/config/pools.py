@@ -109,6 +109,7 @@ class Pool:
     server_prepared_statements_cache_size: int | None = setting(
         "integer", None, "Overrides [general]'s.", maximum=U32, unset=GENERAL
     )
+    prepared_statements_cache_bytes: int | None = setting("size", None, "Overrides [general]'s.", unset=GENERAL)
     startup_parameters: tuple[tuple[str, str], ...] = setting("parameters", {}, "Added to [general]'s, key by key.")
     server_tls_mode: str | None = setting(
         "choice",

@@ -235,7 +235,7 @@ class Pool:
         #: timers on the hub's loop, None while not armed
         self.expiry: Any = None
         self.retry: Any = None
-        self.registry = Registry(settings.prepared_statements_cache_size)
+        self.registry = Registry(settings.prepared_statements_cache_size, settings.prepared_statements_cache_bytes)
         #: what it shares with other pools of the same database
         self.database = database if database is not None else Database()
         self.database.join(self.registry)

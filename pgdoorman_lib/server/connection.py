@@ -91,7 +91,9 @@ class Server:
         self.reading_flags = 0
         self._read_by()
         self.replies = Replies()
-        self.statements = ServerStatements(settings.server_prepared_statements_cache_size)
+        self.statements = ServerStatements(
+            settings.server_prepared_statements_cache_size, settings.prepared_statements_cache_bytes
+        )
         self.applied = BASE
         #: what its session began with, and the process that said so (0: not known); see ``server.baseline``
         self.base = UNKNOWN

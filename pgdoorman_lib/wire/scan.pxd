@@ -23,6 +23,7 @@ cdef class Scanner(Lexer):
     cdef public bint writing
 
     cpdef int use(self, Lexicon lexicon) except -1
+    @cython.locals(found=int)
     cpdef int scan(self, bytearray data, Py_ssize_t start, Py_ssize_t end, int reading) except -1
     @cython.locals(table="const unsigned char *", text="const unsigned char *", begins=bint, kind=int, mark=int, at=Py_ssize_t)
     cpdef int seek(self) except -1

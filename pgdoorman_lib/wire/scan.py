@@ -21,6 +21,9 @@ MULTIBYTE = 2
 #: whether they do may change before the text is read
 UNCERTAIN = 4
 
+#: Bytes of a text that is not kept until the next one is looked at.
+_LONG = 65536
+
 # Classes of words in a lexicon's table.
 _HAZARD = 1
 _HARMLESS = 2
@@ -119,7 +122,10 @@ class Scanner(Lexer):
         self.begins = 1
         self.inserting = 0
         self.writing = 0
-        return self.seek()
+        found = self.seek()
+        if end - start > _LONG:
+            self.data = bytearray()  # the next may be long in coming, and this one's memory is wanted
+        return found
 
     def seek(self) -> _int:
         """Go on to the next word at which the text has to be looked at: 1, or 0 when there is none in this part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +17,6 @@ from relay_rig import Backend, Client
 from pgdoorman_lib.client.relay import (
     CLIENT_FAULT,
     CLIENT_GONE,
-    MAX_NAMED_PARSE,
     NEED_SERVER,
     RELEASE,
     SERVER_FAULT,
@@ -24,6 +24,7 @@ from pgdoorman_lib.client.relay import (
     TERMINATE,
     WAIT,
 )
+from pgdoorman_lib.client.statements import MAX_NAMED_PARSE
 from pgdoorman_lib.client.texts import MAX_CUSTOM
 from pgdoorman_lib.net.engine import BLOCK_SIZE, Engine
 from pgdoorman_lib.net.stream import HIGH_WATER
@@ -183,21 +184,21 @@ def test_a_stray_huge_copy_message_without_a_server_is_dropped(table: Table) -> 
 SCRIPTS = {
     "simple": [messages.query("x1"), messages.query("bad"), messages.query("")],
     "extended": [
-        messages.parse(b"", b"x1"), messages.bind(b"", b"", [b"value"]), messages.describe_statement(b""),
+        messages.parse(b"", b"select x1"), messages.bind(b"", b"", [b"value"]), messages.describe_statement(b""),
         messages.execute(), messages.sync(),
     ],
     "named": [
-        messages.parse(b"s", b"x1"), messages.describe_statement(b"s"), messages.flush(), messages.bind(b"", b"s"),
+        messages.parse(b"s", b"select x1"), messages.describe_statement(b"s"), messages.flush(), messages.bind(b"", b"s"),
         messages.execute(), messages.sync(), messages.bind(b"", b"s"), messages.execute(), messages.sync(),
         messages.close_statement(b"s"), messages.sync(),
     ],
     "made": [
-        messages.parse(b"s", b"x1"), messages.sync(), messages.parse(b"t", b"x1"), messages.bind(b"", b"t"),
-        messages.execute(), messages.close_statement(b"t"), messages.parse(b"u", b"x1"), messages.bind(b"", b"nobody"),
+        messages.parse(b"s", b"select x1"), messages.sync(), messages.parse(b"t", b"select x1"), messages.bind(b"", b"t"),
+        messages.execute(), messages.close_statement(b"t"), messages.parse(b"u", b"select x1"), messages.bind(b"", b"nobody"),
         messages.close_statement(b"u"), messages.sync(), messages.bind(b"", b"s"), messages.execute(), messages.sync(),
     ],
     "transaction": [
-        messages.query("begin"), messages.parse(b"s", b"x1"), messages.bind(b"", b"s"), messages.execute(),
+        messages.query("begin"), messages.parse(b"s", b"select x1"), messages.bind(b"", b"s"), messages.execute(),
         messages.sync(), messages.query("fail"), messages.query("rollback"),
     ],
     "copy": [
@@ -205,7 +206,7 @@ SCRIPTS = {
         messages.query("copy in"), message(b"d", b"abc"), messages.copy_fail("no"), messages.query("copy out"),
     ],
     "duplicate": [
-        messages.parse(b"s", b"x1"), messages.sync(), messages.parse(b"s", b"x2"), messages.bind(b"", b"s"),
+        messages.parse(b"s", b"select x1"), messages.sync(), messages.parse(b"s", b"select x2"), messages.bind(b"", b"s"),
         messages.sync(), messages.bind(b"", b"s"), messages.execute(), messages.sync(),
     ],
 }  # fmt: skip
@@ -333,7 +334,7 @@ def test_huge_from_the_server(narrow: Table, kind: bytes) -> None:
 
 
 def test_a_huge_bind_of_a_shared_statement_is_renamed(narrow: Table) -> None:
-    begin(narrow, messages.parse(b"mine", b"x1"))
+    begin(narrow, messages.parse(b"mine", b"select x1"))
     data = messages.bind(b"portal", b"mine", [b"v" * SIZE])
     name = next(iter(narrow.server.statements.prepared)).name
     expected = messages.bind(b"portal", name, [b"v" * SIZE])
@@ -374,28 +375,55 @@ def test_a_large_named_parse_grows_a_block_and_lets_it_go(narrow: Table) -> None
 
 def test_a_named_parse_over_the_limit_is_refused(table: Table) -> None:
     begin(table, messages.parse(b"", b"x"))
-    table.client.say(b"P" + (MAX_NAMED_PARSE + 1).to_bytes(4, "big") + b"name\0" + b"x" * BLOCK_SIZE)
-    status = WAIT
-    for _ in range(3):
-        status = table.client.step()
-    assert status == CLIENT_FAULT
+    head = b"P" + (MAX_NAMED_PARSE + 1).to_bytes(4, "big") + b"name\0" + b"x" * BLOCK_SIZE
+    table.client.say(head)
+    assert table.client.step() == WAIT
+    asked = names(table.backend.hear())
+    assert [kind for kind, _ in asked] == ["D"], "PostgreSQL is made to refuse something"
+    left = MAX_NAMED_PARSE + 2 - len(head)
+    piece = b"x" * 500000
+    while left:
+        table.client.socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            left -= table.client.socket.send(piece[:left])
+        assert table.client.step() == WAIT
+    while table.relay.client_left:
+        assert table.client.step() == WAIT
+    assert table.backend.hear() == b"", "the rest of it goes nowhere"
+    table.client.say(messages.sync())
+    table.client.step()
+    assert names(table.backend.hear()) == [("S", b"")]
+    table.backend.say(messages.PARSE_COMPLETE_MESSAGE + messages.error_response("ERROR", "26000", "no such") + Z)
+    table.client.step()
+    assert [(kind, sqlstate(body)) for kind, body in names(table.client.heard) if kind == "E"] == [("E", b"53200")]
 
 
-def test_names_longer_than_what_is_looked_at(table: Table) -> None:
-    begin(table, messages.parse(b"", b"x"))
-    table.client.say(message(b"B", b"\0" + b"n" * 20000)[:12000])
-    assert table.client.step() == CLIENT_FAULT
+def sqlstate(body: bytes) -> bytes:
+    return body[body.index(b"\0C") + 2 :][:5]
+
+
+@pytest.mark.parametrize("size", [9000, 17000, 24000])
+def test_names_longer_than_what_is_looked_at(table: Table, size: int) -> None:
+    """PostgreSQL takes names as long as a message may be."""
+    name = b"n" * size
+    batch = messages.parse(name, b"select x1") + messages.describe_statement(name)
+    batch += messages.bind(b"p" * size, name) + messages.execute(b"p" * size)
+    batch += message(b"D", b"P" + b"p" * size + b"\0") + message(b"C", b"P" + b"p" * size + b"\0")
+    assert kinds(exchange(table, batch + messages.sync())) == "1tT2DCT3Z"
+    assert kinds(exchange(table, messages.bind(b"", name) + messages.execute() + messages.sync())) == "2DCZ"
+    assert kinds(exchange(table, messages.close_statement(name) + messages.sync())) == "3Z"
+    assert not table.relay.statements.names
 
 
 def test_made_answers_between_streamed_frames(narrow: Table) -> None:
     """A Parse we answer stands between two Executes with huge rows: its answer must not cut a row."""
-    begin(narrow, messages.parse(b"a", b"x1") + messages.sync())
+    begin(narrow, messages.parse(b"a", b"select x1") + messages.sync())
     narrow.backend.say(messages.PARSE_COMPLETE_MESSAGE + Z)
     narrow.relay.by_transaction = 0
     narrow.client.step()
     narrow.client.heard = b""
     run = messages.bind(b"", b"a") + messages.execute()
-    narrow.client.say(run + messages.parse(b"b", b"x1") + run + messages.close_statement(b"b") + messages.sync())
+    narrow.client.say(run + messages.parse(b"b", b"select x1") + run + messages.close_statement(b"b") + messages.sync())
     narrow.client.step()
     row = message(b"D", b"\0\1" + b"x" * 50000)
     done = messages.command_complete("SELECT 1")
@@ -551,7 +579,9 @@ def test_terminate_behind_a_query_waits_for_it(table: Table) -> None:
 
 
 def test_terminate_behind_a_batch_without_sync_does_not_wait_for_ever(table: Table) -> None:
-    begin(table, messages.parse(b"", b"x1") + messages.bind(b"", b"") + messages.execute() + messages.terminate())
+    begin(
+        table, messages.parse(b"", b"select x1") + messages.bind(b"", b"") + messages.execute() + messages.terminate()
+    )
     assert table.client.step() == TERMINATE
 
 
@@ -676,7 +706,7 @@ RUN = messages.bind(b"", b"s") + messages.execute() + messages.sync()
 def test_a_named_statement_survives_eviction_everywhere(engine: Engine) -> None:
     # 1: evicting a name from a client's cache made the next Bind fail.
     table = Table(engine, capacity=1, registry=Registry(1))
-    exchange(table, messages.parse(b"s", b"x1") + messages.sync())
+    exchange(table, messages.parse(b"s", b"select x1") + messages.sync())
     for number in range(5):
         exchange(table, messages.parse(b"n%d" % number, b"y%d" % number) + messages.sync())
     assert exchange(table, RUN) == [("2", b""), ("D", b"\0\1\0\0\0\x02x1"), ("C", b"SELECT 1\0"), ("Z", b"I")]
@@ -686,12 +716,14 @@ def test_a_named_statement_survives_eviction_everywhere(engine: Engine) -> None:
 def test_an_evicted_statement_is_closed_behind_the_binds_that_use_it(engine: Engine) -> None:
     # 2: it was closed while Binds for it were still buffered.
     table = Table(engine, capacity=1)
-    exchange(table, messages.parse(b"s", b"x1") + messages.sync())
-    batch = messages.bind(b"", b"s") + messages.execute() + messages.parse(b"t", b"x2") + messages.bind(b"", b"t")
+    exchange(table, messages.parse(b"s", b"select x1") + messages.sync())
+    batch = (
+        messages.bind(b"", b"s") + messages.execute() + messages.parse(b"t", b"select x2") + messages.bind(b"", b"t")
+    )
     batch += messages.execute() + messages.bind(b"", b"s") + messages.execute() + messages.sync()
     heard = exchange(table, batch)
     assert kinds(heard) == "2DC12DC2DCZ"
-    assert [body[-2:] for kind, body in heard if kind == "D"] == [b"x1", b"x2", b"x1"]
+    assert [body[-2:] for kind, body in heard if kind == "D"] == [b"select x1", b"select x2", b"select x1"]
     table.close()
 
 
@@ -699,7 +731,7 @@ def test_a_statement_is_not_known_to_the_next_when_its_parse_never_left(engine: 
     # 3: recorded before it was sent; the client vanished; the next one got 26000.
     registry = Registry(10)
     table = Table(engine, registry=registry)
-    begin(table, messages.parse(b"s", b"x1"))
+    begin(table, messages.parse(b"s", b"select x1"))
     table.backend.hear()
     # The batch has no Sync. Whoever cleans up makes it fail, and the books follow.
     table.server.replies.account(ord("E"))
@@ -709,12 +741,14 @@ def test_a_statement_is_not_known_to_the_next_when_its_parse_never_left(engine: 
 
 def test_a_failed_parse_is_forgotten_and_its_neighbours_are_not(table: Table) -> None:
     # 4
-    batch = messages.parse(b"good", b"x1") + messages.parse(b"s", b"bad") + messages.parse(b"never", b"x2")
+    batch = (
+        messages.parse(b"good", b"select x1") + messages.parse(b"s", b"bad") + messages.parse(b"never", b"select x2")
+    )
     assert exchange(table, batch + messages.sync()) == [("1", b""), ("E", b"42601"), ("Z", b"I")]
     assert exchange(table, RUN)[0] == ("E", b"26000")
     run_good = messages.bind(b"", b"good") + messages.execute() + messages.sync()
     assert kinds(exchange(table, run_good)) == "2DCZ"
-    assert exchange(table, messages.parse(b"s", b"x3") + RUN)[0] == ("1", b"")
+    assert exchange(table, messages.parse(b"s", b"select x3") + RUN)[0] == ("1", b"")
 
 
 def test_other_settings_other_plan(engine: Engine) -> None:
@@ -723,7 +757,7 @@ def test_other_settings_other_plan(engine: Engine) -> None:
     first, second = Table(engine, registry=registry), Table(engine, registry=registry)
     second.relay.settings = second.relay.settings.changed("search_path", "elsewhere")
     for table in (first, second):
-        exchange(table, messages.parse(b"s", b"x1") + messages.sync())
+        exchange(table, messages.parse(b"s", b"select x1") + messages.sync())
     one, other = (next(iter(table.server.statements.prepared)) for table in (first, second))
     assert one.name != other.name
     first.close()
@@ -734,38 +768,38 @@ def test_a_parse_behind_set_is_not_shared(engine: Engine) -> None:
     registry = Registry(10)
     table = Table(engine, registry=registry)
     set_path = messages.parse(b"", b"set x") + messages.bind(b"", b"") + messages.execute()
-    exchange(table, set_path + messages.parse(b"s", b"x1") + messages.sync())
+    exchange(table, set_path + messages.parse(b"s", b"select x1") + messages.sync())
     assert not registry.known
     exchange(table, messages.query("begin"))
-    exchange(table, set_path + messages.sync() + messages.parse(b"t", b"x1") + messages.sync())
+    exchange(table, set_path + messages.sync() + messages.parse(b"t", b"select x1") + messages.sync())
     assert not registry.known
     table.close()
 
 
 def test_made_answers_stand_where_postgresql_would_send_them(table: Table) -> None:
     # 6: between rows, behind errors, around Describe.
-    exchange(table, messages.parse(b"a", b"x1") + messages.sync())
-    again = messages.parse(b"b", b"x1") + messages.describe_statement(b"b") + messages.bind(b"", b"b")
-    again += messages.execute() + messages.close_statement(b"b") + messages.parse(b"b", b"x1")
-    again += messages.bind(b"", b"nobody") + messages.parse(b"c", b"x1") + messages.sync()
+    exchange(table, messages.parse(b"a", b"select x1") + messages.sync())
+    again = messages.parse(b"b", b"select x1") + messages.describe_statement(b"b") + messages.bind(b"", b"b")
+    again += messages.execute() + messages.close_statement(b"b") + messages.parse(b"b", b"select x1")
+    again += messages.bind(b"", b"nobody") + messages.parse(b"c", b"select x1") + messages.sync()
     assert kinds(exchange(table, again)) == "1tT2DC31EZ"
 
 
 def test_no_made_answer_while_the_transaction_may_have_failed(table: Table) -> None:
-    exchange(table, messages.parse(b"a", b"x1") + messages.sync())
+    exchange(table, messages.parse(b"a", b"select x1") + messages.sync())
     free = [table.backend]
     exchange(table, messages.query("begin"), free)
     failing = messages.bind(b"", b"nobody") + messages.sync()
-    heard = exchange(table, failing + messages.parse(b"b", b"x1") + messages.sync(), free)
+    heard = exchange(table, failing + messages.parse(b"b", b"select x1") + messages.sync(), free)
     assert [body for kind, body in heard if kind in "EZ"] == [b"26000", b"E", b"25P02", b"E"]
     exchange(table, messages.query("rollback"), free)
 
 
 def test_flush_mode(table: Table) -> None:
     # 7: answers before a Sync are neither lost nor counted twice.
-    exchange(table, messages.parse(b"a", b"x1") + messages.sync())
+    exchange(table, messages.parse(b"a", b"select x1") + messages.sync())
     free = [table.backend]
-    assert kinds(exchange(table, messages.parse(b"s", b"x1") + messages.flush(), free)) == "1"
+    assert kinds(exchange(table, messages.parse(b"s", b"select x1") + messages.flush(), free)) == "1"
     assert kinds(exchange(table, messages.describe_statement(b"s") + messages.flush(), free)) == "tT"
     assert free == [], "a batch is open"
     assert kinds(exchange(table, RUN, free)) == "2DCZ"
@@ -775,11 +809,11 @@ def test_flush_mode(table: Table) -> None:
 @pytest.mark.parametrize("text", ["deallocate s", 'DEALLOCATE PREPARE "s" ;', "deallocate all", "discard all"])
 def test_deallocate_frees_the_name(table: Table, text: str) -> None:
     # 8: answered by the pooler, whose cache kept it.
-    exchange(table, messages.parse(b"s", b"x1") + messages.sync())
+    exchange(table, messages.parse(b"s", b"select x1") + messages.sync())
     assert kinds(exchange(table, messages.query(text))) == "CZ"
     assert table.relay.statements.names == {}
     assert exchange(table, RUN)[0] == ("E", b"26000")
-    assert exchange(table, messages.parse(b"s", b"x2") + RUN)[0] == ("1", b"")
+    assert exchange(table, messages.parse(b"s", b"select x2") + RUN)[0] == ("1", b"")
 
 
 def test_deallocate_by_the_extended_protocol_takes_nothing_from_others(engine: Engine) -> None:
@@ -806,7 +840,7 @@ def test_deallocate_by_the_extended_protocol_takes_nothing_from_others(engine: E
 
 
 def test_deallocate_in_a_failed_transaction_is_answered(table: Table) -> None:
-    exchange(table, messages.parse(b"s", b"x1") + messages.sync())
+    exchange(table, messages.parse(b"s", b"select x1") + messages.sync())
     free = [table.backend]
     exchange(table, messages.query("begin"), free)
     exchange(table, messages.query("fail"), free)
@@ -817,7 +851,7 @@ def test_deallocate_in_a_failed_transaction_is_answered(table: Table) -> None:
 
 def test_deallocate_of_a_statement_that_can_not_be_parsed_any_more(engine: Engine) -> None:
     table = Table(engine)
-    exchange(table, messages.parse(b"s", b"x1") + messages.sync())
+    exchange(table, messages.parse(b"s", b"select x1") + messages.sync())
     elsewhere = Backend(engine)
     table.relay.statements.names[b"s"].body = b"bad\0\0\0"  # say, its table was dropped
     assert kinds(exchange(table, messages.query("deallocate s"), [elsewhere])) == "CZ"
@@ -826,9 +860,9 @@ def test_deallocate_of_a_statement_that_can_not_be_parsed_any_more(engine: Engin
 
 
 def test_deallocate_all_in_a_pipeline_spares_what_is_parsed_behind_it(table: Table) -> None:
-    exchange(table, messages.parse(b"old", b"x1") + messages.sync())
+    exchange(table, messages.parse(b"old", b"select x1") + messages.sync())
     batch = messages.parse(b"", b"deallocate all") + messages.bind(b"", b"") + messages.execute()
-    batch += messages.parse(b"s", b"x1") + messages.bind(b"", b"s") + messages.execute() + messages.sync()
+    batch += messages.parse(b"s", b"select x1") + messages.bind(b"", b"s") + messages.execute() + messages.sync()
     assert kinds(exchange(table, batch)) == "12C12DCZ"
     assert kinds(exchange(table, RUN)) == "2DCZ"
 
@@ -854,9 +888,9 @@ def test_the_names_of_the_pooler_are_out_of_reach(table: Table) -> None:
 
 
 def test_the_name_is_taken(table: Table) -> None:
-    exchange(table, messages.parse(b"s", b"x1") + messages.sync())
-    assert exchange(table, messages.parse(b"s", b"x2") + messages.sync()) == [("E", b"42P05"), ("Z", b"I")]
-    batch = messages.parse(b"s", b"x2") + messages.sync() + messages.parse(b"s", b"bad") + messages.sync()
+    exchange(table, messages.parse(b"s", b"select x1") + messages.sync())
+    assert exchange(table, messages.parse(b"s", b"select x2") + messages.sync()) == [("E", b"42P05"), ("Z", b"I")]
+    batch = messages.parse(b"s", b"select x2") + messages.sync() + messages.parse(b"s", b"bad") + messages.sync()
     assert [body for kind, body in exchange(table, batch) if kind == "E"] == [b"42P05", b"42601"]
     assert exchange(table, RUN)[1] == ("D", b"\0\1\0\0\0\x02x1")
 
@@ -866,7 +900,7 @@ def test_the_name_is_taken(table: Table) -> None:
 
 def test_the_unnamed_statement_follows_its_client(engine: Engine) -> None:
     table = Table(engine)
-    exchange(table, messages.parse(b"", b"x1") + messages.sync())
+    exchange(table, messages.parse(b"", b"select x1") + messages.sync())
     elsewhere = Backend(engine)
     run = messages.bind(b"", b"") + messages.execute() + messages.sync()
     assert kinds(exchange(table, run, [elsewhere])) == "2DCZ"

@@ -103,7 +103,7 @@ def test_room_is_made_for_one_more(capacity: int) -> None:
             Eviction(victim, held)
         InjectedParse(statement, held)
         assert len(held.prepared) <= capacity
-    assert list(held.prepared) == statements[-capacity:]
+    assert list(held.prepared) == [statement.handle for statement in statements[-capacity:]]
 
 
 def test_use_keeps_a_statement() -> None:
@@ -113,7 +113,7 @@ def test_use_keeps_a_statement() -> None:
     for statement in (first, second, third):
         InjectedParse(statement, held)
     held.touch(first)
-    assert held.surplus() is second
+    assert held.surplus() is second.handle
 
 
 def test_a_server_that_may_hold_none() -> None:
@@ -137,7 +137,7 @@ class Books:
 
     def parse(self, name: bytes, number: int) -> Statement:
         statement = self.registry.get(body(number), ())
-        made = statement in self.held.prepared
+        made = self.held.has(statement)
         effect = NamedParse(self.client, name, statement, self.held, 1 if made else 0)
         self.queue.add_effect(MADE_PARSE if made else PARSE, effect)
         return statement
@@ -167,14 +167,14 @@ def test_a_failed_parse_leaves_the_good_ones_of_its_batch() -> None:
     books.queue.add(SYNC)
     books.answer("1EZ")
     assert books.client.names == {b"good": good}
-    assert list(books.held.prepared) == [good]
+    assert list(books.held.prepared) == [good.handle]
     assert good.confirmed
 
 
 def test_a_statement_is_known_before_its_parse_was_answered_but_not_confirmed() -> None:
     books = Books()
     statement = books.parse(b"a", 1)
-    assert statement in books.held.prepared and not statement.confirmed
+    assert books.held.has(statement) and not statement.confirmed
 
 
 def test_twice_in_a_batch_and_the_first_fails() -> None:
@@ -197,7 +197,7 @@ def test_close_and_parse_again_taken_back_backwards() -> None:
     books.queue.add(SYNC)
     books.answer("EZ")
     assert books.client.names == {b"a": old}
-    assert list(books.held.prepared) == [old]
+    assert list(books.held.prepared) == [old.handle]
 
 
 def test_close_of_an_unknown_name() -> None:
@@ -213,11 +213,11 @@ def test_an_eviction_that_was_skipped() -> None:
     books.queue.add(SYNC)
     books.answer("1Z")
     books.queue.add(PARSE)
-    books.queue.add_effect(CLOSE | SWALLOW, Eviction(statement, books.held))
-    assert statement not in books.held.prepared
+    books.queue.add_effect(CLOSE | SWALLOW, Eviction(statement.handle, books.held))
+    assert not books.held.has(statement)
     books.queue.add(SYNC)
     books.answer("EZ")
-    assert statement in books.held.prepared
+    assert books.held.has(statement)
 
 
 def test_an_injected_parse_that_failed() -> None:
@@ -299,7 +299,7 @@ def test_dealloc_all_does_not_take_what_is_still_being_parsed() -> None:
     books.queue.add_effect(PARSE, NamedParse(books.client, b"new", new, books.held, 0))
     books.held.clear(books.queue.effects)
     books.client.clear(books.queue.effects)
-    assert list(books.held.prepared) == [new]
+    assert list(books.held.prepared) == [new.handle]
     assert books.client.names == {b"new": new}
 
 
