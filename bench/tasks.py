@@ -13,14 +13,11 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.load import Case, LoadFailed, Sample
 from bench.procfs import cpu_seconds
 from bench.targets import PASSWORD, USER, Target
-
-if TYPE_CHECKING:
-    import asyncpg
 
 PROTOCOL = "asyncpg"
 #: What asyncpg sends by default when a connection comes back to its pool.
@@ -75,7 +72,10 @@ def run(target: Target, case: Case, seconds: int) -> Sample:
 
 
 async def make_load(work: dict[str, Any]) -> None:
-    """Run ``TASKS`` tasks over one pool, and print BEGIN, END and the figures."""
+    """Run ``TASKS`` tasks over one pool, and print BEGIN, END and the figures.
+
+    Each line of an operation is a simple query: what is prepared would be lost with a DISCARD ALL.
+    """
     import asyncpg
 
     class Connection(asyncpg.Connection):  # type: ignore[misc, unused-ignore]
@@ -91,9 +91,9 @@ async def make_load(work: dict[str, Any]) -> None:
         ssl=False,
         min_size=work["clients"],
         max_size=work["clients"],
-        statement_cache_size=0,  # not every pooler knows named statements
         connection_class=Connection,
     )
+    statements = work["operation"].splitlines()
     over = False
     times: list[float] = []
 
@@ -101,7 +101,8 @@ async def make_load(work: dict[str, Any]) -> None:
         while not over:
             begun = time.perf_counter()
             async with pool.acquire() as connection:
-                await operate(connection, work["operation"])
+                for statement in statements:
+                    await connection.execute(statement)
             times.append(time.perf_counter() - begun)
 
     tasks = [asyncio.create_task(task()) for _ in range(TASKS)]
@@ -117,14 +118,6 @@ async def make_load(work: dict[str, Any]) -> None:
     over = True
     await asyncio.gather(*tasks)
     await pool.close()
-
-
-async def operate(connection: asyncpg.pool.PoolConnectionProxy, statements: str) -> None:  # type: ignore[type-arg, unused-ignore]
-    """One operation: each line of ``statements`` is one."""
-    *before, last = statements.splitlines()
-    for statement in before:
-        await connection.execute(statement)
-    await connection.fetchval(last)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,8 @@ cdef class TextDesk(Borrower):
     cdef public list rewritings
     cdef public int told_sets
     cdef public bint disturbed
+    cdef public bint drew
+    cdef public bint asked_sequences
     cdef public bint altered
     cdef public int resetting
     cdef public object cut
@@ -95,6 +97,8 @@ cdef class TextDesk(Borrower):
     @cython.final
     cdef int _prepare_by_sql(self, Statement statement) except -1
     @cython.final
+    cdef int _run_errand(self, bytes sql, Effect effect) except -1
+    @cython.final
     @cython.locals(held=ServerStatements, victim=Statement, message=bytearray)
     cdef int _evict(self, Acts acts) except -1
     @cython.final
@@ -118,7 +122,13 @@ cdef class TextDesk(Borrower):
     @cython.final
     cdef int _function_call(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final
+    @cython.locals(server=Server)
     cdef int _hide_sequences(self) except -1
+    cpdef int forget_sequences(self) except -1
+    @cython.final
+    @cython.locals(replies=Replies)
+    cdef int _sequences_settled(self) except -1
+    cpdef int ask_sequences(self) except -1
     @cython.final
     @cython.locals(acts=Acts, stop=Py_ssize_t)
     cdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
