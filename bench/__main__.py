@@ -22,13 +22,15 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import report
+from bench import report, tasks
 from bench.clients import kib_per_client
 from bench.load import ROWS_100, Case, LoadFailed, Sample, run
 from bench.targets import (
     DATABASE,
     PASSWORD,
     POOL_SIZE,
+    SMALL_DATABASE,
+    SMALL_POOL_SIZE,
     USER,
     Direct,
     External,
@@ -47,6 +49,19 @@ CASES = (
     *(Case(f"prepared-{clients}", "prepared", clients) for clients in (1, 40, 120, 1000)),
     Case("rows100-40", "simple", 40, ROWS_100),
     Case("reconnect-10", "simple", 10, reconnect=True),
+    # What may leave something on its server, and what it leaves being known.
+    Case("asked-settings-40", "simple", 40, "SELECT set_config('work_mem', '5MB', false);\n"),
+    Case("asked-locks-40", "simple", 40, "SELECT pg_advisory_lock(:client_id), pg_advisory_unlock(:client_id);\n"),
+    # The pool of an application, with and without what it sends when a connection comes back.
+    *(
+        Case(f"pool-{name}", tasks.PROTOCOL, 8, operation, database=SMALL_DATABASE, reset=reset)
+        for name, operation, reset in (
+            ("plain", "SELECT 1", ""),
+            ("asyncpg", "SELECT 1", tasks.ASYNCPG_RESET),
+            ("discard", "SELECT 1", "DISCARD ALL"),
+            ("sets-reset", "SET work_mem = '5MB'\nSET lock_timeout = '9s'\nSELECT 1", "RESET ALL"),
+        )
+    ),
 )
 MEMORY = "memory"
 
@@ -93,8 +108,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m bench",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"An --other pooler must lend {POOL_SIZE} servers by transaction for database {DATABASE}, user {USER}, "
-        f"password {PASSWORD} (MD5), from PostgreSQL on --postgres-port. Cases: {' '.join(names_of_cases())}",
+        epilog=f"An --other pooler must lend {POOL_SIZE} servers by transaction for database {DATABASE} (and "
+        f"{SMALL_POOL_SIZE} for {SMALL_DATABASE}), user {USER}, password {PASSWORD} (MD5), from PostgreSQL on "
+        f"--postgres-port. Cases: {' '.join(names_of_cases())}",
     )
     parser.add_argument("--only", nargs="+", metavar="CASE", help="cases to run, by the beginning of their names")
     parser.add_argument("--rounds", type=int, default=3)
@@ -145,6 +161,8 @@ def default_command() -> str:
 def possible(target: Target, case: Case) -> bool:
     if case.protocol == "prepared" and not target.prepared:
         return False
+    if case.protocol == tasks.PROTOCOL and not tasks.available():
+        return False
     return not (isinstance(target, Direct) and case.clients > target.max_clients)
 
 
@@ -157,12 +175,17 @@ def measure(
         target.start()
     for case in cases:
         able = [target for target in targets if possible(target, case)]
+        if not able:
+            print(f"bench: {case.name} needs {case.protocol}, which is not installed", file=sys.stderr)
         for number in range(rounds):
             shift = number % len(able)
             for target in able[shift:] + able[:shift]:
                 samples = results.setdefault((case.name, target.name), [])
                 try:
-                    samples.append(run(target, case, seconds, samples[-1].tps if samples else 10_000))
+                    if case.protocol == tasks.PROTOCOL:
+                        samples.append(tasks.run(target, case, seconds))
+                    else:
+                        samples.append(run(target, case, seconds, samples[-1].tps if samples else 10_000))
                 except LoadFailed as problem:
                     print(f"bench: {problem}", file=sys.stderr)
                     target.start()  # again, if that was its end

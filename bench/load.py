@@ -26,13 +26,18 @@ PROGRESS = re.compile(r"^progress: ([\d.]+) s, ([\d.]+) tps, lat ([\d.]+|NaN) ms
 
 @dataclass(frozen=True)
 class Case:
-    """A workload: ``protocol`` as pgbench names it, ``script`` its SQL, ``reconnect`` a login for each transaction."""
+    """A workload: ``protocol`` as pgbench names it, ``script`` its SQL, ``reconnect`` a login for each transaction.
+
+    With the protocol of ``bench.tasks``, ``reset`` is sent after each operation.
+    """
 
     name: str
     protocol: str
     clients: int
     script: str = SELECT_1
     reconnect: bool = False
+    database: str = DATABASE
+    reset: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def run(target: Target, case: Case, seconds: int, expected_tps: float) -> Sample
         command = [str(find_program("pgbench")), "-n", "-f", "script.sql", "-M", case.protocol, "-P", "1"]
         command += ["-c", str(case.clients), "-j", str(2 if case.clients > 1 else 1), "-T", str(seconds + 1)]
         command += ["-l", f"--sampling-rate={sampling:.6f}"] + ["-C"] * case.reconnect
-        command += ["-h", target.host, "-p", str(target.port), "-U", USER, DATABASE]
+        command += ["-h", target.host, "-p", str(target.port), "-U", USER, case.database]
         environment = {"PGPASSWORD": PASSWORD, "PATH": "/usr/bin:/bin", "LC_ALL": "C", "PGSSLMODE": "disable"}
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

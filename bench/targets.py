@@ -17,6 +17,9 @@ from throwaway_postgres import ThrowawayPostgres, free_port, private_directory, 
 #: The same for every pooler. Clients prove themselves by MD5, and so do the poolers to PostgreSQL.
 DATABASE, USER, PASSWORD = "benchdb", "bench", "bench"
 POOL_SIZE = 40
+#: A database whose pool has few servers.
+SMALL_DATABASE, SMALL_POOL_SIZE = "smalldb", 2
+POOLS = ((DATABASE, POOL_SIZE), (SMALL_DATABASE, SMALL_POOL_SIZE))
 MAX_CLIENTS = 5000
 START_SECONDS = 20.0
 
@@ -31,6 +34,9 @@ admin_password = "admin"
 log_client_connections = false
 log_client_disconnections = false
 
+"""
+
+PGDOORMAN_POOL = """\
 [pools.{database}]
 server_host = "127.0.0.1"
 server_port = {server_port}
@@ -42,11 +48,12 @@ password = "{md5}"
 pool_size = {pool_size}
 server_username = "{user}"
 server_password = "{password}"
+
 """
 
 PGBOUNCER_CONFIG = """\
 [databases]
-{database} = host=127.0.0.1 port={server_port}
+{databases}
 
 [pgbouncer]
 listen_addr = 127.0.0.1
@@ -55,7 +62,6 @@ unix_socket_dir =
 auth_type = md5
 auth_file = {directory}/users.txt
 pool_mode = transaction
-default_pool_size = {pool_size}
 max_client_conn = {max_clients}
 log_connections = 0
 log_disconnections = 0
@@ -155,16 +161,17 @@ class Pgdoorman(Started):
         super().__init__(name, private_directory(directory, "pgdoorman-"))
         self.command = [*command, str(self.directory / "pg_doorman.toml")]
         (self.directory / "pg_doorman.toml").write_text(
-            PGDOORMAN_CONFIG.format(
-                port=self.port,
-                workers=workers,
-                max_clients=MAX_CLIENTS,
-                server_port=server_port,
-                pool_size=POOL_SIZE,
-                database=DATABASE,
-                user=USER,
-                password=PASSWORD,
-                md5=md5_secret(),
+            PGDOORMAN_CONFIG.format(port=self.port, workers=workers, max_clients=MAX_CLIENTS)
+            + "".join(
+                PGDOORMAN_POOL.format(
+                    server_port=server_port,
+                    pool_size=pool_size,
+                    database=database,
+                    user=USER,
+                    password=PASSWORD,
+                    md5=md5_secret(),
+                )
+                for database, pool_size in POOLS
             )
         )
         version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
@@ -190,9 +197,10 @@ class PgBouncer(Started):
             PGBOUNCER_CONFIG.format(
                 port=self.port,
                 max_clients=MAX_CLIENTS,
-                server_port=server_port,
-                pool_size=POOL_SIZE,
-                database=DATABASE,
+                databases="\n".join(
+                    f"{database} = host=127.0.0.1 port={server_port} pool_size={pool_size}"
+                    for database, pool_size in POOLS
+                ),
                 directory=self.directory,
                 prepared="max_prepared_statements = 200\n" if self.prepared else "",
             )
@@ -223,7 +231,9 @@ def start_postgres(directory: Path, port: int = 0, version: int | None = None) -
     )
     try:
         postgres.start()
-        postgres.sql(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'; CREATE DATABASE {DATABASE} OWNER {USER};")
+        postgres.sql(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'")
+        for database, _ in POOLS:
+            postgres.sql(f"CREATE DATABASE {database} OWNER {USER}")
     except BaseException:
         postgres.remove()
         raise

@@ -429,6 +429,8 @@ class Answers(StatementDesk):
             if not self.pins or (third != 0x4C and third != 0x4F):
                 return 0
         elif first != 0x50 and first != 0x4C:  # PREPARE, LISTEN, LOAD
+            if self.drawing and (first == 0x49 or first == 0x4D):  # INSERT, MERGE
+                self.drew = 1
             return 0
         return self._tag(bytes(data[pos + 5 : pos + size - 1]))
 

@@ -406,7 +406,9 @@ class Relay(Answers):
                 replies.add(_COPY_END)
             elif kind == 0x46:  # FunctionCall
                 if self.by_transaction:
-                    self._function_call(data, pos, size, avail)
+                    status = self._function_call(data, pos, size, avail)
+                    if status:
+                        break
                 replies.add(_FUNCTION)
             elif kind == 0x58:  # Terminate
                 self.terminated = 1
@@ -437,14 +439,17 @@ class Relay(Answers):
         return status
 
     def _parse_text(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
-        """Look at the text of a Parse where statements are not shared; MORE, or 0."""
+        """Look at the text of a Parse where statements are not shared; MORE, HELD, or 0."""
         start = find_nul(data, pos + 5, pos + avail) + 1
         if size > avail:
             return self._cut(data, pos, start, pos + avail, size)
         if self.scanner.scan(data, start, pos + avail, self._reading()):
             stop = find_nul(data, start, pos + avail)
             if stop >= 0:
-                self._runs(self._look(bytes(data[start:stop])))
+                text = self._look(bytes(data[start:stop]))
+                if text.sequences and not self._sequences_settled():
+                    return 9
+                self._runs(text)
         return 0
 
     def _free(self) -> _int:

@@ -14,6 +14,7 @@ from pgdoorman_lib.wire.framing cimport frame_size
 cdef int _ASKED
 cdef int _TERMINATE
 cdef int _POSSIBLE
+cdef int _MIXED
 
 
 cdef class Session(Errands):
@@ -36,6 +37,9 @@ cdef class Session(Errands):
     cdef public bint listed
     cdef public object eof_timer
     cdef public bint overdue
+    cdef public bint kept
+    cdef public int in_vain
+    cdef public bint asking_sequences
 
     cpdef int use(self, Pool pool) except -1
     cpdef parameter_changed(self, str name, str value)
@@ -88,6 +92,10 @@ cdef class Session(Errands):
     @cython.final
     @cython.locals(server=Server)
     cdef int _take_settings(self, object found) except -1
+    cpdef int let_go(self) except -1
+    cpdef int ask_sequences(self) except -1
+    @cython.final
+    cdef int _sequences_told(self) except -1
     cpdef int restore(self) except -1
     @cython.locals(server=Server, asked=int)
     cpdef int examined(self) except -1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from pgdoorman_lib.client.errands import Errands
@@ -25,6 +26,7 @@ from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Moved
+from pgdoorman_lib.pool.sequences import MIXED, REASON
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.baseline import NO_ROLE
@@ -42,6 +44,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_UNKNOWN,
     GRANTED,
     IDENTITY,
+    SEQUENCES_QUESTION,
     Findings,
     Settings,
     question,
@@ -60,6 +63,9 @@ log = logging.getLogger(__name__)
 _ASKED = ASKED
 _POSSIBLE = POSSIBLE
 _TERMINATE = TERMINATE
+_MIXED = MIXED
+
+_numbers = count(1)
 
 
 class Session(Errands):
@@ -73,6 +79,7 @@ class Session(Errands):
     __slots__ = (
         "abandon",
         "asked_names",
+        "asking_sequences",
         "close",
         "connected_at",
         "database",
@@ -81,6 +88,8 @@ class Session(Errands):
         "find_pool",
         "harmless",
         "id",
+        "in_vain",
+        "kept",
         "listed",
         "overdue",
         "pending",
@@ -108,6 +117,7 @@ class Session(Errands):
         self.init_errands(client, LinkStats())
         self.id = id
         self.process = PROCESS_BASE + id
+        self.number = next(_numbers)
         self.secret = secret
         self.user = user
         self.database = database
@@ -130,6 +140,11 @@ class Session(Errands):
         self.unhindered = 0
         #: it asks for all settings that are listed
         self.listed = False
+        #: it keeps its server for the values of sequences, and how often it has had some and not asked for them
+        self.kept = 0
+        self.in_vain = 0
+        #: the question under way is whether the open transaction has used a sequence
+        self.asking_sequences = 0
         #: status of a step that ``accept`` took on behalf of this session
         self.pending = 0
         self.waiting = 0
@@ -158,7 +173,7 @@ class Session(Errands):
         """``active`` with a server, ``waiting`` for one, else ``idle``: also with one that it only keeps."""
         if self.server is None:
             return "waiting" if self.waiting else "idle"
-        return "idle" if self.pins and self._idle() else "active"
+        return "idle" if (self.pins or self.kept) and self._idle() else "active"
 
     @property
     def wait(self) -> str:
@@ -170,7 +185,7 @@ class Session(Errands):
     @property
     def pinned(self) -> str:
         """What keeps the client on its server, in words; empty when nothing does."""
-        return reasons(self.pins)
+        return ", ".join(filter(None, (reasons(self.pins), REASON if self.kept else "")))
 
     # Configuration.
 
@@ -367,11 +382,15 @@ class Session(Errands):
         if self.transparent != pool.transparent:
             self.use(pool)  # its servers have proven to be others' (``Pool.backend_moved``)
         self.attach(server)
+        if server.drawn_by != self.number:
+            server.drawn_by = _MIXED if server.drawn_by else self.number
         try:
             if (server.applied is not self.settings or server.base is not self.base) and self.sync_parameters:
                 self._apply()
             if server.reported is not self.told and not self.settling:
                 self._tell()
+            if self.pool.sequences is not None:
+                self.pool.sequences.lent(self, server)
             if self.settings is not self.harmless:
                 if self.settings.temporary:
                     server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
@@ -470,7 +489,9 @@ class Session(Errands):
                 return 0
             if self.noted:
                 self._forget_notes()
-            if self.pins:
+            if self.drawing:
+                self.kept = self.pool.sequences.over(self) if self.pool.sequences is not None else 0
+            if self.pins or self.kept:
                 self.told_sets = 0
                 self.disturbed = 0
                 self.altered = 0
@@ -562,6 +583,33 @@ class Session(Errands):
         """
         return self.base.fixed
 
+    def let_go(self) -> _int:
+        """The server that is kept for the values of sequences is wanted by others, or has been kept for long enough."""
+        if self.kept and self._idle():
+            self._give_back()
+        return 0
+
+    def ask_sequences(self) -> _int:
+        """As in TextDesk; the answer ends up in ``findings``."""
+        self.asking_sequences = 1
+        self.examining = DIRTY_UNKNOWN
+        self.findings = []
+        self._ask_server(SEQUENCES_QUESTION)
+        return 0
+
+    def _sequences_told(self) -> _int:
+        """The server has answered ``ask_sequences``."""
+        found = self.findings
+        self.findings = None
+        self.examining = 0
+        self.asking_sequences = 0
+        if self.replies.status != 0x54:
+            return 0  # a cancel request has hit the question: the transaction has failed, and tells nothing any more
+        self.server.drawn_by = self.number
+        if not found:
+            self._ask_server("DISCARD SEQUENCES")
+        return 0
+
     def restore(self) -> _int:
         """As in Relay: on the server RESET goes back to what the pool's own login had."""
         if self.startup is BASE or not self.was_reset:
@@ -577,6 +625,8 @@ class Session(Errands):
 
     def examined(self) -> _int:
         """Take the server's answer in: the client's settings, and what pins it. A status as of ``step``."""
+        if self.asking_sequences:
+            return self._sequences_told()
         server = self.server
         asked = self.examining
         self.examining = 0
@@ -729,6 +779,10 @@ class Session(Errands):
         if self.pins:
             server.dirty |= self.pins
             self._pin(0)
+        if self.kept:
+            self.kept = 0
+            if self.pool.sequences is not None:
+                self.pool.sequences.leave(self)
         self.detach()
         self.assigned = None
         if not self.by_transaction:

@@ -216,6 +216,13 @@ class StatementDesk(TextDesk):
             if not self._names_settled():
                 return 9
             statement = self._renewed(name, statement)
+        if (
+            kind == 0x42
+            and statement.acts is not None
+            and statement.acts.text.sequences
+            and not self._sequences_settled()
+        ):
+            return 9
         statement = self._own(name, statement)
         self._to_server_part(run, pos)
         if statement.acts is not None and statement.acts.needs:
@@ -418,6 +425,8 @@ class StatementDesk(TextDesk):
         elif self.scanner.scan(data, name_end + 1, pos + size, self._reading()):
             stop = find_nul(data, name_end + 1, pos + size)
             text = self._look(bytes(data[name_end + 1 : stop])) if stop >= 0 else NOTHING
+            if text.sequences and not self._sequences_settled():
+                return 9
             if text.names and not self._names_settled():
                 return 9
             if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
@@ -551,6 +560,8 @@ class StatementDesk(TextDesk):
         if not self.group_unnamed and not self.replies.settled():
             return 9
         acts = unnamed.acts
+        if kind == 0x42 and acts.text.sequences and not self._sequences_settled():
+            return 9
         remake = not self.group_unnamed and self.server.statements.unnamed is not unnamed
         if acts.text.names:
             if not self._names_settled():

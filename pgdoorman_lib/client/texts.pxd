@@ -52,6 +52,8 @@ cdef class TextDesk(Borrower):
     cdef public list rewritings
     cdef public int told_sets
     cdef public bint disturbed
+    cdef public bint drew
+    cdef public bint asked_sequences
     cdef public int altered
     cdef public object knowledge
     cdef public Statement used
@@ -111,6 +113,8 @@ cdef class TextDesk(Borrower):
     @cython.final
     cdef int _prepare_by_sql(self, Statement statement) except -1
     @cython.final
+    cdef int _run_errand(self, bytes sql, Effect effect) except -1
+    @cython.final
     @cython.locals(held=ServerStatements, victim=Handle)
     cdef int _evict(self, Acts acts, Py_ssize_t size) except -1
     @cython.final
@@ -134,7 +138,13 @@ cdef class TextDesk(Borrower):
     @cython.final
     cdef int _function_call(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final
+    @cython.locals(server=Server)
     cdef int _hide_sequences(self) except -1
+    cpdef int forget_sequences(self) except -1
+    @cython.final
+    @cython.locals(replies=Replies)
+    cdef int _sequences_settled(self) except -1
+    cpdef int ask_sequences(self) except -1
     @cython.final
     @cython.locals(acts=Acts, stop=Py_ssize_t, waits=int)
     cdef int _query_text(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1

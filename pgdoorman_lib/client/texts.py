@@ -50,8 +50,9 @@ HAS_ALTERED = 2
 
 #: The OIDs of lo_open, loread and their kin (pg_proc.dat), which drivers call: they leave nothing behind.
 LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172))
-#: The OID of set_config, and the first of a function that is not PostgreSQL's own.
+#: The OID of set_config, those of currval and lastval, and the first of a function that is not PostgreSQL's own.
 SET_CONFIG_FUNCTION = 2078
+SEQUENCE_FUNCTIONS = frozenset((1575, 2559))
 FIRST_OWN_FUNCTION = 16384
 
 # The same numbers as C integers, where this module is compiled.
@@ -78,6 +79,7 @@ class TextDesk(Borrower):
 
     __slots__ = (
         "altered",
+        "asked_sequences",
         "awaited",
         "bound",
         "by_transaction",
@@ -85,6 +87,7 @@ class TextDesk(Borrower):
         "cut",
         "deallocating",
         "disturbed",
+        "drew",
         "fault",
         "flushed",
         "fresh",
@@ -193,6 +196,9 @@ class TextDesk(Borrower):
         self.awaited: AwaitedParse | None = None
         #: there is no memory to have the message at the front whole
         self.no_room = 0
+        #: of this transaction, while ``drawing``: it may have taken a value from a sequence, and has asked for one
+        self.drew = 0
+        self.asked_sequences = 0
         #: where the batch ends that was answered without a server, 0 if none was
         self.skip_to = 0
         #: what a *_FAULT status is about
@@ -292,9 +298,13 @@ class TextDesk(Borrower):
 
     def _prepare_by_sql(self, statement: Statement) -> _int:
         """Run a PREPARE of our own within an extended-protocol batch; its answers are swallowed."""
+        return self._run_errand(statement.prepare_sql(), InjectedParse(statement, self.server.statements))
+
+    def _run_errand(self, sql: bytes, effect: Effect) -> _int:
+        """Run ``sql`` on our own account within an extended-protocol batch; its answers are swallowed."""
         replies = self.replies
         name = _ERRAND + b"\0"
-        text = statement.prepare_sql() + b"\0"
+        text = sql + b"\0"
         message = bytearray()
         for kind, body in (
             (b"C", b"S" + name),  # left there if an error came in between the last time
@@ -307,7 +317,7 @@ class TextDesk(Borrower):
         replies.add(_CLOSE | _SWALLOW)
         replies.add(_PARSE | _SWALLOW)
         replies.add(_BIND | _SWALLOW)
-        replies.add_effect(_EXECUTE | _SWALLOW, InjectedParse(statement, self.server.statements))
+        replies.add_effect(_EXECUTE | _SWALLOW, effect)
         replies.add(_CLOSE | _SWALLOW)
         self.srv.send_copy(message, 0, len(message))
         return 0
@@ -376,12 +386,14 @@ class TextDesk(Borrower):
     def _cut(self, data: bytearray, pos: _int, start: _int, stop: _int, size: _int) -> _int:
         """Of the text in the message at ``pos`` only data[start:stop] is there: the other parts are looked at as they come.
 
-        MORE when there is something in it already, and it is not too long to be looked at whole; else 0.
+        MORE when there is something in it already, and it is not too long to be looked at whole; HELD; else 0.
         """
         parts = Parts(self.scanner.lexicon, self.server.reading)
         found = parts.feed(data, start, stop, False)
         if found is not NOTHING and size <= LONGEST:
             return 8
+        if not self._sequences_settled():
+            return 9  # it may ask for values further on
         self.cut = parts
         self._note_part(found)
         return 0
@@ -405,10 +417,12 @@ class TextDesk(Borrower):
         return 0
 
     def _function_call(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
-        """Any function may be called; if it sets an option, the name is among its arguments."""
+        """Any function may be called; if it sets an option, the name is among its arguments. 0, or HELD."""
         function = int.from_bytes(data[pos + 5 : pos + 9], "big")
         if function in LARGE_OBJECT_FUNCTIONS:
             return 0
+        if function in SEQUENCE_FUNCTIONS and not self._sequences_settled():
+            return 9
         self.disturbed = 1
         self.tracker.ran(NOTHING, False)
         self.noted = 1
@@ -420,12 +434,50 @@ class TextDesk(Borrower):
         return 0
 
     def _hide_sequences(self) -> _int:
-        """What nextval gave the one who had the server before must not be told: then there is nothing to tell."""
-        if self.fresh and self.replies.count == 0:
-            self.fresh = 0
-            self.srv.send_copy(_forget_sequences, 0, len(_forget_sequences))
-            self.replies.add(_QUERY | _SWALLOW)
-            self.server.statements.unnamed = None
+        """What nextval gave others who had the server before must not be told: then there is nothing to tell."""
+        server = self.server
+        if not self.asked_sequences:
+            self.asked_sequences = 1
+            server.pool.learn_sequences(self.settings.values.get("application_name", ""))
+        if server.drawn_by != self.number and self.fresh and self.replies.count == 0:
+            self.forget_sequences()
+        return 0
+
+    def forget_sequences(self) -> _int:
+        """Have the server forget what sequences have given others; nothing is under way, or only what is ours."""
+        self.srv.send_copy(_forget_sequences, 0, len(_forget_sequences))
+        self.replies.add(_QUERY | _SWALLOW)
+        self.server.statements.unnamed = None
+        self.server.drawn_by = self.number
+        return 0
+
+    def _sequences_settled(self) -> _int:
+        """Whether a text that asks for values of sequences may go on: what others have left can't be told it.
+
+        In the midst of a transaction that may have taken values itself, the server has to be asked; 0 until it answers.
+        """
+        replies = self.replies
+        if self.server.drawn_by == self.number or replies.skipping or replies.status == 0x45:
+            return 1
+        if replies.count:
+            if self.in_batch and not self.flushed:
+                self.flushed = 1  # once everything before the message that is held has been sent
+            return 0
+        if self.fresh or (replies.status == 0x49 and not self.in_batch):
+            self.forget_sequences()
+            return 1
+        if not self.in_batch:
+            self.ask_sequences()
+            return 0
+        # No query of ours may come into a batch, and it can't be told what those before it have done: in doubt, nothing
+        # is told.
+        self.flushed = 0
+        self._run_errand(b"DISCARD SEQUENCES", Effect())
+        self.server.drawn_by = self.number
+        return 1
+
+    def ask_sequences(self) -> _int:
+        """Ask whether the open transaction has used a sequence, and if not have the server forget them."""
         return 0
 
     def _query_text(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int) -> _int:
@@ -438,6 +490,8 @@ class TextDesk(Borrower):
         stop = find_nul(data, pos + 5, pos + size)
         original = bytes(data[pos + 5 : stop if stop >= 0 else pos + size])
         text = self._look(original)
+        if text.sequences and not self._sequences_settled():
+            return 9
         if not text.names or not self.shared:
             self._runs(text)
             if text.resets:

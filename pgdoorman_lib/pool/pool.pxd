@@ -16,6 +16,8 @@ cdef class Borrower(Stepper):
     cdef public object wait_error
     cdef public double waiting_since
     cdef public Borrower behind
+    cdef public long number
+    cdef public bint drawing
     cpdef int init_borrower(self) except -1
     cpdef int accept(self, Server server) except -1
 
@@ -65,6 +67,7 @@ cdef class Pool:
     cdef public object last_error
     cdef public object expiry
     cdef public object retry
+    cdef public object sequences
     cdef public Registry registry
     cdef public Scanner scanner
     cdef public PoolStats stats
@@ -88,7 +91,8 @@ cdef class Pool:
     @cython.locals(waited="long long")
     cpdef int _count_wait(self, Borrower borrower) except -1
     @cython.locals(server=Server)
-    cpdef Server _take_idle(self)
+    cpdef Server _take_idle(self, Borrower borrower)
+    cpdef int learn_sequences(self, str application_name) except -1
     cpdef int checkin(self, Server server) except -1
     @cython.locals(borrower=Borrower, accepted=int)
     cpdef int settle(self, Server server) except -1

@@ -31,6 +31,7 @@ from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.net.engine import Engine, Line, Stepper
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.database import Database
+from pgdoorman_lib.pool.sequences import Sequences
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.baseline import Base
 from pgdoorman_lib.wire.framing import frame_size
@@ -61,7 +62,7 @@ class Moved(Exception):
 class Borrower(Stepper):
     """Somebody who may wait for a server: a client's session, or an errand of our own."""
 
-    __slots__ = ("assigned", "behind", "task", "wait_error", "waiting_since")
+    __slots__ = ("assigned", "behind", "drawing", "number", "task", "wait_error", "waiting_since")
 
     def __init__(self) -> None:
         self.init_borrower()
@@ -76,6 +77,9 @@ class Borrower(Stepper):
         self.waiting_since = 0.0
         #: the next in the queue
         self.behind: Borrower | None = None
+        #: who it is for ``Server.drawn_by``, and whether it may ask for what sequences have given it
+        self.number = 0
+        self.drawing = 0
         return 0
 
     def accept(self, server: Server) -> _int:
@@ -178,6 +182,7 @@ class Pool:
         "retry",
         "retry_at",
         "scanner",
+        "sequences",
         "servers",
         "settings",
         "shared",
@@ -235,6 +240,8 @@ class Pool:
         #: timers on the hub's loop, None while not armed
         self.expiry: Any = None
         self.retry: Any = None
+        #: what is known of programs that ask for values of sequences, None while none has asked
+        self.sequences: Any = None
         self.registry = Registry(settings.prepared_statements_cache_size, settings.prepared_statements_cache_bytes)
         #: what it shares with other pools of the same database
         self.database = database if database is not None else Database()
@@ -316,7 +323,7 @@ class Pool:
             raise Moved
         if not self.waiters.count:
             while self.idle.size():
-                server = self._take_idle()
+                server = self._take_idle(borrower)
                 if server is None:
                     continue
                 borrower.assigned = server
@@ -333,6 +340,8 @@ class Pool:
         now = clock()
         borrower.waiting_since = now
         self.waiters.add(borrower)
+        if self.sequences is not None:
+            self.sequences.hurry(now)
         self.grow(now)
         if self.timeout <= 0:
             # No waiting for others; what is opened for this borrower is limited by connect_timeout.
@@ -379,9 +388,11 @@ class Pool:
             self.stats.wait_hist.add(waited)
         return 0
 
-    def _take_idle(self) -> Server | None:
+    def _take_idle(self, borrower: Borrower) -> Server | None:
         """Take the next idle server; None when that one was no good (it is closed then)."""
-        server: Server = self.idle.take() if self.lifo else self.idle.take_first()
+        server: Server = (self.sequences.take_own(borrower) if borrower.drawing and self.sequences else None) or (
+            self.idle.take() if self.lifo else self.idle.take_first()
+        )
         self.borrowed += 1
         server.state = "active"
         if not server.quiet():
@@ -393,6 +404,13 @@ class Pool:
             self.tidy(self, server)
             return None
         return server
+
+    def learn_sequences(self, application_name: str) -> _int:
+        """Programs of this name ask for values of sequences."""
+        if self.sequences is None:
+            self.sequences = Sequences(self)
+        self.sequences.learn(application_name)
+        return 0
 
     def checkin(self, server: Server) -> _int:
         """Take a server back from its borrower and pass it on; no switch."""
@@ -711,6 +729,8 @@ class Pool:
                 timer.close()
         self.expiry = None
         self.retry = None
+        if self.sequences is not None:
+            self.sequences.close()
         self.reconnect(reason)
         while self.waiters.count:
             self._fail(self.waiters.take(), Moved())

@@ -29,6 +29,7 @@ cdef class Server:
     cdef public object reading
     cdef public int reading_flags
     cdef public int pins
+    cdef public long drawn_by
     cdef public int cancels
     cdef public bint farewell
     cdef public object state

@@ -45,6 +45,7 @@ class Server:
         "cancels",
         "created_at",
         "dirty",
+        "drawn_by",
         "expires_at",
         "farewell",
         "id",
@@ -101,6 +102,8 @@ class Server:
         self.dirty = 0
         #: what keeps its borrower on it between transactions, bits of session_state.PINS
         self.pins = 0
+        #: whose values of sequences may be there: a borrower's number, 0 nobody's, -1 several ones'
+        self.drawn_by = 0
         #: cancel requests under way to it
         self.cancels = 0
         #: PostgreSQL has said FATAL: nothing more will come

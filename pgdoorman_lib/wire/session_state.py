@@ -364,6 +364,13 @@ _UNHINDERED = (
     "RESET ROLE",
 )
 
+#: Has the open transaction used a sequence? Whoever takes or asks for a value holds this lock until its end.
+SEQUENCES_QUESTION = (
+    "SELECT 1 FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) l.relation"
+    " WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
+    " AND l.mode OPERATOR(pg_catalog.=) 'RowExclusiveLock' AND c.relkind OPERATOR(pg_catalog.=) 'S' LIMIT 1"
+)
+
 
 def _label(name: str) -> str:
     """The SQL of a setting's name as it comes back whatever the client's encoding is: in hexadecimal if need be."""

@@ -1,0 +1,139 @@
+"""Programs that ask what a sequence gave them (``lastval``, ``currval``) in a transaction of their own, in one pool.
+
+Rules:
+1. Never another's value. ``Server.drawn_by`` tells whose values may be there: one borrower's ``number``, nobody's (0)
+   or several ones' (MIXED). Who asks and is not the one has them discarded first.
+2. Which programs ask is learnt, by application_name; the others cost nothing and are not kept anywhere.
+3. A session of such a program that has inserted keeps its server for a moment, since what it asks next is told only
+   there. It gives way: at once to those who wait for more than HURRY when more servers are kept than may be, else after
+   HOLD; and it is not kept any more if it has not asked for long (PATIENCE).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgdoorman_lib.net.syscalls import clock
+
+_int = int
+_float = float
+
+#: ``Server.drawn_by`` when it may be several borrowers' values.
+MIXED = -1
+#: What SHOW calls a server kept for its values.
+REASON = "sequence values"
+#: Seconds a server is kept, and when others wait who could otherwise have it: a program asks right behind its INSERT.
+HOLD = 1.0
+HURRY = 0.01
+#: Transactions that insert after which a session that never asks is not kept any more.
+PATIENCE = 100
+#: Names of applications remembered.
+MAX_NAMES = 1000
+
+
+class Sequences:
+    """What a pool has learnt, and the sessions that keep their server."""
+
+    __slots__ = ("kept", "names", "pool", "timer")
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+        self.names: set[str] = set()
+        #: since when (monotonic seconds), by session
+        self.kept: dict[Any, float] = {}
+        self.timer: Any = None
+
+    def learn(self, name: str) -> _int:
+        """An application of this name asks."""
+        if len(self.names) < MAX_NAMES:
+            self.names.add(name)
+        return 0
+
+    def lent(self, session: Any, server: Any) -> _int:
+        """``session`` has just borrowed ``server``: if it may ask, there must be nothing of anybody else."""
+        session.drawing = session.in_vain < PATIENCE and session.application_name in self.names
+        session.drew = 0
+        session.asked_sequences = 0
+        if session.drawing and server.drawn_by != session.number:
+            session.forget_sequences()
+        return 0
+
+    def take_own(self, borrower: Any) -> Any:
+        """Take the idle server that has the values of ``borrower`` and nobody else's off the others, or None."""
+        number = borrower.number
+        for server in self.pool.idle:
+            if server.drawn_by == number:
+                self.pool.idle.remove(server)
+                return server
+        return None
+
+    def over(self, session: Any) -> _int:
+        """A transaction of ``session`` is over: it keeps its server for a moment (1), or not (0)."""
+        now = clock()
+        since = self.kept.pop(session, now)
+        asked, drew = session.asked_sequences, session.drew
+        session.asked_sequences = 0
+        session.drew = 0
+        if asked:
+            session.in_vain = 0
+        elif drew:
+            session.in_vain += 1
+        if asked or not drew or session.in_vain >= PATIENCE or self.pool.retired:
+            return 0
+        if not self._crowded(1):
+            since = now
+        elif now - since >= HURRY:
+            return 0  # it has had its moment, and inserts on
+        self.kept[session] = since
+        if self.timer is None or since < now:
+            self._arm(now)
+        return 1
+
+    def leave(self, session: Any) -> _int:
+        """``session`` does not keep a server any more."""
+        self.kept.pop(session, None)
+        return 0
+
+    def hurry(self, now: _float) -> _int:
+        """Somebody waits for a server."""
+        if self.kept:
+            self._arm(now)
+        return 0
+
+    def close(self) -> None:
+        """The pool is replaced: nothing is kept."""
+        if self.timer is not None:
+            self.timer.close()
+            self.timer = None
+        for session in list(self.kept):
+            del self.kept[session]
+            session.let_go()
+
+    def _crowded(self, more: _int) -> bool:
+        """Whether somebody waits, and with ``more`` of them more servers are kept or pinned than may be."""
+        pool = self.pool
+        if not pool.waiters.count:
+            return False
+        return bool(pool.pinned - pool.unpinning + len(self.kept) + more > pool.max_pinned)
+
+    def _arm(self, now: _float) -> None:
+        """Have the timer ring when the longest kept is due."""
+        if self.timer is not None:
+            self.timer.close()
+            self.timer = None
+        if self.kept:
+            due = min(self.kept.values()) + (HURRY if self._crowded(0) else HOLD)
+            self.timer = self.pool.engine.loop.timer(max(0.001, due - now))
+            self.timer.start(self._ring)
+
+    def _ring(self) -> None:
+        """Let go of those that are due and idle; who is in a transaction leaves at its end."""
+        self.timer.close()
+        self.timer = None
+        now = clock()
+        for session, since in list(self.kept.items()):
+            if now + 0.0005 < since + (HURRY if self._crowded(0) else HOLD):
+                continue
+            del self.kept[session]
+            session.let_go()
+        self._arm(now)
