@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.prepared import (
+    BELIEVED,
+    LARGE,
+    OVERHEAD,
     PREFIX,
+    REMEMBERED,
+    AwaitedParse,
     ClientStatements,
     Eviction,
     InjectedParse,
@@ -90,7 +95,214 @@ def test_names_never_come_back(numbers: list[int], capacity: int) -> None:
         assert len(registry.known) <= capacity
 
 
+# Versions.
+
+
+def test_what_was_analysed_is_believed_for_a_moment_only() -> None:
+    registry = Registry(10)
+    first = registry.get(BODY, (), None, 100.0)
+    assert registry.get(BODY, (), None, 100.0 + BELIEVED) is first is registry.find(BODY, (), 100.0 + BELIEVED)
+    later = 100.0 + BELIEVED + 0.001
+    assert registry.find(BODY, (), later) is None
+    second = registry.get(BODY, (), None, later)
+    assert second is not first and second.name != first.name
+    assert second.body is first.body, "one copy of the text"
+    assert registry.find(BODY, (), later) is second
+    assert second.handle.line == first.handle.line
+    assert second.handle.current and not first.handle.current
+    assert len(registry.known) == 1
+
+
+def test_a_use_does_not_make_it_younger() -> None:
+    registry = Registry(10)
+    first = registry.get(BODY, (), None, 100.0)
+    assert registry.get(BODY, (), None, 100.0 + BELIEVED * 0.9) is first
+    assert registry.get(BODY, (), None, 100.0 + BELIEVED * 1.1) is not first
+
+
+def test_what_is_discarded_or_forgotten_is_not_given_again() -> None:
+    registry = Registry(10)
+    first, second = registry.get(body(1), ("x",)), registry.get(body(2), ())
+    registry.discard(first)
+    registry.discard(first)
+    assert registry.find(body(1), ("x",)) is None and registry.find(body(2), ()) is second
+    assert registry.bytes == len(body(2))
+    registry.forget()
+    assert registry.find(body(2), ()) is None and registry.bytes == 0
+    assert not first.handle.current and not second.handle.current
+    registry.discard(second)
+    assert registry.bytes == 0
+
+
+def test_a_registry_is_bounded_by_bytes() -> None:
+    registry = Registry(1000, 50)
+    statements = [registry.get(body(number), ()) for number in range(100)]
+    assert registry.bytes == sum(len(statement.body) for statement in registry.known.values()) <= 50
+    assert list(registry.known.values()) == statements[-len(registry.known) :]
+    assert [statement.handle.current for statement in statements].count(1) == len(registry.known)
+    large = registry.get(b"x" * 51, ())
+    assert large.environment is None and registry.find(b"x" * 51, ()) is None, "it is nobody else's"
+
+
+class Holding:
+    """A server on which versions are made as the relay makes them."""
+
+    def __init__(self, capacity: int = 100, capacity_bytes: int = 1 << 20) -> None:
+        self.held = ServerStatements(capacity, capacity_bytes)
+        self.closed: list[bytes] = []
+
+    def make(self, statement: Statement) -> list[bytes]:
+        """The names closed for it."""
+        if self.held.has(statement):
+            return []
+        closed = []
+        self.held.supersede(statement)
+        while (victim := self.held.surplus(None, statement.handle.size)) is not None:
+            Eviction(victim, self.held)
+            closed.append(victim.name)
+        InjectedParse(statement, self.held)
+        assert self.held.bytes == sum(handle.size for handle in self.held.prepared)
+        return closed
+
+
+def test_a_superseded_version_is_closed_with_the_parse_of_the_next() -> None:
+    registry, server, client = Registry(10), Holding(), ClientStatements()
+    versions = [registry.get(BODY, (), None, number * 10.0) for number in range(1)]
+    client.enter(b"mine", versions[0])
+    server.make(versions[0])
+    for number in range(1, 6):
+        fresh = registry.get(BODY, (), None, number * 10.0)
+        closed = server.make(fresh)
+        # The first is held by a client; all others leave as soon as there is a newer one.
+        assert closed == ([versions[-1].name] if number > 1 else [])
+        versions.append(fresh)
+    client.leave(b"mine")
+    other = registry.get(body(2), (), None, 100.0)
+    assert server.make(other) == [versions[0].name], "now nobody holds it"
+    assert list(server.held.prepared) == [versions[-1].handle, other.handle]
+
+
+def test_a_superseded_version_is_closed_after_the_registry_forgot_it() -> None:
+    registry, server = Registry(10), Holding()
+    first = registry.get(BODY, ())
+    server.make(first)
+    registry.forget()
+    assert server.make(registry.get(BODY, ())) == [first.name]
+
+
 # Eviction.
+
+
+def test_servers_are_bounded_by_bytes() -> None:
+    registry, server = Registry(100), Holding(100, 60)
+    statements = [registry.get(body(number), ()) for number in range(30)]
+    for statement in statements:
+        server.make(statement)
+        assert server.held.bytes <= 60
+    assert server.held.has(statements[-1])
+    huge = registry.private(b"x" * 100)
+    server.make(huge)
+    assert list(server.held.prepared) == [huge.handle], "one that is larger than all may be is there alone"
+
+
+def test_what_nobody_holds_is_evicted_first() -> None:
+    registry, server, client = Registry(100), Holding(10), ClientStatements()
+    kept = [registry.get(body(number), ()) for number in range(5)]
+    for number, statement in enumerate(kept):
+        client.enter(b"%d" % number, statement)
+        server.make(statement)
+    useless = registry.private(body(50))
+    server.make(registry.get(body(49), ()))
+    server.make(useless)
+    for number in range(60, 63):
+        server.make(registry.get(body(number), ()))
+    assert server.make(registry.get(body(70), ())) == [useless.name], "nobody can ever use it again"
+    for number in range(71, 171):
+        server.make(registry.get(body(number), ()))
+    assert all(server.held.has(statement) for statement in kept)
+
+
+def test_large_statements_that_nobody_holds_leave_before_there_is_need() -> None:
+    registry, server = Registry(1000), Holding(1000, 8 * LARGE)
+    for number in range(100):
+        server.make(registry.get(body(number).ljust(LARGE), ()))
+        assert server.held.bytes <= 3 * LARGE
+
+
+# Who holds what.
+
+
+def test_what_clients_hold_is_counted_once() -> None:
+    registry, one, two = Registry(10), ClientStatements(), ClientStatements()
+    before = REMEMBERED.bytes
+    statement = registry.get(BODY, ())
+    assert REMEMBERED.bytes == before
+    one.enter(b"a", statement)
+    two.enter(b"b", statement)
+    two.enter(b"b", statement)
+    assert statement.handle.users == 2 and REMEMBERED.bytes == before + len(BODY) + OVERHEAD
+    other = registry.get(body(7), ())
+    two.enter(b"b", other)
+    assert statement.handle.users == 1 and other.handle.users == 1
+    one.release()
+    two.release()
+    assert REMEMBERED.bytes == before and not one.names
+    two.enter(b"b", other)  # an effect taken back behind its client
+    assert REMEMBERED.bytes == before and not two.names
+
+
+def test_a_close_that_is_taken_back_counts_again() -> None:
+    books = Books()
+    before = REMEMBERED.bytes
+    statement = books.parse(b"a", 1)
+    books.answer("1")
+    books.queue.add(PARSE)
+    books.queue.add_effect(MADE_CLOSE, NameClosed(books.client, b"a"))
+    assert statement.handle.users == 0
+    books.queue.add(SYNC)
+    books.answer("EZ")
+    assert statement.handle.users == 1
+    books.client.release()
+    assert REMEMBERED.bytes == before
+
+
+def test_books_that_were_wrong() -> None:
+    books = Books()
+    books.parse(b"a", 1)
+    books.queue.add(SYNC)
+    books.answer("1Z")
+    late = books.parse(b"b", 2)
+    books.held.doubt(books.queue.effects)
+    assert books.held.doubtful and list(books.held.prepared) == [late.handle]
+    # A Close in front of a Parse takes nothing from the books, and gives nothing back.
+    fresh = books.registry.private(body(3))
+    books.queue.add_effect(CLOSE | SWALLOW, Eviction(fresh.handle, books.held))
+    books.queue.add_effect(PARSE | SWALLOW, InjectedParse(fresh, books.held))
+    books.queue.add(SYNC)
+    books.answer("EZ")
+    assert not books.held.prepared
+    books.held.clear()
+    assert not books.held.doubtful
+
+
+@pytest.mark.parametrize(("answers", "failed"), [("1", 0), ("E", 1)])
+def test_an_awaited_parse(answers: str, failed: int) -> None:
+    books = Books()
+    awaited = AwaitedParse(books.registry.get(BODY, ()), books.held)
+    books.queue.add_effect(PARSE | SWALLOW, awaited)
+    books.answer(answers)
+    assert awaited.finished and awaited.failed == failed
+    assert books.held.has(awaited.statement) != failed
+
+
+def test_an_awaited_parse_that_was_skipped() -> None:
+    books = Books()
+    books.queue.add(PARSE)
+    awaited = AwaitedParse(books.registry.get(BODY, ()), books.held)
+    books.queue.add_effect(PARSE | SWALLOW, awaited)
+    books.answer("E")
+    assert awaited.finished and not awaited.failed
+
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 3])
