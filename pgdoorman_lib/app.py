@@ -55,6 +55,7 @@ from pgdoorman_lib.server import baseline
 from pgdoorman_lib.server.auth import Credentials
 from pgdoorman_lib.server.cancel import send_cancel
 from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.server.execute import run as run_sql
 from pgdoorman_lib.server.login import describe, login
 from pgdoorman_lib.wire.baseline import REST
 from pgdoorman_lib.wire.messages import query, terminate
@@ -225,7 +226,13 @@ class App(House):
             server = self._log_in(pool, pool.settings, REST)
             baseline.ask(server)
         if pool.transparent:
+            # What little time the role allows its statements is not for those of ours.
+            limited = server.base.value("statement_timeout") not in (None, "0")
+            if limited:
+                run_sql(server, "SET statement_timeout = 0")
             pool.database.catalogue.ready(server)
+            if limited:
+                run_sql(server, "RESET statement_timeout")
         return server
 
     def _log_in(self, pool: Pool, settings: Any, parameters: Mapping[str, str] | None) -> Server:

@@ -539,6 +539,8 @@ class Session(Errands):
         server = self.server
         if server.applied is not self.settings or server.dirty & _ASKED & ~(text.traces.bits | DIRTY_PARAMETERS):
             return 0
+        if not self.sync_parameters:
+            return 0  # nothing is the client's that it sets
         if text.only_resets & RESETS_ALL and self.base.role != NO_ROLE:
             return 0  # there is none behind it
         after = known_settings(text, self.settings, self.startup)

@@ -50,7 +50,7 @@ class Customer:
             self.stream, number, b"key!", "alice", "shop", clock(), house.find_pool, house.abandon, self._close
         )
         self.session.use(house.pool)
-        self.session.begin_with(BASE, (), Reported.of(REPORTED), UNKNOWN)
+        self.session.begin_with(BASE, Reported.of(REPORTED), UNKNOWN)
         self.task = self.session.start()
 
     def _close(self, error: DoormanError | None, reason: str) -> None:

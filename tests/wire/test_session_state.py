@@ -332,4 +332,4 @@ def test_deferrable_is_left_before_anything_is_asked() -> None:
 def test_the_role_sessions_begin_with_comes_back() -> None:
     assert cleaning_sql(DIRTY_SESSION, role=True) == ["DISCARD ALL", "RESET ROLE"]
     assert "RESET ROLE" in cleaning_sql(DIRTY_PARAMETERS, role=True)
-    assert "RESET ROLE" not in cleaning_sql(DIRTY_PARAMETERS)
+    assert cleaning_sql(DIRTY_SESSION) == ["DISCARD ALL"]
