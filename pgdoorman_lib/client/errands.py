@@ -55,13 +55,14 @@ class Errands(Relay):
         startup = self.startup.over(extra).values
         settings = self.settings.over(extra).values
         # What this server has anyway need not be set, unless statements are told apart by it.
-        there = tuple(
+        # Lists, here and below: Cython makes no closures in methods of ours.
+        there = [
             name
             for name in mine.owned | base.owned
             if name not in PLANNING and name in startup and startup[name] == settings.get(name) == base.value(name)
-        )
-        self.startup = Settings.of(startup).without(there)
-        self.settings = Settings.of(settings).without(there)
+        ]
+        self.startup = Settings.of(startup).without(tuple(there))
+        self.settings = Settings.of(settings).without(tuple(there))
         return 0
 
     def _apply(self) -> _int:
@@ -125,7 +126,7 @@ class Errands(Relay):
     def _calm(self) -> _int:
         """Take back what would act on the server while it rests, or is another's."""
         server = self.server
-        self._ask_server("; ".join(f"RESET {name}" for name in AT_REST))
+        self._ask_server("; ".join([f"RESET {name}" for name in AT_REST]))
         server.applied = server.applied.without(AT_REST)
         self.announcing = 1
         return 0
