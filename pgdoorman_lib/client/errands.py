@@ -55,6 +55,7 @@ class Errands(Relay):
         startup = self.startup.over(extra).values
         settings = self.settings.over(extra).values
         # What this server has anyway need not be set, unless statements are told apart by it.
+        # Lists, here and below: Cython makes no closures in methods of ours.
         there = [
             name
             for name in mine.owned | base.owned
