@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pgdoorman_lib.wire.bodies import read_text, said_traces
-from pgdoorman_lib.wire.lexer import LONGEST_NAME, NUMBER, PARAMETER, QUOTED, SEMICOLON, STRING, SYMBOL, WORD, Token, tokens
+from pgdoorman_lib.wire.lexer import LONGEST_NAME, LOST, NUMBER, PARAMETER, QUOTED, SEMICOLON, STRING, SYMBOL, WORD, Token, tokens
 from pgdoorman_lib.wire.scan import BACKSLASHES, MULTIBYTE, PLAIN, Lexicon, Scanner
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CURSORS,
@@ -23,6 +23,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_LOCKS,
     DIRTY_PREPARED,
     DIRTY_TEMPORARY,
+    DIRTY_UNKNOWN,
 )
 from pgdoorman_lib.wire.traces import (
     EVERYTHING,
@@ -256,6 +257,9 @@ _TOLD_BY = {
     **dict.fromkeys((b"prepare", b"execute", b"deallocate"), Text(Traces(DIRTY_PREPARED))),
 }
 
+#: Of a text in parts of which one could not be read, nor what is behind it.
+_LOST = Text(union(EVERYTHING, Traces(DIRTY_UNKNOWN)), defines=True)
+
 
 class Parts:
     """Looks at a text of which only a part is there at a time, and so can't tell what is done with what it names."""
@@ -287,7 +291,7 @@ class Parts:
             else:
                 told = self._set() if word == b"set" else _TOLD_BY.get(word, UNREAD)
             found = replace(joined(found, told), defines=True)
-        return found
+        return _LOST if scanner.incomplete == LOST else found
 
     def _set(self) -> Text:
         """What the SET does whose word was found: its name stands behind it, the value may be long."""
