@@ -473,7 +473,7 @@ def hash_of(name: bytes) -> _int:
 
 
 class Token(NamedTuple):
-    """A piece of a text at ``start:end``; ``text`` are its bytes.
+    """A piece of a text at ``start:end``; ``text`` are its bytes, but for a UESCAPE behind them.
 
     ``value`` is what it means: a word in lower case, a name or a string without quotes and escapes; words and names are
     cut to LONGEST_NAME bytes. None: it can't be told (an escape that is wrong, or not ASCII).
@@ -592,15 +592,22 @@ def _unicode(inside: bytes, escape: bytes, kind: _int) -> bytes | None:
 
 
 def _with_escape_characters(found: list[Token]) -> list[Token]:
-    """The tokens with ``UESCAPE 'c'`` taken into account, where U& strings and names have another escape character."""
-    for index in range(len(found) - 2):
+    """The tokens with ``UESCAPE 'c'`` as a part of the U& string or name whose escape character it tells."""
+    if not any(token.value == b"uescape" for token in found):
+        return found
+    merged: list[Token] = []
+    index = 0
+    while index < len(found):
         token = found[index]
-        if token.kind not in (STRING, QUOTED) or token.text[:1] not in b"uU" or token.text[1:2] != b"&":
-            continue
-        word, character = found[index + 1], found[index + 2]
-        if word.value == b"uescape" and word.kind == WORD and character.kind == STRING and character.value:
-            quote = b"'" if token.kind == STRING else b'"'
-            inside = token.text[token.text.index(quote) + 1 : -1]
-            inside = (_joined(inside) if token.kind == STRING else inside).replace(quote * 2, quote)
-            found[index] = token._replace(value=_unicode(inside, character.value[:1], token.kind))
-    return found
+        index += 1
+        if token.text[:2] in (b"u&", b"U&") and token.kind in (STRING, QUOTED) and index + 1 < len(found):
+            word, character = found[index], found[index + 1]
+            if word.value == b"uescape" and word.kind == WORD and character.kind == STRING and character.value:
+                quote = b"'" if token.kind == STRING else b'"'
+                inside = token.text[token.text.index(quote) + 1 : -1]
+                inside = (_joined(inside) if token.kind == STRING else inside).replace(quote * 2, quote)
+                value = _unicode(inside, character.value[:1], token.kind)
+                token = Token(token.kind, token.start, character.end, token.text, value)
+                index += 2
+        merged.append(token)
+    return merged
