@@ -388,7 +388,7 @@ class TextDesk(Borrower):
 
         MORE when there is something in it already, and it is not too long to be looked at whole; HELD; else 0.
         """
-        parts = Parts(self.scanner.lexicon, self.server.reading)
+        parts = Parts(self.scanner.lexicon, self.server.reading, bool(self.noted))
         found = parts.feed(data, start, stop, False)
         if found is not NOTHING and size <= LONGEST:
             return 8

@@ -6,6 +6,7 @@ import cython
 cdef bytes _CLASSES
 cdef bytes _FOLDED
 cdef int _SHORT
+cdef int _LONG
 
 
 cdef class Lexer:
@@ -23,7 +24,7 @@ cdef class Lexer:
     cdef public int prefix
     cdef public bint backslashes
     cdef public bint final
-    cdef public bint incomplete
+    cdef public int incomplete
 
     cpdef int begin(self, bytearray data, Py_ssize_t start, Py_ssize_t end, bint backslashes) except -1
     cpdef int begin_parts(self, bint backslashes) except -1
@@ -44,11 +45,15 @@ cdef class Lexer:
     @cython.final
     cdef int _cut(self, Py_ssize_t position) except -1
     @cython.final
-    @cython.locals(text="const unsigned char *", end=Py_ssize_t, newline=bint, c=int)
+    @cython.locals(text="const unsigned char *", end=Py_ssize_t, newline=bint, dashes=int, c=int)
     cdef Py_ssize_t _continued(self, Py_ssize_t position) except -3
     @cython.final
     @cython.locals(text="const unsigned char *", end=Py_ssize_t, c=int, after=int)
     cdef int _pass_comment(self, Py_ssize_t position) except -1
+    @cython.final
+    cdef int _lose(self) except -1
+    @cython.final
+    cdef int _pass_word(self, Py_ssize_t position) except -1
     @cython.final
     @cython.locals(text="const unsigned char *", end=Py_ssize_t, at=Py_ssize_t)
     cdef int _dollar(self, Py_ssize_t position) except -1

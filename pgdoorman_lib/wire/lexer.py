@@ -29,6 +29,11 @@ SYMBOL = 7
 LONGEST_NAME = 63
 #: Bytes of a string that are looked at one by one before it is left to ``find``.
 _SHORT = 48
+#: Bytes of a word, a quoted name, or the tag of a dollar quote that are kept from one part of a text for the next one.
+_LONG = 1024
+_INCOMPLETE = 1
+#: ``Lexer.incomplete``: a part could not be read, nor can those behind it
+LOST = 2
 
 # Where a part of a text may end: outside of everything, or in one of these.
 _IN_PLAIN = 1
@@ -37,6 +42,7 @@ _IN_QUOTED = 3
 _IN_DOLLAR = 4
 _IN_COMMENT = 5
 _IN_LINE = 6
+_IN_WORD = 7
 
 # Classes of bytes.
 _BLANK, _LETTER, _DIGIT, _DOLLAR, _OTHER = 1, 2, 3, 4, 0
@@ -56,11 +62,14 @@ _CLASSES = bytes(
 _FOLDED = bytes(byte | 32 if 0x41 <= byte <= 0x5A else 0x80 if byte >= 0x80 else byte for byte in range(256))
 
 
+_WORD_END = re.compile(rb"[^A-Za-z0-9_$\x80-\xff]")
+
+
 class Lexer:
     """The tokens of a text. ``next`` gives the kind of one after the other, END behind the last.
 
     ``start`` and ``stop`` are its place in ``data``, for a WORD and a QUOTED ``hash`` stands for its letters
-    (``hash_of``). ``incomplete``: the text ended within a string, a quoted name or a comment.
+    (``hash_of``). ``incomplete``: the text ended within a string, a quoted name or a comment, or is LOST.
     """
 
     __slots__ = (
@@ -113,6 +122,8 @@ class Lexer:
 
     def feed(self, data: bytearray, start: _int, end: _int, last: _int) -> _int:
         """The next part; after the END of its tokens comes the next one, unless it was the ``last``."""
+        if self.incomplete == 2:
+            return 0
         joined = bytearray(self.rest)
         joined += data[start:end]
         self.data = joined
@@ -132,6 +143,9 @@ class Lexer:
             # The rest of what the last part of the text began.
             if self.mode == 5 or self.mode == 6:
                 if not self._pass_comment(self.position):
+                    return 0
+            elif self.mode == 7:
+                if not self._pass_word(self.position):
                     return 0
             else:
                 kind = self.pending
@@ -155,7 +169,9 @@ class Lexer:
                     value = (value * 33 + folded[c]) & 0xFFFFFFFF
                     position += 1
                 if position == end and not self.final:
-                    return self._wait(start)
+                    if position - start < _LONG:
+                        return self._wait(start)
+                    self.mode = 7  # its beginning is all that counts
                 if position - start == 1 and position < end:
                     c = text[position]
                     if c == 0x27 or c == 0x26:
@@ -184,7 +200,7 @@ class Lexer:
                 start = position
                 while position < end and classes[text[position]] == 3:
                     position += 1
-                if position == end and not self.final:
+                if position == end and not self.final and position - start < _LONG:
                     return self._wait(start)
                 self.start = start
                 self.stop = position
@@ -220,7 +236,8 @@ class Lexer:
 
     def _wait(self, position: _int) -> _int:
         """What begins at ``position`` may go on in the next part."""
-        self.rest = bytes(self.data[position : self.end])
+        if position < self.end:  # else it is there already
+            self.rest = bytes(self.data[position : self.end])
         self.position = self.end
         return 0
 
@@ -284,14 +301,14 @@ class Lexer:
                 if position + 1 >= end:
                     if not self.final:
                         return self._cut(position)
-                elif text[position + 1] == quote:
+                elif text[position + 1] == quote and self.prefix != 0x62 and self.prefix != 0x78:
                     value = (value * 33 + quote) & 0xFFFFFFFF
                     position += 2
                     continue
                 if mode != 3:
                     again = self._continued(position + 1)
                     if again == -2:
-                        return self._cut(position)
+                        return 0
                     if again >= 0:
                         position = again
                         continue
@@ -320,40 +337,57 @@ class Lexer:
     def _cut(self, position: _int) -> _int:
         """The part, or the text, ends within what is open."""
         if self.final:
-            self.incomplete = 1
+            self.incomplete = _INCOMPLETE
             self.mode = 0
             self.stop = self.end
             self.position = self.end
             return 1
-        self._wait(position)
+        if self.mode == 3:  # a name counts whole
+            self.mode = 0
+            return self._wait(self.start) if self.end - self.start < _LONG else self._lose()
+        return self._wait(position)
+
+    def _lose(self) -> _int:
+        """What the part ends within is too long to be kept: from here on nothing can be told."""
+        self.incomplete = 2
+        self.position = self.end
         return 0
 
     def _continued(self, position: _int) -> _int:
         """Where a string goes on that was closed before ``position``: behind a quote on another line; -1 nowhere.
 
-        -2: only the next part of the text can tell.
+        -2: only the next part of the text can tell; what of this one counts for that is kept.
         """
         text = self.data
         end = self.end
         newline = 0
+        dashes = 0
         while position < end:
             c = text[position]
             if c == 0x0A or c == 0x0D:
                 newline = 1
             elif c == 0x2D:
+                dashes = 1
                 if position + 1 >= end:
                     break
                 if text[position + 1] != 0x2D:
                     return -1
+                dashes = 2
                 while position < end and text[position] != 0x0A and text[position] != 0x0D:
                     position += 1
+                if position < end:
+                    dashes = 0
                 continue
             elif c == 0x27:
                 return position + 1 if newline else -1
             elif c > 0x20:
                 return -1
             position += 1
-        return -1 if self.final else -2
+        if self.final:
+            return -1
+        self.rest = b"'" + (b"\n" if newline else b" ") + b"-" * dashes
+        self.position = end
+        return -2
 
     def _pass_comment(self, position: _int) -> _int:
         """Go on to the end of the comment, from ``position`` on; 0 when it is not in this part."""
@@ -392,6 +426,16 @@ class Lexer:
             return 1
         return 0
 
+    def _pass_word(self, position: _int) -> _int:
+        """Go on to the end of the word of which only the beginning was given; 0 when it is not in this part."""
+        found = _WORD_END.search(self.data, position, self.end)
+        if found is None:
+            self.position = self.end
+            return 0
+        self.mode = 0
+        self.position = found.start()
+        return 1
+
     def _dollar(self, position: _int) -> _int:
         """A dollar sign: a parameter, a string in dollar quotes, or a stray one."""
         text = self.data
@@ -400,7 +444,7 @@ class Lexer:
         if at < end and _CLASSES[text[at]] == 3:
             while at < end and _CLASSES[text[at]] == 3:
                 at += 1
-            if at == end and not self.final:
+            if at == end and not self.final and at - position < _LONG:
                 return self._wait(position)
             self.start = position
             self.stop = at
@@ -409,7 +453,7 @@ class Lexer:
         while at < end and (_CLASSES[text[at]] == 2 or (at > position + 1 and _CLASSES[text[at]] == 3)):
             at += 1
         if at >= end and not self.final:
-            return self._wait(position)
+            return self._wait(position) if at - position < _LONG else self._lose()
         self.start = position
         if at < end and text[at] == 0x24:
             self.tag = bytes(text[position : at + 1])
@@ -429,7 +473,7 @@ def hash_of(name: bytes) -> _int:
 
 
 class Token(NamedTuple):
-    """A piece of a text at ``start:end``; ``text`` are its bytes.
+    """A piece of a text at ``start:end``; ``text`` are its bytes, but for a UESCAPE behind them.
 
     ``value`` is what it means: a word in lower case, a name or a string without quotes and escapes; words and names are
     cut to LONGEST_NAME bytes. None: it can't be told (an escape that is wrong, or not ASCII).
@@ -462,7 +506,8 @@ def tokens(text: bytes, backslashes: bool = False) -> list[Token]:
     return _with_escape_characters(found)
 
 
-_CONTINUED = re.compile(rb"'(?:[^\S\r\n]|--[^\r\n]*)*[\r\n](?:\s|--[^\r\n]*[\r\n])*'")
+#: A quote within a string: doubled, or behind it the string goes on on another line.
+_QUOTE = re.compile(rb"('')|'(?:[^\S\r\n]|--[^\r\n]*)*[\r\n](?:\s|--[^\r\n]*[\r\n])*'")
 _ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{1,2})|([0-7]{1,3})|u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))", re.DOTALL)
 _ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
@@ -479,23 +524,26 @@ def _meaning(piece: bytes, kind: _int, prefix: _int, backslashes: bool) -> bytes
         if escaped:
             inside = _joined_escaped(inside)
         else:
-            inside = _CONTINUED.sub(b"", inside.replace(b"''", b"\0")).replace(b"\0", b"''")
+            inside = _joined(inside)
     if prefix == 0x75:
-        return _unicode(inside.replace(quote * 2, quote), b"\\")
+        return _unicode(inside.replace(quote * 2, quote), b"\\", kind)
     if escaped:
         return _unescaped(inside)
     inside = inside.replace(quote * 2, quote)
     return inside[:LONGEST_NAME] if kind == QUOTED else inside
 
 
-_ESCAPED_PIECE = re.compile(
-    rb"(\\.|'')|'(?:[^\S\r\n]|--[^\r\n]*)*[\r\n](?:\s|--[^\r\n]*[\r\n])*'", re.DOTALL
-)
+_ESCAPED_QUOTE = re.compile(rb"\\.|" + _QUOTE.pattern, re.DOTALL)
+
+
+def _joined(inside: bytes) -> bytes:
+    """The parts of a string on several lines, joined; quotes stay doubled."""
+    return _QUOTE.sub(lambda match: match[1] or b"", inside)
 
 
 def _joined_escaped(inside: bytes) -> bytes:
     """The parts of an escaped string on several lines, joined."""
-    return _ESCAPED_PIECE.sub(lambda match: match[1] or b"", inside)
+    return _ESCAPED_QUOTE.sub(lambda match: match[0] if match[0][:1] == b"\\" else match[1] or b"", inside)
 
 
 def _unescaped(inside: bytes) -> bytes | None:
@@ -517,7 +565,7 @@ def _unescaped(inside: bytes) -> bytes | None:
     return None if wrong else value
 
 
-def _unicode(inside: bytes, escape: bytes) -> bytes | None:
+def _unicode(inside: bytes, escape: bytes, kind: _int) -> bytes | None:
     """The inside of a U& string or name without its escapes; None for one that is not ASCII, or wrong."""
     out = bytearray()
     at = 0
@@ -540,18 +588,26 @@ def _unicode(inside: bytes, escape: bytes) -> bytes | None:
             return None
         out.append(code)
         at += 8 if long else 5
-    return bytes(out)
+    return bytes(out[:LONGEST_NAME] if kind == QUOTED else out)
 
 
 def _with_escape_characters(found: list[Token]) -> list[Token]:
-    """The tokens with ``UESCAPE 'c'`` taken into account, where U& strings and names have another escape character."""
-    for index in range(len(found) - 2):
+    """The tokens with ``UESCAPE 'c'`` as a part of the U& string or name whose escape character it tells."""
+    if not any(token.value == b"uescape" for token in found):
+        return found
+    merged: list[Token] = []
+    index = 0
+    while index < len(found):
         token = found[index]
-        if token.kind not in (STRING, QUOTED) or token.text[:1] not in b"uU" or token.text[1:2] != b"&":
-            continue
-        word, character = found[index + 1], found[index + 2]
-        if word.value == b"uescape" and word.kind == WORD and character.kind == STRING and character.value:
-            quote = b"'" if token.kind == STRING else b'"'
-            inside = token.text[token.text.index(quote) + 1 : -1].replace(quote * 2, quote)
-            found[index] = token._replace(value=_unicode(inside, character.value[:1]))
-    return found
+        index += 1
+        if token.text[:2] in (b"u&", b"U&") and token.kind in (STRING, QUOTED) and index + 1 < len(found):
+            word, character = found[index], found[index + 1]
+            if word.value == b"uescape" and word.kind == WORD and character.kind == STRING and character.value:
+                quote = b"'" if token.kind == STRING else b'"'
+                inside = token.text[token.text.index(quote) + 1 : -1]
+                inside = (_joined(inside) if token.kind == STRING else inside).replace(quote * 2, quote)
+                value = _unicode(inside, character.value[:1], token.kind)
+                token = Token(token.kind, token.start, character.end, token.text, value)
+                index += 2
+        merged.append(token)
+    return merged

@@ -16,7 +16,7 @@ _int = int
 # How a session's texts are to be read, as bits.
 #: backslashes escape in plain strings
 BACKSLASHES = 1
-#: a letter that is not ASCII may have an ASCII byte in it: such texts have to be converted first
+#: letters that are not ASCII are not the lexicon's UTF-8, and may have ASCII bytes in them: they have to be converted
 MULTIBYTE = 2
 #: whether they do may change before the text is read
 UNCERTAIN = 4

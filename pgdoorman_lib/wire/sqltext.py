@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pgdoorman_lib.wire.bodies import read_text, said_traces
-from pgdoorman_lib.wire.lexer import LONGEST_NAME, NUMBER, PARAMETER, QUOTED, SEMICOLON, STRING, SYMBOL, WORD, Token, tokens
+from pgdoorman_lib.wire.lexer import LONGEST_NAME, LOST, NUMBER, PARAMETER, QUOTED, SEMICOLON, STRING, SYMBOL, WORD, Token, tokens
 from pgdoorman_lib.wire.scan import BACKSLASHES, MULTIBYTE, PLAIN, Lexicon, Scanner
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CURSORS,
@@ -23,6 +23,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_LOCKS,
     DIRTY_PREPARED,
     DIRTY_TEMPORARY,
+    DIRTY_UNKNOWN,
 )
 from pgdoorman_lib.wire.traces import (
     EVERYTHING,
@@ -78,16 +79,12 @@ _CODECS = {
     "KOI8R": "koi8_r",
     "KOI8U": "koi8_u",
 }
-#: Those in which a byte of a letter may look like an ASCII one.
-_TRAILING_ASCII = frozenset(("SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "GB18030", "JOHAB"))
-
 
 @lru_cache(maxsize=64)
 def reading_of(conforming: str, encoding: str) -> Reading:
     """The reading under these values of standard_conforming_strings and client_encoding."""
     codec = _CODECS.get(encoding)
-    unsafe = codec is None or encoding in _TRAILING_ASCII
-    return Reading((BACKSLASHES if conforming == "off" else 0) | (MULTIBYTE if unsafe else 0), codec)
+    return Reading((BACKSLASHES if conforming == "off" else 0) | (0 if codec == "" else MULTIBYTE), codec)
 
 
 @dataclass(frozen=True)
@@ -170,7 +167,7 @@ def analyse(text: bytes, lexicon: Lexicon = PLAIN, reading: Reading = AS_USUAL, 
     ``uncertain``: whether backslashes escape may have changed by the time it is read.
     """
     if len(text) > LONGEST:
-        return Parts(lexicon, reading).feed(bytearray(text), 0, len(text), True)
+        return Parts(lexicon, reading, uncertain).feed(bytearray(text), 0, len(text), True)
     if uncertain and b"\\" in text:
         other = Reading(reading.flags ^ BACKSLASHES, reading.codec)
         return joined(analyse(text, lexicon, reading), analyse(text, lexicon, other))
@@ -194,17 +191,10 @@ def _analysed(text: bytes, lexicon: Lexicon, reading: Reading) -> Text:
         if reading.codec is None:
             return UNREAD
         if reading.codec:
-            try:
-                letters = text.decode(reading.codec)
-                meant = letters.encode()
-                seen = b"".join(
-                    letter.encode() if letter.isascii() else b"\x80" * len(letter.encode(reading.codec))
-                    for letter in letters
-                )
-            except UnicodeError:
+            both = _converted(text, reading.codec)
+            if both is None:
                 return UNREAD
-            if len(seen) != len(text):
-                return UNREAD
+            meant, seen = both
     body = read_text(meant, backslashes)
     traces = said_traces(body, lexicon.named, lexicon.written, lexicon.calls)
     finder = _Finder(text)
@@ -229,6 +219,22 @@ def _analysed(text: bytes, lexicon: Lexicon, reading: Reading) -> Text:
         assigns=finder.assigns if finder.statements == 1 else None,
         only_resets=finder.only_resets,
     )
+
+
+def _converted(text: bytes, codec: str) -> tuple[bytes, bytes] | None:
+    """A text in UTF-8, and as long as it is with letters that are no tokens' ends; None if it can't be read."""
+    meant = bytearray()
+    seen = bytearray()
+    try:
+        for letter in text.decode(codec):
+            data = letter.encode(codec)
+            # What is a byte of ASCII is ASCII for PostgreSQL, whatever a codec makes of it (0x5C a currency's sign).
+            is_ascii = len(data) == 1 and data.isascii()
+            meant += data if is_ascii else letter.encode()
+            seen += data if is_ascii else b"\x80" * len(data)
+    except UnicodeError:
+        return None
+    return (bytes(meant), bytes(seen)) if len(seen) == len(text) else None
 
 
 def joined(one: Text, other: Text) -> Text:
@@ -256,14 +262,18 @@ _TOLD_BY = {
     **dict.fromkeys((b"prepare", b"execute", b"deallocate"), Text(Traces(DIRTY_PREPARED))),
 }
 
+#: Of a text in parts of which one could not be read, nor what is behind it.
+_LOST = Text(union(EVERYTHING, Traces(DIRTY_UNKNOWN)), defines=True)
+
 
 class Parts:
     """Looks at a text of which only a part is there at a time, and so can't tell what is done with what it names."""
 
-    def __init__(self, lexicon: Lexicon, reading: Reading) -> None:
+    def __init__(self, lexicon: Lexicon, reading: Reading, uncertain: bool = False) -> None:
         self._scanner = Scanner(lexicon)
         self._scanner.begin_parts(bool(reading.flags & BACKSLASHES))
         self._unread = bool(reading.flags & MULTIBYTE)
+        self._uncertain = uncertain
         #: what all parts so far may leave
         self.found = NOTHING
 
@@ -274,7 +284,9 @@ class Parts:
         return found
 
     def _read(self, data: bytearray, start: int, end: int, last: bool) -> Text:
-        if self._unread and not data[start:end].isascii():
+        if (self._unread and not data[start:end].isascii()) or (
+            self._uncertain and data.find(b"\\", start, end) >= 0
+        ):
             return UNREAD
         scanner = self._scanner
         scanner.feed(data, start, end, last)
@@ -287,7 +299,7 @@ class Parts:
             else:
                 told = self._set() if word == b"set" else _TOLD_BY.get(word, UNREAD)
             found = replace(joined(found, told), defines=True)
-        return found
+        return _LOST if scanner.incomplete == LOST else found
 
     def _set(self) -> Text:
         """What the SET does whose word was found: its name stands behind it, the value may be long."""
@@ -457,12 +469,9 @@ class _Finder:
         token = found[at]
         if token.value is None or token.kind not in (WORD, QUOTED) or (verb == b"deallocate" and words[at] == b"all"):
             return
-        end = token.end
-        if at + 2 < len(found) and words[at + 1] == b"uescape":
-            end = found[at + 2].end
         piece = self.text[token.start : token.end]
         name = token.value if piece.isascii() else piece.strip(b'"').replace(b'""', b'"')
-        self.names.append(Name(verb.decode(), token.start, end, stop, name, _is_plain(found[at + 1 :], words[at + 1 :])))
+        self.names.append(Name(verb.decode(), token.start, token.end, stop, name, _is_plain(found[at + 1 :], words[at + 1 :])))
 
 
 # What may stand between constants.
