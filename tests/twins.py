@@ -83,7 +83,7 @@ def look(options: Iterable[str] = OPTIONS) -> str:
             WHERE locktype = 'advisory' AND pid = pg_backend_pid()
         UNION ALL SELECT 'slot', replace(slot_name::text, current_database(), ''), '' FROM pg_catalog.pg_replication_slots
             WHERE temporary AND active_pid = pg_backend_pid()
-        UNION ALL SELECT 'path', current_schemas(false)::text, n.nspname::text FROM pg_catalog.pg_class AS c
+        UNION ALL SELECT 'path', regexp_replace(current_schemas(false)::text, 'pg_temp_[0-9]+', 'pg_temp'), n.nspname::text FROM pg_catalog.pg_class AS c
             JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('whose')
         ) AS seen (what, name, value)
     """
@@ -183,9 +183,13 @@ def populate(postgres: Postgres, more: str = "") -> None:
             postgres.sql(more, database=database)
 
 
+def password_of(user: str) -> str:
+    return Postgres.PASSWORDS.get(user) or OTHERS_PASSWORD
+
+
 def pool(postgres: Postgres, size: int, user: str = USER, **more: Any) -> Mapping[str, Any]:
     """A pool over the twin, in which every server may be kept."""
-    password = Postgres.PASSWORDS.get(user) or OTHERS_PASSWORD
+    password = password_of(user)
     users = [
         {
             "username": user,
@@ -215,22 +219,26 @@ class Twins:
             self._console.close()
 
     def __enter__(self) -> Twins:
+        self._console = self.doorman.admin_connect()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
     def pooled(self, **parameters: str) -> WireClient:
-        password = Postgres.PASSWORDS.get(self.user) or OTHERS_PASSWORD
-        return self.doorman.wire(self.database, self.user, password, **parameters)
+        return self.doorman.wire(self.database, self.user, password_of(self.user), **parameters)
 
     def direct(self, **parameters: str) -> WireClient:
-        return self.postgres.wire(DIRECT, self.user, **parameters)
+        return self.login(DIRECT, **parameters)
+
+    def login(self, database: str, **parameters: str) -> WireClient:
+        """A direct client, in either database."""
+        client = WireClient((self.postgres.host, self.postgres.port))
+        return client.login(self.user, database, password_of(self.user), **parameters)
 
     def pinned(self) -> bool:
         """Whether a client of the pool keeps a server."""
-        if self._console is None:
-            self._console = self.doorman.admin_connect()
+        assert self._console is not None
         shown = self._console.execute("SHOW CLIENTS").fetchall()
         return any(row["pinned"] for row in shown if row["database"] == self.database)
 
@@ -362,8 +370,13 @@ def say(client: WireClient, steps: Sequence[bytes]) -> list[list[Message]]:
     return [ask(client, data) for data in steps]
 
 
+#: Characters of an id.
+LABEL = 90
+
+
 def label(step: str | bytes | Sequence[str | bytes]) -> str:
     """A short id for pytest."""
-    last = step if isinstance(step, (str, bytes)) else step[-1]
-    text = last.decode("latin-1") if isinstance(last, bytes) else last
-    return re.sub(r"xx+|yy+", "~", re.sub(r"[^ -~]+", "", text.replace("\\", "/")))[:60].strip()
+    steps = [step] if isinstance(step, (str, bytes)) else step
+    text = " | ".join(one.decode("latin-1") if isinstance(one, bytes) else one for one in steps)
+    text = re.sub(r"xx+|yy+|zz+", "~", re.sub(r"[^ -~]+", "", text.replace("\\", "/")))
+    return text if len(text) <= LABEL else f"{text[: LABEL - 30]}..{text[-28:]}".strip()

@@ -192,7 +192,7 @@ class NoPool(Twins):
     """The pool's clients are PostgreSQL's own, each with a connection of its own."""
 
     def pooled(self, **parameters: str) -> WireClient:
-        return self.postgres.wire(twins.POOLED, self.user, **parameters)
+        return self.login(twins.POOLED, **parameters)
 
     def pinned(self) -> bool:
         return False

@@ -11,7 +11,7 @@ import twins
 from alternating_backend import AlternatingBackend
 from fix_doorman import Doorman, MakeDoorman
 from fix_postgres import Postgres
-from twins import OTHERS_PASSWORD, POOLED, USER, extended, run
+from twins import POOLED, USER, extended, password_of, run
 from wire_client import WireClient, kinds, query
 
 MakeBackend = Callable[..., AlternatingBackend]
@@ -50,7 +50,7 @@ def in_front(make_doorman: MakeDoorman, postgres: Postgres) -> Callable[..., Doo
 
 
 def client_of(doorman: Doorman, **parameters: str) -> WireClient:
-    return doorman.wire("one", USER, Postgres.PASSWORDS.get(USER) or OTHERS_PASSWORD, **parameters)
+    return doorman.wire("one", USER, password_of(USER), **parameters)
 
 
 def warnings(doorman: Doorman) -> list[str]:

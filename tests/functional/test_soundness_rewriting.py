@@ -185,7 +185,7 @@ SECOND = {
         [b'PREPARE "<c>" AS SELECT 2', b'EXECUTE "<c>"', b"EXECUTE <c>", b'DEALLOCATE "<c>"'],
         [b"SELECT '<c>' AS a; EXECUTE foo -- <c>\n; EXECUTE foo"],
     ],
-    ids=lambda texts: twins.label(texts[-1]),
+    ids=twins.label,
 )
 def test_strings_in_any_encoding(doorman: Doorman, postgres: Postgres, encoding: str, texts: list[bytes]) -> None:
     with Twins(doorman, postgres, "one") as both:
