@@ -19,6 +19,7 @@ cdef Py_ssize_t _COPY_MORE
 cdef int _QUERY
 cdef int _OP
 cdef int _HAS_ALTERED
+cdef int _HAS_ENABLED
 cdef int _MAY_HAVE_ALTERED
 
 
@@ -74,7 +75,7 @@ cdef class Answers(StatementDesk):
     @cython.locals(first=int, third=int, told=int)
     cdef int _command_complete(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
     @cython.final
-    cdef int _has_altered(self) except -1
+    cdef int _has_altered(self, bint active) except -1
     @cython.final
     @cython.locals(replies=Replies, simple=bint, unnamed=Unnamed)
     cdef int _without_rows(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from pgdoorman_lib.client.statements import StatementDesk, suspicious
-from pgdoorman_lib.client.texts import HAS_ALTERED, MAY_HAVE_ALTERED
+from pgdoorman_lib.client.texts import HAS_ALTERED, HAS_ENABLED, MAY_HAVE_ALTERED
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.wire.framing import find_nul, frame_size
@@ -21,6 +21,7 @@ from pgdoorman_lib.wire.replies import QUERY
 from pgdoorman_lib.wire.reported import NOTHING_REPORTED, Reported
 from pgdoorman_lib.wire.rewritten import Rewriting, as_written
 from pgdoorman_lib.wire.session_state import (
+    ASKED,
     BASE,
     DIRTY_CURSORS,
     DIRTY_CUSTOM,
@@ -52,11 +53,17 @@ _QUERY = QUERY
 #: the operation in an entry of ``replies.ring``
 _OP = 0x0F
 _HAS_ALTERED = HAS_ALTERED
+_HAS_ENABLED = HAS_ENABLED
 _MAY_HAVE_ALTERED = MAY_HAVE_ALTERED
 #: Bytes it is cheaper to copy than to hand their block over.
 _COPY_MORE = 512
 
 
+#: What is made, changed or dropped that does nothing by itself, as tags have it.
+PASSIVE = frozenset(
+    b"TABLE,INDEX,SEQUENCE,SCHEMA,MATERIALIZED VIEW,ROLE,DATABASE,STATISTICS,TABLESPACE,COLLATION,PUBLICATION,"
+    b"SUBSCRIPTION,DEFAULT PRIVILEGES,SYSTEM,SERVER,USER MAPPING".split(b",")
+)
 # A name of ours in the text of an error.
 _OURS = re.compile(re.escape(PREFIX) + rb"\d+(?! \")")
 
@@ -386,7 +393,9 @@ class Answers(StatementDesk):
         if self.altered and tx == 0x49:
             # Others may have parsed since, and seen what was before.
             if self.altered & _HAS_ALTERED:
-                self.knowledge.ddl_seen()
+                self.knowledge.ddl_seen(bool(self.altered & _HAS_ENABLED))
+            elif self.altered:
+                self.knowledge.doubt()
             self.altered = _MAY_HAVE_ALTERED if self.replies.count else 0  # what is under way may do so
         if tx != 0x49 or self.replies.count or self.in_batch or self.client_left:
             return 0
@@ -422,9 +431,10 @@ class Answers(StatementDesk):
             if third != 0x53 or (self.server.applied is BASE and self.startup is BASE and not self.server.dirty):
                 return 0
         elif first == 0x41 or (first == 0x43 and third == 0x45) or (first == 0x49 and third == 0x50):
-            return self._has_altered()  # ALTER, CREATE, IMPORT FOREIGN SCHEMA; not INSERT
+            # ALTER, CREATE, IMPORT FOREIGN SCHEMA; not INSERT
+            return self._has_altered(bytes(data[pos + 5 : pos + size - 1]).partition(b" ")[2] not in PASSIVE)
         elif first == 0x43 and third == 0x4D and size > 12:  # COMMIT PREPARED: of what, nobody knows
-            return self._has_altered()
+            return self._has_altered(True)
         elif first == 0x55 or first == 0x43:  # UNLISTEN, CLOSE CURSOR; not UPDATE, COMMIT, COPY
             if not self.pins or (third != 0x4C and third != 0x4F):
                 return 0
@@ -434,10 +444,16 @@ class Answers(StatementDesk):
             return 0
         return self._tag(bytes(data[pos + 5 : pos + size - 1]))
 
-    def _has_altered(self) -> _int:
-        """Objects were made, changed or dropped, perhaps in a transaction that is still open."""
+    def _has_altered(self, active: bool) -> _int:
+        """Objects were made, changed or dropped, perhaps in a transaction that is still open.
+
+        ``active``: they may do something by themselves. Others only do if what stands in their definition does, which
+        is known of the statement's text.
+        """
         self.altered |= _HAS_ALTERED
-        self.knowledge.ddl_seen()
+        if active or self.server.dirty & ASKED:
+            self.altered |= _HAS_ENABLED
+        self.knowledge.ddl_seen(bool(self.altered & _HAS_ENABLED))
         return 0
 
     def _without_rows(self, data: bytearray, pos: _int, size: _int) -> _int:
@@ -449,11 +465,11 @@ class Answers(StatementDesk):
         simple = replies.count and replies.ring[replies.head] & _OP == _QUERY
         if data[pos + 12] == 0x30 and not simple:  # SELECT 0
             if self.used is not None:
-                return self._has_altered() if self.used.suspect else 0
+                return self._has_altered(False) if self.used.suspect else 0
             unnamed = self.statements.unnamed
             if unnamed is None or not suspicious(unnamed):
                 return 0
-        return self._has_altered()
+        return self._has_altered(False)
 
     def _tag(self, tag: bytes) -> _int:
         """As _command_complete, for a tag that deserves it."""
@@ -486,7 +502,7 @@ class Answers(StatementDesk):
                 self.hidden -= 1
                 return 1
         elif tag.startswith(b"DROP "):
-            self._has_altered()
+            self._has_altered(False)
             server.dirty |= self.pins & DIRTY_TEMPORARY
         elif tag == b"DO":
             self.altered |= _MAY_HAVE_ALTERED

@@ -41,7 +41,7 @@ from pgdoorman_lib.wire.replies import (
     PLAIN,
     SWALLOW,
 )
-from pgdoorman_lib.wire.sqltext import NOTHING
+from pgdoorman_lib.wire.sqltext import NOTHING, UNREAD
 
 _int = int
 
@@ -143,6 +143,7 @@ class StatementDesk(TextDesk):
             unnamed = Unnamed(bytes(data[start:stop]))
             unnamed.suspect = 2
             mine.unnamed = unnamed
+        unnamed.seen = self.scanner.lexicon
         self.server.statements.unnamed = unnamed
         replies.add(_PLAIN)
         return at + 5
@@ -223,6 +224,8 @@ class StatementDesk(TextDesk):
             and not self._sequences_settled()
         ):
             return 9
+        if kind == 0x42 and (statement.seen is not self.scanner.lexicon or self._in_doubt()):
+            self._look_again(statement, statement.sql())
         statement = self._own(name, statement)
         self._to_server_part(run, pos)
         if statement.acts is not None and statement.acts.needs:
@@ -445,6 +448,7 @@ class StatementDesk(TextDesk):
             replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None, acts))
             if self.statements.unnamed is not None:
                 self.statements.unnamed.suspect = suspect
+                self.statements.unnamed.seen = self.scanner.lexicon
             self.group_unnamed = 1
             return 0
         if acts is not None and acts.text.sequences:
@@ -464,6 +468,7 @@ class StatementDesk(TextDesk):
             replies.add_effect(_PARSE, unnamed_parse(self.statements, held, body, acts))
             if self.statements.unnamed is not None:
                 self.statements.unnamed.suspect = suspect
+                self.statements.unnamed.seen = self.scanner.lexicon
             if acts is None or (acts.sql is acts.original and not acts.needs):
                 return 0
             self._to_server_part(run, pos)
@@ -530,6 +535,11 @@ class StatementDesk(TextDesk):
             if suspicious(mine.unnamed):
                 self.group_suspect = 1
                 self.suspect_portals = 1
+            if mine.unnamed.seen is not self.scanner.lexicon or self._in_doubt():
+                if mine.unnamed.body is not None:
+                    self._look_again(mine.unnamed, bytes(mine.unnamed.body.partition(b"\0")[0]))
+                elif mine.unnamed.acts is None:
+                    mine.unnamed.acts = Acts(UNREAD)
         if mine.unnamed is not None and mine.unnamed.acts is not None:
             return self._use_acting(data, run, pos, kind)
         if not self.group_unnamed:

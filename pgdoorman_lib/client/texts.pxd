@@ -33,6 +33,8 @@ cdef int _SYNC
 cdef int _EXECUTE
 cdef int _DIRTY_TEMPORARY
 cdef int _UNCERTAIN
+cdef int _HAS_ENABLED
+cdef int _DOUBTFUL_READING
 cdef int _MAY_HAVE_ALTERED
 cdef bytearray _forget_sequences
 cdef bytearray _sync
@@ -120,9 +122,14 @@ cdef class TextDesk(Borrower):
     @cython.final
     cdef int _take(self, bytes name) except -1
     @cython.final
+    @cython.locals(flags=int)
     cdef int _reading(self) except -1
     @cython.final
     cdef object _look(self, bytes text)
+    @cython.final
+    cdef int _look_again(self, object statement, bytes text) except -1
+    @cython.final
+    cdef int _in_doubt(self) except -1
     @cython.final
     @cython.locals(replies=Replies)
     cdef int _runs(self, object text) except -1

@@ -30,7 +30,7 @@ from pgdoorman_lib.wire.prepared import (
 )
 from pgdoorman_lib.wire.replies import BIND, CLOSE, EXECUTE, PARSE, QUERY, SWALLOW, SYNC, Effect, Replies
 from pgdoorman_lib.wire.rewritten import Rewriting
-from pgdoorman_lib.wire.scan import BACKSLASHES, UNCERTAIN, Scanner
+from pgdoorman_lib.wire.scan import BACKSLASHES, DOUBTFUL_READING, UNCERTAIN, Scanner
 from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED, DIRTY_TEMPORARY
 from pgdoorman_lib.wire.sqltext import DOUBTFUL, LONGEST, NOTHING, Parts, Text, analyse, joined
 from pgdoorman_lib.wire.traces import EVERYTHING, UNREADABLE
@@ -47,6 +47,8 @@ HELD = 9
 MAY_HAVE_ALTERED = 1
 #: tables were changed
 HAS_ALTERED = 2
+#: what was made may leave something behind where it is used
+HAS_ENABLED = 4
 
 #: The OIDs of lo_open, loread and their kin (pg_proc.dat), which drivers call: they leave nothing behind.
 LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172))
@@ -66,6 +68,8 @@ _EXECUTE = EXECUTE
 _DIRTY_TEMPORARY = DIRTY_TEMPORARY
 _UNCERTAIN = UNCERTAIN
 _MAY_HAVE_ALTERED = MAY_HAVE_ALTERED
+_HAS_ENABLED = HAS_ENABLED
+_DOUBTFUL_READING = DOUBTFUL_READING
 
 _forget_sequences = bytearray(query(b"DISCARD SEQUENCES"))
 _sync = bytearray(b"S\x00\x00\x00\x04")
@@ -350,12 +354,35 @@ class TextDesk(Borrower):
 
     def _reading(self) -> _int:
         """How a text that is sent now will be read, as flags for ``scan``."""
-        return self.server.reading_flags | _UNCERTAIN if self.noted else self.server.reading_flags
+        if not self.noted and not self.altered:
+            return self.server.reading_flags
+        flags: _int = self.server.reading_flags
+        if self.noted:
+            flags |= _UNCERTAIN
+        return flags | _DOUBTFUL_READING if self.altered & _HAS_ENABLED else flags
 
     def _look(self, text: bytes) -> Text:
         """What a whole text is known to do in which ``scan`` found something."""
         found = analyse(text, self.scanner.lexicon, self.server.reading, bool(self.noted))
-        return joined(found, DOUBTFUL) if self.scanner.doubts else found
+        return joined(found, DOUBTFUL) if self.scanner.doubts or self.altered & _HAS_ENABLED else found
+
+    def _look_again(self, statement: Any, text: bytes) -> _int:
+        """A statement (or the unnamed one) with this text was looked at with other words than matter now."""
+        data = bytearray(text)
+        found = self._look(text) if self.scanner.scan(data, 0, len(data), self._reading()) else NOTHING
+        acts = statement.acts
+        if acts is not None:
+            acts.text = joined(acts.text, found) if acts.text.names != found.names or self._in_doubt() else found
+        elif found != NOTHING:
+            statement.acts = Acts(found)
+            statement.suspect = 1
+        if not self._in_doubt():
+            statement.seen = self.scanner.lexicon
+        return 0
+
+    def _in_doubt(self) -> _int:
+        """Whether the words that matter may be others by now."""
+        return 1 if self.scanner.doubts or self.altered & _HAS_ENABLED else 0
 
     def _runs(self, text: Text) -> _int:
         """A statement with this text is about to run."""
@@ -654,6 +681,8 @@ class TextDesk(Borrower):
         held = self.server.statements
         front = b""
         for statement in acts.needs:
+            if kind != 0x44 and (statement.seen is not self.scanner.lexicon or self._in_doubt()):
+                self._look_again(statement, statement.sql())
             if statement.acts is not None and kind != 0x44:
                 self._runs(statement.acts.text)
                 if statement.acts.text.parameters:  # they stand in the text of EXECUTE

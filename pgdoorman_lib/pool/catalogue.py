@@ -81,11 +81,14 @@ class Catalogue:
         """Look at the marker, and read the catalogue again if it has moved; may switch."""
         assert self._rows is not None
         started = clock()
+        doubted, self._doubted = self._doubted, False
         mark = [parse_data_row(body) for body in run(server, marker(self._rows))]
         spent = clock() - started
         self._look_at = clock() + max(MARKER_INTERVAL, spent / MARKER_SHARE)
-        if mark != [[self._rows.mark]] or self._doubted:
+        if mark != [[self._rows.mark]]:
             self._read(server)
+        elif doubted:
+            self._believe()
 
     def _read(self, server: Server) -> None:
         self._doubted = False
@@ -98,6 +101,7 @@ class Catalogue:
         self._lexicons.clear()
         for pool in list(self._pools):
             self._give(pool)
+        self._believe()
         log.info(
             "[%s] catalogue read in %.0f ms: %d names may leave something behind",
             server.settings.server_database,
@@ -115,8 +119,12 @@ class Catalogue:
             lexicon = Lexicon(names, names.writing, names.calls)
             self._lexicons[trusted] = lexicon
         pool.scanner.use(lexicon)
+
+    def _believe(self) -> None:
+        """What has been read holds, unless something has happened meanwhile."""
         if not self._doubted:
-            pool.scanner.doubts = 0
+            for pool in self._pools:
+                pool.scanner.doubts = 0
 
 
 class Watch:

@@ -29,9 +29,17 @@ class Database:
         for registry in list(self.registries):
             registry.forget()
 
-    def ddl_seen(self) -> None:
-        """Objects were made, changed or dropped: when the statement's tag came, and once more when it was committed."""
+    def ddl_seen(self, enabling: bool) -> None:
+        """Objects were made, changed or dropped: when the statement's tag came, and once more when it was committed.
+
+        ``enabling``: they may leave something behind where they are used.
+        """
         self.forget_statements()
+        if enabling:
+            self.doubt()
+
+    def doubt(self) -> None:
+        """What the catalogue says may be old."""
         if self.catalogue is not None:
             self.catalogue.doubt()
 

@@ -53,7 +53,9 @@ cdef class Statement:
     cdef public bint stale
     cdef public double analysed_at
     cdef public bint suspect
+    cdef public object seen
     cpdef bytearray parse_message(self)
+    cpdef bytes sql(self)
     cpdef bytes prepare_sql(self)
     cpdef bytearray close_message(self)
     @cython.locals(handle=Handle)
@@ -83,6 +85,7 @@ cdef class Registry:
 @cython.freelist(32)
 cdef class Unnamed:
     cdef public object body
+    cdef public object seen
     cdef public Acts acts
     cdef public int suspect
 

@@ -143,6 +143,7 @@ class Statement:
         "handle",
         "instead",
         "name",
+        "seen",
         "shape",
         "stale",
         "suspect",
@@ -156,6 +157,8 @@ class Statement:
         self.body = body
         self.acts = acts
         self.by_sql = by_sql
+        #: the lexicon its text was looked at with when it ran last
+        self.seen: object = None
         #: the settings it was parsed under, if it is shared; None when it is one client's
         self.environment: object = None
         #: when it was first sent to a server, in the engine's seconds: no server has an older idea of it
@@ -177,6 +180,10 @@ class Statement:
         """The whole Parse message that makes it on a server."""
         size = 4 + len(self.cname) + len(self.body)
         return bytearray(b"P" + size.to_bytes(4, "big") + bytes(self.cname) + self.body)
+
+    def sql(self) -> bytes:
+        """Its text; of one made by SQL something that has the same words."""
+        return b"SELECT" + self.body if self.by_sql else self.body.partition(b"\0")[0]
 
     def prepare_sql(self) -> bytes:
         """The SQL that makes one that was made by SQL."""
@@ -287,11 +294,12 @@ class Unnamed:
     ``suspect``: as in Statement.
     """
 
-    __slots__ = ("acts", "body", "suspect")
+    __slots__ = ("acts", "body", "seen", "suspect")
 
     def __init__(self, body: _bytes | None, acts: Acts | None = None) -> None:
         self.body = body
         self.acts = acts
+        self.seen: object = None
         self.suspect = 0
 
 
@@ -492,6 +500,7 @@ def unnamed_parse(
     statement = Unnamed.__new__(Unnamed)
     statement.body = body
     statement.acts = acts
+    statement.seen = None
     effect = UnnamedParse.__new__(UnnamedParse)
     effect.enter(client, server, statement)
     return effect

@@ -20,6 +20,8 @@ BACKSLASHES = 1
 MULTIBYTE = 2
 #: whether they do may change before the text is read
 UNCERTAIN = 4
+#: the words that matter may be others by then
+DOUBTFUL_READING = 8
 
 #: Bytes of a text that is not kept until the next one is looked at.
 _LONG = 65536
@@ -115,6 +117,8 @@ class Scanner(Lexer):
     def scan(self, data: bytearray, start: _int, end: _int, reading: _int) -> _int:
         """Whether the whole text ``data[start:end]`` (a NUL ends it earlier) has to be looked at closer."""
         if self.doubts:
+            return 1
+        if reading & 8:
             return 1
         if reading and ((reading & 2 and _not_ascii(data, start, end)) or (reading & 4 and data.find(b"\\", start, end) >= 0)):
             return 1
