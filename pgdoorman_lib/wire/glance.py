@@ -40,20 +40,18 @@ def names(body: bytes) -> tuple[frozenset[bytes], frozenset[bytes]] | None:
     if _HARD.search(body):
         return None
     text = _HIDDEN.sub(_without, body)
-    if b"/*" in text or b"*/" in text or b"'" in text.replace(b"''", b""):
+    quoted = {name.replace(b'""', b'"')[:LONGEST_NAME] for name in _QUOTED.findall(text)} if b'"' in text else set()
+    lower = (_QUOTED.sub(b' "" ', text) if quoted else text).lower()
+    left = lower.replace(b"''", b"").replace(b'""', b"")
+    if b"/*" in left or b"*/" in left or b"'" in left or b'"' in left:
         return None  # not closed
-    lower = text.lower()
     found = {word[:LONGEST_NAME] for word in _WORD.findall(lower)}
-    if not found.isdisjoint(_WORTH) or b"pg_temp" in lower:
+    if not _WORTH.isdisjoint(found | quoted) or b"pg_temp" in text.lower():
         return None
     if not found.isdisjoint(_VERBS) and _BEGINNING.search(lower):
         return None
     called = {word[:LONGEST_NAME] for pair in _CALLED.findall(lower) for word in pair}
-    if b'"' in text:
-        quoted = {name.replace(b'""', b'"')[:LONGEST_NAME] for name in _QUOTED.findall(text)}
-        found |= quoted
-        called |= quoted
-    return frozenset(found), frozenset(called)
+    return frozenset(found | quoted), frozenset(called | quoted)
 
 
 def _without(match: re.Match[bytes]) -> bytes:
