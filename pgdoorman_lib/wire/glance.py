@@ -21,11 +21,9 @@ _VERBS = frozenset(b"set reset discard listen unlisten load prepare deallocate d
 _BEGINNING = re.compile(
     rb"(?:\A|;|>>|\b(?:begin|then|else|loop|declare)\b)\s*(?:" + b"|".join(sorted(_VERBS)) + rb")\b"
 )
-_WORD = re.compile(rb"[a-z_\x80-\xff][a-z0-9_$\x80-\xff]*")
+#: A word, with a dot in front and a parenthesis behind if they are there.
+_WORD = re.compile(rb"(\.\s*)?([a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)(\s*\()?")
 _QUOTED = re.compile(rb'"((?:[^"]|"")*)"')
-#: A name with a parenthesis behind it, or a dot in front.
-_CALLED = re.compile(rb"([a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)\s*\(|\.\s*([a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)")
-
 #: Names of variables that procedural languages keep for the session.
 _KEPT = re.compile(rb"\b(?:GD|SD|_SHARED)\b|\bglobal\b")
 _SETS = re.compile(rb"set_config|\bset\s+(?!local\b)(?:session\s+)?[a-z_\"]", re.IGNORECASE)
@@ -45,12 +43,13 @@ def names(body: bytes) -> tuple[frozenset[bytes], frozenset[bytes]] | None:
     left = lower.replace(b"''", b"").replace(b'""', b"")
     if b"/*" in left or b"*/" in left or b"'" in left or b'"' in left:
         return None  # not closed
-    found = {word[:LONGEST_NAME] for word in _WORD.findall(lower)}
+    seen = set(_WORD.findall(lower))
+    found = {word[:LONGEST_NAME] for _, word, _ in seen}
     if not _WORTH.isdisjoint(found | quoted) or b"pg_temp" in text.lower():
         return None
     if not found.isdisjoint(_VERBS) and _BEGINNING.search(lower):
         return None
-    called = {word[:LONGEST_NAME] for pair in _CALLED.findall(lower) for word in pair}
+    called = {word[:LONGEST_NAME] for dot, word, parenthesis in seen if dot or parenthesis}
     return frozenset(found | quoted), frozenset(called | quoted)
 
 
