@@ -7,6 +7,7 @@ lexer, as is one with any word that ``bodies`` looks for.
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 
 from pgdoorman_lib.wire.lexer import LONGEST_NAME
 from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_UNKNOWN
@@ -24,6 +25,7 @@ _BEGINNING = re.compile(
 #: A word, with a dot in front and a parenthesis behind if they are there.
 _WORD = re.compile(rb"(\.\s*)?([a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)(\s*\()?")
 _QUOTED = re.compile(rb'"((?:[^"]|"")*)"')
+_DDL_WORDS = frozenset(b"create alter drop comment grant revoke security import reindex refresh".split())
 #: Names of variables that procedural languages keep for the session.
 _KEPT = re.compile(rb"\b(?:GD|SD|_SHARED)\b|\bglobal\b")
 _SETS = re.compile(rb"set_config|\bset\s+(?!local\b)(?:session\s+)?[a-z_\"]", re.IGNORECASE)
@@ -51,6 +53,11 @@ def names(body: bytes) -> tuple[frozenset[bytes], frozenset[bytes]] | None:
         return None
     called = {word[:LONGEST_NAME] for dot, word, parenthesis in seen if dot or parenthesis}
     return frozenset(found | quoted), frozenset(called | quoted)
+
+
+def has_ddl(language: str, words: AbstractSet[bytes]) -> bool:
+    """Whether DDL may stand among these words; SELECT INTO, which makes a table, is something else in PL/pgSQL."""
+    return not words.isdisjoint(_DDL_WORDS) or (language == "sql" and b"select" in words and b"into" in words)
 
 
 def _without(match: re.Match[bytes]) -> bytes:
