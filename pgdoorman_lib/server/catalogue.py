@@ -37,6 +37,12 @@ BODIES = 500
 #: Characters of a body or a tree that is read; what a longer one leaves is not known.
 LONGEST = 1 << 20
 
+# What it costs, measured with PostgreSQL 15 on two busy cores. A fresh database: the marker 0.1 ms as a prepared
+# statement with its round trip, 0.9 ms as a text, which is planning; reading 15 to 20 ms, six queries. One with 2,800
+# functions of extensions and pgTAP: 2.2 ms; 160 ms of queries and 240 ms of ours, 80 ms again. One with 20,000 tables,
+# 40,000 defaults and 20,000 functions of 1.3 KB: 60 ms; 2 s of queries and 7.4 s of ours, that is 0.4 ms a body, and
+# 1.2 s and 0.6 s when it is read again with the bodies known. ``hazards`` 30 ms and 0.3 s there.
+
 # Names may mean something else in the session's own path, and compiling a query takes longer than running it.
 _SETUP = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off; "
 
@@ -232,6 +238,7 @@ def _text(column: bytes | None) -> bytes:
 def _read_functions(rows: Rows, run_query: RunQuery, known: Rows | None, pause: Callable[[], None]) -> None:
     before = known.functions if known is not None and known.encoding == rows.encoding else {}
     wanted: list[int] = []
+    words = {word: word for old in before.values() for word in old.names}
     for row in run_query(_SETUP + _FUNCTIONS):
         number, version, schema, name, language, volatile, extension, symbol, temporary = row
         function = Function(
@@ -248,7 +255,7 @@ def _read_functions(rows: Rows, run_query: RunQuery, known: Rows | None, pause: 
         rows.functions[oid] = function
         old = before.get(oid)
         if old is not None and old.version == function.version:
-            rows.functions[oid] = function.with_body(old.body)
+            rows.functions[oid] = function.said_by(old)
         elif not function.compiled and extensions.known(function.extension, "", function.volatile) is None:
             wanted.append(oid)
     for start in range(0, len(wanted), BODIES):
@@ -258,7 +265,7 @@ def _read_functions(rows: Rows, run_query: RunQuery, known: Rows | None, pause: 
             oid = int(_value(number))
             function = rows.functions[oid]
             said = Body(EVERYTHING) if body is None else read_body(function.language, _text(body))
-            rows.functions[oid] = function.with_body(said)
+            rows.functions[oid] = function.with_body(said, words)
             pause()
 
 

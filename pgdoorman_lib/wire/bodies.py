@@ -63,7 +63,6 @@ _SPECIAL = {
 _HARMLESS_SETS = frozenset((b"transaction", b"constraints", b"seed", b"catalog"))
 #: Behind these words another statement begins in PL/pgSQL.
 _OPENERS = frozenset((b"begin", b"then", b"else", b"loop", b"declare"))
-_DDL_WORDS = frozenset(b"create alter drop comment grant revoke security import reindex refresh".split())
 _ON_COMMIT = [b"on", b"commit"]
 
 
@@ -114,7 +113,7 @@ def read(language: str, body: bytes) -> Body:
     seen = glance.names(body)
     if seen is not None:
         names, calls = seen
-        return Body(NOTHING, names | {DDL} if _has_ddl(language, names) else names, calls, bool(names & WRITES))
+        return Body(NOTHING, names | {DDL} if glance.has_ddl(language, names) else names, calls, bool(names & WRITES))
     found = _code(language, body, False, 0)
     if b"\\" in body:  # standard_conforming_strings may be off where it runs
         found = _joined((found, _code(language, body, True, 0)))
@@ -127,11 +126,6 @@ def read_text(text: bytes, backslashes: bool) -> Body:
     What its command tags and the pooler's own books tell is left out: LISTEN, LOAD, PREPARE, EXECUTE and their like.
     """
     return _Reader("sql", text, backslashes, 0, True).body()
-
-
-def _has_ddl(language: str, words: AbstractSet[bytes]) -> bool:
-    """Whether DDL may stand among these words; SELECT INTO, which makes a table, is something else in PL/pgSQL."""
-    return not words.isdisjoint(_DDL_WORDS) or (language == "sql" and b"select" in words and b"into" in words)
 
 
 def _joined(bodies: Iterable[Body]) -> Body:
@@ -171,6 +165,7 @@ class _Reader:
         self.dynamic = dynamic.Dynamic(self.tokens, self.words, self.begins)
         self.traces = NOTHING
         self.others: list[Body] = []
+        self.updates = b"update" in self.words
         #: where ON COMMIT DROP stands
         self.drops = [
             at
@@ -193,7 +188,7 @@ class _Reader:
             if self.begins[index]:
                 self._statement(index)
         words = {word for word in self.words if word}
-        if _has_ddl(self.language, words):
+        if glance.has_ddl(self.language, words):
             names.add(DDL)
         own = Body(self.traces, frozenset(names), frozenset(calls), bool(words & WRITES), frozenset(self.parameters))
         return _joined((own, *self.others))
@@ -210,7 +205,7 @@ class _Reader:
         return index
 
     def _at(self, index: int) -> bytes:
-        return self.words[index] if index < len(self.words) else b""
+        return self.words[index] if 0 <= index < len(self.words) else b""
 
     def _symbol(self, index: int) -> bytes:
         return self.tokens[index].text if index < len(self.tokens) else b""
@@ -222,7 +217,7 @@ class _Reader:
             self._set_config(index + 1)
         elif name in RUNS_STRINGS:
             self._runs_string(index + 1)
-        elif name in BUILTIN and (name not in BUILTIN_WRITTEN or b"update" in self.words):
+        elif name in BUILTIN and (name not in BUILTIN_WRITTEN or self.updates):
             self._add(BUILTIN[name])
         elif name.startswith(b"pg_temp"):
             self._add(MAKES_TEMPORARY)
@@ -290,7 +285,7 @@ class _Reader:
         if self.sent:
             return
         after = self._at(index + 1)
-        if after == b"on" or self._at(index - 1) in (b"grant", b"revoke"):
+        if after == b"on":
             return  # the privilege
         if after in (b"function", b"procedure") and self._is_name(index + 2):
             return  # of CREATE TRIGGER

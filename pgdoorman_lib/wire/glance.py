@@ -7,6 +7,7 @@ lexer, as is one with any word that ``bodies`` looks for.
 from __future__ import annotations
 
 import re
+from collections.abc import Set as AbstractSet
 
 from pgdoorman_lib.wire.lexer import LONGEST_NAME
 from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_UNKNOWN
@@ -21,11 +22,10 @@ _VERBS = frozenset(b"set reset discard listen unlisten load prepare deallocate d
 _BEGINNING = re.compile(
     rb"(?:\A|;|>>|\b(?:begin|then|else|loop|declare)\b)\s*(?:" + b"|".join(sorted(_VERBS)) + rb")\b"
 )
-_WORD = re.compile(rb"[a-z_\x80-\xff][a-z0-9_$\x80-\xff]*")
+#: A word, with a dot in front and a parenthesis behind if they are there.
+_WORD = re.compile(rb"(\.\s*)?([a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)(\s*\()?")
 _QUOTED = re.compile(rb'"((?:[^"]|"")*)"')
-#: A name with a parenthesis behind it, or a dot in front.
-_CALLED = re.compile(rb"([a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)\s*\(|\.\s*([a-z_\x80-\xff][a-z0-9_$\x80-\xff]*)")
-
+_DDL_WORDS = frozenset(b"create alter drop comment grant revoke security import reindex refresh".split())
 #: Names of variables that procedural languages keep for the session.
 _KEPT = re.compile(rb"\b(?:GD|SD|_SHARED)\b|\bglobal\b")
 _SETS = re.compile(rb"set_config|\bset\s+(?!local\b)(?:session\s+)?[a-z_\"]", re.IGNORECASE)
@@ -40,20 +40,24 @@ def names(body: bytes) -> tuple[frozenset[bytes], frozenset[bytes]] | None:
     if _HARD.search(body):
         return None
     text = _HIDDEN.sub(_without, body)
-    if b"/*" in text or b"*/" in text or b"'" in text.replace(b"''", b""):
+    quoted = {name.replace(b'""', b'"')[:LONGEST_NAME] for name in _QUOTED.findall(text)} if b'"' in text else set()
+    lower = (_QUOTED.sub(b' "" ', text) if quoted else text).lower()
+    left = lower.replace(b"''", b"").replace(b'""', b"")
+    if b"/*" in left or b"*/" in left or b"'" in left or b'"' in left:
         return None  # not closed
-    lower = text.lower()
-    found = {word[:LONGEST_NAME] for word in _WORD.findall(lower)}
-    if not found.isdisjoint(_WORTH) or b"pg_temp" in lower:
+    seen = set(_WORD.findall(lower))
+    found = {word[:LONGEST_NAME] for _, word, _ in seen}
+    if not _WORTH.isdisjoint(found | quoted) or b"pg_temp" in text.lower():
         return None
     if not found.isdisjoint(_VERBS) and _BEGINNING.search(lower):
         return None
-    called = {word[:LONGEST_NAME] for pair in _CALLED.findall(lower) for word in pair}
-    if b'"' in text:
-        quoted = {name.replace(b'""', b'"')[:LONGEST_NAME] for name in _QUOTED.findall(text)}
-        found |= quoted
-        called |= quoted
-    return frozenset(found), frozenset(called)
+    called = {word[:LONGEST_NAME] for dot, word, parenthesis in seen if dot or parenthesis}
+    return frozenset(found | quoted), frozenset(called | quoted)
+
+
+def has_ddl(language: str, words: AbstractSet[bytes]) -> bool:
+    """Whether DDL may stand among these words; SELECT INTO, which makes a table, is something else in PL/pgSQL."""
+    return not words.isdisjoint(_DDL_WORDS) or (language == "sql" and b"select" in words and b"into" in words)
 
 
 def _without(match: re.Match[bytes]) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from pgdoorman_lib.wire import extensions
-from pgdoorman_lib.wire.bodies import EMPTY, Body
+from pgdoorman_lib.wire.bodies import Body
 from pgdoorman_lib.wire.traces import ANYTHING, DDL, MAKES_TEMPORARY, NOTHING, UNREADABLE, Traces, union
 
 # Kinds of nodes.
@@ -31,11 +31,12 @@ ON_DDL: Node = (KEY, 0)
 ON_ANYTHING: Node = (KEY, 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Function:
     """A function that is not PostgreSQL's own. ``version`` changes with it; ``symbol``: what a function in C is called.
 
-    ``temporary``: its own search_path has pg_temp in it, 2: in front. ``creates``: DDL stands in it.
+    ``temporary``: its own search_path has pg_temp in it, 2: in front. The last four are what its body says (``Body``):
+    there may be many, so in little room.
     """
 
     version: bytes
@@ -46,10 +47,24 @@ class Function:
     extension: str
     symbol: bytes = b""
     temporary: int = 0
-    body: Body = EMPTY
+    traces: Traces = NOTHING
+    names: tuple[bytes, ...] = ()
+    calls: tuple[bytes, ...] = ()
+    writes: bool = False
 
-    def with_body(self, body: Body) -> Function:
-        return replace(self, body=body)
+    def with_body(self, body: Body, words: dict[bytes, bytes]) -> Function:
+        """The same with what its body says; ``words`` are those of all bodies, each once."""
+        return replace(
+            self,
+            traces=body.traces,
+            names=tuple(words.setdefault(name, name) for name in body.names),
+            calls=tuple(words.setdefault(name, name) for name in body.calls),
+            writes=body.writes,
+        )
+
+    def said_by(self, other: Function) -> Function:
+        """The same with what the body of ``other`` says."""
+        return replace(self, traces=other.traces, names=other.names, calls=other.calls, writes=other.writes)
 
     @property
     def compiled(self) -> bool:
@@ -62,7 +77,7 @@ class Rows:
 
     ``encoding`` is the database's: in those of one byte a letter, PostgreSQL changes the case of any letter.
     ``edges``: what a node calls, reads or writes to. ``direct``: what nodes leave that call PostgreSQL's own functions.
-    ``builtin``: traces by the symbol in C. ``mark``: what the marker of these rows was; empty when it had moved by then.
+    ``builtin``: traces by the symbol in C. ``mark``: what the marker of these rows was; empty if it had moved.
     """
 
     encoding: str = "UTF8"
@@ -136,9 +151,9 @@ def _own(function: Function, rows: Rows) -> Traces:
         return rows.builtin.get(function.symbol, NOTHING)
     if function.language == "c":
         return UNREADABLE if function.volatile else NOTHING
-    if function.temporary > 1 or (function.temporary and DDL in function.body.names):
-        return union(function.body.traces, MAKES_TEMPORARY)
-    return function.body.traces
+    if function.temporary > 1 or (function.temporary and DDL in function.names):
+        return union(function.traces, MAKES_TEMPORARY)
+    return function.traces
 
 
 def _mentioned(rows: Rows) -> dict[int, set[Node]]:
@@ -154,10 +169,9 @@ def _mentioned(rows: Rows) -> dict[int, set[Node]]:
     for oid, function in rows.functions.items():
         if extensions.known(function.extension, "", function.volatile) is not None:
             continue
-        body = function.body
-        targets = {node for name in body.calls & functions.keys() for node in functions[name]}
-        for name in body.names & relations.keys():
-            targets.update(node for node in relations[name] if body.writes or node[0] != WRITE)
+        targets = {node for name in functions.keys() & function.calls for node in functions[name]}
+        for name in relations.keys() & function.names:
+            targets.update(node for node in relations[name] if function.writes or node[0] != WRITE)
         if targets:
             found[oid] = targets
     return found
