@@ -399,6 +399,8 @@ class Answers(StatementDesk):
             self.altered = _MAY_HAVE_ALTERED if self.replies.count else 0  # what is under way may do so
         if tx != 0x49 or self.replies.count or self.in_batch or self.client_left:
             return 0
+        self.suspect_portals = 0  # portals end with their transaction
+        self.group_suspect = 0
         spent = int((now - self.xact_started) * 1000000.0)
         stats.xact_count += 1
         stats.xact_time += spent
