@@ -94,7 +94,11 @@ class Catalogue:
         def run_query(sql: str) -> list[list[bytes | None]]:
             return [parse_data_row(body) for body in run(server, sql)]
 
-        self._rows = read(run_query, self._rows, lambda: gevent.sleep(0))  # switch
+        try:
+            self._rows = read(run_query, self._rows, lambda: gevent.sleep(0))  # switch
+        except BaseException:
+            self._doubted = True
+            raise
         self._lexicons.clear()
         for pool in list(self._pools):
             self._give(pool)
@@ -115,8 +119,7 @@ class Catalogue:
             lexicon = Lexicon(names, names.writing, names.calls)
             self._lexicons[trusted] = lexicon
         pool.scanner.use(lexicon)
-        if not self._doubted:
-            pool.scanner.doubts = 0
+        pool.scanner.doubts = 1 if self._doubted else 0
 
 
 class Watch:
