@@ -121,14 +121,10 @@ class Tracker:
         return Settings.of(own)
 
 
-def found_settings(
-    found: Mapping[str, str | None], defaults: Mapping[str, str], applied: Settings | None
-) -> Settings:
+def found_settings(found: Mapping[str, str | None], defaults: Mapping[str, str], applied: Settings | None) -> Settings:
     """The settings in effect on a server of which a question has found these; ``applied``: those it was not about."""
     present = {} if applied is None else {name: value for name, value in applied.values.items() if name not in found}
-    present.update(
-        (name, value) for name, value in found.items() if value is not None and value != defaults.get(name)
-    )
+    present.update((name, value) for name, value in found.items() if value is not None and value != defaults.get(name))
     return Settings.of(present)
 
 

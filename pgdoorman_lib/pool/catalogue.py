@@ -97,7 +97,11 @@ class Catalogue:
         def run_query(sql: str) -> list[list[bytes | None]]:
             return [parse_data_row(body) for body in run(server, sql)]
 
-        self._rows = read(run_query, self._rows, lambda: gevent.sleep(0))  # switch
+        try:
+            self._rows = read(run_query, self._rows, lambda: gevent.sleep(0))  # switch
+        except BaseException:
+            self._doubted = True
+            raise
         self._lexicons.clear()
         for pool in list(self._pools):
             self._give(pool)
@@ -119,6 +123,8 @@ class Catalogue:
             lexicon = Lexicon(names, names.writing, names.calls)
             self._lexicons[trusted] = lexicon
         pool.scanner.use(lexicon)
+        if self._doubted:
+            pool.scanner.doubts = 1
 
     def _believe(self) -> None:
         """What has been read holds, unless something has happened meanwhile."""

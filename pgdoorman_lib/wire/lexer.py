@@ -50,7 +50,7 @@ _CLASSES = bytes(
     _BLANK
     if 0 < byte <= 0x20
     else _LETTER
-    if chr(byte).isascii() and chr(byte).isalpha() or byte == 0x5F or byte >= 0x80
+    if (chr(byte).isascii() and chr(byte).isalpha()) or byte == 0x5F or byte >= 0x80
     else _DIGIT
     if 0x30 <= byte <= 0x39
     else _DOLLAR
@@ -500,7 +500,7 @@ def tokens(text: bytes, backslashes: bool = False) -> list[Token]:
         value: bytes | None = piece
         if kind == WORD:
             value = piece[:LONGEST_NAME].lower()
-        elif kind == QUOTED or kind == STRING:
+        elif kind in (QUOTED, STRING):
             value = _meaning(piece, kind, lexer.prefix, backslashes)
         found.append(Token(kind, lexer.start, lexer.stop, piece, value))
     return _with_escape_characters(found)
@@ -521,10 +521,7 @@ def _meaning(piece: bytes, kind: _int, prefix: _int, backslashes: bool) -> bytes
     inside = piece[piece.index(quote) + 1 : -1]
     escaped = kind == STRING and (prefix == 0x65 or (backslashes and prefix == 0))
     if kind == STRING:
-        if escaped:
-            inside = _joined_escaped(inside)
-        else:
-            inside = _joined(inside)
+        inside = _joined_escaped(inside) if escaped else _joined(inside)
     if prefix == 0x75:
         return _unicode(inside.replace(quote * 2, quote), b"\\", kind)
     if escaped:

@@ -118,9 +118,11 @@ class Scanner(Lexer):
         """Whether the whole text ``data[start:end]`` (a NUL ends it earlier) has to be looked at closer."""
         if self.doubts:
             return 1
-        if reading & 8:
-            return 1
-        if reading and ((reading & 2 and _not_ascii(data, start, end)) or (reading & 4 and data.find(b"\\", start, end) >= 0)):
+        if reading and (
+            reading & 8
+            or (reading & 2 and _not_ascii(data, start, end))
+            or (reading & 4 and data.find(b"\\", start, end) >= 0)
+        ):
             return 1
         self.begin(data, start, end, reading & 1)
         self.begins = 1

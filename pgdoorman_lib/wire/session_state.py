@@ -338,7 +338,10 @@ _QUESTIONS = {
 #: Kinds of columns that are no DIRTY_* bit: how many statements of ours are prepared, and the backend's process id.
 OURS_PREPARED = 0
 BACKEND = -1
-_OURS = "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements WHERE name OPERATOR(pg_catalog.~) '^pgdoorman_')"
+_OURS = (
+    "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements"
+    " WHERE name OPERATOR(pg_catalog.~) '^pgdoorman_')"
+)
 #: All settings of the session that a catalogue lists, but those that a role may not see.
 _LISTED = (
     f"SELECT '{DIRTY_PARAMETERS}', name, {_encoded('setting')} FROM pg_catalog.pg_settings"

@@ -1,8 +1,8 @@
 """What a client's text may leave behind on a server, and which prepared statements it names.
 
-``analyse`` looks at the tokens of a whole text in which ``scan`` has found something, once for each distinct one, without
-parsing SQL. What it calls known is known by the words of the text and by a lexicon of what functions, triggers and the
-like in that database are able to do; all else has to be asked.
+``analyse`` looks at the tokens of a whole text in which ``scan`` has found something, once for each distinct one,
+without parsing SQL. What it calls known is known by the words of the text and by a lexicon of what functions, triggers
+and the like in that database are able to do; all else has to be asked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,19 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pgdoorman_lib.wire.bodies import read_text, said_traces
-from pgdoorman_lib.wire.lexer import LONGEST_NAME, LOST, NUMBER, PARAMETER, QUOTED, SEMICOLON, STRING, SYMBOL, WORD, Token, tokens
+from pgdoorman_lib.wire.lexer import (
+    LONGEST_NAME,
+    LOST,
+    NUMBER,
+    PARAMETER,
+    QUOTED,
+    SEMICOLON,
+    STRING,
+    SYMBOL,
+    WORD,
+    Token,
+    tokens,
+)
 from pgdoorman_lib.wire.scan import BACKSLASHES, MULTIBYTE, PLAIN, Lexicon, Scanner
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CURSORS,
@@ -73,12 +85,13 @@ _CODECS = {
     "EUC_JP": "euc_jp",
     "EUC_KR": "euc_kr",
     "EUC_CN": "gb2312",
-    **{f"LATIN{number}": f"iso8859-{part}" for number, part in zip(range(1, 11), (1, 2, 3, 4, 9, 10, 13, 14, 15, 16))},
+    **{f"LATIN{number}": f"iso8859-{part}" for number, part in enumerate((1, 2, 3, 4, 9, 10, 13, 14, 15, 16), 1)},
     **{f"ISO_8859_{part}": f"iso8859-{part}" for part in (5, 6, 7, 8)},
     **{f"WIN{page}": f"cp{page}" for page in (866, 874, 1250, 1251, 1252, 1253, 1254, 1255, 1256, 1257, 1258)},
     "KOI8R": "koi8_r",
     "KOI8U": "koi8_u",
 }
+
 
 @lru_cache(maxsize=64)
 def reading_of(conforming: str, encoding: str) -> Reading:
@@ -110,9 +123,9 @@ class Text:
     ``traces``: what it may leave behind. ``parameters``: the numbers of its parameters that name settings it sets.
     ``keeps``: bits of what it surely leaves, if it succeeds outside a transaction. ``sets``: how many SETs are in it.
     ``names``: statements it prepares, executes or drops. ``sequences``: it asks what nextval gave this session.
-    ``resets``: settings that are back at their beginning behind it, and whether only until the transaction's end; LISTED
-    for all of them. ``defines``: it changes what others mean (DDL), and nobody can see it yet. ``assigns``: it is
-    nothing but a SET of this setting to this value. ``only_resets``: it does nothing but reset; RESETS_* bits.
+    ``resets``: settings that are back at their beginning behind it, and whether only until the transaction's end;
+    LISTED for all of them. ``defines``: it changes what others mean (DDL), and nobody can see it yet. ``assigns``: it
+    is nothing but a SET of this setting to this value. ``only_resets``: it does nothing but reset; RESETS_* bits.
     """
 
     traces: Traces = NO_TRACES
@@ -151,11 +164,33 @@ RESETS_SETTINGS = 2
 RESETS_ALL = 4
 #: Settings whose new value depends on the present one, or that are a list where a single name is another thing.
 _NOT_ASSIGNED = frozenset(
-    "datestyle search_path role session_authorization session_characteristics seed transaction_isolation"
-    " transaction_read_only transaction_deferrable temp_tablespaces local_preload_libraries session_preload_libraries"
-    " log_destination wal_consistency_checking createrole_self_grant debug_io_direct restrict_nonsystem_relation_kind"
-    " search_path unix_socket_directories listen_addresses synchronous_standby_names shared_preload_libraries"
-    " synchronized_standby_slots timezone_abbreviations log_connections".split()
+    [
+        "datestyle",
+        "search_path",
+        "role",
+        "session_authorization",
+        "session_characteristics",
+        "seed",
+        "transaction_isolation",
+        "transaction_read_only",
+        "transaction_deferrable",
+        "temp_tablespaces",
+        "local_preload_libraries",
+        "session_preload_libraries",
+        "log_destination",
+        "wal_consistency_checking",
+        "createrole_self_grant",
+        "debug_io_direct",
+        "restrict_nonsystem_relation_kind",
+        "search_path",
+        "unix_socket_directories",
+        "listen_addresses",
+        "synchronous_standby_names",
+        "shared_preload_libraries",
+        "synchronized_standby_slots",
+        "timezone_abbreviations",
+        "log_connections",
+    ]
 )
 _DEFINES = frozenset(b"create alter drop comment grant revoke security import reassign".split())
 _CLOSERS = frozenset((b"close", b"unlisten", b"discard", b"reset", b"deallocate"))
@@ -239,7 +274,7 @@ def _converted(text: bytes, codec: str) -> tuple[bytes, bytes] | None:
 
 def joined(one: Text, other: Text) -> Text:
     """``one`` with what the ``other`` may leave, too."""
-    if other == one or other == NOTHING:
+    if other in (one, NOTHING):
         return one
     return replace(
         one,
@@ -284,9 +319,7 @@ class Parts:
         return found
 
     def _read(self, data: bytearray, start: int, end: int, last: bool) -> Text:
-        if (self._unread and not data[start:end].isascii()) or (
-            self._uncertain and data.find(b"\\", start, end) >= 0
-        ):
+        if (self._unread and not data[start:end].isascii()) or (self._uncertain and data.find(b"\\", start, end) >= 0):
             return UNREAD
         scanner = self._scanner
         scanner.feed(data, start, end, last)
@@ -296,8 +329,10 @@ class Parts:
             traces = scanner.lexicon.hazards.get(word[:LONGEST_NAME])
             if traces is not None:
                 told = Text(traces)
+            elif word == b"set":
+                told = self._set()
             else:
-                told = self._set() if word == b"set" else _TOLD_BY.get(word, UNREAD)
+                told = _TOLD_BY.get(word, UNREAD)
             found = replace(joined(found, told), defines=True)
         return _LOST if scanner.incomplete == LOST else found
 
@@ -471,7 +506,9 @@ class _Finder:
             return
         piece = self.text[token.start : token.end]
         name = token.value if piece.isascii() else piece.strip(b'"').replace(b'""', b'"')
-        self.names.append(Name(verb.decode(), token.start, token.end, stop, name, _is_plain(found[at + 1 :], words[at + 1 :])))
+        self.names.append(
+            Name(verb.decode(), token.start, token.end, stop, name, _is_plain(found[at + 1 :], words[at + 1 :]))
+        )
 
 
 # What may stand between constants.

@@ -25,12 +25,14 @@ from pgdoorman_lib.client.relay import (
     WAIT,
 )
 from pgdoorman_lib.client.statements import MAX_NAMED_PARSE
+from pgdoorman_lib.client.tracking import MAX_OPTIONS
 from pgdoorman_lib.net.engine import BLOCK_SIZE, Engine
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.framing import split
 from pgdoorman_lib.wire.prepared import Registry
-from pgdoorman_lib.wire.session_state import DIRTY_CUSTOM, DIRTY_LOCKS, DIRTY_PARAMETERS
+from pgdoorman_lib.wire.session_state import DIRTY_LOCKS, DIRTY_PARAMETERS
+from pgdoorman_lib.wire.traces import POSSIBLE
 
 COPY_DONE = b"c\0\0\0\x04"
 Z = messages.ready_for_query()
@@ -1247,8 +1249,9 @@ def test_a_text_in_parts_is_looked_at_to_its_end(table: Table, size: int, cut: i
         table.client.say(part)
         table.client.step()
     assert table.backend.hear() == data
-    wanted = DIRTY_LOCKS | DIRTY_PARAMETERS | DIRTY_CUSTOM
+    wanted = DIRTY_LOCKS | DIRTY_PARAMETERS
     assert table.server.dirty & wanted == wanted
+    assert table.relay.tracker.unnamed == POSSIBLE
     assert table.relay.cut is None
 
 
@@ -1259,3 +1262,13 @@ def test_data_is_not_taken_for_a_text(table: Table) -> None:
     for at in range(0, len(data), 9000):
         start(table, data[at : at + 9000])
     assert table.server.dirty == 0
+
+
+def test_options_beyond_the_number_that_is_remembered(table: Table) -> None:
+    tracker = table.relay.tracker
+    start(table, messages.query("; ".join(f"SET a.b{n} = 1" for n in range(MAX_OPTIONS))))
+    assert len(tracker.options) == MAX_OPTIONS and not tracker.unnamed
+    start(table, messages.query("SET a.b1 = 1"))
+    assert not tracker.unnamed
+    start(table, messages.query("SET a.other = 1"))
+    assert len(tracker.options) == MAX_OPTIONS and tracker.unnamed == POSSIBLE

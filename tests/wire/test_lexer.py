@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -154,7 +155,9 @@ def test_unterminated(text: bytes) -> None:
     assert lexer.incomplete
 
 
-@pytest.mark.parametrize("text", [b"'a'", b"''''", b'""""', b"$$a$$", b"/* */", b"-- a", b"a", b"1", b"$1", b"$", b"u&"])
+@pytest.mark.parametrize(
+    "text", [b"'a'", b"''''", b'""""', b"$$a$$", b"/* */", b"-- a", b"a", b"1", b"$1", b"$", b"u&"]
+)
 def test_terminated(text: bytes) -> None:
     lexer = Lexer()
     lexer.begin(bytearray(text), 0, len(text), 0)
@@ -206,7 +209,7 @@ def whole(text: bytes, backslashes: bool) -> tuple[list[tuple[int, int]], int]:
 def drained(lexer: Lexer) -> list[tuple[int, int]]:
     found = []
     while kind := lexer.next():
-        found.append((kind, lexer.hash if kind == WORD or kind == QUOTED else 0))
+        found.append((kind, lexer.hash if kind in (WORD, QUOTED) else 0))
     assert lexer.next() == END, "END stays"
     return found
 
@@ -227,7 +230,7 @@ def test_parts_have_the_tokens_of_the_whole(text: bytes, backslashes: bool, cuts
     lexer.begin_parts(backslashes)
     found = []
     places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    for index, (start, stop) in enumerate(zip(places, places[1:], strict=False)):
+    for index, (start, stop) in enumerate(itertools.pairwise(places)):
         part = text[start:stop]
         lexer.feed(bytearray(b"'\"" + part + b"*/'"), 2, 2 + len(part), index == len(places) - 2)
         found += drained(lexer)
@@ -237,7 +240,15 @@ def test_parts_have_the_tokens_of_the_whole(text: bytes, backslashes: bool, cuts
 @pytest.mark.parametrize("filler", [b"x", b"1", b" ", b"\n", b"--x\n", b"-- x", b"$", b"'' ", b'"a" '])
 @pytest.mark.parametrize(
     ("before", "behind"),
-    [(b"", b" ' b'"), (b"'a'", b"\n'b' c"), (b"/*", b"*/ c"), (b"$$", b"$$ b"), (b"'", b"' b"), (b'"a" ', b"b"), (b"$1", b" b")],
+    [
+        (b"", b" ' b'"),
+        (b"'a'", b"\n'b' c"),
+        (b"/*", b"*/ c"),
+        (b"$$", b"$$ b"),
+        (b"'", b"' b"),
+        (b'"a" ', b"b"),
+        (b"$1", b" b"),
+    ],
 )
 def test_what_is_long_comes_in_many_parts(before: bytes, filler: bytes, behind: bytes) -> None:
     """Neither kept nor gone through again with each: at most a bit of it."""
@@ -343,7 +354,8 @@ def test_postgres_begins_its_tokens_at_the_same_places(scanner: tuple[Scanner, b
             else:
                 # A wrong escape, or one that is not allowed: the statement fails.
                 assert re.match(
-                    "invalid Unicode|unsafe use|trailing junk|zero-length|unsafe|invalid|UESCAPE|syntax error|operator too", seen
+                    "invalid Unicode|unsafe use|trailing junk|zero-length|unsafe|invalid|UESCAPE|syntax error|operator too",
+                    seen,
                 ), seen
             return
         begin, piece = seen

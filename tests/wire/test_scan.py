@@ -107,7 +107,7 @@ def test_words_are_found_in_quotes(word: str) -> None:
     assert scan(f'SELECT U&"{word}"(1)')
     escaped = "".join(f"\\{ord(c):04x}" for c in word)
     assert scan(f'SELECT u&"{escaped}"(1)')
-    assert scan("SELECT U&\"" + escaped.replace("\\", "!") + "\"(1)")
+    assert scan('SELECT U&"' + escaped.replace("\\", "!") + '"(1)')
 
 
 def test_relations_that_matter_only_when_they_are_written_to() -> None:
@@ -124,10 +124,36 @@ def test_select_into() -> None:
     assert not scan("INSERT INTO t SELECT 1")
 
 
-VERBS = (
-    "SET RESET DISCARD LISTEN UNLISTEN LOAD DO CALL CREATE ALTER DROP COMMENT GRANT REVOKE SECURITY IMPORT REASSIGN"
-    " PREPARE EXECUTE DEALLOCATE foo 'a' 1 $1 + \"select\" U&\"select\" $$a$$"
-).split()
+VERBS = [
+    "SET",
+    "RESET",
+    "DISCARD",
+    "LISTEN",
+    "UNLISTEN",
+    "LOAD",
+    "DO",
+    "CALL",
+    "CREATE",
+    "ALTER",
+    "DROP",
+    "COMMENT",
+    "GRANT",
+    "REVOKE",
+    "SECURITY",
+    "IMPORT",
+    "REASSIGN",
+    "PREPARE",
+    "EXECUTE",
+    "DEALLOCATE",
+    "foo",
+    "'a'",
+    "1",
+    "$1",
+    "+",
+    '"select"',
+    'U&"select"',
+    "$$a$$",
+]
 
 
 BEGINNINGS = (
@@ -157,7 +183,9 @@ def test_no_verb_is_taken_for_a_harmless_one(postgres: Postgres) -> None:
         assert bool(PLAIN.table[slot] & 2) == (word in HARMLESS_VERBS), word
 
 
-@pytest.mark.parametrize("text", ["SELECT 'a", 'SELECT "a', "SELECT $$a", "SELECT /* a", "SELECT E'a\\'", "SELECT $q$ a $$"])
+@pytest.mark.parametrize(
+    "text", ["SELECT 'a", 'SELECT "a', "SELECT $$a", "SELECT /* a", "SELECT E'a\\'", "SELECT $q$ a $$"]
+)
 def test_what_is_not_closed_is_looked_at(text: str) -> None:
     assert scan(text)
 
@@ -209,7 +237,8 @@ def test_a_nul_ends_the_text() -> None:
 # Whatever stands around it.
 
 _blank = st.lists(
-    st.sampled_from([" ", "\n", "\t", "\r\n", "/**/", "/* set ' */", "/* a /* b */ \" */", "-- it's\n", "--\r", "\f"]), max_size=3
+    st.sampled_from([" ", "\n", "\t", "\r\n", "/**/", "/* set ' */", '/* a /* b */ " */', "-- it's\n", "--\r", "\f"]),
+    max_size=3,
 ).map("".join)
 _aside = st.sampled_from(
     ["'a'", "'it''s'", "E'it\\'s'", "e'\\\\'", "$$'$$", "$a$ $$ ; $a$", '"a"', '"a""b"', "U&'\\0041'", "n'x'", "b'1'", "x'1f'", "1",
@@ -250,7 +279,10 @@ def test_garbage_raises_nothing(data: bytes, one: int, other: int, reading: int)
     assert Scanner(LEXICON).scan(bytearray(data), start, end, reading) in (0, 1, 2)
 
 
-@given(st.lists(st.one_of(_aside, _blank, _word, st.sampled_from(list(HARMLESS))), max_size=8).map(" ".join), st.binary(max_size=9))
+@given(
+    st.lists(st.one_of(_aside, _blank, _word, st.sampled_from(list(HARMLESS))), max_size=8).map(" ".join),
+    st.binary(max_size=9),
+)
 def test_nothing_outside_is_looked_at(text: str, noise: bytes) -> None:
     data = text.encode()
     block = bytearray(noise + data + noise)

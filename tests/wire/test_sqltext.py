@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -64,7 +66,7 @@ LEXICON = Lexicon(
         ("SELECT 1", 0, ()),
         ("SET x = 1", DIRTY_PARAMETERS, ("x",)),
         ("SET Work_Mem TO '1MB'", DIRTY_PARAMETERS, ("work_mem",)),
-        ("SET SESSION app.x = 1; SET a . \"B\" = 2", DIRTY_PARAMETERS, ("app.x", "a.b")),
+        ('SET SESSION app.x = 1; SET a . "B" = 2', DIRTY_PARAMETERS, ("app.x", "a.b")),
         ("SET LOCAL x = 1", 0, ()),
         ("SET TRANSACTION READ ONLY", 0, ()),
         ("SET CONSTRAINTS ALL DEFERRED", 0, ()),
@@ -328,7 +330,14 @@ def texts(draw: st.DrawFn) -> str:
     call = f"{draw(st.sampled_from(FUNCTIONS))}{a}({b}{draw(st.sampled_from(NAMES))}{c},{d}$1, false)"
     front = draw(
         st.sampled_from(
-            ["select ", "select 'a', ", "values (1, ", "update t set a = ", "select x from t where y = ", "with a as (select "]
+            [
+                "select ",
+                "select 'a', ",
+                "values (1, ",
+                "update t set a = ",
+                "select x from t where y = ",
+                "with a as (select ",
+            ]
         )
     )
     return before + front + call
@@ -350,7 +359,7 @@ def test_no_form_hides_it_in_parts(text: str, cuts: list[int]) -> None:
     data = text.encode()
     parts = Parts(LEXICON, AS_USUAL)
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    for index, (start, stop) in enumerate(zip(places, places[1:], strict=False)):
+    for index, (start, stop) in enumerate(itertools.pairwise(places)):
         block = bytearray(b"'" + data[start:stop] + b"'")
         parts.feed(block, 1, 1 + stop - start, index == len(places) - 2)
     traces = parts.found.traces
@@ -401,7 +410,7 @@ def test_a_set_in_parts() -> None:
 
 
 def test_parts_of_which_one_cannot_be_read() -> None:
-    text = b"SELECT 1, \"" + b"x" * 5000 + b"\" --"
+    text = b'SELECT 1, "' + b"x" * 5000 + b'" --'
     found = in_parts(text, 500)
     assert found.traces.bits & DIRTY_UNKNOWN and found.traces.unnamed == POSSIBLE and found.defines
 
@@ -458,7 +467,7 @@ def test_a_letter_that_ends_in_a_backslash(encoding: str) -> None:
     letter = next(chr(c) for c in range(0x3000, 0xFFE6) if _has(chr(c), codec) and chr(c).encode(codec)[-1:] in b"\\|~")
     for conforming in ("on", "off"):
         reading = reading_of(conforming, encoding)
-        data = "SELECT '".encode() + letter.encode(codec) + b"', leaks() -- '"
+        data = b"SELECT '" + letter.encode(codec) + b"', leaks() -- '"
         assert Scanner(LEXICON).scan(bytearray(data), 0, len(data), reading.flags) == 1
         assert analyse(data, LEXICON, reading).traces.bits == DIRTY_LOCKS
 
@@ -477,7 +486,12 @@ def test_what_cannot_be_converted() -> None:
     assert analyse(b"SELECT 'a'", reading=reading_of("on", "MULE_INTERNAL")) == NOTHING
 
 
-@given(st.binary(max_size=300), st.sampled_from(["UTF8", "LATIN1", "SJIS", "GB18030", "?"]), st.sampled_from(["on", "off"]), st.booleans())
+@given(
+    st.binary(max_size=300),
+    st.sampled_from(["UTF8", "LATIN1", "SJIS", "GB18030", "?"]),
+    st.sampled_from(["on", "off"]),
+    st.booleans(),
+)
 def test_garbage_raises_nothing(data: bytes, encoding: str, conforming: str, uncertain: bool) -> None:
     analyse(data, LEXICON, reading_of(conforming, encoding), uncertain)
     in_parts(data, 50, reading_of(conforming, encoding), uncertain)

@@ -1,0 +1,265 @@
+"""When a database's catalogue is read, and what its pools go by meanwhile; PostgreSQL and the pools are fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pgdoorman_lib.errors import ServerGone
+from pgdoorman_lib.net.engine import Task
+from pgdoorman_lib.pool import catalogue as module
+from pgdoorman_lib.pool.catalogue import MARKER_INTERVAL, MARKER_SHARE, Catalogue, Watch
+from pgdoorman_lib.server.catalogue import Hazards, Rows
+from pgdoorman_lib.wire.scan import PLAIN, Scanner
+from pgdoorman_lib.wire.traces import UNREADABLE
+
+
+class FakePool:
+    """What a catalogue knows of a pool."""
+
+    def __init__(self, catalogue: Catalogue, *trusted: str) -> None:
+        self.scanner = Scanner()
+        self.settings = SimpleNamespace(trusted_functions=list(trusted), database="shop", server_database="shop")
+        self.database = SimpleNamespace(catalogue=catalogue)
+        self.retired = False
+        self.servers = ["one"]
+        catalogue.join(self)
+
+    @property
+    def doubts(self) -> int:
+        return int(self.scanner.doubts)
+
+    def looks_at(self, text: bytes) -> int:
+        return int(self.scanner.scan(bytearray(text), 0, len(text), 0))
+
+
+class FakeDatabase:
+    """A PostgreSQL with a marker and a function; its queries take ``seconds``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.mark = b"1"
+        self.function = b"leaks"
+        self.now = 1000.0
+        self.seconds = 0.0
+        self.readings = 0
+        self.looks = 0
+        self.known: list[Rows | None] = []
+        #: called in the midst of a reading
+        self.meanwhile: Callable[[], None] = lambda: None
+        settings = SimpleNamespace(server_database="shop")
+        self.server: Any = SimpleNamespace(settings=settings, stream=SimpleNamespace(task=None, engine=None))
+        monkeypatch.setattr(module, "run", self.run)
+        monkeypatch.setattr(module, "read", self.read)
+        monkeypatch.setattr(module, "marker", lambda rows: "marker")
+        monkeypatch.setattr(module, "hazards", self.hazards)
+        monkeypatch.setattr(module, "clock", lambda: self.now)
+        monkeypatch.setattr(module, "Task", lambda engine: Task.__new__(Task))
+
+    def run(self, server: Any, sql: str) -> list[bytes]:
+        assert server is self.server and sql == "marker"
+        self.looks += 1
+        self.now += self.seconds
+        return [b"\0\x01" + len(self.mark).to_bytes(4, "big") + self.mark]
+
+    def read(self, run_query: Any, known: Rows | None, pause: Callable[[], None]) -> Rows:
+        rows = Rows(mark=self.mark)
+        rows.relations[1] = self.function
+        self.known.append(known)
+        self.readings += 1
+        pause()
+        self.meanwhile()
+        return rows
+
+    def hazards(self, rows: Rows, trusted: tuple[str, ...]) -> Hazards:
+        return Hazards({name: UNREADABLE for name in rows.relations.values() if name.decode() not in trusted})
+
+
+@pytest.fixture
+def far(monkeypatch: pytest.MonkeyPatch) -> FakeDatabase:
+    return FakeDatabase(monkeypatch)
+
+
+@pytest.fixture
+def catalogue() -> Iterator[Catalogue]:
+    yield Catalogue()
+
+
+def test_it_is_read_once_before_the_first_server_is_lent(far: FakeDatabase, catalogue: Catalogue) -> None:
+    pool = FakePool(catalogue)
+    assert pool.scanner.lexicon is PLAIN and not catalogue.is_due()
+    catalogue.ready(far.server)
+    assert far.readings == 1 and far.server.stream.task is None
+    assert pool.looks_at(b"select leaks()") and not pool.looks_at(b"select 1")
+    catalogue.ready(far.server)
+    assert far.readings == 1
+    # A pool that comes later has it at once.
+    other = FakePool(catalogue)
+    assert other.scanner.lexicon is pool.scanner.lexicon and not other.doubts
+
+
+def test_a_first_reading_that_fails_is_tried_again(far: FakeDatabase, catalogue: Catalogue) -> None:
+    pool = FakePool(catalogue)
+    far.meanwhile = gone
+    with pytest.raises(ServerGone):
+        catalogue.ready(far.server)
+    assert far.server.stream.task is None and pool.scanner.lexicon is PLAIN
+    far.meanwhile = lambda: None
+    catalogue.ready(far.server)
+    assert pool.looks_at(b"select leaks()") and not pool.doubts
+
+
+def gone() -> None:
+    raise ServerGone("the server went away")
+
+
+def test_functions_that_a_pool_trusts(far: FakeDatabase, catalogue: Catalogue) -> None:
+    pool, trusting = FakePool(catalogue), FakePool(catalogue, "leaks")
+    catalogue.ready(far.server)
+    assert pool.looks_at(b"select leaks()") and not trusting.looks_at(b"select leaks()")
+    assert FakePool(catalogue, "leaks").scanner.lexicon is trusting.scanner.lexicon
+
+
+def test_in_doubt_every_text_is_looked_at_until_it_was_read_again(far: FakeDatabase, catalogue: Catalogue) -> None:
+    pools = [FakePool(catalogue), FakePool(catalogue, "leaks")]
+    catalogue.ready(far.server)
+    catalogue.look(far.server)
+    assert not catalogue.is_due()
+    catalogue.doubt()
+    assert all(pool.doubts and pool.looks_at(b"select 1") for pool in pools) and catalogue.is_due()
+    # Even if the marker has not moved: what was made may not be committed yet, or have been taken back.
+    far.function = b"other"
+    catalogue.look(far.server)
+    assert far.readings == 2 and isinstance(far.known[1], Rows)
+    assert not any(pool.doubts or pool.looks_at(b"select leaks()") for pool in pools)
+    assert all(pool.looks_at(b"select other()") for pool in pools) and not catalogue.is_due()
+
+
+def test_a_pool_that_joins_in_doubt(far: FakeDatabase, catalogue: Catalogue) -> None:
+    first = FakePool(catalogue)
+    catalogue.ready(far.server)
+    catalogue.doubt()
+    assert FakePool(catalogue).doubts and first.doubts
+
+
+def test_ddl_while_it_is_read(far: FakeDatabase, catalogue: Catalogue) -> None:
+    """What is read then may be from before."""
+    pool = FakePool(catalogue)
+    catalogue.ready(far.server)
+    catalogue.doubt()
+    far.meanwhile = catalogue.doubt
+    catalogue.look(far.server)
+    assert pool.doubts and catalogue.is_due()
+    far.meanwhile = lambda: None
+    catalogue.look(far.server)
+    assert not pool.doubts and not catalogue.is_due() and far.readings == 3
+
+
+def test_a_reading_that_fails_leaves_the_doubts(far: FakeDatabase, catalogue: Catalogue) -> None:
+    pool = FakePool(catalogue)
+    catalogue.ready(far.server)
+    catalogue.doubt()
+    far.meanwhile = gone
+    with pytest.raises(ServerGone):
+        catalogue.look(far.server)
+    assert pool.doubts and catalogue.is_due()
+    far.meanwhile = lambda: None
+    catalogue.look(far.server)
+    assert not pool.doubts and far.readings == 3
+
+
+def test_it_is_read_only_when_the_marker_has_moved(far: FakeDatabase, catalogue: Catalogue) -> None:
+    pool = FakePool(catalogue)
+    catalogue.ready(far.server)
+    far.function = b"other"
+    catalogue.look(far.server)
+    assert (far.looks, far.readings) == (1, 1) and pool.looks_at(b"select leaks()")
+    far.mark = b"2"
+    catalogue.look(far.server)
+    assert (far.looks, far.readings) == (2, 2) and pool.looks_at(b"select other()")
+    catalogue.look(far.server)
+    assert far.readings == 2
+
+
+def test_looking_takes_a_small_share_of_the_time(far: FakeDatabase, catalogue: Catalogue) -> None:
+    FakePool(catalogue)
+    catalogue.ready(far.server)
+    for seconds, pause in ((0.0, MARKER_INTERVAL), (0.001, MARKER_INTERVAL), (0.5, 0.5 / MARKER_SHARE)):
+        far.seconds = seconds
+        catalogue.look(far.server)
+        far.now += pause * 0.99
+        assert not catalogue.is_due()
+        far.now += pause * 0.02
+        assert catalogue.is_due()
+
+
+def test_nobody_keeps_a_pool_alive(far: FakeDatabase, catalogue: Catalogue) -> None:
+    pool = FakePool(catalogue)
+    catalogue.ready(far.server)
+    del pool
+    catalogue.doubt()
+    catalogue.look(far.server)
+    assert far.readings == 2
+
+
+# The greenlet that looks.
+
+
+@pytest.fixture
+def watch(far: FakeDatabase, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    monkeypatch.setattr(module, "with_server", lambda pool, do: do(far.server))
+    return Watch()
+
+
+def test_each_database_is_looked_at_once(far: FakeDatabase, catalogue: Catalogue, watch: Watch) -> None:
+    other = Catalogue()
+    pools = [FakePool(catalogue), FakePool(catalogue), FakePool(other)]
+    watch.round(pools)  # type: ignore[arg-type]
+    assert far.looks == 0, "nobody uses them yet"
+    catalogue.ready(far.server)
+    other.ready(far.server)
+    far.now += MARKER_INTERVAL
+    watch.round(pools)  # type: ignore[arg-type]
+    assert far.looks == 2
+    watch.round(pools)  # type: ignore[arg-type]
+    assert far.looks == 2, "they were looked at just now"
+
+
+def test_only_with_a_pool_that_has_servers(far: FakeDatabase, catalogue: Catalogue, watch: Watch) -> None:
+    pools = [FakePool(catalogue), FakePool(catalogue), FakePool(catalogue)]
+    catalogue.ready(far.server)
+    far.now += MARKER_INTERVAL
+    pools[0].retired = True
+    pools[1].servers = []
+    watch.round(pools[:2])  # type: ignore[arg-type]
+    assert far.looks == 0
+    watch.round(pools)  # type: ignore[arg-type]
+    assert far.looks == 1
+
+
+def test_doubts_wake_it(far: FakeDatabase, catalogue: Catalogue, watch: Watch) -> None:
+    pool = FakePool(catalogue)
+    catalogue.ready(far.server)
+    watch.round([pool])  # type: ignore[list-item]
+    assert not watch.wanted.is_set()
+    catalogue.doubt()
+    assert watch.wanted.is_set()
+    watch.round([pool])  # type: ignore[list-item]
+    assert not pool.doubts
+
+
+def test_a_server_that_is_lost_ends_no_round(far: FakeDatabase, catalogue: Catalogue, watch: Watch) -> None:
+    other = Catalogue()
+    pools = [FakePool(catalogue), FakePool(other)]
+    catalogue.ready(far.server)
+    other.ready(far.server)
+    catalogue.doubt()
+    other.doubt()
+    far.meanwhile = gone
+    watch.round(pools)  # type: ignore[arg-type]
+    assert far.readings == 4 and all(pool.doubts for pool in pools)
+    far.meanwhile = lambda: None
+    watch.round(pools)  # type: ignore[arg-type]
+    assert not any(pool.doubts for pool in pools)
