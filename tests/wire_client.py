@@ -415,7 +415,8 @@ def normal(messages: Iterable[Message]) -> list[tuple[str, object]]:
     for m in messages:
         if m.kind in "EN":
             fields = m.fields
-            out.append((m.kind, (fields["S"], fields["C"], _NAME.sub("?", fields["M"]))))
+            # Notices that extensions make by themselves may lack a field.
+            out.append((m.kind, (fields.get("S"), fields.get("C"), _NAME.sub("?", fields.get("M", "")))))
         elif m.kind != "S":
             out.append((m.kind, m.body))
     return out

@@ -119,9 +119,9 @@ def test_a_temporary_table_by_the_search_path(pair: Twins, how: str) -> None:
         "escaped": query("SELECT U&\"set\\005Fconfig\"('search_path', E'pg\\x5ftemp', true)"),
         "UPDATE": query("UPDATE pg_settings SET setting = 'pg_temp' WHERE name = 'search_path'"),
         "DO": query("DO $$ BEGIN PERFORM set_config('search' || '_path', 'pg_' || 'temp', true); END $$"),
-        "function": query("SELECT dynamic(reverse('pmet_gp = htap_hcraes TES'))"),
+        "function": query("SELECT public.dynamic(reverse('pmet_gp = htap_hcraes TES'))"),
         "LOCAL": query('SET LOCAL "search_path" = "pg_temp"'),
-    }[how].replace(b"dynamic(", b"public.dynamic(")
+    }[how]
     leaves(pair, "BEGIN", first, "CREATE TABLE mine AS SELECT 'of A' AS a", "COMMIT")
 
 

@@ -10,7 +10,7 @@ import twins
 from fix_doorman import Doorman
 from fix_postgres import Postgres
 from twins import CODECS, Twins, ask, extended, leaves_nothing, run, same
-from wire_client import query
+from wire_client import WireClient, query
 
 FUNCTIONS = """
     CREATE FUNCTION trf() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
@@ -52,8 +52,13 @@ def compare(both: Twins, texts: list[bytes], *, elsewhere: bool = False, prepare
         holder = both.pooled()
         holder.ask_query("BEGIN")  # keeps the server that has the statements
     for data in texts:
-        assert same(ask(a, data)) == same(ask(direct, data)), data
+        assert told(a, data) == told(direct, data), data
     a.terminate()
+
+
+def told(client: WireClient, data: bytes) -> list[tuple[str, object]]:
+    """The answer, without the notice that a name is too long: what PostgreSQL is told is shorter."""
+    return same(m for m in ask(client, data) if m.kind != "N" or m.sqlstate != "42622")
 
 
 OFF = "SET standard_conforming_strings = off; SET escape_string_warning = off"
