@@ -16,6 +16,7 @@ from setuptools import Extension, setup
 COMPILED = (
     "pgdoorman_lib/wire/framing.py",
     "pgdoorman_lib/wire/lexer.py",
+    "pgdoorman_lib/wire/tokens.py",
     "pgdoorman_lib/wire/scan.py",
     "pgdoorman_lib/wire/messages.py",
     "pgdoorman_lib/wire/startup.py",
@@ -49,8 +50,9 @@ COMPILED = (
     "pgdoorman_lib/listener.py",
 )
 
-#: Those among them that run once a login: written with Python's indices, which stay checked.
+#: Those among them that run seldom, most of them once a login: written with Python's indices, which stay checked.
 CHECKED = (
+    "pgdoorman_lib/wire/tokens.py",
     "pgdoorman_lib/wire/messages.py",
     "pgdoorman_lib/wire/startup.py",
     "pgdoorman_lib/auth/entropy.py",

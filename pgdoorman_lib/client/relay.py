@@ -324,21 +324,22 @@ class Relay(Answers):
             if self.rewritings is not None and (kind == 0x51 or kind == 0x50 or kind == 0x42):
                 self._another(kind, data, pos, pos + avail)
             if kind == 0x51:  # Query
-                if self.by_transaction:
-                    if size > avail or self.scanner.scan(data, pos + 5, pos + avail, self._reading()):
-                        status = self._query_text(data, run, pos, size, avail)
-                        if status == 1:
-                            status = 0
-                            self.in_batch = 0
-                            self.group_unnamed = 0
-                            pos += avail
-                            run = pos
-                            continue
-                        if status == 2:  # everything before it was sent
-                            status = 9
-                            run = pos
-                        if status:
-                            break
+                if self.by_transaction and (
+                    size > avail or self.scanner.scan(data, pos + 5, pos + avail, self._reading())
+                ):
+                    status = self._query_text(data, run, pos, size, avail)
+                    if status == 1:
+                        status = 0
+                        self.in_batch = 0
+                        self.group_unnamed = 0
+                        pos += avail
+                        run = pos
+                        continue
+                    if status == 2:  # everything before it was sent
+                        status = 9
+                        run = pos
+                    if status:
+                        break
                 if self.shared:
                     self._query(replies)
                 else:

@@ -411,7 +411,7 @@ class TextDesk(Borrower):
         return 0
 
     def _cut(self, data: bytearray, pos: _int, start: _int, stop: _int, size: _int) -> _int:
-        """Of the text in the message at ``pos`` only data[start:stop] is there: the other parts are looked at as they come.
+        """Of the text in the message at ``pos`` only data[start:stop] is there: the rest is looked at as it comes.
 
         MORE when there is something in it already, and it is not too long to be looked at whole; HELD; else 0.
         """

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pgdoorman_lib.wire.lexer import STRING, tokens
+from pgdoorman_lib.wire.lexer import STRING
 from pgdoorman_lib.wire.session_state import BASE, IDENTITY, Settings
 from pgdoorman_lib.wire.sqltext import RESETS_ALL, RESETS_SETTINGS, Reading, Text
+from pgdoorman_lib.wire.tokens import tokens
 from pgdoorman_lib.wire.traces import LISTED, POSSIBLE, Traces
 
 #: Settings asked for by their names at once; who touches more keeps its server.

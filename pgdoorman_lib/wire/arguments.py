@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 
 from pgdoorman_lib.wire.dynamic import HOLE
-from pgdoorman_lib.wire.lexer import PARAMETER, STRING, WORD, Token
+from pgdoorman_lib.wire.lexer import PARAMETER, STRING, WORD
+from pgdoorman_lib.wire.tokens import Token
 
 _TRUE = frozenset((b"t", b"tr", b"tru", b"true", b"y", b"ye", b"yes", b"on", b"1"))
 _CAST = re.compile(rb"(?:::(?:pg_catalog\.)?(?:text|bool|boolean|varchar|name|unknown))*")

@@ -14,7 +14,7 @@ from functools import reduce
 
 from pgdoorman_lib.wire import arguments, dynamic, glance
 from pgdoorman_lib.wire.dynamic import HOLE
-from pgdoorman_lib.wire.lexer import QUOTED, SEMICOLON, STRING, WORD, Token, tokens
+from pgdoorman_lib.wire.lexer import QUOTED, SEMICOLON, STRING, WORD
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CURSORS,
     DIRTY_LIBRARY,
@@ -22,6 +22,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
 )
+from pgdoorman_lib.wire.tokens import Token, tokens
 from pgdoorman_lib.wire.traces import (
     ANYTHING,
     ASKABLE,

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from pgdoorman_lib.wire.lexer import QUOTED, SEMICOLON, STRING, SYMBOL, WORD, Lexer, Token
+from pgdoorman_lib.wire.lexer import QUOTED, SEMICOLON, STRING, SYMBOL, WORD, Lexer
+from pgdoorman_lib.wire.tokens import Token
 
 #: What stands for a computed piece. Tokens take it for a letter, no encoding of PostgreSQL's uses it in names.
 HOLE = b"\xff"

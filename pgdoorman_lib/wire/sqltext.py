@@ -14,19 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pgdoorman_lib.wire.bodies import read_text, said_traces
-from pgdoorman_lib.wire.lexer import (
-    LONGEST_NAME,
-    LOST,
-    NUMBER,
-    PARAMETER,
-    QUOTED,
-    SEMICOLON,
-    STRING,
-    SYMBOL,
-    WORD,
-    Token,
-    tokens,
-)
+from pgdoorman_lib.wire.lexer import LONGEST_NAME, LOST, NUMBER, PARAMETER, QUOTED, SEMICOLON, STRING, SYMBOL, WORD
 from pgdoorman_lib.wire.scan import BACKSLASHES, MULTIBYTE, PLAIN, Lexicon, Scanner
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CURSORS,
@@ -37,6 +25,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_TEMPORARY,
     DIRTY_UNKNOWN,
 )
+from pgdoorman_lib.wire.tokens import Token, tokens
 from pgdoorman_lib.wire.traces import (
     EVERYTHING,
     LISTED,

@@ -25,10 +25,9 @@ from pgdoorman_lib.wire.lexer import (
     SYMBOL,
     WORD,
     Lexer,
-    Token,
     hash_of,
-    tokens,
 )
+from pgdoorman_lib.wire.tokens import Token, tokens
 
 #: Kinds as the examples name them.
 KINDS = {

@@ -46,7 +46,7 @@ def test_moments(text: str) -> None:
         "SELECT 'nowhere', 'todays'",
         "SELECT 'a' -- 'now'",
         "SELECT 'a' /* 'now' */",
-        'SELECT "now", \'x\'',
+        "SELECT \"now\", 'x'",
         "SELECT E'line\\n'",
         "SELECT 'no' 'w'",
         "SELECT $1 < now() AND b = 'x'",

@@ -304,7 +304,6 @@ def test_an_awaited_parse_that_was_skipped() -> None:
     assert awaited.finished and not awaited.failed
 
 
-
 @pytest.mark.parametrize("capacity", [1, 2, 3])
 def test_room_is_made_for_one_more(capacity: int) -> None:
     held = ServerStatements(capacity)

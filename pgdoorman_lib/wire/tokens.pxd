@@ -1,0 +1,3 @@
+# C types of wire.tokens.
+
+from pgdoorman_lib.wire.lexer cimport Lexer
