@@ -137,7 +137,7 @@ class StatementDesk(TextDesk):
         if self.scanner.scan(data, start, stop, self._reading()):
             return 0
         mine = self.statements
-        unnamed = mine.unnamed
+        unnamed: Any = mine.unnamed
         body = unnamed.body if unnamed is not None and unnamed.acts is None else None
         if body is None or not holds(data, start, stop, body):
             unnamed = Unnamed(bytes(data[start:stop]))

@@ -354,9 +354,9 @@ class TextDesk(Borrower):
 
     def _reading(self) -> _int:
         """How a text that is sent now will be read, as flags for ``scan``."""
-        if not self.noted and not self.altered:
-            return self.server.reading_flags
         flags: _int = self.server.reading_flags
+        if not self.noted and not self.altered:
+            return flags
         if self.noted:
             flags |= _UNCERTAIN
         return flags | _DOUBTFUL_READING if self.altered & _HAS_ENABLED else flags
