@@ -943,11 +943,11 @@ def test_a_query_that_was_skipped_has_not_dropped_the_unnamed_statement(engine: 
 def test_an_unnamed_statement_too_large_to_remember_is_not_invented(engine: Engine) -> None:
     table = Table(engine)
     table.relay.parse_limit = 1 << 14
-    exchange(table, messages.parse(b"", b"x" * 40000) + messages.sync())
+    exchange(table, messages.parse(b"", b"x" * 80000) + messages.sync())
     elsewhere = Backend(engine)
     heard = exchange(table, messages.bind(b"", b"") + messages.execute() + messages.sync(), [elsewhere])
     assert heard == [("E", b"26000"), ("Z", b"I")]
-    exchange(table, messages.parse(b"", b"x" * 40000) + messages.sync())
+    exchange(table, messages.parse(b"", b"x" * 80000) + messages.sync())
     batch = messages.parse(b"", b"x") + messages.bind(b"", b"") + messages.execute() + messages.sync()
     assert kinds(exchange(table, batch, [elsewhere])) == "12DCZ"
     elsewhere.close()
