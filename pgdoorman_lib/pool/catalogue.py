@@ -82,7 +82,11 @@ class Catalogue:
         assert self._rows is not None
         started = clock()
         doubted, self._doubted = self._doubted, False
-        mark = [parse_data_row(body) for body in run(server, marker(self._rows))]
+        try:
+            mark = [parse_data_row(body) for body in run(server, marker(self._rows))]
+        except BaseException:
+            self._doubted = self._doubted or doubted
+            raise
         spent = clock() - started
         self._look_at = clock() + max(MARKER_INTERVAL, spent / MARKER_SHARE)
         if mark != [[self._rows.mark]]:

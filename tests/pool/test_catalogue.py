@@ -49,6 +49,8 @@ class FakeDatabase:
         self.known: list[Rows | None] = []
         #: called in the midst of a reading
         self.meanwhile: Callable[[], None] = lambda: None
+        #: called before the marker is told
+        self.before_mark: Callable[[], None] = lambda: None
         settings = SimpleNamespace(server_database="shop")
         self.server: Any = SimpleNamespace(settings=settings, stream=SimpleNamespace(task=None, engine=None))
         monkeypatch.setattr(module, "run", self.run)
@@ -61,6 +63,7 @@ class FakeDatabase:
     def run(self, server: Any, sql: str) -> list[bytes]:
         assert server is self.server and sql == "marker"
         self.looks += 1
+        self.before_mark()
         self.now += self.seconds
         return [b"\0\x01" + len(self.mark).to_bytes(4, "big") + self.mark]
 
@@ -129,8 +132,11 @@ def test_in_doubt_every_text_is_looked_at_until_it_was_read_again(far: FakeDatab
     assert not catalogue.is_due()
     catalogue.doubt()
     assert all(pool.doubts and pool.looks_at(b"select 1") for pool in pools) and catalogue.is_due()
-    # Even if the marker has not moved: what was made may not be committed yet, or have been taken back.
-    far.function = b"other"
+    # Nothing of interest was made, or it was taken back.
+    catalogue.look(far.server)
+    assert far.readings == 1 and not any(pool.doubts for pool in pools) and not catalogue.is_due()
+    catalogue.doubt()
+    far.mark, far.function = b"2", b"other"
     catalogue.look(far.server)
     assert far.readings == 2 and isinstance(far.known[1], Rows)
     assert not any(pool.doubts or pool.looks_at(b"select leaks()") for pool in pools)
@@ -149,18 +155,36 @@ def test_ddl_while_it_is_read(far: FakeDatabase, catalogue: Catalogue) -> None:
     pool = FakePool(catalogue)
     catalogue.ready(far.server)
     catalogue.doubt()
+    far.mark = b"2"
     far.meanwhile = catalogue.doubt
     catalogue.look(far.server)
     assert pool.doubts and catalogue.is_due()
     far.meanwhile = lambda: None
     catalogue.look(far.server)
-    assert not pool.doubts and not catalogue.is_due() and far.readings == 3
+    assert not pool.doubts and not catalogue.is_due() and far.readings == 2
+
+
+def test_ddl_while_the_marker_is_looked_at(far: FakeDatabase, catalogue: Catalogue) -> None:
+    pool = FakePool(catalogue)
+    catalogue.ready(far.server)
+    catalogue.doubt()
+    far.before_mark = catalogue.doubt
+    catalogue.look(far.server)
+    assert pool.doubts and catalogue.is_due()
+    far.before_mark = gone
+    with pytest.raises(ServerGone):
+        catalogue.look(far.server)
+    assert pool.doubts and catalogue.is_due()
+    far.before_mark = lambda: None
+    catalogue.look(far.server)
+    assert not pool.doubts and not catalogue.is_due() and far.readings == 1
 
 
 def test_a_reading_that_fails_leaves_the_doubts(far: FakeDatabase, catalogue: Catalogue) -> None:
     pool = FakePool(catalogue)
     catalogue.ready(far.server)
     catalogue.doubt()
+    far.mark = b"2"
     far.meanwhile = gone
     with pytest.raises(ServerGone):
         catalogue.look(far.server)
@@ -200,6 +224,7 @@ def test_nobody_keeps_a_pool_alive(far: FakeDatabase, catalogue: Catalogue) -> N
     catalogue.ready(far.server)
     del pool
     catalogue.doubt()
+    far.mark = b"2"
     catalogue.look(far.server)
     assert far.readings == 2
 
@@ -257,6 +282,7 @@ def test_a_server_that_is_lost_ends_no_round(far: FakeDatabase, catalogue: Catal
     other.ready(far.server)
     catalogue.doubt()
     other.doubt()
+    far.mark = b"2"
     far.meanwhile = gone
     watch.round(pools)  # type: ignore[arg-type]
     assert far.readings == 4 and all(pool.doubts for pool in pools)

@@ -134,7 +134,7 @@ def test_harmless(statement: str) -> None:
         ("PERFORM set_config('App.X'::text, x, a OR b);", X),
         ("PERFORM set_config(E'app.\\x78', 'a', false);", X),
         ("PERFORM set_config(U&'app.\\0078', 'a', false);", X),
-        ("PERFORM set_config(U&'app.!0078' UESCAPE '!', 'a', false);", UNKNOWN_NAME),
+        ("PERFORM set_config(U&'app.!0078' UESCAPE '!', 'a', false);", X),
         ("PERFORM set_config($q$app.x$q$, 'a', false);", X),
         ("PERFORM set_config('app'\n'.x', 'a', false);", X),
         ("PERFORM U&\"set\\005Fconfig\"('app.x', 'a', false);", X),
