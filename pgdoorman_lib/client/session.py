@@ -46,7 +46,6 @@ from pgdoorman_lib.wire.session_state import (
     IDENTITY,
     SEQUENCES_QUESTION,
     Findings,
-    Settings,
     question,
     reasons,
 )
