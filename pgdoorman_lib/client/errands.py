@@ -41,9 +41,14 @@ class Errands(Relay):
 
     def detach(self) -> _int:
         """As in Relay."""
+        self.settled()
+        return Relay.detach(self)
+
+    def settled(self) -> _int:
+        """As in Relay."""
         self.errand = None
         self.replaced = None
-        return Relay.detach(self)
+        return 0
 
     def _rebase(self, base: Base) -> _int:
         """The server began with other defaults: those that the client began with are settings of its own there."""

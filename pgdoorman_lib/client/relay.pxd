@@ -45,6 +45,7 @@ cdef class Relay(Answers):
     cpdef int detach(self) except -1
     @cython.locals(status=int, rounds=int)
     cpdef int step(self) except -1
+    cpdef int settled(self) except -1
     cpdef int at_eof(self) except -1
     cpdef int restore(self) except -1
     cpdef int examined(self) except -1

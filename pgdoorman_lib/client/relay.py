@@ -170,6 +170,7 @@ class Relay(Answers):
                     if self.replies.count:
                         return 0
                     self.settling = 0
+                    self.settled()
                     if self.announcing:
                         self.announcing = 0
                         if self.replies.status == 0x49:
@@ -198,6 +199,10 @@ class Relay(Answers):
             if rounds >= _FAIRNESS:
                 self.task.engine.again(self.task)
                 return 0
+
+    def settled(self) -> _int:
+        """What was sent on our own account has been answered, and was not refused."""
+        return 0
 
     def at_eof(self) -> _int:
         """The client has closed its side of the connection; a status as of ``step``."""

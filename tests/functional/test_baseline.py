@@ -210,7 +210,7 @@ def test_idle_session_timeout_of_a_role(start: Callable[..., Doorman], postgres_
         until_idle(doorman, "one")
         (backend,) = postgres_of_ours.backends()
         with pytest.raises(AssertionError):
-            eventually(lambda: postgres_of_ours.backends() != [backend], timeout=0.5)
+            eventually(lambda: [b["pid"] for b in postgres_of_ours.backends()] != [backend["pid"]], timeout=0.5)
         assert value(client, "SELECT pg_backend_pid()") == str(backend["pid"])
 
 
