@@ -30,14 +30,12 @@ cdef class Answers(StatementDesk):
     cdef public object told
     cdef public long process
     cdef public bint transparent
-    cdef public object startup
     cdef public int pins
     cdef public int examining
     cdef public list findings
     cdef public object failed
     cdef public bytes held
     cdef public int forgotten
-    cdef public bint was_reset
     cdef public bint announcing
     cdef public Py_ssize_t client_left
     cdef public Py_ssize_t server_left

@@ -109,12 +109,10 @@ class Answers(StatementDesk):
         "rows_told",
         "server_drop",
         "server_left",
-        "startup",
         "stats",
         "sync_parameters",
         "told",
         "transparent",
-        "was_reset",
         "xact_started",
     )
 
@@ -130,14 +128,10 @@ class Answers(StatementDesk):
         self.process = 0
         #: what a transaction leaves is found out and stays the client's, instead of being cleaned away
         self.transparent = 0
-        #: the settings the session began with, to which RESET goes back
-        self.startup: Any = BASE
         #: what keeps the client on its server, bits of session_state.PINS
         self.pins = 0
         #: those of them that are surely gone
         self.forgotten = 0
-        #: parameters went back to what the server began with
-        self.was_reset = 0
         #: the rewritten text an ErrorResponse under way is about
         self.failed: Rewriting | None = None
         #: the ErrorResponse to a Parse of ours that the Query under way needs
@@ -478,14 +472,11 @@ class Answers(StatementDesk):
         server = self.server
         if tag == b"SET" and self.told_sets > 0 and self.transparent:
             self.told_sets -= 1
-            if self.tracker.resets:
-                self.was_reset = 1  # SET … TO DEFAULT is a reset
         elif tag == b"DEALLOCATE ALL" or tag == b"DISCARD ALL":
             pending = self.replies.effects
             server.statements.clear(pending)
             self.statements.clear(pending)
             if tag == b"DISCARD ALL":
-                self.was_reset = 1
                 server.dirty = (server.dirty | self.pins) & ~DIRTY_CUSTOM
                 self.forgotten = self.pins & DIRTY_CUSTOM
                 if server.applied is not BASE or self.startup is not BASE or self.forgotten:
@@ -518,7 +509,6 @@ class Answers(StatementDesk):
             pass  # it ends with the transaction, unless its text has HOLD
         else:
             if tag == b"RESET":
-                self.was_reset = 1
                 self.disturbed = 1
                 if not self.tracker.texts:
                     self.tracker.untold()
@@ -551,8 +541,11 @@ class Answers(StatementDesk):
             if lower in PLANNING:
                 self.disturbed = 1
         elif self.sync_parameters and key.lower() in TRACKED:
-            self.settings = self.settings.changed(key, value)
             server.applied = server.applied.changed(key, value)
+            began = self.startup.values.get(key.lower())
+            if began is not None and self.tracker.may_be_reset(key.lower()):
+                value = began
+            self.settings = self.settings.changed(key, value)
         return 0
 
     def _tell(self) -> _int:

@@ -33,6 +33,7 @@ from pgdoorman_lib.wire.replies import (
     SYNC,
     Effect,
 )
+from pgdoorman_lib.wire.session_state import BASE
 
 _int = int
 _float = float
@@ -150,7 +151,6 @@ class Relay(Answers):
         self.suspect_portals = 0
         self.no_room = 0
         self.cut = None
-        self.was_reset = 0
         self.resetting = 0
         self.held = None
         self.rewritings = None
@@ -173,7 +173,7 @@ class Relay(Answers):
                     self.settled()
                     if self.announcing:
                         self.announcing = 0
-                        if self.replies.status == 0x49:
+                        if self.replies.status == 0x49 and self.by_transaction:
                             return 2  # that was all: the client's transaction is over
                     if self.examining:
                         status = self.examined()
@@ -329,7 +329,7 @@ class Relay(Answers):
             if self.rewritings is not None and (kind == 0x51 or kind == 0x50 or kind == 0x42):
                 self._another(kind, data, pos, pos + avail)
             if kind == 0x51:  # Query
-                if self.by_transaction and (
+                if (self.by_transaction or self.startup is not BASE) and (
                     size > avail or self.scanner.scan(data, pos + 5, pos + avail, self._reading())
                 ):
                     status = self._query_text(data, run, pos, size, avail)
@@ -374,7 +374,7 @@ class Relay(Answers):
                         pos = plain
                         continue
                 if not self.shared:
-                    if kind == 0x50 and self.by_transaction:
+                    if kind == 0x50 and (self.by_transaction or self.startup is not BASE):
                         status = self._parse_text(data, pos, size, avail)
                         if status:
                             break

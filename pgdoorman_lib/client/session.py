@@ -35,6 +35,7 @@ from pgdoorman_lib.wire.framing import frame_size
 from pgdoorman_lib.wire.session_state import (
     ASKED,
     BASE,
+    DEFERRABLE,
     DIRTY_CUSTOM,
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
@@ -495,6 +496,8 @@ class Session(Errands):
                 self.disturbed = 0
                 self.altered = 0
                 return 0
+        elif self.noted:
+            self._forget_notes()
         if server.applied is not BASE and server.applied.restless:
             return self._calm()
         self.detach()
@@ -530,7 +533,7 @@ class Session(Errands):
         if self.pins:
             self.unpinning = 1
             server.pool.unpinning += 1
-        self._question(asked, tracker.unnamed > 0)
+        self._question(asked, tracker.hindered or DEFERRABLE in self.settings.values)
         return 1
 
     def _take_known(self, text: Text) -> _int:
@@ -554,7 +557,6 @@ class Session(Errands):
         """The transaction's end has been looked into."""
         self.told_sets = 0
         self.disturbed = 0
-        self.was_reset = 0
         if self.noted:
             self.noted = 0
             self.tracker.clear()
@@ -572,8 +574,14 @@ class Session(Errands):
         self.listed = False
         if asked & DIRTY_PARAMETERS:
             names, self.listed = self.tracker.to_ask(self.settings)
+        defaults = self._defaults()
+        if self.startup is not BASE:  # of what the session began with it must be known whether it was reset
+            defaults = {name: value for name, value in defaults.items() if name not in self.startup.values}
+        another = bool(unhindered) and self.tracker.as_another
         self._ask_server(
-            question(asked, names, listed=self.listed, unhindered=bool(unhindered), defaults=self._defaults())
+            question(
+                asked, names, listed=self.listed, unhindered=bool(unhindered), defaults=defaults, as_another=another
+            )
         )
         return 0
 
@@ -613,11 +621,12 @@ class Session(Errands):
 
     def restore(self) -> _int:
         """As in Relay: on the server RESET goes back to what the pool's own login had."""
-        if self.startup is BASE or not self.was_reset:
-            return 0
-        if self.server.replies.status != 0x54:
+        status = self.server.replies.status
+        if self.startup is BASE or (status != 0x54 and (status != 0x49 or self.by_transaction)):
             return 0  # behind a transaction that is asked about anyway, and in a failed one it is undone
         sql = self.tracker.restoring(self.startup)
+        if not self.by_transaction and status == 0x49:
+            self._forget_notes()
         if not sql:
             return 0
         self.announcing = 1
@@ -663,7 +672,7 @@ class Session(Errands):
         login = self.pool.settings.server_username
         defaults = {**self._defaults(), "role": self.base.role, "session_authorization": login}
         present = found_settings(found.values, defaults, None if self.listed else server.applied)
-        self.settings = self.tracker.own_settings(present, found.values, self.startup, bool(self.was_reset))
+        self.settings = self.tracker.own_settings(present, found.values, self.startup)
         # Who one is was taken off for a question that nothing may hinder.
         server.applied = present.without(IDENTITY) if self.unhindered else present
         if self.settings is not server.applied:

@@ -81,6 +81,7 @@ cdef class TextDesk(Borrower):
     cdef public Server server
     cdef public object settings
     cdef public Stream srv
+    cdef public object startup
     cdef public ClientStatements statements
     cdef public set taken
 

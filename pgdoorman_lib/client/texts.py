@@ -31,7 +31,7 @@ from pgdoorman_lib.wire.prepared import (
 from pgdoorman_lib.wire.replies import BIND, CLOSE, EXECUTE, PARSE, QUERY, SWALLOW, SYNC, Effect, Replies
 from pgdoorman_lib.wire.rewritten import Rewriting
 from pgdoorman_lib.wire.scan import BACKSLASHES, DOUBTFUL_READING, UNCERTAIN, Scanner
-from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED, DIRTY_TEMPORARY
+from pgdoorman_lib.wire.session_state import BASE, DIRTY_PARAMETERS, DIRTY_PREPARED, DIRTY_TEMPORARY
 from pgdoorman_lib.wire.sqltext import DOUBTFUL, LONGEST, NOTHING, Parts, Text, analyse, joined
 from pgdoorman_lib.wire.traces import EVERYTHING, UNREADABLE
 
@@ -115,6 +115,7 @@ class TextDesk(Borrower):
         "shared",
         "skip_to",
         "srv",
+        "startup",
         "statements",
         "suspect_portals",
         "taken",
@@ -143,6 +144,8 @@ class TextDesk(Borrower):
         self.replies: Any = None
         self.registry: Any = None
         self.settings: Any = None
+        #: the settings the session began with, to which RESET goes back
+        self.startup: Any = BASE
         #: what is known of the database (pool.database)
         self.knowledge: Any = None
         #: largest Parse of the unnamed statement that is remembered, bytes
@@ -397,7 +400,7 @@ class TextDesk(Borrower):
             self.disturbed = 1
         if text.defines:
             self.altered |= _MAY_HAVE_ALTERED
-        if text.resets:
+        if text.resets or (text.hides and self.startup is not BASE):
             self.resetting = 1
         return 0
 
@@ -521,7 +524,7 @@ class TextDesk(Borrower):
             return 9
         if not text.names or not self.shared:
             self._runs(text)
-            if text.resets:
+            if self.resetting:
                 self.resetting = 2
             return 0
         if not self._names_settled():
@@ -548,7 +551,7 @@ class TextDesk(Borrower):
         sql = front + acts.sql
         message = bytearray(b"Q" + (5 + len(sql)).to_bytes(4, "big") + sql + b"\0")
         self.srv.send_copy(message, 0, len(message))
-        if text.resets:
+        if self.resetting:
             self.resetting = 2
         return 1
 

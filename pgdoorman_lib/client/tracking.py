@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pgdoorman_lib.wire.lexer import STRING
-from pgdoorman_lib.wire.session_state import BASE, IDENTITY, Settings
+from pgdoorman_lib.wire.session_state import BASE, DEFERRABLE, IDENTITY, Settings, restore_sql
 from pgdoorman_lib.wire.sqltext import RESETS_ALL, RESETS_SETTINGS, Reading, Text
 from pgdoorman_lib.wire.tokens import tokens
 from pgdoorman_lib.wire.traces import LISTED, POSSIBLE, Traces
@@ -25,7 +25,7 @@ class Tracker:
     ``unnamed``: even such as no catalogue lists, whose names nobody knows (``traces.UNLIKELY``, ``POSSIBLE``).
     """
 
-    __slots__ = ("failed", "known", "listed", "options", "resets", "texts", "unnamed")
+    __slots__ = ("failed", "hides", "known", "listed", "options", "resets", "texts", "unnamed")
 
     def __init__(self) -> None:
         self.options: dict[str, None] = {}
@@ -38,6 +38,8 @@ class Tracker:
         self.options.clear()
         self.resets.clear()
         self.listed = False
+        #: code ran that may have reset something, too
+        self.hides = False
         self.unnamed = 0
         self.texts = 0
         #: the text that tells all, as long as it is the only one and nothing has failed
@@ -52,6 +54,7 @@ class Tracker:
         self.texts += 1
         self.known = text if alone and self.texts == 1 and (text.assigns or text.only_resets) else None
         self.resets.update(text.resets)
+        self.hides = self.hides or text.hides
         return self.may(text.traces)
 
     def may(self, traces: Traces) -> int:
@@ -96,29 +99,46 @@ class Tracker:
             names.update(dict.fromkeys(name for name in settings.values if "." in name))
         return list(names), listed
 
-    def restoring(self, startup: Settings) -> str:
-        """The SQL that puts what was reset back to what the session began with."""
-        lasting = tuple(name for name, local in self.resets.items() if not local)
-        local = tuple(name for name, local in self.resets.items() if local)
-        return "; ".join(filter(None, (startup.among(lasting).sql_from(BASE), startup.among(local).sql_local())))
+    @property
+    def as_another(self) -> bool:
+        """Whether settings may have been changed in another role than the one that logged in."""
+        return any(name in self.options for name in IDENTITY)
 
-    def own_settings(
-        self, present: Settings, found: Mapping[str, str | None], startup: Settings, was_reset: bool
-    ) -> Settings:
-        """What the client has set, if ``present`` is in effect and a question has ``found`` these values."""
+    @property
+    def hindered(self) -> bool:
+        """Whether a question may be hindered by what has been set: by who one is, or by waiting for a snapshot."""
+        return self.unnamed > 0 or self.as_another or DEFERRABLE in self.options
+
+    def may_be_reset(self, name: str) -> bool:
+        """Whether this setting may be back at the server's default."""
+        return self.hides or name in self.resets or LISTED in self.resets
+
+    def restoring(self, startup: Settings) -> str:
+        """The SQL that puts what was reset back to what the session began with; what was not is left as it is."""
+        return "; ".join(
+            restore_sql(name, value, self.resets.get(name, False))
+            for name, value in startup.values.items()
+            if name not in IDENTITY and self.may_be_reset(name)
+        )
+
+    def own_settings(self, present: Settings, found: Mapping[str, str | None], startup: Settings) -> Settings:
+        """What the client has set, if ``present`` is in effect and a question has ``found`` these values.
+
+        Of what the session began with ``found`` tells what was set in the session. What others don't share is back at
+        the beginning when it was reset.
+        """
         began = startup.values
         if not began:
             return present
         own = dict(present.values)
         for name, value in began.items():
-            if own.get(name):
+            if own.get(name) or not (self.listed or name in found):
                 continue
-            if was_reset and (name in self.resets or LISTED in self.resets):
-                # What was reset is back at the beginning, which others don't share. A customized option is there then,
-                # but empty.
-                own[name] = value
-            elif name not in own and found.get(name) is not None:
-                own[name] = found[name] or ""  # set to what others have by default
+            there = found.get(name)
+            if there is None or (there == "" and "." in name and self.may_be_reset(name)):
+                own[name] = value  # a customized option that was reset is there, but empty
+            else:
+                own[name] = there
         return Settings.of(own)
 
 

@@ -27,6 +27,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
     DIRTY_SESSION,
+    DIRTY_SLOTS,
     DIRTY_TAKEN_BACK,
     DIRTY_UNKNOWN,
     cleaning_sql,
@@ -119,7 +120,7 @@ class Janitor:
         if not dirty:
             run(server, "")
             return
-        if dirty & (DIRTY_LIBRARY | DIRTY_UNKNOWN):
+        if dirty & (DIRTY_LIBRARY | DIRTY_SLOTS | DIRTY_UNKNOWN):
             raise ServerGone("what its client left on it can't be taken away")
         if not pool.settings.cleanup_server_connections and pool.settings.session_state != "transparent":
             server.dirty = 0

@@ -104,7 +104,7 @@ _TIMEOUTS = ("statement_timeout", "transaction_timeout")
 #: They act on a server that rests in its pool, where it is nobody's.
 AT_REST = ("idle_session_timeout",)
 #: With it a query may wait for the transactions of others.
-_DEFERRABLE = "default_transaction_deferrable"
+DEFERRABLE = "default_transaction_deferrable"
 
 #: SQLSTATEs by which a library refuses a customized option of its class: its value, who sets it, its name.
 _REFUSED_OPTION = ("22023", "42501", "42602", "42704")
@@ -198,7 +198,7 @@ class Settings:
         theirs = present.values
         # What little time another allows its own statements must not end ours.
         parts = [f"RESET {_quote_name(name)}" for name in _TIMEOUTS if name in theirs]
-        if _DEFERRABLE in theirs:
+        if DEFERRABLE in theirs:
             parts.insert(0, "SET LOCAL transaction_deferrable = off")
         if any(name in theirs for name in IDENTITY):
             parts += ["RESET SESSION AUTHORIZATION", "RESET ROLE"]
@@ -218,11 +218,6 @@ class Settings:
             if name in mine and (len(parts) > 0 or theirs.get(name) != mine[name]):
                 parts.append("SELECT " + _set_config(name, mine[name]))
         return "; ".join(parts)
-
-    def sql_local(self) -> str:
-        """One statement that sets these until the transaction's end; empty when there are none."""
-        calls = [_set_config(name, value, "true") for name, value in self.values.items()]
-        return "SELECT " + ", ".join(calls) if calls else ""
 
 
 #: Nothing set: what a server has after its login or a reset.
@@ -335,6 +330,16 @@ _QUESTIONS = {
     # Ours are asked for by their number.
     DIRTY_PREPARED: _THERE.format("pg_prepared_statements WHERE name OPERATOR(pg_catalog.!~) '^pgdoorman_'"),
 }
+#: Whether the role that asks may not see a setting; and whether it could not take one back.
+_HIDDEN = (
+    "(SELECT 'x' WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name)"
+    " OPERATOR(pg_catalog.=) {}))"
+)
+_NOT_OURS = (
+    "(SELECT 'x' FROM pg_catalog.pg_settings WHERE source OPERATOR(pg_catalog.=) 'session' AND context"
+    " OPERATOR(pg_catalog.=) 'superuser' AND pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'off'"
+    " LIMIT 1)"
+)
 #: Kinds of columns that are no DIRTY_* bit: how many statements of ours are prepared, and the backend's process id.
 OURS_PREPARED = 0
 BACKEND = -1
@@ -375,6 +380,18 @@ SEQUENCES_QUESTION = (
 )
 
 
+def restore_sql(name: str, value: str, local: bool) -> str:
+    """The statement that gives a setting this value if it is as at the server's login; ``local``: for a transaction."""
+    call = _set_config(name, value, "true" if local else "false")
+    if "." in name:
+        there = f"coalesce(pg_catalog.current_setting({_text(name)}, true), '')"
+        return f"SELECT {call} WHERE {there} OPERATOR(pg_catalog.=) ''"
+    return (
+        f"SELECT {call} FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=)"
+        f" {quote_literal(name)} AND source OPERATOR(pg_catalog.<>) 'session'"
+    )
+
+
 def _label(name: str) -> str:
     """The SQL of a setting's name as it comes back whatever the client's encoding is: in hexadecimal if need be."""
     return quote_literal(name if name.isascii() else _IN_HEX + name.encode(errors="surrogateescape").hex())
@@ -401,12 +418,15 @@ def question(
     listed: bool = False,
     unhindered: bool = False,
     defaults: Mapping[str, str] | None = None,
+    as_another: bool = False,
 ) -> str:
     """The query that asks what of ``bits`` is there.
 
     ``names``: settings to ask for; those of which ``defaults`` has a value are told whatever it is now, others only if
     they were set. ``listed``: all others that a catalogue lists, too. ``unhindered``: whatever the session allows its
     statements, take as long as it takes, and see what others must not see; who one is, is put back by the caller.
+    ``as_another``: what another role has set may be hidden from the one that logged in, or not be its to take back:
+    then the state is unknown.
 
     It is meant for a server outside a transaction. Its rows go to ``Findings.of``.
     """
@@ -420,6 +440,10 @@ def question(
             hidden = "." in name or name in known or name == "role"
             value = _current(name) if hidden else _only_if_set(name)
         columns.append(f"'{DIRTY_PARAMETERS}', {_label(name)}, {value}")
+        if as_another and "." not in name and name not in IDENTITY:
+            columns.append(f"'{DIRTY_UNKNOWN}', NULL, {_HIDDEN.format(quote_literal(name))}")
+    if as_another:
+        columns.append(f"'{DIRTY_UNKNOWN}', NULL, {_NOT_OURS}")
     columns += [f"'{bit}', NULL, {text}" for bit, text in _QUESTIONS.items() if bits & bit]
     if bits & DIRTY_PREPARED:
         columns.append(f"'{OURS_PREPARED}', NULL, {_OURS}")

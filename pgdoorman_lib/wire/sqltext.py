@@ -115,6 +115,7 @@ class Text:
     ``resets``: settings that are back at their beginning behind it, and whether only until the transaction's end;
     LISTED for all of them. ``defines``: it changes what others mean (DDL), and nobody can see it yet. ``assigns``: it
     is nothing but a SET of this setting to this value. ``only_resets``: it does nothing but reset; RESETS_* bits.
+    ``hides``: code runs that may do more than its text says.
     """
 
     traces: Traces = NO_TRACES
@@ -127,6 +128,7 @@ class Text:
     defines: bool = False
     assigns: tuple[str, str] | None = None
     only_resets: int = 0
+    hides: bool = False
 
     @property
     def disturbs(self) -> bool:
@@ -242,6 +244,7 @@ def _analysed(text: bytes, lexicon: Lexicon, reading: Reading) -> Text:
         defines=finder.defines or traces.unnamed > NAMED,
         assigns=finder.assigns if finder.statements == 1 else None,
         only_resets=finder.only_resets,
+        hides=finder.hides or traces.unnamed > NAMED,
     )
 
 
@@ -365,6 +368,7 @@ class _Finder:
         self.defines = False
         self.assigns: tuple[str, str] | None = None
         self.only_resets = 0
+        self.hides = False
         self._other = False
 
     def take(self, found: list[Token], stop: int) -> None:
@@ -386,6 +390,7 @@ class _Finder:
             self.keeps |= DIRTY_LIBRARY
         elif verb == b"declare" and any(a == b"with" and b == b"hold" for a, b in itertools.pairwise(words)):
             self.keeps |= DIRTY_CURSORS
+        self.hides |= verb in (b"do", b"call")
         if verb in _DEFINES or verb == b"do" or verb == b"call":
             self.defines = True
         if b"temp" in words or b"temporary" in words:
@@ -395,10 +400,18 @@ class _Finder:
         if b"pg_advisory_lock" in words or b"pg_advisory_lock_shared" in words:
             self.keeps |= DIRTY_LOCKS
         if b"set_config" in words:
-            self.resets.clear()  # one of them may be set by now
+            self._set_config(found, words)
         if b"currval" in words or b"lastval" in words:
             self.sequences = True
         self._names(found, words, stop)
+
+    def _set_config(self, found: list[Token], words: list[bytes]) -> None:
+        """A set_config with NULL for the value is a reset."""
+        self.resets.clear()  # one of them may be set by now
+        for index, word in enumerate(words):
+            if word == b"set_config" and words[index + 4 : index + 5] == [b"null"]:
+                local = words[index + 6 : index + 7] == [b"true"]
+                self.resets.append((option_name(found[index + 2].value or b""), local))
 
     def _only_resets(self, words: list[bytes]) -> None:
         """Note whether all statements so far do nothing but reset."""

@@ -101,8 +101,9 @@ def _unescaped(inside: bytes) -> bytes | None:
 
 
 def _unicode(inside: bytes, escape: bytes, kind: _int) -> bytes | None:
-    """The inside of a U& string or name without its escapes; None for one that is not ASCII, or wrong."""
+    """The inside of a U& string or name without its escapes, which become UTF-8; None where one is wrong."""
     out = bytearray()
+    units = bytearray()  # of UTF-16, of which two may be one letter
     at = 0
     while at < len(inside):
         byte = inside[at : at + 1]
@@ -119,10 +120,22 @@ def _unicode(inside: bytes, escape: bytes, kind: _int) -> bytes | None:
         if len(digits) != (6 if long else 4) or re.fullmatch(rb"[0-9A-Fa-f]+", digits) is None:
             return None
         code = int(digits, 16)
-        if not 0 < code < 128:
+        if not 0 < code < 0x110000:
             return None
-        out.append(code)
         at += 8 if long else 5
+        if 0xD800 <= code < 0xE000:
+            units += code.to_bytes(2, "big")
+            if len(units) < 4:
+                continue
+            letter = units.decode("utf-16-be", "replace")
+            units.clear()
+        else:
+            letter = chr(code)
+        if len(letter) != 1 or units:
+            return None
+        out += letter.encode()
+    if units:
+        return None
     return bytes(out[:LONGEST_NAME] if kind == QUOTED else out)
 
 
