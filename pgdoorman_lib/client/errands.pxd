@@ -14,6 +14,8 @@ cdef class Errands(Relay):
     cdef public object replaced
 
     cpdef int init_errands(self, Stream client, LinkStats stats) except -1
+    cpdef int detach(self) except -1
+    cpdef int settled(self) except -1
     cpdef int _rebase(self, object base) except -1
     @cython.locals(server=Server)
     cpdef int _apply(self) except -1

@@ -326,7 +326,7 @@ def test_who_has_vanished(doorman: Doorman, postgres: Postgres) -> None:
 
 def test_a_small_statement_timeout(start: Callable[..., Doorman], postgres_of_ours: Postgres) -> None:
     """Of a role: putting a client's settings in effect is not ended by it."""
-    postgres_of_ours.sql("ALTER ROLE app SET statement_timeout = '1ms'")
+    postgres_of_ours.sql("ALTER ROLE app SET statement_timeout = '30ms'")
     doorman = start()
     with doorman.wire("db1") as one, doorman.wire("db1") as two:
         names = [f"app.x{number}" for number in range(80)]
