@@ -242,12 +242,14 @@ class Relay(Answers):
                 return 0
             if n == 0:
                 return self.at_eof()
-            self._make_room()
+            if not self._make_room():
+                return 6
 
     def _make_room(self) -> _int:
         """The message at the front does not fit its block: a larger one, unless that is too much for all together.
 
-        A Parse is wanted whole, of others what their names need.
+        A Parse is wanted whole, of others what their names need. What can't be had is refused (``no_room``); if that is
+        no way out either, the session ends: 0.
         """
         client = self.client
         block: Any = client.block
@@ -255,8 +257,12 @@ class Relay(Answers):
         if block[client.start] != 0x50 and size > 2 * len(block):
             size = 2 * len(block)
         if client.engine.grown + _remembered.bytes + size > client.engine.memory_limit:
+            if self.no_room:
+                self.fault = "Server is temporarily out of memory."
+                self.fault_sqlstate = "53200"
+                return 0
             self.no_room = 1
-            return 0
+            return 1
         client.grow(size + 1024)
         return 1
 
@@ -430,6 +436,7 @@ class Relay(Answers):
                 self.client_drop = 0
         if pos > client.start:
             self.fresh = 0
+            self.no_room = 0
         self._to_server(run, pos)
         if self.flushed == 1:
             self.flushed = 2

@@ -417,12 +417,13 @@ class StatementDesk(TextDesk):
                 return 9
         elif size > avail and size <= self.parse_limit and not self.no_room:
             return 8
-        self.no_room = 0
         private = self.group_suspect
         suspect = unsettling(data, name_end + 1, pos + avail)
         acts = None
         if size > avail:
             status = self._cut(data, pos, name_end + 1, pos + avail, size)
+            if status == 8 and self.no_room:
+                return self._refuse(run, pos)
             if status:
                 return status
         elif self.scanner.scan(data, name_end + 1, pos + size, self._reading()):

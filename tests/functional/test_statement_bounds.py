@@ -10,7 +10,7 @@ import pytest
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, app_user
 from fix_postgres import Postgres
-from wire_client import SYNC, bind, close_statement, execute, kinds, parse
+from wire_client import SYNC, bind, close_statement, execute, kinds, parse, query
 
 MB = 1 << 20
 
@@ -129,3 +129,18 @@ def test_a_named_statement_too_large_is_refused_and_the_session_goes_on(
         client.ask_query("ROLLBACK")
         assert client.value("SELECT 'goes on'") == "goes on"
         assert doorman.peak_rss() < 200 * MB
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1 /* {} */", "SET work_mem = '5MB' /* {} */", "DO $$ BEGIN END $$ /* {} */"])
+def test_a_session_without_room_ends_or_goes_on(make_doorman: MakeDoorman, postgres: Postgres, sql: str) -> None:
+    """With no memory left for what must be read whole: an answer, an error or an end, but nobody waits for ever."""
+    doorman = single(make_doorman, postgres, max_memory_usage="60KB")
+    text = sql.format("x" * 50_000)
+    with doorman.wire() as one, doorman.wire() as two:
+        assert kinds(one.ask(parse("s", "SELECT 1 /* " + "x" * 30_000 + " */") + SYNC)) == "1Z"
+        for batch in (parse("", text) + SYNC, parse("t", text) + SYNC, query(text)):
+            with doorman.wire() as client:
+                client.send(batch)
+                answer = client.read()
+                assert answer.kind in "1CT" or answer.sqlstate == "53200"
+        assert two.value("SELECT 'goes on'") == "goes on"
