@@ -46,13 +46,9 @@ _MAKE_FIXED = """
     CREATE TABLE guarded_{n} (a int); INSERT INTO guarded_{n} VALUES (1);
     ALTER TABLE guarded_{n} ENABLE ROW LEVEL SECURITY;
     CREATE POLICY p ON guarded_{n} USING (public.calls_{n}() >= a);
-    CREATE DOMAIN checked_{n} AS int CHECK (public.fixed_{n}() < VALUE);
-    CREATE TYPE cast_{n} AS (a int);
-    CREATE FUNCTION casts_{n}(cast_{n}) RETURNS int LANGUAGE sql AS $f$ SELECT public.calls_{n}() $f$;
-    CREATE CAST (cast_{n} AS int) WITH FUNCTION casts_{n}(cast_{n});
 """
 
-#: How one gets a fixed deed done.
+#: How one gets a fixed deed done. Not here: what types and operators do, since a database with such has all asked.
 CALLS = (
     "SELECT public.fixed_{n}()",
     "SELECT fixed_{n}()",
@@ -67,8 +63,6 @@ CALLS = (
     "SELECT a FROM public.viewed_{n} AS v",
     "WITH w AS (INSERT INTO public.defaulted_{n} (a) VALUES (1) RETURNING a) SELECT a FROM w",
     "SELECT count(*) FROM public.guarded_{n}",
-    "SELECT 99::public.checked_{n}",
-    "SELECT ROW(1)::public.cast_{n}::int",
     "DO $$ BEGIN PERFORM public.fixed_{n}(); END $$",
     'SELECT U&"fixed\\005F{n}"()',
 )

@@ -250,6 +250,16 @@ class Twins:
                 self._expected[steps, text] = visible(direct, text)
         return self._expected[steps, text]
 
+    def make_elsewhere(self, sql: str) -> None:
+        """Have somebody whom the pooler does not see do it in both databases; returns when it has been noticed."""
+        with self.pooled() as client:  # only of a database in use the catalogue is looked at
+            client.value("SELECT 1")
+            before = len(self.doorman.log_lines)
+            for database in (POOLED, DIRECT):
+                self.postgres.sql(sql, database=database)
+            self.doorman.wait_log("catalogue read", after=before)
+            client.terminate()
+
     def renew(self) -> None:
         """Close the pool's servers: what one test found must not be found by the next."""
         for backend in self.postgres.backends(self.user, POOLED):

@@ -25,9 +25,6 @@ MAKERS = """
     CREATE FUNCTION listening() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN LISTEN ch; PERFORM pg_advisory_lock(78); RETURN NEW; END $$;
     CREATE TABLE heard (a int); CREATE TRIGGER t AFTER INSERT ON heard FOR EACH ROW EXECUTE FUNCTION listening();
-    CREATE FUNCTION locks_in_a_check(int) RETURNS bool LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_try_advisory_lock(79); RETURN true; END $$;
-    CREATE DOMAIN locked AS int CHECK (locks_in_a_check(VALUE));
     GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC;
 """
 
@@ -80,7 +77,6 @@ def leaves(pair: Twins, *steps: str | bytes, **more: Any) -> None:
         "SELECT points()",
         "SELECT points_by_name()",
         "INSERT INTO heard VALUES (1)",
-        "SELECT 7::locked",
         "SELECT dynamic('LISTEN ch')",
         "SELECT dynamic(reverse('hc NETSIL'))",
         "SELECT dynamic(reverse('1 TCELES ROF DLOH HTIW RORUC ERALCED'))",
