@@ -462,7 +462,7 @@ class Relay(Answers):
                 text = self._look(bytes(data[start:stop]))
                 if text.sequences and not self._sequences_settled():
                     return 9
-                self._runs(text)
+                self._runs(text, 0)
         return 0
 
     def _free(self) -> _int:

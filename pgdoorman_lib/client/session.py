@@ -624,7 +624,7 @@ class Session(Errands):
         status = self.server.replies.status
         if self.startup is BASE or (status != 0x54 and (status != 0x49 or self.by_transaction)):
             return 0  # behind a transaction that is asked about anyway, and in a failed one it is undone
-        sql = self.tracker.restoring(self.startup)
+        sql = self.tracker.restoring(self.startup, self._defaults())
         if not self.by_transaction and status == 0x49:
             self._forget_notes()
         if not sql:
@@ -672,7 +672,7 @@ class Session(Errands):
         login = self.pool.settings.server_username
         defaults = {**self._defaults(), "role": self.base.role, "session_authorization": login}
         present = found_settings(found.values, defaults, None if self.listed else server.applied)
-        self.settings = self.tracker.own_settings(present, found.values, self.startup)
+        self.settings = self.tracker.own_settings(present, found.values, self.startup, defaults)
         # Who one is was taken off for a question that nothing may hinder.
         server.applied = present.without(IDENTITY) if self.unhindered else present
         if self.settings is not server.applied:

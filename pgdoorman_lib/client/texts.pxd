@@ -133,7 +133,7 @@ cdef class TextDesk(Borrower):
     cdef int _in_doubt(self) except -1
     @cython.final
     @cython.locals(replies=Replies)
-    cdef int _runs(self, object text) except -1
+    cdef int _runs(self, object text, bint simple) except -1
     @cython.final
     cdef int _names_options(self, object values) except -1
     @cython.final

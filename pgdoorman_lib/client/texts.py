@@ -387,10 +387,10 @@ class TextDesk(Borrower):
         """Whether the words that matter may be others by now."""
         return 1 if self.scanner.doubts or self.altered & _HAS_ENABLED else 0
 
-    def _runs(self, text: Text) -> _int:
-        """A statement with this text is about to run."""
+    def _runs(self, text: Text, simple: _int) -> _int:
+        """A statement with this text is about to run; ``simple``: as a Query, which surely runs all of it."""
         replies = self.replies
-        alone = replies.count == 0 and replies.status == 0x49 and not self.in_batch
+        alone = simple and replies.count == 0 and replies.status == 0x49 and not self.in_batch
         self.server.dirty |= self.tracker.ran(text, bool(alone))
         self.noted = 1
         if text.sequences:
@@ -439,7 +439,7 @@ class TextDesk(Borrower):
     def _note_part(self, text: Text) -> _int:
         if text is NOTHING:
             return 0
-        self._runs(text)
+        self._runs(text, 0)
         unnamed = self.statements.unnamed
         if self.in_batch and unnamed is not None and unnamed.body is None:
             # It may be bound once more, in another transaction.
@@ -523,7 +523,7 @@ class TextDesk(Borrower):
         if text.sequences and not self._sequences_settled():
             return 9
         if not text.names or not self.shared:
-            self._runs(text)
+            self._runs(text, 1)
             if self.resetting:
                 self.resetting = 2
             return 0
@@ -541,7 +541,7 @@ class TextDesk(Borrower):
                 return waits
         if self.replies.status == 0x45 and not self._has(acts.needs):
             # Nothing can be prepared in a failed transaction, and little be run.
-            self._runs(text)
+            self._runs(text, 1)
             return 0
         self._to_server_part(run, pos)
         front = self._act(acts, 0x51, data, pos, pos)
@@ -687,7 +687,7 @@ class TextDesk(Borrower):
             if kind != 0x44 and (statement.seen is not self.scanner.lexicon or self._in_doubt()):
                 self._look_again(statement, statement.sql())
             if statement.acts is not None and kind != 0x44:
-                self._runs(statement.acts.text)
+                self._runs(statement.acts.text, 0)
                 if statement.acts.text.parameters:  # they stand in the text of EXECUTE
                     backslashes = bool(self.server.reading.flags & BACKSLASHES)
                     self._names_options(constants(acts.original, backslashes) if acts.text.plain else None)
@@ -707,7 +707,7 @@ class TextDesk(Borrower):
         if kind == 0x44:
             return front
         text = acts.text
-        self._runs(text)
+        self._runs(text, kind == 0x51)
         if text.parameters and kind == 0x42:
             self._names_options(bound_values(bytes(data[start:stop]), text.parameters))
         for name in acts.taken:

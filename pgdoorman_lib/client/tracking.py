@@ -113,15 +113,17 @@ class Tracker:
         """Whether this setting may be back at the server's default."""
         return self.hides or name in self.resets or LISTED in self.resets
 
-    def restoring(self, startup: Settings) -> str:
+    def restoring(self, startup: Settings, defaults: Mapping[str, str]) -> str:
         """The SQL that puts what was reset back to what the session began with; what was not is left as it is."""
         return "; ".join(
-            restore_sql(name, value, self.resets.get(name, False))
+            restore_sql(name, value, defaults.get(name, ""), self.resets.get(name, False))
             for name, value in startup.values.items()
             if name not in IDENTITY and self.may_be_reset(name)
         )
 
-    def own_settings(self, present: Settings, found: Mapping[str, str | None], startup: Settings) -> Settings:
+    def own_settings(
+        self, present: Settings, found: Mapping[str, str | None], startup: Settings, defaults: Mapping[str, str]
+    ) -> Settings:
         """What the client has set, if ``present`` is in effect and a question has ``found`` these values.
 
         Of what the session began with ``found`` tells what was set in the session. What others don't share is back at
@@ -135,8 +137,9 @@ class Tracker:
             if own.get(name) or not (self.listed or name in found):
                 continue
             there = found.get(name)
-            if there is None or (there == "" and "." in name and self.may_be_reset(name)):
-                own[name] = value  # a customized option that was reset is there, but empty
+            reset = there in ("", defaults.get(name)) and "." in name and self.may_be_reset(name)
+            if there is None or reset:
+                own[name] = value  # a customized option that was reset is there, but empty or as at the login
             else:
                 own[name] = there
         return Settings.of(own)

@@ -309,6 +309,8 @@ class Replies:
         if code == _FUNCTION:
             return verdict if kind == 0x56 else 2
         if kind == 0x31:
+            if code == _EXECUTE:
+                return 1  # a stray one, as in an answer to a simple query
             if code != _PARSE:
                 return 2
             self._pop()

@@ -380,12 +380,16 @@ SEQUENCES_QUESTION = (
 )
 
 
-def restore_sql(name: str, value: str, local: bool) -> str:
-    """The statement that gives a setting this value if it is as at the server's login; ``local``: for a transaction."""
+def restore_sql(name: str, value: str, default: str, local: bool) -> str:
+    """The statement that gives a setting this value if it is as at the server's login; ``local``: for a transaction.
+
+    ``default``: what a customized option is then, if it is anything.
+    """
     call = _set_config(name, value, "true" if local else "false")
     if "." in name:
         there = f"coalesce(pg_catalog.current_setting({_text(name)}, true), '')"
-        return f"SELECT {call} WHERE {there} OPERATOR(pg_catalog.=) ''"
+        empty = f"{there} OPERATOR(pg_catalog.=) ''"
+        return f"SELECT {call} WHERE {empty} OR {there} OPERATOR(pg_catalog.=) {quote_literal(default)}"
     return (
         f"SELECT {call} FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name) OPERATOR(pg_catalog.=)"
         f" {quote_literal(name)} AND source OPERATOR(pg_catalog.<>) 'session'"

@@ -16,7 +16,7 @@ from wire_client import WireClient, kinds, query
 
 MakeBackend = Callable[..., AlternatingBackend]
 
-WARNED = re.compile(r"WARN.*(pg_backend_pid|one session|another pooler)", re.IGNORECASE)
+WARNED = re.compile(r"WARN.*(pg_backend_pid|not a PostgreSQL session)", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module", autouse=True)
