@@ -14,6 +14,7 @@ from pgdoorman_lib.wire.framing cimport frame_size
 cdef int _ASKED
 cdef int _TERMINATE
 cdef int _POSSIBLE
+cdef int _ASK_AGAIN
 cdef int _MIXED
 
 

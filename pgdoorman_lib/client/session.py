@@ -62,6 +62,9 @@ log = logging.getLogger(__name__)
 # The same numbers as C integers, where this module is compiled.
 _ASKED = ASKED
 _POSSIBLE = POSSIBLE
+#: Of so many transactions with a known end on a server, one is asked about all the same.
+ASK_AGAIN = 16
+_ASK_AGAIN = ASK_AGAIN
 _TERMINATE = TERMINATE
 _MIXED = MIXED
 
@@ -548,6 +551,9 @@ class Session(Errands):
         after = known_settings(text, self.settings, self.startup)
         if after is None:
             return 0
+        server.unasked += 1
+        if server.unasked % _ASK_AGAIN == 1:
+            return 0  # it has to be seen now and then that the backend is the session's own
         self.settings, server.applied = after
         server.dirty &= ~(text.traces.bits | DIRTY_PARAMETERS)
         self._forget_notes()

@@ -26,6 +26,7 @@ cdef class Server:
     cdef public object base
     cdef public int backend
     cdef public int dirty
+    cdef public int unasked
     cdef public object reading
     cdef public int reading_flags
     cdef public int pins

@@ -64,6 +64,7 @@ class Server:
         "statements",
         "stats",
         "stream",
+        "unasked",
     )
 
     def __init__(
@@ -100,6 +101,8 @@ class Server:
         self.base = UNKNOWN
         self.backend = 0
         self.dirty = 0
+        #: transactions whose end was known without a question
+        self.unasked = 0
         #: what keeps its borrower on it between transactions, bits of session_state.PINS
         self.pins = 0
         #: whose values of sequences may be there: a borrower's number, 0 nobody's, -1 several ones'

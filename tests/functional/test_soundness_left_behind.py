@@ -142,8 +142,8 @@ def test_notifications_reach_who_listens(doorman: Doorman, postgres: Postgres) -
     [
         ("DO $$ BEGIN EXECUTE 'PREPARE p AS SELECT 1'; END $$", "EXECUTE p"),
         ("DO $$ BEGIN EXECUTE 'DECLARE c CURSOR WITH HOLD FOR SELECT 1'; END $$", "FETCH c"),
-        ("DO $$ BEGIN CREATE TEMP TABLE mine AS SELECT 1 AS a; END $$", "SELECT a FROM mine"),
-        ("BEGIN; SELECT set_config('search_path', 'pg_temp', true); CREATE TABLE mine (a int); COMMIT", "TABLE mine"),
+        ("DO $$ BEGIN CREATE TEMP TABLE of_a AS SELECT 1 AS a; END $$", "SELECT a FROM of_a"),
+        ("BEGIN; SELECT set_config('search_path', 'pg_temp', true); CREATE TABLE of_a (a int); COMMIT", "TABLE of_a"),
     ],
 )
 def test_another_client_finds_none_of_it(doorman: Doorman, postgres: Postgres, made: str, used: str) -> None:

@@ -344,7 +344,7 @@ def test_entries_are_numbered() -> None:
         (PARSE, "23TnCZtsIGHVR"),
         (BIND, "13TnCZtsIGHVR"),
         (DESCRIBE, "123CZsIGHVR"),
-        (EXECUTE, "123TntZVR"),
+        (EXECUTE, "23TntZVR"),
         (CLOSE, "12TnCZtsIGHVR"),
         (SYNC, "123TntCsIGHVR"),
         (QUERY, "23ntRKv"),
