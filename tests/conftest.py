@@ -14,7 +14,7 @@ for _path in (_HERE, _HERE.parent / "tools"):
     if str(_path) not in sys.path:
         sys.path.insert(0, str(_path))
 
-pytest.register_assert_rewrite("wire_client", "eventually", "fix_doorman", "fix_postgres", "fix_certs")
+pytest.register_assert_rewrite("wire_client", "eventually", "fix_doorman", "fix_postgres", "fix_certs", "twins")
 
 pytest_plugins = ["fix_leaks", "fix_postgres", "fix_doorman", "fix_proxy", "fix_certs"]
 

@@ -91,7 +91,7 @@ def leaves(pair: Twins, *steps: str | bytes, **more: Any) -> None:
         "SELECT query_to_xml('select pg_advisory_lock(7)', true, true, '')",
         "SELECT * FROM query_to_xmlschema('select 1', true, true, '') WHERE pg_try_advisory_lock(7)",
         "SELECT pg_advisory_lock(length(n)) FROM whose",
-        "SET search_path = pg_temp, public; CREATE TABLE mine (a int)",
+        "BEGIN; SET search_path = pg_temp, public; CREATE TABLE mine (a int); COMMIT",
         "SELECT lo_from_bytea(0, 'x') IS NULL",
     ],
     ids=twins.label,
