@@ -114,6 +114,8 @@ def _pools_rows(world: World) -> list[Row]:
                 _flag(pool.paused),
                 _flag(False),
                 max(0, int(oldest * 1000)),
+                pool.stats.asked,
+                pool.stats.asked_unknown,
             )
         )
     return rows
@@ -283,7 +285,7 @@ SHOWS: dict[str, Show] = {
         + columns("cl_idle cl_active cl_waiting cl_cancel_req sv_active sv_idle sv_used sv_login", NUMERIC)
         + columns("pool_size maxwait maxwait_us avg_xact_time", NUMERIC)
         + columns("paused fallback_active")
-        + columns("oldest_active_age_ms", NUMERIC),
+        + columns("oldest_active_age_ms asked asked_unknown", NUMERIC),
         _pools_rows,
     ),
     "POOLS_EXTENDED": Show(

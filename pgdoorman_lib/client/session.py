@@ -575,6 +575,9 @@ class Session(Errands):
         """
         self.examining = asked
         self.unhindered = unhindered
+        self.pool_stats.asked += 1
+        if self.tracker.unnamed:
+            self.pool_stats.asked_unknown += 1
         self.findings = []
         names: Any = ()
         self.listed = False

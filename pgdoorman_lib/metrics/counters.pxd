@@ -24,6 +24,8 @@ cdef class PoolStats:
     cdef public long long query_time
     cdef public long long wait_time
     cdef public long long errors
+    cdef public long long asked
+    cdef public long long asked_unknown
     cdef public Histogram query_hist
     cdef public Histogram xact_hist
     cdef public Histogram wait_hist

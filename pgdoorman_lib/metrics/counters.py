@@ -102,10 +102,13 @@ class Histogram:
 class PoolStats:
     """Totals of one pool since it was made; times and the three histograms are µs, ``received``/``sent`` are bytes.
 
-    ``received`` is what clients sent, ``sent`` what they were sent (PgBouncer's SHOW STATS).
+    ``received`` is what clients sent, ``sent`` what they were sent (PgBouncer's SHOW STATS). ``asked``: transactions at
+    whose end the server was asked what they have left, ``asked_unknown``: those that may have left anything.
     """
 
     __slots__ = (
+        "asked",
+        "asked_unknown",
         "errors",
         "query_count",
         "query_hist",
@@ -128,6 +131,8 @@ class PoolStats:
         self.query_time = 0
         self.wait_time = 0
         self.errors = 0
+        self.asked = 0
+        self.asked_unknown = 0
         self.query_hist = Histogram()
         self.xact_hist = Histogram()
         self.wait_hist = Histogram()

@@ -27,6 +27,7 @@ from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
 from pgdoorman_lib.wire.messages import parse_data_row
 from pgdoorman_lib.wire.scan import Lexicon
+from pgdoorman_lib.wire.traces import ANYTHING
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Catalogue:
         #: seconds on the monotonic clock
         self._look_at = 0.0
         self._doubted = False
+        self._warned = False
         #: set when there is something to look into at once
         self.wanted: gevent.event.Event | None = None
 
@@ -110,6 +112,13 @@ class Catalogue:
         for pool in list(self._pools):
             self._give(pool)
         self._believe()
+        if any(ANYTHING in lexicon.named for lexicon in self._lexicons.values()) and not self._warned:
+            self._warned = True
+            log.warning(
+                "[%s] every transaction is asked what it has left: an operator, a cast or a type of this database calls"
+                " a function that may leave something behind (trusted_functions excuses one that does not)",
+                server.settings.server_database,
+            )
         log.info(
             "[%s] catalogue read in %.0f ms: %d names may leave something behind",
             server.settings.server_database,

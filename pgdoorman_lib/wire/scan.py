@@ -7,9 +7,10 @@ strings, and whose statements begin with harmless verbs, leaves nothing; ``sqlte
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pgdoorman_lib.wire.lexer import Lexer, hash_of
-from pgdoorman_lib.wire.traces import ANYTHING, BUILTIN, BUILTIN_WRITTEN, WRITES, Traces
+from pgdoorman_lib.wire.traces import ANYTHING, BUILTIN, BUILTIN_WRITTEN, POSSIBLE, UNLIKELY, WRITES, Traces
 
 _int = int
 
@@ -63,6 +64,9 @@ class Lexicon:
     ) -> None:
         #: those that the catalogue names
         self.named: dict[bytes, Traces] = dict(hazards or {})
+        if ANYTHING in self.named and self.named[ANYTHING].unnamed == POSSIBLE:
+            # What any statement at all may do can't keep every client on its server: it is taken back.
+            self.named[ANYTHING] = replace(self.named[ANYTHING], unnamed=UNLIKELY)
         self.hazards: dict[bytes, Traces] = {**BUILTIN, **self.named}
         self.written = frozenset(written) | BUILTIN_WRITTEN
         self.calls = frozenset(calls)

@@ -21,9 +21,10 @@ SHAPES = {
         " current_connections",
     ),
     "POOLS": (
-        "ttt" + "n" * 12 + "ttn",
+        "ttt" + "n" * 12 + "ttnnn",
         "database user pool_mode cl_idle cl_active cl_waiting cl_cancel_req sv_active sv_idle sv_used sv_login"
-        " pool_size maxwait maxwait_us avg_xact_time paused fallback_active oldest_active_age_ms",
+        " pool_size maxwait maxwait_us avg_xact_time paused fallback_active oldest_active_age_ms asked"
+        " asked_unknown",
     ),
     "POOLS_EXTENDED": (
         "tt" + "n" * 9 + "t" + "n" * 8,
