@@ -33,7 +33,7 @@ class Session:
 class AlternatingBackend:
     """``connect`` opens one of ``count`` connections to PostgreSQL, which all clients share. ``stray``: see ``_answer``."""
 
-    def __init__(self, connect: Callable[[], WireClient], count: int = 2, stray: bool = False) -> None:
+    def __init__(self, connect: Callable[[], WireClient], count: int = 3, stray: bool = False) -> None:
         self.stray = stray
         self._sessions = [Session(connect()) for _ in range(count)]
         self._turn = itertools.cycle(self._sessions)

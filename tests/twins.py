@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from eventually import eventually
 from fix_doorman import Doorman, app_pool
 from fix_postgres import Postgres
 from wire_client import SYNC, Message, WireClient, bind, execute, normal, parse, query
@@ -262,8 +263,10 @@ class Twins:
 
     def renew(self) -> None:
         """Close the pool's servers: what one test found must not be found by the next."""
-        for backend in self.postgres.backends(self.user, POOLED):
-            self.postgres.terminate(backend["pid"])
+        old = {backend["pid"] for backend in self.postgres.backends(self.user, POOLED)}
+        for pid in old:
+            self.postgres.terminate(pid)
+        eventually(lambda: old.isdisjoint(b["pid"] for b in self.postgres.backends(self.user, POOLED)))
 
     def answered_or_pinned(self, client: WireClient, timeout: float = 15.0) -> bool:
         """Whether a client that has sent something gets an answer; False when another keeps the server."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import twins
-from eventually import eventually
 from fix_doorman import Doorman
 from fix_postgres import Postgres
 from hypothesis import HealthCheck, Phase, given, settings
@@ -71,7 +70,6 @@ class World:
         """With new servers, after a leak."""
         self.before.close()
         self.both.renew()
-        eventually(lambda: not self.both.postgres.backends(self.both.user, twins.POOLED))
         self.both.postgres.sql("DROP FUNCTION IF EXISTS public.passing()", database=twins.POOLED)
         self.before = self.arrive()
 

@@ -16,7 +16,7 @@ from wire_client import WireClient, kinds, query
 
 MakeBackend = Callable[..., AlternatingBackend]
 
-WARNED = re.compile(r"WARN.*(pg_backend_pid|not a PostgreSQL session)", re.IGNORECASE)
+WARNED = re.compile(r"WARN.*not a PostgreSQL session")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -103,7 +103,7 @@ def test_those_who_set_nothing_notice_nothing(make_backend: MakeBackend, in_fron
 
 @pytest.mark.parametrize("text", ["DEALLOCATE ALL", "DISCARD ALL"])
 @pytest.mark.parametrize("by", ["simple", "extended"])
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, 3])
 def test_a_stray_parse_complete(
     make_backend: MakeBackend, in_front: Callable[..., Doorman], text: str, by: str, count: int
 ) -> None:
