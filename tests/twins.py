@@ -258,7 +258,7 @@ class Twins:
             before = len(self.doorman.log_lines)
             for database in (POOLED, DIRECT):
                 self.postgres.sql(sql, database=database)
-            self.doorman.wait_log("catalogue read", after=before)
+            self.doorman.wait_log("catalogue read", after=before, timeout=30)
             client.terminate()
 
     def renew(self) -> None:

@@ -681,7 +681,7 @@ class Session(Errands):
         login = self.pool.settings.server_username
         defaults = {**self._defaults(), "role": self.base.role, "session_authorization": login}
         present = found_settings(found.values, defaults, None if self.listed else server.applied)
-        self.settings = self.tracker.own_settings(present, found.values, self.startup, defaults)
+        self.settings = self.tracker.own_settings(present, found.values, self.startup, self.settings, defaults)
         # Who one is was taken off for a question that nothing may hinder.
         server.applied = present.without(IDENTITY) if self.unhindered else present
         if self.settings is not server.applied:

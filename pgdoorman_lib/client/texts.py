@@ -399,7 +399,7 @@ class TextDesk(Borrower):
         if text.disturbs:
             self.disturbed = 1
         if text.defines:
-            self.altered |= _MAY_HAVE_ALTERED
+            self.altered |= _MAY_HAVE_ALTERED | (_HAS_ENABLED if text.enables else 0)
         if text.resets or (text.hides and self.startup is not BASE):
             self.resetting = 1
         return 0

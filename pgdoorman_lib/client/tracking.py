@@ -122,9 +122,16 @@ class Tracker:
         )
 
     def own_settings(
-        self, present: Settings, found: Mapping[str, str | None], startup: Settings, defaults: Mapping[str, str]
+        self,
+        present: Settings,
+        found: Mapping[str, str | None],
+        startup: Settings,
+        before: Settings,
+        defaults: Mapping[str, str],
     ) -> Settings:
         """What the client has set, if ``present`` is in effect and a question has ``found`` these values.
+
+        ``startup``: what it began with, ``before``: what it had set when the transaction began.
 
         Of what the session began with ``found`` tells what was set in the session. What others don't share is back at
         the beginning when it was reset.
@@ -138,6 +145,8 @@ class Tracker:
                 continue
             there = found.get(name)
             reset = there in ("", defaults.get(name)) and "." in name and self.may_be_reset(name)
+            if reset and there == "" and before.values.get(name) == "" and name not in self.resets:
+                reset = False  # code that hides what it does is not known to have touched it
             if there is None or reset:
                 own[name] = value  # a customized option that was reset is there, but empty or as at the login
             else:

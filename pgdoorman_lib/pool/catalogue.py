@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the marker, and the share of the time that looking may take.
 MARKER_INTERVAL = 1.0
-MARKER_SHARE = 0.01
+MARKER_SHARE = 0.02
 #: Seconds between two readings of a catalogue that keeps moving.
 READING_PAUSE = 0.25
 

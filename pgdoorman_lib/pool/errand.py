@@ -8,6 +8,8 @@ from typing import TypeVar
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.pool.pool import Borrower, Pool
 from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.server.execute import run
+from pgdoorman_lib.wire.session_state import BASE, DIRTY_PARAMETERS
 
 Result = TypeVar("Result")
 
@@ -24,11 +26,20 @@ class Errand(Borrower):
 
 
 def with_server(pool: Pool, do: Callable[[Server], Result]) -> Result:
-    """Call ``do`` with a borrowed server and give it back; may switch. Raises what ``checkout`` and ``do`` raise."""
+    """Call ``do`` with a borrowed server and give it back; may switch. Raises what ``checkout`` and ``do`` raise.
+
+    Nothing that its last client has set is in effect.
+    """
     errand = Errand()
     errand.task = Task(pool.engine)
     server = pool.checkout(errand)
     try:
+        if server.applied is not BASE:
+            sql = BASE.sql_from(server.applied)
+            server.dirty |= DIRTY_PARAMETERS  # until that is done
+            run(server, sql)
+            server.applied = BASE
+            server.dirty &= ~DIRTY_PARAMETERS
         return do(server)
     finally:
         server.stream.task = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from pgdoorman_lib.wire.bodies import read_text, said_traces
+from pgdoorman_lib.wire.bodies import read, read_text, said_traces
 from pgdoorman_lib.wire.lexer import LONGEST_NAME, LOST, NUMBER, PARAMETER, QUOTED, SEMICOLON, STRING, SYMBOL, WORD
 from pgdoorman_lib.wire.scan import BACKSLASHES, MULTIBYTE, PLAIN, Lexicon, Scanner
 from pgdoorman_lib.wire.session_state import (
@@ -115,7 +115,7 @@ class Text:
     ``resets``: settings that are back at their beginning behind it, and whether only until the transaction's end;
     LISTED for all of them. ``defines``: it changes what others mean (DDL), and nobody can see it yet. ``assigns``: it
     is nothing but a SET of this setting to this value. ``only_resets``: it does nothing but reset; RESETS_* bits.
-    ``hides``: code runs that may do more than its text says.
+    ``hides``: code runs that may do more than its text says. ``enables``: it makes what may do something by itself.
     """
 
     traces: Traces = NO_TRACES
@@ -129,6 +129,7 @@ class Text:
     assigns: tuple[str, str] | None = None
     only_resets: int = 0
     hides: bool = False
+    enables: bool = False
 
     @property
     def disturbs(self) -> bool:
@@ -184,7 +185,11 @@ _NOT_ASSIGNED = frozenset(
     ]
 )
 _DEFINES = frozenset(b"create alter drop comment grant revoke security import reassign".split())
-_CLOSERS = frozenset((b"close", b"unlisten", b"discard", b"reset", b"deallocate"))
+#: What does nothing by itself, by the word behind CREATE or ALTER.
+_PASSIVE = frozenset(
+    b"table index unique sequence schema role user group database statistics tablespace collation publication"
+    b" subscription default system server materialized temp temporary unlogged global local".split()
+)
 
 
 def analyse(text: bytes, lexicon: Lexicon = PLAIN, reading: Reading = AS_USUAL, uncertain: bool = False) -> Text:
@@ -232,6 +237,12 @@ def _analysed(text: bytes, lexicon: Lexicon, reading: Reading) -> Text:
         else:
             statement.append(token)
     finder.take(statement, len(text))
+    if finder.statements > 1:
+        for language, code in finder.bodies:
+            made = EVERYTHING
+            if code is not None:
+                made = said_traces(read(language, code), lexicon.named, lexicon.written, lexicon.calls)
+            traces = union(traces, made)
     keeps = finder.keeps & (traces.bits | DIRTY_LISTEN | DIRTY_LIBRARY)
     return Text(
         traces=traces,
@@ -245,6 +256,7 @@ def _analysed(text: bytes, lexicon: Lexicon, reading: Reading) -> Text:
         assigns=finder.assigns if finder.statements == 1 else None,
         only_resets=finder.only_resets,
         hides=finder.hides or traces.unnamed > NAMED,
+        enables=finder.enables,
     )
 
 
@@ -369,6 +381,9 @@ class _Finder:
         self.assigns: tuple[str, str] | None = None
         self.only_resets = 0
         self.hides = False
+        self.enables = False
+        #: language and code of functions that are made
+        self.bodies: list[tuple[str, bytes | None]] = []
         self._other = False
 
     def take(self, found: list[Token], stop: int) -> None:
@@ -391,6 +406,9 @@ class _Finder:
         elif verb == b"declare" and any(a == b"with" and b == b"hold" for a, b in itertools.pairwise(words)):
             self.keeps |= DIRTY_CURSORS
         self.hides |= verb in (b"do", b"call")
+        self.enables |= verb == b"do"
+        if verb in (b"create", b"alter"):
+            self._makes(found, words)
         if verb in _DEFINES or verb == b"do" or verb == b"call":
             self.defines = True
         if b"temp" in words or b"temporary" in words:
@@ -404,6 +422,18 @@ class _Finder:
         if b"currval" in words or b"lastval" in words:
             self.sequences = True
         self._names(found, words, stop)
+
+    def _makes(self, found: list[Token], words: list[bytes]) -> None:
+        """Something is made or changed, whose code a statement behind it in the same text may run."""
+        at = 3 if words[1:3] == [b"or", b"replace"] else 1
+        self.enables |= not _PASSIVE.intersection(words[at : at + 1])
+        if words[at : at + 1] not in ([b"function"], [b"procedure"]):
+            return
+        language = "sql"
+        if b"language" in words[:-1]:
+            told = found[words.index(b"language") + 1]
+            language = (told.value or b"").decode("latin-1").lower()
+        self.bodies += [(language, token.value) for token in found if token.kind == STRING]
 
     def _set_config(self, found: list[Token], words: list[bytes]) -> None:
         """A set_config with NULL for the value is a reset."""

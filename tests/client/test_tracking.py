@@ -97,12 +97,16 @@ def test_reported_parameters() -> None:
 
 
 def test_what_was_reset_is_restored_from_the_startup() -> None:
-    assert ran("RESET work_mem").restoring(STARTUP) == "SELECT pg_catalog.set_config('work_mem', '9MB', false)"
-    assert ran("SET LOCAL work_mem = DEFAULT").restoring(STARTUP).endswith("'9MB', true)")
-    assert ran("RESET enable_seqscan").restoring(STARTUP) == "" == ran("SET work_mem = '1MB'").restoring(STARTUP)
-    assert ran("RESET ALL").restoring(STARTUP) == STARTUP.sql_from(BASE)
-    both = ran("RESET application_name", "SET LOCAL work_mem = DEFAULT").restoring(STARTUP)
-    assert both.count("set_config") == 2 and both.count("true") == both.count("false") == 1
+    def restoring(*texts: str) -> str:
+        return ran(*texts).restoring(STARTUP, {})
+
+    assert restoring("RESET work_mem").startswith("SELECT pg_catalog.set_config('work_mem', '9MB', false) FROM")
+    assert "'9MB', true)" in restoring("SET LOCAL work_mem = DEFAULT")
+    assert restoring("RESET enable_seqscan") == "" == restoring("SET work_mem = '1MB'")
+    assert restoring("RESET ALL").count("set_config") == len(STARTUP.values)
+    assert restoring("DO $$ BEGIN RESET ALL; END $$") == restoring("RESET ALL")
+    both = restoring("RESET application_name", "SET LOCAL work_mem = DEFAULT")
+    assert both.count("set_config") == 2 and both.count("true)") == both.count("false)") == 1
 
 
 @pytest.mark.parametrize(
@@ -147,11 +151,27 @@ def test_settings_that_were_found() -> None:
 def test_ones_own_settings() -> None:
     tracker = ran("RESET work_mem")
     bare = Settings.of({"application_name": "app"})
-    assert tracker.own_settings(bare, {"work_mem": None}, STARTUP, True) is STARTUP
-    assert tracker.own_settings(bare, {"work_mem": None}, STARTUP, False) is bare
+    assert tracker.own_settings(bare, {"work_mem": None}, STARTUP, STARTUP, {}) is STARTUP
+    assert tracker.own_settings(bare, {}, STARTUP, STARTUP, {}) is bare
     # It was set to what others have by default.
-    assert tracker.own_settings(bare, {"work_mem": "4MB"}, STARTUP, False).values["work_mem"] == "4MB"
-    assert Tracker().own_settings(bare, {}, BASE, True) is bare
+    assert tracker.own_settings(bare, {"work_mem": "4MB"}, STARTUP, STARTUP, {}).values["work_mem"] == "4MB"
+    assert Tracker().own_settings(bare, {}, BASE, BASE, {}) is bare
+
+
+def test_a_customized_option_that_is_empty() -> None:
+    began = Settings.of({"app.a": "begin"})
+    empty = Settings.of({"app.a": ""})
+    for text, before, expected in (
+        ("RESET app.a", began, "begin"),
+        ("DO $$ BEGIN RESET app.a; END $$", began, "begin"),
+        ("SET app.a = ''", began, ""),
+        ("DO $$ BEGIN PERFORM 1; END $$", empty, ""),
+        ("RESET app.a", empty, "begin"),
+    ):
+        own = ran(text).own_settings(BASE, {"app.a": ""}, began, before, {})
+        assert own.values["app.a"] == expected, text
+    role = ran("RESET app.a").own_settings(BASE, {"app.a": "role's"}, began, began, {"app.a": "role's"})
+    assert role is began
 
 
 # Values of parameters.
@@ -216,7 +236,7 @@ def test_names_of_options() -> None:
 
 
 def test_constants() -> None:
-    assert constants(b"SELECT 'a', E'b\\'', $$c$$, x, \"d\", U&'\\00e4'", False) == [b"a", b"b'", b"c", None]
+    assert constants(b"SELECT 'a', E'b\\'', $$c$$, x, \"d\", U&'\\00e4'", False) == [b"a", b"b'", b"c", "ä".encode()]
     assert constants(b"('a\\'', 'b')", True) == [b"a'", b"b"]
 
 

@@ -65,7 +65,7 @@ def string(value: bytes | None) -> list[tuple[str, bytes | None]]:
         (b'"' + b"x" * 70 + b'"', [("name", b"x" * LONGEST_NAME)]),
         (b'u&"set\\005Fconfig"', [("name", b"set_config")]),
         (b'U&"a!0062" UESCAPE \'!\'', [("name", b"ab")]),
-        (b'U&"a\\00e4"', [("name", None)]),
+        (b'U&"a\\00e4"', [("name", "aä".encode())]),
         (b'U&"a\\zz"', [("name", None)]),
         (b'U & "a"', [("word", b"u"), ("symbol", b"&"), ("name", b"a")]),
         # Strings.
