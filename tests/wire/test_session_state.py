@@ -35,6 +35,7 @@ from pgdoorman_lib.wire.session_state import (
     question,
     quote_literal,
     reasons,
+    restore_sql,
     trace_of,
     valid_name,
 )
@@ -210,7 +211,13 @@ def test_those_that_reset_is_about() -> None:
     assert settings.without(("a", "role")).values == {"b": "2"}
     assert settings.identity().values == {"role": "x"}
     assert settings.joined(Settings.of({"a": "2", "c": "3"})).values == {"a": "2", "b": "2", "c": "3", "role": "x"}
-    assert BASE.sql_local() == "" and settings.sql_local().count(", true)") == 3
+
+
+def test_what_is_restored_only_if_it_is_as_at_the_login() -> None:
+    lasting, local = (restore_sql("work_mem", "9MB", "", local) for local in (False, True))
+    assert "'9MB', false)" in lasting and "'9MB', true)" in local and "source" in lasting
+    custom = restore_sql("app.x", "begin", "role's", False)
+    assert "current_setting('app.x', true)" in custom and "'role''s'" in custom
 
 
 @pytest.mark.parametrize(
