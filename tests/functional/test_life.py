@@ -390,5 +390,5 @@ def test_statements_survive_the_replacement_of_their_pool(make_doorman: MakeDoor
         assert kinds(late.ask(prepared("mine", "SELECT 'late'::text"))) == "12TDCZ"
         for client, text in ((early, b"early"), (late, b"late"), (early, b"early")):
             answer = client.ask(bound("mine"))
-            assert kinds(answer) in ("2TDCZ", "2DCZ")
+            assert kinds(answer).lstrip("S") in ("2TDCZ", "2DCZ")  # the new pool has an application_name of its own
             assert next(m for m in answer if m.kind == "D").body.endswith(text)
