@@ -98,7 +98,7 @@ class World:
             expected = direct.ask(data)
             state = expected[-1].body
             got = first.ask(data)
-            if keeps and same(got) != same(expected):
+            if keeps and told(got) != told(expected):
                 if about_statements(got, expected):
                     keeps = False
                     continue
@@ -153,6 +153,11 @@ def spoken(one: Said, codec: str) -> bytes | None:
     except UnicodeEncodeError:
         return None
     return query(text) if values is None else extended(run(text, *values))
+
+
+def told(messages: list[Message]) -> list[tuple[str, object]]:
+    """Answers without notices: one of what is not there to be dropped depends on what the backend had before."""
+    return same(m for m in messages if m.kind != "N" or m.fields["C"] != "00000")
 
 
 def brief(messages: list[Message]) -> str:
