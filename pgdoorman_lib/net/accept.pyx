@@ -18,6 +18,7 @@ cdef extern from "<sys/socket.h>" nogil:
     cdef struct sockaddr_storage:
         pass
     int setsockopt(int fd, int level, int option, const void *value, socklen_t length)
+    int getsockopt(int fd, int level, int option, void *value, socklen_t *length)
     int accept4(int fd, sockaddr *address, socklen_t *length, int flags)
     int SOCK_NONBLOCK
     int SOCK_CLOEXEC
@@ -62,6 +63,14 @@ cdef class Accepted:
         """As a socket's, for a number; OSError."""
         if setsockopt(self.fd, level, option, &value, sizeof(value)) < 0:
             raise OSError(errno, os.strerror(errno))
+
+    def getsockopt(self, int level, int option):
+        """The value of an integer option; OSError."""
+        cdef int value = 0
+        cdef socklen_t length = sizeof(value)
+        if getsockopt(self.fd, level, option, &value, &length) < 0:
+            raise OSError(errno, os.strerror(errno))
+        return value
 
     def close(self):
         """Close the descriptor; idempotent."""

@@ -31,7 +31,6 @@ TEXTS_OF_16_KB: Mapping[str, str] = {
     "names of options": filled("'x.y',", head="select set_config("),
     "SET after SET": filled("set a.b=", head="set "),
     "SET with commas": filled("a.b,", head="set a.b = "),
-    "comments closed": filled("*/", head="select /*"),
     "comments nested": filled("/*", 8 * KIB, "select ") + filled("*/", 8 * KIB),
     "slashes": filled("/", head="select "),
     "dashes": filled("-", head="select "),

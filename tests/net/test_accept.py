@@ -59,6 +59,8 @@ def test_what_comes_out_is_connected_and_does_not_block(listener: Any) -> None:
             assert not os.get_inheritable(sock.fileno())
             client.sendall(b"hello")
             assert os.read(sock.fileno(), 10) == b"hello"
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
         finally:
             sock.close()
         assert sock.fileno() == -1
