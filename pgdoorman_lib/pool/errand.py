@@ -28,11 +28,12 @@ class Errand(Borrower):
 def with_server(pool: Pool, do: Callable[[Server], Result]) -> Result:
     """Call ``do`` with a borrowed server and give it back; may switch. Raises what ``checkout`` and ``do`` raise.
 
-    Nothing that its last client has set is in effect.
+    Nothing that its last client has set is in effect. It counts as resting meanwhile: an errand is no use of it.
     """
     errand = Errand()
     errand.task = Task(pool.engine)
     server = pool.checkout(errand)
+    rested_since = server.idle_since
     try:
         if server.applied is not BASE:
             sql = BASE.sql_from(server.applied)
@@ -44,3 +45,5 @@ def with_server(pool: Pool, do: Callable[[Server], Result]) -> Result:
     finally:
         server.stream.task = None
         pool.checkin(server)
+        if server.state == "idle":
+            server.idle_since = rested_since
