@@ -4,7 +4,7 @@ Rules:
 1. It is read before the first server of a database is lent.
 2. Until what may have changed it has been looked at (``doubt``), every text has to be asked about.
 3. What others do to it unseen is noticed by a look at a cheap marker: every MARKER_INTERVAL seconds while the database
-   is in use, or as often as keeps the looking below MARKER_SHARE of the time.
+   is in use, or as often as keeps the looking below MARKER_SHARE of the time, but every MARKER_LONGEST seconds.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks at the marker, and the share of the time that looking may take.
 MARKER_INTERVAL = 1.0
 MARKER_SHARE = 0.02
+#: Seconds between two looks at the most: a busy machine makes a look seem to cost more than it does.
+MARKER_LONGEST = 5.0
 #: Seconds between two readings of a catalogue that keeps moving.
 READING_PAUSE = 0.25
 
@@ -90,7 +92,7 @@ class Catalogue:
             self._doubted = self._doubted or doubted
             raise
         spent = clock() - started
-        self._look_at = clock() + max(MARKER_INTERVAL, spent / MARKER_SHARE)
+        self._look_at = clock() + min(MARKER_LONGEST, max(MARKER_INTERVAL, spent / MARKER_SHARE))
         if mark != [[self._rows.mark]]:
             self._read(server)
         elif doubted:

@@ -11,7 +11,7 @@ import pytest
 from pgdoorman_lib.errors import ServerGone
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.pool import catalogue as module
-from pgdoorman_lib.pool.catalogue import MARKER_INTERVAL, MARKER_SHARE, Catalogue, Watch
+from pgdoorman_lib.pool.catalogue import MARKER_INTERVAL, MARKER_LONGEST, MARKER_SHARE, Catalogue, Watch
 from pgdoorman_lib.server.catalogue import Hazards, Rows
 from pgdoorman_lib.wire.scan import PLAIN, Scanner
 from pgdoorman_lib.wire.traces import UNREADABLE
@@ -210,7 +210,12 @@ def test_it_is_read_only_when_the_marker_has_moved(far: FakeDatabase, catalogue:
 def test_looking_takes_a_small_share_of_the_time(far: FakeDatabase, catalogue: Catalogue) -> None:
     FakePool(catalogue)
     catalogue.ready(far.server)
-    for seconds, pause in ((0.0, MARKER_INTERVAL), (0.001, MARKER_INTERVAL), (0.5, 0.5 / MARKER_SHARE)):
+    for seconds, pause in (
+        (0.0, MARKER_INTERVAL),
+        (0.001, MARKER_INTERVAL),
+        (0.05, 0.05 / MARKER_SHARE),
+        (0.5, MARKER_LONGEST),
+    ):
         far.seconds = seconds
         catalogue.look(far.server)
         far.now += pause * 0.99
