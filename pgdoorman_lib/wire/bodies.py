@@ -267,12 +267,26 @@ class _Reader:
             self._add(BUILTIN[SET_CONFIG])
             return
         local = arguments.is_true(given[2])
+        if self.sent and not local and self._names_a_setting(given[0]):
+            self._add(setting(LISTED))
+            return
         number = arguments.parameter(given[0]) if self.sent else 0
         if number and not local:
             self.parameters.add(number)
             self._add(_NAMED_BY_PARAMETER)
         else:
             self._add(set_config_traces(arguments.constant(given[0]), local, arguments.constant(given[1])))
+
+    def _names_a_setting(self, argument: list[Token]) -> bool:
+        """Whether an argument is the column ``name`` of pg_settings, as in pg_dump's queries.
+
+        A customized option that no library has defined, which only its name could betray, is not listed there.
+        """
+        words = [word for word in self.words if word and word != b"pg_catalog"]
+        if [token.value for token in argument] != [b"name"] or words.count(b"from") != 1:
+            return False
+        at = words.index(b"from") + 1
+        return words[at : at + 1] == [b"pg_settings"] and words[at + 1 : at + 2] in ([], [b"where"])
 
     def _runs_string(self, index: int) -> None:
         given = self._arguments(index)
