@@ -646,7 +646,7 @@ class TextDesk(Borrower):
                 # Never one of ours: one that can't exist.
                 target = b'"' + impossible(name).replace(b'"', b'""') + b'"'
             elif found.verb == "execute":
-                if name not in defined:
+                if name not in defined and statement not in acts.needs:
                     acts.needs.append(statement)
                 target = statement.name
             else:

@@ -675,3 +675,14 @@ def batches(data: bytes) -> list[bytes]:
             found.append(data[start:offset])
             start = offset
     return found
+
+
+def test_a_statement_executed_twice_in_one_text_where_it_is_missing(doorman: Doorman) -> None:
+    """It is made once: the second EXECUTE needs nothing more."""
+    with doorman.wire("tinytwo") as client, doorman.wire("tinytwo") as other:
+        client.ask(query("PREPARE twice AS SELECT 2"))
+        for _ in range(2):
+            other.ask(query("BEGIN"))  # on the server that the client had last
+            answer = client.ask(query("EXECUTE twice; EXECUTE twice"))
+            assert [m.columns for m in answer if m.kind == "D"] == [[b"2"], [b"2"]]
+            other.ask(query("COMMIT"))
