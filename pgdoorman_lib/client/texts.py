@@ -52,10 +52,9 @@ HAS_ENABLED = 4
 
 #: The OIDs of lo_open, loread and their kin (pg_proc.dat), which drivers call: they leave nothing behind.
 LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172))
-#: The OID of set_config, those of currval and lastval, and the first of a function that is not PostgreSQL's own.
+#: The OID of set_config, and those of currval and lastval.
 SET_CONFIG_FUNCTION = 2078
 SEQUENCE_FUNCTIONS = frozenset((1575, 2559))
-FIRST_OWN_FUNCTION = 16384
 
 # The same numbers as C integers, where this module is compiled.
 _QUERY = QUERY
