@@ -225,7 +225,7 @@ class App(House):
             server.stream.close()
             server = self._log_in(pool, pool.settings, REST)
             baseline.ask(server)
-        if pool.transparent:
+        if pool.by_transaction and (pool.transparent or pool.settings.cleanup_server_connections):
             # What little time the role allows its statements is not for those of ours.
             limited = server.base.value("statement_timeout") not in (None, "0")
             if limited:

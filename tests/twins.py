@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import psycopg
@@ -204,6 +205,16 @@ def pool(postgres: Postgres, size: int, user: str = USER, **more: Any) -> Mappin
     return app_pool(postgres, size, users=users, **more)
 
 
+CATALOGUE_READ = r"^(\S+) .* catalogue read in (\d+) ms"
+
+
+def begun(line: str) -> datetime:
+    """When the reading began whose end the log tells."""
+    found = re.search(CATALOGUE_READ, line)
+    assert found is not None, line
+    return datetime.fromisoformat(found[1].replace("Z", "+00:00")) - timedelta(milliseconds=int(found[2]) + 2)
+
+
 class Twins:
     """Clients on both sides, told the same."""
 
@@ -258,7 +269,12 @@ class Twins:
             before = len(self.doorman.log_lines)
             for database in (POOLED, DIRECT):
                 self.postgres.sql(sql, database=database)
-            self.doorman.wait_log("catalogue read", after=before, timeout=30)
+            made = datetime.now(timezone.utc)
+            read = self.doorman.wait_log(CATALOGUE_READ, after=before, timeout=30)
+            if begun(read) <= made:  # that may have been for the sake of what the last test has made
+                before = len(self.doorman.log_lines)
+                self.postgres.sql("CREATE OR REPLACE FUNCTION touch() RETURNS int LANGUAGE sql AS 'SELECT 1'", POOLED)
+                self.doorman.wait_log(CATALOGUE_READ, after=before, timeout=30)
             client.terminate()
 
     def renew(self) -> None:

@@ -433,7 +433,7 @@ class StatementDesk(TextDesk):
                 return 9
             if text.names and not self._names_settled():
                 return 9
-            if text.names and replies.status != 0x45:  # refused anyway in a failed transaction
+            if text.names and not self._refused():
                 acts = self._acts(text, bytes(data[name_end + 1 : stop]))
                 suspect = 1
                 private = 1

@@ -165,6 +165,7 @@ cdef class TextDesk(Borrower):
     @cython.final
     @cython.locals(replies=Replies)
     cdef int _names_settled(self) except -1
+    cdef int _refused(self) except -1
     @cython.final
     cdef int _rewritten(self, bytes front, Acts acts) except -1
     @cython.final

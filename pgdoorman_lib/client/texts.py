@@ -486,7 +486,7 @@ class TextDesk(Borrower):
         In the midst of a transaction that may have taken values itself, the server has to be asked; 0 until it answers.
         """
         replies = self.replies
-        if self.server.drawn_by == self.number or replies.skipping or replies.status == 0x45:
+        if self.server.drawn_by == self.number or replies.skipping or self._refused():
             return 1
         if replies.count:
             if self.in_batch and not self.flushed:
@@ -538,7 +538,9 @@ class TextDesk(Borrower):
             waits = self._awaits(acts, run, pos)
             if waits:
                 return waits
-        if self.replies.status == 0x45 and not self._has(acts.needs):
+        if self.replies.status == 0x45 and not self.in_batch and not self._has(acts.needs):
+            if self.replies.count:
+                return 9  # it may be a ROLLBACK that is under way
             # Nothing can be prepared in a failed transaction, and little be run.
             self._runs(text, 1)
             return 0
@@ -597,6 +599,10 @@ class TextDesk(Borrower):
             if not held.has(statement):
                 return 0
         return 1
+
+    def _refused(self) -> _int:
+        """Whether the transaction has failed, and nothing is under way that may have ended it."""
+        return 1 if self.replies.status == 0x45 and self.replies.count == 0 and not self.in_batch else 0
 
     def _names_settled(self) -> _int:
         """Whether nothing is under way that may change what the client's names mean.

@@ -61,13 +61,20 @@ class Catalogue:
             self._give(pool)
 
     def ready(self, server: Server) -> None:
-        """See that it has been read, if need be from ``server``, which nobody has borrowed; may switch."""
-        if self._rows is None:
-            server.stream.task = Task(server.stream.engine)
-            try:
+        """See that it has been read, if need be from ``server``, which nobody has borrowed; may switch.
+
+        While no pool of the database had a server, nobody has looked at the marker.
+        """
+        if self._rows is not None and not self.is_due():
+            return
+        server.stream.task = Task(server.stream.engine)
+        try:
+            if self._rows is None:
                 self._read(server)
-            finally:
-                server.stream.task = None
+            else:
+                self.look(server)
+        finally:
+            server.stream.task = None
 
     def doubt(self) -> None:
         """Something may have been made that may leave something: until that is known, nothing is."""
@@ -76,6 +83,11 @@ class Catalogue:
             pool.scanner.doubts = 1
         if self.wanted is not None:
             self.wanted.set()
+
+    @property
+    def doubted(self) -> bool:
+        """Whether something has happened that has not been looked into; what servers do meanwhile may close them all."""
+        return self._doubted
 
     def is_due(self) -> bool:
         """Whether the marker should be looked at."""
@@ -163,12 +175,17 @@ class Watch:
             gevent.sleep(READING_PAUSE)
 
     def round(self, pools: Iterable[Pool]) -> None:
-        """Look at each once that is due and has a server at rest, or somebody to wait for one with."""
+        """Look at each once that is due and in use."""
         done: set[int] = set()
         for pool in list(pools):
             catalogue = pool.database.catalogue
             catalogue.wanted = self.wanted
-            if id(catalogue) in done or pool.retired or not pool.servers or not catalogue.is_due():
+            if (
+                id(catalogue) in done
+                or pool.retired
+                or not (pool.servers or catalogue.doubted)
+                or not catalogue.is_due()
+            ):
                 continue
             done.add(id(catalogue))
             try:

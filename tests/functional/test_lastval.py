@@ -190,6 +190,27 @@ def test_never_anothers_in_one_go(doorman: Doorman, stack: ExitStack, asked: lis
         assert [told for told in answers(client, *asked, ready=ready) if told != b"1"] == ["55000"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "ready"),
+    [
+        ([query("ROLLBACK"), query("SELECT lastval()")], 2),
+        ([query("ROLLBACK"), run("SELECT lastval()"), SYNC], 2),
+        ([run("ROLLBACK"), SYNC, query("SELECT lastval()")], 2),
+        ([run("ROLLBACK"), SYNC, run("SELECT lastval()"), SYNC], 2),
+        ([query("ROLLBACK"), function_call(2559, [])], 2),
+        ([run("ROLLBACK"), run("SELECT lastval()"), SYNC], 1),
+    ],
+)
+def test_never_anothers_behind_a_failed_transaction(
+    doorman: Doorman, stack: ExitStack, asked: list[bytes], ready: int
+) -> None:
+    stranger = program(doorman, stack, "of1", application_name="stranger")
+    stranger.insert("a stranger")
+    with doorman.wire("of1", application_name=f"failed {hash(tuple(asked))}") as client:
+        client.ask(query("BEGIN; SELECT 1/0"))
+        assert answers(client, *asked, ready=ready) == ["55000"]
+
+
 def test_a_kept_server_is_shown_and_given_up(doorman: Doorman, stack: ExitStack) -> None:
     teach(doorman, "of2", "shown")
     first = program(doorman, stack, "of2", application_name="shown")

@@ -235,7 +235,11 @@ P, D = "PREPARE p AS SELECT 1", "DEALLOCATE p"
         [query(P), query("BEGIN"), query("SELECT 1/0"), query("ROLLBACK") + query("EXECUTE p")],
         [query("BEGIN"), query("SELECT 1/0"), query("ROLLBACK") + query(P), query("EXECUTE p")],
         [query(P), query("BEGIN"), query("SELECT 1/0"), query("ROLLBACK") + query(D), query("EXECUTE p")],
-        [query(P), query("BEGIN"), query("SELECT 1/0"), query("ROLLBACK; EXECUTE p"), query("EXECUTE p")],
+        [
+            # On the server of a failed transaction it can't be made: it has to be there.
+            *(query(P), query("BEGIN; EXECUTE p"), query("SELECT 1/0"), query("ROLLBACK; EXECUTE p")),
+            query("EXECUTE p"),
+        ],
         [
             extended(run("SELECT 1/0"), run(P)) + extended(run("PREPARE q AS SELECT 2")),
             query("EXECUTE q"),
@@ -255,6 +259,36 @@ def test_names_mean_what_they_mean_when_a_message_is_carried_out(doorman: Doorma
     with doorman.wire("sessiondb") as direct, doorman.wire("one") as client:
         for data in said:
             assert answers(client, data) == answers(direct, data)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        query("ROLLBACK") + query("EXECUTE p"),
+        query("ROLLBACK") + extended(run("EXECUTE p")),
+        extended(run("ROLLBACK")) + query("EXECUTE p"),
+        extended(run("ROLLBACK")) + extended(run("EXECUTE p")),
+        extended(run("ROLLBACK"), run("EXECUTE p")),
+        extended(bind("", "r"), execute()) + query("EXECUTE p"),
+        extended(bind("", "r"), execute()) + extended(run("EXECUTE p")),
+        extended(bind("", "r"), execute(), run("EXECUTE p")),
+        query("EXECUTE p") + query("ROLLBACK"),
+        extended(run("EXECUTE p")) + query("ROLLBACK"),
+    ],
+)
+def test_execute_behind_the_end_of_a_failed_transaction(doorman: Doorman, ending: bytes) -> None:
+    """On a server that does not have the statement: whether it can be made there, the answer under way tells."""
+    ready = sum(kind in b"QS" for kind, _ in frames(ending))
+    with doorman.wire("two") as client, doorman.wire("two") as other, doorman.wire("sessiondb") as direct:
+        client.ask(query(P))
+        other.ask(query("BEGIN"))  # keeps that server
+        direct.ask(query(P))
+        for one in (client, direct):
+            one.ask(query("BEGIN"))
+            one.ask(extended(parse("r", "ROLLBACK")))
+            one.ask(query("SELECT 1/0"))
+        assert normal(client.ask(ending, ready)) == normal(direct.ask(ending, ready))
+        assert normal(client.ask(query("EXECUTE p"))) == normal(direct.ask(query("EXECUTE p")))
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,20 @@ def test_it_is_read_once_before_the_first_server_is_lent(far: FakeDatabase, cata
     assert other.scanner.lexicon is pool.scanner.lexicon and not other.doubts
 
 
+def test_a_first_server_after_a_while_looks_again(far: FakeDatabase, catalogue: Catalogue) -> None:
+    """Nobody has looked while there was none."""
+    pool = FakePool(catalogue)
+    catalogue.ready(far.server)
+    catalogue.ready(far.server)
+    far.mark, far.function = b"2", b"other"
+    looks = far.looks
+    far.now += MARKER_LONGEST
+    catalogue.ready(far.server)
+    assert far.looks == looks + 1 and far.readings == 2 and pool.looks_at(b"select other()")
+    catalogue.ready(far.server)
+    assert far.readings == 2
+
+
 def test_a_first_reading_that_fails_is_tried_again(far: FakeDatabase, catalogue: Catalogue) -> None:
     pool = FakePool(catalogue)
     far.meanwhile = gone
@@ -267,6 +281,16 @@ def test_only_with_a_pool_that_has_servers(far: FakeDatabase, catalogue: Catalog
     assert far.looks == 0
     watch.round(pools)  # type: ignore[arg-type]
     assert far.looks == 1
+
+
+def test_in_doubt_also_without_servers(far: FakeDatabase, catalogue: Catalogue, watch: Watch) -> None:
+    """In doubt servers may not outlive a transaction: with none at rest it would never end."""
+    pool = FakePool(catalogue)
+    catalogue.ready(far.server)
+    catalogue.doubt()
+    pool.servers = []
+    watch.round([pool])  # type: ignore[list-item]
+    assert far.looks == 1 and not pool.doubts
 
 
 def test_doubts_wake_it(far: FakeDatabase, catalogue: Catalogue, watch: Watch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import psycopg
@@ -460,11 +461,14 @@ def test_bodies_are_read_once(reader: Reader) -> None:
             asked.append(sql)
             return list(run(sql))
 
+        def bodies_asked_for() -> bool:
+            return any(re.search(r"prosrc.*ANY \('{\d", sql) for sql in asked)
+
         rows = catalogue.read(noted)
-        assert any("prosrc" in sql and "ANY ('{1" in sql for sql in asked)
+        assert bodies_asked_for()
         asked.clear()
         again = catalogue.read(noted, rows)
-        assert not any("prosrc" in sql and "ANY ('{1" in sql for sql in asked)
+        assert not bodies_asked_for()
         assert catalogue.hazards(again) == catalogue.hazards(rows) == {b"f": SET, b"g": SET}
         reader.admin.execute("CREATE OR REPLACE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT NULL::text'")
         assert catalogue.hazards(catalogue.read(noted, again)) == {}
