@@ -86,7 +86,7 @@ class Catalogue:
 
     @property
     def doubted(self) -> bool:
-        """Whether something has happened that has not been looked into; what servers do meanwhile may close them all."""
+        """Whether something has happened that has not been looked into; meanwhile no server may outlive its transaction."""
         return self._doubted
 
     def is_due(self) -> bool:
