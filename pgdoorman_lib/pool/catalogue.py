@@ -86,7 +86,7 @@ class Catalogue:
 
     @property
     def doubted(self) -> bool:
-        """Whether something has happened that was not looked into yet; meanwhile no server may outlive a transaction."""
+        """Whether something has happened that was not looked into yet; no server may outlive a transaction then."""
         return self._doubted
 
     def is_due(self) -> bool:
