@@ -16,7 +16,7 @@ for _path in (_HERE, _HERE.parent / "tools"):
 
 pytest.register_assert_rewrite("wire_client", "eventually", "fix_doorman", "fix_postgres", "fix_certs", "twins")
 
-pytest_plugins = ["fix_leaks", "fix_postgres", "fix_doorman", "fix_proxy", "fix_certs"]
+pytest_plugins = ["fix_leaks", "fix_postgres", "fix_doorman", "fix_proxy", "fix_certs", "driver_programs"]
 
 # CI must say the same of the same commit; everywhere else each run tries other cases. How long one takes says nothing on a
 # machine that has other things to do.

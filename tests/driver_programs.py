@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,7 +124,7 @@ def prove(program: Program, direct: Mapping[str, str], pooled: Mapping[str, str]
 
 
 def summary() -> list[str]:
-    """The lines that tell which drivers ran, feature by feature: checks passed directly and through the pooler."""
+    """A line for each driver, which ran or was left out, feature by feature: checks passed directly and pooled."""
     lines = []
     for (language, driver), found in sorted(table.items()):
         features = {name for outcome in found.values() for name in (*outcome.passed, *outcome.failed)}
@@ -136,10 +137,34 @@ def summary() -> list[str]:
             cells.append(f"{name} {'/'.join(counts)}")
         lines.append(f"{language:8} {driver:24} {', '.join(cells)}")
     for (language, driver), why in sorted(left_out.items()):
-        lines.append(f"{language:8} {driver:24} not run: {why}")
-    if lines:
-        lines.append(f"{len(table)} driver programs ran, {len(left_out)} were left out")
+        lines.append(f"{language:8} {driver:24} {_NOT_RUN} {why}")
     return lines
+
+
+# As a plugin of pytest: where several processes share the tests, each tells the first what it has run.
+
+_NOT_RUN = "not run:"
+_elsewhere: list[str] = []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["drivers"] = summary()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _elsewhere.extend(getattr(node, "workeroutput", {}).get("drivers", []))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    lines = sorted(summary() + _elsewhere)
+    for line in lines:
+        terminalreporter.write_line(line)
+    if lines:
+        out = sum(_NOT_RUN in line for line in lines)
+        terminalreporter.write_line(f"{len(lines) - out} driver programs ran, {out} were left out")
 
 
 def _environment(program: Program) -> dict[str, str]:

@@ -38,11 +38,6 @@ def prove(postgres: Postgres, doorman: Doorman) -> Callable[[driver_programs.Pro
     return lambda program: driver_programs.prove(program, direct, pooled)
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    for line in driver_programs.summary():
-        terminalreporter.write_line(line)
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "/drivers/" in item.path.as_posix():

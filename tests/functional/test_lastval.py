@@ -29,7 +29,7 @@ def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def tables(postgres: Postgres) -> None:
+def tables(postgres: Postgres) -> Iterator[None]:
     """Two tables whose keys can't be taken for each other's, and a role that may fill them."""
     for table in ("people", "things"):
         postgres.sql(
@@ -37,6 +37,8 @@ def tables(postgres: Postgres) -> None:
             database="testdb",
         )
     postgres.sql("CREATE SEQUENCE numbers; GRANT ALL ON numbers TO app", database="testdb")
+    yield
+    postgres.sql("DROP TABLE people, things; DROP SEQUENCE numbers", database="testdb")
 
 
 @pytest.fixture

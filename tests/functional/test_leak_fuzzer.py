@@ -7,6 +7,7 @@ one that was there before and has settings of its own, look at everything their 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,11 @@ BEGINNINGS: tuple[Mapping[str, str], ...] = (
 )
 
 ENDINGS = ("terminates", "terminates", "vanishes", "commits and vanishes", "rolls back and terminates", "discards")
+
+
+#: An option that sessions may begin with. Whether hidden code has reset it or made it empty can't be told, as the
+#: documentation says.
+EMPTIED = ("app.tenant=begin", b"app.tenant", b"begin")
 
 
 class Leak(AssertionError):
@@ -78,7 +84,7 @@ class World:
         first, direct = self.both.pooled(**startup), self.both.direct(**startup)
         story = [f"{self.both.database}, {startup}, {ending}"]
         try:
-            self.said(plan, first, direct, story, ending)
+            self.said(plan, first, direct, story, ending, EMPTIED[0] in beginning.get("options", ""))
         except (OSError, AssertionError) as exc:
             if isinstance(exc, Leak):
                 raise
@@ -87,7 +93,9 @@ class World:
             first.close()
             direct.close()
 
-    def said(self, plan: list[Said], first: WireClient, direct: WireClient, story: list[str], ending: str) -> None:
+    def said(
+        self, plan: list[Said], first: WireClient, direct: WireClient, story: list[str], ending: str, begun: bool
+    ) -> None:
         codec = CODECS.get(direct.parameters["client_encoding"], direct.parameters["client_encoding"])
         state, keeps = b"I", self.keeps
         for one in (*plan, *last_words(ending)):
@@ -102,6 +110,8 @@ class World:
                 if about_statements(got, expected):
                     keeps = False
                     continue
+                if begun and returns_a_reset(one):
+                    continue
                 raise Leak("\n".join(["", *story, f"expected {brief(expected)}", f"got      {brief(got)}"]))
         if state == b"I":
             self.before.send(query(LOOK))
@@ -110,6 +120,8 @@ class World:
                 state = b"looked"
             if keeps:
                 kept, own = (without_excepted(visible(one)) for one in (first, direct))
+                if begun and not any(line[1] == EMPTIED[1] for line in own):
+                    kept -= {(b"option", *EMPTIED[1:])}
                 self.compare(story, "the client itself", kept, own)
         if "vanishes" in ending:
             first.close()
@@ -135,6 +147,11 @@ def about_statements(*answers: list[Message]) -> bool:
     prepares there it does not find again, as the documentation says. Nobody else may, either.
     """
     return any(m.kind == "E" and m.sqlstate in ("42P05", "26000") for answer in answers for m in answer)
+
+
+def returns_a_reset(one: Said) -> bool:
+    """Whether it may return what a setting is after a RESET: the server's default, as the documentation says."""
+    return re.search(r"\bnull\b", one.text, re.IGNORECASE) is not None
 
 
 def last_words(ending: str) -> list[Said]:
