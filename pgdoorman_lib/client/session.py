@@ -583,13 +583,25 @@ class Session(Errands):
         self.listed = False
         if asked & DIRTY_PARAMETERS:
             names, self.listed = self.tracker.to_ask(self.settings)
+        server = self.server
         defaults = self._defaults()
+        usual = server.base.values if server.base is self.base else {}
         if self.startup is not BASE:  # of what the session began with it must be known whether it was reset
-            defaults = {name: value for name, value in defaults.items() if name not in self.startup.values}
+            began = self.startup.values
+            defaults = {name: value for name, value in defaults.items() if name not in began}
+            usual = {name: usual[name] for name in names if name in usual and name not in began}
         another = bool(unhindered) and self.tracker.as_another
         self._ask_server(
             question(
-                asked, names, listed=self.listed, unhindered=bool(unhindered), defaults=defaults, as_another=another
+                asked,
+                names,
+                listed=self.listed,
+                unhindered=bool(unhindered),
+                defaults=defaults,
+                usual=usual,
+                applied=server.applied.values,
+                loaded=server.loaded,
+                as_another=another,
             )
         )
         return 0

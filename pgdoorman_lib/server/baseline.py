@@ -23,7 +23,7 @@ _SQL = baseline_sql()
 
 
 def ask(server: Server) -> None:
-    """Put what ``server`` answers into its ``base`` and ``backend``; may switch.
+    """Put what ``server`` answers into its ``base``, ``backend`` and ``loaded``; may switch.
 
     ServerUnavailable or ServerRefused, and the connection is closed, when it is lost or takes longer than
     ``connect_timeout``.
@@ -32,7 +32,7 @@ def ask(server: Server) -> None:
     try:
         with time_limit(settings, settings.connect_timeout, "log in to"):
             try:
-                server.base, server.backend = read_baseline(run(server, _SQL))
+                server.base, server.backend, server.loaded = read_baseline(run(server, _SQL))
             except (ServerRefused, ValueError) as exc:
                 if server.farewell:
                     raise

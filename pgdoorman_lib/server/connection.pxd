@@ -25,6 +25,7 @@ cdef class Server:
     cdef public object applied
     cdef public object base
     cdef public int backend
+    cdef public str loaded
     cdef public int dirty
     cdef public int unasked
     cdef public object reading

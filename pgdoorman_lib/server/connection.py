@@ -50,6 +50,7 @@ class Server:
         "farewell",
         "id",
         "idle_since",
+        "loaded",
         "login_application_name",
         "pid",
         "pins",
@@ -100,6 +101,8 @@ class Server:
         #: what its session began with, and the process that said so (0: not known); see ``server.baseline``
         self.base = UNKNOWN
         self.backend = 0
+        #: when it had read the configuration at its login (``CONFIGURATION_LOADED``), empty if it does not tell
+        self.loaded = ""
         self.dirty = 0
         #: transactions whose end was known without a question
         self.unasked = 0

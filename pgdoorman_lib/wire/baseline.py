@@ -13,7 +13,7 @@ from typing import ClassVar
 from weakref import WeakValueDictionary
 
 from pgdoorman_lib.wire.messages import parse_data_row
-from pgdoorman_lib.wire.session_state import PLANNING, TRACKED, _encoded, quote_literal
+from pgdoorman_lib.wire.session_state import CONFIGURATION_LOADED, PLANNING, TRACKED, _encoded, quote_literal
 
 #: Parameters whose values are known of every server: what is often set for a role or a database. Of others the value is
 #: known where it is set so.
@@ -149,16 +149,19 @@ def baseline_sql() -> str:
         "SET LOCAL transaction_deferrable = off; SET LOCAL statement_timeout = 0; "
         f"SELECT 'v', n, {known} FROM pg_catalog.unnest(ARRAY[{names}]) AS n"
         f" UNION ALL SELECT 'o', n, {owns} FROM ({owned}) AS owned"
-        " UNION ALL SELECT 'p', pg_catalog.pg_backend_pid()::pg_catalog.text, NULL"
+        f" UNION ALL SELECT 'p', pg_catalog.pg_backend_pid()::pg_catalog.text, {CONFIGURATION_LOADED}"
     )
 
 
-def read_baseline(rows: Iterable[bytes]) -> tuple[Base, int]:
-    """The base and the process id of the backend, from the bodies of the DataRows; ValueError if they are no answer."""
+def read_baseline(rows: Iterable[bytes]) -> tuple[Base, int, str]:
+    """From the bodies of the DataRows the base, the process id of the backend, and CONFIGURATION_LOADED's value.
+
+    ValueError if they are no answer.
+    """
     values: dict[str, str] = {}
     owned = []
     late = {}
-    process = 0
+    process, loaded = 0, ""
     for body in rows:
         columns = parse_data_row(body)
         if len(columns) != _COLUMNS:
@@ -167,7 +170,7 @@ def read_baseline(rows: Iterable[bytes]) -> tuple[Base, int]:
         if name is None:
             raise ValueError("a row without a name")
         if kind == _PROCESS:
-            process = int(name)
+            process, loaded = int(name), (value or b"").decode("ascii")
             continue
         key = name.decode(errors="surrogateescape").lower()
         text = None if value is None else bytes.fromhex(value.decode("ascii")).decode(errors="surrogateescape")
@@ -180,4 +183,4 @@ def read_baseline(rows: Iterable[bytes]) -> tuple[Base, int]:
                 late[key] = text
         else:
             raise ValueError("no such kind")
-    return Base.of({**late, **values}, owned), process
+    return Base.of({**late, **values}, owned), process, loaded

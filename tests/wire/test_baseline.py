@@ -16,7 +16,7 @@ def row(kind: str, name: str, value: str | None) -> bytes:
 
 
 def test_rows() -> None:
-    base, process = read_baseline(
+    base, process, loaded = read_baseline(
         [
             row("v", "DateStyle", "ISO, MDY"),
             row("v", "no_such_setting", None),
@@ -25,10 +25,10 @@ def test_rows() -> None:
             row("o", "DateStyle", "never seen"),
             row("o", "app.tenant", "é"),
             row("o", "log_statement", None),
-            row("p", "4711", None),
+            row("p", "4711", "0a"),
         ]
     )
-    assert process == 4711
+    assert process == 4711 and bytes.fromhex(loaded) == b"0a"
     assert base.values == {"datestyle": "ISO, MDY", "role": "weak", "work_mem": "9216", "app.tenant": "é"}
     assert base.owned == {"work_mem", "datestyle", "app.tenant", "log_statement"}
     assert base.role == "weak" and base.value("DATESTYLE") == "ISO, MDY" and base.value("x") is None

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from eventually import eventually
 from fix_postgres import Postgres
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import pq
 
+from pgdoorman_lib.wire.baseline import baseline_sql, read_baseline
 from pgdoorman_lib.wire.session_state import (
     ASKED,
     BASE,
@@ -334,6 +336,10 @@ class Session:
         self.run = connection.execute
 
     def ask(self, sql: str) -> Findings:
+        return Findings.of(self.rows(sql))
+
+    def rows(self, sql: str) -> list[bytes]:
+        """The bodies of the DataRows."""
         pgconn = self.connection.pgconn
         pgconn.send_query(sql.encode())
         rows = []
@@ -343,7 +349,7 @@ class Session:
                     pass
                 raise Refused((result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode())
             rows += [row(*(result.get_value(i, j) for j in range(result.nfields))) for i in range(result.ntuples)]
-        return Findings.of(rows)
+        return rows
 
     def ask_nothing(self, sql: str) -> None:
         """Several statements whose rows are of no interest."""
@@ -430,6 +436,34 @@ def test_settings_are_told_that_were_set_here(session: Session) -> None:
     session.run(b"RESET work_mem")
     assert session.ask(question(0, ["work_mem"])).values == {"work_mem": None}
     assert session.ask(question(0, ["work_mem"], defaults={"work_mem": "4MB"})).values == {"work_mem": "4MB"}
+
+
+@pytest.mark.postgres
+def test_whether_a_setting_was_set_is_told_by_what_it_was(session: Session, superuser: Session) -> None:
+    """The view is only asked where the value is another one, or where that would not tell."""
+    base, _, loaded = read_baseline(session.rows(baseline_sql()))
+    default = base.values["work_mem"]
+
+    def ask(applied: str | None, began: str | None = default, since: str = loaded) -> str | None:
+        sql = question(
+            DIRTY_PARAMETERS,
+            ["work_mem"],
+            usual={} if began is None else {"work_mem": began},
+            applied={} if applied is None else {"work_mem": applied},
+            loaded=since,
+        )
+        return session.ask(sql).values["work_mem"]
+
+    assert ask(None) is ask("9MB") is ask(default, None) is ask("9MB", default, "") is ask("9MB", "8MB") is None
+    session.run("SET work_mem = '9MB'")
+    assert ask(None) == ask("9MB") == ask("8MB") == ask("9MB", "9MB") == ask("8MB", "9MB", "") == "9MB"
+    session.run(f"SET work_mem = '{default}'")
+    assert ask(None) is None and ask(default) is None, "as if it was not set; nor is it any more"
+    session.run(f"SET work_mem = '{default}'")
+    assert ask(default) == ask(None, None) == default, "where that would not tell, the view does"
+    superuser.run("SELECT pg_reload_conf()")
+    eventually(lambda: read_baseline(session.rows(baseline_sql()))[2] != loaded)
+    assert ask(None) == default, "the configuration was read again: it may have been another value"
 
 
 @pytest.mark.postgres
