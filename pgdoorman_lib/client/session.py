@@ -62,9 +62,12 @@ log = logging.getLogger(__name__)
 # The same numbers as C integers, where this module is compiled.
 _ASKED = ASKED
 _POSSIBLE = POSSIBLE
-#: Of so many transactions with a known end on a server, one is asked about all the same.
+#: Of so many transactions with a known end on a server, at one it is asked whether the backend is still the same.
 ASK_AGAIN = 16
+#: Asked for instead of DIRTY_* bits when it is only about that.
+ONLY_BACKEND = 1 << 30
 _ASK_AGAIN = ASK_AGAIN
+_ONLY_BACKEND = ONLY_BACKEND
 _TERMINATE = TERMINATE
 _MIXED = MIXED
 
@@ -517,7 +520,11 @@ class Session(Errands):
         tracker = self.tracker
         known = tracker.known
         if known is not None and not tracker.failed and not self.pins and self._take_known(known):
-            return 0
+            server.unasked += 1
+            if server.unasked % _ASK_AGAIN != 1:
+                return 0
+            self._question(_ONLY_BACKEND, 0)  # it has to be seen now and then that the backend is the session's own
+            return 1
         if tracker.unnamed == _POSSIBLE:
             server.dirty |= DIRTY_CUSTOM
         elif tracker.unnamed:
@@ -551,9 +558,6 @@ class Session(Errands):
         after = known_settings(text, self.settings, self.startup)
         if after is None:
             return 0
-        server.unasked += 1
-        if server.unasked % _ASK_AGAIN == 1:
-            return 0  # it has to be seen now and then that the backend is the session's own
         self.settings, server.applied = after
         server.dirty &= ~(text.traces.bits | DIRTY_PARAMETERS)
         self._forget_notes()
@@ -575,9 +579,10 @@ class Session(Errands):
         """
         self.examining = asked
         self.unhindered = unhindered
-        self.pool_stats.asked += 1
-        if self.tracker.unnamed:
-            self.pool_stats.asked_unknown += 1
+        if asked != _ONLY_BACKEND:
+            self.pool_stats.asked += 1
+            if self.tracker.unnamed:
+                self.pool_stats.asked_unknown += 1
         self.findings = []
         names: Any = ()
         self.listed = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
@@ -356,6 +357,9 @@ _LISTED = (
 )
 #: What the hexadecimal name of a setting begins with.
 _IN_HEX = "~"
+#: Questions and answers that are remembered, and characters of what makes one, or bytes of its rows, at the most.
+_REMEMBERED = 512
+_SMALL = 400
 #: Columns of one row at the most, three for each thing that is asked (PostgreSQL has room for 1,664).
 _MOST_COLUMNS = 500
 # Nothing of what a client allows its statements, or wants of its transactions, holds for a question: who may see what,
@@ -456,14 +460,31 @@ def question(
     It is meant for a server outside a transaction. Its rows go to ``Findings.of``.
     """
     known, began, set_before = defaults or {}, usual or {}, applied or {}
+    asked = tuple(
+        (name, "." in name or name in known or name == "role", began.get(name), set_before.get(name))
+        for name in names
+        if name not in _NOT_OF_THE_SESSION
+    )
+    small = sum(len(name) + len(usually or "") + len(before or "") for name, _, usually, before in asked) < _SMALL
+    build = _built if small else _built.__wrapped__
+    return build(bits, asked, listed, unhindered, loaded, as_another)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _built(
+    bits: int,
+    asked: tuple[tuple[str, bool, str | None, str | None], ...],
+    listed: bool,
+    unhindered: bool,
+    loaded: str,
+    as_another: bool,
+) -> str:
+    """The SQL of ``question``; of a setting its name, whether it is told in any case, and its usual and last values."""
     columns = [f"'{BACKEND}', NULL, pg_catalog.pg_backend_pid()"]
-    for name in names:
-        if name in _NOT_OF_THE_SESSION:
-            continue
+    for name, in_any_case, usually, before in asked:
         value = _of_role(name)
         if value is None:
-            hidden = "." in name or name in known or name == "role"
-            value = _current(name) if hidden else _only_if_set(name, began.get(name), set_before.get(name), loaded)
+            value = _current(name) if in_any_case else _only_if_set(name, usually, before, loaded)
         columns.append(f"'{DIRTY_PARAMETERS}', {_label(name)}, {value}")
         if as_another and "." not in name and name not in IDENTITY:
             columns.append(f"'{DIRTY_UNKNOWN}', NULL, {_HIDDEN.format(quote_literal(name))}")
@@ -494,8 +515,14 @@ class Findings:
 
     @classmethod
     def of(cls, rows: Iterable[bytes]) -> Findings:
-        """From the bodies of the DataRows; ValueError for rows that can't be an answer."""
-        found = cls({})
+        """From the bodies of the DataRows, not to be changed; ValueError for rows that can't be an answer."""
+        told = tuple(rows)
+        return (cls._read if sum(map(len, told)) < _SMALL else cls._read.__wrapped__)(told)
+
+    @staticmethod
+    @lru_cache(maxsize=_REMEMBERED)
+    def _read(rows: tuple[bytes, ...]) -> Findings:
+        found = Findings({})
         for body in rows:
             columns = parse_data_row(body)
             if not columns or len(columns) % 3:
