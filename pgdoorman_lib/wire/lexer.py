@@ -165,7 +165,7 @@ class Lexer:
                     kind = classes[c]
                     if kind == 1 or kind == 0:
                         break
-                    value = (value * 33 + folded[c]) & 0xFFFFFFFF
+                    value = (value * 33 + folded[c]) & 0x7FFFFFFF
                     position += 1
                 if position == end and not self.final:
                     if position - start < _LONG:
@@ -301,7 +301,7 @@ class Lexer:
                     if not self.final:
                         return self._cut(position)
                 elif text[position + 1] == quote and self.prefix != 0x62 and self.prefix != 0x78:
-                    value = (value * 33 + quote) & 0xFFFFFFFF
+                    value = (value * 33 + quote) & 0x7FFFFFFF
                     position += 2
                     continue
                 if mode != 3:
@@ -322,7 +322,7 @@ class Lexer:
                 position += 2
                 continue
             if mode == 3:
-                value = (value * 33 + _FOLDED[c]) & 0xFFFFFFFF
+                value = (value * 33 + _FOLDED[c]) & 0x7FFFFFFF
             else:
                 looked_at += 1
                 if looked_at > _SHORT and mode == 1:
@@ -467,5 +467,5 @@ def hash_of(name: bytes) -> _int:
     """What ``Lexer.hash`` is for a word of these letters, or for a quoted name of them."""
     value = 5381
     for byte in name:
-        value = (value * 33 + _FOLDED[byte]) & 0xFFFFFFFF
+        value = (value * 33 + _FOLDED[byte]) & 0x7FFFFFFF
     return value
