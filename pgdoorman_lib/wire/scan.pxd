@@ -5,6 +5,9 @@ import cython
 from pgdoorman_lib.wire.lexer cimport Lexer
 
 
+cdef int _LONG
+
+
 cdef class Lexicon:
     cdef public dict hazards
     cdef public dict named
