@@ -467,7 +467,8 @@ def question(
     )
     small = sum(len(name) + len(usually or "") + len(before or "") for name, _, usually, before in asked) < _SMALL
     build = _built if small else _built.__wrapped__
-    return build(bits, asked, listed, unhindered, loaded, as_another)
+    # Behind SET LOCAL a value tells nothing, and nothing may be reset.
+    return build(bits, asked, listed, unhindered, "" if unhindered else loaded, as_another)
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -467,6 +467,20 @@ def test_whether_a_setting_was_set_is_told_by_what_it_was(session: Session, supe
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("name", ["statement_timeout", "lock_timeout", "work_mem"])
+def test_an_unhindered_question_resets_nothing(session: Session, name: str) -> None:
+    """It has some settings as they usually are while it runs."""
+    base, _, loaded = read_baseline(session.rows(baseline_sql()))
+    session.run(f"SET {name} = '9000'")
+    value = session.settings()[name]
+    for listed in (False, True):
+        sql = question(
+            DIRTY_PARAMETERS, [name], listed=listed, unhindered=True, usual=base.values, applied={}, loaded=loaded
+        )
+        assert session.ask(sql).values[name] == value == session.settings()[name]
+
+
+@pytest.mark.postgres
 def test_many_settings_at_once(session: Session) -> None:
     names = [f"app.n{number}" for number in range(700)]
     session.run(b"SET app.n0 = 'a'; SET app.n699 = 'b'")
