@@ -15,6 +15,7 @@ from pgdoorman_lib.client.statements import StatementDesk, suspicious
 from pgdoorman_lib.client.texts import HAS_ALTERED, HAS_ENABLED, MAY_HAVE_ALTERED
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
+from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import find_nul, frame_size
 from pgdoorman_lib.wire.prepared import PREFIX, Described, QueryParse, Refused, Verification
 from pgdoorman_lib.wire.replies import QUERY
@@ -231,26 +232,26 @@ class Answers(StatementDesk):
                     break
             else:
                 avail = size
-            if kind == 0x5A and size != 6:
+            if kind == consts.READY_FOR_QUERY and size != 6:
                 self.fault = "invalid ReadyForQuery from server"
                 status = 7
                 break
             effect = None
             if replies.effects:
-                if kind == 0x74 or kind == 0x54 or kind == 0x6E:
+                if kind == consts.PARAMETER_DESCRIPTION or kind == consts.ROW_DESCRIPTION or kind == consts.NO_DATA:
                     effect = replies.due()
                     if effect is not None:
                         self._described(effect, data, pos, size, avail)
-                elif kind == 0x45:
+                elif kind == consts.ERROR_RESPONSE:
                     effect = replies.due()
-            if kind == 0x45:
+            if kind == consts.ERROR_RESPONSE:
                 self.failed = self._text_of(replies.popped) if self.rewritings is not None else None
             verdict = replies.account(kind)
-            if kind == 0x44 and verdict == 0 and size == avail:
+            if kind == consts.DATA_ROW and verdict == 0 and size == avail:
                 self.rows_told = 1
                 # Rows come in hundreds, and what holds for the first holds for all that follow it.
                 pos += size
-                while pos < end and data[pos] == 0x44:
+                while pos < end and data[pos] == consts.DATA_ROW:
                     size = frame_size(data, pos, end)
                     if size < 0 or size > end - pos:
                         break
@@ -260,30 +261,35 @@ class Answers(StatementDesk):
                 self.fault = f"unexpected message type {kind} from server"
                 status = 7
                 break
-            if kind == 0x43:
+            if kind == consts.COMMAND_COMPLETE:
                 if size == avail and verdict == 0:
                     verdict = self._command_complete(data, pos, size)
-            elif kind == 0x53:
+            elif kind == consts.PARAMETER_STATUS:
                 if size == avail:
                     self._parameter_status(data, pos, size, verdict)
                     if self.announcing:
                         verdict = 0
-            elif kind == 0x44:
+            elif kind == consts.DATA_ROW:
                 self.rows_told = 1
                 if verdict and self.examining:
                     self._found(data, pos, size, avail)
-            elif kind == 0x41:
+            elif kind == consts.NOTIFICATION_RESPONSE:
                 if avail < _NOTIFIER:
                     status = 8
                     break
                 self._notification(data, pos)
-            elif kind == 0x54:
+            elif kind == consts.ROW_DESCRIPTION:
                 self.rows_told = 1
-            elif kind == 0x32:
+            elif kind == consts.BIND_COMPLETE:
                 self.rows_told = 0
-            elif kind == 0x45 and size == avail and isinstance(effect, QueryParse) and self._holds(data, pos, size):
+            elif (
+                kind == consts.ERROR_RESPONSE
+                and size == avail
+                and isinstance(effect, QueryParse)
+                and self._holds(data, pos, size)
+            ):
                 verdict = 1
-            elif kind == 0x45:
+            elif kind == consts.ERROR_RESPONSE:
                 self._error_response(data, pos, avail, verdict)
                 if replies.unparsed:
                     replies.unparsed = 0
@@ -302,7 +308,7 @@ class Answers(StatementDesk):
                 if size > avail:
                     self.server_left = size - avail
                     self.server_drop = 1
-                if kind == 0x5A:
+                if kind == consts.READY_FOR_QUERY:
                     replies.status = data[pos - 1]
                     if replies.swallowed_error:
                         if self.examining:
@@ -318,7 +324,7 @@ class Answers(StatementDesk):
                 self.server_left = size - avail
                 self.server_drop = 0
                 break
-            if kind == 0x5A:
+            if kind == consts.READY_FOR_QUERY:
                 self.held = None
                 if self.rewritings is not None:
                     self._answered(replies.popped)
@@ -384,14 +390,14 @@ class Answers(StatementDesk):
         self.query_started = now
         if self.replies.count == 0 and not self.in_batch and (self.preparing or self.deallocating or self.hidden):
             self._names_done()
-        if self.altered and tx == 0x49:
+        if self.altered and tx == consts.TX_IDLE:
             # Others may have parsed since, and seen what was before.
             if self.altered & _HAS_ALTERED:
                 self.knowledge.ddl_seen(bool(self.altered & _HAS_ENABLED))
             elif self.altered:
                 self.knowledge.doubt()
             self.altered = _MAY_HAVE_ALTERED if self.replies.count else 0  # what is under way may do so
-        if tx != 0x49 or self.replies.count or self.in_batch or self.client_left:
+        if tx != consts.TX_IDLE or self.replies.count or self.in_batch or self.client_left:
             return 0
         self.suspect_portals = 0  # portals end with their transaction
         self.group_suspect = 0
@@ -621,7 +627,7 @@ class Answers(StatementDesk):
         """A Query, Parse or Bind behind a text in another form: errors from here on are about what it brings."""
         acts = None
         statement: Any
-        if kind == 0x42:
+        if kind == consts.BIND:
             begin = find_nul(data, pos + 5, stop) + 1
             end = find_nul(data, begin, stop)
             statement = self.statements.names.get(bytes(data[begin:end])) if begin < end else self.statements.unnamed

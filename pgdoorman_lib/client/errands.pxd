@@ -6,6 +6,7 @@ from pgdoorman_lib.client.relay cimport Relay
 from pgdoorman_lib.metrics.counters cimport LinkStats
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.server.connection cimport Server
+from pgdoorman_lib.wire cimport consts
 
 
 cdef class Errands(Relay):

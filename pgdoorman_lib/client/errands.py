@@ -10,9 +10,8 @@ from typing import Any
 
 from pgdoorman_lib.client.relay import Relay
 from pgdoorman_lib.net.stream import Stream
-from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.baseline import UNKNOWN, Base
-from pgdoorman_lib.wire.consts import TX_FAILED, TX_IDLE
 from pgdoorman_lib.wire.replies import QUERY, SWALLOW
 from pgdoorman_lib.wire.session_state import AT_REST, PLANNING, Settings
 
@@ -106,10 +105,10 @@ class Errands(Relay):
         errand = self.errand
         replaced = self.replaced
         if sqlstate == QUERY_CANCELED:
-            if self.replies.status == TX_FAILED:
+            if self.replies.status == consts.TX_FAILED:
                 self.refusal = None
                 return 0  # the client's transaction has failed by it, as by a cancel that comes in time
-            if errand and self.replies.status == TX_IDLE:
+            if errand and self.replies.status == consts.TX_IDLE:
                 self.refusal = None
                 self._ask_server(PATIENTLY + errand)
                 self.errand = None  # not a third time

@@ -7,6 +7,7 @@ from pgdoorman_lib.metrics.counters cimport LinkStats
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.server.connection cimport Server
+from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.prepared cimport Tally
 from pgdoorman_lib.wire.replies cimport Effect, Replies

@@ -19,6 +19,7 @@ from pgdoorman_lib.client.answers import FAIRNESS, INSPECT, Answers
 from pgdoorman_lib.client.statements import FLUSH, READY_IDLE
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import find_nul, frame_size
 from pgdoorman_lib.wire.prepared import REMEMBERED
 from pgdoorman_lib.wire.replies import (
@@ -173,7 +174,7 @@ class Relay(Answers):
                     self.settled()
                     if self.announcing:
                         self.announcing = 0
-                        if self.replies.status == 0x49 and self.by_transaction:
+                        if self.replies.status == consts.TX_IDLE and self.by_transaction:
                             return 2  # that was all: the client's transaction is over
                     if self.examining:
                         status = self.examined()
@@ -254,7 +255,7 @@ class Relay(Answers):
         client = self.client
         block: Any = client.block
         size = frame_size(block, client.start, client.end)
-        if block[client.start] != 0x50 and size > 2 * len(block):
+        if block[client.start] != consts.PARSE and size > 2 * len(block):
             size = 2 * len(block)
         if client.engine.grown + _remembered.bytes + size > client.engine.memory_limit:
             if self.no_room:
@@ -300,7 +301,7 @@ class Relay(Answers):
             kind = data[pos]
             if size > avail:
                 # What is streamed is looked at once its first INSPECT bytes are there: they hold every name.
-                if size <= _INSPECT or (avail < _INSPECT and kind != 0x64):
+                if size <= _INSPECT or (avail < _INSPECT and kind != consts.COPY_DATA):
                     status = 8
                     break
             else:
@@ -322,7 +323,7 @@ class Relay(Answers):
                         continue
                     break
             replies = self.replies
-            if self.resetting == 2 and kind != 0x64:
+            if self.resetting == 2 and kind != consts.COPY_DATA:
                 if replies.count:
                     status = 9
                     break
@@ -330,11 +331,11 @@ class Relay(Answers):
                 if self.restore():
                     status = 9
                     break
-            if replies.count == 0 and kind != 0x64:
+            if replies.count == 0 and kind != consts.COPY_DATA:
                 self.query_started = self.task.engine.now
-            if self.rewritings is not None and (kind == 0x51 or kind == 0x50 or kind == 0x42):
+            if self.rewritings is not None and (kind == consts.QUERY or kind == consts.PARSE or kind == consts.BIND):
                 self._another(kind, data, pos, pos + avail)
-            if kind == 0x51:  # Query
+            if kind == consts.QUERY:
                 if (self.by_transaction or self.startup is not BASE) and (
                     size > avail or self.scanner.scan(data, pos + 5, pos + avail, self._reading())
                 ):
@@ -357,7 +358,7 @@ class Relay(Answers):
                     replies.add(_QUERY)
                 self.in_batch = 0
                 self.group_unnamed = 0
-            elif kind == 0x53:  # Sync
+            elif kind == consts.SYNC:
                 replies.add(_SYNC)
                 if self.resetting:
                     self.resetting = 2
@@ -368,8 +369,8 @@ class Relay(Answers):
                         self.suspect_portals = 0
                     self.group_suspect = self.suspect_portals
                     self.group_ran = 0
-            elif kind == 0x50 or kind == 0x42 or kind == 0x44 or kind == 0x43:
-                if kind == 0x50 and self.shared and not self.in_batch:
+            elif kind == consts.PARSE or kind == consts.BIND or kind == consts.DESCRIBE or kind == consts.CLOSE:
+                if kind == consts.PARSE and self.shared and not self.in_batch:
                     plain = self._plain_batch(data, pos, end)
                     if plain:
                         self.group_unnamed = 0
@@ -380,12 +381,18 @@ class Relay(Answers):
                         pos = plain
                         continue
                 if not self.shared:
-                    if kind == 0x50 and (self.by_transaction or self.startup is not BASE):
+                    if kind == consts.PARSE and (self.by_transaction or self.startup is not BASE):
                         status = self._parse_text(data, pos, size, avail)
                         if status:
                             break
                     replies.add(
-                        _PARSE if kind == 0x50 else _BIND if kind == 0x42 else _DESCRIBE if kind == 0x44 else _CLOSE
+                        _PARSE
+                        if kind == consts.PARSE
+                        else _BIND
+                        if kind == consts.BIND
+                        else _DESCRIBE
+                        if kind == consts.DESCRIBE
+                        else _CLOSE
                     )
                 else:
                     status = self._statement(data, run, pos, size, avail, kind)
@@ -405,24 +412,24 @@ class Relay(Answers):
                     if status:
                         break
                 self.in_batch = 1
-            elif kind == 0x45:  # Execute
+            elif kind == consts.EXECUTE:
                 if self.group_suspect:  # until it is answered, the books are not settled
                     self.group_ran = 1
                     replies.add_effect(_EXECUTE, Effect())
                 else:
                     replies.add(_EXECUTE)
                 self.in_batch = 1
-            elif kind == 0x64 or kind == 0x48:  # CopyData, Flush
+            elif kind == consts.COPY_DATA or kind == consts.FLUSH:
                 pass
-            elif kind == 0x63 or kind == 0x66:  # CopyDone, CopyFail
+            elif kind == consts.COPY_DONE or kind == consts.COPY_FAIL:
                 replies.add(_COPY_END)
-            elif kind == 0x46:  # FunctionCall
+            elif kind == consts.FUNCTION_CALL:
                 if self.by_transaction:
                     status = self._function_call(data, pos, size, avail)
                     if status:
                         break
                 replies.add(_FUNCTION)
-            elif kind == 0x58:  # Terminate
+            elif kind == consts.TERMINATE:
                 self.terminated = 1
                 status = 4
                 break
@@ -470,7 +477,7 @@ class Relay(Answers):
         replies = self.replies
         if not self.by_transaction or self.in_batch or self.client_left:
             return 0
-        return 1 if replies.count == 0 and not replies.skipping and replies.status == 0x49 else 0
+        return 1 if replies.count == 0 and not replies.skipping and replies.status == consts.TX_IDLE else 0
 
     def _to_server(self, run: _int, pos: _int) -> _int:
         """Queue the client's bytes block[run:pos] for the server; the block goes along if nothing else is in it."""
@@ -490,18 +497,18 @@ class Relay(Answers):
 
     def _without_server(self, data: bytearray, pos: _int, size: _int, avail: _int, kind: _int) -> _int:
         """What to do with a message while no server is borrowed: HELD means it is dealt with."""
-        if self.discarding and kind != 0x58:
+        if self.discarding and kind != consts.TERMINATE:
             return self._discard(kind)
-        if kind == 0x58:
+        if kind == consts.TERMINATE:
             self.terminated = 1
             return 4
-        if kind == 0x53:  # an empty batch
+        if kind == consts.SYNC:  # an empty batch
             self.client.send_copy(_ready_idle, 0, 6)
             return 9
-        if kind == 0x48 or kind == 0x64 or kind == 0x63 or kind == 0x66:
+        if kind == consts.FLUSH or kind == consts.COPY_DATA or kind == consts.COPY_DONE or kind == consts.COPY_FAIL:
             # Flush with nothing to flush; copy messages outside a copy are ignored by PostgreSQL, too.
             return 9
-        if kind == 0x51:
+        if kind == consts.QUERY:
             check = self.check_query
             if check is not None and size == avail and size == len(check) and data[pos : pos + size] == check:
                 self.client.send_copy(_empty_and_ready, 0, 11)
@@ -510,16 +517,24 @@ class Relay(Answers):
                 self.discarding = 1
                 return self._discard(kind)
             return 1
-        alone = self.shared and ((kind == 0x50 and data[pos + 5] != 0) or kind == 0x44 or kind == 0x43)
+        alone = self.shared and (
+            (kind == consts.PARSE and data[pos + 5] != 0) or kind == consts.DESCRIBE or kind == consts.CLOSE
+        )
         if alone and self._answer_alone(data, pos, self.client.end):
             return 9
-        if kind == 0x50:
+        if kind == consts.PARSE:
             start = find_nul(data, pos + 5, pos + avail) + 1
             if self.refuses(data, start, pos + avail) and self._executes(data, pos, self.client.end):
                 self.discarding = 1
                 return self._discard(kind)
             return 1
-        if kind == 0x42 or kind == 0x44 or kind == 0x43 or kind == 0x45 or kind == 0x46:
+        if (
+            kind == consts.BIND
+            or kind == consts.DESCRIBE
+            or kind == consts.CLOSE
+            or kind == consts.EXECUTE
+            or kind == consts.FUNCTION_CALL
+        ):
             return 1
         self.fault = f"invalid frontend message type {kind}"
         return 6
@@ -528,9 +543,9 @@ class Relay(Answers):
         """Whether the batch that begins at ``pos`` has an Execute, as far as it is there."""
         while True:
             size = frame_size(data, pos, end)
-            if size < 0 or data[pos] == 0x53:
+            if size < 0 or data[pos] == consts.SYNC:
                 return 0
-            if data[pos] == 0x45:
+            if data[pos] == consts.EXECUTE:
                 return 1
             pos += size
 
@@ -543,9 +558,9 @@ class Relay(Answers):
         if self.discarding == 1:
             self.client.write(self.refusal_message)
             self.discarding = 2
-            if kind == 0x51 or kind == 0x46:
+            if kind == consts.QUERY or kind == consts.FUNCTION_CALL:
                 self.discarding = 0
-        elif kind == 0x53:
+        elif kind == consts.SYNC:
             self.discarding = 0
         if self.discarding == 0:
             self.client.send_copy(_ready_idle, 0, 6)

@@ -8,11 +8,11 @@ from pgdoorman_lib.net.engine cimport Engine, Task
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.server.connection cimport Server
+from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.framing cimport frame_size
 
 
 cdef int _ASKED
-cdef int _TERMINATE
 cdef int _POSSIBLE
 cdef int _ASK_AGAIN
 cdef int _MIXED

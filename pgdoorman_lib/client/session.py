@@ -28,9 +28,8 @@ from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Moved
 from pgdoorman_lib.pool.sequences import MIXED, REASON
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.baseline import NO_ROLE
-from pgdoorman_lib.wire.consts import PROCESS_BASE, TERMINATE
 from pgdoorman_lib.wire.framing import frame_size
 from pgdoorman_lib.wire.session_state import (
     ASKED,
@@ -68,7 +67,6 @@ ASK_AGAIN = 16
 ONLY_BACKEND = 1 << 30
 _ASK_AGAIN = ASK_AGAIN
 _ONLY_BACKEND = ONLY_BACKEND
-_TERMINATE = TERMINATE
 _MIXED = MIXED
 
 _numbers = count(1)
@@ -122,7 +120,7 @@ class Session(Errands):
     ) -> None:
         self.init_errands(client, LinkStats())
         self.id = id
-        self.process = PROCESS_BASE + id
+        self.process = consts.PROCESS_BASE + id
         self.number = next(_numbers)
         self.secret = secret
         self.user = user
@@ -304,7 +302,7 @@ class Session(Errands):
         if self.server is None:
             return 1
         replies = self.replies
-        if self.settling or replies.count or replies.status != 0x49:
+        if self.settling or replies.count or replies.status != consts.TX_IDLE:
             return 0
         return 0 if self.in_batch or self.client_left else 1
 
@@ -443,7 +441,7 @@ class Session(Errands):
             size = frame_size(data, pos, client.end)
             if size < 0 or pos + size > client.end:
                 break
-            if data[pos] == _TERMINATE:
+            if data[pos] == consts.TERMINATE:
                 return 1
             whole = lasting
             pos += size
@@ -638,7 +636,7 @@ class Session(Errands):
         self.findings = None
         self.examining = 0
         self.asking_sequences = 0
-        if self.replies.status != 0x54:
+        if self.replies.status != consts.TX_BLOCK:
             return 0  # a cancel request has hit the question: the transaction has failed, and tells nothing any more
         self.server.drawn_by = self.number
         if not found:
@@ -648,10 +646,10 @@ class Session(Errands):
     def restore(self) -> _int:
         """As in Relay: on the server RESET goes back to what the pool's own login had."""
         status = self.server.replies.status
-        if self.startup is BASE or (status != 0x54 and (status != 0x49 or self.by_transaction)):
+        if self.startup is BASE or (status != consts.TX_BLOCK and (status != consts.TX_IDLE or self.by_transaction)):
             return 0  # behind a transaction that is asked about anyway, and in a failed one it is undone
         sql = self.tracker.restoring(self.startup, self._defaults())
-        if not self.by_transaction and status == 0x49:
+        if not self.by_transaction and status == consts.TX_IDLE:
             self._forget_notes()
         if not sql:
             return 0
@@ -790,7 +788,7 @@ class Session(Errands):
             )
         if status == 5 and server.farewell:
             return "server ended the session"
-        if status == 5 and not server.replies.count and server.replies.status != 0x49:
+        if status == 5 and not server.replies.count and server.replies.status != consts.TX_IDLE:
             raise ServerGone("server closed the connection unexpectedly while client was idle in transaction")
         if status == 5:
             raise ServerGone(

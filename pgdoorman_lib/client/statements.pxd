@@ -2,6 +2,7 @@
 
 import cython
 
+from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.client.texts cimport TextDesk
 from pgdoorman_lib.net.engine cimport Engine
 from pgdoorman_lib.net.stream cimport Stream

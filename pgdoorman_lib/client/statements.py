@@ -11,6 +11,7 @@ from typing import Any
 from pgdoorman_lib.client.texts import TextDesk
 from pgdoorman_lib.net.engine import BLOCK_SIZE
 from pgdoorman_lib.net.syscalls import holds
+from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
 from pgdoorman_lib.wire.meaning import MAX_NAME, impossible, varying
 from pgdoorman_lib.wire.messages import describe_statement, error_response
@@ -118,20 +119,20 @@ class StatementDesk(TextDesk):
             return 0
         at = pos + size
         stop = at
-        if end - at < 7 or data[at] != 0x42 or data[at + 5] != 0 or data[at + 6] != 0:
+        if end - at < 7 or data[at] != consts.BIND or data[at + 5] != 0 or data[at + 6] != 0:
             return 0
         size = frame_size(data, at, end)
         if size < 7 or size > end - at:
             return 0
         at += size
-        if end - at >= 7 and data[at] == 0x44:
-            if frame_size(data, at, end) != 7 or data[at + 5] != 0x50 or data[at + 6] != 0:
+        if end - at >= 7 and data[at] == consts.DESCRIBE:
+            if frame_size(data, at, end) != 7 or data[at + 5] != consts.PORTAL or data[at + 6] != 0:
                 return 0
             at += 7
-        if end - at < 15 or data[at] != 0x45 or frame_size(data, at, end) != 10 or data[at + 5] != 0:
+        if end - at < 15 or data[at] != consts.EXECUTE or frame_size(data, at, end) != 10 or data[at + 5] != 0:
             return 0
         at += 10
-        if data[at] != 0x53 or frame_size(data, at, end) != 5:
+        if data[at] != consts.SYNC or frame_size(data, at, end) != 5:
             return 0
         start = pos + 6
         if self.scanner.scan(data, start, stop, self._reading()):
@@ -158,17 +159,17 @@ class StatementDesk(TextDesk):
         replies = self.replies
         stop = pos + avail
         begin = pos + 5
-        if kind == 0x42:
+        if kind == consts.BIND:
             begin = find_nul(data, begin, stop) + 1
             if begin == 0:
                 if size > avail:
                     return self._refuse(run, pos) if self.no_room else 8
                 replies.add(_BIND)  # malformed: PostgreSQL says so
                 return 0
-        elif kind != 0x50:
-            if size < 7 or data[begin] != 0x53:  # a portal, or malformed
+        elif kind != consts.PARSE:
+            if size < 7 or data[begin] != consts.STATEMENT:  # a portal, or malformed
                 if (
-                    kind == 0x44
+                    kind == consts.DESCRIBE
                     and size == 7
                     and self.bound is not None
                     and self.bound.shape is None
@@ -176,25 +177,33 @@ class StatementDesk(TextDesk):
                 ):
                     replies.add_effect(_DESCRIBE, Described(self.bound, 1))
                 else:
-                    replies.add(_DESCRIBE if kind == 0x44 else _CLOSE)
+                    replies.add(_DESCRIBE if kind == consts.DESCRIBE else _CLOSE)
                 return 0
             begin += 1
         name_end = find_nul(data, begin, stop)
         if name_end < 0:
             if size > avail:
                 return self._refuse(run, pos) if self.no_room else 8
-            replies.add(_PARSE if kind == 0x50 else _BIND if kind == 0x42 else _DESCRIBE if kind == 0x44 else _CLOSE)
+            replies.add(
+                _PARSE
+                if kind == consts.PARSE
+                else _BIND
+                if kind == consts.BIND
+                else _DESCRIBE
+                if kind == consts.DESCRIBE
+                else _CLOSE
+            )
             return 0
-        if kind == 0x50:
+        if kind == consts.PARSE:
             return self._parse(data, run, pos, size, avail, name_end)
         if name_end == begin:
             return self._use_unnamed(data, run, pos, kind)
         if not replies.settled() or (self.group_ran and not self._names_settled()):
             return 9
         name = bytes(data[begin : name_end if name_end - begin < _MAX_NAME else begin + _MAX_NAME])
-        if kind == 0x42:
+        if kind == consts.BIND:
             self.bound = None
-        if kind == 0x43:
+        if kind == consts.CLOSE:
             self._to_server_part(run, pos)
             closed = NameClosed(self.statements, name)
             replies.add_effect(_MADE_CLOSE, closed)
@@ -208,39 +217,39 @@ class StatementDesk(TextDesk):
                 # Never let a client reach what we have made: what it asks for does not exist, and a name that can't
                 # exist on the server makes PostgreSQL say so.
                 self._to_server_part(run, pos)
-                replies.add(_BIND if kind == 0x42 else _DESCRIBE)
+                replies.add(_BIND if kind == consts.BIND else _DESCRIBE)
                 self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(impossible(name) + b"\0"))
                 return 1
-            replies.add(_BIND if kind == 0x42 else _DESCRIBE)
+            replies.add(_BIND if kind == consts.BIND else _DESCRIBE)
             return 0
         if statement.acts is not None and statement.acts.text.names:
             if not self._names_settled():
                 return 9
             statement = self._renewed(name, statement)
         if (
-            kind == 0x42
+            kind == consts.BIND
             and statement.acts is not None
             and statement.acts.text.sequences
             and not self._sequences_settled()
         ):
             return 9
-        if kind == 0x42 and (statement.seen is not self.scanner.lexicon or self._in_doubt()):
+        if kind == consts.BIND and (statement.seen is not self.scanner.lexicon or self._in_doubt()):
             self._look_again(statement, statement.sql())
         statement = self._own(name, statement)
         self._to_server_part(run, pos)
         if statement.acts is not None and statement.acts.needs:
-            self._act(statement.acts, 0x44, data, 0, 0)  # before the statement itself is made there
+            self._act(statement.acts, consts.DESCRIBE, data, 0, 0)  # before the statement itself is made there
         if (statement.description is not None or statement.shape is not None) and not self._verified(statement):
             return 2
         if statement.acts is not None:
             self._act(statement.acts, kind, data, name_end + 1, stop)
         if statement.stale:
             # A name that can't exist has PostgreSQL refuse it in place; the client gets the text that fits.
-            replies.add_effect(_BIND if kind == 0x42 else _DESCRIBE, Refused(_stale))
+            replies.add_effect(_BIND if kind == consts.BIND else _DESCRIBE, Refused(_stale))
             self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(impossible(name) + b"\0"))
             return 1
         self._ensure(statement)
-        if kind == 0x42:
+        if kind == consts.BIND:
             replies.add(_BIND)
             if begin == pos + 6:
                 self.bound = statement
@@ -341,11 +350,11 @@ class StatementDesk(TextDesk):
             if size < 0 or size > end - at:
                 return 0
             kind = data[at]
-            if kind == 0x53 or kind == 0x48:
+            if kind == consts.SYNC or kind == consts.FLUSH:
                 break
             begin = at + 5
-            if kind != 0x50:
-                if (kind != 0x44 and kind != 0x43) or size < 8 or data[begin] != 0x53:
+            if kind != consts.PARSE:
+                if (kind != consts.DESCRIBE and kind != consts.CLOSE) or size < 8 or data[begin] != consts.STATEMENT:
                     return 0
                 begin += 1
             name_end = find_nul(data, begin, at + size)
@@ -353,10 +362,10 @@ class StatementDesk(TextDesk):
                 return 0
             name = bytes(data[begin : name_end if name_end - begin < _MAX_NAME else begin + _MAX_NAME])
             statement = entered[name] if name in entered else names.get(name)
-            if kind == 0x43:
+            if kind == consts.CLOSE:
                 entered[name] = None
                 answers.append(_close_complete)
-            elif kind == 0x44:
+            elif kind == consts.DESCRIBE:
                 if statement is None or statement.description is None or statement.stale:
                     return 0
                 if self.registry.find(statement.body, self.settings.environment, now) is not statement:
@@ -376,7 +385,7 @@ class StatementDesk(TextDesk):
                 mine.leave(name)
             else:
                 mine.enter(name, statement)
-        if kind == 0x53:
+        if kind == consts.SYNC:
             answers.append(READY_IDLE)
         self.client.write(b"".join(answers))
         self.skip_to = at + size
@@ -458,7 +467,7 @@ class StatementDesk(TextDesk):
             # What EXECUTE will return is settled when it is parsed.
             self._to_server_part(run, pos)
             run = pos
-            self._act(acts, 0x44, data, 0, 0)
+            self._act(acts, consts.DESCRIBE, data, 0, 0)
         if acts is not None and acts.sql is not acts.original:
             self._rewritten(b"", acts)
             body = acts.sql + bytes(data[find_nul(data, name_end + 1, pos + size) : pos + size])
@@ -484,7 +493,7 @@ class StatementDesk(TextDesk):
             self.srv.send_copy(data, pos, size)
             return 1
         statement = None
-        if not private and not self.altered and not self._apart() and replies.status != 0x45:
+        if not private and not self.altered and not self._apart() and replies.status != consts.TX_FAILED:
             # Changed parameters would be frozen into a plan others use; in a failed transaction PostgreSQL must see the
             # message to refuse it.
             now = self.client.engine.now
@@ -509,7 +518,7 @@ class StatementDesk(TextDesk):
             message = statement.parse_message()
             self.srv.send_copy(message, 0, len(message))
             return 1
-        self._send_renamed(data, pos, size, avail, 0x50, pos + 5, name_end, statement.cname)
+        self._send_renamed(data, pos, size, avail, consts.PARSE, pos + 5, name_end, statement.cname)
         return 1
 
     def _overfull(self, size: _int) -> _int:
@@ -526,12 +535,12 @@ class StatementDesk(TextDesk):
         replies = self.replies
         held = self.server.statements
         mine = self.statements
-        if kind == 0x42:
+        if kind == consts.BIND:
             self.bound = None
-        if kind == 0x43:
+        if kind == consts.CLOSE:
             replies.add_effect(_CLOSE, unnamed_close(mine, held))
             return 0
-        if kind == 0x42 and mine.unnamed is not None:
+        if kind == consts.BIND and mine.unnamed is not None:
             self.used = None  # no error is about a shared one
             if suspicious(mine.unnamed):
                 self.group_suspect = 1
@@ -549,10 +558,10 @@ class StatementDesk(TextDesk):
             if held.unnamed is not mine.unnamed:
                 self._to_server_part(run, pos)
                 self._remake_unnamed()
-                replies.add(_BIND if kind == 0x42 else _DESCRIBE)
+                replies.add(_BIND if kind == consts.BIND else _DESCRIBE)
                 self._send_as_it_came(data, pos)
                 return 1
-        replies.add(_BIND if kind == 0x42 else _DESCRIBE)
+        replies.add(_BIND if kind == consts.BIND else _DESCRIBE)
         return 0
 
     def _send_as_it_came(self, data: bytearray, pos: _int) -> _int:
@@ -571,7 +580,7 @@ class StatementDesk(TextDesk):
         if not self.group_unnamed and not self.replies.settled():
             return 9
         acts = unnamed.acts
-        if kind == 0x42 and acts.text.sequences and not self._sequences_settled():
+        if kind == consts.BIND and acts.text.sequences and not self._sequences_settled():
             return 9
         remake = not self.group_unnamed and self.server.statements.unnamed is not unnamed
         if acts.text.names:
@@ -585,13 +594,13 @@ class StatementDesk(TextDesk):
         self._to_server_part(run, pos)
         if remake:
             if acts.needs:
-                self._act(acts, 0x44, data, 0, 0)
+                self._act(acts, consts.DESCRIBE, data, 0, 0)
             self._remake_unnamed()
         stop = pos + frame_size(data, pos, self.client.end)
         if stop > self.client.end:
             stop = self.client.end
         self._act(acts, kind, data, find_nul(data, pos + 5, stop) + 2, stop)  # behind the portal's name, and no name
-        self.replies.add(_BIND if kind == 0x42 else _DESCRIBE)
+        self.replies.add(_BIND if kind == consts.BIND else _DESCRIBE)
         self._send_as_it_came(data, pos)
         return 1
 

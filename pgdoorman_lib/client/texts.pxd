@@ -2,6 +2,7 @@
 
 import cython
 
+from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.pool.pool cimport Borrower
 from pgdoorman_lib.server.connection cimport Server

@@ -12,6 +12,7 @@ from typing import Any
 from pgdoorman_lib.client.tracking import Tracker, bound_values, constants, option_names
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Borrower
+from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import find_nul
 from pgdoorman_lib.wire.meaning import impossible, truncated
 from pgdoorman_lib.wire.messages import query
@@ -389,7 +390,7 @@ class TextDesk(Borrower):
     def _runs(self, text: Text, simple: _int) -> _int:
         """A statement with this text is about to run; ``simple``: as a Query, which surely runs all of it."""
         replies = self.replies
-        alone = simple and replies.count == 0 and replies.status == 0x49 and not self.in_batch
+        alone = simple and replies.count == 0 and replies.status == consts.TX_IDLE and not self.in_batch
         self.server.dirty |= self.tracker.ran(text, bool(alone))
         self.noted = 1
         if text.sequences:
@@ -492,7 +493,7 @@ class TextDesk(Borrower):
             if self.in_batch and not self.flushed:
                 self.flushed = 1  # once everything before the message that is held has been sent
             return 0
-        if self.fresh or (replies.status == 0x49 and not self.in_batch):
+        if self.fresh or (replies.status == consts.TX_IDLE and not self.in_batch):
             self.forget_sequences()
             return 1
         if not self.in_batch:
@@ -538,14 +539,14 @@ class TextDesk(Borrower):
             waits = self._awaits(acts, run, pos)
             if waits:
                 return waits
-        if self.replies.status == 0x45 and not self.in_batch and not self._has(acts.needs):
+        if self.replies.status == consts.TX_FAILED and not self.in_batch and not self._has(acts.needs):
             if self.replies.count:
                 return 9  # it may be a ROLLBACK that is under way
             # Nothing can be prepared in a failed transaction, and little be run.
             self._runs(text, 1)
             return 0
         self._to_server_part(run, pos)
-        front = self._act(acts, 0x51, data, pos, pos)
+        front = self._act(acts, consts.QUERY, data, pos, pos)
         if front or acts.edits:
             self._rewritten(front, acts)
         self._query(self.replies)
@@ -602,7 +603,7 @@ class TextDesk(Borrower):
 
     def _refused(self) -> _int:
         """Whether the transaction has failed, and nothing is under way that may have ended it."""
-        return 1 if self.replies.status == 0x45 and self.replies.count == 0 and not self.in_batch else 0
+        return 1 if self.replies.status == consts.TX_FAILED and self.replies.count == 0 and not self.in_batch else 0
 
     def _names_settled(self) -> _int:
         """Whether nothing is under way that may change what the client's names mean.
@@ -689,14 +690,14 @@ class TextDesk(Borrower):
         held = self.server.statements
         front = b""
         for statement in acts.needs:
-            if kind != 0x44 and (statement.seen is not self.scanner.lexicon or self._in_doubt()):
+            if kind != consts.DESCRIBE and (statement.seen is not self.scanner.lexicon or self._in_doubt()):
                 self._look_again(statement, statement.sql())
-            if statement.acts is not None and kind != 0x44:
+            if statement.acts is not None and kind != consts.DESCRIBE:
                 self._runs(statement.acts.text, 0)
                 if statement.acts.text.parameters:  # they stand in the text of EXECUTE
                     backslashes = bool(self.server.reading.flags & BACKSLASHES)
                     self._names_options(constants(acts.original, backslashes) if acts.text.plain else None)
-            if kind != 0x51 or held.has(statement):
+            if kind != consts.QUERY or held.has(statement):
                 self._ensure(statement)
             elif statement.by_sql:
                 self._missing(statement, acts)
@@ -709,11 +710,11 @@ class TextDesk(Borrower):
                 self._inject(statement, QueryParse(statement, held))
                 self.replies.add(_SYNC | _SWALLOW)
                 self.srv.send_copy(_sync, 0, 5)
-        if kind == 0x44:
+        if kind == consts.DESCRIBE:
             return front
         text = acts.text
-        self._runs(text, kind == 0x51)
-        if text.parameters and kind == 0x42:
+        self._runs(text, kind == consts.QUERY)
+        if text.parameters and kind == consts.BIND:
             self._names_options(bound_values(bytes(data[start:stop]), text.parameters))
         for name in acts.taken:
             self._take(name)

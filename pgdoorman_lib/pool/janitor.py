@@ -17,7 +17,7 @@ from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import drain, run
-from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.baseline import NO_ROLE
 from pgdoorman_lib.wire.replies import COPY_END, EXECUTE, SWALLOW, SYNC
 from pgdoorman_lib.wire.session_state import (
@@ -111,7 +111,7 @@ class Janitor:
             stream.write(messages.sync())
             replies.add(SYNC | SWALLOW)
             drain(server)
-        if replies.status != 0x49:
+        if replies.status != consts.TX_IDLE:
             run(server, "ROLLBACK")
 
     def _clean(self, server: Server, pool: Pool) -> None:

@@ -33,6 +33,7 @@ from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.pool.sequences import Sequences
 from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.baseline import Base
 from pgdoorman_lib.wire.framing import frame_size
 from pgdoorman_lib.wire.messages import parse_fields, parse_parameter_status
@@ -750,10 +751,10 @@ def _asides(server: Server) -> str:
         kind = block[stream.start]
         body = bytes(block[stream.start + 5 : stream.start + size])
         stream.start += size
-        if kind == 0x45:
+        if kind == consts.ERROR_RESPONSE:
             server.farewell = 1
             return "server said: " + parse_fields(body).get("M", "")
-        if kind == 0x53:
+        if kind == consts.PARAMETER_STATUS:
             try:
                 name, value = parse_parameter_status(body)
             except ServerProtocolViolation:
@@ -761,7 +762,7 @@ def _asides(server: Server) -> str:
             server.report(name, value)
             if name.lower() not in server.applied.values:
                 server.pool.hears(name, value)  # the configuration was reloaded
-        elif kind != 0x4E and kind != 0x41:
+        elif kind != consts.NOTICE_RESPONSE and kind != consts.NOTIFICATION_RESPONSE:
             return "unexpected message while idle"
     stream.release()
     return ""

@@ -4,6 +4,7 @@ import cython
 
 from pgdoorman_lib.metrics.counters cimport LinkStats
 from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.prepared cimport ServerStatements
 from pgdoorman_lib.wire.replies cimport Replies
 

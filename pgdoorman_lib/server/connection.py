@@ -16,6 +16,7 @@ from typing import Any
 
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.baseline import UNKNOWN
 from pgdoorman_lib.wire.prepared import ServerStatements
 from pgdoorman_lib.wire.replies import Replies
@@ -165,6 +166,11 @@ class Server:
         # No short names for the stream and the books: counting the references would cost more than asking them does.
         if self.farewell or self.stream.closed or self.stream.eof or self.stream.hangup or self.stream.send_failed:
             return 0
-        if self.replies.count or self.replies.skipping or self.replies.uncertain or self.replies.status != 0x49:
+        if (
+            self.replies.count
+            or self.replies.skipping
+            or self.replies.uncertain
+            or self.replies.status != consts.TX_IDLE
+        ):
             return 0
         return 0 if self.cancels or self.stream.end > self.stream.start else 1

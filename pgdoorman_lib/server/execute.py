@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgdoorman_lib.errors import ServerGone, ServerProtocolViolation, ServerRefused
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.replies import DESYNC, QUERY, SWALLOW
 from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, trace_of
 
@@ -30,20 +30,20 @@ def run(server: Server, sql: str) -> list[bytes]:
     refused: ServerRefused | None = None
     while True:
         kind, body = stream.read_message(1 << 24)
-        if replies.account(kind) == DESYNC or (kind == 0x5A and len(body) != 1):
+        if replies.account(kind) == DESYNC or (kind == consts.READY_FOR_QUERY and len(body) != 1):
             raise ServerProtocolViolation(f"unexpected message type {kind} from server")
-        if kind == 0x5A:
+        if kind == consts.READY_FOR_QUERY:
             replies.status = body[0]
             if not replies.count:
                 break
-        elif kind == 0x45:
+        elif kind == consts.ERROR_RESPONSE:
             refused = refusal(body)
             if messages.parse_fields(body).get("V") in ("FATAL", "PANIC"):
                 server.farewell = 1
                 raise refused
-        elif kind == 0x53:
+        elif kind == consts.PARAMETER_STATUS:
             server.report(*messages.parse_parameter_status(body))
-        elif kind == 0x44:
+        elif kind == consts.DATA_ROW:
             rows.append(body)
     replies.swallowed_error = 0
     if refused is not None:
@@ -76,22 +76,22 @@ def drain(server: Server) -> None:
         kind, size = read_header(server)
         if replies.account(kind) == DESYNC:
             raise ServerProtocolViolation(f"unexpected message type {kind} from server")
-        if kind == 0x5A and size == 1:
+        if kind == consts.READY_FOR_QUERY and size == 1:
             replies.status = server.stream.read_exact(size)[0]
-        elif kind == 0x5A:
+        elif kind == consts.READY_FOR_QUERY:
             raise ServerProtocolViolation("invalid ReadyForQuery from server")
-        elif kind == 0x43 and size <= LONGEST_TAG:
+        elif kind == consts.COMMAND_COMPLETE and size <= LONGEST_TAG:
             _note_tag(server, server.stream.read_exact(size)[:-1])
         else:
             if replies.unparsed:
                 replies.unparsed = 0
                 server.statements.unnamed = None
-            if kind == 0x53 and size <= LONGEST_REPORT:
+            if kind == consts.PARAMETER_STATUS and size <= LONGEST_REPORT:
                 server.dirty |= DIRTY_PARAMETERS
                 server.report(*messages.parse_parameter_status(server.stream.read_exact(size)))
             else:
                 skip(server, size)
-        if kind == 0x47:
+        if kind == consts.COPY_IN_RESPONSE:
             raise ServerGone("the server waits for copy data nobody will send")
 
 

@@ -1,4 +1,7 @@
-"""The protocol's literals: message types, version and request codes, limits (PostgreSQL docs, "Message Formats")."""
+"""The protocol's literals: message types, version and request codes, limits (PostgreSQL docs, "Message Formats").
+
+``consts.pxd`` has the same numbers for compiled modules, which read them as C constants.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,10 @@ QUERY = 0x51  # 'Q'
 SYNC = 0x53  # 'S'
 TERMINATE = 0x58  # 'X'
 PASSWORD = 0x70  # 'p': PasswordMessage, SASLInitialResponse, SASLResponse
+
+# What Describe and Close are about.
+STATEMENT = 0x53  # 'S'
+PORTAL = 0x50  # 'P'
 
 # Both directions.
 COPY_DATA = 0x64  # 'd'

@@ -2,6 +2,8 @@
 
 import cython
 
+from pgdoorman_lib.wire cimport consts
+
 cdef int _QUERY
 cdef int _FUNCTION
 cdef int _SYNC
@@ -17,7 +19,6 @@ cdef int _MADE_CLOSE
 cdef int _SWALLOW
 cdef int _EFFECT
 cdef int _OP
-cdef int _IDLE
 
 
 cdef class Effect:

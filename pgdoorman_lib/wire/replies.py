@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgdoorman_lib.wire import consts
+
 _int = int
 
 QUERY = 1
@@ -62,7 +64,6 @@ _MADE_CLOSE = MADE_CLOSE
 _SWALLOW = SWALLOW
 _EFFECT = EFFECT
 _OP = 0x0F
-_IDLE = 0x49
 
 
 class Effect:
@@ -133,7 +134,7 @@ class Replies:
         #: a ReadyForQuery more or less than expected may come
         self.uncertain = 0
         #: transaction status byte of the last ReadyForQuery
-        self.status = _IDLE
+        self.status = consts.TX_IDLE
         #: the server refused something we sent on our own account
         self.swallowed_error = 0
 
@@ -258,7 +259,7 @@ class Replies:
         For ReadyForQuery the caller sets ``status`` itself. NoticeResponse, NotificationResponse and ParameterStatus
         may come at any time and settle nothing.
         """
-        if kind == 0x41:  # NotificationResponse
+        if kind == consts.NOTIFICATION_RESPONSE:
             return 0
         if self.count == 0:
             return self._unasked(kind)
@@ -270,16 +271,21 @@ class Replies:
             op = self.ring[self.head]
         verdict = 1 if op & _SWALLOW else 0
         code = op & _OP
-        if kind == 0x44 or kind == 0x4E or kind == 0x53 or kind == 0x64:  # rows, notices, parameters, copy data
+        if (
+            kind == consts.DATA_ROW
+            or kind == consts.NOTICE_RESPONSE
+            or kind == consts.PARAMETER_STATUS
+            or kind == consts.COPY_DATA
+        ):
             return verdict
-        if kind == 0x5A:  # ReadyForQuery
+        if kind == consts.READY_FOR_QUERY:
             if code != _QUERY and code != _PLAIN and code != _SYNC and code != _FUNCTION:
                 return 2
             self._pop()
             self.copy_in = 0
             self._skip_markers()
             return verdict
-        if kind == 0x43 or kind == 0x49 or kind == 0x73:  # CommandComplete, EmptyQueryResponse, PortalSuspended
+        if kind == consts.COMMAND_COMPLETE or kind == consts.EMPTY_QUERY_RESPONSE or kind == consts.PORTAL_SUSPENDED:
             if code == _EXECUTE:
                 self._pop()
                 self.copy_in = 0
@@ -287,53 +293,59 @@ class Replies:
                 return 2
             self.ignored = 0
             return verdict
-        if kind == 0x45:
+        if kind == consts.ERROR_RESPONSE:
             return self._error(op, code)
         if code == _QUERY:
-            if kind == 0x47 or kind == 0x57:
+            if kind == consts.COPY_IN_RESPONSE or kind == consts.COPY_BOTH_RESPONSE:
                 self._copy_begins()
-            elif kind == 0x31:  # pg_doorman sends it for DEALLOCATE ALL; libpq does not mind
+            elif kind == consts.PARSE_COMPLETE:  # pg_doorman sends it for DEALLOCATE ALL; libpq does not mind
                 return 1
-            elif kind != 0x54 and kind != 0x48 and kind != 0x63:  # RowDescription, CopyOutResponse, CopyDone
+            elif kind != consts.ROW_DESCRIPTION and kind != consts.COPY_OUT_RESPONSE and kind != consts.COPY_DONE:
                 return 2
             return verdict
         if code == _PLAIN:
-            if kind == 0x31:
+            if kind == consts.PARSE_COMPLETE:
                 self.parsed = 1
-            elif kind == 0x47 or kind == 0x57:
+            elif kind == consts.COPY_IN_RESPONSE or kind == consts.COPY_BOTH_RESPONSE:
                 self._unfold()
                 self._copy_begins()
-            elif kind != 0x32 and kind != 0x54 and kind != 0x6E and kind != 0x48 and kind != 0x63:
+            elif (
+                kind != consts.BIND_COMPLETE
+                and kind != consts.ROW_DESCRIPTION
+                and kind != consts.NO_DATA
+                and kind != consts.COPY_OUT_RESPONSE
+                and kind != consts.COPY_DONE
+            ):
                 return 2
             return verdict
         if code == _FUNCTION:
-            return verdict if kind == 0x56 else 2
-        if kind == 0x31:
+            return verdict if kind == consts.FUNCTION_CALL_RESPONSE else 2
+        if kind == consts.PARSE_COMPLETE:
             if code == _EXECUTE:
                 return 1  # a stray one, as in an answer to a simple query
             if code != _PARSE:
                 return 2
             self._pop()
-        elif kind == 0x32:
+        elif kind == consts.BIND_COMPLETE:
             if code != _BIND:
                 return 2
             self._pop()
-        elif kind == 0x33:
+        elif kind == consts.CLOSE_COMPLETE:
             if code != _CLOSE:
                 return 2
             self._pop()
-        elif kind == 0x54 or kind == 0x6E:  # RowDescription, NoData
+        elif kind == consts.ROW_DESCRIPTION or kind == consts.NO_DATA:
             if code != _DESCRIBE:
                 return 2
             self._pop()
-        elif kind == 0x74:
+        elif kind == consts.PARAMETER_DESCRIPTION:
             if code != _DESCRIBE:
                 return 2
-        elif kind == 0x47 or kind == 0x57:
+        elif kind == consts.COPY_IN_RESPONSE or kind == consts.COPY_BOTH_RESPONSE:
             if code != _EXECUTE:
                 return 2
             self._copy_begins()
-        elif kind == 0x48 or kind == 0x63:
+        elif kind == consts.COPY_OUT_RESPONSE or kind == consts.COPY_DONE:
             if code != _EXECUTE:
                 return 2
         else:
@@ -342,14 +354,18 @@ class Replies:
 
     def _unasked(self, kind: _int) -> _int:
         """The verdict while nothing is owed: a notice, a parameter or the server's farewell may come at any time."""
-        if kind == 0x5A and self.ignored:
+        if kind == consts.READY_FOR_QUERY and self.ignored:
             # The copy failed before the server read a Sync that we took for ignored: it was honoured.
             self.ignored -= 1
             self.skipping = 0
             if self.ignored:
                 self.uncertain = 1
             return 0
-        return 0 if kind == 0x4E or kind == 0x53 or kind == 0x45 else 2
+        return (
+            0
+            if kind == consts.NOTICE_RESPONSE or kind == consts.PARAMETER_STATUS or kind == consts.ERROR_RESPONSE
+            else 2
+        )
 
     def _unfold(self) -> _int:
         """Of the plain batch at the head only Execute and Sync are still open: have them as such."""
