@@ -145,7 +145,8 @@ class Tracker:
                 continue
             there = found.get(name)
             reset = there in ("", defaults.get(name)) and "." in name and self.may_be_reset(name)
-            if reset and there == "" and before.values.get(name) == "" and name not in self.resets:
+            said = name in self.resets or LISTED in self.resets
+            if reset and there == "" and before.values.get(name) == "" and not said:
                 reset = False  # code that hides what it does is not known to have touched it
             if there is None or reset:
                 own[name] = value  # a customized option that was reset is there, but empty or as at the login

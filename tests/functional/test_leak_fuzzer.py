@@ -80,7 +80,8 @@ class World:
         """With new servers, after a leak."""
         self.before.close()
         self.both.renew()
-        self.both.postgres.sql("DROP FUNCTION IF EXISTS public.passing()", database=twins.POOLED)
+        for database in (twins.POOLED, twins.DIRECT):
+            self.both.postgres.sql("DROP FUNCTION IF EXISTS public.passing()", database=database)
         self.before = self.arrive()
 
     def mix(self, plan: list[Said], encoding: str, beginning: Mapping[str, str], ending: str) -> None:

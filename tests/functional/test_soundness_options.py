@@ -322,3 +322,14 @@ def test_a_function_that_somebody_else_has_made(pair: Twins, postgres: Postgres,
         leaves(pair, "SELECT foreign_one()")
     pair.make_elsewhere(harmful)
     leaves(pair, "SELECT foreign_one()")
+
+
+@pytest.mark.parametrize("reset", ["DISCARD ALL", "RESET ALL", "RESET app.x"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_option_made_empty_and_reset(pair: Twins, reset: str, kept: bool) -> None:
+    """Of one that the session began with, which hidden code has left alone."""
+    emptied = extended(run("SELECT set_config($1, $2, false)", b"app.x", b""))
+    before = ["DO $$ BEGIN LISTEN ch; END $$"] if kept else []
+    startup = {"options": "-c work_mem=3MB -c app.x=begin"}
+    leaves(pair, *before, emptied, "ROLLBACK", reset, startup=startup)
+    leaves(pair, *before, emptied, "SELECT 1", startup=startup)
