@@ -48,7 +48,7 @@ cdef class Lexer:
     @cython.locals(text="const unsigned char *", end=Py_ssize_t, newline=bint, dashes=int, c=int)
     cdef Py_ssize_t _continued(self, Py_ssize_t position) except -3
     @cython.final
-    @cython.locals(text="const unsigned char *", end=Py_ssize_t, c=int, after=int)
+    @cython.locals(data=bytearray, end=Py_ssize_t)
     cdef int _pass_comment(self, Py_ssize_t position) except -1
     @cython.final
     cdef int _lose(self) except -1

@@ -62,6 +62,9 @@ _FOLDED = bytes(byte | 32 if 0x41 <= byte <= 0x5A else 0x80 if byte >= 0x80 else
 
 
 _WORD_END = re.compile(rb"[^A-Za-z0-9_$\x80-\xff]")
+_LINE_END = re.compile(rb"[\n\r]")
+#: Where a comment may begin or end; or what may be half of that, at the end of a part.
+_COMMENT_MARK = re.compile(rb"\*/|/\*|[*/]\Z")
 
 
 class Lexer:
@@ -390,34 +393,32 @@ class Lexer:
 
     def _pass_comment(self, position: _int) -> _int:
         """Go on to the end of the comment, from ``position`` on; 0 when it is not in this part."""
-        text = self.data
+        data = self.data
         end = self.end
         if self.mode == 6:
-            while position < end and text[position] != 0x0A and text[position] != 0x0D:
-                position += 1
-            self.position = position
-            if position == end and not self.final:
+            found = _LINE_END.search(data, position, end)
+            self.position = end if found is None else found.start()
+            if found is None and not self.final:
                 return 0
             self.mode = 0
             return 1
-        while position < end:
-            c = text[position]
-            if c == 0x2A or c == 0x2F:
-                if position + 1 >= end and not self.final:
-                    return self._wait(position)
-                after = text[position + 1] if position + 1 < end else 0
-                if c == 0x2A and after == 0x2F:
-                    self.depth -= 1
-                    position += 2
-                    if self.depth == 0:
-                        self.mode = 0
-                        self.position = position
-                        return 1
-                    continue
-                if c == 0x2F and after == 0x2A:
-                    self.depth += 1
-                    position += 1
-            position += 1
+        while True:
+            found = _COMMENT_MARK.search(data, position, end)
+            if found is None:
+                break
+            position = found.end()
+            if position - found.start() == 1:
+                if not self.final:
+                    return self._wait(position - 1)
+                break
+            if data[position - 1] == 0x2A:
+                self.depth += 1
+                continue
+            self.depth -= 1
+            if self.depth == 0:
+                self.mode = 0
+                self.position = position
+                return 1
         self.position = end
         if self.final:
             self.incomplete = 1
