@@ -35,7 +35,16 @@ from pgdoorman_lib.config.effective import effective
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
-from pgdoorman_lib.errors import ConfigError, DoormanError, ShuttingDown
+from pgdoorman_lib.errors import (
+    ConfigError,
+    DoormanError,
+    PeerGone,
+    ProtocolViolation,
+    ServerGone,
+    ServerProtocolViolation,
+    ServerUnavailable,
+    ShuttingDown,
+)
 from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats
@@ -226,14 +235,25 @@ class App(House):
             server = self._log_in(pool, pool.settings, REST)
             baseline.ask(server)
         if pool.by_transaction and (pool.transparent or pool.settings.cleanup_server_connections):
-            # What little time the role allows its statements is not for those of ours.
-            limited = server.base.value("statement_timeout") not in (None, "0")
-            if limited:
-                run_sql(server, "SET statement_timeout = 0")
-            pool.database.catalogue.ready(server)
-            if limited:
-                run_sql(server, "RESET statement_timeout")
+            try:
+                self._know(pool, server)
+            except (PeerGone, ServerGone, ProtocolViolation, ServerProtocolViolation) as exc:
+                server.stream.close()
+                raise ServerUnavailable("the server closed the connection unexpectedly during login") from exc
+            except BaseException:
+                server.stream.close()
+                raise
         return server
+
+    def _know(self, pool: Pool, server: Server) -> None:
+        """See that its database's catalogue is known; may switch."""
+        # What little time the role allows its statements is not for those of ours.
+        limited = server.base.value("statement_timeout") not in (None, "0")
+        if limited:
+            run_sql(server, "SET statement_timeout = 0")
+        pool.database.catalogue.ready(server)
+        if limited:
+            run_sql(server, "RESET statement_timeout")
 
     def _log_in(self, pool: Pool, settings: Any, parameters: Mapping[str, str] | None) -> Server:
         made = login(settings, self.engine, _credentials(pool), parameters)
