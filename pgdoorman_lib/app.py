@@ -35,16 +35,7 @@ from pgdoorman_lib.config.effective import effective
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
-from pgdoorman_lib.errors import (
-    ConfigError,
-    DoormanError,
-    PeerGone,
-    ProtocolViolation,
-    ServerGone,
-    ServerProtocolViolation,
-    ServerUnavailable,
-    ShuttingDown,
-)
+from pgdoorman_lib.errors import ConfigError, DoormanError, ShuttingDown
 from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats
@@ -65,7 +56,7 @@ from pgdoorman_lib.server.auth import Credentials
 from pgdoorman_lib.server.cancel import send_cancel
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run as run_sql
-from pgdoorman_lib.server.login import describe, login
+from pgdoorman_lib.server.login import before_it_is_lent, describe, login
 from pgdoorman_lib.wire.baseline import REST
 from pgdoorman_lib.wire.messages import query, terminate
 
@@ -235,14 +226,8 @@ class App(House):
             server = self._log_in(pool, pool.settings, REST)
             baseline.ask(server)
         if pool.by_transaction and (pool.transparent or pool.settings.cleanup_server_connections):
-            try:
+            with before_it_is_lent(server.stream):
                 self._know(pool, server)
-            except (PeerGone, ServerGone, ProtocolViolation, ServerProtocolViolation) as exc:
-                server.stream.close()
-                raise ServerUnavailable("the server closed the connection unexpectedly during login") from exc
-            except BaseException:
-                server.stream.close()
-                raise
         return server
 
     def _know(self, pool: Pool, server: Server) -> None:

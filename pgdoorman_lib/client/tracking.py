@@ -109,9 +109,13 @@ class Tracker:
         """Whether a question may be hindered by what has been set: by who one is, or by waiting for a snapshot."""
         return self.unnamed > 0 or self.as_another or DEFERRABLE in self.options
 
+    def is_reset(self, name: str) -> bool:
+        """Whether a text that was sent resets this setting."""
+        return name in self.resets or LISTED in self.resets
+
     def may_be_reset(self, name: str) -> bool:
         """Whether this setting may be back at the server's default."""
-        return self.hides or name in self.resets or LISTED in self.resets
+        return self.hides or self.is_reset(name)
 
     def restoring(self, startup: Settings, defaults: Mapping[str, str]) -> str:
         """The SQL that puts what was reset back to what the session began with; what was not is left as it is."""
@@ -145,8 +149,7 @@ class Tracker:
                 continue
             there = found.get(name)
             reset = there in ("", defaults.get(name)) and "." in name and self.may_be_reset(name)
-            said = name in self.resets or LISTED in self.resets
-            if reset and there == "" and before.values.get(name) == "" and not said:
+            if reset and there == "" and before.values.get(name) == "" and not self.is_reset(name):
                 reset = False  # code that hides what it does is not known to have touched it
             if there is None or reset:
                 own[name] = value  # a customized option that was reset is there, but empty or as at the login

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from pgdoorman_lib.errors import (
-    PeerGone,
-    ProtocolViolation,
-    ServerGone,
-    ServerProtocolViolation,
-    ServerRefused,
-    ServerUnavailable,
-)
+from pgdoorman_lib.errors import ServerRefused
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
-from pgdoorman_lib.server.login import time_limit
+from pgdoorman_lib.server.login import before_it_is_lent, time_limit
 from pgdoorman_lib.wire.baseline import baseline_sql, read_baseline
 
 log = logging.getLogger(__name__)
@@ -29,19 +22,12 @@ def ask(server: Server) -> None:
     ``connect_timeout``.
     """
     settings = server.settings
-    try:
-        with time_limit(settings, settings.connect_timeout, "log in to"):
-            try:
-                server.base, server.backend, server.loaded = read_baseline(run(server, _SQL))
-            except (ServerRefused, ValueError) as exc:
-                if server.farewell:
-                    raise
-                # Not PostgreSQL's own catalogue, perhaps: its sessions are all taken to begin alike.
-                text = exc.message if isinstance(exc, ServerRefused) else str(exc)
-                log.warning("server (pid %d) does not tell what its sessions begin with: %s", server.pid, text)
-    except (PeerGone, ServerGone, ProtocolViolation, ServerProtocolViolation) as exc:
-        server.stream.close()
-        raise ServerUnavailable("the server closed the connection unexpectedly during login") from exc
-    except BaseException:
-        server.stream.close()
-        raise
+    with before_it_is_lent(server.stream), time_limit(settings, settings.connect_timeout, "log in to"):
+        try:
+            server.base, server.backend, server.loaded = read_baseline(run(server, _SQL))
+        except (ServerRefused, ValueError) as exc:
+            if server.farewell:
+                raise
+            # Not PostgreSQL's own catalogue, perhaps: its sessions are all taken to begin alike.
+            text = exc.message if isinstance(exc, ServerRefused) else str(exc)
+            log.warning("server (pid %d) does not tell what its sessions begin with: %s", server.pid, text)

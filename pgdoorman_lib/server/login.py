@@ -18,6 +18,7 @@ from pgdoorman_lib.errors import (
     DoormanError,
     PeerGone,
     ProtocolViolation,
+    ServerGone,
     ServerProtocolViolation,
     ServerRefused,
     ServerUnavailable,
@@ -208,6 +209,19 @@ def time_limit(settings: Target, seconds: float, doing: str) -> Iterator[None]:
         raise ServerUnavailable(f"could not {doing} the server: timeout expired") from cause
     finally:
         timer.close()
+
+
+@contextmanager
+def before_it_is_lent(stream: Stream) -> Iterator[None]:
+    """Close a server's connection when what is asked of it behind the login fails; a loss is ServerUnavailable."""
+    try:
+        yield
+    except (PeerGone, ServerGone, ProtocolViolation, ServerProtocolViolation) as exc:
+        stream.close()
+        raise ServerUnavailable("the server closed the connection unexpectedly during login") from exc
+    except BaseException:
+        stream.close()
+        raise
 
 
 @contextmanager
