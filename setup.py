@@ -34,6 +34,7 @@ COMPILED = (
     "pgdoorman_lib/auth/md5.py",
     "pgdoorman_lib/auth/hba.py",
     "pgdoorman_lib/auth/verify.py",
+    "pgdoorman_lib/server/unanswered.py",
     "pgdoorman_lib/server/connection.py",
     "pgdoorman_lib/pool/pool.py",
     "pgdoorman_lib/client/texts.py",

@@ -21,7 +21,7 @@ class Proxy:
     The knobs may be turned at any time. ``delay`` seconds before each piece; ``piece`` bytes at most in a send (0:
     as it came); ``hold(direction)`` stops carrying until ``release``; ``refuse`` closes new connections at once;
     ``cut_after(direction, n)`` cuts a connection after exactly n more bytes in that direction; ``drop()`` resets all
-    there are.
+    there are. ``carried`` counts bytes.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -30,6 +30,7 @@ class Proxy:
         self.piece = 0
         self.refuse = False
         self.accepted = 0
+        self.carried: dict[Direction, int] = {"up": 0, "down": 0}
         self._budget: dict[Direction, int | None] = {"up": None, "down": None}
         self._open = {"up": threading.Event(), "down": threading.Event()}
         for event in self._open.values():
@@ -97,6 +98,7 @@ class Proxy:
 
     def _spend(self, direction: Direction, data: bytes) -> tuple[bytes, bool]:
         with self._lock:
+            self.carried[direction] += len(data)
             budget = self._budget[direction]
             if budget is None:
                 return data, False

@@ -7,6 +7,7 @@ from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.server.connection cimport Server
+from pgdoorman_lib.server.unanswered cimport Unanswered
 from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.prepared cimport Described, QueryParse, Refused, Registry, ServerStatements, Statement, Unnamed, Verification
@@ -36,6 +37,7 @@ cdef class Answers(StatementDesk):
     cdef public list findings
     cdef public object failed
     cdef public bytes held
+    cdef public bytes lost
     cdef public int forgotten
     cdef public bint announcing
     cdef public Py_ssize_t client_left
@@ -56,6 +58,7 @@ cdef class Answers(StatementDesk):
     @cython.locals(
         srv=Stream, replies=Replies, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int,
         avail=Py_ssize_t, size=Py_ssize_t, kind=int, verdict=int, effect=Effect, instead=bytes,
+        message=bytes,
     )
     cdef int _server_frames(self) except -1
     @cython.final
@@ -109,5 +112,12 @@ cdef class Answers(StatementDesk):
     cpdef bytes _client_name(self, bytes name)
     @cython.final
     cdef int _holds(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
+    @cython.final
+    @cython.locals(unanswered=Unanswered)
+    cdef int _nothing_ran(self, bytes message, Py_ssize_t passed) except -1
+    @cython.final
+    @cython.locals(unanswered=Unanswered, again=bint)
+    cdef int _sent_again(self, int tx) except -1
+    cpdef int reads_on(self) except -1
     @cython.final
     cdef int _error_response(self, bytearray data, Py_ssize_t pos, Py_ssize_t avail, int verdict) except -1

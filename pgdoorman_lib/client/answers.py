@@ -102,6 +102,7 @@ class Answers(StatementDesk):
         "forgotten",
         "held",
         "log_parameters",
+        "lost",
         "pins",
         "pool_stats",
         "process",
@@ -137,6 +138,8 @@ class Answers(StatementDesk):
         self.failed: Rewriting | None = None
         #: the ErrorResponse to a Parse of ours that the Query under way needs
         self.held: bytes | None = None
+        #: an ErrorResponse that the client may yet be spared, since nothing it has asked for has run
+        self.lost: bytes | None = None
         #: bits the server is being asked about, and the rows of its answer; None when it can't be read
         self.examining = 0
         self.findings: list[bytes] | None = None
@@ -296,11 +299,17 @@ class Answers(StatementDesk):
                     self.statements.unnamed = None
                     self.server.statements.unnamed = None
                 if size == avail:
-                    instead = self._instead(bytes(data[pos : pos + size]), effect, verdict)
-                    if instead is not None:
+                    message = bytes(data[pos : pos + size])
+                    instead = self._instead(message, effect, verdict)
+                    if verdict == 0 and self._nothing_ran(message, pos - run):
+                        self.lost = message if instead is None else instead
+                        verdict = 1
+                    elif instead is not None:
                         self._to_client_part(run, pos)
                         self.client.write(instead)
                         run = pos + avail
+            elif kind == consts.READY_FOR_QUERY and self.lost is not None and self._sent_again(data[pos + 5]):
+                verdict = 1
             if verdict:
                 self._to_client_part(run, pos)
                 pos += avail
@@ -665,6 +674,38 @@ class Answers(StatementDesk):
             return 0
         if self.held is None:
             self.held = message
+        return 1
+
+    def _nothing_ran(self, message: bytes, passed: _int) -> _int:
+        """Whether this error is the first answer to a batch, and about a name of ours, so that it can be sent again.
+
+        ``passed``: bytes before it that are about to be passed on.
+        """
+        unanswered = self.server.unanswered
+        if unanswered.size == 0 or self.client.sent + self.client.out_pending + passed != unanswered.mark:
+            return 0
+        # With a context it comes from within a function, which may have done what no error takes back.
+        return 1 if self.replies.status == consts.TX_IDLE and _is_lost(message) and b"\0W" not in message else 0
+
+    def _sent_again(self, tx: _int) -> _int:
+        """Behind an error that was kept back: 1 if its batch is at the front again, else the client gets the error."""
+        error = self.lost
+        self.lost = None
+        unanswered = self.server.unanswered
+        again = tx == consts.TX_IDLE and self.replies.count == 0 and not self.in_batch and not self.client_left
+        if again and self.reads_on():
+            self.held = None
+            self.rewritings = None
+            unanswered.tried = unanswered.mark
+            self.client.put_back(unanswered.data, unanswered.size)
+            unanswered.size = 0
+            return 1
+        if error is not None:
+            self.client.write(error)
+        return 0
+
+    def reads_on(self) -> _int:
+        """Whether messages of the client's are still taken."""
         return 1
 
     def _error_response(self, data: bytearray, pos: _int, avail: _int, verdict: _int) -> _int:

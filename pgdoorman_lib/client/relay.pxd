@@ -48,6 +48,7 @@ cdef class Relay(Answers):
     cpdef int step(self) except -1
     cpdef int settled(self) except -1
     cpdef int at_eof(self) except -1
+    cpdef int reads_on(self) except -1
     cpdef int restore(self) except -1
     cpdef int examined(self) except -1
     @cython.locals(client=Stream, fills=int, status=int, n=Py_ssize_t)
@@ -58,7 +59,8 @@ cdef class Relay(Answers):
     @cython.final
     @cython.locals(
         client=Stream, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int, avail=Py_ssize_t,
-        size=Py_ssize_t, kind=int, replies=Replies, late=int, plain=Py_ssize_t,
+        size=Py_ssize_t, kind=int, replies=Replies, late=int, plain=Py_ssize_t, first=Py_ssize_t, told="long long",
+        whole=bint,
     )
     cdef int _client_frames(self) except -1
     @cython.final

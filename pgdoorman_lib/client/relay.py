@@ -116,6 +116,7 @@ class Relay(Answers):
         self.srv = server.stream
         self.replies = server.replies
         server.stream.task = self.task
+        server.unanswered.forget()
         self.server_left = 0
         self.server_drop = 0
         self.fresh = 1
@@ -154,6 +155,8 @@ class Relay(Answers):
         self.cut = None
         self.resetting = 0
         self.held = None
+        self.lost = None
+        self.named = 0
         self.rewritings = None
         return 0
 
@@ -208,6 +211,10 @@ class Relay(Answers):
     def at_eof(self) -> _int:
         """The client has closed its side of the connection; a status as of ``step``."""
         return 3
+
+    def reads_on(self) -> _int:
+        """As in Answers."""
+        return 0 if self.terminated else 1
 
     def restore(self) -> _int:
         """Put what was reset within a transaction back to the session's beginning; 1 if that has to be waited for."""
@@ -276,6 +283,8 @@ class Relay(Answers):
         run = pos
         status = 0
         late = 0
+        first = -1
+        told = client.sent + client.out_pending
         if self.client_left:
             avail = end - pos
             if avail > self.client_left:
@@ -288,6 +297,8 @@ class Relay(Answers):
                 run = pos
             elif self.client_left == 0:
                 late = 1
+        elif self.srv is not None and self.replies.count == 0 and not self.in_batch:
+            first = pos
         while pos < end:
             size = frame_size(data, pos, end)
             if size < 0:
@@ -444,6 +455,11 @@ class Relay(Answers):
         if pos > client.start:
             self.fresh = 0
             self.no_room = 0
+        if self.named:
+            self.named = 0
+            whole = first >= 0 and status == 0 and not self.in_batch and not self.client_left
+            if whole and self.replies.status == consts.TX_IDLE and client.sent + client.out_pending == told:
+                self.server.unanswered.keep(data, first, pos, told)
         self._to_server(run, pos)
         if self.flushed == 1:
             self.flushed = 2

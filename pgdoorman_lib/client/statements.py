@@ -249,6 +249,7 @@ class StatementDesk(TextDesk):
             self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(impossible(name) + b"\0"))
             return 1
         self._ensure(statement)
+        self.named = 1
         if kind == consts.BIND:
             replies.add(_BIND)
             if begin == pos + 6:
@@ -513,6 +514,7 @@ class StatementDesk(TextDesk):
             self.emit_made()
             return 1
         self._missing(statement, acts)
+        self.named = 1
         replies.add_effect(_PARSE, NamedParse(self.statements, name, statement, held, 0))
         if acts is not None and acts.sql is not acts.original:
             message = statement.parse_message()

@@ -67,6 +67,7 @@ cdef class TextDesk(Borrower):
     cdef public int resetting
     cdef public object cut
     cdef public object tracker
+    cdef public bint named
     cdef public bint noted
     cdef public Scanner scanner
     cdef public Verification verifying

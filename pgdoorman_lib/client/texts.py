@@ -101,6 +101,7 @@ class TextDesk(Borrower):
         "hidden",
         "in_batch",
         "knowledge",
+        "named",
         "no_room",
         "noted",
         "parse_limit",
@@ -186,6 +187,8 @@ class TextDesk(Borrower):
         self.tracker = Tracker()
         #: something of it is noted there
         self.noted = 0
+        #: what has just been sent uses a statement under a name of ours
+        self.named = 0
         #: looks at texts with the words that matter in this database
         self.scanner = Scanner()
         #: looks at a text that comes in parts, else None
@@ -689,6 +692,8 @@ class TextDesk(Borrower):
         """
         held = self.server.statements
         front = b""
+        if acts.needs:
+            self.named = 1
         for statement in acts.needs:
             if kind != consts.DESCRIBE and (statement.seen is not self.scanner.lexicon or self._in_doubt()):
                 self._look_again(statement, statement.sql())

@@ -47,6 +47,8 @@ cdef class Stream(Channel):
     cpdef int begin_receive(self, Ring ring) except -1
     @cython.locals(inbox=bytearray)
     cpdef int end_receive(self, Py_ssize_t n) except -1
+    @cython.locals(block=bytearray)
+    cpdef int put_back(self, bytearray data, Py_ssize_t size) except -1
     @cython.final
     cdef int has_news(self) except -1
     cpdef int is_lost(self) except -1

@@ -240,6 +240,27 @@ class Stream(Channel):
         self.engine.give_block(block)
         return 0
 
+    def put_back(self, data: bytearray, size: _int) -> _int:
+        """Have ``data[:size]`` in front of what is there to be consumed."""
+        block: Any
+        if self.block is None:
+            if self.inbox is not None:
+                self._take_inbox()
+            else:
+                self.block = self.engine.take_block()
+                self.start = 0
+                self.end = 0
+        if self.start < size:
+            self.grow(size + self.end - self.start)
+            block = self.block
+            copy(block, size, block, self.start, self.end - self.start)
+            self.end += size - self.start
+            self.start = size
+        block = self.block
+        self.start -= size
+        copy(block, self.start, data, 0, size)
+        return 0
+
     def has_news(self) -> _int:
         """Whether ``fill`` may bring something, the end included, or bytes are there that nobody consumed."""
         return 1 if self.readable or self.end > self.start or self.eof or self.closed else 0

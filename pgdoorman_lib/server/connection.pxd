@@ -4,6 +4,7 @@ import cython
 
 from pgdoorman_lib.metrics.counters cimport LinkStats
 from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.server.unanswered cimport Unanswered
 from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.prepared cimport ServerStatements
 from pgdoorman_lib.wire.replies cimport Replies
@@ -29,6 +30,7 @@ cdef class Server:
     cdef public str loaded
     cdef public int dirty
     cdef public int unasked
+    cdef public Unanswered unanswered
     cdef public object reading
     cdef public int reading_flags
     cdef public int pins

@@ -16,6 +16,7 @@ from typing import Any
 
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.server.unanswered import Unanswered
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.baseline import UNKNOWN
 from pgdoorman_lib.wire.prepared import ServerStatements
@@ -66,6 +67,7 @@ class Server:
         "statements",
         "stats",
         "stream",
+        "unanswered",
         "unasked",
     )
 
@@ -105,6 +107,8 @@ class Server:
         #: when it had read the configuration at its login (``CONFIGURATION_LOADED``), empty if it does not tell
         self.loaded = ""
         self.dirty = 0
+        #: what its client may still have it do once more
+        self.unanswered = Unanswered()
         #: transactions whose end was known without a question
         self.unasked = 0
         #: what keeps its borrower on it between transactions, bits of session_state.PINS

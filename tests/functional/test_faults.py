@@ -114,6 +114,23 @@ def test_a_connection_cut_on_the_way_up(
     eventually(lambda: _works(doorman))
 
 
+def test_a_connection_cut_while_it_opens(make_doorman: MakeDoorman, make_proxy: MakeProxy, postgres: Postgres) -> None:
+    """However far the login or the reading of the catalogue had come, the waiting client gets the next server."""
+    proxy = make_proxy((postgres.host, postgres.port))
+    doorman = make_doorman({"pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}}})
+    with doorman.wire() as client:
+        client.ask_query("")
+    opening = proxy.carried["down"] - 50  # what was said of the time, and the answer
+    for size in (1, opening // 8, opening // 2, opening):
+        doorman.stop()
+        accepted = proxy.accepted
+        proxy.cut_after("down", size)
+        doorman.start()
+        with doorman.wire() as client:
+            assert client.value("SELECT 1") == "1"
+        assert proxy.accepted == accepted + 2, "it was cut on its way, and the next one served"
+
+
 def test_other_clients_do_not_notice(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     """One server dies under its client; transactions on the others go on."""
     doorman = make_doorman()

@@ -110,6 +110,26 @@ def test_a_grown_block_goes_away(pair: Any) -> None:
     sender.join(5)
 
 
+@pytest.mark.parametrize("consumed", [0, 3, 5])
+@pytest.mark.parametrize("size", [1, 4, 8000, BLOCK_SIZE])
+def test_what_is_put_back_comes_first(pair: Any, size: int, consumed: int) -> None:
+    stream, peer = pair
+    peer.sendall(b"hello")
+    arrived(stream)
+    if consumed:
+        stream.fill()
+        stream.start += consumed
+        stream.release()
+    data = random.Random(size).randbytes(size)
+    stream.put_back(bytearray(data + b"more"), size)
+    assert stream.has_buffered()
+    if stream.fill() == FULL:
+        stream.grow(size + 5)
+        stream.fill()
+    assert consume(stream) == data + b"hello"[consumed:]
+    assert stream.block is None and stream.engine.grown == 0
+
+
 @pytest.mark.parametrize("end", ["close", "send", "failed send"])
 def test_grown_blocks_are_counted_to_the_end(pair: Any, end: str) -> None:
     stream, peer = pair

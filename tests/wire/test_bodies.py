@@ -403,5 +403,8 @@ def test_time_is_linear(head: str, piece: str, tail: str) -> None:
         traces(text)
         return time.process_time() - started
 
-    short = min(spent(15000) for _ in range(3))
-    assert min(spent(60000) for _ in range(2)) < 9 * short + 0.02
+    # Sixteen times is far beyond what another program beside this one makes of four, but once may be chance.
+    ratios = [spent(32000) / max(spent(8000), 0.001) for _ in range(3)]
+    while min(ratios) >= 9 and len(ratios) < 9:
+        ratios.append(spent(32000) / max(spent(8000), 0.001))
+    assert min(ratios) < 9, ratios
