@@ -24,11 +24,13 @@ from pathlib import Path
 
 from bench import report, tasks
 from bench.clients import kib_per_client
-from bench.load import ROWS_100, Case, LoadFailed, Sample, run
+from bench.load import MEGABYTES_10, PIPELINE_10, ROWS_100, UPDATE, Case, LoadFailed, Sample, run
 from bench.targets import (
     DATABASE,
     PASSWORD,
     POOL_SIZE,
+    SCRAM_DATABASE,
+    SCRAM_USER,
     SMALL_DATABASE,
     SMALL_POOL_SIZE,
     USER,
@@ -48,7 +50,13 @@ CASES = (
     *(Case(f"extended-{clients}", "extended", clients) for clients in (1, 40, 120, 1000)),
     *(Case(f"prepared-{clients}", "prepared", clients) for clients in (1, 40, 120, 1000)),
     Case("rows100-40", "simple", 40, ROWS_100),
+    Case("megabytes10-4", "simple", 4, MEGABYTES_10),
+    Case("pipeline10-40", "extended", 40, PIPELINE_10),
+    Case("update-40", "simple", 40, UPDATE),
+    Case("tls-40", "simple", 40, tls=True),
     Case("reconnect-10", "simple", 10, reconnect=True),
+    Case("reconnect-scram-10", "simple", 10, reconnect=True, database=SCRAM_DATABASE, user=SCRAM_USER),
+    Case("reconnect-tls-10", "simple", 10, reconnect=True, tls=True),
     # What may leave something on its server, and what it leaves being known.
     Case("asked-settings-40", "simple", 40, "SELECT set_config('work_mem', '5MB', false);\n"),
     Case("asked-locks-40", "simple", 40, "SELECT pg_advisory_lock(:client_id), pg_advisory_unlock(:client_id);\n"),
@@ -109,8 +117,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"An --other pooler must lend {POOL_SIZE} servers by transaction for database {DATABASE} (and "
-        f"{SMALL_POOL_SIZE} for {SMALL_DATABASE}), user {USER}, password {PASSWORD} (MD5), from PostgreSQL on "
-        f"--postgres-port. Cases: {' '.join(names_of_cases())}",
+        f"{SMALL_POOL_SIZE} for {SMALL_DATABASE}), user {USER}, password {PASSWORD} (MD5; {SCRAM_USER} by SCRAM for "
+        f"{SCRAM_DATABASE}, which is {DATABASE}), from PostgreSQL on --postgres-port. "
+        f"Cases: {' '.join(names_of_cases())}",
     )
     parser.add_argument("--only", nargs="+", metavar="CASE", help="cases to run, by the beginning of their names")
     parser.add_argument("--rounds", type=int, default=3)
@@ -162,6 +171,8 @@ def possible(target: Target, case: Case) -> bool:
     if case.protocol == "prepared" and not target.prepared:
         return False
     if case.protocol == tasks.PROTOCOL and not tasks.available():
+        return False
+    if (case.tls and not target.tls) or (case.database == SCRAM_DATABASE and isinstance(target, Direct)):
         return False
     return not (isinstance(target, Direct) and case.clients > target.max_clients)
 

@@ -17,6 +17,15 @@ from bench.targets import DATABASE, PASSWORD, USER, Target
 
 SELECT_1 = "SELECT 1;\n"
 ROWS_100 = "SELECT i, repeat('x', 20) FROM generate_series(1, 100) AS i;\n"
+MEGABYTES_10 = "SELECT repeat('x', 1000) FROM generate_series(1, 10000);\n"
+#: One batch of ten statements.
+PIPELINE_10 = "\\startpipeline\n" + SELECT_1 * 10 + "\\endpipeline\n"
+#: What an application does to a row of its own; the table is made by ``targets.start_postgres``.
+UPDATE = """BEGIN;
+UPDATE bench_rows SET value = value + 1 WHERE id = :client_id;
+SELECT value FROM bench_rows WHERE id = :client_id;
+COMMIT;
+"""
 
 #: Latencies are looked at for about so many transactions a run, to keep pgbench's own log from mattering.
 LOGGED = 20_000
@@ -38,6 +47,8 @@ class Case:
     reconnect: bool = False
     database: str = DATABASE
     reset: str = ""
+    user: str = USER
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,8 +74,13 @@ def run(target: Target, case: Case, seconds: int, expected_tps: float) -> Sample
         command = [str(find_program("pgbench")), "-n", "-f", "script.sql", "-M", case.protocol, "-P", "1"]
         command += ["-c", str(case.clients), "-j", str(2 if case.clients > 1 else 1), "-T", str(seconds + 1)]
         command += ["-l", f"--sampling-rate={sampling:.6f}"] + ["-C"] * case.reconnect
-        command += ["-h", target.host, "-p", str(target.port), "-U", USER, case.database]
-        environment = {"PGPASSWORD": PASSWORD, "PATH": "/usr/bin:/bin", "LC_ALL": "C", "PGSSLMODE": "disable"}
+        command += ["-h", target.host, "-p", str(target.port), "-U", case.user, case.database]
+        environment = {
+            "PGPASSWORD": PASSWORD,
+            "PATH": "/usr/bin:/bin",
+            "LC_ALL": "C",
+            "PGSSLMODE": "require" if case.tls else "disable",
+        }
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import os
 import re
 import shutil
@@ -20,6 +22,9 @@ POOL_SIZE = 40
 #: A database whose pool has few servers.
 SMALL_DATABASE, SMALL_POOL_SIZE = "smalldb", 2
 POOLS = ((DATABASE, POOL_SIZE), (SMALL_DATABASE, SMALL_POOL_SIZE))
+#: The poolers' name for DATABASE where clients prove themselves by SCRAM-SHA-256, as this user.
+SCRAM_DATABASE, SCRAM_USER = "scramdb", "bench_scram"
+SCRAM_ITERATIONS = 4096
 MAX_CLIENTS = 5000
 START_SECONDS = 20.0
 
@@ -33,20 +38,26 @@ admin_username = "admin"
 admin_password = "admin"
 log_client_connections = false
 log_client_disconnections = false
+{tls}
+"""
 
+PGDOORMAN_TLS = """\
+tls_certificate = "{certificate}"
+tls_private_key = "{key}"
 """
 
 PGDOORMAN_POOL = """\
-[pools.{database}]
+[pools.{name}]
+server_database = "{database}"
 server_host = "127.0.0.1"
 server_port = {server_port}
 pool_mode = "transaction"
 
-[[pools.{database}.users]]
+[[pools.{name}.users]]
 username = "{user}"
-password = "{md5}"
+password = "{secret}"
 pool_size = {pool_size}
-server_username = "{user}"
+server_username = "{server_user}"
 server_password = "{password}"
 
 """
@@ -66,7 +77,13 @@ max_client_conn = {max_clients}
 log_connections = 0
 log_disconnections = 0
 ignore_startup_parameters = extra_float_digits
-{prepared}"""
+{prepared}{tls}"""
+
+PGBOUNCER_TLS = """\
+client_tls_sslmode = allow
+client_tls_cert_file = {certificate}
+client_tls_key_file = {key}
+"""
 
 
 class Target:
@@ -75,6 +92,8 @@ class Target:
     pid: int | None = None
     #: Can named prepared statements be used through it?
     prepared = True
+    #: Does it take TLS?
+    tls = False
 
     def __init__(self, name: str, host: str, port: int) -> None:
         self.name = name
@@ -160,18 +179,29 @@ class Pgdoorman(Started):
     def __init__(self, name: str, command: Sequence[str], directory: Path, server_port: int, workers: int) -> None:
         super().__init__(name, private_directory(directory, "pgdoorman-"))
         self.command = [*command, str(self.directory / "pg_doorman.toml")]
+        certificate = make_certificate(self.directory)
+        self.tls = certificate is not None
+        pools = [(name, name, size, USER, md5_secret()) for name, size in POOLS]
+        pools.append((SCRAM_DATABASE, DATABASE, POOL_SIZE, SCRAM_USER, scram_secret()))
         (self.directory / "pg_doorman.toml").write_text(
-            PGDOORMAN_CONFIG.format(port=self.port, workers=workers, max_clients=MAX_CLIENTS)
+            PGDOORMAN_CONFIG.format(
+                port=self.port,
+                workers=workers,
+                max_clients=MAX_CLIENTS,
+                tls=PGDOORMAN_TLS.format_map(certificate) if certificate else "",
+            )
             + "".join(
                 PGDOORMAN_POOL.format(
+                    name=name,
                     server_port=server_port,
                     pool_size=pool_size,
                     database=database,
-                    user=USER,
+                    user=user,
+                    secret=secret,
+                    server_user=USER,
                     password=PASSWORD,
-                    md5=md5_secret(),
                 )
-                for database, pool_size in POOLS
+                for name, database, pool_size, user, secret in pools
             )
         )
         version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
@@ -192,17 +222,26 @@ class PgBouncer(Started):
         version = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
         self.prepared = version >= (1, 21)
         self.description = f"PgBouncer {version[0]}.{version[1]}"
-        (self.directory / "users.txt").write_text(f'"{USER}" "{md5_secret()}"\n')
+        certificate = make_certificate(self.directory)
+        self.tls = certificate is not None
+        (self.directory / "users.txt").write_text(f'"{USER}" "{md5_secret()}"\n"{SCRAM_USER}" "{scram_secret()}"\n')
         (self.directory / "pgbouncer.ini").write_text(
             PGBOUNCER_CONFIG.format(
                 port=self.port,
                 max_clients=MAX_CLIENTS,
                 databases="\n".join(
-                    f"{database} = host=127.0.0.1 port={server_port} pool_size={pool_size}"
-                    for database, pool_size in POOLS
+                    [
+                        *(
+                            f"{database} = host=127.0.0.1 port={server_port} pool_size={pool_size}"
+                            for database, pool_size in POOLS
+                        ),
+                        f"{SCRAM_DATABASE} = host=127.0.0.1 port={server_port} pool_size={POOL_SIZE} dbname={DATABASE}"
+                        f" user={USER} password={PASSWORD}",
+                    ]
                 ),
                 directory=self.directory,
                 prepared="max_prepared_statements = 200\n" if self.prepared else "",
+                tls=PGBOUNCER_TLS.format_map(certificate) if certificate else "",
             )
         )
 
@@ -220,6 +259,29 @@ def md5_secret() -> str:
     return "md5" + hashlib.md5((PASSWORD + USER).encode()).hexdigest()
 
 
+def scram_secret() -> str:
+    """PostgreSQL's stored form of a SCRAM-SHA-256 password (RFC 5802)."""
+    salt = bytes(16)
+    salted = hashlib.pbkdf2_hmac("sha256", PASSWORD.encode(), salt, SCRAM_ITERATIONS)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    text = [base64.b64encode(part).decode() for part in (salt, stored, server)]
+    return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{text[0]}${text[1]}:{text[2]}"
+
+
+def make_certificate(directory: Path) -> dict[str, Path] | None:
+    """A certificate that signs itself, and its key, for whoever may enter ``directory``; None without openssl."""
+    program = shutil.which("openssl")
+    if program is None:
+        return None
+    files = {"certificate": directory / "tls.crt", "key": directory / "tls.key"}
+    command = [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost"]
+    command += ["-out", str(files["certificate"]), "-keyout", str(files["key"])]
+    subprocess.run(command, check=True, capture_output=True)
+    files["key"].chmod(0o644)
+    return files
+
+
 def start_postgres(directory: Path, port: int = 0, version: int | None = None) -> ThrowawayPostgres:
     """The server all poolers share: role and database of the benchmark, MD5 on TCP."""
     postgres = ThrowawayPostgres(
@@ -234,6 +296,11 @@ def start_postgres(directory: Path, port: int = 0, version: int | None = None) -
         postgres.sql(f"CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'")
         for database, _ in POOLS:
             postgres.sql(f"CREATE DATABASE {database} OWNER {USER}")
+        postgres.sql(
+            "CREATE TABLE bench_rows AS SELECT id, 0 AS value FROM generate_series(0, 4999) AS id;"
+            f" ALTER TABLE bench_rows ADD PRIMARY KEY (id); ALTER TABLE bench_rows OWNER TO {USER}",
+            database=DATABASE,
+        )
     except BaseException:
         postgres.remove()
         raise
