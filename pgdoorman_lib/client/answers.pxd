@@ -10,7 +10,9 @@ from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.server.unanswered cimport Unanswered
 from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
-from pgdoorman_lib.wire.prepared cimport Described, QueryParse, Refused, Registry, ServerStatements, Statement, Unnamed, Verification
+from pgdoorman_lib.wire.effects cimport Described, QueryParse, Refused, Verification
+from pgdoorman_lib.wire.prepared cimport ServerStatements
+from pgdoorman_lib.wire.statements cimport Registry, Statement, Unnamed
 from pgdoorman_lib.wire.replies cimport Effect, Replies
 
 cdef Py_ssize_t _HIGH_WATER

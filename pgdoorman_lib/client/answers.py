@@ -16,8 +16,8 @@ from pgdoorman_lib.client.texts import HAS_ALTERED, HAS_ENABLED, MAY_HAVE_ALTERE
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire.effects import Described, QueryParse, Refused, Verification
 from pgdoorman_lib.wire.framing import find_nul, frame_size
-from pgdoorman_lib.wire.prepared import PREFIX, Described, QueryParse, Refused, Verification
 from pgdoorman_lib.wire.replies import QUERY
 from pgdoorman_lib.wire.reported import NOTHING_REPORTED, Reported
 from pgdoorman_lib.wire.rewritten import Rewriting, as_written
@@ -34,6 +34,7 @@ from pgdoorman_lib.wire.session_state import (
     TRACKED,
     trace_of,
 )
+from pgdoorman_lib.wire.statements import PREFIX
 
 _int = int
 

@@ -21,7 +21,6 @@ from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import find_nul, frame_size
-from pgdoorman_lib.wire.prepared import REMEMBERED
 from pgdoorman_lib.wire.replies import (
     BIND,
     CLOSE,
@@ -35,6 +34,7 @@ from pgdoorman_lib.wire.replies import (
     Effect,
 )
 from pgdoorman_lib.wire.session_state import BASE
+from pgdoorman_lib.wire.statements import REMEMBERED
 
 _int = int
 _float = float

@@ -8,23 +8,18 @@ from pgdoorman_lib.net.engine cimport Engine
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport holds
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size, put_header
-from pgdoorman_lib.wire.prepared cimport (
-    Acts,
-    ClientStatements,
+from pgdoorman_lib.wire.effects cimport (
     Described,
     NameClosed,
-    Handle,
     NamedParse,
-    ServerStatements,
-    Statement,
-    Tally,
-    Unnamed,
     UnnamedInjected,
     UnnamedParse,
     Verification,
     unnamed_close,
     unnamed_parse,
 )
+from pgdoorman_lib.wire.prepared cimport ClientStatements, ServerStatements
+from pgdoorman_lib.wire.statements cimport Acts, Handle, Statement, Tally, Unnamed
 from pgdoorman_lib.wire.replies cimport Effect, Replies
 from pgdoorman_lib.wire.scan cimport Scanner
 

@@ -12,26 +12,20 @@ from pgdoorman_lib.client.texts import TextDesk
 from pgdoorman_lib.net.engine import BLOCK_SIZE
 from pgdoorman_lib.net.syscalls import holds
 from pgdoorman_lib.wire import consts
-from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
-from pgdoorman_lib.wire.meaning import MAX_NAME, impossible, varying
-from pgdoorman_lib.wire.messages import describe_statement, error_response
-from pgdoorman_lib.wire.prepared import (
-    LARGE,
-    OVERHEAD,
-    PREFIX,
-    REMEMBERED,
-    Acts,
+from pgdoorman_lib.wire.effects import (
     Described,
     NameClosed,
     NamedParse,
     Refused,
-    Statement,
-    Unnamed,
     UnnamedInjected,
     Verification,
     unnamed_close,
     unnamed_parse,
 )
+from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
+from pgdoorman_lib.wire.meaning import MAX_NAME, impossible, varying
+from pgdoorman_lib.wire.messages import describe_statement, error_response
+from pgdoorman_lib.wire.prepared import LARGE
 from pgdoorman_lib.wire.replies import (
     BIND,
     CLOSE,
@@ -43,6 +37,7 @@ from pgdoorman_lib.wire.replies import (
     SWALLOW,
 )
 from pgdoorman_lib.wire.sqltext import NOTHING, UNREAD
+from pgdoorman_lib.wire.statements import OVERHEAD, PREFIX, REMEMBERED, Acts, Statement, Unnamed
 
 _int = int
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
-from pgdoorman_lib.wire.prepared import Registry
+from pgdoorman_lib.wire.statements import Registry
 
 
 class Database:

@@ -7,7 +7,7 @@ from pgdoorman_lib.net.engine cimport Engine, Line, Stepper, Task
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts
-from pgdoorman_lib.wire.prepared cimport Registry
+from pgdoorman_lib.wire.statements cimport Registry
 from pgdoorman_lib.wire.scan cimport Scanner
 
 

@@ -37,10 +37,10 @@ from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.baseline import Base
 from pgdoorman_lib.wire.framing import frame_size
 from pgdoorman_lib.wire.messages import parse_fields, parse_parameter_status
-from pgdoorman_lib.wire.prepared import Registry
 from pgdoorman_lib.wire.reported import Reported
 from pgdoorman_lib.wire.scan import Scanner
 from pgdoorman_lib.wire.session_state import PLANNING
+from pgdoorman_lib.wire.statements import Registry
 
 _int = int
 _float = float

@@ -24,6 +24,7 @@ cdef int _OP
 cdef class Effect:
     cpdef int done(self) except -1
     cpdef int undone(self, int failed) except -1
+    cpdef int renew(self, object books) except -1
 
 
 @cython.final

@@ -79,6 +79,10 @@ class Effect:
         """The message failed (1) or was skipped behind an error (0)."""
         return 0
 
+    def renew(self, books: object) -> _int:
+        """These ``books`` were cleared by what was sent before the message: enter again what is theirs of it."""
+        return 0
+
 
 class Replies:
     """The queue of one server connection."""

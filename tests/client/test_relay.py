@@ -30,8 +30,8 @@ from pgdoorman_lib.net.engine import BLOCK_SIZE, Engine
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.framing import split
-from pgdoorman_lib.wire.prepared import Registry
 from pgdoorman_lib.wire.session_state import DIRTY_LOCKS, DIRTY_PARAMETERS
+from pgdoorman_lib.wire.statements import Registry
 from pgdoorman_lib.wire.traces import POSSIBLE
 
 COPY_DONE = b"c\0\0\0\x04"

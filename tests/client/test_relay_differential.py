@@ -15,7 +15,7 @@ from relay_rig import Backend, Client
 from pgdoorman_lib.client.relay import WAIT
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.wire import messages
-from pgdoorman_lib.wire.prepared import Registry
+from pgdoorman_lib.wire.statements import Registry
 
 COPY_DONE = b"c\0\0\0\x04"
 ROW = b"d\0\0\0\x07row"

@@ -18,7 +18,7 @@ from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
 from pgdoorman_lib.wire import messages
-from pgdoorman_lib.wire.prepared import InjectedParse, Registry, Unnamed
+from pgdoorman_lib.wire.effects import InjectedParse
 from pgdoorman_lib.wire.replies import BIND, DESYNC, EXECUTE, PARSE, QUERY, SYNC
 from pgdoorman_lib.wire.session_state import (
     BASE,
@@ -32,6 +32,7 @@ from pgdoorman_lib.wire.session_state import (
 from pgdoorman_lib.wire.session_state import (
     Settings as ClientSettings,
 )
+from pgdoorman_lib.wire.statements import Registry, Unnamed
 
 
 class House:

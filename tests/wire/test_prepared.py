@@ -9,26 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdoorman_lib.wire import messages
-from pgdoorman_lib.wire.prepared import (
-    BELIEVED,
-    LARGE,
-    OVERHEAD,
-    PREFIX,
-    REMEMBERED,
+from pgdoorman_lib.wire.effects import (
     AwaitedParse,
-    ClientStatements,
     Eviction,
     InjectedParse,
     NameClosed,
     NamedParse,
-    Registry,
-    ServerStatements,
-    Statement,
-    Unnamed,
     UnnamedInjected,
     UnnamedParse,
 )
+from pgdoorman_lib.wire.prepared import LARGE, ClientStatements, ServerStatements
 from pgdoorman_lib.wire.replies import CLOSE, MADE_CLOSE, MADE_PARSE, PARSE, SWALLOW, SYNC, Replies
+from pgdoorman_lib.wire.statements import BELIEVED, OVERHEAD, PREFIX, REMEMBERED, Registry, Statement, Unnamed
 
 BODY = b"select 1\0\0\0"
 

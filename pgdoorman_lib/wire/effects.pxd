@@ -1,0 +1,97 @@
+# C types of wire.effects.
+
+import cython
+
+from pgdoorman_lib.wire.prepared cimport ClientStatements, ServerStatements
+from pgdoorman_lib.wire.replies cimport Effect
+from pgdoorman_lib.wire.statements cimport Acts, Handle, Registry, Statement, Unnamed
+
+
+cdef class NamedParse(Effect):
+    cdef public ClientStatements client
+    cdef public bytes name
+    cdef public Statement statement
+    cdef public ServerStatements server
+    cdef public bint made
+    cpdef int done(self) except -1
+    cpdef int undone(self, int failed) except -1
+    cpdef int renew(self, object books) except -1
+
+
+@cython.freelist(8)
+cdef class InjectedParse(Effect):
+    cdef public Statement statement
+    cdef public ServerStatements server
+    cpdef int done(self) except -1
+    cpdef int undone(self, int failed) except -1
+    cpdef int renew(self, object books) except -1
+
+
+cdef class QueryParse(InjectedParse):
+    pass
+
+
+cdef class AwaitedParse(InjectedParse):
+    cdef public bint finished
+    cdef public bint failed
+    cpdef int done(self) except -1
+    cpdef int undone(self, int failed) except -1
+
+
+cdef class Described(Effect):
+    cdef public Statement statement
+    cdef public bint portal
+    cdef public bytes answer
+    cdef public bint broken
+    cpdef int done(self) except -1
+
+
+cdef class Refused(Effect):
+    cdef public bytes message
+
+
+cdef class Verification(Effect):
+    cdef public Statement statement
+    cdef public Registry registry
+    cdef public bytes answer
+    cdef public bint broken
+    cdef public bint finished
+    cpdef int done(self) except -1
+    cpdef int undone(self, int failed) except -1
+
+
+cdef class Eviction(Effect):
+    cdef public Handle handle
+    cdef public bint there
+    cdef public ServerStatements server
+    cpdef int undone(self, int failed) except -1
+
+
+cdef class NameClosed(Effect):
+    cdef public ClientStatements client
+    cdef public bytes name
+    cdef public Statement statement
+    cpdef int undone(self, int failed) except -1
+
+
+@cython.freelist(32)
+cdef class UnnamedParse(Effect):
+    cdef public ClientStatements client
+    cdef public ServerStatements server
+    cdef public Unnamed statement
+    cdef public Unnamed old_client
+    cdef public Unnamed old_server
+    cpdef int enter(self, ClientStatements client, ServerStatements server, Unnamed statement) except -1
+    cpdef int undone(self, int failed) except -1
+
+
+cdef class UnnamedInjected(Effect):
+    cdef public ServerStatements server
+    cdef public Unnamed old_server
+    cpdef int undone(self, int failed) except -1
+
+
+@cython.locals(statement=Unnamed, effect=UnnamedParse)
+cpdef UnnamedParse unnamed_parse(ClientStatements client, ServerStatements server, bytes body, Acts acts)
+@cython.locals(effect=UnnamedParse)
+cpdef UnnamedParse unnamed_close(ClientStatements client, ServerStatements server)

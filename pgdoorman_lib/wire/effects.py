@@ -1,0 +1,293 @@
+"""What messages about prepared statements do to the books: the Effects that stand in the queue of answers.
+
+Each enters its change when it is made, which is when its message is sent, and takes it back if that fails or is
+skipped.
+"""
+
+from __future__ import annotations
+
+from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
+from pgdoorman_lib.wire.replies import Effect
+from pgdoorman_lib.wire.statements import Acts, Handle, Registry, Statement, Unnamed
+
+_int = int
+_bytes = bytes
+
+
+class NamedParse(Effect):
+    """A client's named Parse: its name, and on the server unless it was there already."""
+
+    __slots__ = ("client", "made", "name", "server", "statement")
+
+    def __init__(
+        self, client: ClientStatements, name: _bytes, statement: Statement, server: ServerStatements, made: _int
+    ) -> None:
+        self.client = client
+        self.name = name
+        self.statement = statement
+        self.server = server
+        self.made = made
+        client.enter(name, statement)
+        if not made:
+            server.enter(statement)
+
+    def done(self) -> _int:
+        self.statement.confirmed = 1
+        return 0
+
+    def undone(self, failed: _int) -> _int:
+        if self.client.names.get(self.name) is self.statement:
+            self.client.leave(self.name)
+        if not self.made:
+            self.server.leave(self.statement.handle)
+        return 0
+
+    def renew(self, books: object) -> _int:
+        if books is self.client:
+            self.client.enter(self.name, self.statement)
+        elif books is self.server and not self.made:
+            self.server.enter(self.statement)
+        return 0
+
+
+class InjectedParse(Effect):
+    """A Parse of ours in front of a Bind or Describe."""
+
+    __slots__ = ("server", "statement")
+
+    def __init__(self, statement: Statement, server: ServerStatements) -> None:
+        self.statement = statement
+        self.server = server
+        server.enter(statement)
+
+    def done(self) -> _int:
+        self.statement.instead = None
+        return 0
+
+    def undone(self, failed: _int) -> _int:
+        self.server.leave(self.statement.handle)
+        if self.statement.instead is not None:
+            client, name, before = self.statement.instead
+            if client.names.get(name) is self.statement:
+                client.enter(name, before)  # whose own Parse may be the next to be undone
+        return 0
+
+    def renew(self, books: object) -> _int:
+        if books is self.server:
+            self.server.enter(self.statement)
+        return 0
+
+
+class QueryParse(InjectedParse):
+    """A Parse of ours, in a batch of its own, in front of a Query that needs it: if it fails, so does the Query."""
+
+    __slots__ = ()
+
+
+class AwaitedParse(InjectedParse):
+    """A Parse of ours, within the client's batch, for which the Query behind that has to wait."""
+
+    __slots__ = ("failed", "finished")
+
+    def __init__(self, statement: Statement, server: ServerStatements) -> None:
+        InjectedParse.__init__(self, statement, server)
+        #: its answer has come, or never will
+        self.finished = 0
+        #: that was an ErrorResponse of its own
+        self.failed = 0
+
+    def done(self) -> _int:
+        self.finished = 1
+        return InjectedParse.done(self)
+
+    def undone(self, failed: _int) -> _int:
+        self.finished = 1
+        self.failed = failed
+        return InjectedParse.undone(self, failed)
+
+
+class Described(Effect):
+    """A Describe whose answer is to be remembered: of a statement, or of a ``portal`` bound to it."""
+
+    __slots__ = ("answer", "broken", "portal", "statement")
+
+    def __init__(self, statement: Statement, portal: _int = 0) -> None:
+        self.statement = statement
+        self.portal = portal
+        self.answer = b""
+        #: it did not come in one piece
+        self.broken = 0
+
+    def done(self) -> _int:
+        if not self.broken and self.portal:
+            self.statement.shape = shape_of(self.answer)
+        elif not self.broken:
+            self.statement.description = self.answer
+        return 0
+
+
+class Refused(Effect):
+    """A message that PostgreSQL is made to refuse: the client gets ``message`` instead of its ErrorResponse."""
+
+    __slots__ = ("message",)
+
+    def __init__(self, message: _bytes) -> None:
+        self.message = message
+
+
+class Verification(Effect):
+    """A Describe of ours behind a Parse of ours: whether the statement is still what its clients were told."""
+
+    __slots__ = ("answer", "broken", "finished", "registry", "statement")
+
+    def __init__(self, statement: Statement, registry: Registry) -> None:
+        self.statement = statement
+        self.registry = registry
+        self.answer = b""
+        self.broken = 0
+        #: its answer has come, or never will
+        self.finished = 0
+
+    def done(self) -> _int:
+        self.finished = 1
+        told, shape = self.statement.description, self.statement.shape
+        if (
+            self.broken
+            or (told is not None and not same_description(told, self.answer))
+            or (shape is not None and shape_of(self.answer) != shape)
+        ):
+            self.statement.stale = 1
+            self.registry.forget()
+        return 0
+
+    def undone(self, failed: _int) -> _int:
+        self.finished = 1
+        return 0
+
+
+def same_description(one: _bytes, other: _bytes) -> bool:
+    """Whether two answers to Describe of a statement (ParameterDescription first) mean the same to a client."""
+    return _parameters(one) == _parameters(other) and shape_of(one) == shape_of(other)
+
+
+def shape_of(answer: _bytes) -> bytes:
+    """The RowDescription or NoData of an answer to Describe, without what does not matter to who reads the rows.
+
+    That is from which column of which table a value comes, so that a table made anew is no other result, and the format
+    codes, which are a portal's own.
+    """
+    kept = bytearray(answer[_parameters_end(answer) :])
+    if kept[:1] != b"T":
+        return bytes(kept)
+    at = 7
+    for _ in range(int.from_bytes(kept[5:7], "big")):
+        at = kept.index(0, at) + 1
+        kept[at : at + 6] = bytes(6)
+        kept[at + 16 : at + 18] = bytes(2)
+        at += 18
+    return bytes(kept)
+
+
+def _parameters_end(answer: _bytes) -> int:
+    return 1 + int.from_bytes(answer[1:5], "big") if answer[:1] == b"t" else 0
+
+
+def _parameters(answer: _bytes) -> bytes:
+    return answer[: _parameters_end(answer)]
+
+
+class Eviction(Effect):
+    """A Close of ours that makes room on the server."""
+
+    __slots__ = ("handle", "server", "there")
+
+    def __init__(self, handle: Handle, server: ServerStatements) -> None:
+        self.handle = handle
+        self.server = server
+        #: it is known to be there
+        self.there = 1 if handle in server.prepared else 0
+        server.leave(handle)
+
+    def undone(self, failed: _int) -> _int:
+        if self.there and self.handle not in self.server.prepared:
+            self.server.prepared[self.handle] = None
+            self.server.bytes += self.handle.size
+        return 0
+
+
+class NameClosed(Effect):
+    """A client's Close of a name: the statement stays on the server for the others."""
+
+    __slots__ = ("client", "name", "statement")
+
+    def __init__(self, client: ClientStatements, name: _bytes) -> None:
+        self.client = client
+        self.name = name
+        self.statement = client.leave(name)
+
+    def undone(self, failed: _int) -> _int:
+        if self.statement is not None:
+            self.client.enter(self.name, self.statement)
+        return 0
+
+
+class UnnamedParse(Effect):
+    """A Parse (or with ``statement`` None a Close) of the unnamed statement. A failed Parse leaves none."""
+
+    __slots__ = ("client", "old_client", "old_server", "server", "statement")
+
+    def __init__(self, client: ClientStatements, server: ServerStatements, statement: Unnamed | None) -> None:
+        self.enter(client, server, statement)
+
+    def enter(self, client: ClientStatements, server: ServerStatements, statement: Unnamed | None) -> _int:
+        """Fill a new effect in: drivers without prepared statements bring one of these with every statement."""
+        self.client = client
+        self.server = server
+        self.statement = statement
+        self.old_client = client.unnamed
+        self.old_server = server.unnamed
+        client.unnamed = statement
+        server.unnamed = statement
+        return 0
+
+    def undone(self, failed: _int) -> _int:
+        if self.client.unnamed is self.statement:
+            self.client.unnamed = None if failed else self.old_client
+        if self.server.unnamed is self.statement:
+            self.server.unnamed = None if failed else self.old_server
+        return 0
+
+
+class UnnamedInjected(Effect):
+    """A Parse of ours that makes a client's unnamed statement again on the server it has now."""
+
+    __slots__ = ("old_server", "server")
+
+    def __init__(self, server: ServerStatements, statement: Unnamed | None) -> None:
+        self.server = server
+        self.old_server = server.unnamed
+        server.unnamed = statement
+
+    def undone(self, failed: _int) -> _int:
+        self.server.unnamed = None if failed else self.old_server
+        return 0
+
+
+def unnamed_parse(
+    client: ClientStatements, server: ServerStatements, body: _bytes | None, acts: Acts | None
+) -> UnnamedParse:
+    """The effect of a client's Parse of the unnamed statement with this ``body`` (None: too large to remember)."""
+    statement = Unnamed.__new__(Unnamed)
+    statement.body = body
+    statement.acts = acts
+    statement.seen = None
+    effect = UnnamedParse.__new__(UnnamedParse)
+    effect.enter(client, server, statement)
+    return effect
+
+
+def unnamed_close(client: ClientStatements, server: ServerStatements) -> UnnamedParse:
+    """The effect of a client's Close of the unnamed statement."""
+    effect = UnnamedParse.__new__(UnnamedParse)
+    effect.enter(client, server, None)
+    return effect
