@@ -12,7 +12,8 @@ from pgdoorman_lib.metrics.counters import LinkStats, PoolStats
 from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.wire.session_state import BASE, DIRTY_PREPARED, DIRTY_SESSION, cleaning_sql
+from pgdoorman_lib.wire.session_state import DIRTY_PREPARED, DIRTY_SESSION, cleaning_sql
+from pgdoorman_lib.wire.settings import BASE
 from pgdoorman_lib.wire.statements import Registry
 
 

@@ -23,17 +23,15 @@ from pgdoorman_lib.wire.reported import NOTHING_REPORTED, Reported
 from pgdoorman_lib.wire.rewritten import Rewriting, as_written
 from pgdoorman_lib.wire.session_state import (
     ASKED,
-    BASE,
     DIRTY_CURSORS,
     DIRTY_CUSTOM,
     DIRTY_LISTEN,
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
     DIRTY_TEMPORARY,
-    PLANNING,
-    TRACKED,
     trace_of,
 )
+from pgdoorman_lib.wire.settings import BASE, PLANNING, TRACKED
 from pgdoorman_lib.wire.statements import PREFIX
 
 _int = int

@@ -41,7 +41,8 @@ from pgdoorman_lib.wire.messages import (
     ready_for_query,
 )
 from pgdoorman_lib.wire.reported import Reported
-from pgdoorman_lib.wire.session_state import BASE, DIRTY_PARAMETERS, Settings, valid_name
+from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS
+from pgdoorman_lib.wire.settings import BASE, Settings, valid_name
 
 _int = int
 

@@ -33,7 +33,7 @@ from pgdoorman_lib.wire.replies import (
     SYNC,
     Effect,
 )
-from pgdoorman_lib.wire.session_state import BASE
+from pgdoorman_lib.wire.settings import BASE
 from pgdoorman_lib.wire.statements import REMEMBERED
 
 _int = int

@@ -31,10 +31,9 @@ from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.baseline import NO_ROLE
 from pgdoorman_lib.wire.framing import frame_size
+from pgdoorman_lib.wire.question import SEQUENCES_QUESTION, Findings, question
 from pgdoorman_lib.wire.session_state import (
     ASKED,
-    BASE,
-    DEFERRABLE,
     DIRTY_CUSTOM,
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
@@ -43,12 +42,9 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_TEMPORARY,
     DIRTY_UNKNOWN,
     GRANTED,
-    IDENTITY,
-    SEQUENCES_QUESTION,
-    Findings,
-    question,
     reasons,
 )
+from pgdoorman_lib.wire.settings import BASE, DEFERRABLE, IDENTITY
 from pgdoorman_lib.wire.sqltext import LONGEST, RESETS_ALL, Text, analyse, reading_of
 from pgdoorman_lib.wire.traces import POSSIBLE
 

@@ -9,7 +9,8 @@ from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.pool.pool import Borrower, Pool
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
-from pgdoorman_lib.wire.session_state import BASE, DIRTY_PARAMETERS
+from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS
+from pgdoorman_lib.wire.settings import BASE
 
 Result = TypeVar("Result")
 

@@ -21,7 +21,6 @@ from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.baseline import NO_ROLE
 from pgdoorman_lib.wire.replies import COPY_END, EXECUTE, SWALLOW, SYNC
 from pgdoorman_lib.wire.session_state import (
-    BASE,
     DIRTY_CUSTOM,
     DIRTY_LIBRARY,
     DIRTY_PARAMETERS,
@@ -32,6 +31,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_UNKNOWN,
     cleaning_sql,
 )
+from pgdoorman_lib.wire.settings import BASE
 
 log = logging.getLogger(__name__)
 

@@ -39,7 +39,7 @@ from pgdoorman_lib.wire.framing import frame_size
 from pgdoorman_lib.wire.messages import parse_fields, parse_parameter_status
 from pgdoorman_lib.wire.reported import Reported
 from pgdoorman_lib.wire.scan import Scanner
-from pgdoorman_lib.wire.session_state import PLANNING
+from pgdoorman_lib.wire.settings import PLANNING
 from pgdoorman_lib.wire.statements import Registry
 
 _int = int

@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
+from pgdoorman_lib.wire.literals import encoded, quote_literal
 from pgdoorman_lib.wire.messages import parse_data_row
-from pgdoorman_lib.wire.session_state import CONFIGURATION_LOADED, PLANNING, TRACKED, _encoded, quote_literal
+from pgdoorman_lib.wire.question import CONFIGURATION_LOADED
+from pgdoorman_lib.wire.settings import PLANNING, TRACKED
 
 #: Parameters whose values are known of every server: what is often set for a role or a database. Of others the value is
 #: known where it is set so.
@@ -143,8 +145,8 @@ def baseline_sql() -> str:
         " pg_catalog.quote_ident(session_user::pg_catalog.text)::pg_catalog.regrole::pg_catalog.oid])"
     )
     # It may begin with defaults under which a query waits for others, or has no time.
-    known = _encoded("pg_catalog.current_setting(n, true)")
-    owns = _encoded(f"CASE WHEN {may} THEN pg_catalog.current_setting(n, true) END")
+    known = encoded("pg_catalog.current_setting(n, true)")
+    owns = encoded(f"CASE WHEN {may} THEN pg_catalog.current_setting(n, true) END")
     return (
         "SET LOCAL transaction_deferrable = off; SET LOCAL statement_timeout = 0; "
         f"SELECT 'v', n, {known} FROM pg_catalog.unnest(ARRAY[{names}]) AS n"

@@ -15,8 +15,8 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_SLOTS,
     DIRTY_TEMPORARY,
     DIRTY_UNKNOWN,
-    PLANNING,
 )
+from pgdoorman_lib.wire.settings import PLANNING
 
 #: All that any role may ask a server about. A replication origin only who may set one up may ask for, so that is asked
 #: where its functions are named.

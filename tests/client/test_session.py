@@ -33,8 +33,8 @@ from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.baseline import UNKNOWN, Base
 from pgdoorman_lib.wire.framing import split
 from pgdoorman_lib.wire.reported import Reported
-from pgdoorman_lib.wire.session_state import BASE
-from pgdoorman_lib.wire.session_state import Settings as ClientSettings
+from pgdoorman_lib.wire.settings import BASE
+from pgdoorman_lib.wire.settings import Settings as ClientSettings
 
 
 class Customer:

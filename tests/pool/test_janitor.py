@@ -21,7 +21,6 @@ from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.effects import InjectedParse
 from pgdoorman_lib.wire.replies import BIND, DESYNC, EXECUTE, PARSE, QUERY, SYNC
 from pgdoorman_lib.wire.session_state import (
-    BASE,
     DIRTY_CURSORS,
     DIRTY_LISTEN,
     DIRTY_PARAMETERS,
@@ -29,9 +28,8 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_SESSION,
     DIRTY_TEMPORARY,
 )
-from pgdoorman_lib.wire.session_state import (
-    Settings as ClientSettings,
-)
+from pgdoorman_lib.wire.settings import BASE
+from pgdoorman_lib.wire.settings import Settings as ClientSettings
 from pgdoorman_lib.wire.statements import Registry, Unnamed
 
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from psycopg import pq
 
 from pgdoorman_lib.wire.baseline import baseline_sql, read_baseline
+from pgdoorman_lib.wire.literals import quote_literal
+from pgdoorman_lib.wire.question import Findings, question
 from pgdoorman_lib.wire.session_state import (
     ASKED,
-    BASE,
     DIRTY_CURSORS,
     DIRTY_CUSTOM,
     DIRTY_LIBRARY,
@@ -31,16 +32,11 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_TEMPORARY,
     DIRTY_UNKNOWN,
     PINS,
-    Findings,
-    Settings,
     cleaning_sql,
-    question,
-    quote_literal,
     reasons,
-    restore_sql,
     trace_of,
-    valid_name,
 )
+from pgdoorman_lib.wire.settings import BASE, Settings, restore_sql, valid_name
 
 values = st.dictionaries(st.sampled_from(["a", "b", "c", "search_path"]), st.text("xy'\\", max_size=3), max_size=4)
 
