@@ -32,6 +32,7 @@ from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.baseline import NO_ROLE
 from pgdoorman_lib.wire.framing import frame_size
 from pgdoorman_lib.wire.question import SEQUENCES_QUESTION, Findings, question
+from pgdoorman_lib.wire.reading import reading_of
 from pgdoorman_lib.wire.session_state import (
     ASKED,
     DIRTY_CUSTOM,
@@ -45,7 +46,8 @@ from pgdoorman_lib.wire.session_state import (
     reasons,
 )
 from pgdoorman_lib.wire.settings import BASE, DEFERRABLE, IDENTITY
-from pgdoorman_lib.wire.sqltext import LONGEST, RESETS_ALL, Text, analyse, reading_of
+from pgdoorman_lib.wire.sqltext import LONGEST, analyse
+from pgdoorman_lib.wire.text import RESETS_ALL, Text
 from pgdoorman_lib.wire.traces import POSSIBLE
 
 _int = int

@@ -36,8 +36,8 @@ from pgdoorman_lib.wire.replies import (
     PLAIN,
     SWALLOW,
 )
-from pgdoorman_lib.wire.sqltext import NOTHING, UNREAD
 from pgdoorman_lib.wire.statements import OVERHEAD, PREFIX, REMEMBERED, Acts, Statement, Unnamed
+from pgdoorman_lib.wire.text import NOTHING, UNREAD
 
 _int = int
 

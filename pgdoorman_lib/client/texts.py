@@ -23,8 +23,9 @@ from pgdoorman_lib.wire.rewritten import Rewriting
 from pgdoorman_lib.wire.scan import BACKSLASHES, DOUBTFUL_READING, UNCERTAIN, Scanner
 from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED, DIRTY_TEMPORARY
 from pgdoorman_lib.wire.settings import BASE
-from pgdoorman_lib.wire.sqltext import DOUBTFUL, LONGEST, NOTHING, Parts, Text, analyse, joined
+from pgdoorman_lib.wire.sqltext import LONGEST, Parts, analyse
 from pgdoorman_lib.wire.statements import PREFIX, Acts, Handle, Statement
+from pgdoorman_lib.wire.text import DOUBTFUL, NOTHING, Text, joined
 from pgdoorman_lib.wire.traces import EVERYTHING, UNREADABLE
 
 _int = int

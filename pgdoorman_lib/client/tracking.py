@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pgdoorman_lib.wire.lexer import STRING
+from pgdoorman_lib.wire.reading import Reading
 from pgdoorman_lib.wire.settings import BASE, DEFERRABLE, IDENTITY, Settings, restore_sql
-from pgdoorman_lib.wire.sqltext import RESETS_ALL, RESETS_SETTINGS, Reading, Text
+from pgdoorman_lib.wire.text import RESETS_ALL, RESETS_SETTINGS, Text
 from pgdoorman_lib.wire.tokens import tokens
 from pgdoorman_lib.wire.traces import LISTED, POSSIBLE, Traces
 

@@ -20,11 +20,11 @@ from pgdoorman_lib.server.unanswered import Unanswered
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.baseline import UNKNOWN
 from pgdoorman_lib.wire.prepared import ServerStatements
+from pgdoorman_lib.wire.reading import AS_USUAL, reading_of
 from pgdoorman_lib.wire.replies import Replies
 from pgdoorman_lib.wire.reported import Reported
 from pgdoorman_lib.wire.session_state import reasons
 from pgdoorman_lib.wire.settings import BASE
-from pgdoorman_lib.wire.sqltext import AS_USUAL, reading_of
 
 _int = int
 _bytes = bytes

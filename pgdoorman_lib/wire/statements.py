@@ -17,7 +17,7 @@ from collections import OrderedDict
 from itertools import count
 from typing import Any
 
-from pgdoorman_lib.wire.sqltext import Text
+from pgdoorman_lib.wire.text import Text
 
 _int = int
 _bytes = bytes

@@ -15,9 +15,11 @@ from pgdoorman_lib.client.tracking import (
     known_settings,
     option_names,
 )
+from pgdoorman_lib.wire.reading import AS_USUAL, reading_of
 from pgdoorman_lib.wire.session_state import DIRTY_LOCKS, DIRTY_PARAMETERS, DIRTY_TEMPORARY
 from pgdoorman_lib.wire.settings import BASE, Settings
-from pgdoorman_lib.wire.sqltext import AS_USUAL, Text, analyse, reading_of
+from pgdoorman_lib.wire.sqltext import analyse
+from pgdoorman_lib.wire.text import Text
 from pgdoorman_lib.wire.traces import EVERYTHING, LISTED, POSSIBLE, UNLIKELY, UNREADABLE, Traces
 
 STARTUP = Settings.of({"application_name": "app", "work_mem": "9MB"})

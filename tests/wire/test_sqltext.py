@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pgdoorman_lib.wire.reading import _CODECS, AS_USUAL, Reading, reading_of
 from pgdoorman_lib.wire.scan import BACKSLASHES, MULTIBYTE, UNCERTAIN, Lexicon, Scanner
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CURSORS,
@@ -20,22 +21,8 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_TEMPORARY,
     DIRTY_UNKNOWN,
 )
-from pgdoorman_lib.wire.sqltext import (
-    _CODECS,
-    AS_USUAL,
-    LONGEST,
-    NOTHING,
-    RESETS,
-    RESETS_ALL,
-    RESETS_SETTINGS,
-    UNREAD,
-    Parts,
-    Reading,
-    Text,
-    analyse,
-    joined,
-    reading_of,
-)
+from pgdoorman_lib.wire.sqltext import LONGEST, Parts, analyse
+from pgdoorman_lib.wire.text import NOTHING, RESETS, RESETS_ALL, RESETS_SETTINGS, UNREAD, Text, joined
 from pgdoorman_lib.wire.traces import (
     ANYTHING,
     EVERYTHING,
