@@ -15,6 +15,7 @@ from setuptools import Extension, setup
 
 COMPILED = (
     "pgdoorman_lib/wire/framing.py",
+    "pgdoorman_lib/wire/source.py",
     "pgdoorman_lib/wire/lexer.py",
     "pgdoorman_lib/wire/tokens.py",
     "pgdoorman_lib/wire/scan.py",

@@ -2,7 +2,7 @@
 
 Rules:
 1. One pass, in time linear to the text; each byte is looked at once or handed to ``find``.
-2. A text may come in parts: what its end cuts off stays for the next part (``Lexer.feed``).
+2. A text may come in parts: what its end cuts off stays for the next part (``Source.feed``).
 3. What PostgreSQL reads differently under other settings is told to the lexer: whether backslashes escape in plain
    strings (standard_conforming_strings off). A text in an encoding whose second bytes may be ASCII can't be read here.
 4. Where versions differ (``1set``) both readings' words are tokens: rather one too many than one too few.
@@ -11,6 +11,8 @@ Rules:
 from __future__ import annotations
 
 import re
+
+from pgdoorman_lib.wire.source import LONGEST_KEPT, Source
 
 _int = int
 
@@ -28,20 +30,8 @@ SYMBOL = 7
 LONGEST_NAME = 63
 #: Bytes of a string that are looked at one by one before it is left to ``find``.
 _SHORT = 48
-#: Bytes of a word, a quoted name, or the tag of a dollar quote that are kept from one part of a text for the next one.
-_LONG = 1024
-_INCOMPLETE = 1
-#: ``Lexer.incomplete``: a part could not be read, nor can those behind it
-LOST = 2
-
-# Where a part of a text may end: outside of everything, or in one of these.
-_IN_PLAIN = 1
-_IN_ESCAPED = 2
-_IN_QUOTED = 3
-_IN_DOLLAR = 4
-_IN_COMMENT = 5
-_IN_LINE = 6
-_IN_WORD = 7
+# The same number as a C integer, where this module is compiled.
+_LONG = LONGEST_KEPT
 
 # Classes of bytes.
 _BLANK, _LETTER, _DIGIT, _DOLLAR, _OTHER = 1, 2, 3, 4, 0
@@ -67,73 +57,14 @@ _LINE_END = re.compile(rb"[\n\r]")
 _COMMENT_MARK = re.compile(rb"\*/|/\*|[*/]\Z")
 
 
-class Lexer:
+class Lexer(Source):
     """The tokens of a text. ``next`` gives the kind of one after the other, END behind the last.
 
     ``start`` and ``stop`` are its place in ``data``, for a WORD and a QUOTED ``hash`` stands for its letters
-    (``hash_of``). ``incomplete``: the text ended within a string, a quoted name or a comment, or is LOST.
+    (``hash_of``).
     """
 
-    __slots__ = (
-        "backslashes",
-        "data",
-        "depth",
-        "end",
-        "final",
-        "hash",
-        "incomplete",
-        "mode",
-        "pending",
-        "position",
-        "prefix",
-        "rest",
-        "start",
-        "stop",
-        "tag",
-    )
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.rest = b""
-        self.begin(self.data, 0, 0, 0)
-
-    def begin(self, data: bytearray, start: _int, end: _int, backslashes: _int) -> _int:
-        """Begin with the whole text ``data[start:end]``; ``backslashes``: they escape in plain strings."""
-        self.data = data
-        self.position = start
-        self.end = end
-        self.backslashes = backslashes
-        self.final = 1
-        self.mode = 0
-        self.pending = 0
-        self.depth = 0
-        self.incomplete = 0
-        self.start = start
-        self.stop = start
-        self.hash = 0
-        self.prefix = 0
-        self.tag = b""
-        return 0
-
-    def begin_parts(self, backslashes: _int) -> _int:
-        """Begin with a text that comes in parts (``feed``)."""
-        self.begin(bytearray(), 0, 0, backslashes)
-        self.final = 0
-        self.rest = b""
-        return 0
-
-    def feed(self, data: bytearray, start: _int, end: _int, last: _int) -> _int:
-        """The next part; after the END of its tokens comes the next one, unless it was the ``last``."""
-        if self.incomplete == 2:
-            return 0
-        joined = bytearray(self.rest)
-        joined += data[start:end]
-        self.data = joined
-        self.position = 0
-        self.end = len(joined)
-        self.final = last
-        self.rest = b""
-        return 0
+    __slots__ = ()
 
     def next(self) -> _int:
         """The kind of the next token; END when there is none (in this part)."""
@@ -236,13 +167,6 @@ class Lexer:
         self.position = end
         return 0
 
-    def _wait(self, position: _int) -> _int:
-        """What begins at ``position`` may go on in the next part."""
-        if position < self.end:  # else it is there already
-            self.rest = bytes(self.data[position : self.end])
-        self.position = self.end
-        return 0
-
     def _prefixed(self, start: _int, position: _int) -> _int:
         """A single letter with a quote or ``&`` behind it: the kind of what it begins, or -1 if it is just a word."""
         text = self.data
@@ -335,25 +259,6 @@ class Lexer:
                     continue
             position += 1
         return self._cut(end)
-
-    def _cut(self, position: _int) -> _int:
-        """The part, or the text, ends within what is open."""
-        if self.final:
-            self.incomplete = _INCOMPLETE
-            self.mode = 0
-            self.stop = self.end
-            self.position = self.end
-            return 1
-        if self.mode == 3:  # a name counts whole
-            self.mode = 0
-            return self._wait(self.start) if self.end - self.start < _LONG else self._lose()
-        return self._wait(position)
-
-    def _lose(self) -> _int:
-        """What the part ends within is too long to be kept: from here on nothing can be told."""
-        self.incomplete = 2
-        self.position = self.end
-        return 0
 
     def _continued(self, position: _int) -> _int:
         """Where a string goes on that was closed before ``position``: behind a quote on another line; -1 nowhere.

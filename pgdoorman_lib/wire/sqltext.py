@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from pgdoorman_lib.wire.bodies import read, read_text, said_traces
 from pgdoorman_lib.wire.finder import Finder
-from pgdoorman_lib.wire.lexer import LONGEST_NAME, LOST, QUOTED, SEMICOLON, SYMBOL, WORD
+from pgdoorman_lib.wire.lexer import LONGEST_NAME, QUOTED, SEMICOLON, SYMBOL, WORD
 from pgdoorman_lib.wire.reading import AS_USUAL, Reading, converted
 from pgdoorman_lib.wire.scan import BACKSLASHES, MULTIBYTE, PLAIN, Lexicon, Scanner
 from pgdoorman_lib.wire.session_state import (
@@ -22,6 +22,7 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_TEMPORARY,
     DIRTY_UNKNOWN,
 )
+from pgdoorman_lib.wire.source import LOST
 from pgdoorman_lib.wire.text import NOTHING, UNREAD, Text, joined
 from pgdoorman_lib.wire.tokens import Token, tokens
 from pgdoorman_lib.wire.traces import EVERYTHING, NAMED, Traces, option_name, setting, union

@@ -16,7 +16,6 @@ from psycopg import pq
 from pgdoorman_lib.wire.lexer import (
     END,
     LONGEST_NAME,
-    LOST,
     NUMBER,
     PARAMETER,
     QUOTED,
@@ -27,6 +26,7 @@ from pgdoorman_lib.wire.lexer import (
     Lexer,
     hash_of,
 )
+from pgdoorman_lib.wire.source import LOST
 from pgdoorman_lib.wire.tokens import Token, tokens
 
 #: Kinds as the examples name them.
