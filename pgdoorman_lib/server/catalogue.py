@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from pgdoorman_lib.wire import extensions
-from pgdoorman_lib.wire.bodies import Body
 from pgdoorman_lib.wire.bodies import read as read_body
+from pgdoorman_lib.wire.body import Body
 from pgdoorman_lib.wire.hazards import (
     FUNCTION,
     USE,

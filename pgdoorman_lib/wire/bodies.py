@@ -7,12 +7,10 @@ find too much, never too little of what the body's own text says. What is not re
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Mapping
 
 from pgdoorman_lib.wire import arguments, dynamic, glance
+from pgdoorman_lib.wire.body import Body, joined, said_traces
 from pgdoorman_lib.wire.dynamic import HOLE
 from pgdoorman_lib.wire.lexer import QUOTED, SEMICOLON, STRING, WORD
 from pgdoorman_lib.wire.session_state import (
@@ -24,7 +22,6 @@ from pgdoorman_lib.wire.session_state import (
 )
 from pgdoorman_lib.wire.tokens import Token, tokens
 from pgdoorman_lib.wire.traces import (
-    ANYTHING,
     ASKABLE,
     BUILTIN,
     BUILTIN_WRITTEN,
@@ -67,44 +64,9 @@ _OPENERS = frozenset((b"begin", b"then", b"else", b"loop", b"declare"))
 _ON_COMMIT = [b"on", b"commit"]
 
 
-@dataclass(frozen=True)
-class Body:
-    """What a body says: what it leaves by itself, and the names it mentions, of functions, relations and anything else.
-
-    ``calls``: those of the names that may be called, with a parenthesis behind or a dot in front. ``writes``: it may
-    write to relations. ``parameters``: numbers of the parameters that name settings, of a text that a client sends.
-    """
-
-    traces: Traces = NOTHING
-    names: frozenset[bytes] = frozenset()
-    calls: frozenset[bytes] = frozenset()
-    writes: bool = False
-    parameters: frozenset[int] = frozenset()
-
-
-EMPTY = Body()
-
-
 def body_traces(language: str, body: bytes, hazards: Mapping[bytes, Traces]) -> Traces:
     """What ``body`` may leave behind when it runs, if ``hazards`` is what is known of names."""
     return said_traces(read(language, body), hazards)
-
-
-def said_traces(
-    said: Body,
-    hazards: Mapping[bytes, Traces],
-    writing: AbstractSet[bytes] = frozenset(),
-    calls: AbstractSet[bytes] = frozenset(),
-) -> Traces:
-    """What runs may leave that says this, as ``body_traces``.
-
-    ``writing``: names that matter only where something is written; ``calls``: those that are of functions only.
-    """
-    found = union(said.traces, hazards.get(ANYTHING, NOTHING))
-    for name in said.names & hazards.keys():
-        if (said.writes or name not in writing) and (name in said.calls or name not in calls):
-            found = union(found, hazards[name])
-    return found
 
 
 def read(language: str, body: bytes) -> Body:
@@ -117,7 +79,7 @@ def read(language: str, body: bytes) -> Body:
         return Body(NOTHING, names | {DDL} if glance.has_ddl(language, names) else names, calls, bool(names & WRITES))
     found = _code(language, body, False, 0)
     if b"\\" in body:  # standard_conforming_strings may be off where it runs
-        found = _joined((found, _code(language, body, True, 0)))
+        found = joined((found, _code(language, body, True, 0)))
     return found
 
 
@@ -127,20 +89,6 @@ def read_text(text: bytes, backslashes: bool) -> Body:
     What its command tags and the pooler's own books tell is left out: LISTEN, LOAD, PREPARE, EXECUTE and their like.
     """
     return _Reader("sql", text, backslashes, 0, True).body()
-
-
-def _joined(bodies: Iterable[Body]) -> Body:
-    return reduce(_with, bodies, EMPTY)
-
-
-def _with(a: Body, b: Body) -> Body:
-    return Body(
-        union(a.traces, b.traces),
-        a.names | b.names,
-        a.calls | b.calls,
-        a.writes or b.writes,
-        a.parameters | b.parameters,
-    )
 
 
 def _code(language: str, text: bytes, backslashes: bool, depth: int) -> Body:
@@ -192,7 +140,7 @@ class _Reader:
         if glance.has_ddl(self.language, words):
             names.add(DDL)
         own = Body(self.traces, frozenset(names), frozenset(calls), bool(words & WRITES), frozenset(self.parameters))
-        return _joined((own, *self.others))
+        return joined((own, *self.others))
 
     def _add(self, traces: Traces) -> None:
         self.traces = union(self.traces, traces)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from pgdoorman_lib.wire import extensions
-from pgdoorman_lib.wire.bodies import Body
+from pgdoorman_lib.wire.body import Body
 from pgdoorman_lib.wire.traces import ANYTHING, DDL, MAKES_TEMPORARY, NOTHING, UNREADABLE, Traces, union
 
 # Kinds of nodes.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pgdoorman_lib.wire.bodies import read, read_text, said_traces
+from pgdoorman_lib.wire.bodies import read, read_text
+from pgdoorman_lib.wire.body import said_traces
 from pgdoorman_lib.wire.finder import Finder
 from pgdoorman_lib.wire.lexer import LONGEST_NAME, QUOTED, SEMICOLON, SYMBOL, WORD
 from pgdoorman_lib.wire.reading import AS_USUAL, Reading, converted
