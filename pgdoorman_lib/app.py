@@ -41,7 +41,7 @@ from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.net import sockopt
 from pgdoorman_lib.net.arenas import keep_chunks
-from pgdoorman_lib.net.engine import BLOCK_SIZE
+from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock

@@ -9,7 +9,8 @@ from pgdoorman_lib.client.logins cimport Logins
 from pgdoorman_lib.client.registry cimport Clients
 from pgdoorman_lib.client.session cimport Session
 from pgdoorman_lib.metrics.counters cimport ConnectionStats
-from pgdoorman_lib.net.engine cimport Engine, Stepper, Task
+from pgdoorman_lib.net.engine cimport Engine, Task
+from pgdoorman_lib.net.stepper cimport Stepper
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport clock, cut
 from pgdoorman_lib.pool.pool cimport Pool

@@ -25,7 +25,8 @@ from pgdoorman_lib.errors import (
     TooManyClients,
 )
 from pgdoorman_lib.metrics.counters import ConnectionStats
-from pgdoorman_lib.net.engine import Engine, Stepper, Task
+from pgdoorman_lib.net.engine import Engine, Task
+from pgdoorman_lib.net.stepper import Stepper
 from pgdoorman_lib.net.stream import NOTHING, Stream
 from pgdoorman_lib.net.syscalls import clock, cut
 from pgdoorman_lib.pool.errand import with_server

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from pgdoorman_lib.client.texts import TextDesk
-from pgdoorman_lib.net.engine import BLOCK_SIZE
+from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.syscalls import holds
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.effects import (

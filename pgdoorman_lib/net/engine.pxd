@@ -2,21 +2,15 @@
 
 import cython
 
+from pgdoorman_lib.net.buffers cimport Buffers
 from pgdoorman_lib.net.ring cimport Ring
-from pgdoorman_lib.net.syscalls cimport Epoll, clock
+from pgdoorman_lib.net.stepper cimport Stepper
+from pgdoorman_lib.net.syscalls cimport clock
 
 
-cdef Py_ssize_t _BLOCK_SIZE
-cdef Py_ssize_t _MAX_FREE_BLOCKS
-cdef int _POLLS_PER_TURN
-cdef int _FEW_EVENTS
 cdef double _TURN_SECONDS
 cdef double _CLOSE_SECONDS
 cdef int _HOT_TURNS
-
-
-cdef class Stepper:
-    cpdef int advance(self) except -1
 
 
 @cython.final
@@ -57,19 +51,7 @@ cdef class Channel:
     cpdef int end_send(self, Py_ssize_t n) except -1
 
 
-@cython.final
-cdef class Line:
-    cdef public object top
-    cdef public list items
-    cdef public Py_ssize_t older
-    cpdef Py_ssize_t size(self) except -1
-    cpdef int add(self, object item) except -1
-    cpdef object take(self)
-    cpdef object take_first(self)
-    cpdef int remove(self, object item) except -1
-
-
-cdef class Engine:
+cdef class Engine(Buffers):
     cdef public object hub
     cdef public object switch_to_hub
     cdef public object loop
@@ -84,19 +66,11 @@ cdef class Engine:
     cdef public Channel last_dirty
     cdef public list later
     cdef public list idle
-    cdef public Line blocks
-    cdef public long long grown
-    cdef public long long memory_limit
-    cdef public list channels
     cdef public bint level_triggered
     cdef public bint batches
-    cdef public dict watchers
     cdef public double began
     cdef public double ended
     cdef public int heat
-    @cython.locals(block=bytearray, blocks=Line)
-    cpdef bytearray take_block(self)
-    cpdef int give_block(self, bytearray block) except -1
     @cython.final
     cdef int defer(self, Channel channel) except -1
     @cython.final
@@ -117,19 +91,6 @@ cdef class Engine:
     @cython.locals(left=double)
     cdef double spare(self, double now) except -1.0
     cpdef int collect(self) except -1
-    cpdef int register(self, Channel channel) except -1
-    cpdef int unregister(self, Channel channel) except -1
-    cpdef int rearm(self, Channel channel) except -1
-    cpdef int want_write(self, Channel channel, int wanted) except -1
-
-
-cdef class EpollEngine(Engine):
-    cdef public Epoll epoll
-    cdef public list news
-    cdef public object watcher
-    @cython.locals(count=int, index=int, fd=int, foreign=bint, polls=int, wait=double, before=double, channel=Channel)
-    cpdef int collect(self) except -1
-    cpdef int fetch(self) except -1
     cpdef int register(self, Channel channel) except -1
     cpdef int unregister(self, Channel channel) except -1
     cpdef int rearm(self, Channel channel) except -1

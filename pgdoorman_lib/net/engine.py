@@ -14,27 +14,20 @@ Rules:
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gevent
 from greenlet import getcurrent, greenlet
 
+from pgdoorman_lib.net.buffers import Buffers
 from pgdoorman_lib.net.ring import Ring
-from pgdoorman_lib.net.syscalls import Epoll, clock
+from pgdoorman_lib.net.stepper import Stepper
+from pgdoorman_lib.net.syscalls import clock
 
 _int = int
 _float = float
 
-#: Bytes of one buffer. Larger ones save few system calls and cost cache; 16 KiB is also the TLS record size.
-BLOCK_SIZE = 16384
-#: Free blocks kept per process (16 MiB): what a burst needs again soon, but no more.
-MAX_FREE_BLOCKS = 1024
-#: Polls in one turn: answers that arrive while the batch is sent are taken along, yet timers and accepts get theirs.
-POLLS_PER_TURN = 2
-
-#: With so few events a second poll would hardly find any.
-FEW_EVENTS = 4
 #: Seconds a turn may go on, waiting included, before timers and the hub's own descriptors get theirs; callbacks of the
 #: loop end it at once. It costs as much as a transaction: the way through the hub and back, and a timer of the kernel.
 TURN_SECONDS = 0.004
@@ -43,34 +36,10 @@ TURN_SECONDS = 0.004
 CLOSE_SECONDS = 0.0004
 HOT_TURNS = 4
 
-_READ = 1
-_WRITE = 2
-
 # The same numbers as C integers, where this module is compiled.
-_BLOCK_SIZE = BLOCK_SIZE
-_MAX_FREE_BLOCKS = MAX_FREE_BLOCKS
-_POLLS_PER_TURN = POLLS_PER_TURN
-_FEW_EVENTS = FEW_EVENTS
 _TURN_SECONDS = TURN_SECONDS
 _CLOSE_SECONDS = CLOSE_SECONDS
 _HOT_TURNS = HOT_TURNS
-
-
-class Stepper:
-    """Somebody whose next step can be taken without its greenlet: the common case costs no switch."""
-
-    __slots__ = ()
-
-    def advance(self) -> _int:
-        """Do what can be done now, without switching: 1 when that was all, 0 when the greenlet must go on itself.
-
-        What it raises is raised in the greenlet, where it is parked.
-        """
-        raise NotImplementedError
-
-    def run(self, fault: BaseException | None) -> None:
-        """What the greenlet does that a task makes when it needs one; ``fault`` is to be raised there first."""
-        raise NotImplementedError
 
 
 class Task:
@@ -221,73 +190,13 @@ class Channel:
         raise NotImplementedError
 
 
-class Line:
-    """A list whose last item stands apart, in ``top``: taking it off and putting it back costs next to nothing."""
+class Engine(Buffers):
+    """Turns, and who takes part in the next one; how the kernel is asked is for those who inherit."""
 
-    __slots__ = ("items", "older", "top")
-
-    def __init__(self) -> None:
-        #: the last item, unless it has been taken off since
-        self.top: Any = None
-        #: the others are the first ``older``; the room behind them is kept
-        self.items: list[Any] = []
-        self.older = 0
-
-    def __len__(self) -> int:
-        return int(self.older) + (self.top is not None)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.items[: self.older] + ([] if self.top is None else [self.top]))
-
-    def size(self) -> _int:
-        """How many items there are."""
-        return self.older if self.top is None else self.older + 1
-
-    def add(self, item: object) -> _int:
-        """Put ``item``, which must not be None, at the end."""
-        if self.top is not None:
-            if self.older < len(self.items):
-                self.items[self.older] = self.top
-            else:
-                self.items.append(self.top)
-            self.older += 1
-        self.top = item
-        return 0
-
-    def take(self) -> Any:
-        """Take the last item off; None when there is none."""
-        item = self.top
-        if item is not None:
-            self.top = None
-        elif self.older:
-            self.older -= 1
-            item = self.items[self.older]
-            self.items[self.older] = None
-        return item
-
-    def take_first(self) -> Any:
-        """Take the first item off; None when there is none."""
-        if not self.older:
-            return self.take()
-        self.older -= 1
-        return self.items.pop(0)
-
-    def remove(self, item: object) -> _int:
-        """Take ``item`` off; ValueError when it is not there."""
-        if item is self.top:
-            self.top = None
-            return 0
-        self.items.remove(item)
-        self.older -= 1
-        return 0
-
-
-class Engine:
-    """Readiness by gevent's own watchers, one per channel: works wherever gevent does."""
-
-    name = "gevent"
+    name = ""
 
     def __init__(self) -> None:
+        Buffers.__init__(self)
         hub = gevent.get_hub()
         self.hub = hub
         self.switch_to_hub = hub.switch
@@ -306,40 +215,13 @@ class Engine:
         self.last_dirty: Channel | None = None
         self.later: list[Any] = []
         self.idle: list[Any] = []
-        self.blocks = Line()
-        #: bytes in buffers larger than a block, and how many there may be
-        self.grown = 0
-        self.memory_limit = 1 << 62
-        #: watcher by descriptor, or channel by descriptor, as the engine needs
-        self.channels: list[Any] = []
         self.level_triggered = 1
         #: several receives or sends are one system call: ``news`` is kept for ``fetch``, there is ``send_together``
         self.batches = 0
-        self.watchers: dict[Any, Any] = {}
         #: when the turn under way began and the last one ended; how many turns followed each other closely
         self.began = 0.0
         self.ended = 0.0
         self.heat = 0
-
-    # Buffers.
-
-    def take_block(self) -> bytearray:
-        """A buffer of BLOCK_SIZE bytes from the free list."""
-        blocks = self.blocks
-        block: bytearray | None = blocks.top
-        if block is None:
-            block = blocks.take()
-            return block if block is not None else bytearray(_BLOCK_SIZE)
-        blocks.top = None
-        return block
-
-    def give_block(self, block: bytearray) -> _int:
-        """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""
-        if len(block) != _BLOCK_SIZE:
-            self.grown -= len(block)
-        elif self.blocks.older < _MAX_FREE_BLOCKS - 1:
-            self.blocks.add(block)
-        return 0
 
     # Sending.
 
@@ -489,148 +371,27 @@ class Engine:
         return left if left > 0.0 else 0.0
 
     def collect(self) -> _int:
-        """Gather events and run whoever they concern; here the watchers have noted them already."""
-        self.run()
-        return 0
+        """Gather events and run whoever they concern."""
+        raise NotImplementedError
 
     # Registration.
 
     def register(self, channel: Channel) -> _int:
         """Watch a channel from now until ``unregister``."""
-        watcher = self.loop.io(channel.fd, _READ)
-        self.watchers[channel.fd] = watcher
-        watcher.start(self._on_read, channel)
-        return 0
+        raise NotImplementedError
 
     def unregister(self, channel: Channel) -> _int:
         """Forget a channel; before its descriptor is closed."""
-        watcher = self.watchers.pop(channel.fd, None)
-        if watcher is not None:
-            watcher.stop()
-            watcher.close()
-        self.want_write(channel, 0)
-        return 0
+        raise NotImplementedError
 
     def rearm(self, channel: Channel) -> _int:
         """All there was has been read: tell about the next bytes (level-triggered engines only)."""
-        watcher = self.watchers.get(channel.fd)
-        if watcher is not None and not watcher.active:
-            watcher.start(self._on_read, channel)
-        return 0
+        raise NotImplementedError
 
     def want_write(self, channel: Channel, wanted: _int) -> _int:
         """Tell when a channel has room to write, or cease to."""
-        channel.armed = wanted
-        key = -1 - channel.fd
-        if wanted:
-            if key not in self.watchers:
-                watcher = self.loop.io(channel.fd, _WRITE)
-                self.watchers[key] = watcher
-                watcher.start(self._on_write, channel)
-        else:
-            watcher = self.watchers.pop(key, None)
-            if watcher is not None:
-                watcher.stop()
-                watcher.close()
-        return 0
-
-    def _on_read(self, channel: Channel) -> None:
-        self.watchers[channel.fd].stop()
-        self.note(channel, 1)
-        self.kick()
-
-    def _on_write(self, channel: Channel) -> None:
-        self.want_write(channel, 0)
-        self.note(channel, 2)
-        self.kick()
+        raise NotImplementedError
 
     def close(self) -> None:
         """Stop watching; channels still registered are forgotten."""
-        self.closed = 1
-        for watcher in self.watchers.values():
-            watcher.stop()
-            watcher.close()
-        self.watchers.clear()
-
-
-class EpollEngine(Engine):
-    """Readiness by one edge-triggered epoll instance, itself a single io watcher on the hub (Linux)."""
-
-    name = "epoll"
-
-    def __init__(self) -> None:
-        Engine.__init__(self)
-        self.level_triggered = 0
-        #: who has had an event that says there is something to read, where several have
-        self.news: list[Any] = []
-        self.epoll = Epoll()
-        self.watcher = self.loop.io(self.epoll.fileno(), _READ)
-        self.watcher.start(self.turn)
-
-    def collect(self) -> _int:
-        polls = 0
-        wait = 0.0
-        before = 0.0
-        foreign = 0
-        while True:
-            count = self.epoll.poll(wait)
-            if wait > 0.0:
-                before = self.now
-                self.now = clock()
-            for index in range(count):
-                fd = self.epoll.fd_at(index)
-                if fd < len(self.channels):
-                    channel = self.channels[fd]
-                    if channel is not None:
-                        self.note(channel, self.epoll.mask_at(index))
-                        if count > 1 and self.batches and channel.readable:
-                            self.news.append(channel)
-                        continue
-                foreign = 1  # the hub's to act on, or closed within this turn
-            if self.news:
-                self.fetch()
-            self.run()
-            polls += 1
-            if foreign:
-                break
-            if wait > 0.0 and count == 0:
-                if self.now - before > _CLOSE_SECONDS:
-                    self.heat = 0
-                break
-            # So few events have taken no time worth looking at the clock for.
-            wait = self.spare(self.now if count <= _FEW_EVENTS else clock())
-            if wait == 0.0 and (count <= _FEW_EVENTS or polls >= _POLLS_PER_TURN):
-                break
-        return 0
-
-    def fetch(self) -> _int:
-        """Receive for everybody on ``news``, if that is worth it."""
-        self.news.clear()
-        return 0
-
-    def register(self, channel: Channel) -> _int:
-        while len(self.channels) <= channel.fd:
-            self.channels.append(None)
-        self.channels[channel.fd] = channel
-        self.epoll.add(channel.fd)
-        return 0
-
-    def unregister(self, channel: Channel) -> _int:
-        if channel.fd < len(self.channels) and self.channels[channel.fd] is channel:
-            self.channels[channel.fd] = None
-            self.epoll.remove(channel.fd)
-        return 0
-
-    def rearm(self, channel: Channel) -> _int:
-        return 0
-
-    def want_write(self, channel: Channel, wanted: _int) -> _int:
-        channel.armed = wanted
-        self.epoll.want_write(channel.fd, bool(wanted))
-        return 0
-
-    def close(self) -> None:
-        self.closed = 1
-        self.watcher.stop()
-        self.watcher.close()
-        self.epoll.close()
+        raise NotImplementedError

@@ -7,8 +7,10 @@ import logging
 import sys
 
 from pgdoorman_lib.errors import ConfigError
-from pgdoorman_lib.net.engine import Engine, EpollEngine
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.epoll import EpollEngine
 from pgdoorman_lib.net.uring import UringEngine
+from pgdoorman_lib.net.watchers import GeventEngine
 
 log = logging.getLogger("pgdoorman.engine")
 
@@ -26,7 +28,7 @@ def choose(name: str) -> Engine:
     """The engine called ``name``, or for ``auto`` the fastest there is; ConfigError when it can't be had."""
     if name == "auto":
         if sys.platform != "linux":
-            return Engine()
+            return GeventEngine()
         try:
             return UringEngine()
         except OSError as exc:
@@ -40,7 +42,7 @@ def choose(name: str) -> Engine:
     if name == "epoll":
         return EpollEngine()
     if name == "gevent":
-        return Engine()
+        return GeventEngine()
     raise ValueError(f"unknown io_engine {name!r}")
 
 

@@ -20,7 +20,8 @@ from collections import deque
 from typing import Any
 
 from pgdoorman_lib.errors import PeerGone, ProtocolViolation
-from pgdoorman_lib.net.engine import BLOCK_SIZE, Channel, Engine, Task
+from pgdoorman_lib.net.buffers import BLOCK_SIZE
+from pgdoorman_lib.net.engine import Channel, Engine, Task
 from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.syscalls import copy, put, recv_into, send_from
 

@@ -2,7 +2,8 @@
 
 import cython
 
-from pgdoorman_lib.net.engine cimport Channel, EpollEngine
+from pgdoorman_lib.net.engine cimport Channel
+from pgdoorman_lib.net.epoll cimport EpollEngine
 from pgdoorman_lib.net.ring cimport Ring
 
 cdef int _SUBMISSIONS

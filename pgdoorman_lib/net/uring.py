@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from pgdoorman_lib.net.engine import EpollEngine
+from pgdoorman_lib.net.epoll import EpollEngine
 from pgdoorman_lib.net.ring import Ring
 
 _int = int

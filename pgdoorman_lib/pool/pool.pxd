@@ -3,7 +3,9 @@
 import cython
 
 from pgdoorman_lib.metrics.counters cimport PoolStats
-from pgdoorman_lib.net.engine cimport Engine, Line, Stepper, Task
+from pgdoorman_lib.net.engine cimport Engine, Task
+from pgdoorman_lib.net.stepper cimport Stepper
+from pgdoorman_lib.net.line cimport Line
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts

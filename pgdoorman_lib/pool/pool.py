@@ -28,7 +28,9 @@ from pgdoorman_lib.errors import (
     ServerUnavailable,
 )
 from pgdoorman_lib.metrics.counters import PoolStats
-from pgdoorman_lib.net.engine import Engine, Line, Stepper
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.line import Line
+from pgdoorman_lib.net.stepper import Stepper
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.pool.sequences import Sequences

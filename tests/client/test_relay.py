@@ -26,7 +26,8 @@ from pgdoorman_lib.client.relay import (
 )
 from pgdoorman_lib.client.statements import MAX_NAMED_PARSE
 from pgdoorman_lib.client.tracking import MAX_OPTIONS
-from pgdoorman_lib.net.engine import BLOCK_SIZE, Engine
+from pgdoorman_lib.net.buffers import BLOCK_SIZE
+from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.framing import split

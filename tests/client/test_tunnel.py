@@ -16,7 +16,8 @@ from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.tunnel import ENDED, WAIT, Lane, Tunnel
 from pgdoorman_lib.errors import DoormanError, ProtocolViolation, ServerGone, ShuttingDown
 from pgdoorman_lib.metrics.counters import PoolStats
-from pgdoorman_lib.net.engine import BLOCK_SIZE, Engine
+from pgdoorman_lib.net.buffers import BLOCK_SIZE
+from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.consts import PROCESS_BASE

@@ -1,0 +1,18 @@
+# C types of net.buffers.
+
+import cython
+
+from pgdoorman_lib.net.line cimport Line
+
+
+cdef Py_ssize_t _BLOCK_SIZE
+cdef Py_ssize_t _MAX_FREE_BLOCKS
+
+
+cdef class Buffers:
+    cdef public Line blocks
+    cdef public long long grown
+    cdef public long long memory_limit
+    @cython.locals(block=bytearray, blocks=Line)
+    cpdef bytearray take_block(self)
+    cpdef int give_block(self, bytearray block) except -1

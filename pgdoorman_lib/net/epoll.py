@@ -1,0 +1,108 @@
+"""The engine that goes by one edge-triggered epoll instance, itself a single io watcher on the hub (Linux)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgdoorman_lib.net.engine import CLOSE_SECONDS, Channel, Engine
+from pgdoorman_lib.net.syscalls import Epoll, clock
+
+_int = int
+
+#: Polls in one turn: answers that arrive while the batch is sent are taken along, yet timers and accepts get theirs.
+POLLS_PER_TURN = 2
+
+#: With so few events a second poll would hardly find any.
+FEW_EVENTS = 4
+
+_READ = 1
+
+# The same numbers as C types, where this module is compiled.
+_POLLS_PER_TURN = POLLS_PER_TURN
+_FEW_EVENTS = FEW_EVENTS
+_CLOSE_SECONDS = CLOSE_SECONDS
+
+
+class EpollEngine(Engine):
+    """Readiness by one edge-triggered epoll instance, itself a single io watcher on the hub (Linux)."""
+
+    name = "epoll"
+
+    def __init__(self) -> None:
+        Engine.__init__(self)
+        self.level_triggered = 0
+        #: channel by descriptor
+        self.channels: list[Any] = []
+        #: who has had an event that says there is something to read, where several have
+        self.news: list[Any] = []
+        self.epoll = Epoll()
+        self.watcher = self.loop.io(self.epoll.fileno(), _READ)
+        self.watcher.start(self.turn)
+
+    def collect(self) -> _int:
+        polls = 0
+        wait = 0.0
+        before = 0.0
+        foreign = 0
+        while True:
+            count = self.epoll.poll(wait)
+            if wait > 0.0:
+                before = self.now
+                self.now = clock()
+            for index in range(count):
+                fd = self.epoll.fd_at(index)
+                if fd < len(self.channels):
+                    channel = self.channels[fd]
+                    if channel is not None:
+                        self.note(channel, self.epoll.mask_at(index))
+                        if count > 1 and self.batches and channel.readable:
+                            self.news.append(channel)
+                        continue
+                foreign = 1  # the hub's to act on, or closed within this turn
+            if self.news:
+                self.fetch()
+            self.run()
+            polls += 1
+            if foreign:
+                break
+            if wait > 0.0 and count == 0:
+                if self.now - before > _CLOSE_SECONDS:
+                    self.heat = 0
+                break
+            # So few events have taken no time worth looking at the clock for.
+            wait = self.spare(self.now if count <= _FEW_EVENTS else clock())
+            if wait == 0.0 and (count <= _FEW_EVENTS or polls >= _POLLS_PER_TURN):
+                break
+        return 0
+
+    def fetch(self) -> _int:
+        """Receive for everybody on ``news``, if that is worth it."""
+        self.news.clear()
+        return 0
+
+    def register(self, channel: Channel) -> _int:
+        while len(self.channels) <= channel.fd:
+            self.channels.append(None)
+        self.channels[channel.fd] = channel
+        self.epoll.add(channel.fd)
+        return 0
+
+    def unregister(self, channel: Channel) -> _int:
+        if channel.fd < len(self.channels) and self.channels[channel.fd] is channel:
+            self.channels[channel.fd] = None
+            self.epoll.remove(channel.fd)
+        return 0
+
+    def rearm(self, channel: Channel) -> _int:
+        return 0
+
+    def want_write(self, channel: Channel, wanted: _int) -> _int:
+        channel.armed = wanted
+        self.epoll.want_write(channel.fd, bool(wanted))
+        return 0
+
+    def close(self) -> None:
+        self.closed = 1
+        self.watcher.stop()
+        self.watcher.close()
+        self.epoll.close()
