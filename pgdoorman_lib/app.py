@@ -8,9 +8,8 @@ import logging
 import os
 import resource
 import signal
-import ssl
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import gevent
@@ -21,21 +20,20 @@ from pgdoorman_lib import __version__, build
 from pgdoorman_lib import log as logs
 from pgdoorman_lib.admin import console
 from pgdoorman_lib.auth import hba
-from pgdoorman_lib.auth.md5 import is_hash
-from pgdoorman_lib.auth.scram import ScramSecret
-from pgdoorman_lib.auth.verify import Account, Users
-from pgdoorman_lib.client.connection import GOODBYE, House, no_such_pool
-from pgdoorman_lib.client.familiar import Familiar
+from pgdoorman_lib.auth.verify import Users
+from pgdoorman_lib.cancel import Canceller
+from pgdoorman_lib.client.connection import House, no_such_pool
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.config.diff import diff
 from pgdoorman_lib.config.effective import effective
-from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
-from pgdoorman_lib.errors import ConfigError, DoormanError, ShuttingDown
+from pgdoorman_lib.connector import Connector
+from pgdoorman_lib.doorway import Doorway
+from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats
@@ -51,14 +49,9 @@ from pgdoorman_lib.pool.database import Databases
 from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.registry import Pools
-from pgdoorman_lib.server import baseline
-from pgdoorman_lib.server.auth import Credentials
-from pgdoorman_lib.server.cancel import send_cancel
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.server.execute import run as run_sql
-from pgdoorman_lib.server.login import before_it_is_lent, describe, login
-from pgdoorman_lib.wire.baseline import REST
-from pgdoorman_lib.wire.messages import query, terminate
+from pgdoorman_lib.shutdown import drain
+from pgdoorman_lib.wire.messages import query
 
 log = logging.getLogger(__name__)
 
@@ -66,48 +59,8 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 
-#: Databases that are the console.
-ADMIN_DATABASES = ("pgdoorman", "pgbouncer")
-#: Seconds for a cancel request to reach PostgreSQL.
-CANCEL_TIMEOUT = 5.0
-#: Seconds a statement may be on its way to PostgreSQL; one as young as that is cancelled a second time after a pause.
-CANCEL_YOUNG = 0.02
-CANCEL_PAUSE = 0.02
-#: A server's lifetime is spread by so much, so that they do not all end together.
-LIFETIME_JITTER = 0.2
 #: Descriptors a pool-less process needs beyond its connections.
 SPARE_DESCRIPTORS = 64
-
-
-class Doorway:
-    """What logins are told (``client.login.LoginContext``); a reload changes it for those under way, too."""
-
-    general: General
-    familiar: Familiar
-    hba: hba.Gate
-    #: the configured user of (database, name), or None
-    find_user: Callable[[str, str], Account | None]
-    #: the first pool that has the user, or None
-    database_of: Callable[[str], str | None]
-    #: the secret a login goes by when there is no such user
-    stand_in: Callable[[str], str]
-
-    def __init__(self, tls_context: ssl.SSLContext | None, mock_secret: bytes) -> None:
-        #: the context for clients, None when TLS is not offered
-        self.tls_context = tls_context
-        #: random bytes of this process
-        self.mock_secret = mock_secret
-        self.is_admin_database = frozenset(ADMIN_DATABASES).__contains__
-
-    def use(self, config: Config) -> None:
-        """Go by ``config`` from now on."""
-        users: Users[Any] = Users(config.pools, self.mock_secret)
-        self.general = config.general
-        self.familiar = Familiar()
-        self.hba = hba.gate(config.general.hba, config.general.pg_hba)
-        self.find_user = users.find
-        self.database_of = users.database_of
-        self.stand_in = users.stand_in
 
 
 class App(House):
@@ -125,7 +78,9 @@ class App(House):
         self.doorway = Doorway(client_facing_context(config.general), os.urandom(32))
         self.doorway.use(config)
         self.check_query = query(config.general.pooler_check_query)
-        self.janitor = Janitor(self.cancel_server)
+        self._canceller = Canceller(self.engine, self.clients)
+        self._connector = Connector(self.engine)
+        self.janitor = Janitor(self._canceller.cancel_server)
         self._databases = Databases(Catalogue)
         self._pools = Pools(self._make_pool)
         self._pools.apply(effective(config))
@@ -146,52 +101,8 @@ class App(House):
         self.janitor.abandon(pool, server, in_batch, half_sent)
 
     def cancel(self, number: int, secret: bytes) -> None:
-        """Carry a client's cancel request to the server that runs its statement, if any; may switch."""
-        session = self.clients.by_key(number, secret)
-        if session is None:
-            return
-        try:
-            if isinstance(session, Session):
-                self._cancel_statement(session)
-            else:
-                self.cancel_server(session.server)
-        except DoormanError as exc:
-            log.warning(
-                "[%s@%s #%d] cancel request failed: %s", session.user, session.database, session.id, exc.message
-            )
-
-    def _cancel_statement(self, session: Session) -> None:
-        """Cancel what a session has under way, and nothing of anybody else's; may switch."""
-        server = session.server
-        if session.waiting and session.wait_error is None:
-            session.cancel_waiting()
-        while server is not None and session.server is server and session.settling:
-            gevent.sleep(CANCEL_PAUSE)  # switch: the client's statement waits for its parameters
-        if server is None or session.server is not server or not server.replies.count:
-            return
-        started = session.query_started
-        young = clock() - started < CANCEL_YOUNG
-        self.cancel_server(server)
-        if young:
-            # PostgreSQL ignores one that comes before it has read the statement.
-            gevent.sleep(CANCEL_PAUSE)
-            if session.server is server and session.query_started == started and server.replies.count:
-                self.cancel_server(server)
-
-    def cancel_server(self, server: Server) -> None:
-        """Have PostgreSQL cancel what runs on ``server``; may switch. It is not lent on before this returns."""
-        server.cancels += 1
-        try:
-            send_cancel(
-                server.settings,
-                self.engine,
-                server.pid,
-                server.secret,
-                CANCEL_TIMEOUT,
-                tls=server.stream.tls is not None,
-            )
-        finally:
-            server.cancels -= 1
+        """Carry out a cancel request; may switch."""
+        self._canceller.cancel(number, secret)
 
     def console(self, stream: Stream, accepted: Accepted) -> None:
         """Serve the admin console; may switch."""
@@ -200,54 +111,11 @@ class App(House):
     # Pools.
 
     def _make_pool(self, settings: Any) -> Pool:
-        return Pool(settings, self.engine, self._connect, self.janitor.tidy, self._databases.of(settings))
+        return Pool(settings, self.engine, self._connector.connect, self.janitor.tidy, self._databases.of(settings))
 
     def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
-        """Open a server outside the pool, for one client: what that asks for wins over the pool's; may switch."""
-        asked = {name.lower() for name in parameters}
-        own = tuple(item for item in pool.settings.startup_parameters if item[0].lower() not in asked)
-        try:
-            return self._connect(pool, dataclasses.replace(pool.settings, startup_parameters=own), parameters)
-        except DoormanError as exc:
-            settings = pool.settings
-            log.warning("[%s@%s] connecting to the server failed: %s", settings.user, settings.database, describe(exc))
-            raise
-
-    def _connect(self, pool: Pool, settings: Any = None, parameters: Mapping[str, str] | None = None) -> Server:
-        """Open and log in one server, with the pool's settings unless others are given; may switch."""
-        if settings is not None:
-            return self._log_in(pool, settings, parameters)
-        server = self._log_in(pool, pool.settings, pool.login_parameters)
-        baseline.ask(server)
-        if server.base.rests_badly and not pool.login_parameters:
-            pool.login_parameters = REST
-            server.stream.write(terminate())
-            server.stream.close()
-            server = self._log_in(pool, pool.settings, REST)
-            baseline.ask(server)
-        if pool.by_transaction and (pool.transparent or pool.settings.cleanup_server_connections):
-            with before_it_is_lent(server.stream):
-                self._know(pool, server)
-        return server
-
-    def _know(self, pool: Pool, server: Server) -> None:
-        """See that its database's catalogue is known; may switch."""
-        # What little time the role allows its statements is not for those of ours.
-        limited = server.base.value("statement_timeout") not in (None, "0")
-        if limited:
-            run_sql(server, "SET statement_timeout = 0")
-        pool.database.catalogue.ready(server)
-        if limited:
-            run_sql(server, "RESET statement_timeout")
-
-    def _log_in(self, pool: Pool, settings: Any, parameters: Mapping[str, str] | None) -> Server:
-        made = login(settings, self.engine, _credentials(pool), parameters)
-        now = clock()
-        lifetime = settings.server_lifetime
-        spread = 1 + LIFETIME_JITTER * (2 * int.from_bytes(os.urandom(2), "big") / 65535 - 1)
-        expires = now + lifetime * spread if lifetime > 0 else float("inf")
-        log.info("[%s@%s] new server connection (pid %d)", settings.user, settings.database, made.pid)
-        return Server(made.stream, settings, made.pid, made.secret, made.parameters, now, expires)
+        """Open a server outside the pool, for one client; may switch."""
+        return self._connector.open_unpooled(pool, parameters)
 
     # What the console reads (admin.world.World).
 
@@ -411,22 +279,7 @@ class App(House):
         log.info("shutting down, waiting up to %g s for open transactions", limit)
         self.draining = 1
         self._close_listeners()
-        for connection in list(self.open):
-            connection.dismiss(ShuttingDown(GOODBYE))
-        deadline = clock() + limit
-        while self.open and clock() < deadline and not self._hurry.is_set():
-            self._hurry.wait(min(0.02, max(0.0, deadline - clock())))
-        if self.open:
-            log.warning(
-                "graceful shutdown %s: %d clients are disconnected",
-                "cut short" if self._hurry.is_set() else "timed out",
-                len(self.open),
-            )
-            for connection in self.open:
-                connection.kill(ShuttingDown(GOODBYE))
-            deadline = clock() + 1.0
-            while self.open and clock() < deadline:
-                gevent.sleep(0.01)
+        drain(self.open, limit, self._hurry)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:
@@ -461,20 +314,6 @@ class App(House):
 def _without_linger(options: sockopt.SocketOptions) -> sockopt.SocketOptions:
     """A client must get our last words: closing may not reset its connection."""
     return dataclasses.replace(options, so_linger=None)
-
-
-def _credentials(pool: Pool) -> Credentials:
-    """What we know to log in with: the pool's own server_password, or what the client's secret and proof give."""
-    settings = pool.settings
-    if settings.server_password is not None:
-        return Credentials(user=settings.server_username, password=settings.server_password)
-    secret = settings.secret
-    if is_hash(secret):
-        return Credentials(user=settings.server_username, md5_hash=secret)
-    if ScramSecret.looks_like(secret):
-        server_key = ScramSecret.parse(secret).server_key
-        return Credentials(user=settings.server_username, client_key=pool.credentials, server_key=server_key)
-    return Credentials(user=settings.server_username, password=secret)
 
 
 def _check(config: Config) -> None:

@@ -1,0 +1,96 @@
+"""Opening servers: the login with what is known of the user, and what has to be known before one is lent."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from pgdoorman_lib.auth.md5 import is_hash
+from pgdoorman_lib.auth.scram import ScramSecret
+from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.server import baseline
+from pgdoorman_lib.server.auth import Credentials
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.server.execute import run as run_sql
+from pgdoorman_lib.server.login import before_it_is_lent, describe, login
+from pgdoorman_lib.wire.baseline import REST
+from pgdoorman_lib.wire.messages import terminate
+
+log = logging.getLogger(__name__)
+
+#: A server's lifetime is spread by so much, so that they do not all end together.
+LIFETIME_JITTER = 0.2
+
+
+class Connector:
+    """Opens servers on an ``engine``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def open_unpooled(self, pool: Pool, parameters: dict[str, str]) -> Server:
+        """Open a server outside the pool, for one client: what that asks for wins over the pool's; may switch."""
+        asked = {name.lower() for name in parameters}
+        own = tuple(item for item in pool.settings.startup_parameters if item[0].lower() not in asked)
+        try:
+            return self.connect(pool, dataclasses.replace(pool.settings, startup_parameters=own), parameters)
+        except DoormanError as exc:
+            settings = pool.settings
+            log.warning("[%s@%s] connecting to the server failed: %s", settings.user, settings.database, describe(exc))
+            raise
+
+    def connect(self, pool: Pool, settings: Any = None, parameters: Mapping[str, str] | None = None) -> Server:
+        """Open and log in one server, with the pool's settings unless others are given; may switch."""
+        if settings is not None:
+            return self._log_in(pool, settings, parameters)
+        server = self._log_in(pool, pool.settings, pool.login_parameters)
+        baseline.ask(server)
+        if server.base.rests_badly and not pool.login_parameters:
+            pool.login_parameters = REST
+            server.stream.write(terminate())
+            server.stream.close()
+            server = self._log_in(pool, pool.settings, REST)
+            baseline.ask(server)
+        if pool.by_transaction and (pool.transparent or pool.settings.cleanup_server_connections):
+            with before_it_is_lent(server.stream):
+                self._know(pool, server)
+        return server
+
+    def _know(self, pool: Pool, server: Server) -> None:
+        """See that its database's catalogue is known; may switch."""
+        # What little time the role allows its statements is not for those of ours.
+        limited = server.base.value("statement_timeout") not in (None, "0")
+        if limited:
+            run_sql(server, "SET statement_timeout = 0")
+        pool.database.catalogue.ready(server)
+        if limited:
+            run_sql(server, "RESET statement_timeout")
+
+    def _log_in(self, pool: Pool, settings: Any, parameters: Mapping[str, str] | None) -> Server:
+        made = login(settings, self.engine, _credentials(pool), parameters)
+        now = clock()
+        lifetime = settings.server_lifetime
+        spread = 1 + LIFETIME_JITTER * (2 * int.from_bytes(os.urandom(2), "big") / 65535 - 1)
+        expires = now + lifetime * spread if lifetime > 0 else float("inf")
+        log.info("[%s@%s] new server connection (pid %d)", settings.user, settings.database, made.pid)
+        return Server(made.stream, settings, made.pid, made.secret, made.parameters, now, expires)
+
+
+def _credentials(pool: Pool) -> Credentials:
+    """What we know to log in with: the pool's own server_password, or what the client's secret and proof give."""
+    settings = pool.settings
+    if settings.server_password is not None:
+        return Credentials(user=settings.server_username, password=settings.server_password)
+    secret = settings.secret
+    if is_hash(secret):
+        return Credentials(user=settings.server_username, md5_hash=secret)
+    if ScramSecret.looks_like(secret):
+        server_key = ScramSecret.parse(secret).server_key
+        return Credentials(user=settings.server_username, client_key=pool.credentials, server_key=server_key)
+    return Credentials(user=settings.server_username, password=secret)

@@ -1,0 +1,45 @@
+"""What logins go by: who may come in, to which databases, and how."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from pgdoorman_lib.auth import hba
+from pgdoorman_lib.auth.verify import Account, Users
+from pgdoorman_lib.client.familiar import Familiar
+from pgdoorman_lib.config.general import General
+from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.config.validate import ADMIN_DATABASES
+
+
+class Doorway:
+    """What logins are told (``client.login.LoginContext``); a reload changes it for those under way, too."""
+
+    general: General
+    familiar: Familiar
+    hba: hba.Gate
+    #: the configured user of (database, name), or None
+    find_user: Callable[[str, str], Account | None]
+    #: the first pool that has the user, or None
+    database_of: Callable[[str], str | None]
+    #: the secret a login goes by when there is no such user
+    stand_in: Callable[[str], str]
+
+    def __init__(self, tls_context: ssl.SSLContext | None, mock_secret: bytes) -> None:
+        #: the context for clients, None when TLS is not offered
+        self.tls_context = tls_context
+        #: random bytes of this process
+        self.mock_secret = mock_secret
+        self.is_admin_database = frozenset(ADMIN_DATABASES).__contains__
+
+    def use(self, config: Config) -> None:
+        """Go by ``config`` from now on."""
+        users: Users[Any] = Users(config.pools, self.mock_secret)
+        self.general = config.general
+        self.familiar = Familiar()
+        self.hba = hba.gate(config.general.hba, config.general.pg_hba)
+        self.find_user = users.find
+        self.database_of = users.database_of
+        self.stand_in = users.stand_in
