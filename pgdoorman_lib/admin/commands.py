@@ -13,72 +13,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
+from pgdoorman_lib.admin.plans import BadValue, Plan, Row, Session, UnknownCommand, UnknownSetting, UnknownStatement
 from pgdoorman_lib.admin.rows import INT4, VOID, Column, Value, columns
 from pgdoorman_lib.admin.show import NOT_YET_SHOWN, SHOWS
 from pgdoorman_lib.admin.statements import StatementError
-from pgdoorman_lib.admin.world import World
-from pgdoorman_lib.errors import ConfigError, DoormanError, UnsupportedFeature
-
-Row = Sequence[Value]
-
-
-class UnknownCommand(DoormanError):
-    """Not a command of the console (58000, as in the reference)."""
-
-    sqlstate = "58000"
-    fault = "client"
-
-
-class UnknownSetting(DoormanError):
-    """SET or SHOW of a parameter the console does not have (42704)."""
-
-    sqlstate = "42704"
-    fault = "client"
-
-
-class UnknownStatement(DoormanError):
-    """A prepared statement's name that this session has not (26000)."""
-
-    sqlstate = "26000"
-    fault = "client"
-
-
-class BadValue(DoormanError):
-    """A parameter's value is not one the console can take (22023)."""
-
-    sqlstate = "22023"
-    fault = "client"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A statement ready to run: its result's columns (None: no result), its command tag, and ``run() -> rows``.
-
-    ``count_rows`` puts the number of rows behind the tag, as SELECT does.
-    """
-
-    tag: str
-    run: Callable[[], Sequence[Row]] = tuple
-    columns: tuple[Column, ...] | None = None
-    count_rows: bool = False
-
-
-@dataclass(slots=True)
-class Session:
-    """One console connection: the pooler it looks at, its parameters, and whether its client opened a transaction.
-
-    ``defaults`` is what RESET brings back; ``statements`` are the prepared ones by name, None for an empty one.
-    """
-
-    world: World
-    user: str
-    parameters: dict[str, str] = field(default_factory=dict)
-    defaults: dict[str, str] = field(default_factory=dict)
-    statements: dict[str, Plan | None] = field(default_factory=dict)
-    in_transaction: bool = False
-
+from pgdoorman_lib.errors import ConfigError, UnsupportedFeature
 
 #: Parameters a client may set for itself and is told of by ParameterStatus, as PostgreSQL spells them.
 REPORTED_PARAMETERS = (

@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pgdoorman_lib.admin.commands import REPORTED_PARAMETERS, Plan, Row, Session, UnknownStatement, plan
+from pgdoorman_lib.admin.commands import REPORTED_PARAMETERS, plan
 from pgdoorman_lib.admin.extended import BindRequest, parse_bind, parse_execute, parse_named, parse_parse
+from pgdoorman_lib.admin.plans import Plan, Row, Session, UnknownStatement
 from pgdoorman_lib.admin.rows import BINARY_FORMAT, TEXT_FORMAT, Column, encode, row_description
 from pgdoorman_lib.admin.statements import StatementError, split_statements
 from pgdoorman_lib.admin.world import World

@@ -1,0 +1,68 @@
+"""What a statement of the console is made into: its plan, the session it is for, and why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pgdoorman_lib.admin.rows import Column, Value
+from pgdoorman_lib.admin.world import World
+from pgdoorman_lib.errors import DoormanError
+
+Row = Sequence[Value]
+
+
+class UnknownCommand(DoormanError):
+    """Not a command of the console (58000, as in the reference)."""
+
+    sqlstate = "58000"
+    fault = "client"
+
+
+class UnknownSetting(DoormanError):
+    """SET or SHOW of a parameter the console does not have (42704)."""
+
+    sqlstate = "42704"
+    fault = "client"
+
+
+class UnknownStatement(DoormanError):
+    """A prepared statement's name that this session has not (26000)."""
+
+    sqlstate = "26000"
+    fault = "client"
+
+
+class BadValue(DoormanError):
+    """A parameter's value is not one the console can take (22023)."""
+
+    sqlstate = "22023"
+    fault = "client"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A statement ready to run: its result's columns (None: no result), its command tag, and ``run() -> rows``.
+
+    ``count_rows`` puts the number of rows behind the tag, as SELECT does.
+    """
+
+    tag: str
+    run: Callable[[], Sequence[Row]] = tuple
+    columns: tuple[Column, ...] | None = None
+    count_rows: bool = False
+
+
+@dataclass(slots=True)
+class Session:
+    """One console connection: the pooler it looks at, its parameters, and whether its client opened a transaction.
+
+    ``defaults`` is what RESET brings back; ``statements`` are the prepared ones by name, None for an empty one.
+    """
+
+    world: World
+    user: str
+    parameters: dict[str, str] = field(default_factory=dict)
+    defaults: dict[str, str] = field(default_factory=dict)
+    statements: dict[str, Plan | None] = field(default_factory=dict)
+    in_transaction: bool = False
