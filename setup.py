@@ -21,6 +21,7 @@ COMPILED = (
     "pgdoorman_lib/wire/scan.py",
     "pgdoorman_lib/wire/messages.py",
     "pgdoorman_lib/wire/startup.py",
+    "pgdoorman_lib/wire/effect.py",
     "pgdoorman_lib/wire/replies.py",
     "pgdoorman_lib/wire/statements.py",
     "pgdoorman_lib/wire/prepared.py",

@@ -13,7 +13,8 @@ from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.effects cimport Described, QueryParse, Refused, Verification
 from pgdoorman_lib.wire.prepared cimport ServerStatements
 from pgdoorman_lib.wire.statements cimport Registry, Statement, Unnamed
-from pgdoorman_lib.wire.replies cimport Effect, Replies
+from pgdoorman_lib.wire.effect cimport Effect
+from pgdoorman_lib.wire.replies cimport Replies
 
 cdef Py_ssize_t _HIGH_WATER
 cdef Py_ssize_t _INSPECT

@@ -18,7 +18,7 @@ from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.effects import Described, QueryParse, Refused, Verification
 from pgdoorman_lib.wire.framing import find_nul, frame_size
-from pgdoorman_lib.wire.replies import QUERY
+from pgdoorman_lib.wire.owed import QUERY
 from pgdoorman_lib.wire.reported import NOTHING_REPORTED, Reported
 from pgdoorman_lib.wire.rewritten import Rewriting, as_written
 from pgdoorman_lib.wire.session_state import (

@@ -12,7 +12,7 @@ from pgdoorman_lib.client.relay import Relay
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.baseline import UNKNOWN, Base
-from pgdoorman_lib.wire.replies import QUERY, SWALLOW
+from pgdoorman_lib.wire.owed import QUERY, SWALLOW
 from pgdoorman_lib.wire.settings import AT_REST, PLANNING, Settings
 
 _int = int

@@ -10,7 +10,8 @@ from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.statements cimport Tally
-from pgdoorman_lib.wire.replies cimport Effect, Replies
+from pgdoorman_lib.wire.effect cimport Effect
+from pgdoorman_lib.wire.replies cimport Replies
 from pgdoorman_lib.wire.scan cimport Scanner
 
 cdef int _QUERY

@@ -20,19 +20,9 @@ from pgdoorman_lib.client.statements import FLUSH, READY_IDLE
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire.effect import Effect
 from pgdoorman_lib.wire.framing import find_nul, frame_size
-from pgdoorman_lib.wire.replies import (
-    BIND,
-    CLOSE,
-    COPY_END,
-    DESCRIBE,
-    EXECUTE,
-    FUNCTION,
-    PARSE,
-    QUERY,
-    SYNC,
-    Effect,
-)
+from pgdoorman_lib.wire.owed import BIND, CLOSE, COPY_END, DESCRIBE, EXECUTE, FUNCTION, PARSE, QUERY, SYNC
 from pgdoorman_lib.wire.settings import BASE
 from pgdoorman_lib.wire.statements import REMEMBERED
 

@@ -20,7 +20,8 @@ from pgdoorman_lib.wire.effects cimport (
 )
 from pgdoorman_lib.wire.prepared cimport ClientStatements, ServerStatements
 from pgdoorman_lib.wire.statements cimport Acts, Handle, Statement, Tally, Unnamed
-from pgdoorman_lib.wire.replies cimport Effect, Replies
+from pgdoorman_lib.wire.effect cimport Effect
+from pgdoorman_lib.wire.replies cimport Replies
 from pgdoorman_lib.wire.scan cimport Scanner
 
 cdef int _PARSE

@@ -25,17 +25,8 @@ from pgdoorman_lib.wire.effects import (
 from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
 from pgdoorman_lib.wire.meaning import MAX_NAME, impossible, varying
 from pgdoorman_lib.wire.messages import describe_statement, error_response
+from pgdoorman_lib.wire.owed import BIND, CLOSE, DESCRIBE, MADE_CLOSE, MADE_PARSE, PARSE, PLAIN, SWALLOW
 from pgdoorman_lib.wire.prepared import LARGE
-from pgdoorman_lib.wire.replies import (
-    BIND,
-    CLOSE,
-    DESCRIBE,
-    MADE_CLOSE,
-    MADE_PARSE,
-    PARSE,
-    PLAIN,
-    SWALLOW,
-)
 from pgdoorman_lib.wire.statements import OVERHEAD, PREFIX, REMEMBERED, Acts, Statement, Unnamed
 from pgdoorman_lib.wire.text import NOTHING, UNREAD
 

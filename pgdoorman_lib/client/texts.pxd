@@ -9,7 +9,8 @@ from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.effects cimport AwaitedParse, Eviction, InjectedParse, QueryParse, Verification, unnamed_close
 from pgdoorman_lib.wire.prepared cimport ClientStatements, ServerStatements
 from pgdoorman_lib.wire.statements cimport Acts, Handle, Registry, Statement, Unnamed
-from pgdoorman_lib.wire.replies cimport Effect, Replies
+from pgdoorman_lib.wire.effect cimport Effect
+from pgdoorman_lib.wire.replies cimport Replies
 from pgdoorman_lib.wire.framing cimport find_nul
 from pgdoorman_lib.wire.scan cimport Scanner
 

@@ -13,12 +13,14 @@ from pgdoorman_lib.client.tracking import Tracker, bound_values, constants, opti
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Borrower
 from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire.effect import Effect
 from pgdoorman_lib.wire.effects import AwaitedParse, Eviction, InjectedParse, QueryParse, Verification, unnamed_close
 from pgdoorman_lib.wire.framing import find_nul
 from pgdoorman_lib.wire.meaning import impossible, truncated
 from pgdoorman_lib.wire.messages import query
+from pgdoorman_lib.wire.owed import BIND, CLOSE, EXECUTE, PARSE, QUERY, SWALLOW, SYNC
 from pgdoorman_lib.wire.prepared import ClientStatements
-from pgdoorman_lib.wire.replies import BIND, CLOSE, EXECUTE, PARSE, QUERY, SWALLOW, SYNC, Effect, Replies
+from pgdoorman_lib.wire.replies import Replies
 from pgdoorman_lib.wire.rewritten import Rewriting
 from pgdoorman_lib.wire.scan import BACKSLASHES, DOUBTFUL_READING, UNCERTAIN, Scanner
 from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, DIRTY_PREPARED, DIRTY_TEMPORARY

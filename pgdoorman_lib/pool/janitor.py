@@ -19,7 +19,7 @@ from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import drain, run
 from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.baseline import NO_ROLE
-from pgdoorman_lib.wire.replies import COPY_END, EXECUTE, SWALLOW, SYNC
+from pgdoorman_lib.wire.owed import COPY_END, EXECUTE, SWALLOW, SYNC
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CUSTOM,
     DIRTY_LIBRARY,

@@ -3,7 +3,7 @@
 import cython
 
 from pgdoorman_lib.wire.prepared cimport ClientStatements, ServerStatements
-from pgdoorman_lib.wire.replies cimport Effect
+from pgdoorman_lib.wire.effect cimport Effect
 from pgdoorman_lib.wire.statements cimport Acts, Handle, Registry, Statement, Unnamed
 
 

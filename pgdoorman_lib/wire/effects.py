@@ -6,8 +6,8 @@ skipped.
 
 from __future__ import annotations
 
+from pgdoorman_lib.wire.effect import Effect
 from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
-from pgdoorman_lib.wire.replies import Effect
 from pgdoorman_lib.wire.statements import Acts, Handle, Registry, Statement, Unnamed
 
 _int = int

@@ -2,7 +2,7 @@
 
 import cython
 
-from pgdoorman_lib.wire.replies cimport Effect
+from pgdoorman_lib.wire.effect cimport Effect
 from pgdoorman_lib.wire.statements cimport Acts, Handle, Statement, Unnamed
 
 

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
-from pgdoorman_lib.wire.replies import Effect
+from pgdoorman_lib.wire.effect import Effect
 from pgdoorman_lib.wire.statements import Acts, Handle, Statement, Unnamed
 
 _int = int

@@ -2,29 +2,8 @@
 
 import cython
 
-from pgdoorman_lib.wire cimport consts
-
-cdef int _QUERY
-cdef int _FUNCTION
-cdef int _SYNC
-cdef int _PARSE
-cdef int _BIND
-cdef int _DESCRIBE
-cdef int _EXECUTE
-cdef int _CLOSE
-cdef int _COPY_END
-cdef int _PLAIN
-cdef int _MADE_PARSE
-cdef int _MADE_CLOSE
-cdef int _SWALLOW
-cdef int _EFFECT
-cdef int _OP
-
-
-cdef class Effect:
-    cpdef int done(self) except -1
-    cpdef int undone(self, int failed) except -1
-    cpdef int renew(self, object books) except -1
+from pgdoorman_lib.wire cimport consts, owed
+from pgdoorman_lib.wire.effect cimport Effect
 
 
 @cython.final

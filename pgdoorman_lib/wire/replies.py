@@ -6,82 +6,24 @@ Rules:
    exactly where PostgreSQL would have sent them.
 2. An ErrorResponse to an extended-protocol message voids everything up to the next Sync, as the server does
    (PostgreSQL docs, "Extended Query"): those answers never come, those of ours are not made, their effects are undone.
-3. An ``Effect`` is what a message changes in somebody's books (a prepared statement made or forgotten). It is entered
-   when the message is sent, confirmed when its answer comes, undone when it failed or was skipped; undoing goes
-   backwards.
-4. The batch nearly every driver sends (Parse and Bind of what has no name, perhaps Describe, Execute, Sync) stands
+3. The batch nearly every driver sends (Parse and Bind of what has no name, perhaps Describe, Execute, Sync) stands
    there as one entry, PLAIN; should it begin a copy, it becomes the two that are still open then.
-5. Sync and Flush in copy-in mode are ignored by the server, hence not owed. A copy that fails may have failed before
+4. Sync and Flush in copy-in mode are ignored by the server, hence not owed. A copy that fails may have failed before
    such a Sync was read, which is then honoured: where that leaves open which Sync a ReadyForQuery answers, the
    connection is ``uncertain``, and must be closed when its borrower gives it back.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire import consts, owed
+from pgdoorman_lib.wire.effect import Effect
 
 _int = int
-
-QUERY = 1
-FUNCTION = 2
-SYNC = 3
-PARSE = 4
-BIND = 5
-DESCRIBE = 6
-EXECUTE = 7
-CLOSE = 8
-COPY_END = 9
-PLAIN = 10
-#: answered by us when their turn comes
-MADE_PARSE = 11
-MADE_CLOSE = 12
-
-#: flag: the answer is ours, the client must not see it
-SWALLOW = 0x80
-#: flag: an Effect stands in ``effects`` for it
-EFFECT = 0x40
 
 #: verdicts of ``account``
 PASS = 0
 DROP = 1
 DESYNC = 2
-
-# The same numbers as C integers, where this module is compiled.
-_QUERY = QUERY
-_FUNCTION = FUNCTION
-_SYNC = SYNC
-_PARSE = PARSE
-_BIND = BIND
-_DESCRIBE = DESCRIBE
-_EXECUTE = EXECUTE
-_CLOSE = CLOSE
-_COPY_END = COPY_END
-_PLAIN = PLAIN
-_MADE_PARSE = MADE_PARSE
-_MADE_CLOSE = MADE_CLOSE
-_SWALLOW = SWALLOW
-_EFFECT = EFFECT
-_OP = 0x0F
-
-
-class Effect:
-    """What a message has entered in the books of a client or a server, to be confirmed or taken back."""
-
-    __slots__ = ()
-
-    def done(self) -> _int:
-        """The server has confirmed the message."""
-        return 0
-
-    def undone(self, failed: _int) -> _int:
-        """The message failed (1) or was skipped behind an error (0)."""
-        return 0
-
-    def renew(self, books: object) -> _int:
-        """These ``books`` were cleared by what was sent before the message: enter again what is theirs of it."""
-        return 0
 
 
 class Replies:
@@ -116,7 +58,7 @@ class Replies:
         #: how many have been taken off: the number of the one at the head
         self.popped = 0
         #: a list, since a compiled one is faster at the few that stand here than a deque
-        self.effects: list[Any] = []
+        self.effects: list[Effect] = []
         #: effects that stand before the last Sync: their fate is open although the client may go on
         self.barrier = 0
         #: simple queries and plain batches of the client under way
@@ -144,32 +86,32 @@ class Replies:
 
     def add(self, op: _int) -> _int:
         """One more answer is owed: an operation code, perhaps with SWALLOW."""
-        code = op & _OP
+        code = op & owed.CODE
         if self.skipping:
-            if code != _SYNC:
+            if code != owed.SYNC:
                 return 0
             self.skipping = 0
             if self.ignored:
                 self.uncertain = 1
-        if code == _SYNC:
+        if code == owed.SYNC:
             if self.copy_in:
                 self.ignored += 1
                 return 0
             self.barrier = len(self.effects)
             self.syncs += 1
-        elif code == _QUERY:
-            if not op & _SWALLOW:
+        elif code == owed.QUERY:
+            if not op & owed.SWALLOW:
                 self.queries += 1
-        elif code == _PLAIN:
+        elif code == owed.PLAIN:
             self.queries += 1
             self.syncs += 1
-        elif code == _COPY_END:
+        elif code == owed.COPY_END:
             if self.copy_in:  # the copy under way ends; a marker is for one whose CopyInResponse is still to come
                 self.copy_in = 0
                 return 0
             if self.count == 0:
                 return 0
-        elif code >= _MADE_PARSE:
+        elif code >= owed.MADE_PARSE:
             self.made += 1
         if self.count == self.size:
             self._enlarge()
@@ -183,7 +125,7 @@ class Replies:
             effect.undone(0)
             return 0
         self.effects.append(effect)
-        return self.add(op | _EFFECT)
+        return self.add(op | owed.EFFECT)
 
     def _enlarge(self) -> _int:
         """Double the ring (it is full)."""
@@ -202,22 +144,22 @@ class Replies:
         self.head = (self.head + 1) & (self.size - 1)
         self.count -= 1
         self.popped += 1
-        if op & _EFFECT:
+        if op & owed.EFFECT:
             effect = self.effects.pop(0)
             if self.barrier:
                 self.barrier -= 1
             effect.done()
-        code = op & _OP
-        if code == _SYNC:
+        code = op & owed.CODE
+        if code == owed.SYNC:
             self.syncs -= 1
-        elif code == _QUERY:
-            if not op & _SWALLOW:
+        elif code == owed.QUERY:
+            if not op & owed.SWALLOW:
                 self.queries -= 1
-        elif code == _PLAIN:
+        elif code == owed.PLAIN:
             self.queries -= 1
             self.syncs -= 1
             self.parsed = 0
-        elif code >= _MADE_PARSE:
+        elif code >= owed.MADE_PARSE:
             self.made -= 1
         if self.count == 0:
             if self.size > 1024:  # a huge pipeline must not cost memory for ever
@@ -227,7 +169,7 @@ class Replies:
         return 0
 
     def _skip_markers(self) -> _int:
-        while self.count and self.ring[self.head] == _COPY_END:
+        while self.count and self.ring[self.head] == owed.COPY_END:
             self._pop()
         return 0
 
@@ -238,17 +180,17 @@ class Replies:
         self._skip_markers()
         if not self.count:
             return 0
-        code = self.ring[self.head] & _OP
-        if code < _MADE_PARSE:
+        code = self.ring[self.head] & owed.CODE
+        if code < owed.MADE_PARSE:
             return 0
         self._pop()
         return code
 
-    def due(self) -> Any:
+    def due(self) -> Effect | None:
         """The effect of the message whose answer is due, if it has one; else None."""
         if not self.count or not self.effects:
             return None
-        return self.effects[0] if self.ring[self.head] & _EFFECT else None
+        return self.effects[0] if self.ring[self.head] & owed.EFFECT else None
 
     def settled(self) -> _int:
         """Whether the books are certain: nothing before the last Sync, and no simple query, is still open.
@@ -268,13 +210,13 @@ class Replies:
         if self.count == 0:
             return self._unasked(kind)
         op = self.ring[self.head]
-        if op == _COPY_END:
+        if op == owed.COPY_END:
             self._skip_markers()
             if self.count == 0:
                 return self._unasked(kind)
             op = self.ring[self.head]
-        verdict = 1 if op & _SWALLOW else 0
-        code = op & _OP
+        verdict = 1 if op & owed.SWALLOW else 0
+        code = op & owed.CODE
         if (
             kind == consts.DATA_ROW
             or kind == consts.NOTICE_RESPONSE
@@ -283,23 +225,23 @@ class Replies:
         ):
             return verdict
         if kind == consts.READY_FOR_QUERY:
-            if code != _QUERY and code != _PLAIN and code != _SYNC and code != _FUNCTION:
+            if code != owed.QUERY and code != owed.PLAIN and code != owed.SYNC and code != owed.FUNCTION:
                 return 2
             self._pop()
             self.copy_in = 0
             self._skip_markers()
             return verdict
         if kind == consts.COMMAND_COMPLETE or kind == consts.EMPTY_QUERY_RESPONSE or kind == consts.PORTAL_SUSPENDED:
-            if code == _EXECUTE:
+            if code == owed.EXECUTE:
                 self._pop()
                 self.copy_in = 0
-            elif code != _QUERY and code != _PLAIN:
+            elif code != owed.QUERY and code != owed.PLAIN:
                 return 2
             self.ignored = 0
             return verdict
         if kind == consts.ERROR_RESPONSE:
             return self._error(op, code)
-        if code == _QUERY:
+        if code == owed.QUERY:
             if kind == consts.COPY_IN_RESPONSE or kind == consts.COPY_BOTH_RESPONSE:
                 self._copy_begins()
             elif kind == consts.PARSE_COMPLETE:  # pg_doorman sends it for DEALLOCATE ALL; libpq does not mind
@@ -307,7 +249,7 @@ class Replies:
             elif kind != consts.ROW_DESCRIPTION and kind != consts.COPY_OUT_RESPONSE and kind != consts.COPY_DONE:
                 return 2
             return verdict
-        if code == _PLAIN:
+        if code == owed.PLAIN:
             if kind == consts.PARSE_COMPLETE:
                 self.parsed = 1
             elif kind == consts.COPY_IN_RESPONSE or kind == consts.COPY_BOTH_RESPONSE:
@@ -322,35 +264,35 @@ class Replies:
             ):
                 return 2
             return verdict
-        if code == _FUNCTION:
+        if code == owed.FUNCTION:
             return verdict if kind == consts.FUNCTION_CALL_RESPONSE else 2
         if kind == consts.PARSE_COMPLETE:
-            if code == _EXECUTE:
+            if code == owed.EXECUTE:
                 return 1  # a stray one, as in an answer to a simple query
-            if code != _PARSE:
+            if code != owed.PARSE:
                 return 2
             self._pop()
         elif kind == consts.BIND_COMPLETE:
-            if code != _BIND:
+            if code != owed.BIND:
                 return 2
             self._pop()
         elif kind == consts.CLOSE_COMPLETE:
-            if code != _CLOSE:
+            if code != owed.CLOSE:
                 return 2
             self._pop()
         elif kind == consts.ROW_DESCRIPTION or kind == consts.NO_DATA:
-            if code != _DESCRIBE:
+            if code != owed.DESCRIBE:
                 return 2
             self._pop()
         elif kind == consts.PARAMETER_DESCRIPTION:
-            if code != _DESCRIBE:
+            if code != owed.DESCRIBE:
                 return 2
         elif kind == consts.COPY_IN_RESPONSE or kind == consts.COPY_BOTH_RESPONSE:
-            if code != _EXECUTE:
+            if code != owed.EXECUTE:
                 return 2
             self._copy_begins()
         elif kind == consts.COPY_OUT_RESPONSE or kind == consts.COPY_DONE:
-            if code != _EXECUTE:
+            if code != owed.EXECUTE:
                 return 2
         else:
             return 2
@@ -381,8 +323,8 @@ class Replies:
         self.head = (self.head - 1) & mask
         self.count += 1
         self.popped -= 1
-        self.ring[self.head] = _EXECUTE
-        self.ring[(self.head + 1) & mask] = _SYNC
+        self.ring[self.head] = owed.EXECUTE
+        self.ring[(self.head + 1) & mask] = owed.SYNC
         return 0
 
     def _copy_begins(self) -> _int:
@@ -393,12 +335,12 @@ class Replies:
         for index in range(1, self.count):
             op = self.ring[(self.head + index) & (self.size - 1)]
             if not stop:
-                if op == _SYNC:
+                if op == owed.SYNC:
                     self.ignored += 1
                     self.syncs -= 1
                     continue
                 stop = 1
-                if op == _COPY_END:
+                if op == owed.COPY_END:
                     ended = 1
                     continue
             keep.append(op)
@@ -412,12 +354,12 @@ class Replies:
     def _error(self, op: _int, code: _int) -> _int:
         """ErrorResponse: within a simple query nothing else changes; an extended batch is void up to its Sync."""
         self.copy_in = 0
-        if code == _PLAIN and not self.parsed:
+        if code == owed.PLAIN and not self.parsed:
             self.unparsed = 1
-        if code in (_QUERY, _PLAIN, _FUNCTION, _SYNC):
+        if code in (owed.QUERY, owed.PLAIN, owed.FUNCTION, owed.SYNC):
             if self.ignored:
                 self.uncertain = 1
-            if op & _SWALLOW:
+            if op & owed.SWALLOW:
                 self.swallowed_error = 1
                 return 1
             return 0
@@ -426,20 +368,20 @@ class Replies:
         undo = 0
         while index < self.count:
             op = self.ring[(self.head + index) & mask]
-            code = op & _OP
-            if code == _SYNC:
+            code = op & owed.CODE
+            if code == owed.SYNC:
                 break
-            if op & _EFFECT:
+            if op & owed.EFFECT:
                 undo += 1
-            if code == _QUERY and not op & _SWALLOW:
+            if code == owed.QUERY and not op & owed.SWALLOW:
                 self.queries -= 1
-            elif code == _PLAIN:
+            elif code == owed.PLAIN:
                 self.queries -= 1
                 self.syncs -= 1
-            elif code >= _MADE_PARSE:
+            elif code >= owed.MADE_PARSE:
                 self.made -= 1
             index += 1
-        first_has_effect = self.ring[self.head] & _EFFECT
+        first_has_effect = self.ring[self.head] & owed.EFFECT
         if index == self.count:
             self.skipping = 1
         elif self.ignored:

@@ -1025,7 +1025,7 @@ def test_what_is_swallowed_is_not_seen(table: Table) -> None:
     table.client.say(messages.query("x1"))
     table.client.step()
     table.borrow()
-    from pgdoorman_lib.wire.replies import QUERY, SWALLOW
+    from pgdoorman_lib.wire.owed import QUERY, SWALLOW
 
     table.server.stream.write(messages.query("set x"))
     table.server.replies.add(QUERY | SWALLOW)
@@ -1039,7 +1039,7 @@ def test_a_refused_setting_ends_the_session(table: Table) -> None:
     table.client.say(messages.query("x1"))
     table.client.step()
     table.borrow()
-    from pgdoorman_lib.wire.replies import QUERY, SWALLOW
+    from pgdoorman_lib.wire.owed import QUERY, SWALLOW
 
     table.server.stream.write(messages.query("fail"))
     table.server.replies.add(QUERY | SWALLOW)

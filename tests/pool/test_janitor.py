@@ -19,7 +19,8 @@ from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.effects import InjectedParse
-from pgdoorman_lib.wire.replies import BIND, DESYNC, EXECUTE, PARSE, QUERY, SYNC
+from pgdoorman_lib.wire.owed import BIND, EXECUTE, PARSE, QUERY, SYNC
+from pgdoorman_lib.wire.replies import DESYNC
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CURSORS,
     DIRTY_LISTEN,

@@ -1,16 +1,20 @@
-"""The protocol's numbers stand twice, for Python and for C: they are the same."""
+"""Numbers that stand twice, for Python and for C, are the same."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import ModuleType
 
-from pgdoorman_lib.wire import consts
+import pytest
+
+from pgdoorman_lib.wire import consts, owed
 
 _DECLARED = re.compile(r"^    ([A-Z_0-9]+) = (\d+)$", re.MULTILINE)
 
 
-def test_compiled_modules_read_the_same_numbers() -> None:
-    declared = Path(consts.__file__).with_suffix(".pxd").read_text()
-    ours = {name: value for name, value in vars(consts).items() if name.isupper()}
+@pytest.mark.parametrize("module", [consts, owed], ids=lambda module: str(module.__name__))
+def test_compiled_modules_read_the_same_numbers(module: ModuleType) -> None:
+    declared = Path(str(module.__file__)).with_suffix(".pxd").read_text()
+    ours = {name: value for name, value in vars(module).items() if name.isupper()}
     assert {name: int(value) for name, value in _DECLARED.findall(declared)} == ours

@@ -18,8 +18,9 @@ from pgdoorman_lib.wire.effects import (
     UnnamedInjected,
     UnnamedParse,
 )
+from pgdoorman_lib.wire.owed import CLOSE, MADE_CLOSE, MADE_PARSE, PARSE, SWALLOW, SYNC
 from pgdoorman_lib.wire.prepared import LARGE, ClientStatements, ServerStatements
-from pgdoorman_lib.wire.replies import CLOSE, MADE_CLOSE, MADE_PARSE, PARSE, SWALLOW, SYNC, Replies
+from pgdoorman_lib.wire.replies import Replies
 from pgdoorman_lib.wire.statements import BELIEVED, OVERHEAD, PREFIX, REMEMBERED, Registry, Statement, Unnamed
 
 BODY = b"select 1\0\0\0"

@@ -9,27 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mini_postgres import MiniPostgres, tokens
 
-from pgdoorman_lib.wire import messages, replies
+from pgdoorman_lib.wire import messages, owed
+from pgdoorman_lib.wire.effect import Effect
 from pgdoorman_lib.wire.framing import split
-from pgdoorman_lib.wire.replies import (
+from pgdoorman_lib.wire.owed import (
     BIND,
     CLOSE,
     COPY_END,
     DESCRIBE,
-    DESYNC,
-    DROP,
     EXECUTE,
     FUNCTION,
     MADE_CLOSE,
     MADE_PARSE,
     PARSE,
-    PASS,
     QUERY,
     SWALLOW,
     SYNC,
-    Effect,
-    Replies,
 )
+from pgdoorman_lib.wire.replies import DESYNC, DROP, PASS, Replies
 
 OPERATIONS = {
     "P": PARSE, "B": BIND, "D": DESCRIBE, "E": EXECUTE, "C": CLOSE, "S": SYNC, "Q": QUERY, "F": FUNCTION,
@@ -447,4 +444,4 @@ def test_a_client_that_talks_on_in_a_copy_is_not_held_up() -> None:
 
 def test_operations_fit_their_mask() -> None:
     assert all(0 < code < 16 for code in range(QUERY, MADE_CLOSE + 1))
-    assert replies.EFFECT & replies.SWALLOW == 0
+    assert owed.EFFECT & owed.SWALLOW == 0

@@ -1,0 +1,18 @@
+# The numbers of wire.owed as C constants (a test compares them).
+
+cdef enum:
+    QUERY = 1
+    FUNCTION = 2
+    SYNC = 3
+    PARSE = 4
+    BIND = 5
+    DESCRIBE = 6
+    EXECUTE = 7
+    CLOSE = 8
+    COPY_END = 9
+    PLAIN = 10
+    MADE_PARSE = 11
+    MADE_CLOSE = 12
+    SWALLOW = 128
+    EFFECT = 64
+    CODE = 15
