@@ -70,7 +70,6 @@ cdef class TextDesk(Borrower):
     cdef public Registry registry
     cdef public Replies replies
     cdef public Server server
-    cdef public object settings
     cdef public Stream srv
     cdef public object startup
     cdef public ClientStatements statements

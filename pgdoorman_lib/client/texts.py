@@ -106,7 +106,6 @@ class TextDesk(Borrower):
         "rewritings",
         "scanner",
         "server",
-        "settings",
         "shared",
         "skip_to",
         "srv",
@@ -138,7 +137,6 @@ class TextDesk(Borrower):
         self.srv: Any = None
         self.replies: Any = None
         self.registry: Any = None
-        self.settings: Any = None
         #: the settings the session began with, to which RESET goes back
         self.startup: Any = BASE
         #: what is known of the database (pool.database)

@@ -12,6 +12,8 @@ from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.statements cimport Registry
 from pgdoorman_lib.wire.scan cimport Scanner
 
+cdef int _NEAR
+
 
 cdef class Borrower(Stepper):
     cdef public Task task
@@ -21,6 +23,7 @@ cdef class Borrower(Stepper):
     cdef public Borrower behind
     cdef public long number
     cdef public bint drawing
+    cdef public object settings
     cpdef int init_borrower(self) except -1
     cpdef int accept(self, Server server) except -1
 
@@ -30,9 +33,12 @@ cdef class Waiters:
     cdef public Borrower first
     cdef public Borrower last
     cdef public Py_ssize_t count
+    cdef public int passed
     cpdef int add(self, Borrower borrower) except -1
     @cython.locals(borrower=Borrower)
     cpdef Borrower take(self)
+    @cython.locals(before=Borrower, borrower=Borrower)
+    cpdef Borrower take_with(self, object settings)
     @cython.locals(before=Borrower, one=Borrower)
     cpdef int remove(self, Borrower borrower) except -1
     cpdef int _unlink(self, Borrower borrower, Borrower before) except -1

@@ -2,8 +2,8 @@
 
 Rules:
 1. At any time idle + borrowed + opening <= pool_size (``check``). A server being cleaned counts as borrowed.
-2. Waiters are served first come, first served. A server given back goes straight to the first of them, who sends its
-   query without its greenlet running; ``Borrower.accept`` tells whether it still wanted it.
+2. Waiters are served first come, first served, but for ``Waiters.take_with``. A server given back goes straight to its
+   waiter, who sends its query without its greenlet running; ``Borrower.accept`` tells whether it still wanted it.
 3. Everything but ``checkout`` (``request`` in blocking style) and the opener greenlet runs without switching, so no
    lock is needed.
 """
@@ -58,6 +58,12 @@ STANDBY_SECONDS = 1.0
 PASSING_REFUSALS = ("57P03", "57P01", "57P02", "53300", "53400", "53000", "53200")
 
 
+#: The first in the queue is passed over so often at most, for one of so many behind it.
+NEAR = 8
+
+_NEAR = NEAR
+
+
 class Moved(Exception):
     """The pool was replaced by a reload: ask the registry again."""
 
@@ -65,7 +71,7 @@ class Moved(Exception):
 class Borrower(Stepper):
     """Somebody who may wait for a server: a client's session, or an errand of our own."""
 
-    __slots__ = ("assigned", "behind", "drawing", "number", "task", "wait_error", "waiting_since")
+    __slots__ = ("assigned", "behind", "drawing", "number", "settings", "task", "wait_error", "waiting_since")
 
     def __init__(self) -> None:
         self.init_borrower()
@@ -83,6 +89,8 @@ class Borrower(Stepper):
         #: who it is for ``Server.drawn_by``, and whether it may ask for what sequences have given it
         self.number = 0
         self.drawing = 0
+        #: the ``Settings`` it has on its server
+        self.settings: Any = None
         return 0
 
     def accept(self, server: Server) -> _int:
@@ -93,12 +101,14 @@ class Borrower(Stepper):
 class Waiters:
     """The borrowers who wait, first come first; each knows who stands behind it."""
 
-    __slots__ = ("count", "first", "last")
+    __slots__ = ("count", "first", "last", "passed")
 
     def __init__(self) -> None:
         self.first: Borrower | None = None
         self.last: Borrower | None = None
         self.count = 0
+        #: how often the first has seen another served
+        self.passed = 0
 
     def __len__(self) -> int:
         return int(self.count)
@@ -116,8 +126,27 @@ class Waiters:
     def take(self) -> Borrower:
         """Take the first off; there must be one."""
         borrower: Any = self.first
+        self.passed = 0
         self._unlink(borrower, None)
         return borrower  # type: ignore[no-any-return]
+
+    def take_with(self, settings: Any) -> Borrower:
+        """As ``take``, but one of the next few if it has these settings and the first has others.
+
+        To put the first one's in effect takes a round trip, in which nobody has use of the server.
+        """
+        before: Any = self.first
+        if before.settings is not settings and self.passed < _NEAR:
+            for _ in range(_NEAR):
+                borrower = before.behind
+                if borrower is None:
+                    break
+                if borrower.settings is settings:
+                    self.passed += 1
+                    self._unlink(borrower, before)
+                    return borrower  # type: ignore[no-any-return]
+                before = borrower
+        return self.take()
 
     def remove(self, borrower: Borrower) -> _int:
         """Take ``borrower`` off, wherever it stands; ValueError when it does not wait."""
@@ -442,7 +471,7 @@ class Pool:
             return 0
         server.state = "active"
         while self.waiters.count:
-            borrower = self.waiters.take()
+            borrower = self.waiters.take_with(server.applied) if self.sync_parameters else self.waiters.take()
             borrower.assigned = server
             self._count_wait(borrower)
             try:

@@ -22,7 +22,7 @@ from pgdoorman_lib.errors import (
 from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.errand import Errand, with_server
-from pgdoorman_lib.pool.pool import BACKOFF_FIRST, Borrower, Moved, Pool
+from pgdoorman_lib.pool.pool import BACKOFF_FIRST, NEAR, Borrower, Moved, Pool, Waiters
 from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import messages
@@ -674,3 +674,40 @@ def test_hammer(engine: Engine, seed: int) -> None:
     pool.check()
     assert not pool.waiters and outcomes["served"] > 10
     house.close()
+
+
+# Who is next.
+
+
+def queue_of(*wanted: object) -> tuple[Waiters, list[Borrower]]:
+    waiters = Waiters()
+    borrowers = []
+    for settings in wanted:
+        borrower = Borrower()
+        borrower.settings = settings
+        borrowers.append(borrower)
+        waiters.add(borrower)
+    return waiters, borrowers
+
+
+def test_first_come_first_served_where_settings_are_the_same() -> None:
+    here = object()
+    waiters, borrowers = queue_of(*[here] * 9)
+    assert [waiters.take_with(here) for _ in range(9)] == borrowers
+    assert not waiters
+
+
+def test_first_come_first_served_where_nobody_near_fits() -> None:
+    here, other = object(), object()
+    waiters, borrowers = queue_of(other, *[other] * NEAR, here)
+    assert [waiters.take_with(here) for _ in borrowers] == [borrowers[0], borrowers[-1], *borrowers[1:-1]]
+    assert not waiters
+
+
+def test_the_first_is_passed_over_a_few_times_only() -> None:
+    here, other = object(), object()
+    waiters, borrowers = queue_of(other, *[here] * (NEAR + 5), other)
+    served = [waiters.take_with(here) for _ in range(NEAR + 1)]
+    assert served == [*borrowers[1 : NEAR + 1], borrowers[0]]
+    assert [waiters.take_with(here) for _ in range(6)] == borrowers[NEAR + 1 :]
+    assert not waiters and waiters.first is None and waiters.last is None
