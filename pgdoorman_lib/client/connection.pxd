@@ -10,13 +10,15 @@ from pgdoorman_lib.client.registry cimport Clients
 from pgdoorman_lib.client.session cimport Session
 from pgdoorman_lib.metrics.counters cimport ConnectionStats
 from pgdoorman_lib.net.engine cimport Engine, Task
-from pgdoorman_lib.net.stepper cimport Stepper
+from pgdoorman_lib.net.pollable cimport Pollable
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport clock, cut
 from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.wire.messages cimport backend_key_data
 
 cdef int _NOTHING
+cdef int _PENDING
+cdef int _UNFAMILIAR
 cdef Py_ssize_t _MD5_SIZE
 cdef int _FAIRNESS
 cdef int _PASSWORD
@@ -46,7 +48,7 @@ cdef class House:
 cdef class Parting
 
 
-cdef class Connection(Stepper):
+cdef class Connection(Pollable):
     cdef public House house
     cdef public Stream stream
     cdef public Task task
@@ -60,8 +62,9 @@ cdef class Connection(Stepper):
 
     @cython.locals(house=House, stream=Stream, task=Task)
     cpdef start(self)
+    cpdef run(self)
     @cython.locals(n=Py_ssize_t)
-    cpdef int advance(self) except -1
+    cpdef int poll(self) except -1
     @cython.locals(house=House, stream=Stream, block=bytearray, familiar=Familiar, known=Known, challenge=Md5Challenge)
     cpdef int _recognise(self) except -1
     @cython.locals(stream=Stream, block=bytearray, text="const unsigned char *", start=Py_ssize_t, last=Py_ssize_t, known=Known, challenge=Md5Challenge)
@@ -74,9 +77,9 @@ cdef class Connection(Stepper):
     cpdef int _begin(self, Accepted accepted, Known like) except -1
 
 
-cdef class Parting(Stepper):
+cdef class Parting(Pollable):
     cdef public Connection connection
     cdef public Task task
     cdef public object timer
     @cython.locals(connection=Connection, stream=Stream)
-    cpdef int advance(self) except -1
+    cpdef int poll(self) except -1

@@ -26,7 +26,7 @@ from pgdoorman_lib.errors import (
 )
 from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.net.engine import Engine, Task
-from pgdoorman_lib.net.stepper import Stepper
+from pgdoorman_lib.net.pollable import PENDING, Pollable
 from pgdoorman_lib.net.stream import NOTHING, Stream
 from pgdoorman_lib.net.syscalls import clock, cut
 from pgdoorman_lib.pool.errand import with_server
@@ -68,7 +68,12 @@ SSL_REQUEST = struct.pack("!II", 8, consts.SSL_REQUEST)
 #: Bytes of a PasswordMessage with the answer to AuthenticationMD5Password: type, length, "md5" and 32 digits, NUL.
 MD5_SIZE = 41
 
+#: What ``Connection.poll`` comes to: this is no login like an earlier one.
+UNFAMILIAR = 1
+
 _NOTHING = NOTHING
+_PENDING = PENDING
+_UNFAMILIAR = UNFAMILIAR
 _MD5_SIZE = MD5_SIZE
 _FAIRNESS = FAIRNESS
 _PASSWORD = consts.PASSWORD
@@ -143,10 +148,10 @@ class House:
         raise NotImplementedError
 
 
-class Connection(Stepper):
+class Connection(Pollable):
     """A client's connection from ``start`` on. ``sock`` (net.accept.Accepted) is taken over.
 
-    A client like one that has been let in before (client.familiar) comes in by ``advance``, in the engine's turns. For
+    A client like one that has been let in before (client.familiar) comes in by ``poll``, in the engine's turns. For
     everything else, and as soon as anything is not as it was then, ``run`` takes over, in a greenlet of its own.
     """
 
@@ -196,12 +201,14 @@ class Connection(Stepper):
 
     # Like others before: in the engine's turns, without a greenlet.
 
-    def advance(self) -> _int:
-        """As in Stepper, as long as this is a login like an earlier one."""
+    def poll(self) -> _int:
+        """As in Pollable, as long as this is a login like an earlier one: else the event UNFAMILIAR."""
         n = self.stream.fill()
-        if n <= 0:
-            return 1 if n == _NOTHING else 0
-        return self._recognise() if self.known is None else self._verify()
+        if n == _NOTHING:
+            return _PENDING
+        if n > 0 and (self._recognise() if self.known is None else self._verify()):
+            return _PENDING
+        return _UNFAMILIAR
 
     def _recognise(self) -> _int:
         """Take the first message if it is one that is known, and ask for the proof; else 0, and nothing is taken."""
@@ -256,7 +263,7 @@ class Connection(Stepper):
 
     # In a greenlet.
 
-    def run(self, fault: BaseException | None) -> None:
+    def run(self) -> None:
         """Everything that is left to do up to the end of the login, then whatever it led to; may switch.
 
         A session gets a greenlet of its own, whose stack never held a login: that is half of what an idle client costs.
@@ -266,9 +273,10 @@ class Connection(Stepper):
         log.debug("%s accepted", self._label())
         error: DoormanError | None = None
         reason = ""
+        task = self.task
+        assert task is not None
         try:
-            if fault is not None:
-                raise fault
+            task.wait(self)  # it has begun for the event
             outcome = self.accepted
             if outcome is None:
                 found = self._login()
@@ -494,7 +502,7 @@ def no_such_pool(database: str, user: str) -> NoSuchPool:
     return NoSuchPool(f"No pool configured for database: {database}, user: {user}")
 
 
-class Parting(Stepper):
+class Parting(Pollable):
     """A connection whose session is over: closed when its client has taken what is queued, or has had its time."""
 
     __slots__ = ("connection", "task", "timer")
@@ -508,8 +516,8 @@ class Parting(Stepper):
         self.timer = engine.loop.timer(LINGER_SECONDS)
         self.timer.start(self.end)
 
-    def advance(self) -> _int:
-        """As in Stepper."""
+    def poll(self) -> _int:
+        """As in Pollable; it never comes to anything, for ``end`` does all that is left."""
         connection = self.connection
         if connection is not None:
             stream = connection.stream
@@ -523,13 +531,12 @@ class Parting(Stepper):
                 stream.engine.again(self.task)
             if stream.push() != 0:
                 self.end()
-        return 1
+        return _PENDING
 
-    def run(self, fault: BaseException | None) -> None:
-        """As in Stepper: ``advance`` has failed, for it does everything itself."""
+    def run(self) -> None:
+        """As in Pollable: ``poll`` has failed."""
         self.end()
-        if fault is not None:
-            raise fault
+        self.task.wait(self)
 
     def end(self) -> None:
         """Close it now."""
@@ -537,7 +544,7 @@ class Parting(Stepper):
         if connection is not None:
             self.connection = None
             self.task.parked = 0
-            self.task.stepper = None  # it knows us and we it: the collector need not find that out
+            self.task.pollable = None  # it knows us and we it: the collector need not find that out
             self.timer.stop()
             self.timer.close()
             connection.stream.close()

@@ -39,6 +39,7 @@ cdef class Relay(Answers):
     cdef public bint settling
     cdef public bint terminated
     cdef public bint half_closed
+    cdef public bint overdue
     cdef public int discarding
     cdef public bytes refusal_message
 

@@ -74,6 +74,7 @@ class Relay(Answers):
         "discarding",
         "fault_sqlstate",
         "half_closed",
+        "overdue",
         "refusal_message",
         "settling",
         "terminated",
@@ -92,6 +93,8 @@ class Relay(Answers):
         self.terminated = 0
         #: or has closed its side behind what it wants carried out
         self.half_closed = 0
+        #: and its answers have taken too long
+        self.overdue = 0
         #: 1: the statement at the front was cancelled while waiting, or refused; 2: its batch is dropped up to Sync
         self.discarding = 0
         self.refusal_message = b""
@@ -181,7 +184,7 @@ class Relay(Answers):
                 if status:
                     return status
             if self.terminated:
-                if self.half_closed and self.client.is_lost():
+                if self.half_closed and (self.overdue or self.client.is_lost()):
                     return 3  # nobody is there to read the answers
                 if self.srv is None or self.replies.count == 0 or self.in_batch or self.replies.copy_in:
                     # What was sent before Terminate has been carried out, as PostgreSQL would; a batch without its Sync

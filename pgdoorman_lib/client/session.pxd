@@ -2,6 +2,7 @@
 
 import cython
 
+from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.errands cimport Errands
 from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
 from pgdoorman_lib.net.engine cimport Engine, Task
@@ -29,7 +30,6 @@ cdef class Session(Errands):
     cdef public object abandon
     cdef public object close
     cdef public Pool pool
-    cdef public int pending
     cdef public bint waiting
     cdef public object doomed
     cdef public bint warned
@@ -37,7 +37,6 @@ cdef class Session(Errands):
     cdef public bint unhindered
     cdef public bint listed
     cdef public object eof_timer
-    cdef public bint overdue
     cdef public bint kept
     cdef public int in_vain
     cdef public bint asking_sequences
@@ -47,26 +46,28 @@ cdef class Session(Errands):
     cpdef int begin_with(self, object settings, object told, object base) except -1
     @cython.locals(client=Stream)
     cpdef Task start(self, Task task=*)
-    @cython.locals(status=int, task=Task)
-    cpdef str serve(self, object fault=*)
+    cpdef run(self)
+    cpdef str serve(self)
+    @cython.locals(event=int)
+    cpdef int poll(self) except -1
+    @cython.final
+    cdef int _say_goodbye(self) except -1
     @cython.final
     cdef int _idle(self) except -1
-    @cython.locals(status=int)
-    cpdef int advance(self) except -1
     @cython.final
     cdef int _resting(self) except -1
     @cython.final
-    @cython.locals(task=Task)
-    cdef int _finish(self, int status) except -1
+    cdef str _ended(self, int event)
     @cython.final
-    cdef str _parting(self, int status)
+    cdef str _parting(self, int event)
     @cython.final
     @cython.locals(pool=Pool)
-    cdef int _ask(self) except -1
+    cdef int _borrow(self) except -1
     @cython.final
-    cdef int _stop_waiting(self) except -1
-    @cython.locals(status=int, pool=Pool)
-    cpdef int accept(self, Server server) except -1
+    @cython.locals(server=Server)
+    cdef int _still_waiting(self) except -1
+    @cython.final
+    cdef int _prepare(self, Server server) except -1
     @cython.locals(client=Stream, said=int)
     cpdef int gone(self) except -1
     @cython.final

@@ -1,9 +1,7 @@
 """One client after its login: wait for a message, borrow a server, relay, give it back; until either side ends.
 
-``serve`` is the greenlet's body, from top to bottom. While it is parked, or has not begun, ``advance`` takes the common
-steps in its place and ``accept`` those that a server handed over allows; both run in somebody else's time, so they must
-not switch.
-Between ``accept`` and ``_give_back`` the server is the session's.
+``serve`` is the greenlet's body, ``poll`` what it waits for: each step of a transaction stands there once, and is taken
+in the engine's turns. It must not switch. Between ``_borrow`` and ``_give_back`` the server is the session's.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from pgdoorman_lib.client import events
 from pgdoorman_lib.client.errands import Errands
 from pgdoorman_lib.client.tracking import found_settings, known_settings
 from pgdoorman_lib.errors import (
@@ -93,8 +92,6 @@ class Session(Errands):
         "in_vain",
         "kept",
         "listed",
-        "overdue",
-        "pending",
         "pool",
         "secret",
         "unhindered",
@@ -128,9 +125,8 @@ class Session(Errands):
         self.abandon = abandon
         self.close = close
         self.settings = BASE
-        #: how long the client, which has closed its side, waits for its answers; whether that is over
+        #: how long the client, which has closed its side, waits for its answers
         self.eof_timer: Any = None
-        self.overdue = 0
         #: the settings last seen that make no temporary objects
         self.harmless = BASE
         self.pool: Any = None
@@ -147,8 +143,6 @@ class Session(Errands):
         self.in_vain = 0
         #: the question under way is whether the open transaction has used a sequence
         self.asking_sequences = 0
-        #: status of a step that ``accept`` took on behalf of this session
-        self.pending = 0
         self.waiting = 0
         #: the error to say goodbye with, once no transaction is open
         self.doomed: DoormanError | None = None
@@ -223,75 +217,71 @@ class Session(Errands):
     def start(self, task: Task | None = None) -> Task:
         """Begin to serve; no switch. ``task``: the login's, if it has needed no greenlet.
 
-        There is no greenlet until there is something to do that ``advance`` can't: most clients never have any.
+        There is no greenlet until polling has come to an event: most clients have none before their end.
         """
         client = self.client
         if task is None:
             task = Task(client.engine, self)
         else:
-            task.stepper = self
+            task.pollable = self
         self.task = task
         client.task = task
         if client.readable or client.end > client.start or client.inbox is not None:
             task.wake()  # the first query may be here already
         return task
 
-    def run(self, fault: BaseException | None) -> None:
-        """Serve, then close in any case. ``fault`` is what ``advance`` raised before this greenlet had begun."""
+    def run(self) -> None:
+        """Serve, then close in any case."""
         error: DoormanError | None = None
         reason = ""
         try:
-            reason = self.serve(fault)
+            reason = self.serve()
         except DoormanError as exc:
             error = exc
         finally:
             self.close(error, reason)
 
-    def serve(self, fault: Any = None) -> str:
+    def serve(self) -> str:
         """Serve the client until it or its server is gone; may switch. Returns why it ended, for the log.
 
         DoormanError: what the client must still be told. The server, if one is borrowed, is given back or abandoned in
         any case, also when the greenlet is killed.
         """
-        task = self.task
         try:
-            if fault is not None:
-                raise fault
-            while True:
-                status = self.pending
-                self.pending = 0
-                if self.waiting:
-                    if self.wait_error is not None:
-                        self._stop_waiting()
-                        continue
-                    if self.gone():
-                        return "client left while waiting for a server"
-                elif status == 0:
-                    status = self.step()
-                if status == 0:
-                    if self.doomed is not None and self._idle() and self.client.push() != 0:
-                        raise self.doomed
-                    task.stepper = self  # from here ``advance`` may act in our place
-                    try:
-                        task.park()
-                    finally:
-                        task.stepper = None
-                elif status == 2:  # RELEASE
-                    self._give_back()
-                    if self.doomed is not None and not self.settling and self.client.push() != 0:
-                        raise self.doomed
-                elif status == 1:  # NEED_SERVER
-                    self._ask()
-                elif status == 3 or status == 4:  # CLIENT_GONE, TERMINATE
-                    return self._parting(status)
-                elif status == 6:  # CLIENT_FAULT
-                    raise ProtocolViolation(self.fault, sqlstate=self.fault_sqlstate)
-                elif status == 10:  # TOO_MANY_PINS
-                    raise self._too_many_pins()
-                else:
-                    return self._server_ended(status)
+            return self._ended(self.task.wait(self))
+        except DoormanError:
+            raise
+        except Exception:
+            if self.server is not None:
+                self.server.farewell = 1  # by a fault of ours nobody knows what is on it: nobody else may get it
+            raise
         finally:
             self._leave()
+
+    def poll(self) -> _int:
+        """As in Pollable: the client's transactions, one after the other. PENDING is where blocking code would wait."""
+        while True:
+            event = self._still_waiting() if self.waiting else self.step()
+            if event == events.PENDING:
+                if self.doomed is not None and self._idle():
+                    self._say_goodbye()
+                return events.PENDING
+            if event == events.RELEASE:
+                self._give_back()
+                if self.doomed is not None and not self.settling:
+                    self._say_goodbye()
+                if self._resting():
+                    return events.PENDING  # as ``step`` would find by a longer way
+            elif event == events.NEED_SERVER:
+                self._borrow()
+            else:
+                return event
+
+    def _say_goodbye(self) -> _int:
+        """The session is to end here, once the client has taken its answers."""
+        if self.client.push() != 0:
+            raise self.doomed  # type: ignore[misc]
+        return 0
 
     def _idle(self) -> _int:
         """Whether the client has nothing under way: no message begun, no statement, no transaction."""
@@ -304,55 +294,32 @@ class Session(Errands):
             return 0
         return 0 if self.in_batch or self.client_left else 1
 
-    def advance(self) -> _int:
-        """The steps of ``serve`` that need no greenlet, taken by the engine while ours is parked; never switches."""
-        if self.doomed is not None:
-            return 0
-        if self.waiting:
-            return 0 if self.wait_error is not None or self.gone() else 1
-        while True:
-            status = self.pending
-            self.pending = 0
-            if status == 0:
-                status = self.step()
-            if status == 0:
-                return 1
-            if status == 2:
-                self._give_back()
-                if self._resting():
-                    return 1  # as ``step`` would find by a longer way
-            elif status == 1:
-                if not self._ask() or not self.pending:
-                    return 1  # what could be done with the server, ``accept`` has done
-            elif (status == 3 or status == 4) and self.server is None and self.task.greenlet is None:
-                return self._finish(status)
-            else:
-                self.pending = status
-                return 0
-
     def _resting(self) -> _int:
         """Whether there is no server, and nothing from the client that asks for one or for the end."""
         return 0 if self.server is not None or self.terminated or self.client.has_news() else 1
 
-    def _finish(self, status: _int) -> _int:
-        """End as ``run`` does, without the greenlet, which has never begun: the client has left and nothing is open."""
-        task = self.task
-        task.parked = 0
-        self._stop_timer()
-        self.statements.release()
-        self.close(None, self._parting(status))
-        task.stepper = None  # it knows us and we it: the collector need not find that out
-        self.task = None
-        return 1
+    def _ended(self, event: _int) -> str:
+        """What polling has come to at last, for the log; raises what the client must be told."""
+        if event == events.CLIENT_GONE and self.waiting:
+            return "client left while waiting for a server"
+        if event == events.CLIENT_GONE or event == events.TERMINATE:
+            return self._parting(event)
+        if event == events.CLIENT_FAULT:
+            raise ProtocolViolation(self.fault, sqlstate=self.fault_sqlstate)
+        if event == events.TOO_MANY_PINS:
+            raise self._too_many_pins()
+        return self._server_ended(event)
 
-    def _parting(self, status: _int) -> str:
+    def _parting(self, event: _int) -> str:
         """How the client has left, for the log."""
-        if status == 4 and not self.half_closed:
+        if event == events.TERMINATE and not self.half_closed:
             return "client closed the session"
         return "client closed the connection" if not self.client.error else "connection to client lost"
 
-    def _ask(self) -> _int:
-        """Ask the pool for a server: ``accept`` brings it, now (1) or later (0); never switches."""
+    # Borrowing.
+
+    def _borrow(self) -> _int:
+        """Borrow a server for the message at the front, or wait for one; never switches."""
         pool = self.pool
         if pool.retired:
             pool = self.find_pool(self.database, self.user)
@@ -362,52 +329,49 @@ class Session(Errands):
                     hint="The pool was removed from the configuration.",
                 )
             self.use(pool)
-        if pool.request(self):
-            return 1
+        pool.request(self)
         self.waiting = 1
         return 0
 
-    def _stop_waiting(self) -> _int:
-        """The pool has answered with an error instead of a server: raise it, or ask the pool's replacement."""
+    def _still_waiting(self) -> _int:
+        """What has come of waiting for a server: PENDING, CLIENT_GONE, or as ``step`` when it is there."""
         error = self.wait_error
-        self.wait_error = None
+        if error is not None:
+            self.wait_error = None
+            self.waiting = 0
+            if not isinstance(error, Moved):
+                raise error
+            self._borrow()  # of the pool's replacement
+        server = self.assigned
+        if (server is None or self.client.eof or self.client.hangup) and self.gone():
+            return events.CLIENT_GONE
+        if server is None:
+            return events.PENDING
         self.waiting = 0
-        if error is not None and not isinstance(error, Moved):
-            raise error
-        return self._ask()
+        self._prepare(server)
+        return self.step()
 
-    def accept(self, server: Server) -> _int:
-        """A server for this session: send what the client has asked. Never switches."""
-        if self.terminated or ((self.client.eof or self.client.hangup) and self.gone()):
-            return 0
-        pool = server.pool
-        if self.transparent != pool.transparent:
-            self.use(pool)  # its servers have proven to be others' (``Pool.backend_moved``)
+    def _prepare(self, server: Server) -> _int:
+        """``server`` is borrowed: have on it what the client has set, before its message goes there."""
+        if self.transparent != server.pool.transparent:
+            self.use(server.pool)  # its servers have proven to be others' (``Pool.backend_moved``)
         self.attach(server)
         if server.drawn_by != self.number:
             server.drawn_by = _MIXED if server.drawn_by else self.number
-        try:
-            if (server.applied is not self.settings or server.base is not self.base) and self.sync_parameters:
-                self._apply()
-            if server.reported is not self.told and not self.settling:
-                self._tell()
-            if self.pool.sequences is not None:
-                self.pool.sequences.lent(self, server)
-            if self.settings is not self.harmless:
-                if self.settings.temporary:
-                    server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
-                else:
-                    self.harmless = self.settings
-            status = self.step()
-        except BaseException:
-            # The pool closes the server; if we have been waiting, the error comes as an answer to that.
-            self.detach()
-            raise
-        self.waiting = 0
-        if status:
-            self.pending = status
-            self.task.wake()
-        return 1
+        if (server.applied is not self.settings or server.base is not self.base) and self.sync_parameters:
+            self._apply()
+        if server.reported is not self.told and not self.settling:
+            self._tell()
+        if self.pool.sequences is not None:
+            self.pool.sequences.lent(self, server)
+        if self.settings is not self.harmless:
+            if self.settings.temporary:
+                server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
+            else:
+                self.harmless = self.settings
+        return 0
+
+    # The client's end.
 
     def gone(self) -> _int:
         """Whether the client has closed its connection and does not want what it waits for; never switches.
@@ -468,8 +432,6 @@ class Session(Errands):
 
     def _wait_no_longer(self) -> None:
         self.overdue = 1
-        if not self.waiting:
-            self.pending = 3
         self.task.wake()
 
     def _stop_timer(self) -> _int:

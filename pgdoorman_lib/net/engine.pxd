@@ -4,13 +4,14 @@ import cython
 
 from pgdoorman_lib.net.buffers cimport Buffers
 from pgdoorman_lib.net.ring cimport Ring
-from pgdoorman_lib.net.stepper cimport Stepper
+from pgdoorman_lib.net.pollable cimport Pollable
 from pgdoorman_lib.net.syscalls cimport clock
 
 
 cdef double _TURN_SECONDS
 cdef double _CLOSE_SECONDS
 cdef int _HOT_TURNS
+cdef int _PENDING
 
 
 @cython.final
@@ -20,16 +21,20 @@ cdef class Task:
     cdef public bint parked
     cdef public bint scheduled
     cdef public Task following
-    cdef public Stepper stepper
-    cdef public bint stepping
+    cdef public Pollable pollable
+    cdef public bint polling
+    cdef public int event
+    cdef public object fault
+    @cython.locals(event=int)
+    cpdef int wait(self, Pollable pollable) except -1
     cpdef int park(self) except -1
     cpdef int wake(self) except -1
-    @cython.locals(stepper=Stepper, done=int)
+    @cython.locals(pollable=Pollable)
     cpdef int resume(self) except -1
     cpdef int failed(self, Exception error) except -1
     cpdef int throw(self, BaseException error) except -1
-    @cython.locals(stepper=Stepper)
-    cpdef int begin(self, BaseException fault) except -1
+    @cython.locals(pollable=Pollable)
+    cpdef int begin(self) except -1
 
 
 cdef class Channel:

@@ -3,12 +3,12 @@
 Rules:
 1. A channel is registered once, for its life. What the kernel tells is remembered in the channel (``readable``,
    ``hangup``, ``blocked``), never asked again while nobody acted on it.
-2. A task is the one greenlet that waits on a channel. It waits only in ``Task.park``; every switch point of the data
-   path is a call of it.
+2. A task is the one greenlet that waits on a channel. It waits only in ``Task.wait`` and ``Task.park``; every switch
+   point of the data path is a call of one of them.
 3. A turn: collect all that is ready, resume each waiting task once, then send everything they queued. Sending last
    keeps the peers asleep until the batch is complete, which is where the speed comes from.
-4. Nothing called from a turn but ``Task.resume`` may switch greenlets. It does so only when the task's stepper can't
-   finish the step by itself: a greenlet switch costs as much as relaying a small message.
+4. Nothing called from a turn but ``Task.resume`` may switch greenlets. It does so only when polling for the task has
+   come to an event: a greenlet switch costs as much as relaying a small message.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import gevent
 from greenlet import getcurrent, greenlet
 
 from pgdoorman_lib.net.buffers import Buffers
+from pgdoorman_lib.net.pollable import PENDING, Pollable
 from pgdoorman_lib.net.ring import Ring
-from pgdoorman_lib.net.stepper import Stepper
 from pgdoorman_lib.net.syscalls import clock
 
 _int = int
@@ -40,27 +40,53 @@ HOT_TURNS = 4
 _TURN_SECONDS = TURN_SECONDS
 _CLOSE_SECONDS = CLOSE_SECONDS
 _HOT_TURNS = HOT_TURNS
+_PENDING = PENDING
 
 
 class Task:
-    """The greenlet that waits on one or more channels, perhaps with a stepper that acts while it is parked.
+    """The greenlet that waits on one or more channels, perhaps for what a pollable comes to.
 
-    It is the running greenlet, unless a stepper begins: that one is parked from the start, with a greenlet only once
-    there is something to do that ``advance`` can't.
+    It is the running greenlet, or with a ``pollable`` one that is made, for its ``run``, once ``poll`` has said
+    anything but PENDING: until then there is nothing for a greenlet to do.
     """
 
-    __slots__ = ("engine", "following", "greenlet", "parked", "scheduled", "stepper", "stepping")
+    __slots__ = ("engine", "event", "fault", "following", "greenlet", "parked", "pollable", "polling", "scheduled")
 
-    def __init__(self, engine: Engine, stepper: Stepper | None = None) -> None:
+    def __init__(self, engine: Engine, pollable: Pollable | None = None) -> None:
         self.engine = engine
-        self.greenlet: Any = getcurrent() if stepper is None else None
-        self.parked = 0 if stepper is None else 1
+        self.greenlet: Any = getcurrent() if pollable is None else None
+        self.parked = 0 if pollable is None else 1
         self.scheduled = 0
         #: the next on the engine's queue of those to resume
         self.following: Task | None = None
-        self.stepper = stepper
-        #: the stepper is at work: what is raised meanwhile is the greenlet's
-        self.stepping = 0
+        #: who is polled while the greenlet is parked
+        self.pollable = pollable
+        #: its ``poll`` is at work: what is raised meanwhile is the greenlet's
+        self.polling = 0
+        #: what it has said, or raised before there was a greenlet
+        self.event = PENDING
+        self.fault: BaseException | None = None
+
+    def wait(self, pollable: Pollable) -> _int:
+        """Wait until ``pollable.poll()`` says anything but PENDING, and return that; may switch.
+
+        As ``threading.Condition.wait_for``, but that the engine asks the question in its turns.
+        """
+        fault = self.fault
+        if fault is not None:
+            self.fault = None
+            raise fault
+        if self.event == _PENDING:
+            self.event = pollable.poll()
+        self.pollable = pollable
+        try:
+            while self.event == _PENDING:
+                self.park()
+        finally:
+            self.pollable = None
+        event = self.event
+        self.event = _PENDING
+        return event
 
     def park(self) -> _int:
         """Wait until a channel of this task has news or somebody calls ``wake``: a greenlet switch.
@@ -87,49 +113,50 @@ class Task:
         return 0
 
     def resume(self) -> _int:
-        """Let the stepper act, or switch to the greenlet, if it still waits (only the hub may call this)."""
+        """Poll, or switch to the greenlet, if it still waits (only the hub may call this)."""
         self.scheduled = 0
         if self.parked:
-            stepper = self.stepper  # it may leave its place to another, and must live until it returns
-            if stepper is not None:
-                self.stepping = 1
-                done = stepper.advance()
-                self.stepping = 0
-                if done:
+            pollable = self.pollable  # it may leave its place to another, and must live until it returns
+            if pollable is not None:
+                self.polling = 1
+                self.event = pollable.poll()
+                self.polling = 0
+                if self.event == _PENDING:
                     return 0
             if self.greenlet is None:
-                self.begin(None)
+                self.begin()
             else:
                 self.greenlet.switch()
         return 0
 
     def failed(self, error: Exception) -> _int:
-        """``resume`` has raised ``error``: it is the greenlet's if the stepper raised it, else nobody's (raised again).
+        """``resume`` has raised ``error``: it is the greenlet's if ``poll`` raised it, else nobody's (raised again).
 
         Nothing is caught in ``resume`` itself, since that would cost every step what only a fault needs.
         """
-        if not self.stepping:
+        if not self.polling:
             raise error
-        self.stepping = 0
+        self.polling = 0
         return self.throw(error)
 
     def throw(self, error: BaseException) -> _int:
-        """Raise ``error`` in the greenlet where it is parked, or at its beginning (only the hub may call this)."""
+        """Raise ``error`` in the greenlet where it is parked, or at its first wait (only the hub may call this)."""
         if self.greenlet is not None:
             if not self.greenlet.dead:
                 self.greenlet.throw(error)
         elif self.parked:
-            self.begin(error)
+            self.fault = error
+            self.begin()
         return 0
 
-    def begin(self, fault: BaseException | None) -> _int:
-        """Let the stepper go on in a greenlet of its own (only the hub may call this)."""
-        stepper = self.stepper
-        assert stepper is not None
-        self.stepper = None
+    def begin(self) -> _int:
+        """Make the greenlet and let it run (only the hub may call this)."""
+        pollable = self.pollable
+        assert pollable is not None
+        self.pollable = None
         self.parked = 0
-        self.greenlet = greenlet(stepper.run, self.engine.hub)
-        self.greenlet.switch(fault)
+        self.greenlet = greenlet(pollable.run, self.engine.hub)
+        self.greenlet.switch()
         return 0
 
 

@@ -20,11 +20,6 @@ class Errand(Borrower):
 
     __slots__ = ()
 
-    def accept(self, server: Server) -> int:
-        server.stream.task = self.task
-        self.task.wake()
-        return 1
-
 
 def with_server(pool: Pool, do: Callable[[Server], Result]) -> Result:
     """Call ``do`` with a borrowed server and give it back; may switch. Raises what ``checkout`` and ``do`` raise.
@@ -34,6 +29,7 @@ def with_server(pool: Pool, do: Callable[[Server], Result]) -> Result:
     errand = Errand()
     errand.task = Task(pool.engine)
     server = pool.checkout(errand)
+    server.stream.task = errand.task
     rested_since = server.idle_since
     try:
         if server.applied is not BASE:

@@ -4,8 +4,8 @@ import cython
 
 from pgdoorman_lib.metrics.counters cimport PoolStats
 from pgdoorman_lib.net.engine cimport Engine, Task
-from pgdoorman_lib.net.stepper cimport Stepper
 from pgdoorman_lib.net.line cimport Line
+from pgdoorman_lib.net.pollable cimport Pollable
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts
@@ -15,7 +15,7 @@ from pgdoorman_lib.wire.scan cimport Scanner
 cdef int _NEAR
 
 
-cdef class Borrower(Stepper):
+cdef class Borrower(Pollable):
     cdef public Task task
     cdef public Server assigned
     cdef public object wait_error
@@ -25,7 +25,8 @@ cdef class Borrower(Stepper):
     cdef public bint drawing
     cdef public object settings
     cpdef int init_borrower(self) except -1
-    cpdef int accept(self, Server server) except -1
+    cpdef int set(self, Server server) except -1
+    cpdef int fail(self, BaseException error) except -1
 
 
 @cython.final

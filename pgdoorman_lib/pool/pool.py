@@ -3,7 +3,7 @@
 Rules:
 1. At any time idle + borrowed + opening <= pool_size (``check``). A server being cleaned counts as borrowed.
 2. Waiters are served first come, first served, but for ``Waiters.take_with``. A server given back goes straight to its
-   waiter, who sends its query without its greenlet running; ``Borrower.accept`` tells whether it still wanted it.
+   waiter, who is polled in the same turn.
 3. Everything but ``checkout`` (``request`` in blocking style) and the opener greenlet runs without switching, so no
    lock is needed.
 """
@@ -22,7 +22,6 @@ from pgdoorman_lib.errors import (
     CheckoutTimeout,
     DoormanError,
     LocalResourcesExhausted,
-    PeerGone,
     ServerProtocolViolation,
     ServerRefused,
     ServerUnavailable,
@@ -30,7 +29,7 @@ from pgdoorman_lib.errors import (
 from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.line import Line
-from pgdoorman_lib.net.stepper import Stepper
+from pgdoorman_lib.net.pollable import Pollable
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.pool.sequences import Sequences
@@ -68,7 +67,7 @@ class Moved(Exception):
     """The pool was replaced by a reload: ask the registry again."""
 
 
-class Borrower(Stepper):
+class Borrower(Pollable):
     """Somebody who may wait for a server: a client's session, or an errand of our own."""
 
     __slots__ = ("assigned", "behind", "drawing", "number", "settings", "task", "wait_error", "waiting_since")
@@ -93,9 +92,17 @@ class Borrower(Stepper):
         self.settings: Any = None
         return 0
 
-    def accept(self, server: Server) -> _int:
-        """Take ``server`` (1), or say that it is not wanted any more (0). Never switches."""
-        raise NotImplementedError
+    def set(self, server: Server) -> _int:
+        """Hand ``server`` over to a waiting borrower, whose turn is in this turn of the engine; no switch."""
+        self.assigned = server
+        self.task.wake()
+        return 0
+
+    def fail(self, error: BaseException) -> _int:
+        """Tell a waiting borrower that there is no server for it; no switch."""
+        self.wait_error = error
+        self.task.wake()
+        return 0
 
 
 class Waiters:
@@ -341,11 +348,10 @@ class Pool:
     # Borrowing.
 
     def request(self, borrower: Borrower) -> _int:
-        """Lend a server now (1: ``borrower.accept`` has been called with it) or queue the borrower (0); no switch.
+        """Lend a server now (1: it is ``borrower.assigned``) or queue the borrower (0); no switch.
 
-        A queued borrower is told later by ``accept``, or by ``wait_error`` and a wake-up; ``withdraw`` takes it out.
-        Raises Moved when the pool was replaced, CheckoutTimeout when there is no waiting, PeerGone when the borrower
-        does not want it any more.
+        A queued borrower is told later by ``set`` or ``fail``; ``withdraw`` takes it out. Raises Moved when the pool
+        was replaced, CheckoutTimeout when there is no waiting.
         """
         borrower.assigned = None
         borrower.wait_error = None
@@ -359,16 +365,7 @@ class Pool:
                 if server is None:
                     continue
                 borrower.assigned = server
-                try:
-                    if borrower.accept(server):
-                        return 1
-                except BaseException:
-                    borrower.assigned = None
-                    self.discard(server, "handing over failed")
-                    raise
-                borrower.assigned = None
-                self._rest(server)
-                raise PeerGone("client left while a server was being assigned")
+                return 1
         now = clock()
         borrower.waiting_since = now
         self.waiters.add(borrower)
@@ -385,8 +382,12 @@ class Pool:
         return 0
 
     def withdraw(self, borrower: Borrower) -> _int:
-        """Take a queued borrower out of the queue."""
-        if borrower.assigned is None and borrower.wait_error is None:
+        """Take a queued borrower out of the queue, or take back what it was handed and has not seen yet."""
+        server = borrower.assigned
+        if server is not None:
+            borrower.assigned = None
+            return self.checkin(server)
+        if borrower.wait_error is None:
             self.waiters.remove(borrower)
         return 0
 
@@ -401,10 +402,7 @@ class Pool:
             while borrower.assigned is None and borrower.wait_error is None:
                 borrower.task.park()  # switch: hand-offs, timeouts and retirement come to the borrower meanwhile
         except BaseException:
-            if borrower.assigned is not None:
-                self.checkin(borrower.assigned)
-            else:
-                self.withdraw(borrower)
+            self.withdraw(borrower)
             raise
         if borrower.wait_error is not None:
             error = borrower.wait_error
@@ -470,26 +468,11 @@ class Pool:
             self.grow(clock())
             return 0
         server.state = "active"
-        while self.waiters.count:
-            borrower = self.waiters.take_with(server.applied) if self.sync_parameters else self.waiters.take()
-            borrower.assigned = server
-            self._count_wait(borrower)
-            try:
-                accepted = borrower.accept(server)
-            except Exception as exc:
-                # A fault in somebody else's session: it gets the blame, not the one who gave the server back.
-                log.exception("handing a server over failed")
-                borrower.assigned = None
-                borrower.wait_error = exc
-                borrower.task.wake()
-                return self.discard(server, "handing over failed")
-            if accepted:
-                return 0
-            borrower.assigned = None
-            borrower.wait_error = PeerGone("client left while waiting for a server")
-            borrower.task.wake()
-        self._rest(server)
-        return 0
+        if not self.waiters.count:
+            return self._rest(server)
+        borrower = self.waiters.take_with(server.applied) if self.sync_parameters else self.waiters.take()
+        self._count_wait(borrower)
+        return borrower.set(server)
 
     def _rest(self, server: Server) -> _int:
         server.state = "idle"
@@ -645,15 +628,11 @@ class Pool:
         )
         if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING_REFUSALS:
             while self.waiters.count:
-                self._fail(self.waiters.take(), exc)
+                self.waiters.take().fail(exc)
         if self.timeout <= 0:
             while self.waiters.count > self.opening:
-                self._fail(self.waiters.take(), self._timeout_error())
+                self.waiters.take().fail(self._timeout_error())
         self._arm_retry(now)
-
-    def _fail(self, borrower: Borrower, error: BaseException) -> None:
-        borrower.wait_error = error
-        borrower.task.wake()
 
     def _arm_retry(self, now: _float) -> None:
         if self.retry is None and self.waiters.count:
@@ -680,7 +659,7 @@ class Pool:
         self.expiry = None
         now = clock()
         while self.waiters.first is not None and self.waiters.first.waiting_since + self.timeout <= now + 0.0005:
-            self._fail(self.waiters.take(), self._timeout_error())
+            self.waiters.take().fail(self._timeout_error())
         self._arm_expiry(now)
 
     def _timeout_error(self) -> DoormanError:
@@ -765,7 +744,7 @@ class Pool:
             self.sequences.close()
         self.reconnect(reason)
         while self.waiters.count:
-            self._fail(self.waiters.take(), Moved())
+            self.waiters.take().fail(Moved())
 
 
 def _asides(server: Server) -> str:

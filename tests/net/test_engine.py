@@ -18,7 +18,7 @@ from pgdoorman_lib.net import engines
 from pgdoorman_lib.net.buffers import BLOCK_SIZE, MAX_FREE_BLOCKS
 from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.engines import choose
-from pgdoorman_lib.net.stepper import Stepper
+from pgdoorman_lib.net.pollable import PENDING, Pollable
 from pgdoorman_lib.net.stream import Stream
 
 
@@ -173,12 +173,12 @@ def test_a_timeout_reaches_a_parked_task(engine: Engine) -> None:
     peer.close()
 
 
-class Steps(Stepper):
+class Steps(Pollable):
     def __init__(self, *results: Any) -> None:
         self.results = list(results)
         self.calls = 0
 
-    def advance(self) -> int:
+    def poll(self) -> int:
         self.calls += 1
         result = self.results.pop(0)
         if isinstance(result, Exception):
@@ -186,27 +186,27 @@ class Steps(Stepper):
         return int(result)
 
 
-def test_a_stepper_saves_the_switch(waiting: Any) -> None:
+def test_polling_saves_the_switch(waiting: Any) -> None:
     waiter, peer = waiting
-    stepper = Steps(1, 0)
-    waiter.task.stepper = stepper
+    pollable = Steps(PENDING, 1)
+    waiter.task.pollable = pollable
     peer.sendall(b"x")
-    until(lambda: stepper.calls == 1)
+    until(lambda: pollable.calls == 1)
     assert waiter.resumed == 0
     waiter.stream.fill()
     peer.sendall(b"x")
     until(lambda: waiter.resumed == 1)
-    assert stepper.calls == 2
+    assert pollable.calls == 2
 
 
-def test_what_a_stepper_raises_is_raised_in_the_greenlet(engine: Engine) -> None:
+def test_what_poll_raises_is_raised_in_the_greenlet(engine: Engine) -> None:
     stream, peer = stream_pair(engine)
     caught = []
 
     def run() -> None:
         task = Task(engine)
         stream.task = task
-        task.stepper = Steps(KeyError("mine"))
+        task.pollable = Steps(KeyError("mine"))
         try:
             task.park()
         except KeyError as exc:
@@ -357,7 +357,7 @@ def test_room_found_by_the_last_push_resumes_the_task(engine: Engine, within_a_t
     peer.close()
 
 
-class Writer(Stepper):
+class Writer(Pollable):
     """Writes as a relay does: what meets a full socket is left for later."""
 
     def __init__(self, stream: Stream, peer: Any) -> None:
@@ -365,15 +365,15 @@ class Writer(Stepper):
         self.peer = peer
         self.calls = 0
 
-    def advance(self) -> int:
+    def poll(self) -> int:
         self.calls += 1
         if self.calls == 1:
             meet_a_full_socket(self.stream)
             receive_all(self.peer)
-        return 1
+        return PENDING
 
 
-def test_room_found_by_the_last_push_resumes_the_stepper(engine: Engine) -> None:
+def test_room_found_by_the_last_push_has_it_polled(engine: Engine) -> None:
     stream, peer = stream_pair(engine, buffer=4096)
     writer = Writer(stream, peer)
     stream.task = Task(engine, writer)
@@ -429,7 +429,7 @@ def test_a_turn_after_close_does_nothing(engine: Engine) -> None:
     gevent.sleep(0.01)
 
 
-class Reader(Stepper):
+class Reader(Pollable):
     """Reads what its stream brings, in the engine's time, and answers if told to."""
 
     def __init__(self, engine: Engine, stream: Any, answer: bytes = b"") -> None:
@@ -440,10 +440,10 @@ class Reader(Stepper):
         self.task = Task(engine)
         self.task.greenlet = gevent.Greenlet(lambda: None)
         self.task.parked = 1
-        self.task.stepper = self
+        self.task.pollable = self
         stream.task = self.task
 
-    def advance(self) -> int:
+    def poll(self) -> int:
         while (n := self.stream.fill()) > 0:
             self.got += self.stream.block[self.stream.start : self.stream.end]
             self.stream.start = self.stream.end
@@ -451,7 +451,7 @@ class Reader(Stepper):
             if self.answer:
                 self.stream.write(self.answer)
         self.ended = self.ended or n == 0
-        return 1
+        return PENDING
 
     def close(self) -> None:
         self.stream.task = None
@@ -528,13 +528,13 @@ def test_closed_and_replaced_among_many(engine: Engine, many: Any) -> None:
     first = many[0][0]
 
     class Axe(Reader):
-        def advance(self) -> int:
-            Reader.advance(self)
+        def poll(self) -> int:
+            Reader.poll(self)
             if not fresh:
                 for reader, _ in many[1:20]:
                     reader.close()
                 fresh.extend(stream_pair(engine) for _ in range(19))
-            return 1
+            return PENDING
 
     axe = Axe(engine, first.stream)
     for _, peer in many:

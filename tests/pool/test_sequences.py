@@ -37,13 +37,21 @@ class Asker(Borrower):
         self.drew = self.asked_sequences = self.forgotten = self.kept = 0
         self.busy = False
 
-    def accept(self, server: Server) -> int:
+    def set(self, server: Server) -> int:
+        self.assigned = server
         self.server = server
         if server.drawn_by != self.number:
             server.drawn_by = MIXED if server.drawn_by else self.number
         if self.pool.sequences is not None:
             self.pool.sequences.lent(self, server)
-        return 1
+        return 0
+
+    def request(self) -> bool:
+        lent = bool(self.pool.request(self))
+        if lent:
+            assert self.assigned is not None
+            self.set(self.assigned)
+        return lent
 
     def forget_sequences(self) -> int:
         self.forgotten += 1
@@ -60,7 +68,7 @@ class Asker(Borrower):
     def transaction(self, drew: bool = False, asked: bool = False) -> Server:
         """Run one, and give the server back or keep it."""
         if self.server is None:
-            assert self.pool.request(self), "no server"
+            assert self.request(), "no server"
         self.drew, self.asked_sequences = int(drew), int(asked)
         server = self.server
         self.kept = self.pool.sequences.over(self) if self.drawing else 0
@@ -130,7 +138,7 @@ def test_only_who_may_ask_is_given_a_server_without_values(house: House) -> None
 
 def test_the_own_server_is_found_among_others(house: House) -> None:
     one, two = house.asker(), house.asker("does not")
-    house.pool.request(two)
+    two.request()
     mine = one.transaction()
     two.transaction()  # is the last one back
     assert one.transaction() is mine and not one.forgotten
@@ -170,7 +178,7 @@ def test_who_waits_gets_it_soon(house: House) -> None:
     one.transaction(drew=True)
     assert one.kept  # nobody waits
     begun = clock()
-    assert not house.pool.request(two)
+    assert not two.request()
     until(lambda: two.server is not None, "handed over")
     assert not one.kept and clock() - begun < 0.5
     two.transaction()
@@ -181,7 +189,7 @@ def test_as_many_as_may_be_are_kept_from_others_for_longer(house: House) -> None
     one, two, three = house.asker(), house.asker("does not"), house.asker("does not")
     one.transaction()
     one.transaction(drew=True)
-    assert house.pool.request(two) and not house.pool.request(three)
+    assert two.request() and not three.request()
     until_then = clock() + 5 * sequences.HURRY
     while clock() < until_then:
         assert one.kept and three.server is None
@@ -198,7 +206,7 @@ def test_who_inserts_on_and_on_gives_way(house: House) -> None:
     one.transaction()
     one.transaction(drew=True)
     one.busy = True
-    assert not house.pool.request(two)
+    assert not two.request()
     begun = clock()
     while one.kept:
         assert clock() - begun < 0.5

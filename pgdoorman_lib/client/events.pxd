@@ -1,0 +1,14 @@
+# The numbers of client.events as C constants (a test compares them).
+
+cdef enum:
+    PENDING = 0
+    NEED_SERVER = 1
+    RELEASE = 2
+    CLIENT_GONE = 3
+    TERMINATE = 4
+    SERVER_GONE = 5
+    CLIENT_FAULT = 6
+    SERVER_FAULT = 7
+    MORE = 8
+    HELD = 9
+    TOO_MANY_PINS = 10

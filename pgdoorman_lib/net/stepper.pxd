@@ -1,5 +1,0 @@
-# C types of net.stepper.
-
-
-cdef class Stepper:
-    cpdef int advance(self) except -1
