@@ -45,6 +45,8 @@ COMPILED = (
     "pgdoorman_lib/auth/verify.py",
     "pgdoorman_lib/server/unanswered.py",
     "pgdoorman_lib/server/connection.py",
+    "pgdoorman_lib/pool/queue.py",
+    "pgdoorman_lib/pool/opening.py",
     "pgdoorman_lib/pool/pool.py",
     "pgdoorman_lib/client/texts.py",
     "pgdoorman_lib/client/statements.py",

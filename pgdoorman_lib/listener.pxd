@@ -7,4 +7,4 @@ from pgdoorman_lib.net.ring cimport Ring
 
 
 cdef class Door(Channel):
-    cpdef int begin_receive(self, Ring ring) except -1
+    cpdef bint begin_receive(self, Ring ring) except -1

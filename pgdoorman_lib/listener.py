@@ -39,8 +39,8 @@ class Door(Channel):
 
     __slots__ = ()
 
-    def begin_receive(self, ring: Ring) -> _int:
-        return 0
+    def begin_receive(self, ring: Ring) -> bool:
+        return False
 
 
 class Listener(StreamServer):

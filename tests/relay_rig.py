@@ -7,7 +7,8 @@ from typing import Any
 from core_fakes import Settings, receive_all, server_pair, stream_pair
 from mini_postgres import MiniPostgres
 
-from pgdoorman_lib.client.relay import CLIENT_GONE, NEED_SERVER, RELEASE, Relay
+from pgdoorman_lib.client.events import CLIENT_GONE, NEED_SERVER, RELEASE
+from pgdoorman_lib.client.relay import Relay
 from pgdoorman_lib.metrics.counters import LinkStats, PoolStats
 from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.pool.database import Database

@@ -147,3 +147,65 @@ def test_the_check_finds(module: str, text: str) -> None:
 )
 def test_the_check_allows(module: str, text: str) -> None:
     assert faults(module, ast.parse(text), KNOWN) == []
+
+
+# Size and numbers.
+
+MAX_LINES = 400
+#: Longer ones, each with what is to become of it; a name leaves when its file is shorter.
+LONG = {
+    "pgdoorman_lib.client.answers": "a session is still one chain of classes",
+    "pgdoorman_lib.client.connection": "two ways to log in",
+    "pgdoorman_lib.client.relay": "a session is still one chain of classes",
+    "pgdoorman_lib.client.session": "a session is still one chain of classes",
+    "pgdoorman_lib.client.statements": "a session is still one chain of classes",
+    "pgdoorman_lib.client.texts": "a session is still one chain of classes",
+    "pgdoorman_lib.net.engine": "task, channel and engine know each other's C types",
+    "pgdoorman_lib.net.stream": "TLS stands in it",
+    "pgdoorman_lib.pool.pool": "what SHOW reads stands in it",
+}
+
+
+def test_files_are_short() -> None:
+    long = {name for name, path in modules() if len(path.read_text().splitlines()) > MAX_LINES}
+    assert long == set(LONG)
+
+
+#: What is named in ``consts``, ``owed`` or ``events``: names of variables that hold one.
+NAMED = {"status", "event", "kind", "verdict", "code"}
+#: Packages whose modules write such a number out nowhere.
+WITH_NAMES = {"pgdoorman_lib.client", "pgdoorman_lib.pool"}
+
+
+def is_number(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) is int
+
+
+def numbers(tree: ast.AST) -> list[int]:
+    """The lines in which a status, a message type or the like is a bare number."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            named = any(isinstance(side, ast.Name) and side.id in NAMED for side in sides)
+            if named and any(is_number(side) for side in sides):
+                found.append(node.lineno)
+        elif isinstance(node, ast.Assign) and is_number(node.value):
+            found += [node.lineno for target in node.targets if isinstance(target, ast.Name) and target.id in NAMED]
+        elif isinstance(node, ast.Return) and node.value is not None and is_number(node.value):
+            found += [] if ast.literal_eval(node.value) in (0, 1) else [node.lineno]
+    return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [(name, path) for name, path in modules() if package_of(name) in WITH_NAMES],
+    ids=[name for name, _ in modules() if package_of(name) in WITH_NAMES],
+)
+def test_no_bare_numbers(module: str, path: Path) -> None:
+    assert numbers(ast.parse(path.read_text())) == []
+
+
+def test_the_numbers_are_found() -> None:
+    text = "def f(kind):\n    if kind == 90:\n        status = 3\n    return 9"
+    assert numbers(ast.parse(text)) == [2, 3, 4]

@@ -2,13 +2,14 @@
 
 import cython
 
+from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.statements cimport StatementDesk, suspicious
 from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.server.unanswered cimport Unanswered
-from pgdoorman_lib.wire cimport consts
+from pgdoorman_lib.wire cimport consts, letters, owed
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.effects cimport Described, QueryParse, Refused, Verification
 from pgdoorman_lib.wire.prepared cimport ServerStatements
@@ -21,8 +22,6 @@ cdef Py_ssize_t _INSPECT
 cdef int _FAIRNESS
 cdef Py_ssize_t _NOTIFIER
 cdef Py_ssize_t _COPY_MORE
-cdef int _QUERY
-cdef int _OP
 cdef int _HAS_ALTERED
 cdef int _HAS_ENABLED
 cdef int _MAY_HAVE_ALTERED
@@ -72,24 +71,24 @@ cdef class Answers(StatementDesk):
     @cython.locals(
         size=Py_ssize_t, srv=Stream, client=Stream, block=bytearray, fresh=bytearray, rest=Py_ssize_t
     )
-    cdef int _to_client(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    cdef bint _to_client(self, Py_ssize_t run, Py_ssize_t pos) except -1
     @cython.final
     @cython.locals(now=double, spent="long long", stats=PoolStats)
-    cdef int _ready(self, int tx) except -1
+    cdef bint _ready(self, int tx) except -1
     @cython.final
     @cython.locals(first=int, third=int, told=int)
-    cdef int _command_complete(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
+    cdef bint _command_complete(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
     @cython.final
     cdef int _has_altered(self, bint active) except -1
     @cython.final
     @cython.locals(replies=Replies, simple=bint, unnamed=Unnamed)
-    cdef int _without_rows(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
+    cdef void _without_rows(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except *
     @cython.final
     @cython.locals(server=Server, statement=Statement)
-    cdef int _tag(self, bytes tag) except -1
+    cdef bint _tag(self, bytes tag) except -1
     @cython.final
     @cython.locals(server=Server, before=object)
-    cdef int _parameter_status(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, int verdict) except -1
+    cdef void _parameter_status(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, int verdict) except *
     @cython.locals(server=Server)
     cpdef int _tell(self) except -1
     @cython.final
@@ -100,27 +99,27 @@ cdef class Answers(StatementDesk):
     @cython.final
     cdef int _found(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final
-    cdef int _described(self, object effect, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
+    cdef void _described(self, object effect, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except *
     @cython.final
     cdef bytes _instead(self, bytes message, Effect effect, int verdict)
     @cython.final
     cdef bytes _as_written(self, bytes message)
     @cython.final
     @cython.locals(begin=Py_ssize_t, end=Py_ssize_t)
-    cdef int _another(self, int kind, bytearray data, Py_ssize_t pos, Py_ssize_t stop) except -1
+    cdef void _another(self, int kind, bytearray data, Py_ssize_t pos, Py_ssize_t stop) except *
     @cython.final
     cdef object _text_of(self, long number)
     @cython.final
     cdef int _answered(self, long number) except -1
     cpdef bytes _client_name(self, bytes name)
     @cython.final
-    cdef int _holds(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
+    cdef bint _holds(self, bytearray data, Py_ssize_t pos, Py_ssize_t size) except -1
     @cython.final
     @cython.locals(unanswered=Unanswered)
-    cdef int _nothing_ran(self, bytes message, Py_ssize_t passed) except -1
+    cdef bint _nothing_ran(self, bytes message, Py_ssize_t passed) except -1
     @cython.final
     @cython.locals(unanswered=Unanswered, again=bint)
-    cdef int _sent_again(self, int tx) except -1
-    cpdef int reads_on(self) except -1
+    cdef bint _sent_again(self, int tx) except -1
+    cpdef bint reads_on(self) except -1
     @cython.final
     cdef int _error_response(self, bytearray data, Py_ssize_t pos, Py_ssize_t avail, int verdict) except -1

@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from pgdoorman_lib.client import events
 from pgdoorman_lib.client.statements import StatementDesk, suspicious
 from pgdoorman_lib.client.texts import HAS_ALTERED, HAS_ENABLED, MAY_HAVE_ALTERED
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
-from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire import consts, letters, owed
 from pgdoorman_lib.wire.effects import Described, QueryParse, Refused, Verification
 from pgdoorman_lib.wire.framing import find_nul, frame_size
-from pgdoorman_lib.wire.owed import QUERY
 from pgdoorman_lib.wire.reported import NOTHING_REPORTED, Reported
 from pgdoorman_lib.wire.rewritten import Rewriting, as_written
 from pgdoorman_lib.wire.session_state import (
@@ -49,9 +49,6 @@ _INSPECT = INSPECT
 _FAIRNESS = FAIRNESS
 #: Bytes of a NotificationResponse up to the process id in it.
 _NOTIFIER = 9
-_QUERY = QUERY
-#: the operation in an entry of ``replies.ring``
-_OP = 0x0F
 _HAS_ALTERED = HAS_ALTERED
 _HAS_ENABLED = HAS_ENABLED
 _MAY_HAVE_ALTERED = MAY_HAVE_ALTERED
@@ -117,7 +114,7 @@ class Answers(StatementDesk):
         "xact_started",
     )
 
-    def init_answers(self, client: Stream, stats: Any) -> _int:
+    def init_answers(self, client: Stream, stats: Any) -> None:
         """As ``init_borrower``."""
         self.init_desk(client)
         self.stats = stats
@@ -156,9 +153,8 @@ class Answers(StatementDesk):
         self.refusal: bytes | None = None
         self.query_started = 0.0
         self.xact_started = 0.0
-        return 0
 
-    def _names_done(self) -> _int:
+    def _names_done(self) -> None:
         """No PREPARE or DEALLOCATE is under way any more: those not heard of have failed or never ran."""
         self.hidden = 0
         if self.preparing:
@@ -167,7 +163,6 @@ class Answers(StatementDesk):
             if self.server is not None:
                 self.server.dirty |= DIRTY_PREPARED
             self.deallocating.clear()
-        return 0
 
     def pump_server(self) -> _int:
         """Take what the server has sent as far as it goes."""
@@ -178,22 +173,22 @@ class Answers(StatementDesk):
             if client.out_pending >= _HIGH_WATER:
                 client.push()
                 if client.out_pending >= _HIGH_WATER:
-                    return 0
+                    return events.PENDING
             if srv.end > srv.start:
                 status = self._server_frames()
-                if status and status != 8:
+                if status and status != events.MORE:
                     return status
             fills += 1
             if fills > _FAIRNESS:
                 self.task.engine.again(self.task)
-                return 0
+                return events.PENDING
             n = srv.fill()
             if n > 0:
                 continue
             if n == -1:
-                return 0
+                return events.PENDING
             if n == 0:
-                return 5
+                return events.SERVER_GONE
             srv.grow(len(srv.block) * 2)
 
     def _server_frames(self) -> _int:
@@ -204,7 +199,7 @@ class Answers(StatementDesk):
         pos = srv.start
         end = srv.end
         run = pos
-        status = 0
+        status = events.PENDING
         if self.server_left:
             avail = end - pos
             if avail > self.server_left:
@@ -221,22 +216,22 @@ class Answers(StatementDesk):
             if size < 0:
                 if size == -2:
                     self.fault = "invalid message length from server"
-                    status = 7
+                    status = events.SERVER_FAULT
                 else:
-                    status = 8
+                    status = events.MORE
                 break
             kind = data[pos]
             avail = end - pos
             if size > avail:
                 # Small messages go whole: if the server dies, its client can still be told at a message boundary.
                 if size <= _INSPECT or (self.examining and size <= MAX_FINDING):
-                    status = 8
+                    status = events.MORE
                     break
             else:
                 avail = size
             if kind == consts.READY_FOR_QUERY and size != 6:
                 self.fault = "invalid ReadyForQuery from server"
-                status = 7
+                status = events.SERVER_FAULT
                 break
             effect = None
             if replies.effects:
@@ -249,7 +244,7 @@ class Answers(StatementDesk):
             if kind == consts.ERROR_RESPONSE:
                 self.failed = self._text_of(replies.popped) if self.rewritings is not None else None
             verdict = replies.account(kind)
-            if kind == consts.DATA_ROW and verdict == 0 and size == avail:
+            if kind == consts.DATA_ROW and verdict == owed.PASS and size == avail:
                 self.rows_told = 1
                 # Rows come in hundreds, and what holds for the first holds for all that follow it.
                 pos += size
@@ -259,25 +254,25 @@ class Answers(StatementDesk):
                         break
                     pos += size
                 continue
-            if verdict == 2:
+            if verdict == owed.DESYNC:
                 self.fault = f"unexpected message type {kind} from server"
-                status = 7
+                status = events.SERVER_FAULT
                 break
             if kind == consts.COMMAND_COMPLETE:
-                if size == avail and verdict == 0:
-                    verdict = self._command_complete(data, pos, size)
+                if size == avail and verdict == owed.PASS and self._command_complete(data, pos, size):
+                    verdict = owed.DROP
             elif kind == consts.PARAMETER_STATUS:
                 if size == avail:
                     self._parameter_status(data, pos, size, verdict)
                     if self.announcing:
-                        verdict = 0
+                        verdict = owed.PASS
             elif kind == consts.DATA_ROW:
                 self.rows_told = 1
                 if verdict and self.examining:
                     self._found(data, pos, size, avail)
             elif kind == consts.NOTIFICATION_RESPONSE:
                 if avail < _NOTIFIER:
-                    status = 8
+                    status = events.MORE
                     break
                 self._notification(data, pos)
             elif kind == consts.ROW_DESCRIPTION:
@@ -290,7 +285,7 @@ class Answers(StatementDesk):
                 and isinstance(effect, QueryParse)
                 and self._holds(data, pos, size)
             ):
-                verdict = 1
+                verdict = owed.DROP
             elif kind == consts.ERROR_RESPONSE:
                 self._error_response(data, pos, avail, verdict)
                 if replies.unparsed:
@@ -300,15 +295,15 @@ class Answers(StatementDesk):
                 if size == avail:
                     message = bytes(data[pos : pos + size])
                     instead = self._instead(message, effect, verdict)
-                    if verdict == 0 and self._nothing_ran(message, pos - run):
+                    if verdict == owed.PASS and self._nothing_ran(message, pos - run):
                         self.lost = message if instead is None else instead
-                        verdict = 1
+                        verdict = owed.DROP
                     elif instead is not None:
                         self._to_client_part(run, pos)
                         self.client.write(instead)
                         run = pos + avail
             elif kind == consts.READY_FOR_QUERY and self.lost is not None and self._sent_again(data[pos + 5]):
-                verdict = 1
+                verdict = owed.DROP
             if verdict:
                 self._to_client_part(run, pos)
                 pos += avail
@@ -341,7 +336,7 @@ class Answers(StatementDesk):
                     if replies.made:
                         self._server_made(run, pos)
                         run = pos
-                    status = 2
+                    status = events.RELEASE
                     break
         if replies.made and self.server_left == 0:
             self._server_made(run, pos)
@@ -351,22 +346,20 @@ class Answers(StatementDesk):
             srv.release()
         return status
 
-    def _server_made(self, run: _int, pos: _int) -> _int:
+    def _server_made(self, run: _int, pos: _int) -> None:
         """Answers of ours may be due behind what stands before ``pos``."""
         self._to_client_part(run, pos)
         self.emit_made()
-        return 0
 
-    def _to_client_part(self, run: _int, pos: _int) -> _int:
+    def _to_client_part(self, run: _int, pos: _int) -> None:
         if pos > run:
             self.client.send_copy(self.srv.block, run, pos - run)
-        return 0
 
-    def _to_client(self, run: _int, pos: _int) -> _int:
+    def _to_client(self, run: _int, pos: _int) -> bool:
         """Queue the server's bytes block[run:pos] for the client; the block goes along if little or nothing is left."""
         size = pos - run
         if size <= 0:
-            return 0
+            return False
         srv = self.srv
         client = self.client
         block: Any = srv.block
@@ -381,11 +374,11 @@ class Answers(StatementDesk):
                 srv.block = fresh
                 srv.end = rest
             client.send_block(block, run, pos)
-            return 1
+            return True
         client.send_copy(block, run, size)
-        return 0
+        return False
 
-    def _ready(self, tx: _int) -> _int:
+    def _ready(self, tx: _int) -> bool:
         """A ReadyForQuery for the client went by; whether the server is free now."""
         now = self.task.engine.now
         stats = self.pool_stats
@@ -406,7 +399,7 @@ class Answers(StatementDesk):
                 self.knowledge.doubt()
             self.altered = _MAY_HAVE_ALTERED if self.replies.count else 0  # what is under way may do so
         if tx != consts.TX_IDLE or self.replies.count or self.in_batch or self.client_left:
-            return 0
+            return False
         self.suspect_portals = 0  # portals end with their transaction
         self.group_suspect = 0
         spent = int((now - self.xact_started) * 1000000.0)
@@ -416,45 +409,51 @@ class Answers(StatementDesk):
         self.stats.xact_count += 1
         self.server.stats.xact_count += 1
         self.xact_started = now
-        return 1 if self.by_transaction else 0
+        return bool(self.by_transaction)
 
-    def _command_complete(self, data: bytearray, pos: _int, size: _int) -> _int:
+    def _command_complete(self, data: bytearray, pos: _int, size: _int) -> bool:
         """Look for the few tags that leave something behind; SELECT, INSERT and their like are told by three bytes.
 
-        1 when the message is not for the client: the answer to a PREPARE of ours in front of its statement.
+        True when the message is not for the client: the answer to a PREPARE of ours in front of its statement.
         """
         if size < 8:
-            return 0
+            return False
         first = data[pos + 5]
         third = data[pos + 7]
         told = self.rows_told
         self.rows_told = 0
-        if first == 0x53:  # SET, not SELECT
-            if third != 0x54:
-                if third == 0x4C and not told:
+        if first == letters.S:  # SET, not SELECT
+            if third != letters.T:
+                if third == letters.L and not told:
                     self._without_rows(data, pos, size)
-                return 0
-        elif first == 0x44:  # DEALLOCATE, DISCARD, DECLARE CURSOR, not DELETE
-            if third == 0x4C:
-                return 0
-        elif first == 0x52:  # RESET takes back what was applied for the client, too; not ROLLBACK, REVOKE, RELEASE
-            if third != 0x53 or (self.server.applied is BASE and self.startup is BASE and not self.server.dirty):
-                return 0
-        elif first == 0x41 or (first == 0x43 and third == 0x45) or (first == 0x49 and third == 0x50):
+                return False
+        elif first == letters.D:  # DEALLOCATE, DISCARD, DECLARE CURSOR, not DELETE
+            if third == letters.L:
+                return False
+        elif first == letters.R:  # RESET takes back what was applied for the client, too; not ROLLBACK, REVOKE, RELEASE
+            if third != letters.S or (self.server.applied is BASE and self.startup is BASE and not self.server.dirty):
+                return False
+        elif (
+            first == letters.A
+            or (first == letters.C and third == letters.E)
+            or (first == letters.I and third == letters.P)
+        ):
             # ALTER, CREATE, IMPORT FOREIGN SCHEMA; not INSERT
-            return self._has_altered(bytes(data[pos + 5 : pos + size - 1]).partition(b" ")[2] not in PASSIVE)
-        elif first == 0x43 and third == 0x4D and size > 12:  # COMMIT PREPARED: of what, nobody knows
-            return self._has_altered(True)
-        elif first == 0x55 or first == 0x43:  # UNLISTEN, CLOSE CURSOR; not UPDATE, COMMIT, COPY
-            if not self.pins or (third != 0x4C and third != 0x4F):
-                return 0
-        elif first != 0x50 and first != 0x4C:  # PREPARE, LISTEN, LOAD
-            if self.drawing and (first == 0x49 or first == 0x4D):  # INSERT, MERGE
+            self._has_altered(bytes(data[pos + 5 : pos + size - 1]).partition(b" ")[2] not in PASSIVE)
+            return False
+        elif first == letters.C and third == letters.M and size > 12:  # COMMIT PREPARED: of what, nobody knows
+            self._has_altered(True)
+            return False
+        elif first == letters.U or first == letters.C:  # UNLISTEN, CLOSE CURSOR; not UPDATE, COMMIT, COPY
+            if not self.pins or (third != letters.L and third != letters.O):
+                return False
+        elif first != letters.P and first != letters.L:  # PREPARE, LISTEN, LOAD
+            if self.drawing and (first == letters.I or first == letters.M):  # INSERT, MERGE
                 self.drew = 1
-            return 0
+            return False
         return self._tag(bytes(data[pos + 5 : pos + size - 1]))
 
-    def _has_altered(self, active: bool) -> _int:
+    def _has_altered(self, active: bool) -> None:
         """Objects were made, changed or dropped, perhaps in a transaction that is still open.
 
         ``active``: they may do something by themselves. Others only do if what stands in their definition does, which
@@ -464,24 +463,25 @@ class Answers(StatementDesk):
         if active or self.server.dirty & ASKED:
             self.altered |= _HAS_ENABLED
         self.knowledge.ddl_seen(bool(self.altered & _HAS_ENABLED))
-        return 0
 
-    def _without_rows(self, data: bytearray, pos: _int, size: _int) -> _int:
+    def _without_rows(self, data: bytearray, pos: _int, size: _int) -> None:
         """The tag SELECT at ``pos``, without a row or a description of rows: CREATE TABLE AS and SELECT INTO have it.
 
         A query has it that finds nothing, in the extended protocol if its portal was not described.
         """
         replies = self.replies
-        simple = replies.count and replies.ring[replies.head] & _OP == _QUERY
-        if data[pos + 12] == 0x30 and not simple:  # SELECT 0
+        simple = replies.count and replies.ring[replies.head] & owed.CODE == owed.QUERY
+        if data[pos + 12] == letters.ZERO and not simple:  # SELECT 0
             if self.used is not None:
-                return self._has_altered(False) if self.used.suspect else 0
-            unnamed = self.statements.unnamed
-            if unnamed is None or not suspicious(unnamed):
-                return 0
-        return self._has_altered(False)
+                if not self.used.suspect:
+                    return
+            else:
+                unnamed = self.statements.unnamed
+                if unnamed is None or not suspicious(unnamed):
+                    return
+        self._has_altered(False)
 
-    def _tag(self, tag: bytes) -> _int:
+    def _tag(self, tag: bytes) -> bool:
         """As _command_complete, for a tag that deserves it."""
         server = self.server
         if tag == b"SET" and self.told_sets > 0 and self.transparent:
@@ -507,7 +507,7 @@ class Answers(StatementDesk):
                 self.statements.enter(name, statement)
             elif self.hidden:
                 self.hidden -= 1
-                return 1
+                return True
         elif tag.startswith(b"DROP "):
             self._has_altered(False)
             server.dirty |= self.pins & DIRTY_TEMPORARY
@@ -530,9 +530,9 @@ class Answers(StatementDesk):
                 self.disturbed = 1
                 self.tracker.untold()
             server.dirty |= trace_of(tag)
-        return 0
+        return False
 
-    def _parameter_status(self, data: bytearray, pos: _int, size: _int, verdict: _int) -> _int:
+    def _parameter_status(self, data: bytearray, pos: _int, size: _int, verdict: _int) -> None:
         """The server reports a parameter: remember it, and that the client's may have changed."""
         name, _, rest = bytes(data[pos + 5 : pos + size]).partition(b"\0")
         key = name.decode("utf-8", "surrogateescape")
@@ -543,7 +543,7 @@ class Answers(StatementDesk):
         if not verdict or self.announcing:
             self.told = server.reported if self.told is before else self.told.changed(key, value)
         if verdict:
-            return 0
+            return
         if self.log_parameters:
             self.parameter_changed(key, value)
         if self.transparent:
@@ -560,9 +560,8 @@ class Answers(StatementDesk):
             if began is not None and self.tracker.may_be_reset(key.lower()):
                 value = began
             self.settings = self.settings.changed(key, value)
-        return 0
 
-    def _tell(self) -> _int:
+    def _tell(self) -> None:
         """Tell the client what its server has reported otherwise than the client was told last."""
         server = self.server
         reported = server.reported
@@ -570,14 +569,13 @@ class Answers(StatementDesk):
         self.client.write(reported.news_for(told))
         self.told = reported
         pool = server.pool
-        if pool is not None and server.applied is self.settings and server.base is pool.base:
+        if pool is not None and server.applied is self.settings and server.base is pool.beginnings.base:
             # What is not this client's setting is the configuration's, and new clients are told so.
             for name, value in reported.values.items():
                 if told.values.get(name) != value and name.lower() not in self.settings.values:
-                    pool.hears(name, value)
-        return 0
+                    pool.beginnings.hears(name, value)
 
-    def _notification(self, data: bytearray, pos: _int) -> _int:
+    def _notification(self, data: bytearray, pos: _int) -> None:
         """A NotificationResponse: those of its own server the client knows as its own."""
         process = self.process
         if process and int.from_bytes(data[pos + 5 : pos + 9], "big", signed=True) == self.server.pid:
@@ -585,33 +583,30 @@ class Answers(StatementDesk):
             data[pos + 6] = process >> 16 & 0xFF
             data[pos + 7] = process >> 8 & 0xFF
             data[pos + 8] = process & 0xFF
-        return 0
 
     def refused(self) -> _int:
         """The server has refused what was sent on our own account: 0 if the session goes on, else SERVER_FAULT."""
-        return 7
+        return events.SERVER_FAULT
 
     def parameter_changed(self, name: str, value: str) -> None:
         """Called for each reported parameter the client changed, if ``log_parameters``."""
 
-    def _found(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
+    def _found(self, data: bytearray, pos: _int, size: _int, avail: _int) -> None:
         """A row of the server's answer about what was left on it."""
         findings = self.findings
         if size > avail:
             self.findings = None
         elif findings is not None:
             findings.append(bytes(data[pos + 5 : pos + size]))
-        return 0
 
-    def _described(self, effect: Any, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
+    def _described(self, effect: Any, data: bytearray, pos: _int, size: _int, avail: _int) -> None:
         """Part of the answer to a Describe that is to be remembered."""
         if not isinstance(effect, (Described, Verification)):
-            return 0
+            return
         if size > avail or effect.broken:
             effect.broken = 1
         else:
             effect.answer += bytes(data[pos : pos + size])
-        return 0
 
     def _instead(self, message: bytes, effect: Any, verdict: _int) -> bytes | None:
         """What the client gets instead of the ErrorResponse ``message``; None when it is not exchanged."""
@@ -631,7 +626,7 @@ class Answers(StatementDesk):
         """An ErrorResponse in terms of what the client has sent."""
         return as_written(message, self.failed, self._client_name)
 
-    def _another(self, kind: _int, data: bytearray, pos: _int, stop: _int) -> _int:
+    def _another(self, kind: _int, data: bytearray, pos: _int, stop: _int) -> None:
         """A Query, Parse or Bind behind a text in another form: errors from here on are about what it brings."""
         acts = None
         statement: Any
@@ -641,8 +636,9 @@ class Answers(StatementDesk):
             statement = self.statements.names.get(bytes(data[begin:end])) if begin < end else self.statements.unnamed
             acts = statement.acts if statement is not None else None
         if acts is not None and acts.edits:
-            return self._rewritten(b"", acts)
-        return self._goes(None)
+            self._rewritten(b"", acts)
+            return
+        self._goes(None)
 
     def _text_of(self, number: _int) -> Rewriting | None:
         """The rewritten text to which the answer of this number is about to come; None for a plain one."""
@@ -653,11 +649,10 @@ class Answers(StatementDesk):
             found = rewriting
         return found
 
-    def _answered(self, number: _int) -> _int:
+    def _answered(self, number: _int) -> None:
         """Every text before the answer of this number has its answers."""
         left = [one for one in self.rewritings or () if one[0] >= number]
         self.rewritings = left or None
-        return 0
 
     def _client_name(self, name: bytes) -> bytes | None:
         """What the client calls the statement ``name``."""
@@ -666,27 +661,27 @@ class Answers(StatementDesk):
                 return mine
         return None
 
-    def _holds(self, data: bytearray, pos: _int, size: _int) -> _int:
+    def _holds(self, data: bytearray, pos: _int, size: _int) -> bool:
         """Keep the error of a QueryParse for the Query, unless it is the server's farewell; whether it is kept."""
         message = bytes(data[pos : pos + size])
         if _is_farewell(message):
-            return 0
+            return False
         if self.held is None:
             self.held = message
-        return 1
+        return True
 
-    def _nothing_ran(self, message: bytes, passed: _int) -> _int:
+    def _nothing_ran(self, message: bytes, passed: _int) -> bool:
         """Whether this error is the first answer to a batch, and about a name of ours, so that it can be sent again.
 
         ``passed``: bytes before it that are about to be passed on.
         """
         unanswered = self.server.unanswered
         if unanswered.size == 0 or self.client.sent + self.client.out_pending + passed != unanswered.mark:
-            return 0
+            return False
         # With a context it comes from within a function, which may have done what no error takes back.
-        return 1 if self.replies.status == consts.TX_IDLE and _is_lost(message) and b"\0W" not in message else 0
+        return bool(self.replies.status == consts.TX_IDLE and _is_lost(message) and b"\0W" not in message)
 
-    def _sent_again(self, tx: _int) -> _int:
+    def _sent_again(self, tx: _int) -> bool:
         """Behind an error that was kept back: 1 if its batch is at the front again, else the client gets the error."""
         error = self.lost
         self.lost = None
@@ -698,16 +693,16 @@ class Answers(StatementDesk):
             unanswered.tried = unanswered.mark
             self.client.put_back(unanswered.data, unanswered.size)
             unanswered.size = 0
-            return 1
+            return True
         if error is not None:
             self.client.write(error)
-        return 0
+        return False
 
-    def reads_on(self) -> _int:
+    def reads_on(self) -> bool:
         """Whether messages of the client's are still taken."""
-        return 1
+        return True
 
-    def _error_response(self, data: bytearray, pos: _int, avail: _int, verdict: _int) -> _int:
+    def _error_response(self, data: bytearray, pos: _int, avail: _int, verdict: _int) -> None:
         """Count an error and notice the server's farewell."""
         body = bytes(data[pos + 5 : pos + avail])
         if verdict:
@@ -730,4 +725,3 @@ class Answers(StatementDesk):
             self.server.dirty |= DIRTY_PREPARED
         if _is_farewell(body):
             self.server.farewell = 1
-        return 0

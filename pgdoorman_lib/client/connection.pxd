@@ -66,15 +66,15 @@ cdef class Connection(Pollable):
     @cython.locals(n=Py_ssize_t)
     cpdef int poll(self) except -1
     @cython.locals(house=House, stream=Stream, block=bytearray, familiar=Familiar, known=Known, challenge=Md5Challenge)
-    cpdef int _recognise(self) except -1
+    cpdef bint _recognise(self) except -1
     @cython.locals(stream=Stream, block=bytearray, text="const unsigned char *", start=Py_ssize_t, last=Py_ssize_t, known=Known, challenge=Md5Challenge)
-    cpdef int _verify(self) except -1
+    cpdef bint _verify(self) except -1
     cpdef int _count(self) except -1
     @cython.locals(house=House)
     cpdef _close(self, object error, str reason)
     cpdef Pool _pool_of(self, Accepted accepted)
     @cython.locals(house=House, pool=Pool, clients=Clients, session=Session, known=tuple)
-    cpdef int _begin(self, Accepted accepted, Known like) except -1
+    cpdef bint _begin(self, Accepted accepted, Known like) except -1
 
 
 cdef class Parting(Pollable):

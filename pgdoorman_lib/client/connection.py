@@ -29,8 +29,8 @@ from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.pollable import PENDING, Pollable
 from pgdoorman_lib.net.stream import NOTHING, Stream
 from pgdoorman_lib.net.syscalls import clock, cut
-from pgdoorman_lib.pool.errand import with_server
-from pgdoorman_lib.pool.pool import Moved, Pool
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.queue import Moved
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
 from pgdoorman_lib.wire import consts
@@ -210,7 +210,7 @@ class Connection(Pollable):
             return _PENDING
         return _UNFAMILIAR
 
-    def _recognise(self) -> _int:
+    def _recognise(self) -> bool:
         """Take the first message if it is one that is known, and ask for the proof; else 0, and nothing is taken."""
         stream = self.stream
         block: Any = stream.block
@@ -218,16 +218,16 @@ class Connection(Pollable):
         context = house.doorway
         if stream.end - stream.start == 8 and not self.tls_refused and context.tls_context is None:
             if bytes(block[stream.start : stream.end]) != SSL_REQUEST:
-                return 0
+                return False
             self.tls_refused = 1
             stream.start = stream.end
             stream.release()
             stream.write(b"N")
-            return 1
+            return True
         familiar: Familiar = context.familiar
         known = familiar.find(stream.peer_host, block, stream.start, stream.end)
         if known is None:
-            return 0
+            return False
         self._admission()
         self.known = known
         stream.start = stream.end
@@ -235,9 +235,9 @@ class Connection(Pollable):
         challenge = Md5Challenge()
         self.challenge = challenge
         stream.write(challenge.message())
-        return 1
+        return True
 
-    def _verify(self) -> _int:
+    def _verify(self) -> bool:
         """Take the proof if it is right, and begin the session; else 0, and nothing is taken."""
         stream = self.stream
         block: Any = stream.block
@@ -249,11 +249,11 @@ class Connection(Pollable):
         assert challenge is not None
         last = start + _MD5_SIZE - 1
         if stream.end <= last or text[start] != _PASSWORD or text[last]:
-            return 0
+            return False
         if text[start + 1] or text[start + 2] or text[start + 3] or text[start + 4] != _MD5_SIZE - 1:
-            return 0
+            return False
         if not challenge.proves(known.digits, cut(block, start + 5, last)):
-            return 0
+            return False
         stream.start = start + _MD5_SIZE
         stream.release()
         self.house.logins.end(self)
@@ -319,13 +319,12 @@ class Connection(Pollable):
         self.house.admit()
         self.admitted = 1
 
-    def _count(self) -> _int:
+    def _count(self) -> None:
         counted = self.house.connections
         if self.stream.tls is not None:
             counted.tls += 1
         else:
             counted.plain += 1
-        return 0
 
     # The end.
 
@@ -405,7 +404,7 @@ class Connection(Pollable):
             pool.credentials = accepted.client_key
         return pool
 
-    def _begin(self, accepted: Accepted, like: Known | None) -> _int:
+    def _begin(self, accepted: Accepted, like: Known | None) -> bool:
         """Welcome the client and start its session.
 
         May switch, unless the client is ``like`` an earlier one: then it returns 0, and nothing was done, if it would
@@ -419,9 +418,9 @@ class Connection(Pollable):
             if like.pool is None or like.pool.retired:
                 like.pool = self._pool_of(accepted)
             pool = like.pool
-            known = pool.reports.get(like.asked if pool.sync_parameters else ())
-            if known is None or pool.stale():
-                return 0
+            known = pool.beginnings.reports.get(like.asked if pool.sync_parameters else ())
+            if known is None or pool.beginnings.stale():
+                return False
         clients = house.clients
         number, secret = clients.new_key(accepted.protocol)
         session = Session(
@@ -446,7 +445,7 @@ class Connection(Pollable):
         if house.log_connections:
             log.info("%s client connected from %s", self._label(), self.stream.peer)
         session.start(None if like is None else self.task)
-        return 1
+        return True
 
     def _replicate(self, accepted: Accepted) -> str:
         """Open a server for this client alone and tie the two together until either ends; may switch."""
@@ -471,17 +470,19 @@ class Connection(Pollable):
         """
         while True:
             try:
-                if pool.reported is None:
-                    with_server(pool, _nothing)  # it is known then
-                elif pool.stale():
-                    pool.heard_at = clock()
-                    with_server(pool, _hear)
+                if pool.beginnings.reported is None:
+                    with pool.connection():
+                        pass  # it is known then
+                elif pool.beginnings.stale():
+                    pool.beginnings.heard_at = clock()
+                    with pool.connection() as server:
+                        run(server, "")  # it reports what has changed with an answer
                 asked = tuple(accepted.parameters.items()) if pool.sync_parameters else ()
-                known = pool.reports.get(asked)
+                known = pool.beginnings.reports.get(asked)
                 if known is not None:
                     return pool, known
-                base = pool.base
-                reported = pool.reported
+                base = pool.beginnings.base
+                reported = pool.beginnings.reported
                 settings, told = _try_settings(pool, _wanted(asked, pool), base)
                 known = settings, told.messages(), told, base
             except Moved:
@@ -490,10 +491,10 @@ class Connection(Pollable):
                     raise no_such_pool(accepted.database, accepted.user) from None
                 pool = found
                 continue
-            if pool.base is base and pool.reported is reported:
-                if len(pool.reports) >= MAX_REPORTS:
-                    pool.reports.clear()
-                pool.reports[asked] = known
+            if pool.beginnings.base is base and pool.beginnings.reported is reported:
+                if len(pool.beginnings.reports) >= MAX_REPORTS:
+                    pool.beginnings.reports.clear()
+                pool.beginnings.reports[asked] = known
             return pool, known
 
 
@@ -555,19 +556,12 @@ def _ended(error: DoormanError | None, reason: str) -> None:
     """The end of a session that has ended."""
 
 
-def _nothing(server: Server) -> None:
-    """What is done with a server that is only to be there."""
-
-
-def _hear(server: Server) -> None:
-    """Have a server report what has changed, which it does with an answer; may switch."""
-    run(server, "")
-
-
 def _wanted(parameters: tuple[tuple[str, str], ...], pool: Any) -> Settings:
     """The settings a startup packet asks for, less those every server of the pool has anyway."""
-    present = {name.lower(): value for name, value in pool.reported.values.items()}
-    values = {name: value for name in pool.carried if (value := pool.base.value(name)) is not None}
+    present = {name.lower(): value for name, value in pool.beginnings.reported.values.items()}
+    values = {
+        name: value for name in pool.beginnings.carried if (value := pool.beginnings.base.value(name)) is not None
+    }
     for name, value in parameters:
         if not valid_name(name):
             raise ProtocolViolation(f'invalid configuration parameter name "{name}"', sqlstate="42602")
@@ -600,22 +594,20 @@ def _try_settings(pool: Any, settings: Settings, base: Base) -> tuple[Settings, 
     name = values.get("application_name", "")
     if not values or (len(values) == 1 and name and _as_it_is(name)):
         # PostgreSQL takes any application_name.
-        reported: Reported = pool.reported
+        reported: Reported = pool.beginnings.reported
         for key, value in values.items():
             reported = reported.changed(key, value)
         return settings, reported
 
-    def apply(server: Server) -> Reported:
-        wanted = Settings.of({**base.difference(server.base), **settings.values})
-        run(server, wanted.sql_from(server.applied))
-        server.applied = wanted
-        if wanted.restless:
-            server.dirty |= DIRTY_PARAMETERS
-        return server.reported
-
     while True:
         try:
-            return settings, with_server(pool, apply)
+            with pool.connection() as server:
+                wanted = Settings.of({**base.difference(server.base), **settings.values})
+                run(server, wanted.sql_from(server.applied))
+                server.applied = wanted
+                if wanted.restless:
+                    server.dirty |= DIRTY_PARAMETERS
+                return settings, server.reported
         except ServerRefused as exc:
             refused = settings.refused(exc.sqlstate, exc.message)
             if refused is None:

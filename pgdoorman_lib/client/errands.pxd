@@ -2,6 +2,7 @@
 
 import cython
 
+from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.relay cimport Relay
 from pgdoorman_lib.metrics.counters cimport LinkStats
 from pgdoorman_lib.net.stream cimport Stream
@@ -16,10 +17,10 @@ cdef class Errands(Relay):
 
     cpdef int init_errands(self, Stream client, LinkStats stats) except -1
     cpdef int detach(self) except -1
-    cpdef int settled(self) except -1
-    cpdef int _rebase(self, object base) except -1
+    cpdef int own_answered(self) except -1
+    cpdef void _rebase(self, object base) except *
     @cython.locals(server=Server)
-    cpdef int _apply(self) except -1
+    cpdef void _apply(self) except *
     @cython.locals(server=Server)
     cpdef int _ask_server(self, str sql) except -1
     @cython.locals(errand=str)

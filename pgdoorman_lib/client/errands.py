@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgdoorman_lib.client import events
 from pgdoorman_lib.client.relay import Relay
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts, messages
@@ -28,7 +29,7 @@ class Errands(Relay):
 
     __slots__ = ("base", "errand", "replaced")
 
-    def init_errands(self, client: Stream, stats: Any) -> _int:
+    def init_errands(self, client: Stream, stats: Any) -> None:
         """As ``init_borrower``."""
         self.init_relay(client, stats)
         #: the defaults the session began with, as far as they are known
@@ -36,26 +37,24 @@ class Errands(Relay):
         #: the statement under way, if it may be sent once more, and the settings in effect before it
         self.errand: str | None = None
         self.replaced: Settings | None = None
-        return 0
 
-    def detach(self) -> _int:
+    def detach(self) -> None:
         """As in Relay."""
-        self.settled()
-        return Relay.detach(self)
+        self.own_answered()
+        Relay.detach(self)
 
-    def settled(self) -> _int:
+    def own_answered(self) -> None:
         """As in Relay."""
         self.errand = None
         self.replaced = None
-        return 0
 
-    def _rebase(self, base: Base) -> _int:
+    def _rebase(self, base: Base) -> None:
         """The server began with other defaults: those that the client began with are settings of its own there."""
         mine = self.base
         self.base = base
         extra = mine.difference(base)
         if not extra and not self.startup.values:
-            return 0
+            return
         startup = self.startup.over(extra).values
         settings = self.settings.over(extra).values
         # What this server has anyway need not be set, unless statements are told apart by it.
@@ -67,24 +66,22 @@ class Errands(Relay):
         ]
         self.startup = Settings.of(startup).without(tuple(there))
         self.settings = Settings.of(settings).without(tuple(there))
-        return 0
 
-    def _apply(self) -> _int:
+    def _apply(self) -> None:
         """Put the client's parameters in effect on its server: what it sends waits until they are."""
         server = self.server
         if server.base is not self.base:
             self._rebase(server.base)
         present = server.applied
         if present is self.settings:
-            return 0
+            return
         sql = self.settings.sql_from(present)
         server.applied = self.settings
         if sql:
             self._ask_server(sql)
             self.replaced = present
-        return 0
 
-    def _ask_server(self, sql: str) -> _int:
+    def _ask_server(self, sql: str) -> None:
         """Send a query of our own, whose answer the client does not see and which it has to wait for."""
         server = self.server
         server.stream.write(messages.query(sql.encode(errors="surrogateescape")))
@@ -93,7 +90,6 @@ class Errands(Relay):
         self.settling = 1
         self.errand = sql
         self.replaced = None
-        return 0
 
     def refused(self) -> _int:
         """As in Relay: try again what a late cancel request or a small statement_timeout has hit, and do without a
@@ -107,30 +103,29 @@ class Errands(Relay):
         if sqlstate == QUERY_CANCELED:
             if self.replies.status == consts.TX_FAILED:
                 self.refusal = None
-                return 0  # the client's transaction has failed by it, as by a cancel that comes in time
+                return events.PENDING  # the client's transaction has failed by it, as by a cancel that comes in time
             if errand and self.replies.status == consts.TX_IDLE:
                 self.refusal = None
                 self._ask_server(PATIENTLY + errand)
                 self.errand = None  # not a third time
                 self.replaced = replaced
-                return 0
+                return events.PENDING
         if replaced is None:
-            return 7
+            return events.SERVER_FAULT
         name = self.settings.refused(sqlstate, fields.get("M", ""))
         if name is None:
-            return 7
+            return events.SERVER_FAULT
         self.refusal = None
         self.server.applied = replaced
         self.settings = self.settings.without((name,))
         self.startup = self.startup.without((name,))
         self.client.write(messages.notice_response("WARNING", sqlstate, fields.get("M", ""), detail=fields.get("D")))
         self._apply()
-        return 0
+        return events.PENDING
 
-    def _calm(self) -> _int:
+    def _calm(self) -> None:
         """Take back what would act on the server while it rests, or is another's."""
         server = self.server
         self._ask_server("; ".join([f"RESET {name}" for name in AT_REST]))
         server.applied = server.applied.without(AT_REST)
         self.announcing = 1
-        return 0

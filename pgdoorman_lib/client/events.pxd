@@ -9,6 +9,10 @@ cdef enum:
     SERVER_GONE = 5
     CLIENT_FAULT = 6
     SERVER_FAULT = 7
+    TOO_MANY_PINS = 10
+    AS_IT_CAME = 0
     MORE = 8
     HELD = 9
-    TOO_MANY_PINS = 10
+    REPLACED = 11
+    STALLED = 12
+    REFUSED = 13

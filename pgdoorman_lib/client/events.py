@@ -17,8 +17,16 @@ CLIENT_FAULT = 6
 SERVER_FAULT = 7
 TOO_MANY_PINS = 10
 
-# Of a step that handles a message.
-#: the one at the front is not whole yet
+# Of a step that handles a message of the client's.
+#: it goes to the server as it came
+AS_IT_CAME = 0
+#: it is not whole yet
 MORE = 8
-#: the one at the front depends on answers still owed, or was dealt with without a server
+#: it depends on answers still owed; or it has been dealt with, and no server is needed
 HELD = 9
+#: it was sent in another form, and everything before it
+REPLACED = 11
+#: everything before it was sent, and it waits for an answer
+STALLED = 12
+#: it was refused: what is still to come of it is dropped
+REFUSED = 13

@@ -2,27 +2,19 @@
 
 import cython
 
+from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.answers cimport Answers
 from pgdoorman_lib.metrics.counters cimport LinkStats
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.server.connection cimport Server
-from pgdoorman_lib.wire cimport consts
+from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.statements cimport Tally
 from pgdoorman_lib.wire.effect cimport Effect
 from pgdoorman_lib.wire.replies cimport Replies
 from pgdoorman_lib.wire.scan cimport Scanner
 
-cdef int _QUERY
-cdef int _FUNCTION
-cdef int _SYNC
-cdef int _PARSE
-cdef int _BIND
-cdef int _DESCRIBE
-cdef int _EXECUTE
-cdef int _CLOSE
-cdef int _COPY_END
 cdef Py_ssize_t _HIGH_WATER
 cdef Py_ssize_t _INSPECT
 cdef int _FAIRNESS
@@ -48,16 +40,16 @@ cdef class Relay(Answers):
     cpdef int detach(self) except -1
     @cython.locals(status=int, rounds=int)
     cpdef int step(self) except -1
-    cpdef int settled(self) except -1
+    cpdef int own_answered(self) except -1
     cpdef int at_eof(self) except -1
-    cpdef int reads_on(self) except -1
-    cpdef int restore(self) except -1
+    cpdef bint reads_on(self) except -1
+    cpdef bint restore(self) except -1
     cpdef int examined(self) except -1
     @cython.locals(client=Stream, fills=int, status=int, n=Py_ssize_t)
     cpdef int pump_client(self) except -1
     @cython.final
     @cython.locals(client=Stream, size=Py_ssize_t, block=bytearray)
-    cdef int _make_room(self) except -1
+    cdef bint _make_room(self) except -1
     @cython.final
     @cython.locals(
         client=Stream, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int, avail=Py_ssize_t,
@@ -70,16 +62,16 @@ cdef class Relay(Answers):
     cdef int _parse_text(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final
     @cython.locals(replies=Replies)
-    cdef int _free(self) except -1
+    cdef bint _free(self) except -1
     @cython.final
     @cython.locals(size=Py_ssize_t, client=Stream, block=bytearray)
-    cdef int _to_server(self, Py_ssize_t run, Py_ssize_t pos) except -1
+    cdef void _to_server(self, Py_ssize_t run, Py_ssize_t pos) except *
     @cython.final
     @cython.locals(check=bytes, alone=bint, start=Py_ssize_t)
     cdef int _without_server(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
     @cython.final
     @cython.locals(size=Py_ssize_t)
-    cdef int _executes(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
-    cpdef int refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
+    cdef bint _executes(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
+    cpdef bint refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
     @cython.final
     cdef int _discard(self, int kind) except -1

@@ -15,42 +15,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgdoorman_lib.client import events
 from pgdoorman_lib.client.answers import FAIRNESS, INSPECT, Answers
 from pgdoorman_lib.client.statements import FLUSH, READY_IDLE
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effect import Effect
 from pgdoorman_lib.wire.framing import find_nul, frame_size
-from pgdoorman_lib.wire.owed import BIND, CLOSE, COPY_END, DESCRIBE, EXECUTE, FUNCTION, PARSE, QUERY, SYNC
 from pgdoorman_lib.wire.settings import BASE
 from pgdoorman_lib.wire.statements import REMEMBERED
 
 _int = int
 _float = float
 
-# Statuses of ``step``.
-WAIT = 0
-NEED_SERVER = 1
-RELEASE = 2
-CLIENT_GONE = 3
-TERMINATE = 4
-SERVER_GONE = 5
-CLIENT_FAULT = 6
-SERVER_FAULT = 7
-TOO_MANY_PINS = 10
-# 8 and 9 (MORE, HELD) stay between the relay and its statement desk.
-
 # The same numbers as C integers, where this module is compiled.
-_QUERY = QUERY
-_FUNCTION = FUNCTION
-_SYNC = SYNC
-_PARSE = PARSE
-_BIND = BIND
-_DESCRIBE = DESCRIBE
-_EXECUTE = EXECUTE
-_CLOSE = CLOSE
-_COPY_END = COPY_END
 _HIGH_WATER = HIGH_WATER
 _INSPECT = INSPECT
 _FAIRNESS = FAIRNESS
@@ -83,7 +62,7 @@ class Relay(Answers):
     def __init__(self, client: Stream, stats: Any) -> None:
         self.init_relay(client, stats)
 
-    def init_relay(self, client: Stream, stats: Any) -> _int:
+    def init_relay(self, client: Stream, stats: Any) -> None:
         """As ``init_borrower``."""
         self.init_answers(client, stats)
         #: the whole Query message that is answered without a server, or None
@@ -101,9 +80,8 @@ class Relay(Answers):
         self.fault_sqlstate = "08P01"
         #: the client's parameters are being set on the server, or asked from it
         self.settling = 0
-        return 0
 
-    def attach(self, server: Server) -> _int:
+    def attach(self, server: Server) -> None:
         """Borrow ``server``: its events are ours from here to ``detach``."""
         self.server = server
         self.srv = server.stream
@@ -116,9 +94,8 @@ class Relay(Answers):
         self.xact_started = self.task.engine.now
         self.query_started = self.xact_started
         server.active_since = self.xact_started
-        return 0
 
-    def detach(self) -> _int:
+    def detach(self) -> None:
         """The server is somebody else's from now on."""
         self._names_done()
         if self.srv is not None:
@@ -151,7 +128,6 @@ class Relay(Answers):
         self.lost = None
         self.named = 0
         self.rewritings = None
-        return 0
 
     def step(self) -> _int:
         """Do everything that can be done now; what to do next (WAIT: park, something else is the session's)."""
@@ -165,13 +141,13 @@ class Relay(Answers):
                 if self.settling:
                     # Nothing of the client's may run before its parameters are known to be in effect.
                     if self.replies.count:
-                        return 0
+                        return events.PENDING
                     self.settling = 0
-                    self.settled()
+                    self.own_answered()
                     if self.announcing:
                         self.announcing = 0
                         if self.replies.status == consts.TX_IDLE and self.by_transaction:
-                            return 2  # that was all: the client's transaction is over
+                            return events.RELEASE  # that was all: the client's transaction is over
                     if self.examining:
                         status = self.examined()
                         if status:
@@ -185,37 +161,36 @@ class Relay(Answers):
                     return status
             if self.terminated:
                 if self.half_closed and (self.overdue or self.client.is_lost()):
-                    return 3  # nobody is there to read the answers
+                    return events.CLIENT_GONE  # nobody is there to read the answers
                 if self.srv is None or self.replies.count == 0 or self.in_batch or self.replies.copy_in:
                     # What was sent before Terminate has been carried out, as PostgreSQL would; a batch without its Sync
                     # is rolled back.
-                    return 4
+                    return events.TERMINATE
             if self.srv is None or not self.srv.readable or self.client.out_pending >= _HIGH_WATER:
-                return 0
+                return events.PENDING
             rounds += 1
             if rounds >= _FAIRNESS:
                 self.task.engine.again(self.task)
-                return 0
+                return events.PENDING
 
-    def settled(self) -> _int:
+    def own_answered(self) -> None:
         """What was sent on our own account has been answered, and was not refused."""
-        return 0
 
     def at_eof(self) -> _int:
         """The client has closed its side of the connection; a status as of ``step``."""
-        return 3
+        return events.CLIENT_GONE
 
-    def reads_on(self) -> _int:
+    def reads_on(self) -> bool:
         """As in Answers."""
-        return 0 if self.terminated else 1
+        return not self.terminated
 
-    def restore(self) -> _int:
+    def restore(self) -> bool:
         """Put what was reset within a transaction back to the session's beginning; 1 if that has to be waited for."""
-        return 0
+        return False
 
     def examined(self) -> _int:
         """The server has answered what a transaction left on it; a status as of ``step``."""
-        return 0
+        return events.PENDING
 
     def pump_client(self) -> _int:
         """Take what the client has sent as far as it goes."""
@@ -225,28 +200,28 @@ class Relay(Answers):
             if self.srv is not None and self.srv.out_pending >= _HIGH_WATER:
                 self.srv.push()
                 if self.srv.out_pending >= _HIGH_WATER:
-                    return 0
+                    return events.PENDING
             if client.end > client.start:
                 status = self._client_frames()
-                if status == 9:
-                    return 0
-                if status and status != 8:
+                if status == events.HELD:
+                    return events.PENDING
+                if status and status != events.MORE:
                     return status
             fills += 1
             if fills > _FAIRNESS:
                 self.task.engine.again(self.task)
-                return 0
+                return events.PENDING
             n = client.fill()
             if n > 0:
                 continue
             if n == -1:
-                return 0
+                return events.PENDING
             if n == 0:
                 return self.at_eof()
             if not self._make_room():
-                return 6
+                return events.CLIENT_FAULT
 
-    def _make_room(self) -> _int:
+    def _make_room(self) -> bool:
         """The message at the front does not fit its block: a larger one, unless that is too much for all together.
 
         A Parse is wanted whole, of others what their names need. What can't be had is refused (``no_room``); if that is
@@ -261,11 +236,11 @@ class Relay(Answers):
             if self.no_room:
                 self.fault = "Server is temporarily out of memory."
                 self.fault_sqlstate = "53200"
-                return 0
+                return False
             self.no_room = 1
-            return 1
+            return True
         client.grow(size + 1024)
-        return 1
+        return True
 
     def _client_frames(self) -> _int:
         """Go through the client's messages that are there: WAIT when all went, else why not."""
@@ -274,7 +249,7 @@ class Relay(Answers):
         pos = client.start
         end = client.end
         run = pos
-        status = 0
+        status = events.PENDING
         late = 0
         first = -1
         told = client.sent + client.out_pending
@@ -297,24 +272,24 @@ class Relay(Answers):
             if size < 0:
                 if size == -2:
                     self.fault = "invalid message length"
-                    status = 6
+                    status = events.CLIENT_FAULT
                 else:
-                    status = 8
+                    status = events.MORE
                 break
             avail = end - pos
             kind = data[pos]
             if size > avail:
                 # What is streamed is looked at once its first INSPECT bytes are there: they hold every name.
                 if size <= _INSPECT or (avail < _INSPECT and kind != consts.COPY_DATA):
-                    status = 8
+                    status = events.MORE
                     break
             else:
                 avail = size
             if self.srv is None:
                 status = self._without_server(data, pos, size, avail, kind)
                 if status:
-                    if status == 9:  # answered or dropped
-                        status = 0
+                    if status == events.HELD:  # answered or dropped
+                        status = events.PENDING
                         pos += avail
                         if self.skip_to:
                             pos = self.skip_to
@@ -329,11 +304,11 @@ class Relay(Answers):
             replies = self.replies
             if self.resetting == 2 and kind != consts.COPY_DATA:
                 if replies.count:
-                    status = 9
+                    status = events.HELD
                     break
                 self.resetting = 0
                 if self.restore():
-                    status = 9
+                    status = events.HELD
                     break
             if replies.count == 0 and kind != consts.COPY_DATA:
                 self.query_started = self.task.engine.now
@@ -344,26 +319,26 @@ class Relay(Answers):
                     size > avail or self.scanner.scan(data, pos + 5, pos + avail, self._reading())
                 ):
                     status = self._query_text(data, run, pos, size, avail)
-                    if status == 1:
-                        status = 0
+                    if status == events.REPLACED:
+                        status = events.PENDING
                         self.in_batch = 0
                         self.group_unnamed = 0
                         pos += avail
                         run = pos
                         continue
-                    if status == 2:  # everything before it was sent
-                        status = 9
+                    if status == events.STALLED:  # everything before it was sent
+                        status = events.HELD
                         run = pos
                     if status:
                         break
                 if self.shared:
                     self._query(replies)
                 else:
-                    replies.add(_QUERY)
+                    replies.add(owed.QUERY)
                 self.in_batch = 0
                 self.group_unnamed = 0
             elif kind == consts.SYNC:
-                replies.add(_SYNC)
+                replies.add(owed.SYNC)
                 if self.resetting:
                     self.resetting = 2
                 self.in_batch = 0
@@ -390,27 +365,27 @@ class Relay(Answers):
                         if status:
                             break
                     replies.add(
-                        _PARSE
+                        owed.PARSE
                         if kind == consts.PARSE
-                        else _BIND
+                        else owed.BIND
                         if kind == consts.BIND
-                        else _DESCRIBE
+                        else owed.DESCRIBE
                         if kind == consts.DESCRIBE
-                        else _CLOSE
+                        else owed.CLOSE
                     )
                 else:
                     status = self._statement(data, run, pos, size, avail, kind)
-                    if status == 1 or status == 3:  # sent in another form, or refused
+                    if status == events.REPLACED or status == events.REFUSED:  # sent in another form, or refused
                         self.in_batch = 1
                         pos += avail
                         run = pos
                         if size > avail:
                             self.client_left = size - avail
-                            self.client_drop = status == 3
-                        status = 0
+                            self.client_drop = status == events.REFUSED
+                        status = events.PENDING
                         continue
-                    if status == 2:  # everything before it was sent
-                        status = 9
+                    if status == events.STALLED:  # everything before it was sent
+                        status = events.HELD
                         self.in_batch = 1
                         run = pos
                     if status:
@@ -419,27 +394,27 @@ class Relay(Answers):
             elif kind == consts.EXECUTE:
                 if self.group_suspect:  # until it is answered, the books are not settled
                     self.group_ran = 1
-                    replies.add_effect(_EXECUTE, Effect())
+                    replies.add_effect(owed.EXECUTE, Effect())
                 else:
-                    replies.add(_EXECUTE)
+                    replies.add(owed.EXECUTE)
                 self.in_batch = 1
             elif kind == consts.COPY_DATA or kind == consts.FLUSH:
                 pass
             elif kind == consts.COPY_DONE or kind == consts.COPY_FAIL:
-                replies.add(_COPY_END)
+                replies.add(owed.COPY_END)
             elif kind == consts.FUNCTION_CALL:
                 if self.by_transaction:
                     status = self._function_call(data, pos, size, avail)
                     if status:
                         break
-                replies.add(_FUNCTION)
+                replies.add(owed.FUNCTION)
             elif kind == consts.TERMINATE:
                 self.terminated = 1
-                status = 4
+                status = events.TERMINATE
                 break
             else:
                 self.fault = f"invalid frontend message type {kind}"
-                status = 6
+                status = events.CLIENT_FAULT
                 break
             pos += avail
             if size > avail:
@@ -450,7 +425,7 @@ class Relay(Answers):
             self.no_room = 0
         if self.named:
             self.named = 0
-            whole = first >= 0 and status == 0 and not self.in_batch and not self.client_left
+            whole = first >= 0 and status == events.PENDING and not self.in_batch and not self.client_left
             if whole and self.replies.status == consts.TX_IDLE and client.sent + client.out_pending == told:
                 self.server.unanswered.keep(data, first, pos, told)
         self._to_server(run, pos)
@@ -461,10 +436,10 @@ class Relay(Answers):
             client.start = pos
             client.release()
         if self.srv is not None:
-            if status == 4:
-                return 9
-            if late and (status == 0 or status == 8) and self._free():
-                return 2  # its answer (the copy's failure) came before the message had gone
+            if status == events.TERMINATE:
+                return events.HELD
+            if late and (status == events.PENDING or status == events.MORE) and self._free():
+                return events.RELEASE  # its answer (the copy's failure) came before the message had gone
         return status
 
     def _parse_text(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
@@ -477,22 +452,22 @@ class Relay(Answers):
             if stop >= 0:
                 text = self._look(bytes(data[start:stop]))
                 if text.sequences and not self._sequences_settled():
-                    return 9
+                    return events.HELD
                 self._runs(text, 0)
-        return 0
+        return events.AS_IT_CAME
 
-    def _free(self) -> _int:
+    def _free(self) -> bool:
         """Whether nothing keeps the server from being given back."""
         replies = self.replies
         if not self.by_transaction or self.in_batch or self.client_left:
-            return 0
-        return 1 if replies.count == 0 and not replies.skipping and replies.status == consts.TX_IDLE else 0
+            return False
+        return replies.count == 0 and not replies.skipping and replies.status == consts.TX_IDLE
 
-    def _to_server(self, run: _int, pos: _int) -> _int:
+    def _to_server(self, run: _int, pos: _int) -> None:
         """Queue the client's bytes block[run:pos] for the server; the block goes along if nothing else is in it."""
         size = pos - run
         if size <= 0 or self.srv is None:
-            return 0
+            return
         client = self.client
         block: Any = client.block
         if pos == client.end and self.srv.out is None:
@@ -502,7 +477,6 @@ class Relay(Answers):
             self.srv.send_block(block, run, pos)
         else:
             self.srv.send_copy(block, run, size)
-        return 0
 
     def _without_server(self, data: bytearray, pos: _int, size: _int, avail: _int, kind: _int) -> _int:
         """What to do with a message while no server is borrowed: HELD means it is dealt with."""
@@ -510,33 +484,33 @@ class Relay(Answers):
             return self._discard(kind)
         if kind == consts.TERMINATE:
             self.terminated = 1
-            return 4
+            return events.TERMINATE
         if kind == consts.SYNC:  # an empty batch
             self.client.send_copy(_ready_idle, 0, 6)
-            return 9
+            return events.HELD
         if kind == consts.FLUSH or kind == consts.COPY_DATA or kind == consts.COPY_DONE or kind == consts.COPY_FAIL:
             # Flush with nothing to flush; copy messages outside a copy are ignored by PostgreSQL, too.
-            return 9
+            return events.HELD
         if kind == consts.QUERY:
             check = self.check_query
             if check is not None and size == avail and size == len(check) and data[pos : pos + size] == check:
                 self.client.send_copy(_empty_and_ready, 0, 11)
-                return 9
+                return events.HELD
             if self.refuses(data, pos + 5, pos + avail):
                 self.discarding = 1
                 return self._discard(kind)
-            return 1
+            return events.NEED_SERVER
         alone = self.shared and (
             (kind == consts.PARSE and data[pos + 5] != 0) or kind == consts.DESCRIBE or kind == consts.CLOSE
         )
         if alone and self._answer_alone(data, pos, self.client.end):
-            return 9
+            return events.HELD
         if kind == consts.PARSE:
             start = find_nul(data, pos + 5, pos + avail) + 1
             if self.refuses(data, start, pos + avail) and self._executes(data, pos, self.client.end):
                 self.discarding = 1
                 return self._discard(kind)
-            return 1
+            return events.NEED_SERVER
         if (
             kind == consts.BIND
             or kind == consts.DESCRIBE
@@ -544,23 +518,23 @@ class Relay(Answers):
             or kind == consts.EXECUTE
             or kind == consts.FUNCTION_CALL
         ):
-            return 1
+            return events.NEED_SERVER
         self.fault = f"invalid frontend message type {kind}"
-        return 6
+        return events.CLIENT_FAULT
 
-    def _executes(self, data: bytearray, pos: _int, end: _int) -> _int:
+    def _executes(self, data: bytearray, pos: _int, end: _int) -> bool:
         """Whether the batch that begins at ``pos`` has an Execute, as far as it is there."""
         while True:
             size = frame_size(data, pos, end)
             if size < 0 or data[pos] == consts.SYNC:
-                return 0
+                return False
             if data[pos] == consts.EXECUTE:
-                return 1
+                return True
             pos += size
 
-    def refuses(self, data: bytearray, start: _int, stop: _int) -> _int:
+    def refuses(self, data: bytearray, start: _int, stop: _int) -> bool:
         """Whether the statement with the text data[start:stop] is to be answered with ``refusal_message``."""
-        return 0
+        return False
 
     def _discard(self, kind: _int) -> _int:
         """Answer a statement that was cancelled before it got a server, or refused; drop the rest of its batch."""
@@ -573,4 +547,4 @@ class Relay(Answers):
             self.discarding = 0
         if self.discarding == 0:
             self.client.send_copy(_ready_idle, 0, 6)
-        return 9
+        return events.HELD

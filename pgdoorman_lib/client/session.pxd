@@ -53,9 +53,9 @@ cdef class Session(Errands):
     @cython.final
     cdef int _say_goodbye(self) except -1
     @cython.final
-    cdef int _idle(self) except -1
+    cdef bint _idle(self) except -1
     @cython.final
-    cdef int _resting(self) except -1
+    cdef bint _resting(self) except -1
     @cython.final
     cdef str _ended(self, int event)
     @cython.final
@@ -69,7 +69,7 @@ cdef class Session(Errands):
     @cython.final
     cdef int _prepare(self, Server server) except -1
     @cython.locals(client=Stream, said=int)
-    cpdef int gone(self) except -1
+    cpdef bint gone(self) except -1
     @cython.final
     @cython.locals(client=Stream, data=bytearray, pos=Py_ssize_t, size=Py_ssize_t, lasting=int, whole=int)
     cdef int _has_said_all(self) except -1
@@ -80,12 +80,12 @@ cdef class Session(Errands):
     cdef int _stop_timer(self) except -1
     @cython.final
     @cython.locals(server=Server, pool=Pool)
-    cdef int _give_back(self) except -1
+    cdef void _give_back(self) except *
     @cython.final
     @cython.locals(server=Server, asked=int)
     cdef int _examine(self) except -1
     @cython.final
-    cdef int _take_known(self, object text) except -1
+    cdef bint _take_known(self, object text) except -1
     @cython.final
     cdef int _forget_notes(self) except -1
     @cython.final
@@ -97,17 +97,17 @@ cdef class Session(Errands):
     cpdef int let_go(self) except -1
     cpdef int ask_sequences(self) except -1
     @cython.final
-    cdef int _sequences_told(self) except -1
-    cpdef int restore(self) except -1
+    cdef void _sequences_told(self) except *
+    cpdef bint restore(self) except -1
     @cython.locals(server=Server, asked=int)
     cpdef int examined(self) except -1
     @cython.final
     cdef int _pin(self, int pins) except -1
     @cython.final
     @cython.locals(pool=Pool)
-    cdef int _over_limit(self) except -1
+    cdef bint _over_limit(self) except -1
     @cython.locals(pool=Pool)
-    cpdef int refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
+    cpdef bint refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
     @cython.final
     @cython.locals(client=Stream, stats=LinkStats, received="long long", sent="long long")
     cdef int _account(self, Server server) except -1
@@ -116,6 +116,6 @@ cdef class Session(Errands):
     cdef str _server_ended(self, int status)
     @cython.final
     @cython.locals(server=Server, in_batch=bint, half_sent=bint)
-    cdef int _leave(self) except -1
+    cdef void _leave(self) except *
     cpdef int cancel_waiting(self) except -1
     cpdef int dismiss(self, object error) except -1

@@ -24,7 +24,7 @@ from pgdoorman_lib.errors import (
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import Stream
-from pgdoorman_lib.pool.pool import Moved
+from pgdoorman_lib.pool.queue import Moved
 from pgdoorman_lib.pool.sequences import MIXED, REASON
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts, messages
@@ -185,7 +185,7 @@ class Session(Errands):
 
     # Configuration.
 
-    def use(self, pool: Any) -> _int:
+    def use(self, pool: Any) -> None:
         """Take what a pool's settings say about this session; at login and when a reload replaced the pool."""
         self.pool = pool
         self.pool_stats = pool.stats
@@ -199,15 +199,13 @@ class Session(Errands):
         self.log_parameters = pool.log_parameters
         if pool.parse_limit > 0:
             self.parse_limit = pool.parse_limit
-        return 0
 
-    def begin_with(self, settings: Any, told: Any, base: Any) -> _int:
+    def begin_with(self, settings: Any, told: Any, base: Any) -> None:
         """Take the settings of the startup packet, over the defaults ``base``, and what the client is told of them."""
         self.settings = settings
         self.startup = settings
         self.told = told
         self.base = base
-        return 0
 
     def parameter_changed(self, name: str, value: str) -> None:
         log.info("[%s@%s #%d] parameter %s is now %r", self.user, self.database, self.id, name, value)
@@ -277,26 +275,25 @@ class Session(Errands):
             else:
                 return event
 
-    def _say_goodbye(self) -> _int:
+    def _say_goodbye(self) -> None:
         """The session is to end here, once the client has taken its answers."""
         if self.client.push() != 0:
             raise self.doomed  # type: ignore[misc]
-        return 0
 
-    def _idle(self) -> _int:
+    def _idle(self) -> bool:
         """Whether the client has nothing under way: no message begun, no statement, no transaction."""
         if self.waiting or self.client.end > self.client.start:
-            return 0
+            return False
         if self.server is None:
-            return 1
+            return True
         replies = self.replies
         if self.settling or replies.count or replies.status != consts.TX_IDLE:
-            return 0
-        return 0 if self.in_batch or self.client_left else 1
+            return False
+        return not (self.in_batch or self.client_left)
 
-    def _resting(self) -> _int:
+    def _resting(self) -> bool:
         """Whether there is no server, and nothing from the client that asks for one or for the end."""
-        return 0 if self.server is not None or self.terminated or self.client.has_news() else 1
+        return not (self.server is not None or self.terminated or self.client.has_news())
 
     def _ended(self, event: _int) -> str:
         """What polling has come to at last, for the log; raises what the client must be told."""
@@ -318,7 +315,7 @@ class Session(Errands):
 
     # Borrowing.
 
-    def _borrow(self) -> _int:
+    def _borrow(self) -> None:
         """Borrow a server for the message at the front, or wait for one; never switches."""
         pool = self.pool
         if pool.retired:
@@ -331,7 +328,6 @@ class Session(Errands):
             self.use(pool)
         pool.request(self)
         self.waiting = 1
-        return 0
 
     def _still_waiting(self) -> _int:
         """What has come of waiting for a server: PENDING, CLIENT_GONE, or as ``step`` when it is there."""
@@ -351,7 +347,7 @@ class Session(Errands):
         self._prepare(server)
         return self.step()
 
-    def _prepare(self, server: Server) -> _int:
+    def _prepare(self, server: Server) -> None:
         """``server`` is borrowed: have on it what the client has set, before its message goes there."""
         if self.transparent != server.pool.transparent:
             self.use(server.pool)  # its servers have proven to be others' (``Pool.backend_moved``)
@@ -369,11 +365,10 @@ class Session(Errands):
                 server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
             else:
                 self.harmless = self.settings
-        return 0
 
     # The client's end.
 
-    def gone(self) -> _int:
+    def gone(self) -> bool:
         """Whether the client has closed its connection and does not want what it waits for; never switches.
 
         Who closes it behind a Terminate has sent all it had to say: PostgreSQL would carry that out.
@@ -382,11 +377,11 @@ class Session(Errands):
         while client.readable and client.fill() > 0:
             pass
         if not (client.eof or client.hangup):
-            return 0
+            return False
         said = 0 if client.error or self.overdue else self._has_said_all()
         if said == 2 and client.eof:
             self._close_half()
-        return 0 if said else 1
+        return not said
 
     def _has_said_all(self) -> _int:
         """Whether whole messages wait for a server: 1 up to a Terminate, 2 such as may be answered to a client that has
@@ -415,33 +410,31 @@ class Session(Errands):
         A client that has vanished looks the same until it is sent something.
         """
         if self.client.error or self.client_left or self.pool.eof_timeout <= 0:
-            return 3
+            return events.CLIENT_GONE
         if self.server is None or not self.replies.count:
-            return 3
+            return events.CLIENT_GONE
         self.terminated = 1
         self._close_half()
-        return 0
+        return events.PENDING
 
-    def _close_half(self) -> _int:
+    def _close_half(self) -> None:
         """The client has closed its side: begin to count the time."""
         self.half_closed = 1
         if self.eof_timer is None:
             self.eof_timer = self.client.engine.loop.timer(self.pool.eof_timeout)
             self.eof_timer.start(self._wait_no_longer)
-        return 0
 
     def _wait_no_longer(self) -> None:
         self.overdue = 1
         self.task.wake()
 
-    def _stop_timer(self) -> _int:
+    def _stop_timer(self) -> None:
         if self.eof_timer is not None:
             self.eof_timer.stop()
             self.eof_timer.close()
             self.eof_timer = None
-        return 0
 
-    def _give_back(self) -> _int:
+    def _give_back(self) -> None:
         """The transaction is over: the server goes back to the pool, or straight to the next in its queue.
 
         It stays while it is asked what the transaction has left on it, and as long as something pins it.
@@ -450,7 +443,7 @@ class Session(Errands):
         self._account(server)
         if self.transparent:
             if (server.dirty & _ASKED or self.noted or self.pins & DIRTY_PREPARED) and self._examine():
-                return 0
+                return
             if self.noted:
                 self._forget_notes()
             if self.drawing:
@@ -459,16 +452,16 @@ class Session(Errands):
                 self.told_sets = 0
                 self.disturbed = 0
                 self.altered = 0
-                return 0
+                return
         elif self.noted:
             self._forget_notes()
         if server.applied is not BASE and server.applied.restless:
-            return self._calm()
+            self._calm()
+            return
         self.detach()
         self.assigned = None
         pool = server.pool
         pool.checkin(server)
-        return 0
 
     # What a transaction leaves behind.
 
@@ -497,40 +490,40 @@ class Session(Errands):
         if not asked & ~GRANTED:
             server.dirty &= ~asked
             self._forget_notes()
-            return self._pin(self.pins | asked & GRANTED)
+            self._pin(self.pins | asked & GRANTED)
+            return 0
         if self.pins:
             self.unpinning = 1
             server.pool.unpinning += 1
         self._question(asked, tracker.hindered or DEFERRABLE in self.settings.values)
         return 1
 
-    def _take_known(self, text: Text) -> _int:
+    def _take_known(self, text: Text) -> bool:
         """Note what the only statement has done, which has succeeded: 1, or 0 if that has to be asked."""
         server = self.server
         if server.applied is not self.settings or server.dirty & _ASKED & ~(text.traces.bits | DIRTY_PARAMETERS):
-            return 0
+            return False
         if not self.sync_parameters:
-            return 0  # nothing is the client's that it sets
+            return False  # nothing is the client's that it sets
         if text.only_resets & RESETS_ALL and self.base.role != NO_ROLE:
-            return 0  # there is none behind it
+            return False  # there is none behind it
         after = known_settings(text, self.settings, self.startup)
         if after is None:
-            return 0
+            return False
         self.settings, server.applied = after
         server.dirty &= ~(text.traces.bits | DIRTY_PARAMETERS)
         self._forget_notes()
-        return 1
+        return True
 
-    def _forget_notes(self) -> _int:
+    def _forget_notes(self) -> None:
         """The transaction's end has been looked into."""
         self.told_sets = 0
         self.disturbed = 0
         if self.noted:
             self.noted = 0
             self.tracker.clear()
-        return 0
 
-    def _question(self, asked: _int, unhindered: _int) -> _int:
+    def _question(self, asked: _int, unhindered: _int) -> None:
         """Send the question about ``asked``; the answer ends up in ``findings``.
 
         ``unhindered``: also by what was set in ways nobody saw; a second time it is asked so in any case.
@@ -567,7 +560,6 @@ class Session(Errands):
                 as_another=another,
             )
         )
-        return 0
 
     def _defaults(self) -> Any:
         """The values settings have where the session has set nothing, as far as they are known.
@@ -576,57 +568,56 @@ class Session(Errands):
         """
         return self.base.fixed
 
-    def let_go(self) -> _int:
+    def let_go(self) -> None:
         """The server that is kept for the values of sequences is wanted by others, or has been kept for long enough."""
         if self.kept and self._idle():
             self._give_back()
-        return 0
 
-    def ask_sequences(self) -> _int:
+    def ask_sequences(self) -> None:
         """As in TextDesk; the answer ends up in ``findings``."""
         self.asking_sequences = 1
         self.examining = DIRTY_UNKNOWN
         self.findings = []
         self._ask_server(SEQUENCES_QUESTION)
-        return 0
 
-    def _sequences_told(self) -> _int:
+    def _sequences_told(self) -> None:
         """The server has answered ``ask_sequences``."""
         found = self.findings
         self.findings = None
         self.examining = 0
         self.asking_sequences = 0
         if self.replies.status != consts.TX_BLOCK:
-            return 0  # a cancel request has hit the question: the transaction has failed, and tells nothing any more
+            return  # a cancel request has hit the question: the transaction has failed, and tells nothing any more
         self.server.drawn_by = self.number
         if not found:
             self._ask_server("DISCARD SEQUENCES")
-        return 0
 
-    def restore(self) -> _int:
+    def restore(self) -> bool:
         """As in Relay: on the server RESET goes back to what the pool's own login had."""
         status = self.server.replies.status
         if self.startup is BASE or (status != consts.TX_BLOCK and (status != consts.TX_IDLE or self.by_transaction)):
-            return 0  # behind a transaction that is asked about anyway, and in a failed one it is undone
+            return False  # behind a transaction that is asked about anyway, and in a failed one it is undone
         sql = self.tracker.restoring(self.startup, self._defaults())
         if not self.by_transaction and status == consts.TX_IDLE:
             self._forget_notes()
         if not sql:
-            return 0
+            return False
         self.announcing = 1
         self._ask_server(sql)
-        return 1
+        return True
 
     def examined(self) -> _int:
         """Take the server's answer in: the client's settings, and what pins it. A status as of ``step``."""
         if self.asking_sequences:
-            return self._sequences_told()
+            self._sequences_told()
+            return events.PENDING
         server = self.server
         asked = self.examining
         self.examining = 0
         if self.findings is None and not self.unhindered:
             # A cancel request for the statement before has hit it, or something the client has set hinders it.
-            return self._question(asked, 1)
+            self._question(asked, 1)
+            return events.PENDING
         try:
             found = Findings.of(self.findings if self.findings is not None else [b""])
         except ValueError:
@@ -634,7 +625,7 @@ class Session(Errands):
             server.dirty &= ~asked
             self._forget_notes()
             self._pin(self.pins | DIRTY_UNKNOWN)
-            return 10 if self._over_limit() else 0
+            return events.TOO_MANY_PINS if self._over_limit() else events.PENDING
         self.findings = None
         if found.backend > 0 and server.backend and found.backend != server.backend:
             server.pool.backend_moved(server, found.backend)
@@ -647,10 +638,10 @@ class Session(Errands):
         self._pin((self.pins & ~asked & ~self.forgotten) | found.pins | (asked & GRANTED))
         self.forgotten = 0
         if self._over_limit():
-            return 10
-        return 2 if not self.settling else 0
+            return events.TOO_MANY_PINS
+        return events.RELEASE if not self.settling else events.PENDING
 
-    def _take_settings(self, found: Findings) -> _int:
+    def _take_settings(self, found: Findings) -> None:
         """The client's settings are those that were found."""
         server = self.server
         login = self.pool.settings.server_username
@@ -662,9 +653,8 @@ class Session(Errands):
         if self.settings is not server.applied:
             self.announcing = 1
             self._apply()
-        return 0
 
-    def _pin(self, pins: _int) -> _int:
+    def _pin(self, pins: _int) -> None:
         """Change what keeps the client on its server."""
         if bool(pins) != bool(self.pins):
             self.server.pool.pinned += 1 if pins else -1
@@ -682,12 +672,11 @@ class Session(Errands):
                 self.id,
                 reasons(pins),
             )
-        return 0
 
-    def _over_limit(self) -> _int:
+    def _over_limit(self) -> bool:
         """Whether the client keeps a server that would be one too many; those being let go are not counted."""
         pool = self.server.pool
-        return 1 if self.pins and pool.pinned - pool.unpinning > pool.max_pinned else 0
+        return bool(self.pins and pool.pinned - pool.unpinning > pool.max_pinned)
 
     def _too_many_pins(self) -> TooManyPins:
         pool = self.pool
@@ -698,28 +687,28 @@ class Session(Errands):
             hint="Raise max_pinned_servers or pool_size, or use a pool in session mode.",
         )
 
-    def refuses(self, data: bytearray, start: _int, stop: _int) -> _int:
+    def refuses(self, data: bytearray, start: _int, stop: _int) -> bool:
         """Whether a statement begun outside a transaction would keep a server, and no more may be kept.
 
         One that has just been let go, as far as its client knows, is not counted.
         """
         pool = self.pool
         if not self.transparent or pool.pinned - pool.unpinning < pool.max_pinned:
-            return 0
+            return False
         values = self.settings.values
         reading = reading_of(values.get("standard_conforming_strings", "on"), values.get("client_encoding", "UTF8"))
         if not self.scanner.scan(data, start, stop, reading.flags):
-            return 0
+            return False
         text = bytes(data[start:stop]).partition(b"\0")[0]
         if len(text) > LONGEST or not analyse(text, self.scanner.lexicon, reading).keeps:
-            return 0
+            return False
         error = self._too_many_pins()
         self.refusal_message = messages.error_response(
             "ERROR", error.sqlstate, error.message, detail=error.detail, hint=error.hint
         )
-        return 1
+        return True
 
-    def _account(self, server: Server) -> _int:
+    def _account(self, server: Server) -> None:
         """Add what went over the wire since the last time to the totals of the pool, the client and the server."""
         client = self.client
         stats = self.stats
@@ -731,12 +720,11 @@ class Session(Errands):
         self.pool_stats.sent += sent
         server.stats.received = server.stream.received
         server.stats.sent = server.stream.sent
-        return 0
 
     def _server_ended(self, status: _int) -> str:
         """The server is gone or not to be understood: tell the client, unless PostgreSQL has done so itself."""
         server = self.server
-        if status == 7:
+        if status == events.SERVER_FAULT:
             server.farewell = 1  # whatever it says from here on: nobody else may get it
         if self.refusal is not None:
             fields = messages.parse_fields(self.refusal)
@@ -746,18 +734,18 @@ class Session(Errands):
                 hint=fields.get("H"),
                 sqlstate=fields.get("C", "08006"),
             )
-        if status == 5 and server.farewell:
+        if status == events.SERVER_GONE and server.farewell:
             return "server ended the session"
-        if status == 5 and not server.replies.count and server.replies.status != consts.TX_IDLE:
+        if status == events.SERVER_GONE and not server.replies.count and server.replies.status != consts.TX_IDLE:
             raise ServerGone("server closed the connection unexpectedly while client was idle in transaction")
-        if status == 5:
+        if status == events.SERVER_GONE:
             raise ServerGone(
                 "server closed the connection unexpectedly",
                 detail="The server process terminated before or while processing the request.",
             )
         raise ServerGone(self.fault, sqlstate="08P01")
 
-    def _leave(self) -> _int:
+    def _leave(self) -> None:
         """The session is over: nothing of it stays on a server."""
         self._stop_timer()
         self.statements.release()
@@ -766,7 +754,7 @@ class Session(Errands):
             self.pool.withdraw(self)
         server = self.server
         if server is None:
-            return 0
+            return
         self._account(server)
         in_batch = self.in_batch
         half_sent = self.client_left > 0 or self.server_left > 0
@@ -787,23 +775,20 @@ class Session(Errands):
             server.pool.checkin(server)
         else:
             self.abandon(server.pool, server, bool(in_batch), bool(half_sent))
-        return 0
 
-    def cancel_waiting(self) -> _int:
+    def cancel_waiting(self) -> None:
         """Cancel the statement that waits for a server, as PostgreSQL cancels one that runs; never switches."""
         self.pool.withdraw(self)
         self.waiting = 0
         self.discarding = 1
         self.refusal_message = messages.error_response("ERROR", "57014", "canceling statement due to user request")
         self.task.wake()
-        return 0
 
     def cut_off(self) -> bool:
         """Whether the client has been sent only the beginning of a message: nothing can be told it any more."""
         return bool(self.server_left and not self.server_drop)
 
-    def dismiss(self, error: DoormanError) -> _int:
+    def dismiss(self, error: DoormanError) -> None:
         """End the session with ``error`` once no transaction is open and its answers are taken; never switches."""
         self.doomed = error
         self.task.wake()
-        return 0

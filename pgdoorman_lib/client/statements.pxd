@@ -2,7 +2,8 @@
 
 import cython
 
-from pgdoorman_lib.wire cimport consts
+from pgdoorman_lib.client cimport events
+from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.client.texts cimport TextDesk
 from pgdoorman_lib.net.engine cimport Engine
 from pgdoorman_lib.net.stream cimport Stream
@@ -24,20 +25,14 @@ from pgdoorman_lib.wire.effect cimport Effect
 from pgdoorman_lib.wire.replies cimport Replies
 from pgdoorman_lib.wire.scan cimport Scanner
 
-cdef int _PARSE
-cdef int _PLAIN
-cdef int _BIND
-cdef int _DESCRIBE
-cdef int _CLOSE
-cdef int _MADE_PARSE
-cdef int _MADE_CLOSE
-cdef int _SWALLOW
 cdef Py_ssize_t _LARGE
 cdef Py_ssize_t _MAX_SHARED
 cdef Py_ssize_t _MAX_NAME
 cdef Py_ssize_t _BLOCK_SIZE
 cdef Py_ssize_t _MAX_USED
 cdef frozenset _TAME
+cdef int _SELECT
+cdef int _WITH
 cdef Tally _remembered
 cdef bytearray _nobody
 cdef bytearray _scratch
@@ -66,18 +61,18 @@ cdef class StatementDesk(TextDesk):
     cpdef int doubt_used(self) except -1
     @cython.final
     @cython.locals(handle=Handle, held=ServerStatements)
-    cdef int _unheld(self, Statement statement) except -1
+    cdef void _unheld(self, Statement statement) except *
     @cython.final
     cdef int _refuse(self, Py_ssize_t run, Py_ssize_t pos) except -1
     @cython.final
     @cython.locals(held=ServerStatements, verification=Verification, message=bytearray)
-    cdef int _verified(self, Statement statement) except -1
+    cdef bint _verified(self, Statement statement) except -1
     @cython.final
     @cython.locals(
         names=dict, at=Py_ssize_t, size=Py_ssize_t, kind=int, begin=Py_ssize_t, name_end=Py_ssize_t, name=bytes,
         statement=Statement, mine=ClientStatements, now=double,
     )
-    cdef int _answer_alone(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
+    cdef bint _answer_alone(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
     @cython.final
     @cython.locals(srv=Stream, head=bytearray)
     cdef int _send_renamed(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind, Py_ssize_t begin, Py_ssize_t name_end, bytearray cname) except -1
@@ -89,7 +84,7 @@ cdef class StatementDesk(TextDesk):
     cdef int _parse(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, Py_ssize_t name_end) except -1
     @cython.final
     @cython.locals(engine=Engine, block=bytearray, taken="long long")
-    cdef int _overfull(self, Py_ssize_t size) except -1
+    cdef bint _overfull(self, Py_ssize_t size) except -1
     @cython.final
     @cython.locals(replies=Replies, held=ServerStatements, mine=ClientStatements)
     cdef int _use_unnamed(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
@@ -101,12 +96,12 @@ cdef class StatementDesk(TextDesk):
     cdef int _use_acting(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
     @cython.final
     @cython.locals(replies=Replies, held=ServerStatements, mine=Unnamed, message=bytearray)
-    cdef int _remake_unnamed(self) except -1
+    cdef void _remake_unnamed(self) except *
     @cython.locals(code=int)
-    cpdef int emit_made(self) except -1
+    cpdef void emit_made(self) except *
 
 
 @cython.locals(body=bytearray)
 cpdef int suspicious(Unnamed unnamed) except -1
 @cython.locals(at=Py_ssize_t, word=int)
-cpdef int unsettling(bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
+cpdef bint unsettling(bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1

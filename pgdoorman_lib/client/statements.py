@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgdoorman_lib.client import events
 from pgdoorman_lib.client.texts import TextDesk
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.syscalls import holds
-from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effects import (
     Described,
     NameClosed,
@@ -25,15 +26,11 @@ from pgdoorman_lib.wire.effects import (
 from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
 from pgdoorman_lib.wire.meaning import MAX_NAME, impossible, varying
 from pgdoorman_lib.wire.messages import describe_statement, error_response
-from pgdoorman_lib.wire.owed import BIND, CLOSE, DESCRIBE, MADE_CLOSE, MADE_PARSE, PARSE, PLAIN, SWALLOW
 from pgdoorman_lib.wire.prepared import LARGE
 from pgdoorman_lib.wire.statements import OVERHEAD, PREFIX, REMEMBERED, Acts, Statement, Unnamed
 from pgdoorman_lib.wire.text import NOTHING, UNREAD
 
 _int = int
-
-#: The client broke the protocol (also a status of the relay).
-CLIENT_FAULT = 6
 
 #: A named Parse is kept whole, to be made again on other servers; one of more bytes is refused.
 MAX_NAMED_PARSE = 64 << 20
@@ -43,14 +40,6 @@ MAX_SHARED = 256 << 10
 MAX_USED = 16
 
 # The same numbers as C integers, where this module is compiled.
-_PARSE = PARSE
-_PLAIN = PLAIN
-_BIND = BIND
-_DESCRIBE = DESCRIBE
-_CLOSE = CLOSE
-_MADE_PARSE = MADE_PARSE
-_MADE_CLOSE = MADE_CLOSE
-_SWALLOW = SWALLOW
 _LARGE = LARGE
 _MAX_SHARED = MAX_SHARED
 _MAX_NAME = MAX_NAME
@@ -72,7 +61,9 @@ TAME = frozenset(
         b" fetch close move show copy lock notify"
     ).split()
 )
-_TAME = frozenset(word[0] << 16 | word[1] << 8 | word[2] for word in TAME)
+_TAME = frozenset(int.from_bytes(word[:3], "big") for word in TAME)
+_SELECT = int.from_bytes(b"sel", "big")
+_WITH = int.from_bytes(b"wit", "big")
 
 #: What has PostgreSQL refuse a message of which we refuse to take more: a statement that can't exist.
 _nobody = bytearray(describe_statement(PREFIX + b"none "))
@@ -132,7 +123,7 @@ class StatementDesk(TextDesk):
             mine.unnamed = unnamed
         unnamed.seen = self.scanner.lexicon
         self.server.statements.unnamed = unnamed
-        replies.add(_PLAIN)
+        replies.add(owed.PLAIN)
         return at + 5
 
     def _statement(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, kind: _int) -> _int:
@@ -149,9 +140,9 @@ class StatementDesk(TextDesk):
             begin = find_nul(data, begin, stop) + 1
             if begin == 0:
                 if size > avail:
-                    return self._refuse(run, pos) if self.no_room else 8
-                replies.add(_BIND)  # malformed: PostgreSQL says so
-                return 0
+                    return self._refuse(run, pos) if self.no_room else events.MORE
+                replies.add(owed.BIND)  # malformed: PostgreSQL says so
+                return events.AS_IT_CAME
         elif kind != consts.PARSE:
             if size < 7 or data[begin] != consts.STATEMENT:  # a portal, or malformed
                 if (
@@ -161,56 +152,56 @@ class StatementDesk(TextDesk):
                     and self.bound.shape is None
                     and not self.altered
                 ):
-                    replies.add_effect(_DESCRIBE, Described(self.bound, 1))
+                    replies.add_effect(owed.DESCRIBE, Described(self.bound, 1))
                 else:
-                    replies.add(_DESCRIBE if kind == consts.DESCRIBE else _CLOSE)
-                return 0
+                    replies.add(owed.DESCRIBE if kind == consts.DESCRIBE else owed.CLOSE)
+                return events.AS_IT_CAME
             begin += 1
         name_end = find_nul(data, begin, stop)
         if name_end < 0:
             if size > avail:
-                return self._refuse(run, pos) if self.no_room else 8
+                return self._refuse(run, pos) if self.no_room else events.MORE
             replies.add(
-                _PARSE
+                owed.PARSE
                 if kind == consts.PARSE
-                else _BIND
+                else owed.BIND
                 if kind == consts.BIND
-                else _DESCRIBE
+                else owed.DESCRIBE
                 if kind == consts.DESCRIBE
-                else _CLOSE
+                else owed.CLOSE
             )
-            return 0
+            return events.AS_IT_CAME
         if kind == consts.PARSE:
             return self._parse(data, run, pos, size, avail, name_end)
         if name_end == begin:
             return self._use_unnamed(data, run, pos, kind)
         if not replies.settled() or (self.group_ran and not self._names_settled()):
-            return 9
+            return events.HELD
         name = bytes(data[begin : name_end if name_end - begin < _MAX_NAME else begin + _MAX_NAME])
         if kind == consts.BIND:
             self.bound = None
         if kind == consts.CLOSE:
             self._to_server_part(run, pos)
             closed = NameClosed(self.statements, name)
-            replies.add_effect(_MADE_CLOSE, closed)
+            replies.add_effect(owed.MADE_CLOSE, closed)
             self.emit_made()
             if closed.statement is not None:
                 self._unheld(closed.statement)
-            return 1
+            return events.REPLACED
         statement = self.statements.names.get(name)
         if statement is None:
             if name.startswith(PREFIX) or (self.taken is not None and name in self.taken):
                 # Never let a client reach what we have made: what it asks for does not exist, and a name that can't
                 # exist on the server makes PostgreSQL say so.
                 self._to_server_part(run, pos)
-                replies.add(_BIND if kind == consts.BIND else _DESCRIBE)
+                replies.add(owed.BIND if kind == consts.BIND else owed.DESCRIBE)
                 self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(impossible(name) + b"\0"))
-                return 1
-            replies.add(_BIND if kind == consts.BIND else _DESCRIBE)
-            return 0
+                return events.REPLACED
+            replies.add(owed.BIND if kind == consts.BIND else owed.DESCRIBE)
+            return events.AS_IT_CAME
         if statement.acts is not None and statement.acts.text.names:
             if not self._names_settled():
-                return 9
+                return events.HELD
             statement = self._renewed(name, statement)
         if (
             kind == consts.BIND
@@ -218,7 +209,7 @@ class StatementDesk(TextDesk):
             and statement.acts.text.sequences
             and not self._sequences_settled()
         ):
-            return 9
+            return events.HELD
         if kind == consts.BIND and (statement.seen is not self.scanner.lexicon or self._in_doubt()):
             self._look_again(statement, statement.sql())
         statement = self._own(name, statement)
@@ -226,18 +217,18 @@ class StatementDesk(TextDesk):
         if statement.acts is not None and statement.acts.needs:
             self._act(statement.acts, consts.DESCRIBE, data, 0, 0)  # before the statement itself is made there
         if (statement.description is not None or statement.shape is not None) and not self._verified(statement):
-            return 2
+            return events.STALLED
         if statement.acts is not None:
             self._act(statement.acts, kind, data, name_end + 1, stop)
         if statement.stale:
             # A name that can't exist has PostgreSQL refuse it in place; the client gets the text that fits.
-            replies.add_effect(_BIND if kind == consts.BIND else _DESCRIBE, Refused(_stale))
+            replies.add_effect(owed.BIND if kind == consts.BIND else owed.DESCRIBE, Refused(_stale))
             self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(impossible(name) + b"\0"))
-            return 1
+            return events.REPLACED
         self._ensure(statement)
         self.named = 1
         if kind == consts.BIND:
-            replies.add(_BIND)
+            replies.add(owed.BIND)
             if begin == pos + 6:
                 self.bound = statement
             if statement is not self.used:
@@ -246,13 +237,13 @@ class StatementDesk(TextDesk):
                 self.group_suspect = 1
                 self.suspect_portals = 1
         elif statement.description is None and not self.altered:
-            replies.add_effect(_DESCRIBE, Described(statement))
+            replies.add_effect(owed.DESCRIBE, Described(statement))
         else:
-            replies.add(_DESCRIBE)
+            replies.add(owed.DESCRIBE)
         self._send_renamed(data, pos, size, avail, kind, begin, name_end, statement.cname)
-        return 1
+        return events.REPLACED
 
-    def _uses(self, statement: Statement) -> _int:
+    def _uses(self, statement: Statement) -> None:
         """``statement`` is bound: an error may be about it."""
         before = self.used
         self.used = statement
@@ -263,9 +254,8 @@ class StatementDesk(TextDesk):
                 self.used_before = []
             if len(self.used_before) < _MAX_USED:
                 self.used_before.append(before)
-        return 0
 
-    def doubt_used(self) -> _int:
+    def doubt_used(self) -> None:
         """Binding or executing a statement has failed for what it is, or for its values: share it no more.
 
         It may have been analysed for other types than a Parse would find now.
@@ -275,27 +265,25 @@ class StatementDesk(TextDesk):
         if self.used_before is not None:
             for statement in self.used_before:
                 self.registry.discard(statement)
-        return 0
 
-    def _unheld(self, statement: Statement) -> _int:
+    def _unheld(self, statement: Statement) -> None:
         """A client has closed ``statement``: so does the server if it is of no use to others, or too large for that."""
         handle = statement.handle
         if handle.users or (handle.current and handle.size < _LARGE):
-            return 0
+            return
         self.registry.discard(statement)
         if self.server.statements.has(statement):
             self._close(handle)
-        return 0
 
     def _refuse(self, run: _int, pos: _int) -> _int:
         """Refuse the message at ``pos``: for want of memory, as PostgreSQL would."""
         self.no_room = 0
         self._to_server_part(run, pos)
-        self.replies.add_effect(_DESCRIBE, Refused(_too_large))
+        self.replies.add_effect(owed.DESCRIBE, Refused(_too_large))
         self.srv.send_copy(_nobody, 0, len(_nobody))
-        return 3
+        return events.REFUSED
 
-    def _verified(self, statement: Statement) -> _int:
+    def _verified(self, statement: Statement) -> bool:
         """Whether ``statement``, described to a client before, is known to be the same on this server.
 
         If the server does not have it, it is made there and described to us first: the table may have changed, and a
@@ -304,22 +292,22 @@ class StatementDesk(TextDesk):
         verification = self.verifying
         if verification is not None:
             if not verification.finished:
-                return 0
+                return False
             self.verifying = None
-            return 1
+            return True
         held = self.server.statements
         if held.has(statement) or statement.stale or self.replies.skipping:
-            return 1
+            return True
         self._ensure(statement)
         verification = Verification(statement, self.registry)
         self.verifying = verification
         body = b"S" + statement.name + b"\0"
         message = bytearray(b"D" + (4 + len(body)).to_bytes(4, "big") + body) + FLUSH
-        self.replies.add_effect(_DESCRIBE | _SWALLOW, verification)
+        self.replies.add_effect(owed.DESCRIBE | owed.SWALLOW, verification)
         self.srv.send_copy(message, 0, len(message))
-        return 0
+        return False
 
-    def _answer_alone(self, data: bytearray, pos: _int, end: _int) -> _int:
+    def _answer_alone(self, data: bytearray, pos: _int, end: _int) -> bool:
         """Answer the batch at ``pos`` if no server is needed for that: 1 (it ends at ``skip_to``), else 0.
 
         That is so when it only parses statements the pool knows, under names that are free, describes such as have been
@@ -335,18 +323,18 @@ class StatementDesk(TextDesk):
         while True:
             size = frame_size(data, at, end)
             if size < 0 or size > end - at:
-                return 0
+                return False
             kind = data[at]
             if kind == consts.SYNC or kind == consts.FLUSH:
                 break
             begin = at + 5
             if kind != consts.PARSE:
                 if (kind != consts.DESCRIBE and kind != consts.CLOSE) or size < 8 or data[begin] != consts.STATEMENT:
-                    return 0
+                    return False
                 begin += 1
             name_end = find_nul(data, begin, at + size)
             if name_end <= begin:
-                return 0
+                return False
             name = bytes(data[begin : name_end if name_end - begin < _MAX_NAME else begin + _MAX_NAME])
             statement = entered[name] if name in entered else names.get(name)
             if kind == consts.CLOSE:
@@ -354,16 +342,16 @@ class StatementDesk(TextDesk):
                 answers.append(_close_complete)
             elif kind == consts.DESCRIBE:
                 if statement is None or statement.description is None or statement.stale:
-                    return 0
+                    return False
                 if self.registry.find(statement.body, self.settings.environment, now) is not statement:
-                    return 0
+                    return False
                 answers.append(statement.description)
             else:
                 if statement is not None or name.startswith(PREFIX):
-                    return 0
+                    return False
                 statement = self.registry.find(bytes(data[name_end + 1 : at + size]), self.settings.environment, now)
                 if statement is None or not statement.confirmed or statement.stale:
-                    return 0
+                    return False
                 entered[name] = statement
                 answers.append(_parse_complete)
             at += size
@@ -376,7 +364,7 @@ class StatementDesk(TextDesk):
             answers.append(READY_IDLE)
         self.client.write(b"".join(answers))
         self.skip_to = at + size
-        return 1
+        return True
 
     def _send_renamed(
         self,
@@ -388,7 +376,7 @@ class StatementDesk(TextDesk):
         begin: _int,
         name_end: _int,
         cname: bytearray,
-    ) -> _int:
+    ) -> None:
         """Send the message at ``pos`` with the name data[begin:name_end] replaced; the part of it that is there."""
         srv = self.srv
         head = _scratch
@@ -397,7 +385,6 @@ class StatementDesk(TextDesk):
         srv.send_copy(data, pos + 5, begin - pos - 5)
         srv.send_copy(cname, 0, len(cname))
         srv.send_copy(data, name_end + 1, pos + avail - name_end - 1)
-        return 0
 
     def _parse(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, name_end: _int) -> _int:
         """A Parse: unnamed as it came, a named one under our name unless the server has it already."""
@@ -406,19 +393,19 @@ class StatementDesk(TextDesk):
         named = name_end > pos + 5
         if named:
             if size > avail:
-                return self._refuse(run, pos) if size > MAX_NAMED_PARSE or self.no_room else 8
+                return self._refuse(run, pos) if size > MAX_NAMED_PARSE or self.no_room else events.MORE
             if replies.syncs or not replies.settled():
-                return 9  # in a transaction that has failed by then the answer is not ours to make
+                return events.HELD  # in a transaction that has failed by then the answer is not ours to make
             if self.group_ran and not self._names_settled():
-                return 9
+                return events.HELD
         elif size > avail and size <= self.parse_limit and not self.no_room:
-            return 8
+            return events.MORE
         private = self.group_suspect
         suspect = unsettling(data, name_end + 1, pos + avail)
         acts = None
         if size > avail:
             status = self._cut(data, pos, name_end + 1, pos + avail, size)
-            if status == 8 and self.no_room:
+            if status == events.MORE and self.no_room:
                 return self._refuse(run, pos)
             if status:
                 return status
@@ -426,28 +413,28 @@ class StatementDesk(TextDesk):
             stop = find_nul(data, name_end + 1, pos + size)
             text = self._look(bytes(data[name_end + 1 : stop])) if stop >= 0 else NOTHING
             if text.sequences and not self._sequences_settled():
-                return 9
+                return events.HELD
             if text.names and not self._names_settled():
-                return 9
+                return events.HELD
             if text.names and not self._refused():
                 acts = self._acts(text, bytes(data[name_end + 1 : stop]))
-                suspect = 1
+                suspect = True
                 private = 1
             elif text != NOTHING:
                 acts = Acts(text)
                 if text.disturbs or text.defines or text.sets or text.only_resets or text.traces.bits:
-                    suspect = 1
+                    suspect = True
         if suspect:
             self.group_suspect = 1
         if size > avail:
             cut: Any = self.cut
             acts = Acts(cut.found) if cut.found is not NOTHING else None
-            replies.add_effect(_PARSE, unnamed_parse(self.statements, held, None, acts))
+            replies.add_effect(owed.PARSE, unnamed_parse(self.statements, held, None, acts))
             if self.statements.unnamed is not None:
                 self.statements.unnamed.suspect = suspect
                 self.statements.unnamed.seen = self.scanner.lexicon
             self.group_unnamed = 1
-            return 0
+            return events.AS_IT_CAME
         if acts is not None and acts.text.sequences:
             self._hide_sequences()
         if acts is not None and acts.needs:
@@ -462,23 +449,23 @@ class StatementDesk(TextDesk):
             body = bytes(data[name_end + 1 : pos + size])
         if not named:
             self.group_unnamed = 1
-            replies.add_effect(_PARSE, unnamed_parse(self.statements, held, body, acts))
+            replies.add_effect(owed.PARSE, unnamed_parse(self.statements, held, body, acts))
             if self.statements.unnamed is not None:
                 self.statements.unnamed.suspect = suspect
                 self.statements.unnamed.seen = self.scanner.lexicon
             if acts is None or (acts.sql is acts.original and not acts.needs):
-                return 0
+                return events.AS_IT_CAME
             self._to_server_part(run, pos)
             message = bytearray(b"P" + (5 + len(body)).to_bytes(4, "big") + b"\0" + body)
             self.srv.send_copy(message, 0, len(message))
-            return 1
+            return events.REPLACED
         name = bytes(data[pos + 5 : name_end if name_end - pos - 5 < _MAX_NAME else pos + 5 + _MAX_NAME])
         self._to_server_part(run, pos)
         if name in self.statements.names:
             self._take(name)
-            replies.add(_PARSE)
+            replies.add(owed.PARSE)
             self.srv.send_copy(data, pos, size)
-            return 1
+            return events.REPLACED
         statement = None
         if not private and not self.altered and not self._apart() and replies.status != consts.TX_FAILED:
             # Changed parameters would be frozen into a plan others use; in a failed transaction PostgreSQL must see the
@@ -496,27 +483,27 @@ class StatementDesk(TextDesk):
         if held.has(statement):
             self.server.stats.prepare_hit += 1
             held.touch(statement)
-            replies.add_effect(_MADE_PARSE, NamedParse(self.statements, name, statement, held, 1))
+            replies.add_effect(owed.MADE_PARSE, NamedParse(self.statements, name, statement, held, 1))
             self.emit_made()
-            return 1
+            return events.REPLACED
         self._missing(statement, acts)
         self.named = 1
-        replies.add_effect(_PARSE, NamedParse(self.statements, name, statement, held, 0))
+        replies.add_effect(owed.PARSE, NamedParse(self.statements, name, statement, held, 0))
         if acts is not None and acts.sql is not acts.original:
             message = statement.parse_message()
             self.srv.send_copy(message, 0, len(message))
-            return 1
+            return events.REPLACED
         self._send_renamed(data, pos, size, avail, consts.PARSE, pos + 5, name_end, statement.cname)
-        return 1
+        return events.REPLACED
 
-    def _overfull(self, size: _int) -> _int:
+    def _overfull(self, size: _int) -> bool:
         """Whether remembering ``size`` more bytes for the client would be too much, besides what is being read."""
         engine = self.client.engine
         block = self.client.block
         taken = engine.grown + _remembered.bytes + size + OVERHEAD
         if block is not None and len(block) > _BLOCK_SIZE:
             taken -= len(block)  # the message itself, which goes when it was sent
-        return 1 if taken > engine.memory_limit else 0
+        return taken > engine.memory_limit
 
     def _use_unnamed(self, data: bytearray, run: _int, pos: _int, kind: _int) -> _int:
         """Bind, Describe or Close of the unnamed statement: the client's own must be on this server."""
@@ -526,8 +513,8 @@ class StatementDesk(TextDesk):
         if kind == consts.BIND:
             self.bound = None
         if kind == consts.CLOSE:
-            replies.add_effect(_CLOSE, unnamed_close(mine, held))
-            return 0
+            replies.add_effect(owed.CLOSE, unnamed_close(mine, held))
+            return events.AS_IT_CAME
         if kind == consts.BIND and mine.unnamed is not None:
             self.used = None  # no error is about a shared one
             if suspicious(mine.unnamed):
@@ -542,38 +529,37 @@ class StatementDesk(TextDesk):
             return self._use_acting(data, run, pos, kind)
         if not self.group_unnamed:
             if not replies.settled():
-                return 9
+                return events.HELD
             if held.unnamed is not mine.unnamed:
                 self._to_server_part(run, pos)
                 self._remake_unnamed()
-                replies.add(_BIND if kind == consts.BIND else _DESCRIBE)
+                replies.add(owed.BIND if kind == consts.BIND else owed.DESCRIBE)
                 self._send_as_it_came(data, pos)
-                return 1
-        replies.add(_BIND if kind == consts.BIND else _DESCRIBE)
-        return 0
+                return events.REPLACED
+        replies.add(owed.BIND if kind == consts.BIND else owed.DESCRIBE)
+        return events.AS_IT_CAME
 
-    def _send_as_it_came(self, data: bytearray, pos: _int) -> _int:
+    def _send_as_it_came(self, data: bytearray, pos: _int) -> None:
         """Send the message at ``pos``, or the part of it that is there."""
         size = frame_size(data, pos, self.client.end)
         avail = self.client.end - pos
         if avail > size:
             avail = size
         self.srv.send_copy(data, pos, avail)
-        return 0
 
     def _use_acting(self, data: bytearray, run: _int, pos: _int, kind: _int) -> _int:
         """As _use_unnamed, where the statement's text betrays something."""
         mine = self.statements
         unnamed: Any = mine.unnamed
         if not self.group_unnamed and not self.replies.settled():
-            return 9
+            return events.HELD
         acts = unnamed.acts
         if kind == consts.BIND and acts.text.sequences and not self._sequences_settled():
-            return 9
+            return events.HELD
         remake = not self.group_unnamed and self.server.statements.unnamed is not unnamed
         if acts.text.names:
             if not self._names_settled():
-                return 9
+                return events.HELD
             if unnamed.body is not None and not self._fits(acts):
                 tail = unnamed.body[len(acts.sql) :]
                 acts = self._acts(acts.text, acts.original)
@@ -588,32 +574,31 @@ class StatementDesk(TextDesk):
         if stop > self.client.end:
             stop = self.client.end
         self._act(acts, kind, data, find_nul(data, pos + 5, stop) + 2, stop)  # behind the portal's name, and no name
-        self.replies.add(_BIND if kind == consts.BIND else _DESCRIBE)
+        self.replies.add(owed.BIND if kind == consts.BIND else owed.DESCRIBE)
         self._send_as_it_came(data, pos)
-        return 1
+        return events.REPLACED
 
-    def _remake_unnamed(self) -> _int:
+    def _remake_unnamed(self) -> None:
         """Make the client's unnamed statement on this server, or see to it that there is none."""
         replies = self.replies
         held = self.server.statements
         mine = self.statements.unnamed
         if mine is None or mine.body is None:
             # Close is what makes PostgreSQL answer "unnamed prepared statement does not exist" by itself.
-            replies.add_effect(_CLOSE | _SWALLOW, UnnamedInjected(held, mine if mine is None else None))
+            replies.add_effect(owed.CLOSE | owed.SWALLOW, UnnamedInjected(held, mine if mine is None else None))
             self.srv.send_copy(_close_unnamed, 0, len(_close_unnamed))
-            return 0
-        replies.add_effect(_PARSE | _SWALLOW, UnnamedInjected(held, mine))
+            return
+        replies.add_effect(owed.PARSE | owed.SWALLOW, UnnamedInjected(held, mine))
         message = bytearray(b"P" + (5 + len(mine.body)).to_bytes(4, "big") + b"\0" + mine.body)
         self.srv.send_copy(message, 0, len(message))
-        return 0
 
-    def emit_made(self) -> _int:
+    def emit_made(self) -> None:
         """Send the client the answers of ours whose turn has come."""
         while True:
             code = self.replies.made_next()
-            if code == 0:
-                return 0
-            if code == _MADE_PARSE:
+            if not code:
+                return
+            if code == owed.MADE_PARSE:
                 self.client.send_copy(_parse_complete, 0, 5)
             else:
                 self.client.send_copy(_close_complete, 0, 5)
@@ -627,7 +612,7 @@ def suspicious(unnamed: Unnamed) -> _int:
     return unnamed.suspect
 
 
-def unsettling(data: bytearray, start: _int, stop: _int) -> _int:
+def unsettling(data: bytearray, start: _int, stop: _int) -> bool:
     """Whether running the text data[start:stop] may change what other texts mean, or which names there are.
 
     All may but those that begin with a word of TAME and have no INTO in them, as SELECT INTO has.
@@ -636,10 +621,10 @@ def unsettling(data: bytearray, start: _int, stop: _int) -> _int:
     while at < stop and data[at] <= 0x20 and data[at]:
         at += 1
     if stop - at < 3:
-        return 0
+        return False
     word = (data[at] | 32) << 16 | (data[at + 1] | 32) << 8 | data[at + 2] | 32
     if word not in _TAME:
-        return 1 if data[at] else 0
-    if word != 0x73656C and word != 0x776974:  # only SELECT and WITH
-        return 0
-    return 1 if b"into" in data[at:stop].lower() else 0
+        return bool(data[at])
+    if word != _SELECT and word != _WITH:
+        return False
+    return b"into" in data[at:stop].lower()

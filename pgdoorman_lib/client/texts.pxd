@@ -2,9 +2,10 @@
 
 import cython
 
-from pgdoorman_lib.wire cimport consts
+from pgdoorman_lib.client cimport events
+from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.net.stream cimport Stream
-from pgdoorman_lib.pool.pool cimport Borrower
+from pgdoorman_lib.pool.queue cimport Borrower
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire.effects cimport AwaitedParse, Eviction, InjectedParse, QueryParse, Verification, unnamed_close
 from pgdoorman_lib.wire.prepared cimport ClientStatements, ServerStatements
@@ -14,13 +15,6 @@ from pgdoorman_lib.wire.replies cimport Replies
 from pgdoorman_lib.wire.framing cimport find_nul
 from pgdoorman_lib.wire.scan cimport Scanner
 
-cdef int _QUERY
-cdef int _PARSE
-cdef int _BIND
-cdef int _CLOSE
-cdef int _SWALLOW
-cdef int _SYNC
-cdef int _EXECUTE
 cdef int _DIRTY_TEMPORARY
 cdef int _UNCERTAIN
 cdef int _HAS_ENABLED
@@ -78,22 +72,22 @@ cdef class TextDesk(Borrower):
     cpdef int init_desk(self, Stream client) except -1
     @cython.final
     @cython.locals(held=ServerStatements)
-    cdef int _query(self, Replies replies) except -1
+    cdef void _query(self, Replies replies) except *
     @cython.final
     @cython.locals(own=Statement)
     cdef Statement _own(self, bytes name, Statement statement)
     @cython.final
-    cdef int _foreign(self, Statement statement) except -1
+    cdef bint _foreign(self, Statement statement) except -1
     @cython.final
-    cdef int _apart(self) except -1
+    cdef bint _apart(self) except -1
     @cython.final
     @cython.locals(statement=Statement)
-    cdef int _fits(self, Acts acts) except -1
+    cdef bint _fits(self, Acts acts) except -1
     @cython.final
     cdef int _to_server_part(self, Py_ssize_t run, Py_ssize_t pos) except -1
     @cython.final
     @cython.locals(held=ServerStatements, message=bytearray)
-    cdef int _ensure(self, Statement statement) except -1
+    cdef void _ensure(self, Statement statement) except *
     @cython.final
     @cython.locals(held=ServerStatements)
     cdef int _missing(self, Statement statement, Acts acts) except -1
@@ -109,7 +103,7 @@ cdef class TextDesk(Borrower):
     cdef int _run_errand(self, bytes sql, Effect effect) except -1
     @cython.final
     @cython.locals(held=ServerStatements, victim=Handle)
-    cdef int _evict(self, Acts acts, Py_ssize_t size) except -1
+    cdef void _evict(self, Acts acts, Py_ssize_t size) except *
     @cython.final
     cdef int _take(self, bytes name) except -1
     @cython.final
@@ -120,7 +114,7 @@ cdef class TextDesk(Borrower):
     @cython.final
     cdef int _look_again(self, object statement, bytes text) except -1
     @cython.final
-    cdef int _in_doubt(self) except -1
+    cdef bint _in_doubt(self) except -1
     @cython.final
     @cython.locals(replies=Replies)
     cdef int _runs(self, object text, bint simple) except -1
@@ -132,7 +126,7 @@ cdef class TextDesk(Borrower):
     cdef int _streamed(self, bytearray data, Py_ssize_t start, Py_ssize_t stop, Py_ssize_t left) except -1
     @cython.final
     @cython.locals(unnamed=Unnamed)
-    cdef int _note_part(self, object text) except -1
+    cdef void _note_part(self, object text) except *
     @cython.final
     cdef int _function_call(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final
@@ -141,7 +135,7 @@ cdef class TextDesk(Borrower):
     cpdef int forget_sequences(self) except -1
     @cython.final
     @cython.locals(replies=Replies)
-    cdef int _sequences_settled(self) except -1
+    cdef bint _sequences_settled(self) except -1
     cpdef int ask_sequences(self) except -1
     @cython.final
     @cython.locals(acts=Acts, stop=Py_ssize_t, waits=int)
@@ -151,11 +145,11 @@ cdef class TextDesk(Borrower):
     cdef int _awaits(self, Acts acts, Py_ssize_t run, Py_ssize_t pos) except -1
     @cython.final
     @cython.locals(held=ServerStatements, statement=Statement)
-    cdef int _has(self, object statements) except -1
+    cdef bint _has(self, object statements) except -1
     @cython.final
     @cython.locals(replies=Replies)
-    cdef int _names_settled(self) except -1
-    cdef int _refused(self) except -1
+    cdef bint _names_settled(self) except -1
+    cdef bint _refused(self) except -1
     @cython.final
     cdef int _rewritten(self, bytes front, Acts acts) except -1
     @cython.final

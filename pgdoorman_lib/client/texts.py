@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgdoorman_lib.client import events
 from pgdoorman_lib.client.tracking import Tracker, bound_values, constants, option_names
 from pgdoorman_lib.net.stream import Stream
-from pgdoorman_lib.pool.pool import Borrower
-from pgdoorman_lib.wire import consts
+from pgdoorman_lib.pool.queue import Borrower
+from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effect import Effect
 from pgdoorman_lib.wire.effects import AwaitedParse, Eviction, InjectedParse, QueryParse, Verification, unnamed_close
 from pgdoorman_lib.wire.framing import find_nul
 from pgdoorman_lib.wire.meaning import impossible, truncated
 from pgdoorman_lib.wire.messages import query
-from pgdoorman_lib.wire.owed import BIND, CLOSE, EXECUTE, PARSE, QUERY, SWALLOW, SYNC
 from pgdoorman_lib.wire.prepared import ClientStatements
 from pgdoorman_lib.wire.replies import Replies
 from pgdoorman_lib.wire.rewritten import Rewriting
@@ -31,11 +31,6 @@ from pgdoorman_lib.wire.text import DOUBTFUL, NOTHING, Text, joined
 from pgdoorman_lib.wire.traces import EVERYTHING, UNREADABLE
 
 _int = int
-
-#: The message at the front is not whole yet.
-MORE = 8
-#: The message at the front depends on answers still owed.
-HELD = 9
 
 # Bits of ``altered``.
 #: code was run that may change tables
@@ -52,13 +47,6 @@ SET_CONFIG_FUNCTION = 2078
 SEQUENCE_FUNCTIONS = frozenset((1575, 2559))
 
 # The same numbers as C integers, where this module is compiled.
-_QUERY = QUERY
-_PARSE = PARSE
-_BIND = BIND
-_CLOSE = CLOSE
-_SWALLOW = SWALLOW
-_SYNC = SYNC
-_EXECUTE = EXECUTE
 _DIRTY_TEMPORARY = DIRTY_TEMPORARY
 _UNCERTAIN = UNCERTAIN
 _MAY_HAVE_ALTERED = MAY_HAVE_ALTERED
@@ -123,7 +111,7 @@ class TextDesk(Borrower):
     def __init__(self, client: Stream) -> None:
         self.init_desk(client)
 
-    def init_desk(self, client: Stream) -> _int:
+    def init_desk(self, client: Stream) -> None:
         """As ``init_borrower``."""
         self.init_borrower()
         self.client = client
@@ -205,16 +193,16 @@ class TextDesk(Borrower):
         self.skip_to = 0
         #: what a *_FAULT status is about
         self.fault = ""
-        return 0
 
-    def _query(self, replies: Replies) -> _int:
+    def _query(self, replies: Replies) -> None:
         """A Query is sent where statements are shared: it drops the unnamed one, unless an error voids it before."""
         held = self.server.statements
         if replies.count == 0 and not replies.skipping:
             self.statements.unnamed = None
             held.unnamed = None
-            return replies.add(_QUERY)
-        return replies.add_effect(_QUERY, unnamed_close(self.statements, held))
+            replies.add(owed.QUERY)
+            return
+        replies.add_effect(owed.QUERY, unnamed_close(self.statements, held))
 
     def _own(self, name: bytes, statement: Statement) -> Statement:
         """The client's statement ``name``, or a copy of its own if using the shared one would change it for others.
@@ -234,47 +222,45 @@ class TextDesk(Borrower):
         self.statements.enter(name, own)
         return own
 
-    def _foreign(self, statement: Statement) -> _int:
+    def _foreign(self, statement: Statement) -> bool:
         """Whether ``statement`` is shared, and other settings than its own are, or may be, in effect."""
         environment: Any = statement.environment
         if environment is None:
-            return 0
+            return False
         if self.altered and not self.server.statements.has(statement):
-            return 1  # made here, it would be what nobody else can see yet
-        return 1 if environment != self.settings.environment or self._apart() else 0
+            return True  # made here, it would be what nobody else can see yet
+        return bool(environment != self.settings.environment or self._apart())
 
-    def _apart(self) -> _int:
+    def _apart(self) -> bool:
         """Whether statements may mean something else here, and now, than they mean to others with the same settings."""
-        return 1 if self.disturbed or (self.server.dirty | self.server.pins) & _DIRTY_TEMPORARY else 0
+        return bool(self.disturbed or (self.server.dirty | self.server.pins) & _DIRTY_TEMPORARY)
 
-    def _fits(self, acts: Acts) -> _int:
+    def _fits(self, acts: Acts) -> bool:
         """Whether a text still means what it meant, and may have what it needs made on this server."""
         if not acts.holds(self.statements.names):
-            return 0
-        for statement in acts.needs:
-            if self._foreign(statement):
-                return 0
-        return 1
+            return False
+        # A list, here and below: Cython makes no closures in methods of ours.
+        return not [statement for statement in acts.needs if self._foreign(statement)]
 
-    def _to_server_part(self, run: _int, pos: _int) -> _int:
+    def _to_server_part(self, run: _int, pos: _int) -> None:
         """As _to_server, but the block stays: more of it is needed."""
         if pos > run:
             self.srv.send_copy(self.client.block, run, pos - run)
-        return 0
 
-    def _ensure(self, statement: Statement) -> _int:
+    def _ensure(self, statement: Statement) -> None:
         """Have ``statement`` on the server by the time the next message gets there."""
         held = self.server.statements
         if held.has(statement):
             held.touch(statement)
             self.server.stats.prepare_hit += 1
-            return 0
+            return
         self._missing(statement, statement.acts)
         if statement.by_sql:
-            return self._prepare_by_sql(statement)
-        return self._inject(statement, InjectedParse(statement, held))
+            self._prepare_by_sql(statement)
+            return
+        self._inject(statement, InjectedParse(statement, held))
 
-    def _missing(self, statement: Statement, acts: Acts | None) -> _int:
+    def _missing(self, statement: Statement, acts: Acts | None) -> None:
         """``statement`` will be made on the server: have room for it, but not for the price of what ``acts`` needs."""
         held = self.server.statements
         self.server.stats.prepare_miss += 1
@@ -282,27 +268,24 @@ class TextDesk(Borrower):
         self._evict(acts, statement.handle.size)
         if held.doubtful:
             self._close(statement.handle)
-        return 0
 
-    def _close(self, handle: Handle) -> _int:
+    def _close(self, handle: Handle) -> None:
         """Close on the server what may be there under this name."""
         message = handle.close_message()
         self.srv.send_copy(message, 0, len(message))
-        self.replies.add_effect(_CLOSE | _SWALLOW, Eviction(handle, self.server.statements))
-        return 0
+        self.replies.add_effect(owed.CLOSE | owed.SWALLOW, Eviction(handle, self.server.statements))
 
-    def _inject(self, statement: Statement, effect: Effect) -> _int:
+    def _inject(self, statement: Statement, effect: Effect) -> None:
         """Send the Parse of ``statement`` on our own account."""
-        self.replies.add_effect(_PARSE | _SWALLOW, effect)
+        self.replies.add_effect(owed.PARSE | owed.SWALLOW, effect)
         message = statement.parse_message()
         self.srv.send_copy(message, 0, len(message))
-        return 0
 
-    def _prepare_by_sql(self, statement: Statement) -> _int:
+    def _prepare_by_sql(self, statement: Statement) -> None:
         """Run a PREPARE of our own within an extended-protocol batch; its answers are swallowed."""
-        return self._run_errand(statement.prepare_sql(), InjectedParse(statement, self.server.statements))
+        self._run_errand(statement.prepare_sql(), InjectedParse(statement, self.server.statements))
 
-    def _run_errand(self, sql: bytes, effect: Effect) -> _int:
+    def _run_errand(self, sql: bytes, effect: Effect) -> None:
         """Run ``sql`` on our own account within an extended-protocol batch; its answers are swallowed."""
         replies = self.replies
         name = _ERRAND + b"\0"
@@ -316,39 +299,37 @@ class TextDesk(Borrower):
             (b"C", b"P" + name),
         ):
             message += kind + (4 + len(body)).to_bytes(4, "big") + body
-        replies.add(_CLOSE | _SWALLOW)
-        replies.add(_PARSE | _SWALLOW)
-        replies.add(_BIND | _SWALLOW)
-        replies.add_effect(_EXECUTE | _SWALLOW, effect)
-        replies.add(_CLOSE | _SWALLOW)
+        replies.add(owed.CLOSE | owed.SWALLOW)
+        replies.add(owed.PARSE | owed.SWALLOW)
+        replies.add(owed.BIND | owed.SWALLOW)
+        replies.add_effect(owed.EXECUTE | owed.SWALLOW, effect)
+        replies.add(owed.CLOSE | owed.SWALLOW)
         self.srv.send_copy(message, 0, len(message))
-        return 0
 
-    def _evict(self, acts: Acts | None, size: _int) -> _int:
+    def _evict(self, acts: Acts | None, size: _int) -> None:
         """Close as many statements on the server as one more of ``size`` bytes needs room, but none ``acts`` needs."""
         held = self.server.statements
         while True:
             victim = held.surplus(acts, size)
             if victim is None:
-                return 0
+                return
             self._close(victim)
             if self.replies.skipping:  # the effect was undone at once: the server ignores all of this
-                return 0
+                return
 
-    def _take(self, name: bytes) -> _int:
+    def _take(self, name: bytes) -> None:
         """Have the client's ``name`` exist on the server, so that PostgreSQL itself says that it is taken."""
         dummy = bytearray(
             b"C" + (6 + len(name)).to_bytes(4, "big") + b"S" + name + b"\0"  # in case we did so before
             b"P" + (8 + len(name)).to_bytes(4, "big") + name + b"\0\0\0\0"
         )
-        self.replies.add(_CLOSE | _SWALLOW)
-        self.replies.add(_PARSE | _SWALLOW)
+        self.replies.add(owed.CLOSE | owed.SWALLOW)
+        self.replies.add(owed.PARSE | owed.SWALLOW)
         self.srv.send_copy(dummy, 0, len(dummy))
         self.server.dirty |= DIRTY_PREPARED
         if self.taken is None:
             self.taken = set()
         self.taken.add(name)
-        return 0
 
     def _reading(self) -> _int:
         """How a text that is sent now will be read, as flags for ``scan``."""
@@ -364,7 +345,7 @@ class TextDesk(Borrower):
         found = analyse(text, self.scanner.lexicon, self.server.reading, bool(self.noted))
         return joined(found, DOUBTFUL) if self.scanner.doubts or self.altered & _HAS_ENABLED else found
 
-    def _look_again(self, statement: Any, text: bytes) -> _int:
+    def _look_again(self, statement: Any, text: bytes) -> None:
         """A statement (or the unnamed one) with this text was looked at with other words than matter now."""
         data = bytearray(text)
         found = self._look(text) if self.scanner.scan(data, 0, len(data), self._reading()) else NOTHING
@@ -376,13 +357,12 @@ class TextDesk(Borrower):
             statement.suspect = 1
         if not self._in_doubt():
             statement.seen = self.scanner.lexicon
-        return 0
 
-    def _in_doubt(self) -> _int:
+    def _in_doubt(self) -> bool:
         """Whether the words that matter may be others by now."""
-        return 1 if self.scanner.doubts or self.altered & _HAS_ENABLED else 0
+        return bool(self.scanner.doubts or self.altered & _HAS_ENABLED)
 
-    def _runs(self, text: Text, simple: _int) -> _int:
+    def _runs(self, text: Text, simple: _int) -> None:
         """A statement with this text is about to run; ``simple``: as a Query, which surely runs all of it."""
         replies = self.replies
         alone = simple and replies.count == 0 and replies.status == consts.TX_IDLE and not self.in_batch
@@ -397,16 +377,14 @@ class TextDesk(Borrower):
             self.altered |= _MAY_HAVE_ALTERED | (_HAS_ENABLED if text.enables else 0)
         if text.resets or (text.hides and self.startup is not BASE):
             self.resetting = 1
-        return 0
 
-    def _names_options(self, values: Any) -> _int:
+    def _names_options(self, values: Any) -> None:
         """Settings are set whose names are these values of parameters, None if they are not there."""
         names = None if values is None else option_names(values, self.server.reading)
         if names is None:
             self.server.dirty |= self.tracker.may(EVERYTHING)
         else:
             self.tracker.named(names)
-        return 0
 
     def _cut(self, data: bytearray, pos: _int, start: _int, stop: _int, size: _int) -> _int:
         """Of the text in the message at ``pos`` only data[start:stop] is there: the rest is looked at as it comes.
@@ -416,38 +394,36 @@ class TextDesk(Borrower):
         parts = Parts(self.scanner.lexicon, self.server.reading, bool(self.noted))
         found = parts.feed(data, start, stop, False)
         if found is not NOTHING and size <= LONGEST:
-            return 8
+            return events.MORE
         if not self._sequences_settled():
-            return 9  # it may ask for values further on
+            return events.HELD  # it may ask for values further on
         self.cut = parts
         self._note_part(found)
-        return 0
+        return events.AS_IT_CAME
 
-    def _streamed(self, data: bytearray, start: _int, stop: _int, left: _int) -> _int:
+    def _streamed(self, data: bytearray, start: _int, stop: _int, left: _int) -> None:
         """The next part of such a text; ``left`` bytes are still to come."""
         parts: Any = self.cut
         self._note_part(parts.feed(data, start, stop, left == 0))
         if left == 0:
             self.cut = None
-        return 0
 
-    def _note_part(self, text: Text) -> _int:
+    def _note_part(self, text: Text) -> None:
         if text is NOTHING:
-            return 0
+            return
         self._runs(text, 0)
         unnamed = self.statements.unnamed
         if self.in_batch and unnamed is not None and unnamed.body is None:
             # It may be bound once more, in another transaction.
             unnamed.acts = Acts(joined(unnamed.acts.text if unnamed.acts is not None else NOTHING, text))
-        return 0
 
     def _function_call(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
         """Any function may be called; if it sets an option, the name is among its arguments. 0, or HELD."""
         function = int.from_bytes(data[pos + 5 : pos + 9], "big")
         if function in LARGE_OBJECT_FUNCTIONS:
-            return 0
+            return events.AS_IT_CAME
         if function in SEQUENCE_FUNCTIONS and not self._sequences_settled():
-            return 9
+            return events.HELD
         self.disturbed = 1
         self.tracker.ran(NOTHING, False)
         self.noted = 1
@@ -456,9 +432,9 @@ class TextDesk(Borrower):
             self._names_options(bound_values(bytes(data[pos + 9 : pos + avail]), (1,)))
         else:
             self.server.dirty |= self.tracker.may(UNREADABLE)
-        return 0
+        return events.AS_IT_CAME
 
-    def _hide_sequences(self) -> _int:
+    def _hide_sequences(self) -> None:
         """What nextval gave others who had the server before must not be told: then there is nothing to tell."""
         server = self.server
         if not self.asked_sequences:
@@ -466,44 +442,41 @@ class TextDesk(Borrower):
             server.pool.learn_sequences(self.settings.values.get("application_name", ""))
         if server.drawn_by != self.number and self.fresh and self.replies.count == 0:
             self.forget_sequences()
-        return 0
 
-    def forget_sequences(self) -> _int:
+    def forget_sequences(self) -> None:
         """Have the server forget what sequences have given others; nothing is under way, or only what is ours."""
         self.srv.send_copy(_forget_sequences, 0, len(_forget_sequences))
-        self.replies.add(_QUERY | _SWALLOW)
+        self.replies.add(owed.QUERY | owed.SWALLOW)
         self.server.statements.unnamed = None
         self.server.drawn_by = self.number
-        return 0
 
-    def _sequences_settled(self) -> _int:
+    def _sequences_settled(self) -> bool:
         """Whether a text that asks for values of sequences may go on: what others have left can't be told it.
 
         In the midst of a transaction that may have taken values itself, the server has to be asked; 0 until it answers.
         """
         replies = self.replies
         if self.server.drawn_by == self.number or replies.skipping or self._refused():
-            return 1
+            return True
         if replies.count:
             if self.in_batch and not self.flushed:
                 self.flushed = 1  # once everything before the message that is held has been sent
-            return 0
+            return False
         if self.fresh or (replies.status == consts.TX_IDLE and not self.in_batch):
             self.forget_sequences()
-            return 1
+            return True
         if not self.in_batch:
             self.ask_sequences()
-            return 0
+            return False
         # No query of ours may come into a batch, and it can't be told what those before it have done: in doubt, nothing
         # is told.
         self.flushed = 0
         self._run_errand(b"DISCARD SEQUENCES", Effect())
         self.server.drawn_by = self.number
-        return 1
+        return True
 
-    def ask_sequences(self) -> _int:
+    def ask_sequences(self) -> None:
         """Ask whether the open transaction has used a sequence, and if not have the server forget them."""
-        return 0
 
     def _query_text(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int) -> _int:
         """A Query in whose text ``scan`` found something.
@@ -516,19 +489,19 @@ class TextDesk(Borrower):
         original = bytes(data[pos + 5 : stop if stop >= 0 else pos + size])
         text = self._look(original)
         if text.sequences and not self._sequences_settled():
-            return 9
+            return events.HELD
         if not text.names or not self.shared:
             self._runs(text, 1)
             if self.resetting:
                 self.resetting = 2
-            return 0
+            return events.AS_IT_CAME
         if not self._names_settled():
-            return 9
+            return events.HELD
         if self.awaited is not None and not self.awaited.finished:
-            return 9
+            return events.HELD
         if self.in_batch and self.replies.skipping and (self.awaited is None or not self.awaited.failed):
             self.awaited = None
-            return 0  # the server will pass over it
+            return events.AS_IT_CAME  # the server will pass over it
         acts = self._acts(text, original)
         if self.in_batch and acts.needs:
             waits = self._awaits(acts, run, pos)
@@ -536,10 +509,10 @@ class TextDesk(Borrower):
                 return waits
         if self.replies.status == consts.TX_FAILED and not self.in_batch and not self._has(acts.needs):
             if self.replies.count:
-                return 9  # it may be a ROLLBACK that is under way
+                return events.HELD  # it may be a ROLLBACK that is under way
             # Nothing can be prepared in a failed transaction, and little be run.
             self._runs(text, 1)
-            return 0
+            return events.AS_IT_CAME
         self._to_server_part(run, pos)
         front = self._act(acts, consts.QUERY, data, pos, pos)
         if front or acts.edits:
@@ -550,7 +523,7 @@ class TextDesk(Borrower):
         self.srv.send_copy(message, 0, len(message))
         if self.resetting:
             self.resetting = 2
-        return 1
+        return events.REPLACED
 
     def _awaits(self, acts: Acts, run: _int, pos: _int) -> _int:
         """What a Query behind an open batch needs is made within that batch: a Sync of ours would commit it.
@@ -561,9 +534,9 @@ class TextDesk(Borrower):
         awaited = self.awaited
         self.awaited = None
         if awaited is not None and awaited.failed:
-            self.replies.add(_SYNC)
+            self.replies.add(owed.SYNC)
             self.srv.send_copy(_sync, 0, 5)
-            return 1
+            return events.REPLACED
         held = self.server.statements
         for statement in acts.needs:
             if not statement.by_sql and not held.has(statement):
@@ -573,34 +546,30 @@ class TextDesk(Borrower):
                 self.awaited = awaited
                 self._inject(statement, awaited)
                 self.srv.send_copy(_flush_all, 0, 5)
-                return 2
-        return 0
+                return events.STALLED
+        return events.AS_IT_CAME
 
-    def _rewritten(self, front: bytes, acts: Acts) -> _int:
+    def _rewritten(self, front: bytes, acts: Acts) -> None:
         """A text goes to the server with ``front`` before it and other names in it, until the next ReadyForQuery."""
-        return self._goes(Rewriting(front, acts.original, acts.edits))
+        self._goes(Rewriting(front, acts.original, acts.edits))
 
-    def _goes(self, rewriting: Rewriting | None) -> _int:
+    def _goes(self, rewriting: Rewriting | None) -> None:
         """The next answer is about this text, or with None about one that goes as it came."""
         replies = self.replies
         if self.rewritings is None:
             self.rewritings = []
         self.rewritings.append((replies.popped + replies.count, rewriting))
-        return 0
 
-    def _has(self, statements: Any) -> _int:
+    def _has(self, statements: Any) -> bool:
         """Whether the server has all of them."""
         held = self.server.statements
-        for statement in statements:
-            if not held.has(statement):
-                return 0
-        return 1
+        return not [statement for statement in statements if not held.has(statement)]
 
-    def _refused(self) -> _int:
+    def _refused(self) -> bool:
         """Whether the transaction has failed, and nothing is under way that may have ended it."""
-        return 1 if self.replies.status == consts.TX_FAILED and self.replies.count == 0 and not self.in_batch else 0
+        return self.replies.status == consts.TX_FAILED and self.replies.count == 0 and not self.in_batch
 
-    def _names_settled(self) -> _int:
+    def _names_settled(self) -> bool:
         """Whether nothing is under way that may change what the client's names mean.
 
         If answers of the same batch have to tell, a Flush of ours makes PostgreSQL send them.
@@ -610,10 +579,10 @@ class TextDesk(Borrower):
             replies.settled() and not self.preparing and not self.deallocating and not self.group_ran
         ):
             self.flushed = 0
-            return 1
+            return True
         if self.in_batch and not self.flushed:
             self.flushed = 1  # once everything before the message that is held has been sent
-        return 0
+        return False
 
     def _acts(self, text: Text, original: bytes) -> Acts:
         """What a text that names prepared statements means by the client's names as they are."""
@@ -705,7 +674,7 @@ class TextDesk(Borrower):
                 # An error within a batch would have PostgreSQL skip the Query behind it: its own batch, then.
                 self._missing(statement, acts)
                 self._inject(statement, QueryParse(statement, held))
-                self.replies.add(_SYNC | _SWALLOW)
+                self.replies.add(owed.SYNC | owed.SWALLOW)
                 self.srv.send_copy(_sync, 0, 5)
         if kind == consts.DESCRIBE:
             return front
@@ -717,8 +686,8 @@ class TextDesk(Borrower):
             self._take(name)
         for statement in acts.stand_ins:
             message = statement.close_message() + statement.parse_message()
-            self.replies.add(_CLOSE | _SWALLOW)
-            self.replies.add(_PARSE | _SWALLOW)
+            self.replies.add(owed.CLOSE | owed.SWALLOW)
+            self.replies.add(owed.PARSE | owed.SWALLOW)
             self.srv.send_copy(message, 0, len(message))
         self.preparing += acts.creates
         self.deallocating += acts.drops

@@ -35,10 +35,9 @@ class Buffers:
         blocks.top = None
         return block
 
-    def give_block(self, block: bytearray) -> _int:
+    def give_block(self, block: bytearray) -> None:
         """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""
         if len(block) != _BLOCK_SIZE:
             self.grown -= len(block)
         elif self.blocks.older < _MAX_FREE_BLOCKS - 1:
             self.blocks.add(block)
-        return 0

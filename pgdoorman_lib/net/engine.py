@@ -88,7 +88,7 @@ class Task:
         self.event = _PENDING
         return event
 
-    def park(self) -> _int:
+    def park(self) -> None:
         """Wait until a channel of this task has news or somebody calls ``wake``: a greenlet switch.
 
         Returns without news now and then; callers loop over their condition. Whatever is thrown into the greenlet
@@ -102,17 +102,15 @@ class Task:
             engine.switch_to_hub()
         finally:
             self.parked = 0
-        return 0
 
-    def wake(self) -> _int:
+    def wake(self) -> None:
         """Let the greenlet run in this turn, or the next one when none is under way; no switch here."""
         if self.parked and not self.scheduled:
             self.engine.schedule(self)
             if not self.engine.in_turn:
                 self.engine.kick()
-        return 0
 
-    def resume(self) -> _int:
+    def resume(self) -> None:
         """Poll, or switch to the greenlet, if it still waits (only the hub may call this)."""
         self.scheduled = 0
         if self.parked:
@@ -122,14 +120,13 @@ class Task:
                 self.event = pollable.poll()
                 self.polling = 0
                 if self.event == _PENDING:
-                    return 0
+                    return
             if self.greenlet is None:
                 self.begin()
             else:
                 self.greenlet.switch()
-        return 0
 
-    def failed(self, error: Exception) -> _int:
+    def failed(self, error: Exception) -> None:
         """``resume`` has raised ``error``: it is the greenlet's if ``poll`` raised it, else nobody's (raised again).
 
         Nothing is caught in ``resume`` itself, since that would cost every step what only a fault needs.
@@ -137,9 +134,9 @@ class Task:
         if not self.polling:
             raise error
         self.polling = 0
-        return self.throw(error)
+        self.throw(error)
 
-    def throw(self, error: BaseException) -> _int:
+    def throw(self, error: BaseException) -> None:
         """Raise ``error`` in the greenlet where it is parked, or at its first wait (only the hub may call this)."""
         if self.greenlet is not None:
             if not self.greenlet.dead:
@@ -147,9 +144,8 @@ class Task:
         elif self.parked:
             self.fault = error
             self.begin()
-        return 0
 
-    def begin(self) -> _int:
+    def begin(self) -> None:
         """Make the greenlet and let it run (only the hub may call this)."""
         pollable = self.pollable
         assert pollable is not None
@@ -157,7 +153,6 @@ class Task:
         self.parked = 0
         self.greenlet = greenlet(pollable.run, self.engine.hub)
         self.greenlet.switch()
-        return 0
 
 
 class Channel:
@@ -200,19 +195,19 @@ class Channel:
         """Send what is queued without waiting: 1 all gone, 0 the socket is full, -1 the connection is broken."""
         raise NotImplementedError
 
-    def begin_receive(self, ring: Ring) -> _int:
+    def begin_receive(self, ring: Ring) -> bool:
         """Queue on ``ring`` what ``fill`` would do first: 1, and ``end_receive`` must follow, or 0 for nothing."""
         raise NotImplementedError
 
-    def end_receive(self, n: _int) -> _int:
+    def end_receive(self, n: _int) -> None:
         """What ``begin_receive`` queued has received ``n`` bytes, or failed with ``-errno``."""
         raise NotImplementedError
 
-    def begin_send(self, ring: Ring) -> _int:
+    def begin_send(self, ring: Ring) -> bool:
         """Queue on ``ring`` what ``push`` would do first: 1, and ``end_send`` must follow, or 0: it is done."""
         raise NotImplementedError
 
-    def end_send(self, n: _int) -> _int:
+    def end_send(self, n: _int) -> None:
         """What ``begin_send`` queued has sent ``n`` bytes, or failed with ``-errno``: do the rest of ``push``."""
         raise NotImplementedError
 
@@ -252,7 +247,7 @@ class Engine(Buffers):
 
     # Sending.
 
-    def defer(self, channel: Channel) -> _int:
+    def defer(self, channel: Channel) -> None:
         """Send what ``channel`` has queued at the end of this turn, or when the running greenlet parks."""
         if not channel.dirty:
             channel.dirty = 1
@@ -263,7 +258,6 @@ class Engine(Buffers):
             self.last_dirty = channel
             if not self.in_turn and not self.kicked:
                 self.kick()
-        return 0
 
     def next_dirty(self) -> Channel:
         """Take the first off the queue of channels with bytes to send, which must not be empty."""
@@ -276,7 +270,7 @@ class Engine(Buffers):
         channel.dirty = 0
         return channel  # type: ignore[no-any-return]
 
-    def flush(self) -> _int:
+    def flush(self) -> None:
         """Send everything queued; no switch."""
         while self.dirty is not None:  # pushing may add more
             if self.batches and self.dirty is not self.last_dirty:
@@ -288,30 +282,27 @@ class Engine(Buffers):
             except Exception:
                 # A fault of one stream must not leave the others' bytes behind.
                 self.hub.handle_error(channel, *sys.exc_info())
-        return 0
 
-    def send_together(self) -> _int:
+    def send_together(self) -> None:
         """Send for everybody on the queue; engines with ``batches`` do it in one system call."""
         raise NotImplementedError
 
     # Turns.
 
-    def kick(self) -> _int:
+    def kick(self) -> None:
         """Have a turn soon although no descriptor asks for one."""
         if not self.kicked:
             self.kicked = 1
             self.loop.run_callback(self.turn)
-        return 0
 
-    def again(self, task: Task) -> _int:
+    def again(self, task: Task) -> None:
         """Resume ``task`` in the next turn: for one that has more to do but should let others go first."""
         if not task.scheduled:
             task.scheduled = 1
             self.later.append(task)
             self.kick()
-        return 0
 
-    def schedule(self, task: Task) -> _int:
+    def schedule(self, task: Task) -> None:
         """Put ``task`` on the queue of those to resume; it must not stand there."""
         task.scheduled = 1
         if self.last_ready is None:
@@ -319,9 +310,8 @@ class Engine(Buffers):
         else:
             self.last_ready.following = task
         self.last_ready = task
-        return 0
 
-    def note(self, channel: Channel, mask: _int) -> _int:
+    def note(self, channel: Channel, mask: _int) -> None:
         """Remember an event (bits of syscalls.mask_at) and put whoever waits for it on the list; no switch."""
         if mask & 1:
             channel.readable = 1
@@ -336,9 +326,8 @@ class Engine(Buffers):
             self.idle.append(channel)
         elif task.parked and not task.scheduled:
             self.schedule(task)
-        return 0
 
-    def run(self) -> _int:
+    def run(self) -> None:
         """Resume everyone on the list once, then send what they queued."""
         if self.idle:
             resting = self.idle
@@ -362,7 +351,6 @@ class Engine(Buffers):
             except Exception as exc:
                 self.failed(task, exc)
         self.flush()
-        return 0
 
     def failed(self, task: Task, error: Exception) -> None:
         """Resuming ``task`` has raised ``error``: tell who has to know."""
@@ -397,25 +385,25 @@ class Engine(Buffers):
         left = _TURN_SECONDS - (now - self.began)
         return left if left > 0.0 else 0.0
 
-    def collect(self) -> _int:
+    def collect(self) -> None:
         """Gather events and run whoever they concern."""
         raise NotImplementedError
 
     # Registration.
 
-    def register(self, channel: Channel) -> _int:
+    def register(self, channel: Channel) -> None:
         """Watch a channel from now until ``unregister``."""
         raise NotImplementedError
 
-    def unregister(self, channel: Channel) -> _int:
+    def unregister(self, channel: Channel) -> None:
         """Forget a channel; before its descriptor is closed."""
         raise NotImplementedError
 
-    def rearm(self, channel: Channel) -> _int:
+    def rearm(self, channel: Channel) -> None:
         """All there was has been read: tell about the next bytes (level-triggered engines only)."""
         raise NotImplementedError
 
-    def want_write(self, channel: Channel, wanted: _int) -> _int:
+    def want_write(self, channel: Channel, wanted: _int) -> None:
         """Tell when a channel has room to write, or cease to."""
         raise NotImplementedError
 

@@ -39,7 +39,7 @@ class EpollEngine(Engine):
         self.watcher = self.loop.io(self.epoll.fileno(), _READ)
         self.watcher.start(self.turn)
 
-    def collect(self) -> _int:
+    def collect(self) -> None:
         polls = 0
         wait = 0.0
         before = 0.0
@@ -73,33 +73,28 @@ class EpollEngine(Engine):
             wait = self.spare(self.now if count <= _FEW_EVENTS else clock())
             if wait == 0.0 and (count <= _FEW_EVENTS or polls >= _POLLS_PER_TURN):
                 break
-        return 0
 
-    def fetch(self) -> _int:
+    def fetch(self) -> None:
         """Receive for everybody on ``news``, if that is worth it."""
         self.news.clear()
-        return 0
 
-    def register(self, channel: Channel) -> _int:
+    def register(self, channel: Channel) -> None:
         while len(self.channels) <= channel.fd:
             self.channels.append(None)
         self.channels[channel.fd] = channel
         self.epoll.add(channel.fd)
-        return 0
 
-    def unregister(self, channel: Channel) -> _int:
+    def unregister(self, channel: Channel) -> None:
         if channel.fd < len(self.channels) and self.channels[channel.fd] is channel:
             self.channels[channel.fd] = None
             self.epoll.remove(channel.fd)
-        return 0
 
-    def rearm(self, channel: Channel) -> _int:
-        return 0
+    def rearm(self, channel: Channel) -> None:
+        pass
 
-    def want_write(self, channel: Channel, wanted: _int) -> _int:
+    def want_write(self, channel: Channel, wanted: _int) -> None:
         channel.armed = wanted
         self.epoll.want_write(channel.fd, bool(wanted))
-        return 0
 
     def close(self) -> None:
         self.closed = 1

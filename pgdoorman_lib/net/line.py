@@ -30,7 +30,7 @@ class Line:
         """How many items there are."""
         return self.older if self.top is None else self.older + 1
 
-    def add(self, item: object) -> _int:
+    def add(self, item: object) -> None:
         """Put ``item``, which must not be None, at the end."""
         if self.top is not None:
             if self.older < len(self.items):
@@ -39,7 +39,6 @@ class Line:
                 self.items.append(self.top)
             self.older += 1
         self.top = item
-        return 0
 
     def take(self) -> Any:
         """Take the last item off; None when there is none."""
@@ -59,11 +58,10 @@ class Line:
         self.older -= 1
         return self.items.pop(0)
 
-    def remove(self, item: object) -> _int:
+    def remove(self, item: object) -> None:
         """Take ``item`` off; ValueError when it is not there."""
         if item is self.top:
             self.top = None
-            return 0
+            return
         self.items.remove(item)
         self.older -= 1
-        return 0

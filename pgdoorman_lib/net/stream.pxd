@@ -44,33 +44,33 @@ cdef class Stream(Channel):
     @cython.locals(block=bytearray, room=Py_ssize_t, n=Py_ssize_t)
     cpdef Py_ssize_t fill(self) except -3
     @cython.locals(inbox=bytearray)
-    cpdef int begin_receive(self, Ring ring) except -1
+    cpdef bint begin_receive(self, Ring ring) except -1
     @cython.locals(inbox=bytearray)
-    cpdef int end_receive(self, Py_ssize_t n) except -1
+    cpdef void end_receive(self, Py_ssize_t n) except *
     @cython.locals(block=bytearray)
     cpdef int put_back(self, bytearray data, Py_ssize_t size) except -1
     @cython.final
-    cdef int has_news(self) except -1
-    cpdef int is_lost(self) except -1
+    cdef bint has_news(self) except -1
+    cpdef bint is_lost(self) except -1
     @cython.final
     cdef Py_ssize_t _take_inbox(self) except -3
     @cython.locals(block=bytearray)
     cpdef int release(self) except -1
     @cython.locals(block=bytearray, larger=bytearray)
-    cpdef int grow(self, Py_ssize_t size) except -1
+    cpdef void grow(self, Py_ssize_t size) except *
     @cython.locals(out=bytearray, tail=bytearray, room=Py_ssize_t, part=Py_ssize_t, tail_start=Py_ssize_t, tail_end=Py_ssize_t)
-    cpdef int send_copy(self, bytearray data, Py_ssize_t start, Py_ssize_t size) except -1
-    cpdef int send_block(self, bytearray block, Py_ssize_t start, Py_ssize_t end) except -1
+    cpdef void send_copy(self, bytearray data, Py_ssize_t start, Py_ssize_t size) except *
+    cpdef void send_block(self, bytearray block, Py_ssize_t start, Py_ssize_t end) except *
     @cython.locals(out=bytearray, size=Py_ssize_t)
-    cpdef int write(self, bytes data) except -1
+    cpdef void write(self, bytes data) except *
     @cython.locals(out=bytearray, n=Py_ssize_t)
     cpdef int push(self) except -2
     @cython.locals(out=bytearray)
-    cpdef int begin_send(self, Ring ring) except -1
+    cpdef bint begin_send(self, Ring ring) except -1
     @cython.locals(out=bytearray)
-    cpdef int end_send(self, Py_ssize_t n) except -1
+    cpdef void end_send(self, Py_ssize_t n) except *
     @cython.final
-    cdef int _next_segment(self) except -1
+    cdef void _next_segment(self) except *
     @cython.final
     cdef int _drop_output(self, int error) except -1
     @cython.final
@@ -83,7 +83,7 @@ cdef class Stream(Channel):
     @cython.final
     @cython.locals(n=Py_ssize_t, raw=bytearray, out=bytearray)
     cdef int _push_tls(self) except -2
-    cpdef int close(self) except -1
+    cpdef void close(self) except *
     @cython.final
     cdef int _park(self) except -1
     @cython.final

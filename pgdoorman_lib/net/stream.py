@@ -178,24 +178,24 @@ class Stream(Channel):
             self.error = -n
         return 0
 
-    def begin_receive(self, ring: Ring) -> _int:
+    def begin_receive(self, ring: Ring) -> bool:
         if self.block is not None or self.inbox is not None or not self.readable or self.closed:
-            return 0
+            return False
         if self.tls is not None or self.task is None or not self.task.parked:
-            return 0
+            return False
         inbox = self.engine.take_block()
         ring.receive(self.fd, inbox, 0, len(inbox))
         self.inbox = inbox
         self.inbox_size = 0
-        return 1
+        return True
 
-    def end_receive(self, n: _int) -> _int:
+    def end_receive(self, n: _int) -> None:
         inbox = self.inbox
         assert inbox is not None
         if n > 0:
             self.inbox_size = n
             self.drained = 1 if n < len(inbox) and not self.hangup else 0
-            return 0
+            return
         self.inbox = None
         self.engine.give_block(inbox)
         if n < 0:
@@ -203,7 +203,6 @@ class Stream(Channel):
                 self.readable = 0
             elif n != -_EINTR:
                 self.inbox_error = -n
-        return 0  # the end of the stream is found again by whoever reads
 
     def _take_inbox(self) -> _int:
         """As ``fill``, of what was received for us with others: there was no block then, nor is there one now."""
@@ -217,7 +216,7 @@ class Stream(Channel):
             self.readable = 0
         return n
 
-    def release(self) -> _int:
+    def release(self) -> None:
         """Give the receive block back if nothing is left in it."""
         block = self.block
         if block is not None and self.start == self.end:
@@ -225,13 +224,12 @@ class Stream(Channel):
             self.start = 0
             self.end = 0
             self.engine.give_block(block)
-        return 0
 
-    def grow(self, size: _int) -> _int:
+    def grow(self, size: _int) -> None:
         """Make room for ``size`` unconsumed bytes in all, by a larger block that is let go once it is empty."""
         block = self.block
         if block is None or len(block) >= size:
-            return 0
+            return
         larger = bytearray(size)
         self.engine.grown += size
         copy(larger, 0, block, self.start, self.end - self.start)
@@ -239,9 +237,8 @@ class Stream(Channel):
         self.start = 0
         self.block = larger
         self.engine.give_block(block)
-        return 0
 
-    def put_back(self, data: bytearray, size: _int) -> _int:
+    def put_back(self, data: bytearray, size: _int) -> None:
         """Have ``data[:size]`` in front of what is there to be consumed."""
         block: Any
         if self.block is None:
@@ -260,20 +257,19 @@ class Stream(Channel):
         block = self.block
         self.start -= size
         copy(block, self.start, data, 0, size)
-        return 0
 
-    def has_news(self) -> _int:
+    def has_news(self) -> bool:
         """Whether ``fill`` may bring something, the end included, or bytes are there that nobody consumed."""
-        return 1 if self.readable or self.end > self.start or self.eof or self.closed else 0
+        return bool(self.readable or self.end > self.start or self.eof or self.closed)
 
-    def is_lost(self) -> _int:
+    def is_lost(self) -> bool:
         """Whether the peer, whose end of the stream has been seen, is known not to read either: it has been reset."""
         if self.readable and self.eof and not self.closed:
             self.readable = 0  # a reset behind the end is not told by reading
             error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 self.error = error
-        return 1 if self.send_failed or self.error or self.closed else 0
+        return bool(self.send_failed or self.error or self.closed)
 
     def has_buffered(self) -> bool:
         """Whether bytes have been received that nobody consumed."""
@@ -281,10 +277,10 @@ class Stream(Channel):
 
     # Sending.
 
-    def send_copy(self, data: bytearray, start: _int, size: _int) -> _int:
+    def send_copy(self, data: bytearray, start: _int, size: _int) -> None:
         """Queue a copy of ``data[start:start+size]``."""
         if self.send_failed or self.closed:
-            return 0
+            return
         self.out_pending += size
         while size > 0:
             if self.more is not None:
@@ -315,13 +311,12 @@ class Stream(Channel):
             size -= part
         if not self.dirty:
             self.engine.defer(self)
-        return 0
 
-    def send_block(self, block: bytearray, start: _int, end: _int) -> _int:
+    def send_block(self, block: bytearray, start: _int, end: _int) -> None:
         """Queue ``block[start:end]`` and take the block over: it goes back to the engine once it is sent."""
         if self.send_failed or self.closed:
             self.engine.give_block(block)
-            return 0
+            return
         self.out_pending += end - start
         if self.out is None:
             self.out = block
@@ -333,15 +328,15 @@ class Stream(Channel):
             self.more.append((block, start, end))
         if not self.dirty:
             self.engine.defer(self)
-        return 0
 
-    def write(self, data: _bytes) -> _int:
+    def write(self, data: _bytes) -> None:
         """Queue ``data``."""
         size = len(data)
         if size == 0 or self.send_failed or self.closed:
-            return 0
+            return
         if self.more is not None or size > _BLOCK_SIZE:
-            return self.send_copy(bytearray(data), 0, size)
+            self.send_copy(bytearray(data), 0, size)
+            return
         out = self.out
         if out is None:
             out = self.engine.take_block()
@@ -349,13 +344,13 @@ class Stream(Channel):
             self.out_start = 0
             self.out_end = 0
         if size > len(out) - self.out_end:
-            return self.send_copy(bytearray(data), 0, size)
+            self.send_copy(bytearray(data), 0, size)
+            return
         put(out, self.out_end, data)
         self.out_end += size
         self.out_pending += size
         if not self.dirty:
             self.engine.defer(self)
-        return 0
 
     def push(self) -> _int:
         """Send what is queued without waiting: 1 all gone, 0 the socket is full, -1 the connection is broken."""
@@ -387,21 +382,21 @@ class Stream(Channel):
             self._has_room()
         return 1
 
-    def begin_send(self, ring: Ring) -> _int:
+    def begin_send(self, ring: Ring) -> bool:
         out = self.out
         if out is None or self.tls is not None or self.closed:
             self.push()
-            return 0
+            return False
         ring.send(self.fd, out, self.out_start, self.out_end - self.out_start)
-        return 1
+        return True
 
-    def end_send(self, n: _int) -> _int:
+    def end_send(self, n: _int) -> None:
         if n < 0:
             if n == -_EAGAIN or n == -_EWOULDBLOCK or n == -_EINTR:
                 self.push()  # to say whether and for what to wait
             else:
                 self._drop_output(-n)
-            return 0
+            return
         self.sent += n
         self.out_pending -= n
         self.out_start += n
@@ -411,19 +406,17 @@ class Stream(Channel):
             self._next_segment()
         if self.out is not None or self.armed:
             self.push()
-        return 0
 
-    def _next_segment(self) -> _int:
+    def _next_segment(self) -> None:
         more = self.more
         if more is None:
             self.out = None
-            return 0
+            return
         self.out, self.out_start, self.out_end = more.popleft()
         if not more:
             self.more = None
-        return 0
 
-    def _drop_output(self, error: _int) -> _int:
+    def _drop_output(self, error: _int) -> None:
         """The peer takes nothing any more: forget what was queued."""
         self.send_failed = 1
         self.error = error
@@ -432,9 +425,8 @@ class Stream(Channel):
             self.engine.again(self.task)  # there is no other news to come
         if self.armed:
             self._has_room()
-        return 0
 
-    def _has_room(self) -> _int:
+    def _has_room(self) -> None:
         """Nothing is queued any more: whoever met the full socket must not wait for an event that won't come now.
 
         The room may have been found by the engine at the end of the very turn in which it was missed.
@@ -444,15 +436,13 @@ class Stream(Channel):
             self.blocked = 0
             if self.task is not None:
                 self.engine.again(self.task)
-        return 0
 
-    def _give_output_back(self) -> _int:
+    def _give_output_back(self) -> None:
         while self.out is not None:
             self.engine.give_block(self.out)
             self._next_segment()
         self.out_pending = 0
         self.tls_out = None
-        return 0
 
     # TLS.
 
@@ -580,7 +570,7 @@ class Stream(Channel):
 
     # Blocking style, for logins and the console.
 
-    def _park(self) -> _int:
+    def _park(self) -> None:
         """Wait for news of this stream: a greenlet switch."""
         if self.task is None:
             task = Task(self.engine)
@@ -591,7 +581,6 @@ class Stream(Channel):
                 self.task = None
         else:
             self.task.park()
-        return 0
 
     def _fill_or_park(self) -> _int:
         """Receive at least one byte, waiting for it; PeerGone at the end of the stream."""
@@ -647,10 +636,10 @@ class Stream(Channel):
                 return
             self._park()
 
-    def close(self) -> _int:
+    def close(self) -> None:
         """Send what can be sent at once, then close; idempotent."""
         if self.closed:
-            return 0
+            return
         if not self.send_failed:
             if self.tls is not None and not self.eof:
                 self.push()  # nothing can be sent behind close_notify
@@ -671,4 +660,3 @@ class Stream(Channel):
         self._give_output_back()
         self.sock.close()
         self.fd = -1
-        return 0

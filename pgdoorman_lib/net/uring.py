@@ -33,7 +33,7 @@ class UringEngine(EpollEngine):
         EpollEngine.__init__(self)
         self.batches = 1
 
-    def fetch(self) -> _int:
+    def fetch(self) -> None:
         news = self.news
         if len(news) == 1:
             news.clear()
@@ -50,9 +50,8 @@ class UringEngine(EpollEngine):
         news.clear()
         if self.count:
             self._receive_batch()
-        return 0
 
-    def _receive_batch(self) -> _int:
+    def _receive_batch(self) -> None:
         """Receive what stands on the ring and tell its channels."""
         self.ring.run()
         for index in range(self.count):
@@ -60,9 +59,8 @@ class UringEngine(EpollEngine):
             self.batch[index] = None
             channel.end_receive(self.ring.result(index))
         self.count = 0
-        return 0
 
-    def send_together(self) -> _int:
+    def send_together(self) -> None:
         while self.dirty is not None:  # sending may add more
             channel = self.next_dirty()
             try:
@@ -74,9 +72,8 @@ class UringEngine(EpollEngine):
                 self.hub.handle_error(channel, *sys.exc_info())
             if self.count == _SUBMISSIONS or (self.count and self.dirty is None):
                 self._send_batch()
-        return 0
 
-    def _send_batch(self) -> _int:
+    def _send_batch(self) -> None:
         """Send what stands on the ring and tell its channels."""
         self.ring.run()
         for index in range(self.count):
@@ -87,7 +84,6 @@ class UringEngine(EpollEngine):
             except Exception:
                 self.hub.handle_error(channel, *sys.exc_info())
         self.count = 0
-        return 0
 
     def close(self) -> None:
         EpollEngine.close(self)

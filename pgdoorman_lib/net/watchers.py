@@ -22,31 +22,27 @@ class GeventEngine(Engine):
         #: by descriptor, for writing by what is below zero
         self.watchers: dict[int, Any] = {}
 
-    def collect(self) -> _int:
+    def collect(self) -> None:
         self.run()  # the watchers have noted the events already
-        return 0
 
-    def register(self, channel: Channel) -> _int:
+    def register(self, channel: Channel) -> None:
         watcher = self.loop.io(channel.fd, _READ)
         self.watchers[channel.fd] = watcher
         watcher.start(self._on_read, channel)
-        return 0
 
-    def unregister(self, channel: Channel) -> _int:
+    def unregister(self, channel: Channel) -> None:
         watcher = self.watchers.pop(channel.fd, None)
         if watcher is not None:
             watcher.stop()
             watcher.close()
         self.want_write(channel, 0)
-        return 0
 
-    def rearm(self, channel: Channel) -> _int:
+    def rearm(self, channel: Channel) -> None:
         watcher = self.watchers.get(channel.fd)
         if watcher is not None and not watcher.active:
             watcher.start(self._on_read, channel)
-        return 0
 
-    def want_write(self, channel: Channel, wanted: _int) -> _int:
+    def want_write(self, channel: Channel, wanted: _int) -> None:
         channel.armed = wanted
         key = -1 - channel.fd
         if wanted:
@@ -59,7 +55,6 @@ class GeventEngine(Engine):
             if watcher is not None:
                 watcher.stop()
                 watcher.close()
-        return 0
 
     def _on_read(self, channel: Channel) -> None:
         self.watchers[channel.fd].stop()

@@ -20,8 +20,8 @@ import gevent.event
 from pgdoorman_lib.errors import DoormanError
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.syscalls import clock
-from pgdoorman_lib.pool.errand import with_server
-from pgdoorman_lib.pool.pool import Moved, Pool
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.queue import Moved
 from pgdoorman_lib.server.catalogue import Rows, hazards, marker, read
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
@@ -189,6 +189,7 @@ class Watch:
                 continue
             done.add(id(catalogue))
             try:
-                with_server(pool, catalogue.look)  # switch
+                with pool.connection() as server:  # switch
+                    catalogue.look(server)
             except (DoormanError, Moved) as exc:
                 log.debug("[%s] the catalogue could not be looked at: %s", pool.settings.database, exc)

@@ -42,4 +42,4 @@ cdef class Server:
     cdef public LinkStats stats
     cdef public object login_application_name
     cpdef int report(self, str name, str value) except -1
-    cpdef int quiet(self) except -1
+    cpdef bint quiet(self) except -1

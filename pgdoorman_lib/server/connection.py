@@ -158,24 +158,23 @@ class Server:
         name = str(self.reported.values.get("application_name", self.login_application_name))
         return name.encode(errors="surrogateescape").decode(errors="replace")
 
-    def report(self, name: str, value: str) -> _int:
+    def report(self, name: str, value: str) -> None:
         """The server has reported a parameter."""
         self.reported = self.reported.changed(name, value)
         self._read_by()
         if name == "in_hot_standby" and self.pool is not None:
-            self.pool.hears(name, value)  # no client's doing: it holds for all
-        return 0
+            self.pool.beginnings.hears(name, value)  # no client's doing: it holds for all
 
-    def quiet(self) -> _int:
+    def quiet(self) -> bool:
         """Whether nothing is owed, no transaction is open and nothing unread is there: it may be lent."""
         # No short names for the stream and the books: counting the references would cost more than asking them does.
         if self.farewell or self.stream.closed or self.stream.eof or self.stream.hangup or self.stream.send_failed:
-            return 0
+            return False
         if (
             self.replies.count
             or self.replies.skipping
             or self.replies.uncertain
             or self.replies.status != consts.TX_IDLE
         ):
-            return 0
-        return 0 if self.cancels or self.stream.end > self.stream.start else 1
+            return False
+        return not (self.cancels or self.stream.end > self.stream.start)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pgdoorman_lib.errors import ServerGone, ServerProtocolViolation, ServerRefused
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts, messages
-from pgdoorman_lib.wire.owed import QUERY, SWALLOW
-from pgdoorman_lib.wire.replies import DESYNC
+from pgdoorman_lib.wire.owed import DESYNC, QUERY, SWALLOW
 from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, trace_of
 
 #: Bytes of the longest CommandComplete that is looked into.

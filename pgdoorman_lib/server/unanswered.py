@@ -27,21 +27,19 @@ class Unanswered:
         self.mark = -1
         self.tried = -1
 
-    def keep(self, source: bytearray, start: _int, stop: _int, mark: _int) -> _int:
+    def keep(self, source: bytearray, start: _int, stop: _int, mark: _int) -> None:
         """Remember ``source[start:stop]``, unless it is too large or was sent twice already."""
         size = stop - start
         self.size = 0
         if size > _MAX_KEPT or mark == self.tried:
-            return 0
+            return
         if self.data is None:
             self.data = bytearray(_MAX_KEPT)
         copy(self.data, 0, source, start, size)
         self.size = size
         self.mark = mark
-        return 0
 
-    def forget(self) -> _int:
+    def forget(self) -> None:
         """Somebody else sends from now on."""
         self.size = 0
         self.tried = -1
-        return 0

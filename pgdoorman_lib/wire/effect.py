@@ -14,14 +14,11 @@ class Effect:
 
     __slots__ = ()
 
-    def done(self) -> _int:
+    def done(self) -> None:
         """The server has confirmed the message."""
-        return 0
 
-    def undone(self, failed: _int) -> _int:
+    def undone(self, failed: _int) -> None:
         """The message failed (1) or was skipped behind an error (0)."""
-        return 0
 
-    def renew(self, books: object) -> _int:
+    def renew(self, books: object) -> None:
         """These ``books`` were cleared by what was sent before the message: enter again what is theirs of it."""
-        return 0

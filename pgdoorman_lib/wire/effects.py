@@ -31,23 +31,20 @@ class NamedParse(Effect):
         if not made:
             server.enter(statement)
 
-    def done(self) -> _int:
+    def done(self) -> None:
         self.statement.confirmed = 1
-        return 0
 
-    def undone(self, failed: _int) -> _int:
+    def undone(self, failed: _int) -> None:
         if self.client.names.get(self.name) is self.statement:
             self.client.leave(self.name)
         if not self.made:
             self.server.leave(self.statement.handle)
-        return 0
 
-    def renew(self, books: object) -> _int:
+    def renew(self, books: object) -> None:
         if books is self.client:
             self.client.enter(self.name, self.statement)
         elif books is self.server and not self.made:
             self.server.enter(self.statement)
-        return 0
 
 
 class InjectedParse(Effect):
@@ -60,22 +57,19 @@ class InjectedParse(Effect):
         self.server = server
         server.enter(statement)
 
-    def done(self) -> _int:
+    def done(self) -> None:
         self.statement.instead = None
-        return 0
 
-    def undone(self, failed: _int) -> _int:
+    def undone(self, failed: _int) -> None:
         self.server.leave(self.statement.handle)
         if self.statement.instead is not None:
             client, name, before = self.statement.instead
             if client.names.get(name) is self.statement:
                 client.enter(name, before)  # whose own Parse may be the next to be undone
-        return 0
 
-    def renew(self, books: object) -> _int:
+    def renew(self, books: object) -> None:
         if books is self.server:
             self.server.enter(self.statement)
-        return 0
 
 
 class QueryParse(InjectedParse):
@@ -96,14 +90,14 @@ class AwaitedParse(InjectedParse):
         #: that was an ErrorResponse of its own
         self.failed = 0
 
-    def done(self) -> _int:
+    def done(self) -> None:
         self.finished = 1
-        return InjectedParse.done(self)
+        InjectedParse.done(self)
 
-    def undone(self, failed: _int) -> _int:
+    def undone(self, failed: _int) -> None:
         self.finished = 1
         self.failed = failed
-        return InjectedParse.undone(self, failed)
+        InjectedParse.undone(self, failed)
 
 
 class Described(Effect):
@@ -118,12 +112,11 @@ class Described(Effect):
         #: it did not come in one piece
         self.broken = 0
 
-    def done(self) -> _int:
+    def done(self) -> None:
         if not self.broken and self.portal:
             self.statement.shape = shape_of(self.answer)
         elif not self.broken:
             self.statement.description = self.answer
-        return 0
 
 
 class Refused(Effect):
@@ -148,7 +141,7 @@ class Verification(Effect):
         #: its answer has come, or never will
         self.finished = 0
 
-    def done(self) -> _int:
+    def done(self) -> None:
         self.finished = 1
         told, shape = self.statement.description, self.statement.shape
         if (
@@ -158,11 +151,9 @@ class Verification(Effect):
         ):
             self.statement.stale = 1
             self.registry.forget()
-        return 0
 
-    def undone(self, failed: _int) -> _int:
+    def undone(self, failed: _int) -> None:
         self.finished = 1
-        return 0
 
 
 def same_description(one: _bytes, other: _bytes) -> bool:
@@ -208,11 +199,10 @@ class Eviction(Effect):
         self.there = 1 if handle in server.prepared else 0
         server.leave(handle)
 
-    def undone(self, failed: _int) -> _int:
+    def undone(self, failed: _int) -> None:
         if self.there and self.handle not in self.server.prepared:
             self.server.prepared[self.handle] = None
             self.server.bytes += self.handle.size
-        return 0
 
 
 class NameClosed(Effect):
@@ -225,10 +215,9 @@ class NameClosed(Effect):
         self.name = name
         self.statement = client.leave(name)
 
-    def undone(self, failed: _int) -> _int:
+    def undone(self, failed: _int) -> None:
         if self.statement is not None:
             self.client.enter(self.name, self.statement)
-        return 0
 
 
 class UnnamedParse(Effect):
@@ -239,7 +228,7 @@ class UnnamedParse(Effect):
     def __init__(self, client: ClientStatements, server: ServerStatements, statement: Unnamed | None) -> None:
         self.enter(client, server, statement)
 
-    def enter(self, client: ClientStatements, server: ServerStatements, statement: Unnamed | None) -> _int:
+    def enter(self, client: ClientStatements, server: ServerStatements, statement: Unnamed | None) -> None:
         """Fill a new effect in: drivers without prepared statements bring one of these with every statement."""
         self.client = client
         self.server = server
@@ -248,14 +237,12 @@ class UnnamedParse(Effect):
         self.old_server = server.unnamed
         client.unnamed = statement
         server.unnamed = statement
-        return 0
 
-    def undone(self, failed: _int) -> _int:
+    def undone(self, failed: _int) -> None:
         if self.client.unnamed is self.statement:
             self.client.unnamed = None if failed else self.old_client
         if self.server.unnamed is self.statement:
             self.server.unnamed = None if failed else self.old_server
-        return 0
 
 
 class UnnamedInjected(Effect):
@@ -268,9 +255,8 @@ class UnnamedInjected(Effect):
         self.old_server = server.unnamed
         server.unnamed = statement
 
-    def undone(self, failed: _int) -> _int:
+    def undone(self, failed: _int) -> None:
         self.server.unnamed = None if failed else self.old_server
-        return 0
 
 
 def unnamed_parse(

@@ -38,7 +38,7 @@ def find_nul(data: bytearray, start: _int, end: _int) -> _int:
     return -1
 
 
-def put_header(data: bytearray, kind: _int, size: _int) -> _int:
+def put_header(data: bytearray, kind: _int, size: _int) -> None:
     """Write the header of a message of ``size`` bytes in all into ``data[0:5]``."""
     length = size - 1
     data[0] = kind
@@ -46,7 +46,6 @@ def put_header(data: bytearray, kind: _int, size: _int) -> _int:
     data[2] = (length >> 16) & 255
     data[3] = (length >> 8) & 255
     data[4] = length & 255
-    return 0
 
 
 def split(data: bytes, limit: _int = _MAX_MESSAGE) -> tuple[list[tuple[_int, bytes]], bytes]:

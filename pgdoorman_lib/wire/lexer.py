@@ -331,15 +331,15 @@ class Lexer(Source):
             return 1
         return 0
 
-    def _pass_word(self, position: _int) -> _int:
+    def _pass_word(self, position: _int) -> bool:
         """Go on to the end of the word of which only the beginning was given; 0 when it is not in this part."""
         found = _WORD_END.search(self.data, position, self.end)
         if found is None:
             self.position = self.end
-            return 0
+            return False
         self.mode = 0
         self.position = found.start()
-        return 1
+        return True
 
     def _dollar(self, position: _int) -> _int:
         """A dollar sign: a parameter, a string in dollar quotes, or a stray one."""

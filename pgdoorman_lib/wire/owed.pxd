@@ -16,3 +16,6 @@ cdef enum:
     SWALLOW = 128
     EFFECT = 64
     CODE = 15
+    PASS = 0
+    DROP = 1
+    DESYNC = 2

@@ -22,3 +22,8 @@ SWALLOW = 128
 EFFECT = 64
 #: the bits of an entry without its flags
 CODE = 15
+
+# What becomes of a message of the server's (``Replies.account``): passed on, swallowed; or both sides are out of step.
+PASS = 0
+DROP = 1
+DESYNC = 2

@@ -47,16 +47,15 @@ class ClientStatements:
         #: the client has left
         self.released = 0
 
-    def enter(self, name: _bytes, statement: Statement) -> _int:
+    def enter(self, name: _bytes, statement: Statement) -> None:
         """From now on ``name`` means ``statement``."""
         if self.released:
-            return 0
+            return
         before = self.names.get(name)
         self.names[name] = statement
         statement.hold()
         if before is not None:
             before.drop()
-        return 0
 
     def leave(self, name: _bytes) -> Statement | None:
         """``name`` means nothing any more; what it meant."""
@@ -65,21 +64,19 @@ class ClientStatements:
             statement.drop()
         return statement
 
-    def clear(self, pending: Iterable[Effect]) -> _int:
+    def clear(self, pending: Iterable[Effect]) -> None:
         """The server has dropped everything but what ``pending`` effects are about, which was sent behind that."""
         for name in list(self.names):
             self.leave(name)
         for effect in pending:
             effect.renew(self)
-        return 0
 
-    def release(self) -> _int:
+    def release(self) -> None:
         """The client has left: it holds nothing any more, whatever is still under way."""
         for name in list(self.names):
             self.leave(name)
         self.unnamed = None
         self.released = 1
-        return 0
 
 
 class ServerStatements:
@@ -120,34 +117,31 @@ class ServerStatements:
         #: evictions before it is looked for again
         self.patience = 0
 
-    def has(self, statement: Statement) -> _int:
+    def has(self, statement: Statement) -> bool:
         """Whether ``statement`` is on the server, or will be when the next message gets there."""
-        return 1 if statement.handle in self.prepared else 0
+        return statement.handle in self.prepared
 
-    def enter(self, statement: Statement) -> _int:
+    def enter(self, statement: Statement) -> None:
         """``statement`` is made on the server."""
         handle = statement.handle
         if handle not in self.prepared:
             self.prepared[handle] = None
             self.bytes += handle.size
-        return 0
 
-    def leave(self, handle: Handle) -> _int:
+    def leave(self, handle: Handle) -> None:
         """The statement is gone from the server."""
         if handle in self.prepared:
             del self.prepared[handle]
             self.bytes -= handle.size
             if handle.line and self.versions.get(handle.line) is handle:
                 del self.versions[handle.line]
-        return 0
 
-    def touch(self, statement: Statement) -> _int:
+    def touch(self, statement: Statement) -> None:
         """Note a use, for the order of eviction; only where eviction is near."""
         if len(self.prepared) * 2 > self.capacity or self.bytes * 2 > self.capacity_bytes:
             self.prepared.move_to_end(statement.handle)
-        return 0
 
-    def supersede(self, statement: Statement) -> _int:
+    def supersede(self, statement: Statement) -> None:
         """``statement`` is about to be made: earlier versions of it go when nobody holds them."""
         line = statement.handle.line
         if line:
@@ -155,7 +149,6 @@ class ServerStatements:
             if older is not None and older is not statement.handle:
                 self.outdated.insert(0, older)
             self.versions[line] = statement.handle
-        return 0
 
     def surplus(self, acts: Acts | None = None, size: _int = 0) -> Handle | None:
         """What to close before one more, of ``size`` bytes, is made, or None; never what ``acts`` needs.
@@ -201,7 +194,7 @@ class ServerStatements:
             outdated.append(handle)
         return None
 
-    def clear(self, pending: Iterable[Effect] = ()) -> _int:
+    def clear(self, pending: Iterable[Effect] = ()) -> None:
         """The server has dropped everything (DEALLOCATE ALL, DISCARD ALL) but what ``pending`` effects will make."""
         self.prepared.clear()
         self.bytes = 0
@@ -211,13 +204,11 @@ class ServerStatements:
         self.spare.clear()
         for effect in pending:
             effect.renew(self)
-        return 0
 
-    def doubt(self, pending: Iterable[Effect]) -> _int:
+    def doubt(self, pending: Iterable[Effect]) -> None:
         """The books were wrong: whatever they say is made again, in the place of what may be there."""
         self.clear(pending)
         self.doubtful = 1
-        return 0
 
 
 def _current(handle: Handle) -> int:

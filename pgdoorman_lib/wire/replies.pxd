@@ -27,8 +27,8 @@ cdef class Replies:
     cdef public int status
     cdef public bint swallowed_error
     @cython.locals(code=int, ring="unsigned char*")
-    cpdef int add(self, int op) except -1
-    cpdef int add_effect(self, int op, Effect effect) except -1
+    cpdef void add(self, int op) except *
+    cpdef void add_effect(self, int op, Effect effect) except *
     @cython.locals(size=Py_ssize_t, index=Py_ssize_t)
     cpdef int _enlarge(self) except -1
     @cython.locals(op=int, code=int, effect=Effect)
@@ -37,7 +37,7 @@ cdef class Replies:
     @cython.locals(code=int)
     cpdef int made_next(self) except -1
     cpdef Effect due(self)
-    cpdef int settled(self) except -1
+    cpdef bint settled(self) except -1
     @cython.locals(op=int, verdict=int, code=int)
     cpdef int account(self, int kind) except -1
     @cython.locals(mask=Py_ssize_t)
@@ -46,4 +46,4 @@ cdef class Replies:
     @cython.locals(index=Py_ssize_t, mask=Py_ssize_t, op=int, ended=int, stop=int)
     cpdef int _copy_begins(self) except -1
     @cython.locals(mask=Py_ssize_t, index=Py_ssize_t, undo=Py_ssize_t, position=Py_ssize_t, first_has_effect=int, effect=Effect)
-    cpdef int _error(self, int op, int code) except -1
+    cpdef bint _error(self, int op, int code) except -1

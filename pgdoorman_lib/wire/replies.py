@@ -20,11 +20,6 @@ from pgdoorman_lib.wire.effect import Effect
 
 _int = int
 
-#: verdicts of ``account``
-PASS = 0
-DROP = 1
-DESYNC = 2
-
 
 class Replies:
     """The queue of one server connection."""
@@ -84,19 +79,19 @@ class Replies:
         #: the server refused something we sent on our own account
         self.swallowed_error = 0
 
-    def add(self, op: _int) -> _int:
+    def add(self, op: _int) -> None:
         """One more answer is owed: an operation code, perhaps with SWALLOW."""
         code = op & owed.CODE
         if self.skipping:
             if code != owed.SYNC:
-                return 0
+                return
             self.skipping = 0
             if self.ignored:
                 self.uncertain = 1
         if code == owed.SYNC:
             if self.copy_in:
                 self.ignored += 1
-                return 0
+                return
             self.barrier = len(self.effects)
             self.syncs += 1
         elif code == owed.QUERY:
@@ -108,26 +103,25 @@ class Replies:
         elif code == owed.COPY_END:
             if self.copy_in:  # the copy under way ends; a marker is for one whose CopyInResponse is still to come
                 self.copy_in = 0
-                return 0
+                return
             if self.count == 0:
-                return 0
+                return
         elif code >= owed.MADE_PARSE:
             self.made += 1
         if self.count == self.size:
             self._enlarge()
         self.ring[(self.head + self.count) & (self.size - 1)] = op
         self.count += 1
-        return 0
 
-    def add_effect(self, op: _int, effect: Effect) -> _int:
+    def add_effect(self, op: _int, effect: Effect) -> None:
         """As ``add``, for an operation whose effect has been entered in the books."""
         if self.skipping:
             effect.undone(0)
-            return 0
+            return
         self.effects.append(effect)
-        return self.add(op | owed.EFFECT)
+        self.add(op | owed.EFFECT)
 
-    def _enlarge(self) -> _int:
+    def _enlarge(self) -> None:
         """Double the ring (it is full)."""
         size = self.size
         ring = bytearray(size * 2)
@@ -136,9 +130,8 @@ class Replies:
         self.ring = ring
         self.head = 0
         self.size = size * 2
-        return 0
 
-    def _pop(self) -> _int:
+    def _pop(self) -> None:
         """Take the head off, confirming its effect."""
         op = self.ring[self.head]
         self.head = (self.head + 1) & (self.size - 1)
@@ -166,12 +159,10 @@ class Replies:
                 self.ring = bytearray(64)
                 self.size = 64
             self.head = 0
-        return 0
 
-    def _skip_markers(self) -> _int:
+    def _skip_markers(self) -> None:
         while self.count and self.ring[self.head] == owed.COPY_END:
             self._pop()
-        return 0
 
     def made_next(self) -> _int:
         """The MADE_* code whose turn it is (taken off the queue), or 0."""
@@ -192,12 +183,12 @@ class Replies:
             return None
         return self.effects[0] if self.ring[self.head] & owed.EFFECT else None
 
-    def settled(self) -> _int:
+    def settled(self) -> bool:
         """Whether the books are certain: nothing before the last Sync, and no simple query, is still open.
 
         In a copy the server has no use for the message in question and ends the session; it must get it for that.
         """
-        return 1 if (self.barrier == 0 and self.queries == 0) or self.copy_in else 0
+        return bool((self.barrier == 0 and self.queries == 0) or self.copy_in)
 
     def account(self, kind: _int) -> _int:
         """Hold a server message of type byte ``kind`` against the queue: PASS, DROP (swallow) or DESYNC.
@@ -206,7 +197,7 @@ class Replies:
         may come at any time and settle nothing.
         """
         if kind == consts.NOTIFICATION_RESPONSE:
-            return 0
+            return owed.PASS
         if self.count == 0:
             return self._unasked(kind)
         op = self.ring[self.head]
@@ -215,7 +206,7 @@ class Replies:
             if self.count == 0:
                 return self._unasked(kind)
             op = self.ring[self.head]
-        verdict = 1 if op & owed.SWALLOW else 0
+        verdict = owed.DROP if op & owed.SWALLOW else owed.PASS
         code = op & owed.CODE
         if (
             kind == consts.DATA_ROW
@@ -226,7 +217,7 @@ class Replies:
             return verdict
         if kind == consts.READY_FOR_QUERY:
             if code != owed.QUERY and code != owed.PLAIN and code != owed.SYNC and code != owed.FUNCTION:
-                return 2
+                return owed.DESYNC
             self._pop()
             self.copy_in = 0
             self._skip_markers()
@@ -236,18 +227,18 @@ class Replies:
                 self._pop()
                 self.copy_in = 0
             elif code != owed.QUERY and code != owed.PLAIN:
-                return 2
+                return owed.DESYNC
             self.ignored = 0
             return verdict
         if kind == consts.ERROR_RESPONSE:
-            return self._error(op, code)
+            return owed.DROP if self._error(op, code) else owed.PASS
         if code == owed.QUERY:
             if kind == consts.COPY_IN_RESPONSE or kind == consts.COPY_BOTH_RESPONSE:
                 self._copy_begins()
             elif kind == consts.PARSE_COMPLETE:  # pg_doorman sends it for DEALLOCATE ALL; libpq does not mind
-                return 1
+                return owed.DROP
             elif kind != consts.ROW_DESCRIPTION and kind != consts.COPY_OUT_RESPONSE and kind != consts.COPY_DONE:
-                return 2
+                return owed.DESYNC
             return verdict
         if code == owed.PLAIN:
             if kind == consts.PARSE_COMPLETE:
@@ -262,40 +253,40 @@ class Replies:
                 and kind != consts.COPY_OUT_RESPONSE
                 and kind != consts.COPY_DONE
             ):
-                return 2
+                return owed.DESYNC
             return verdict
         if code == owed.FUNCTION:
-            return verdict if kind == consts.FUNCTION_CALL_RESPONSE else 2
+            return verdict if kind == consts.FUNCTION_CALL_RESPONSE else owed.DESYNC
         if kind == consts.PARSE_COMPLETE:
             if code == owed.EXECUTE:
-                return 1  # a stray one, as in an answer to a simple query
+                return owed.DROP  # a stray one, as in an answer to a simple query
             if code != owed.PARSE:
-                return 2
+                return owed.DESYNC
             self._pop()
         elif kind == consts.BIND_COMPLETE:
             if code != owed.BIND:
-                return 2
+                return owed.DESYNC
             self._pop()
         elif kind == consts.CLOSE_COMPLETE:
             if code != owed.CLOSE:
-                return 2
+                return owed.DESYNC
             self._pop()
         elif kind == consts.ROW_DESCRIPTION or kind == consts.NO_DATA:
             if code != owed.DESCRIBE:
-                return 2
+                return owed.DESYNC
             self._pop()
         elif kind == consts.PARAMETER_DESCRIPTION:
             if code != owed.DESCRIBE:
-                return 2
+                return owed.DESYNC
         elif kind == consts.COPY_IN_RESPONSE or kind == consts.COPY_BOTH_RESPONSE:
             if code != owed.EXECUTE:
-                return 2
+                return owed.DESYNC
             self._copy_begins()
         elif kind == consts.COPY_OUT_RESPONSE or kind == consts.COPY_DONE:
             if code != owed.EXECUTE:
-                return 2
+                return owed.DESYNC
         else:
-            return 2
+            return owed.DESYNC
         return verdict
 
     def _unasked(self, kind: _int) -> _int:
@@ -306,14 +297,14 @@ class Replies:
             self.skipping = 0
             if self.ignored:
                 self.uncertain = 1
-            return 0
+            return owed.PASS
         return (
-            0
+            owed.PASS
             if kind == consts.NOTICE_RESPONSE or kind == consts.PARAMETER_STATUS or kind == consts.ERROR_RESPONSE
-            else 2
+            else owed.DESYNC
         )
 
-    def _unfold(self) -> _int:
+    def _unfold(self) -> None:
         """Of the plain batch at the head only Execute and Sync are still open: have them as such."""
         self.queries -= 1
         self.parsed = 0
@@ -325,9 +316,8 @@ class Replies:
         self.popped -= 1
         self.ring[self.head] = owed.EXECUTE
         self.ring[(self.head + 1) & mask] = owed.SYNC
-        return 0
 
-    def _copy_begins(self) -> _int:
+    def _copy_begins(self) -> None:
         """CopyInResponse: the server ignores every Sync sent since, up to the end of the copy."""
         keep = bytearray()
         ended = 0
@@ -349,9 +339,8 @@ class Replies:
             self.ring[(self.head + 1 + index) & mask] = keep[index]
         self.count = 1 + len(keep)
         self.copy_in = 0 if ended else 1
-        return 0
 
-    def _error(self, op: _int, code: _int) -> _int:
+    def _error(self, op: _int, code: _int) -> bool:
         """ErrorResponse: within a simple query nothing else changes; an extended batch is void up to its Sync."""
         self.copy_in = 0
         if code == owed.PLAIN and not self.parsed:
@@ -361,8 +350,8 @@ class Replies:
                 self.uncertain = 1
             if op & owed.SWALLOW:
                 self.swallowed_error = 1
-                return 1
-            return 0
+                return True
+            return False
         mask = self.size - 1
         index = 0
         undo = 0
@@ -395,4 +384,4 @@ class Replies:
             self.barrier = self.barrier - undo if self.barrier > undo else 0
             for position in range(undo - 1, -1, -1):
                 voided[position].undone(1 if position == 0 and first_has_effect else 0)
-        return 0
+        return False

@@ -31,10 +31,10 @@ cdef class Scanner(Lexer):
     @cython.locals(table="const unsigned char *", text="const unsigned char *", begins=bint, kind=int, mark=int, at=Py_ssize_t)
     cpdef int seek(self) except -1
     @cython.final
-    cdef int _is_meant(self) except -1
+    cdef bint _is_meant(self) except -1
     cpdef bytes word(self)
     @cython.final
-    cdef int _is_temporary(self, Py_ssize_t at) except -1
+    cdef bint _is_temporary(self, Py_ssize_t at) except -1
 
 
-cdef int _not_ascii(bytearray data, Py_ssize_t start, Py_ssize_t end) except -1
+cdef bint _not_ascii(bytearray data, Py_ssize_t start, Py_ssize_t end) except -1

@@ -112,11 +112,10 @@ class Scanner(Lexer):
         self.inserting = 0
         self.writing = 0
 
-    def use(self, lexicon: Lexicon) -> _int:
+    def use(self, lexicon: Lexicon) -> None:
         """Look for these words from now on."""
         self.lexicon = lexicon
         self.table = lexicon.table
-        return 0
 
     def scan(self, data: bytearray, start: _int, end: _int, reading: _int) -> _int:
         """Whether the whole text ``data[start:end]`` (a NUL ends it earlier) has to be looked at closer."""
@@ -178,11 +177,11 @@ class Scanner(Lexer):
                 self.begins = 0
                 return 1
 
-    def _is_meant(self) -> _int:
+    def _is_meant(self) -> bool:
         """Whether the word is one of the lexicon's, not one that shares its place in the table."""
         word = self.word()
         hazards = self.lexicon.hazards
-        return 1 if word in hazards or word in TELLING or ANYTHING in hazards else 0
+        return word in hazards or word in TELLING or ANYTHING in hazards
 
     def word(self) -> bytes:
         """The word or the quoted name just found, as PostgreSQL compares it."""
@@ -191,10 +190,10 @@ class Scanner(Lexer):
             return piece[1:-1].replace(b'""', b'"')
         return piece.lower()
 
-    def _is_temporary(self, at: _int) -> _int:
+    def _is_temporary(self, at: _int) -> bool:
         """Whether a name at ``at`` is a temporary schema's."""
-        return 1 if bytes(self.data[at : at + 7]).lower() == b"pg_temp" else 0
+        return bytes(self.data[at : at + 7]).lower() == b"pg_temp"
 
 
-def _not_ascii(data: bytearray, start: _int, end: _int) -> _int:
-    return 0 if data[start:end].isascii() else 1
+def _not_ascii(data: bytearray, start: _int, end: _int) -> bool:
+    return not data[start:end].isascii()

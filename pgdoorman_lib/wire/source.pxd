@@ -26,7 +26,7 @@ cdef class Source:
     cpdef int begin(self, bytearray data, Py_ssize_t start, Py_ssize_t end, bint backslashes) except -1
     cpdef int begin_parts(self, bint backslashes) except -1
     @cython.locals(joined=bytearray)
-    cpdef int feed(self, bytearray data, Py_ssize_t start, Py_ssize_t end, bint last) except -1
+    cpdef void feed(self, bytearray data, Py_ssize_t start, Py_ssize_t end, bint last) except *
     @cython.final
     cdef int _wait(self, Py_ssize_t position) except -1
     @cython.final

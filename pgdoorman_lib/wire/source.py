@@ -46,7 +46,7 @@ class Source:
         self.rest = b""
         self.begin(self.data, 0, 0, 0)
 
-    def begin(self, data: bytearray, start: _int, end: _int, backslashes: _int) -> _int:
+    def begin(self, data: bytearray, start: _int, end: _int, backslashes: _int) -> None:
         """Begin with the whole text ``data[start:end]``; ``backslashes``: they escape in plain strings."""
         self.data = data
         self.position = start
@@ -64,19 +64,17 @@ class Source:
         self.hash = 0
         self.prefix = 0
         self.tag = b""
-        return 0
 
-    def begin_parts(self, backslashes: _int) -> _int:
+    def begin_parts(self, backslashes: _int) -> None:
         """Begin with a text that comes in parts (``feed``)."""
         self.begin(bytearray(), 0, 0, backslashes)
         self.final = 0
         self.rest = b""
-        return 0
 
-    def feed(self, data: bytearray, start: _int, end: _int, last: _int) -> _int:
+    def feed(self, data: bytearray, start: _int, end: _int, last: _int) -> None:
         """The next part; after the END of its tokens comes the next one, unless it was the ``last``."""
         if self.incomplete == 2:
-            return 0
+            return
         joined = bytearray(self.rest)
         joined += data[start:end]
         self.data = joined
@@ -84,7 +82,6 @@ class Source:
         self.end = len(joined)
         self.final = last
         self.rest = b""
-        return 0
 
     def _wait(self, position: _int) -> _int:
         """What begins at ``position`` may go on in the next part."""

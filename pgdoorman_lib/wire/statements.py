@@ -175,21 +175,19 @@ class Statement:
         """The Close message that drops it on a server."""
         return self.handle.close_message()
 
-    def hold(self) -> _int:
+    def hold(self) -> None:
         """One more name of a client means it."""
         handle = self.handle
         handle.users += 1
         if handle.users == 1:
             _remembered.bytes += handle.size + _OVERHEAD
-        return 0
 
-    def drop(self) -> _int:
+    def drop(self) -> None:
         """One name less."""
         handle = self.handle
         handle.users -= 1
         if handle.users == 0:
             _remembered.bytes -= handle.size + _OVERHEAD
-        return 0
 
 
 class Unnamed:
@@ -259,26 +257,23 @@ class Registry:
         self.known.move_to_end(key)
         return found
 
-    def discard(self, statement: Statement) -> _int:
+    def discard(self, statement: Statement) -> None:
         """Share ``statement`` no more."""
         if statement.handle.current:
             self._remove((statement.body, statement.environment) if statement.environment else statement.body)
-        return 0
 
-    def forget(self) -> _int:
+    def forget(self) -> None:
         """Share nothing that was parsed so far any more: the tables it is about have changed."""
         for statement in self.known.values():
             statement.handle.current = 0
         self.known.clear()
         self.bytes = 0
-        return 0
 
-    def _remove(self, key: Any) -> _int:
+    def _remove(self, key: Any) -> None:
         statement = self.known.pop(key, None)
         if statement is not None:
             statement.handle.current = 0
             self.bytes -= len(statement.body)
-        return 0
 
     def private(self, body: _bytes, acts: Acts | None = None, by_sql: _int = 0) -> Statement:
         """A statement nobody else will share."""

@@ -93,8 +93,8 @@ class Inn(House):
 
     def new_pool(self) -> Pool:
         pool = Pool(Settings(), self.engine, self._no_server, self._no_server)
-        pool.reported = Reported.of({"server_version": "17.0"})
-        pool.base = UNKNOWN
+        pool.beginnings.reported = Reported.of({"server_version": "17.0"})
+        pool.beginnings.base = UNKNOWN
         return pool
 
     def _no_server(self, *args: Any) -> Any:
@@ -417,7 +417,7 @@ def test_one_that_is_told_to_go(inn: Inn) -> None:
 
 def test_what_a_server_reports_is_not_known_any_more(inn: Inn) -> None:
     assert inn.pool is not None
-    inn.pool.reports.clear()
+    inn.pool.beginnings.reports.clear()
     guest = Guest(inn)
     assert ("S", b"application_name\0till\0") in guest.enter()
     guest.leave()

@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from mini_postgres import MiniPostgres, tokens
 from relay_rig import Backend, Client
 
-from pgdoorman_lib.client.relay import (
+from pgdoorman_lib.client.events import (
     CLIENT_FAULT,
     CLIENT_GONE,
     NEED_SERVER,
+    PENDING,
     RELEASE,
     SERVER_FAULT,
     SERVER_GONE,
     TERMINATE,
-    WAIT,
 )
 from pgdoorman_lib.client.statements import MAX_NAMED_PARSE
 from pgdoorman_lib.client.tracking import MAX_OPTIONS
@@ -87,7 +87,7 @@ def test_a_query_and_its_answer(table: Table) -> None:
     table.client.say(query)
     assert table.client.step() == NEED_SERVER
     table.borrow()
-    assert table.client.step() == WAIT
+    assert table.client.step() == PENDING
     assert table.backend.hear() == query
     answer = (
         messages.row_description([("a", 23, 4)]) + messages.data_row([b"1"]) + messages.command_complete("SELECT 1")
@@ -105,7 +105,7 @@ def test_not_released_in_a_transaction(table: Table) -> None:
     table.borrow()
     table.client.step()
     table.backend.say(messages.command_complete("BEGIN") + messages.ready_for_query(b"T"))
-    assert table.client.step() == WAIT
+    assert table.client.step() == PENDING
     assert not table.server.quiet()
 
 
@@ -117,7 +117,7 @@ def test_session_mode_never_releases(table: Table) -> None:
     table.borrow()
     table.client.step()
     table.backend.work()
-    assert table.client.step() == WAIT
+    assert table.client.step() == PENDING
 
 
 def test_asynchronous_messages_pass(table: Table) -> None:
@@ -143,7 +143,7 @@ def test_asynchronous_messages_pass(table: Table) -> None:
 def test_what_needs_no_server(table: Table) -> None:
     table.relay.check_query = messages.query(";")
     table.client.say(messages.sync() + messages.query(";") + messages.flush() + COPY_DONE + message(b"d", b"x" * 9))
-    assert table.client.step() == WAIT
+    assert table.client.step() == PENDING
     assert table.client.heard == Z + messages.EMPTY_QUERY_MESSAGE + Z
     table.client.say(messages.terminate())
     assert table.client.step() == TERMINATE
@@ -167,9 +167,9 @@ def test_the_check_query_behind_something_else(table: Table) -> None:
     # The second one finds a server borrowed, and must not overtake the answer before it.
     table.relay.check_query = messages.query(";")
     table.client.say(messages.query(";") + messages.query("x") + messages.query(";"))
-    assert table.client.go([table.backend]) == WAIT
+    assert table.client.go([table.backend]) == PENDING
     table.backend.work()
-    assert table.client.go([]) in (WAIT, NEED_SERVER)
+    assert table.client.go([]) in (PENDING, NEED_SERVER)
     assert [kind for kind, _ in tokens(table.client.heard)] == list("IZTDCZTDCZ")
 
 
@@ -177,7 +177,7 @@ def test_a_stray_huge_copy_message_without_a_server_is_dropped(table: Table) -> 
     data = message(b"d", b"x" * 100000) + messages.sync()
     for start in range(0, len(data), 5000):
         table.client.say(data[start : start + 5000])
-        assert table.client.step() == WAIT
+        assert table.client.step() == PENDING
     assert table.client.heard == Z
 
 
@@ -276,7 +276,7 @@ def pour(table: Table, source: Any, data: bytes, sink: Any) -> bytes:
             position += source.send(data[position : position + 65536])
         except BlockingIOError:
             pass
-        assert table.client.step() == WAIT
+        assert table.client.step() == PENDING
         got += receive_all(sink) if sink is table.backend.socket else b""
         if sink is table.client.socket:
             got, table.client.heard = got + table.client.heard, b""
@@ -348,7 +348,7 @@ def test_a_huge_bind_of_a_shared_statement_is_renamed(narrow: Table) -> None:
             position += narrow.client.socket.send(data[position : position + 65536])
         except BlockingIOError:
             pass
-        assert narrow.client.step() == WAIT
+        assert narrow.client.step() == PENDING
         got += narrow.backend.hear()
     assert got == expected
     bounded(narrow)
@@ -368,7 +368,7 @@ def test_a_large_named_parse_grows_a_block_and_lets_it_go(narrow: Table) -> None
             position += narrow.client.socket.send(data[position : position + 65536])
         except BlockingIOError:
             pass
-        assert narrow.client.step() == WAIT
+        assert narrow.client.step() == PENDING
         got += narrow.backend.hear()
     assert names(got)[0][1].split(b"\0")[1] == sql
     assert narrow.client.stream.block is None
@@ -379,7 +379,7 @@ def test_a_named_parse_over_the_limit_is_refused(table: Table) -> None:
     begin(table, messages.parse(b"", b"x"))
     head = b"P" + (MAX_NAMED_PARSE + 1).to_bytes(4, "big") + b"name\0" + b"x" * BLOCK_SIZE
     table.client.say(head)
-    assert table.client.step() == WAIT
+    assert table.client.step() == PENDING
     asked = names(table.backend.hear())
     assert [kind for kind, _ in asked] == ["D"], "PostgreSQL is made to refuse something"
     left = MAX_NAMED_PARSE + 2 - len(head)
@@ -388,9 +388,9 @@ def test_a_named_parse_over_the_limit_is_refused(table: Table) -> None:
         table.client.socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             left -= table.client.socket.send(piece[:left])
-        assert table.client.step() == WAIT
+        assert table.client.step() == PENDING
     while table.relay.client_left:
-        assert table.client.step() == WAIT
+        assert table.client.step() == PENDING
     assert table.backend.hear() == b"", "the rest of it goes nowhere"
     table.client.say(messages.sync())
     table.client.step()
@@ -439,7 +439,7 @@ def test_made_answers_between_streamed_frames(narrow: Table) -> None:
             position += narrow.backend.socket.send(answer[position : position + 7777])
         except BlockingIOError:
             pass
-        assert narrow.client.step() == WAIT
+        assert narrow.client.step() == PENDING
     assert narrow.client.heard == expected
 
 
@@ -459,7 +459,7 @@ def test_a_client_that_does_not_read_stops_its_server(narrow: Table) -> None:
             pass
         table.client.stream.readable = 1
         table.relay.srv.readable = 1
-        assert table.relay.step() == WAIT
+        assert table.relay.step() == PENDING
         table.client.engine.flush()
         assert table.client.stream.out_pending <= HIGH_WATER + 2 * BLOCK_SIZE
     assert taken < 20 * HIGH_WATER
@@ -485,7 +485,7 @@ def test_a_server_that_does_not_read_stops_its_client_but_is_still_heard(narrow:
             taken += table.client.socket.send(data[taken : taken + 10000])
         except BlockingIOError:
             pass
-        assert table.client.step() == WAIT
+        assert table.client.step() == PENDING
         assert table.relay.srv.out_pending <= HIGH_WATER + 2 * BLOCK_SIZE
     assert taken < 20 * HIGH_WATER
     notice = messages.notice_response("NOTICE", "00000", "still working")
@@ -542,7 +542,7 @@ def test_the_server_ends_anywhere(engine: Engine) -> None:
         table.backend.say(answer[:cut])
         table.client.step()
         table.backend.socket.close()
-        status = WAIT
+        status = PENDING
         for _ in range(3):
             status = status or table.client.step()
         assert status == SERVER_GONE, cut
@@ -571,7 +571,7 @@ def test_terminate_behind_a_query_waits_for_it(table: Table) -> None:
     table.client.say(messages.query("x1") + messages.terminate())
     assert table.client.step() == NEED_SERVER
     table.borrow()
-    assert table.client.step() == WAIT
+    assert table.client.step() == PENDING
     assert table.backend.hear() == messages.query("x1")
     table.backend.say(messages.command_complete("SELECT 0") + Z)
     assert table.client.step() in (RELEASE, TERMINATE)
@@ -591,7 +591,7 @@ def test_terminate_in_an_idle_borrowed_session(table: Table) -> None:
     table.relay.by_transaction = 0
     begin(table, messages.query("x1"))
     table.backend.say(messages.command_complete("SELECT 0") + Z)
-    assert table.client.step() == WAIT
+    assert table.client.step() == PENDING
     table.client.say(messages.terminate())
     assert table.client.step() == TERMINATE
 
@@ -613,7 +613,7 @@ def test_garbage_from_the_client_is_a_status(parts: list[bytes]) -> None:
                 if status == NEED_SERVER:
                     table.borrow()
                     status = table.client.step()
-                assert status in (WAIT, NEED_SERVER, TERMINATE, CLIENT_FAULT)
+                assert status in (PENDING, NEED_SERVER, TERMINATE, CLIENT_FAULT)
                 if status in (TERMINATE, CLIENT_FAULT):
                     assert status == TERMINATE or table.relay.fault
                     return
@@ -642,8 +642,8 @@ def test_garbage_from_the_server_is_a_status(parts: list[bytes], script: str) ->
             for part in parts:
                 table.backend.say(part)
                 status = table.client.step()
-                assert status in (WAIT, RELEASE, SERVER_FAULT)
-                if status != WAIT:
+                assert status in (PENDING, RELEASE, SERVER_FAULT)
+                if status != PENDING:
                     return
         finally:
             table.close()
@@ -674,7 +674,7 @@ def test_a_farewell(table: Table) -> None:
     begin(table, messages.query("x"))
     table.backend.say(messages.error_response("FATAL", "57P01", "terminating connection"))
     table.backend.socket.close()
-    status = WAIT
+    status = PENDING
     for _ in range(3):
         status = status or table.client.step()
     assert status == SERVER_GONE
@@ -963,9 +963,9 @@ def test_a_copy_that_failed_while_its_data_was_under_way(table: Table) -> None:
     table.backend.say(b"G\0\0\0\x07\0\0\0")
     table.client.step()
     table.client.say(message(b"d", b"x" * 30000)[:20000])
-    assert table.client.step() == WAIT
+    assert table.client.step() == PENDING
     table.backend.say(messages.error_response("ERROR", "22P04", "bad data") + Z)
-    assert table.client.step() == WAIT, "a message is half sent"
+    assert table.client.step() == PENDING, "a message is half sent"
     table.client.say(b"x" * 10005)
     assert table.client.step() == RELEASE
     assert table.client.heard.endswith(Z)
@@ -978,11 +978,11 @@ def test_copy_both_passes(table: Table, who_ends: str) -> None:
     both = message(b"W", b"\0\0\0")
     data = message(b"d", b"w" * 300)
     table.backend.say(both)
-    assert table.client.step() == WAIT
+    assert table.client.step() == PENDING
     for _ in range(5):
         table.backend.say(data)
         table.client.say(message(b"d", b"r" * 34))
-        assert table.client.step() == WAIT
+        assert table.client.step() == PENDING
         assert table.backend.hear() == message(b"d", b"r" * 34)
     expected = both + data * 5
     table.client.say(messages.sync())  # ignored in a copy, so nothing is owed for it
@@ -991,14 +991,14 @@ def test_copy_both_passes(table: Table, who_ends: str) -> None:
         table.client.say(COPY_DONE)
     elif who_ends == "client":
         table.client.say(COPY_DONE)
-        assert table.client.step() == WAIT
+        assert table.client.step() == PENDING
         assert table.backend.hear() == messages.sync() + COPY_DONE
         end = data + COPY_DONE + messages.command_complete("COPY 0") + Z
     else:
         table.backend.say(data + COPY_DONE)
-        assert table.client.step() == WAIT
+        assert table.client.step() == PENDING
         table.client.say(COPY_DONE)
-        assert table.client.step() == WAIT
+        assert table.client.step() == PENDING
         expected += data + COPY_DONE
         end = messages.command_complete("COPY 0") + Z
     table.client.step()

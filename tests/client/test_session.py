@@ -146,7 +146,7 @@ class House:
     def at_rest(self, pool: Pool | None = None) -> int:
         """How many idle servers there are once nothing is borrowed."""
         pool = pool if pool is not None else self.pool
-        until(lambda: not pool.borrowed_count and not pool.opening, "servers back")
+        until(lambda: not pool.borrowed_count and not pool.opening.count, "servers back")
         pool.check()
         return int(pool.idle_count)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -253,7 +254,7 @@ def test_nobody_keeps_a_pool_alive(far: FakeDatabase, catalogue: Catalogue) -> N
 
 @pytest.fixture
 def watch(far: FakeDatabase, monkeypatch: pytest.MonkeyPatch) -> Watch:
-    monkeypatch.setattr(module, "with_server", lambda pool, do: do(far.server))
+    monkeypatch.setattr(FakePool, "connection", lambda pool: nullcontext(far.server), raising=False)
     return Watch()
 
 

@@ -12,15 +12,14 @@ from core_fakes import Postgres, Settings, running, server_pair, until
 from pgdoorman_lib.errors import ServerUnavailable
 from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.pool import janitor as janitors
-from pgdoorman_lib.pool.errand import Errand, with_server
 from pgdoorman_lib.pool.janitor import Janitor
 from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.queue import Borrower
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.effects import InjectedParse
-from pgdoorman_lib.wire.owed import BIND, EXECUTE, PARSE, QUERY, SYNC
-from pgdoorman_lib.wire.replies import DESYNC
+from pgdoorman_lib.wire.owed import BIND, DESYNC, EXECUTE, PARSE, QUERY, SYNC
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CURSORS,
     DIRTY_LISTEN,
@@ -56,9 +55,9 @@ class House:
         self.on_cancel()
 
     def borrow(self) -> Server:
-        errand = Errand()
-        errand.task = Task(self.engine)
-        server = self.pool.checkout(errand)
+        borrower = Borrower()
+        borrower.task = Task(self.engine)
+        server = self.pool.checkout(borrower)
         server.stream.task = None
         return server
 
@@ -373,14 +372,19 @@ def test_run_leaves_the_queue_empty_and_drops_the_unnamed_statement(house: House
     house.pool.checkin(server)
 
 
+def asked(house: House, sql: str) -> Any:
+    with house.pool.connection() as server:
+        return run(server, sql)
+
+
 def test_a_refused_statement_leaves_a_good_server(house: House) -> None:
     from pgdoorman_lib.errors import ServerRefused
 
     with pytest.raises(ServerRefused) as caught:
-        with_server(house.pool, lambda server: run(server, "fail"))
+        asked(house, "fail")
     assert caught.value.sqlstate == "22012"
     assert house.settled() == "kept"
-    assert with_server(house.pool, lambda server: run(server, "x1")) == [b"\0\1\0\0\0\2x1"]
+    assert asked(house, "x1") == [b"\0\1\0\0\0\2x1"]
     (server,) = house.pool.servers
     assert not server.replies.swallowed_error
 
@@ -388,7 +392,7 @@ def test_a_refused_statement_leaves_a_good_server(house: House) -> None:
 def test_a_statement_cut_short_never_leaves_its_answer_to_the_next(house: House) -> None:
     house.pool.checkin(house.borrow())
     house.far.awake.clear()
-    errand = gevent.spawn(with_server, house.pool, lambda server: run(server, "x1"))
+    errand = gevent.spawn(asked, house, "x1")
     gevent.sleep(0.01)
     errand.kill()
     assert house.settled() == "closed"

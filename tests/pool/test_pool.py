@@ -20,8 +20,9 @@ from pgdoorman_lib.errors import (
 )
 from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.syscalls import clock
-from pgdoorman_lib.pool.errand import Errand, with_server
-from pgdoorman_lib.pool.pool import BACKOFF_FIRST, NEAR, Borrower, Moved, Pool, Waiters
+from pgdoorman_lib.pool.opening import BACKOFF_FIRST
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.queue import NEAR, Borrower, Moved, Waiters
 from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import messages
@@ -81,19 +82,19 @@ class House:
         gevent.spawn(clean)
 
     def checkout(self) -> Server:
-        errand = Errand()
-        errand.task = Task(self.engine)
-        return self.pool.checkout(errand)
+        borrower = Borrower()
+        borrower.task = Task(self.engine)
+        return self.pool.checkout(borrower)
 
     def close(self) -> None:
         self.gate.set()
         self.pool.retire("the end")
-        until(lambda: not self.pool.opening, "opening")
+        until(lambda: not self.pool.opening.count, "opening")
         for server in list(self.pool.servers):
             self.pool.discard(server, "the end")
         self.pool.check()
         assert not self.pool.servers and not self.pool.waiters
-        assert self.pool.expiry is None and self.pool.retry is None
+        assert self.pool.expiry is None and self.pool.opening.retry is None
         for peer in self.peers.values():
             peer.close()
 
@@ -236,10 +237,11 @@ def test_discard_twice_counts_once(house: House) -> None:
     assert house.pool.borrowed_count == 0
 
 
-def test_errands(house: House) -> None:
-    assert with_server(house.pool, lambda server: server.state) == "active"
-    with pytest.raises(KeyError):
-        with_server(house.pool, lambda server: {}["missing"])
+def test_a_connection_for_a_while(house: House) -> None:
+    with house.pool.connection() as server:
+        assert server.state == "active"
+    with pytest.raises(KeyError), house.pool.connection():
+        raise KeyError
     house.pool.check()
     assert house.pool.idle_count == 1
 
@@ -351,16 +353,16 @@ def test_failures_back_off_and_one_tries_for_all(house: House) -> None:
     pauses = []
 
     def fail() -> BaseException | None:
-        pauses.append(house.pool.backoff)
+        pauses.append(house.pool.opening.backoff)
         return ServerUnavailable("connection refused") if house.attempts < 3 else None
 
     house.fail = fail
     waiting = [in_greenlet(house.checkout) for _ in range(3)]
-    until(lambda: house.pool.reported is not None)
+    until(lambda: house.pool.beginnings.reported is not None)
     assert pauses[:3] == [0, BACKOFF_FIRST, 2 * BACKOFF_FIRST]
     for greenlet in waiting:
         house.pool.checkin(greenlet.get(timeout=PATIENCE))
-    assert house.pool.backoff == 0 and house.pool.last_error is None
+    assert house.pool.opening.backoff == 0 and house.pool.opening.last_error is None
 
 
 @sized(query_wait_timeout=0.4)
@@ -393,9 +395,9 @@ def test_a_bug_in_connecting_leaves_the_books_right(house: House, monkeypatch: p
     monkeypatch.setattr(gevent.get_hub(), "handle_error", lambda *arguments: None)
     house.fail = lambda: ZeroDivisionError() if house.attempts < 2 else None
     waiting = in_greenlet(house.checkout)
-    until(lambda: not house.pool.opening)
+    until(lambda: not house.pool.opening.count)
     house.pool.check()
-    house.pool.grow(clock())
+    house.pool.opening.grow(clock())
     house.pool.checkin(waiting.get(timeout=PATIENCE))
 
 
@@ -541,7 +543,7 @@ def test_retired_while_opening(house: House) -> None:
     house.gate.set()
     with pytest.raises(Moved):
         waiting.get(timeout=PATIENCE)
-    until(lambda: not house.pool.opening)
+    until(lambda: not house.pool.opening.count)
     assert not house.pool.servers
     house.pool.check()
 
@@ -638,7 +640,7 @@ def test_hammer(engine: Engine, seed: int) -> None:
     for greenlet in customers:
         if not isinstance(greenlet.value, gevent.GreenletExit):
             greenlet.get()
-    until(lambda: pool.borrowed_count == 0 and not pool.opening, "all servers back")
+    until(lambda: pool.borrowed_count == 0 and not pool.opening.count, "all servers back")
     pool.check()
     assert not pool.waiters and outcomes["served"] > 10
     house.close()

@@ -12,7 +12,8 @@ from core_fakes import Settings, running, server_pair, until
 from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool import sequences
-from pgdoorman_lib.pool.pool import Borrower, Pool
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.queue import Borrower
 from pgdoorman_lib.pool.sequences import MIXED, PATIENCE, Sequences
 from pgdoorman_lib.server.connection import Server
 
@@ -93,7 +94,7 @@ class House:
         self.pool = Pool(settings, engine, connect, lambda pool, server: None)
         self.count = 0
         for _ in range(size):
-            self.pool.start_opening()
+            self.pool.opening.start()
         until(lambda: self.pool.idle_count == size, "servers")
         self.pool.learn_sequences("asks")
 

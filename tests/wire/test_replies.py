@@ -17,16 +17,19 @@ from pgdoorman_lib.wire.owed import (
     CLOSE,
     COPY_END,
     DESCRIBE,
+    DESYNC,
+    DROP,
     EXECUTE,
     FUNCTION,
     MADE_CLOSE,
     MADE_PARSE,
     PARSE,
+    PASS,
     QUERY,
     SWALLOW,
     SYNC,
 )
-from pgdoorman_lib.wire.replies import DESYNC, DROP, PASS, Replies
+from pgdoorman_lib.wire.replies import Replies
 
 OPERATIONS = {
     "P": PARSE, "B": BIND, "D": DESCRIBE, "E": EXECUTE, "C": CLOSE, "S": SYNC, "Q": QUERY, "F": FUNCTION,

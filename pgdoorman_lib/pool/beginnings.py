@@ -1,0 +1,61 @@
+"""What new sessions of a pool begin with, and what they are told: as the newest of its servers has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire.baseline import Base
+from pgdoorman_lib.wire.reported import Reported
+from pgdoorman_lib.wire.settings import PLANNING
+
+#: Seconds for which new clients are told that the servers are standbys without asking one again.
+STANDBY_SECONDS = 1.0
+
+
+class Beginnings:
+    """``base`` and ``reported`` are None until the first server was there."""
+
+    __slots__ = ("base", "carried", "engine", "heard_at", "reported", "reports")
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        #: what the newest server began with and has reported
+        self.base: Base | None = None
+        self.reported: Reported | None = None
+        #: when that was last asked of a server; only where clients may ask for another kind of server (see ``stale``)
+        self.heard_at = 0.0
+        #: by the parameters of a startup packet: the ``client.connection.Beginning`` of such a session
+        self.reports: dict[Any, Any] = {}
+        #: names of parameters that sessions carry from their beginning, whatever their server began with: statements
+        #: depend on them, and servers have begun with different values
+        self.carried: frozenset[str] = frozenset()
+
+    def learn(self, server: Server) -> None:
+        """A server fresh from its login: new clients are told what it has told, and begin with what it began with."""
+        base = server.base
+        if self.base is not base:
+            if self.base is not None and self.base.owned | base.owned:
+                self.carried |= PLANNING.intersection(self.base.difference(base))
+            if base.temporary:
+                self.carried |= {"search_path"}  # for whoever looks at a client's settings to see it
+            self.base = base
+            self.reports.clear()
+        if self.reported is not server.reported:
+            self.reported = server.reported
+            self.reports.clear()
+        self.heard_at = self.engine.now
+
+    def hears(self, name: str, value: str) -> None:
+        """A parameter is ``value`` in every session that has not set it."""
+        if self.reported is not None and self.reported.values.get(name) != value:
+            self.reported = self.reported.changed(name, value)
+            self.reports.clear()
+
+    def stale(self) -> bool:
+        """Whether new clients may be told to look elsewhere by what is true no more: a standby can be promoted."""
+        reported = self.reported
+        if reported is None or reported.values.get("in_hot_standby") != "on":
+            return False
+        return self.engine.now - self.heard_at > STANDBY_SECONDS

@@ -1,0 +1,16 @@
+# C types of pool.opening.
+
+import cython
+
+from pgdoorman_lib.net.syscalls cimport clock
+
+
+@cython.final
+cdef class Opening:
+    cdef public object pool
+    cdef public Py_ssize_t count
+    cdef public Py_ssize_t parallel
+    cdef public object last_error
+    cdef public double retry_at
+    cdef public double backoff
+    cdef public object retry

@@ -1,0 +1,134 @@
+"""How a pool grows: which connections are being made, what is tried again and when, and what waiters are told of it."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Any
+
+import gevent
+
+from pgdoorman_lib.errors import (
+    CheckoutTimeout,
+    DoormanError,
+    LocalResourcesExhausted,
+    ServerRefused,
+    ServerUnavailable,
+)
+from pgdoorman_lib.net.syscalls import clock
+
+log = logging.getLogger(__name__)
+
+#: Seconds between attempts to connect while PostgreSQL can't be reached: doubled from the first to the last.
+BACKOFF_FIRST = 0.05
+BACKOFF_LAST = 1.0
+#: SQLSTATEs of a refused login that may go away by waiting: starting up, shutting down, too many connections.
+PASSING_REFUSALS = ("57P03", "57P01", "57P02", "53300", "53400", "53000", "53200")
+
+
+class Opening:
+    """Connections a pool is making: ``pool.connect`` makes one, ``pool.welcome`` takes it, in greenlets of ours."""
+
+    def __init__(self, pool: Any) -> None:
+        self.pool = pool
+        #: under way, and how many may be at once
+        self.count = 0
+        self.parallel = min(pool.settings.scaling_max_parallel_creates, pool.settings.max_concurrent_creates)
+        #: why the last one failed; None since one has succeeded
+        self.last_error: DoormanError | None = None
+        self.backoff = 0.0
+        self.retry_at = 0.0
+        #: on the hub's loop, None while not armed
+        self.retry: Any = None
+
+    def grow(self, now: float) -> None:
+        """Open as many servers as waiters need, a few at a time; no switch."""
+        pool = self.pool
+        if pool.retired or not pool.waiters.count:
+            return
+        if now < self.retry_at:
+            self._arm(now)
+            return
+        while self.count < pool.waiters.count and self.count < self.parallel and pool.has_room():
+            self.start()
+            if self.last_error is not None:
+                break  # PostgreSQL was out of reach: one tries, the others wait for its answer
+
+    def start(self) -> None:
+        """Begin to open one server in a greenlet of its own."""
+        self.count += 1
+        gevent.spawn(self._open)
+
+    def _open(self) -> None:
+        """The opener greenlet: connect, log in, lend."""
+        try:
+            server = self.pool.connect(self.pool)  # switch
+        except (ServerUnavailable, ServerRefused, LocalResourcesExhausted) as exc:
+            self.count -= 1
+            self._failed(exc)
+            return
+        except BaseException:
+            self.count -= 1
+            raise
+        self.count -= 1
+        self.backoff = 0.0
+        self.last_error = None
+        self.pool.welcome(server)
+        self.grow(clock())
+
+    def _failed(self, exc: DoormanError) -> None:
+        pool = self.pool
+        now = clock()
+        self.backoff = min(BACKOFF_LAST, self.backoff * 2 or BACKOFF_FIRST)
+        self.retry_at = now + self.backoff * random.uniform(0.8, 1.2)
+        self.last_error = exc
+        log.warning(
+            "[%s@%s] connecting to the server failed: %s",
+            pool.settings.user,
+            pool.settings.database,
+            getattr(exc, "log_message", None) or exc.message,
+        )
+        if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING_REFUSALS:
+            while pool.waiters.count:
+                pool.waiters.take().fail(exc)
+        if pool.timeout <= 0:
+            while pool.waiters.count > self.count:
+                pool.waiters.take().fail(self.timeout_error())
+        self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        if self.retry is None and self.pool.waiters.count:
+            self.retry = self.pool.engine.loop.timer(max(0.001, self.retry_at - now))
+            self.retry.start(self._retry_now)
+
+    def _retry_now(self) -> None:
+        self.close()
+        self.grow(max(clock(), self.retry_at))
+
+    def close(self) -> None:
+        """Try no more."""
+        if self.retry is not None:
+            self.retry.stop()
+            self.retry.close()
+            self.retry = None
+
+    def timeout_error(self) -> DoormanError:
+        """What somebody is told who has waited long enough: by the cause, if servers could not be opened."""
+        text = (
+            "Could not get a database connection from the pool. All servers may be busy or down. Error details: {}."
+            " Please try again later."
+        )
+        cause = self.last_error
+        if cause is None:
+            return CheckoutTimeout(
+                text.format("Timeout occurred while waiting free connection from pool (query_wait_timeout)")
+            )
+        if isinstance(cause, LocalResourcesExhausted):
+            return LocalResourcesExhausted(cause.message)
+        return ServerUnavailable(
+            text.format(
+                "Error occurred while creating a new connection to postgresql (postgresql_login_error): "
+                + cause.message
+            ),
+            sqlstate=cause.sqlstate,
+        )
