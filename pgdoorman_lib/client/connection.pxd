@@ -83,3 +83,4 @@ cdef class Parting(Pollable):
     cdef public object timer
     @cython.locals(connection=Connection, stream=Stream)
     cpdef int poll(self) except -1
+    cpdef bint run_blocks(self) except -1

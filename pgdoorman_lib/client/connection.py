@@ -534,6 +534,10 @@ class Parting(Pollable):
                 self.end()
         return _PENDING
 
+    def run_blocks(self) -> bool:
+        """As in Pollable."""
+        return False
+
     def run(self) -> None:
         """As in Pollable: ``poll`` has failed."""
         self.end()

@@ -239,6 +239,10 @@ class Session(Errands):
         finally:
             self.close(error, reason)
 
+    def run_blocks(self) -> bool:
+        """As in Pollable: to leave without a server is a matter of a moment."""
+        return self.server is not None
+
     def serve(self) -> str:
         """Serve the client until it or its server is gone; may switch. Returns why it ended, for the log.
 

@@ -34,7 +34,7 @@ cdef class Task:
     cpdef int failed(self, Exception error) except -1
     cpdef int throw(self, BaseException error) except -1
     @cython.locals(pollable=Pollable)
-    cpdef int begin(self) except -1
+    cpdef void begin(self) except *
 
 
 cdef class Channel:
