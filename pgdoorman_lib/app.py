@@ -22,7 +22,7 @@ from pgdoorman_lib.admin import console
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.verify import Users
 from pgdoorman_lib.cancel import Canceller
-from pgdoorman_lib.client.connection import House, no_such_pool
+from pgdoorman_lib.client.connection import Pooler, no_such_pool
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
@@ -63,7 +63,7 @@ EXIT_CONFIG = 78
 SPARE_DESCRIPTORS = 64
 
 
-class App(House):
+class App(Pooler):
     """One process of the pooler. ``config`` is changed only by ``reload``."""
 
     def __init__(self, config: Config) -> None:
@@ -181,7 +181,7 @@ class App(House):
             if isinstance(session, Session):
                 session.check_query = self.check_query
             elif self.find_pool(session.database, session.user) is None:
-                session.dismiss(no_such_pool(session.database, session.user))
+                session.terminate_when_idle(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage
         self._set_socket_options()
         log.info(

@@ -8,7 +8,7 @@ from typing import Any
 
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.verify import Account, Users
-from pgdoorman_lib.client.familiar import Familiar
+from pgdoorman_lib.client.login_cache import LoginCache
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.config.validate import ADMIN_DATABASES
@@ -18,7 +18,7 @@ class Doorway:
     """What logins are told (``client.login.LoginContext``); a reload changes it for those under way, too."""
 
     general: General
-    familiar: Familiar
+    familiar: LoginCache
     hba: hba.Gate
     #: the configured user of (database, name), or None
     find_user: Callable[[str, str], Account | None]
@@ -38,7 +38,7 @@ class Doorway:
         """Go by ``config`` from now on."""
         users: Users[Any] = Users(config.pools, self.mock_secret)
         self.general = config.general
-        self.familiar = Familiar()
+        self.familiar = LoginCache()
         self.hba = hba.gate(config.general.hba, config.general.pg_hba)
         self.find_user = users.find
         self.database_of = users.database_of

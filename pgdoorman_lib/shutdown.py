@@ -21,7 +21,7 @@ def drain(connections: Collection[Connection], limit: float, hurry: Event) -> No
     ``connections`` are those that are open, which leave it as they end; may switch.
     """
     for connection in list(connections):
-        connection.dismiss(ShuttingDown(GOODBYE))
+        connection.terminate_when_idle(ShuttingDown(GOODBYE))
     deadline = clock() + limit
     while connections and clock() < deadline and not hurry.is_set():
         hurry.wait(min(0.02, max(0.0, deadline - clock())))

@@ -117,7 +117,7 @@ class Client:
                 self.borrow(free.pop())
             elif status == RELEASE:
                 backend = self.give_back()
-                assert backend.server.quiet(), "a server is given back in an unknown state"
+                assert backend.server.is_reusable(), "a server is given back in an unknown state"
                 backend.clean()
                 free.append(backend)
             else:

@@ -122,7 +122,7 @@ CODECS: Mapping[str, str] = {
 
 
 def same(messages: Iterable[Message]) -> list[tuple[str, object]]:
-    """Answers in the form in which both sides must agree: ``normal``, without the OIDs of tables."""
+    """Responses in the form in which both sides must agree: ``normal``, without the OIDs of tables."""
     return normal(without_oids(m) if m.kind == "T" else m for m in messages)
 
 

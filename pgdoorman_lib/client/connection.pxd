@@ -3,7 +3,7 @@
 import cython
 
 from pgdoorman_lib.auth.md5 cimport Md5Challenge
-from pgdoorman_lib.client.familiar cimport Familiar, Known
+from pgdoorman_lib.client.login_cache cimport LoginCache, KnownLogin
 from pgdoorman_lib.client.login cimport Accepted, login
 from pgdoorman_lib.client.logins cimport Logins
 from pgdoorman_lib.client.registry cimport Clients
@@ -27,7 +27,7 @@ cdef bytes _AUTHENTICATION_OK
 cdef bytes _READY_FOR_QUERY
 
 
-cdef class House:
+cdef class Pooler:
     cdef public Engine engine
     cdef public Logins logins
     cdef public Clients clients
@@ -49,32 +49,32 @@ cdef class Parting
 
 
 cdef class Connection(Pollable):
-    cdef public House house
+    cdef public Pooler pooler
     cdef public Stream stream
     cdef public Task task
     cdef public object session
     cdef public bint admitted
     cdef public bint tls_refused
-    cdef public Known known
+    cdef public KnownLogin known
     cdef public Md5Challenge challenge
     cdef public Accepted accepted
     cdef public Parting parting
 
-    @cython.locals(house=House, stream=Stream, task=Task)
+    @cython.locals(pooler=Pooler, stream=Stream, task=Task)
     cpdef start(self)
     cpdef run(self)
     @cython.locals(n=Py_ssize_t)
     cpdef int poll(self) except -1
-    @cython.locals(house=House, stream=Stream, block=bytearray, familiar=Familiar, known=Known, challenge=Md5Challenge)
+    @cython.locals(pooler=Pooler, stream=Stream, block=bytearray, familiar=LoginCache, known=KnownLogin, challenge=Md5Challenge)
     cpdef bint _recognise(self) except -1
-    @cython.locals(stream=Stream, block=bytearray, text="const unsigned char *", start=Py_ssize_t, last=Py_ssize_t, known=Known, challenge=Md5Challenge)
+    @cython.locals(stream=Stream, block=bytearray, text="const unsigned char *", start=Py_ssize_t, last=Py_ssize_t, known=KnownLogin, challenge=Md5Challenge)
     cpdef bint _verify(self) except -1
     cpdef int _count(self) except -1
-    @cython.locals(house=House)
+    @cython.locals(pooler=Pooler)
     cpdef _close(self, object error, str reason)
     cpdef Pool _pool_of(self, Accepted accepted)
-    @cython.locals(house=House, pool=Pool, clients=Clients, session=Session, known=tuple)
-    cpdef bint _begin(self, Accepted accepted, Known like) except -1
+    @cython.locals(pooler=Pooler, pool=Pool, clients=Clients, session=Session, known=tuple)
+    cpdef bint _begin(self, Accepted accepted, KnownLogin like) except -1
 
 
 cdef class Parting(Pollable):

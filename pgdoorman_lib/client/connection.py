@@ -8,8 +8,8 @@ from typing import Any
 
 from pgdoorman_lib.auth.md5 import Md5Challenge
 from pgdoorman_lib.auth.verify import finish_md5
-from pgdoorman_lib.client.familiar import Familiar, Known
 from pgdoorman_lib.client.login import Accepted, CancelRequested, login
+from pgdoorman_lib.client.login_cache import KnownLogin, LoginCache
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
@@ -82,7 +82,7 @@ _AUTHENTICATION_OK = authentication_ok()
 _READY_FOR_QUERY = ready_for_query()
 
 
-class House:
+class Pooler:
     """What connections need of the application around them, which derives from this."""
 
     engine: Engine
@@ -151,7 +151,7 @@ class House:
 class Connection(Pollable):
     """A client's connection from ``start`` on. ``sock`` (net.accept.Accepted) is taken over.
 
-    A client like one that has been let in before (client.familiar) comes in by ``poll``, in the engine's turns. For
+    A client like one that has been let in before (client.login_cache) comes in by ``poll``, in the engine's turns. For
     everything else, and as soon as anything is not as it was then, ``run`` takes over, in a greenlet of its own.
     """
 
@@ -159,18 +159,18 @@ class Connection(Pollable):
         "accepted",
         "admitted",
         "challenge",
-        "house",
         "known",
         "parting",
+        "pooler",
         "session",
         "stream",
         "task",
         "tls_refused",
     )
 
-    def __init__(self, house: House, sock: Any) -> None:
-        self.house = house
-        self.stream = Stream(sock, house.engine, sock.host, sock.port)
+    def __init__(self, pooler: Pooler, sock: Any) -> None:
+        self.pooler = pooler
+        self.stream = Stream(sock, pooler.engine, sock.host, sock.port)
         self.task: Task | None = None
         self.session: Session | Tunnel | None = None
         #: it counts against max_connections
@@ -178,7 +178,7 @@ class Connection(Pollable):
         #: SSLRequest was answered
         self.tls_refused = 0
         #: an earlier client like this one, and how this one was asked to prove that
-        self.known: Known | None = None
+        self.known: KnownLogin | None = None
         self.challenge: Md5Challenge | None = None
         #: it has proven who it is
         self.accepted: Accepted | None = None
@@ -187,12 +187,12 @@ class Connection(Pollable):
 
     def start(self) -> None:
         """Begin; only the hub may call this, in a turn of the engine."""
-        house = self.house
-        house.connections.total += 1
-        house.open.add(self)
-        house.logins.begin(self)
+        pooler = self.pooler
+        pooler.connections.total += 1
+        pooler.open.add(self)
+        pooler.logins.begin(self)
         stream = self.stream
-        task = Task(house.engine, self)
+        task = Task(pooler.engine, self)
         self.task = task
         stream.task = task
         if stream.peer_host:
@@ -214,8 +214,8 @@ class Connection(Pollable):
         """Take the first message if it is one that is known, and ask for the proof; else 0, and nothing is taken."""
         stream = self.stream
         block: Any = stream.block
-        house = self.house
-        context = house.doorway
+        pooler = self.pooler
+        context = pooler.doorway
         if stream.end - stream.start == 8 and not self.tls_refused and context.tls_context is None:
             if bytes(block[stream.start : stream.end]) != SSL_REQUEST:
                 return False
@@ -224,7 +224,7 @@ class Connection(Pollable):
             stream.release()
             stream.write(b"N")
             return True
-        familiar: Familiar = context.familiar
+        familiar: LoginCache = context.familiar
         known = familiar.find(stream.peer_host, block, stream.start, stream.end)
         if known is None:
             return False
@@ -256,7 +256,7 @@ class Connection(Pollable):
             return False
         stream.start = start + _MD5_SIZE
         stream.release()
-        self.house.logins.end(self)
+        self.pooler.logins.end(self)
         self.accepted = known.accepted
         self._count()
         return self._begin(known.accepted, known)
@@ -269,7 +269,7 @@ class Connection(Pollable):
         A session gets a greenlet of its own, whose stack never held a login: that is half of what an idle client costs.
         Never raises but for GreenletExit and bugs.
         """
-        counted = self.house.connections
+        counted = self.pooler.connections
         log.debug("%s accepted", self._label())
         error: DoormanError | None = None
         reason = ""
@@ -282,13 +282,13 @@ class Connection(Pollable):
                 found = self._login()
                 if isinstance(found, CancelRequested):
                     counted.cancel += 1
-                    self.house.cancel(found.pid, found.secret)
+                    self.pooler.cancel(found.pid, found.secret)
                     return
                 outcome = found
                 self.accepted = found
                 self._count()
             if outcome.admin:
-                self.house.console(self.stream, outcome)
+                self.pooler.console(self.stream, outcome)
                 return
             if outcome.replication:
                 reason = self._replicate(outcome)
@@ -307,20 +307,20 @@ class Connection(Pollable):
         known = self.known
         try:
             if known is None:
-                return login(self.stream, self.house.doorway, self._admission, bool(self.tls_refused))
+                return login(self.stream, self.pooler.doorway, self._admission, bool(self.tls_refused))
             assert self.challenge is not None
             finish_md5(self.stream, known.candidate, self.challenge)
             accepted: Accepted = known.accepted
             return accepted
         finally:
-            self.house.logins.end(self)
+            self.pooler.logins.end(self)
 
     def _admission(self) -> None:
-        self.house.admit()
+        self.pooler.admit()
         self.admitted = 1
 
     def _count(self) -> None:
-        counted = self.house.connections
+        counted = self.pooler.connections
         if self.stream.tls is not None:
             counted.tls += 1
         else:
@@ -331,26 +331,26 @@ class Connection(Pollable):
     def _close(self, error: DoormanError | None, reason: str) -> None:
         """The connection is over: tell the client and the log why, and forget it; no switch."""
         session = self.session
-        house = self.house
+        pooler = self.pooler
         if error is not None and isinstance(error, PeerGone):
             log.debug("%s %s", self._label(), error.message)
         elif error is not None:
             log.warning("%s closing client: %s (SQLSTATE %s)", self._label(), error.message, error.sqlstate)
             self._farewell(error)
-        elif session is not None and house.log_disconnections:
+        elif session is not None and pooler.log_disconnections:
             log.info("%s client disconnected: %s", self._label(), reason)
         if session is not None:
-            house.clients.remove(session)
+            pooler.clients.remove(session)
             if isinstance(session, Session):
                 session.close = _ended  # it knows us and we it: the collector need not find that out
         else:
-            house.logins.end(self)  # it has failed before it had begun in earnest
+            pooler.logins.end(self)  # it has failed before it had begun in earnest
         self.task = None
         if self.admitted:
-            house.admitted -= 1
+            pooler.admitted -= 1
         if self.stream.push() != 0:
             self.stream.close()
-            house.open.discard(self)
+            pooler.open.discard(self)
         else:
             self.parting = Parting(self)
 
@@ -365,11 +365,11 @@ class Connection(Pollable):
         """See ``logins.Overdue``."""
         self._throw(ProtocolViolation("canceling authentication due to timeout", sqlstate="57014"))
 
-    def dismiss(self, error: DoormanError) -> None:
+    def terminate_when_idle(self, error: DoormanError) -> None:
         """End it with ``error``: at once while it logs in, else when no transaction is open; no switch."""
         session = self.session
         if session is not None and session.task is not None:
-            session.dismiss(error)
+            session.terminate_when_idle(error)
         else:
             self.kill(error)
 
@@ -378,7 +378,7 @@ class Connection(Pollable):
         if self.parting is not None:
             self.parting.end()
         else:
-            self.house.engine.loop.run_callback(self._throw, error)
+            self.pooler.engine.loop.run_callback(self._throw, error)
 
     def _throw(self, error: DoormanError) -> None:
         session = self.session
@@ -397,21 +397,21 @@ class Connection(Pollable):
 
     def _pool_of(self, accepted: Accepted) -> Pool:
         """The client's pool, which learns what the client has proven to know; NoSuchPool."""
-        pool = self.house.find_pool(accepted.database, accepted.user)
+        pool = self.pooler.find_pool(accepted.database, accepted.user)
         if pool is None:
             raise no_such_pool(accepted.database, accepted.user)
         if accepted.client_key is not None:
             pool.credentials = accepted.client_key
         return pool
 
-    def _begin(self, accepted: Accepted, like: Known | None) -> bool:
+    def _begin(self, accepted: Accepted, like: KnownLogin | None) -> bool:
         """Welcome the client and start its session.
 
         May switch, unless the client is ``like`` an earlier one: then it returns 0, and nothing was done, if it would
         have to. NoSuchPool, ServerUnavailable and what else borrowing a server raises, ServerRefused for settings that
         PostgreSQL does not take.
         """
-        house = self.house
+        pooler = self.pooler
         if like is None:
             pool, known = self._report(self._pool_of(accepted), accepted)
         else:
@@ -421,7 +421,7 @@ class Connection(Pollable):
             known = pool.beginnings.reports.get(like.asked if pool.sync_parameters else ())
             if known is None or pool.beginnings.stale():
                 return False
-        clients = house.clients
+        clients = pooler.clients
         number, secret = clients.new_key(accepted.protocol)
         session = Session(
             self.stream,
@@ -430,35 +430,35 @@ class Connection(Pollable):
             accepted.user,
             accepted.database,
             clock(),
-            house.find_pool,
-            house.abandon,
+            pooler.find_pool,
+            pooler.abandon,
             self._close,
         )
         session.use(pool)
         session.begin_with(known[0], known[2], known[3])
-        session.check_query = house.check_query
+        session.check_query = pooler.check_query
         self.session = session
         clients.add(session)
         self.stream.write(
             b"".join((_AUTHENTICATION_OK, known[1], backend_key_data(_PROCESS_BASE + number, secret), _READY_FOR_QUERY))
         )
-        if house.log_connections:
+        if pooler.log_connections:
             log.info("%s client connected from %s", self._label(), self.stream.peer)
         session.start(None if like is None else self.task)
         return True
 
     def _replicate(self, accepted: Accepted) -> str:
         """Open a server for this client alone and tie the two together until either ends; may switch."""
-        house = self.house
+        pooler = self.pooler
         pool = self._pool_of(accepted)
-        server = house.open_server(pool, {**accepted.parameters, "replication": accepted.replication})
-        number, secret = house.clients.new_key(accepted.protocol)
+        server = pooler.open_server(pool, {**accepted.parameters, "replication": accepted.replication})
+        number, secret = pooler.clients.new_key(accepted.protocol)
         tunnel = Tunnel(self.stream, server, number, secret, accepted.user, accepted.database, pool.stats)
         self.session = tunnel
-        house.clients.add(tunnel)
-        if house.find_pool(accepted.database, accepted.user) is None:
-            tunnel.dismiss(no_such_pool(accepted.database, accepted.user))  # it was removed in the meantime
-        if house.log_connections:
+        pooler.clients.add(tunnel)
+        if pooler.find_pool(accepted.database, accepted.user) is None:
+            tunnel.terminate_when_idle(no_such_pool(accepted.database, accepted.user))  # it was removed in the meantime
+        if pooler.log_connections:
             log.info("%s replication client connected from %s", self._label(), self.stream.peer)
         return tunnel.serve()
 
@@ -486,7 +486,7 @@ class Connection(Pollable):
                 settings, told = _try_settings(pool, _wanted(asked, pool), base)
                 known = settings, told.messages(), told, base
             except Moved:
-                found = self.house.find_pool(pool.settings.database, pool.settings.user)
+                found = self.pooler.find_pool(pool.settings.database, pool.settings.user)
                 if found is None:
                     raise no_such_pool(accepted.database, accepted.user) from None
                 pool = found
@@ -553,7 +553,7 @@ class Parting(Pollable):
             self.timer.stop()
             self.timer.close()
             connection.stream.close()
-            connection.house.open.discard(connection)
+            connection.pooler.open.discard(connection)
 
 
 def _ended(error: DoormanError | None, reason: str) -> None:

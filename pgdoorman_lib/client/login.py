@@ -21,7 +21,7 @@ from typing import Protocol
 
 from pgdoorman_lib.auth.hba import MD5, TRUST, Gate
 from pgdoorman_lib.auth.verify import Account, Candidate, authenticate, console_method_for, method_for
-from pgdoorman_lib.client.familiar import Familiar, Known
+from pgdoorman_lib.client.login_cache import KnownLogin, LoginCache
 from pgdoorman_lib.errors import NotPermitted, PeerGone, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
@@ -72,7 +72,7 @@ class LoginContext(Protocol):
     @property
     def hba(self) -> Gate: ...
     @property
-    def familiar(self) -> Familiar:
+    def familiar(self) -> LoginCache:
         """The logins known under this configuration."""
 
     @property
@@ -167,7 +167,7 @@ def login(
     protocol = min(request.protocol, consts.PROTOCOL_3_2)
     accepted = Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication)
     if method == MD5 and not (tls or admin or replication or _asks_for_more(request)):
-        familiar.remember(stream.peer_host, packet, Known(candidate, accepted))
+        familiar.remember(stream.peer_host, packet, KnownLogin(candidate, accepted))
     return accepted
 
 

@@ -3,7 +3,7 @@
 import cython
 
 from pgdoorman_lib.client cimport events
-from pgdoorman_lib.client.answers cimport Answers
+from pgdoorman_lib.client.responses cimport Responses
 from pgdoorman_lib.metrics.counters cimport LinkStats
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
@@ -24,7 +24,7 @@ cdef bytearray _flush
 cdef bytearray _empty_and_ready
 
 
-cdef class Relay(Answers):
+cdef class Relay(Responses):
     cdef public bytes check_query
     cdef public bint client_drop
     cdef public object fault_sqlstate

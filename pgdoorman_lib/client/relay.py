@@ -16,8 +16,8 @@ from __future__ import annotations
 from typing import Any
 
 from pgdoorman_lib.client import events
-from pgdoorman_lib.client.answers import FAIRNESS, INSPECT, Answers
-from pgdoorman_lib.client.statements import FLUSH, READY_IDLE
+from pgdoorman_lib.client.prepared import FLUSH, READY_IDLE
+from pgdoorman_lib.client.responses import FAIRNESS, INSPECT, Responses
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts, owed
@@ -40,7 +40,7 @@ _flush = FLUSH
 _empty_and_ready = bytearray(b"I\x00\x00\x00\x04Z\x00\x00\x00\x05I")
 
 
-class Relay(Answers):
+class Relay(Responses):
     """A client's stream, the server it has borrowed if any, and everything between them.
 
     ``shared`` is true where prepared statements are shared in the pool (transaction mode), ``by_transaction`` where the
@@ -64,7 +64,7 @@ class Relay(Answers):
 
     def init_relay(self, client: Stream, stats: Any) -> None:
         """As ``init_borrower``."""
-        self.init_answers(client, stats)
+        self.init_responses(client, stats)
         #: the whole Query message that is answered without a server, or None
         self.check_query: bytes | None = None
         self.client_drop = 0
@@ -90,7 +90,7 @@ class Relay(Answers):
         server.unanswered.forget()
         self.server_left = 0
         self.server_drop = 0
-        self.fresh = 1
+        self.nothing_sent = 1
         self.xact_started = self.task.engine.now
         self.query_started = self.xact_started
         server.active_since = self.xact_started
@@ -113,7 +113,7 @@ class Relay(Answers):
         self.group_suspect = 0
         self.group_ran = 0
         self.told_sets = 0
-        self.disturbed = 0
+        self.planning_changed = 0
         self.altered = 0
         self.verifying = None
         self.awaited = None
@@ -124,7 +124,7 @@ class Relay(Answers):
         self.no_room = 0
         self.cut = None
         self.resetting = 0
-        self.held = None
+        self.parse_error = None
         self.lost = None
         self.named = 0
         self.rewritings = None
@@ -181,7 +181,7 @@ class Relay(Answers):
         return events.CLIENT_GONE
 
     def reads_on(self) -> bool:
-        """As in Answers."""
+        """As in Responses."""
         return not self.terminated
 
     def restore(self) -> bool:
@@ -421,7 +421,7 @@ class Relay(Answers):
                 self.client_left = size - avail
                 self.client_drop = 0
         if pos > client.start:
-            self.fresh = 0
+            self.nothing_sent = 0
             self.no_room = 0
         if self.named:
             self.named = 0

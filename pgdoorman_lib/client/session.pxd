@@ -20,7 +20,7 @@ cdef int _MIXED
 
 
 cdef class Session(Errands):
-    cdef public object harmless
+    cdef public object without_temporary
     cdef public long id
     cdef public bytes secret
     cdef public object user
@@ -31,7 +31,7 @@ cdef class Session(Errands):
     cdef public object close
     cdef public Pool pool
     cdef public bint waiting
-    cdef public object doomed
+    cdef public object termination
     cdef public bint warned
     cdef public bint unpinning
     cdef public bint unhindered
@@ -119,4 +119,4 @@ cdef class Session(Errands):
     @cython.locals(server=Server, in_batch=bint, half_sent=bint)
     cdef void _leave(self) except *
     cpdef int cancel_waiting(self) except -1
-    cpdef int dismiss(self, object error) except -1
+    cpdef int terminate_when_idle(self, object error) except -1

@@ -84,21 +84,21 @@ class Session(Errands):
         "close",
         "connected_at",
         "database",
-        "doomed",
         "eof_timer",
         "find_pool",
-        "harmless",
         "id",
         "in_vain",
         "kept",
         "listed",
         "pool",
         "secret",
+        "termination",
         "unhindered",
         "unpinning",
         "user",
         "waiting",
         "warned",
+        "without_temporary",
     )
 
     def __init__(
@@ -128,7 +128,7 @@ class Session(Errands):
         #: how long the client, which has closed its side, waits for its answers
         self.eof_timer: Any = None
         #: the settings last seen that make no temporary objects
-        self.harmless = BASE
+        self.without_temporary = BASE
         self.pool: Any = None
         #: the log has been told that the client keeps its server
         self.warned = 0
@@ -145,7 +145,7 @@ class Session(Errands):
         self.asking_sequences = 0
         self.waiting = 0
         #: the error to say goodbye with, once no transaction is open
-        self.doomed: DoormanError | None = None
+        self.termination: DoormanError | None = None
 
     # What SHOW CLIENTS reads.
 
@@ -255,7 +255,7 @@ class Session(Errands):
             raise
         except Exception:
             if self.server is not None:
-                self.server.farewell = 1  # by a fault of ours nobody knows what is on it: nobody else may get it
+                self.server.fatal_received = 1  # by a fault of ours nobody knows what is on it: nobody else may get it
             raise
         finally:
             self._leave()
@@ -265,12 +265,12 @@ class Session(Errands):
         while True:
             event = self._still_waiting() if self.waiting else self.step()
             if event == events.PENDING:
-                if self.doomed is not None and self._idle():
+                if self.termination is not None and self._idle():
                     self._say_goodbye()
                 return events.PENDING
             if event == events.RELEASE:
                 self._give_back()
-                if self.doomed is not None and not self.settling:
+                if self.termination is not None and not self.settling:
                     self._say_goodbye()
                 if self._resting():
                     return events.PENDING  # as ``step`` would find by a longer way
@@ -282,7 +282,7 @@ class Session(Errands):
     def _say_goodbye(self) -> None:
         """The session is to end here, once the client has taken its answers."""
         if self.client.push() != 0:
-            raise self.doomed  # type: ignore[misc]
+            raise self.termination  # type: ignore[misc]
 
     def _idle(self) -> bool:
         """Whether the client has nothing under way: no message begun, no statement, no transaction."""
@@ -364,11 +364,11 @@ class Session(Errands):
             self._tell()
         if self.pool.sequences is not None:
             self.pool.sequences.lent(self, server)
-        if self.settings is not self.harmless:
+        if self.settings is not self.without_temporary:
             if self.settings.temporary:
                 server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
             else:
-                self.harmless = self.settings
+                self.without_temporary = self.settings
 
     # The client's end.
 
@@ -454,7 +454,7 @@ class Session(Errands):
                 self.kept = self.pool.sequences.over(self) if self.pool.sequences is not None else 0
             if self.pins or self.kept:
                 self.told_sets = 0
-                self.disturbed = 0
+                self.planning_changed = 0
                 self.altered = 0
                 return
         elif self.noted:
@@ -522,7 +522,7 @@ class Session(Errands):
     def _forget_notes(self) -> None:
         """The transaction's end has been looked into."""
         self.told_sets = 0
-        self.disturbed = 0
+        self.planning_changed = 0
         if self.noted:
             self.noted = 0
             self.tracker.clear()
@@ -578,7 +578,7 @@ class Session(Errands):
             self._give_back()
 
     def ask_sequences(self) -> None:
-        """As in TextDesk; the answer ends up in ``findings``."""
+        """As in SqlPrepare; the answer ends up in ``findings``."""
         self.asking_sequences = 1
         self.examining = DIRTY_UNKNOWN
         self.findings = []
@@ -729,7 +729,7 @@ class Session(Errands):
         """The server is gone or not to be understood: tell the client, unless PostgreSQL has done so itself."""
         server = self.server
         if status == events.SERVER_FAULT:
-            server.farewell = 1  # whatever it says from here on: nobody else may get it
+            server.fatal_received = 1  # whatever it says from here on: nobody else may get it
         if self.refusal is not None:
             fields = messages.parse_fields(self.refusal)
             raise ServerGone(
@@ -738,7 +738,7 @@ class Session(Errands):
                 hint=fields.get("H"),
                 sqlstate=fields.get("C", "08006"),
             )
-        if status == events.SERVER_GONE and server.farewell:
+        if status == events.SERVER_GONE and server.fatal_received:
             return "server ended the session"
         if status == events.SERVER_GONE and not server.replies.count and server.replies.status != consts.TX_IDLE:
             raise ServerGone("server closed the connection unexpectedly while client was idle in transaction")
@@ -775,7 +775,7 @@ class Session(Errands):
             server.dirty |= DIRTY_SESSION
         elif server.applied.restless:
             server.dirty |= DIRTY_PARAMETERS
-        if server.quiet() and not in_batch and not half_sent:
+        if server.is_reusable() and not in_batch and not half_sent:
             server.pool.checkin(server)
         else:
             self.abandon(server.pool, server, bool(in_batch), bool(half_sent))
@@ -792,7 +792,7 @@ class Session(Errands):
         """Whether the client has been sent only the beginning of a message: nothing can be told it any more."""
         return bool(self.server_left and not self.server_drop)
 
-    def dismiss(self, error: DoormanError) -> None:
+    def terminate_when_idle(self, error: DoormanError) -> None:
         """End the session with ``error`` once no transaction is open and its answers are taken; never switches."""
-        self.doomed = error
+        self.termination = error
         self.task.wake()

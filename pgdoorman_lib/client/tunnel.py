@@ -205,7 +205,7 @@ class Tunnel:
             client.task = None
             self.task = None
 
-    def dismiss(self, error: DoormanError) -> None:
+    def terminate_when_idle(self, error: DoormanError) -> None:
         """End it with ``error``, soon; no switch."""
         self.dismissed_by = error
         if self.task is not None:

@@ -60,7 +60,7 @@ class Janitor:
         ``in_batch``: a Sync is missing; ``half_sent``: a message was cut off, the server can't be saved.
         """
         server.state = "cleaning"
-        if half_sent or server.farewell or server.stream.eof or server.stream.send_failed:
+        if half_sent or server.fatal_received or server.stream.eof or server.stream.send_failed:
             pool.discard(server, "client left in the middle of a message" if half_sent else "server has gone")
             return
         self._at_work.spawn(self._guarded, pool, server, True, in_batch)
@@ -85,7 +85,7 @@ class Janitor:
         finally:
             # Runs for GreenletExit, too: a server must never stay with a janitor that has gone.
             server.stream.task = None
-            if reason or not server.quiet() or server.dirty:
+            if reason or not server.is_reusable() or server.dirty:
                 pool.discard(server, reason or "cleaning was cut short")
             else:
                 pool.settle(server)

@@ -274,7 +274,7 @@ class Pool:
         )
         self.borrowed += 1
         server.state = "active"
-        if not server.quiet():
+        if not server.is_reusable():
             self.discard(server, "connection lost while idle")
             return None
         if self.check_after > 0 and self.engine.now - server.idle_since > self.check_after:
@@ -295,8 +295,8 @@ class Pool:
         if self.retired:
             self.discard(server, "pool was replaced")
             return
-        if not server.quiet():
-            if server.cancels and not server.farewell and not server.stream.eof:
+        if not server.is_reusable():
+            if server.cancels and not server.fatal_received and not server.stream.eof:
                 # A cancel on its way must not hit the next borrower.
                 server.state = "cleaning"
                 self.tidy(self, server)
@@ -502,7 +502,7 @@ def _asides(server: Server) -> str:
         body = bytes(block[stream.start + 5 : stream.start + size])
         stream.start += size
         if kind == consts.ERROR_RESPONSE:
-            server.farewell = 1
+            server.fatal_received = 1
             return "server said: " + parse_fields(body).get("M", "")
         if kind == consts.PARAMETER_STATUS:
             try:

@@ -26,7 +26,7 @@ def ask(server: Server) -> None:
         try:
             server.base, server.backend, server.loaded = read_baseline(run(server, _SQL))
         except (ServerRefused, ValueError) as exc:
-            if server.farewell:
+            if server.fatal_received:
                 raise
             # Not PostgreSQL's own catalogue, perhaps: its sessions are all taken to begin alike.
             text = exc.message if isinstance(exc, ServerRefused) else str(exc)

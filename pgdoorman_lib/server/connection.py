@@ -50,7 +50,7 @@ class Server:
         "dirty",
         "drawn_by",
         "expires_at",
-        "farewell",
+        "fatal_received",
         "id",
         "idle_since",
         "loaded",
@@ -119,7 +119,7 @@ class Server:
         #: cancel requests under way to it
         self.cancels = 0
         #: PostgreSQL has said FATAL: nothing more will come
-        self.farewell = 0
+        self.fatal_received = 0
         self.state = "login"
         self.pool: Any = None
         self.stats = LinkStats()
@@ -165,10 +165,16 @@ class Server:
         if name == "in_hot_standby" and self.pool is not None:
             self.pool.beginnings.hears(name, value)  # no client's doing: it holds for all
 
-    def quiet(self) -> bool:
+    def is_reusable(self) -> bool:
         """Whether nothing is owed, no transaction is open and nothing unread is there: it may be lent."""
         # No short names for the stream and the books: counting the references would cost more than asking them does.
-        if self.farewell or self.stream.closed or self.stream.eof or self.stream.hangup or self.stream.send_failed:
+        if (
+            self.fatal_received
+            or self.stream.closed
+            or self.stream.eof
+            or self.stream.hangup
+            or self.stream.send_failed
+        ):
             return False
         if (
             self.replies.count

@@ -39,7 +39,7 @@ def run(server: Server, sql: str) -> list[bytes]:
         elif kind == consts.ERROR_RESPONSE:
             refused = refusal(body)
             if messages.parse_fields(body).get("V") in ("FATAL", "PANIC"):
-                server.farewell = 1
+                server.fatal_received = 1
                 raise refused
         elif kind == consts.PARAMETER_STATUS:
             server.report(*messages.parse_parameter_status(body))

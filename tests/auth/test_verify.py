@@ -43,7 +43,7 @@ def users(**pools: dict[str, str]) -> Users[Account]:
 
 
 class Client:
-    """Answers MD5 and SCRAM challenges on a FakeStream; keeps what it was sent."""
+    """Responses MD5 and SCRAM challenges on a FakeStream; keeps what it was sent."""
 
     def __init__(self, user: str = "app", password: str = "secret") -> None:
         self.user, self.password = user, password

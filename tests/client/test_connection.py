@@ -16,9 +16,9 @@ from gevent import socket as gsocket
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.md5 import hash_password
 from pgdoorman_lib.auth.verify import Candidate, Users
-from pgdoorman_lib.client.connection import Connection, House
-from pgdoorman_lib.client.familiar import MAX_FAMILIAR, MAX_PACKET, Familiar, Known
+from pgdoorman_lib.client.connection import Connection, Pooler
 from pgdoorman_lib.client.login import Accepted
+from pgdoorman_lib.client.login_cache import MAX_PACKET, MAX_REMEMBERED, KnownLogin, LoginCache
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.errors import ShuttingDown
@@ -67,7 +67,7 @@ class User:
         self.password = password
 
 
-class Inn(House):
+class Inn(Pooler):
     """The application around the connections: one pool of two users, whose servers are never needed."""
 
     def __init__(self, engine: Engine) -> None:
@@ -108,7 +108,7 @@ class Inn(House):
             general=self.general,
             tls_context=None,
             hba=hba.AddressList(),
-            familiar=Familiar(),
+            familiar=LoginCache(),
             mock_secret=KEY,
             find_user=users.find,
             database_of=users.database_of,
@@ -411,7 +411,7 @@ def test_one_that_says_no_more(inn: Inn) -> None:
 def test_one_that_is_told_to_go(inn: Inn) -> None:
     guest = Guest(inn)
     guest.hear(13)
-    came(inn).dismiss(ShuttingDown("closing time"))
+    came(inn).terminate_when_idle(ShuttingDown("closing time"))
     assert b"closing time" in guest.hear_end()
 
 
@@ -450,13 +450,13 @@ def test_a_pool_that_is_gone(inn: Inn) -> None:
 
 
 def test_no_more_is_remembered_than_has_room() -> None:
-    familiar = Familiar()
-    known = Known(Candidate("alice", PASSWORD), Accepted("alice", "shop", {}, 196608, False))
+    familiar = LoginCache()
+    known = KnownLogin(Candidate("alice", PASSWORD), Accepted("alice", "shop", {}, 196608, False))
     familiar.remember("h", bytes(MAX_PACKET + 1), known)
     assert len(familiar) == 0
-    for number in range(MAX_FAMILIAR):
+    for number in range(MAX_REMEMBERED):
         familiar.remember("h", b"%d" % number, known)
-    assert len(familiar) == MAX_FAMILIAR
+    assert len(familiar) == MAX_REMEMBERED
     familiar.remember("h", b"one more", known)
     assert len(familiar) == 1
 
@@ -465,8 +465,8 @@ def test_no_more_is_remembered_than_has_room() -> None:
     "data", [b"", b"\0", HELLO[:-1], HELLO + b"\0", b"\1" + HELLO[1:], b"\0\1" + HELLO[2:], b"\0\0\0\4", b"\0\0\0\7abc"]
 )
 def test_only_one_whole_packet_is_found(data: bytes) -> None:
-    familiar = Familiar()
-    known = Known(Candidate("alice", PASSWORD), Accepted("alice", "shop", {}, 196608, False))
+    familiar = LoginCache()
+    known = KnownLogin(Candidate("alice", PASSWORD), Accepted("alice", "shop", {}, 196608, False))
     familiar.remember("", HELLO[4:], known)
     for start in (0, 3):
         assert familiar.find("", bytearray(b"\0" * start + data), start, start + len(data)) is None

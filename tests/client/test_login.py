@@ -18,8 +18,8 @@ from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.md5 import hash_password
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.auth.verify import Account, Users
-from pgdoorman_lib.client.familiar import Familiar
 from pgdoorman_lib.client.login import Accepted, CancelRequested, login, read_startup_packet
+from pgdoorman_lib.client.login_cache import LoginCache
 from pgdoorman_lib.errors import (
     AuthenticationFailed,
     DoormanError,
@@ -75,7 +75,7 @@ class Context:
     tls_context: ssl.SSLContext | None = None
     hba: hba.Gate = field(default_factory=hba.AddressList)
     mock_secret: bytes = KEY
-    familiar: Familiar = field(default_factory=Familiar)
+    familiar: LoginCache = field(default_factory=LoginCache)
     full: bool = False
     admitted: int = 0
 
@@ -107,7 +107,7 @@ class Context:
 
 
 class Client:
-    """Answers what it is asked; keeps the type and authentication code of each message, and the SCRAM parameters."""
+    """Responses what it is asked; keeps the type and authentication code of each message, and the SCRAM parameters."""
 
     def __init__(self, user: str, password: str) -> None:
         self.user, self.password = user, password

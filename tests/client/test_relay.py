@@ -24,7 +24,7 @@ from pgdoorman_lib.client.events import (
     SERVER_GONE,
     TERMINATE,
 )
-from pgdoorman_lib.client.statements import MAX_NAMED_PARSE
+from pgdoorman_lib.client.prepared import MAX_NAMED_PARSE
 from pgdoorman_lib.client.tracking import MAX_OPTIONS
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engine import Engine
@@ -95,7 +95,7 @@ def test_a_query_and_its_answer(table: Table) -> None:
     table.backend.say(answer + Z)
     assert table.client.step() == RELEASE
     assert table.client.heard == answer + Z
-    assert table.server.quiet()
+    assert table.server.is_reusable()
     assert table.client.stream.block is None and table.server.stream.block is None
 
 
@@ -106,7 +106,7 @@ def test_not_released_in_a_transaction(table: Table) -> None:
     table.client.step()
     table.backend.say(messages.command_complete("BEGIN") + messages.ready_for_query(b"T"))
     assert table.client.step() == PENDING
-    assert not table.server.quiet()
+    assert not table.server.is_reusable()
 
 
 def test_session_mode_never_releases(table: Table) -> None:
@@ -667,7 +667,7 @@ def test_an_error_text_that_looks_like_a_farewell(table: Table) -> None:
     begin(table, messages.query("x"))
     table.backend.say(messages.error_response("ERROR", "P0001", "VFATAL") + Z)
     assert table.client.step() == RELEASE
-    assert table.server.quiet()
+    assert table.server.is_reusable()
 
 
 def test_a_farewell(table: Table) -> None:
@@ -678,7 +678,7 @@ def test_a_farewell(table: Table) -> None:
     for _ in range(3):
         status = status or table.client.step()
     assert status == SERVER_GONE
-    assert table.server.farewell and not table.server.quiet()
+    assert table.server.fatal_received and not table.server.is_reusable()
     assert tokens(table.client.heard) == [("E", b"57P01")]
 
 
@@ -1006,7 +1006,7 @@ def test_copy_both_passes(table: Table, who_ends: str) -> None:
     assert table.client.step() == RELEASE
     assert table.client.heard == expected + end
     # An error may have come before the Sync was read: then it is uncertain who is owed what.
-    assert bool(table.server.quiet()) is (who_ends != "error")
+    assert bool(table.server.is_reusable()) is (who_ends != "error")
 
 
 def test_a_server_of_which_something_is_uncertain_is_not_quiet(table: Table) -> None:
@@ -1018,7 +1018,7 @@ def test_a_server_of_which_something_is_uncertain_is_not_quiet(table: Table) -> 
         + messages.error_response("ERROR", "42809", "cannot copy to view") + Z
     )  # fmt: skip
     assert table.client.step() == RELEASE
-    assert not table.server.quiet()
+    assert not table.server.is_reusable()
 
 
 def test_what_is_swallowed_is_not_seen(table: Table) -> None:

@@ -591,7 +591,7 @@ def test_an_idle_client_is_dismissed_at_once(engine: Engine, mode: str) -> None:
     house = House(engine, pool_mode=mode)
     customer = house.customer()
     customer.ask(QUERY)
-    customer.session.dismiss(ShuttingDown("going down"))
+    customer.session.terminate_when_idle(ShuttingDown("going down"))
     customer.end()
     assert isinstance(customer.error, ShuttingDown)
     house.close()
@@ -600,7 +600,7 @@ def test_an_idle_client_is_dismissed_at_once(engine: Engine, mode: str) -> None:
 def test_a_transaction_may_finish(house: House) -> None:
     customer = house.customer()
     customer.ask(messages.query("begin"))
-    customer.session.dismiss(ShuttingDown("going down"))
+    customer.session.terminate_when_idle(ShuttingDown("going down"))
     assert customer.ask(QUERY) == "TDCZ"
     assert customer.ask(messages.query("commit")) == "CZ"
     customer.end()
@@ -612,7 +612,7 @@ def test_who_waits_is_served_before_it_goes(house: House) -> None:
     first.ask(messages.query("begin"))
     second.say(QUERY)
     until(lambda: second.session.state == "waiting")
-    second.session.dismiss(ShuttingDown("going down"))
+    second.session.terminate_when_idle(ShuttingDown("going down"))
     first.ask(messages.query("commit"))
     assert [kind for kind, _ in second.hear()] == list("TDCZ")
     second.end()
@@ -710,7 +710,7 @@ def test_clients_leave_at_random_moments(engine: Engine, seed: int) -> None:
         mini = house.postgres[server].mini
         assert (mini.status, mini.skipping, mini.copying) == ("I", False, None)
         assert {statement.name for statement in server.statements.prepared} <= set(mini.statements)
-        assert server.quiet() and not server.dirty
+        assert server.is_reusable() and not server.dirty
     house.close()
 
 

@@ -445,7 +445,7 @@ def test_the_server_talks_nonsense(rig: Rig) -> None:
 
 
 def test_dismissed(rig: Rig) -> None:
-    rig.tunnel.dismiss(GOODBYE)
+    rig.tunnel.terminate_when_idle(GOODBYE)
     assert sqlstate(read_to_end(rig.client)) == "57P01"
     rig.end()
     assert read_to_end(rig.server) == TERMINATE
@@ -453,7 +453,7 @@ def test_dismissed(rig: Rig) -> None:
 
 def test_dismissed_before_it_began(engine: Engine) -> None:
     rig = Rig(engine)
-    rig.tunnel.dismiss(GOODBYE)
+    rig.tunnel.terminate_when_idle(GOODBYE)
     assert kinds(read_to_end(rig.client)) == "RSKZE"
     rig.end()
     rig.close()
@@ -463,7 +463,7 @@ def test_dismissed_within_a_message(narrow: Rig) -> None:
     """The message under way still comes whole, what is behind it does not."""
     sending = gevent.spawn(narrow.server.sendall, wal(200_000) + wal(7) * 10_000)
     until(lambda: narrow.stream.out_pending >= HIGH_WATER)
-    narrow.tunnel.dismiss(GOODBYE)
+    narrow.tunnel.terminate_when_idle(GOODBYE)
     heard = read_to_end(narrow.client)
     assert kinds(heard) == "dE"
     assert heard.startswith(wal(200_000))
@@ -476,7 +476,7 @@ def test_dismissed_while_the_client_reads_nothing(narrow: Rig, monkeypatch: pyte
     monkeypatch.setattr(module, "FAREWELL_SECONDS", 0.05)
     sending = gevent.spawn(narrow.server.sendall, wal(1_000_000))
     until(lambda: narrow.stream.out_pending >= HIGH_WATER)
-    narrow.tunnel.dismiss(GOODBYE)
+    narrow.tunnel.terminate_when_idle(GOODBYE)
     narrow.end()
     assert narrow.tunnel.cut_off()
     assert narrow.error is GOODBYE
@@ -487,7 +487,7 @@ def test_dismissed_while_the_server_says_no_more(rig: Rig, monkeypatch: pytest.M
     monkeypatch.setattr(module, "FAREWELL_SECONDS", 0.05)
     rig.server.sendall(wal(100)[:50])
     read(rig.client, 50)
-    rig.tunnel.dismiss(GOODBYE)
+    rig.tunnel.terminate_when_idle(GOODBYE)
     assert read_to_end(rig.client) == b""
     rig.end()
 
@@ -495,7 +495,7 @@ def test_dismissed_while_the_server_says_no_more(rig: Rig, monkeypatch: pytest.M
 def test_dismissed_as_the_client_leaves(narrow: Rig) -> None:
     sending = gevent.spawn(narrow.server.sendall, wal(1_000_000))
     until(lambda: narrow.stream.out_pending >= HIGH_WATER)
-    narrow.tunnel.dismiss(GOODBYE)
+    narrow.tunnel.terminate_when_idle(GOODBYE)
     narrow.client.close()
     narrow.end()
     sending.kill()
@@ -504,7 +504,7 @@ def test_dismissed_as_the_client_leaves(narrow: Rig) -> None:
 def test_dismissed_within_a_message_whose_rest_the_client_does_not_wait_for(rig: Rig) -> None:
     rig.server.sendall(wal(100)[:50])
     read(rig.client, 50)
-    rig.tunnel.dismiss(GOODBYE)
+    rig.tunnel.terminate_when_idle(GOODBYE)
     rig.client.close()
     rig.end()
 

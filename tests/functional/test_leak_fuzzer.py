@@ -180,7 +180,7 @@ def spoken(one: Said, codec: str) -> bytes | None:
 
 
 def told(messages: list[Message]) -> list[tuple[str, object]]:
-    """Answers without notices: one of what is not there to be dropped depends on what the backend had before."""
+    """Responses without notices: one of what is not there to be dropped depends on what the backend had before."""
     return same(m for m in messages if m.kind != "N" or m.fields["C"] != "00000")
 
 

@@ -369,7 +369,7 @@ class Side:
 
 
 def in_failed(answers: list[tuple[str, object]], failed: bool) -> list[tuple[str, object]]:
-    """Answers in which every error of a failed transaction is the same.
+    """Responses in which every error of a failed transaction is the same.
 
     PostgreSQL counts a Bind's values before it sees that the transaction has failed; a statement that would have to be
     made on this server first can't be, and is refused for the transaction's sake.
@@ -551,7 +551,7 @@ class World:
 
 
 def brief(answers: Any) -> str:
-    """Answers as one reads them in a report."""
+    """Responses as one reads them in a report."""
     if not isinstance(answers, list):
         return str(answers)
     words = []

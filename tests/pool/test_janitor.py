@@ -368,7 +368,7 @@ def test_run_leaves_the_queue_empty_and_drops_the_unnamed_statement(house: House
     server = house.borrow()
     server.statements.unnamed = Unnamed(b"x\0\0\0")
     run(server, "x1")
-    assert server.quiet() and server.statements.unnamed is None
+    assert server.is_reusable() and server.statements.unnamed is None
     house.pool.checkin(server)
 
 

@@ -74,7 +74,7 @@ class House:
         def clean() -> None:
             gevent.sleep(0)
             server.dirty = 0
-            if server.quiet():
+            if server.is_reusable():
                 pool.settle(server)
             else:
                 pool.discard(server, "could not be cleaned")

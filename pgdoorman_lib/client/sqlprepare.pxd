@@ -1,4 +1,4 @@
-# C types of client.texts.
+# C types of client.sqlprepare.
 
 import cython
 
@@ -25,19 +25,19 @@ cdef bytearray _sync
 cdef bytearray _flush_all
 
 
-cdef class TextDesk(Borrower):
+cdef class SqlPrepare(Borrower):
     cdef public Stream client
     cdef public bint by_transaction
     cdef public bint shared
     cdef public bint in_batch
     cdef public int flushed
-    cdef public bint fresh
+    cdef public bint nothing_sent
     cdef public list preparing
     cdef public list deallocating
     cdef public int hidden
     cdef public list rewritings
     cdef public int told_sets
-    cdef public bint disturbed
+    cdef public bint planning_changed
     cdef public bint drew
     cdef public bint asked_sequences
     cdef public int altered
@@ -69,7 +69,7 @@ cdef class TextDesk(Borrower):
     cdef public ClientStatements statements
     cdef public set taken
 
-    cpdef int init_desk(self, Stream client) except -1
+    cpdef int init_prepared(self, Stream client) except -1
     @cython.final
     @cython.locals(held=ServerStatements)
     cdef void _query(self, Replies replies) except *

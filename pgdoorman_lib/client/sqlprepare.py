@@ -60,7 +60,7 @@ _flush_all = bytearray(b"H\x00\x00\x00\x04")
 _ERRAND = PREFIX + b"errand"
 
 
-class TextDesk(Borrower):
+class SqlPrepare(Borrower):
     """What a relay knows of its client, of the server it has borrowed if any, and of the statements between them."""
 
     __slots__ = (
@@ -72,11 +72,9 @@ class TextDesk(Borrower):
         "client",
         "cut",
         "deallocating",
-        "disturbed",
         "drew",
         "fault",
         "flushed",
-        "fresh",
         "group_ran",
         "group_suspect",
         "group_unnamed",
@@ -86,7 +84,9 @@ class TextDesk(Borrower):
         "named",
         "no_room",
         "noted",
+        "nothing_sent",
         "parse_limit",
+        "planning_changed",
         "preparing",
         "registry",
         "replies",
@@ -109,9 +109,9 @@ class TextDesk(Borrower):
     )
 
     def __init__(self, client: Stream) -> None:
-        self.init_desk(client)
+        self.init_prepared(client)
 
-    def init_desk(self, client: Stream) -> None:
+    def init_prepared(self, client: Stream) -> None:
         """As ``init_borrower``."""
         self.init_borrower()
         self.client = client
@@ -143,7 +143,7 @@ class TextDesk(Borrower):
         #: extended-protocol messages were sent since the last Sync: an implicit transaction may be open
         self.in_batch = 0
         #: nothing of the client's has been sent to this server yet
-        self.fresh = 1
+        self.nothing_sent = 1
         #: a message is held for answers of its own batch: a Flush of ours is due (1) or under way (2)
         self.flushed = 0
         #: (name, Statement) of the SQL PREPAREs under way; the name is None where we prepare on our own account
@@ -157,7 +157,7 @@ class TextDesk(Borrower):
         #: SETs sent whose text was looked at: their tags tell nothing new
         self.told_sets = 0
         #: parameters on which the meaning of statements depends may be other than ``settings`` says
-        self.disturbed = 0
+        self.planning_changed = 0
         #: what this transaction has done to tables, which nobody else can see yet: MAY_HAVE_ALTERED, HAS_ALTERED
         self.altered = 0
         #: whether what comes next must wait until what a text has reset is back at the client's own beginning: 1 from
@@ -233,7 +233,7 @@ class TextDesk(Borrower):
 
     def _apart(self) -> bool:
         """Whether statements may mean something else here, and now, than they mean to others with the same settings."""
-        return bool(self.disturbed or (self.server.dirty | self.server.pins) & _DIRTY_TEMPORARY)
+        return bool(self.planning_changed or (self.server.dirty | self.server.pins) & _DIRTY_TEMPORARY)
 
     def _fits(self, acts: Acts) -> bool:
         """Whether a text still means what it meant, and may have what it needs made on this server."""
@@ -372,7 +372,7 @@ class TextDesk(Borrower):
             self._hide_sequences()
         self.told_sets += text.sets
         if text.disturbs:
-            self.disturbed = 1
+            self.planning_changed = 1
         if text.defines:
             self.altered |= _MAY_HAVE_ALTERED | (_HAS_ENABLED if text.enables else 0)
         if text.resets or (text.hides and self.startup is not BASE):
@@ -424,7 +424,7 @@ class TextDesk(Borrower):
             return events.AS_IT_CAME
         if function in SEQUENCE_FUNCTIONS and not self._sequences_settled():
             return events.HELD
-        self.disturbed = 1
+        self.planning_changed = 1
         self.tracker.ran(NOTHING, False)
         self.noted = 1
         if function == SET_CONFIG_FUNCTION:
@@ -440,7 +440,7 @@ class TextDesk(Borrower):
         if not self.asked_sequences:
             self.asked_sequences = 1
             server.pool.learn_sequences(self.settings.values.get("application_name", ""))
-        if server.drawn_by != self.number and self.fresh and self.replies.count == 0:
+        if server.drawn_by != self.number and self.nothing_sent and self.replies.count == 0:
             self.forget_sequences()
 
     def forget_sequences(self) -> None:
@@ -462,7 +462,7 @@ class TextDesk(Borrower):
             if self.in_batch and not self.flushed:
                 self.flushed = 1  # once everything before the message that is held has been sent
             return False
-        if self.fresh or (replies.status == consts.TX_IDLE and not self.in_batch):
+        if self.nothing_sent or (replies.status == consts.TX_IDLE and not self.in_batch):
             self.forget_sequences()
             return True
         if not self.in_batch:

@@ -18,13 +18,13 @@ _int = int
 _bytes = bytes
 
 #: Packets remembered, and the longest of them, bytes; they are all forgotten when there are too many.
-MAX_FAMILIAR = 1000
+MAX_REMEMBERED = 1000
 MAX_PACKET = 1024
 
 _MAX_PACKET = MAX_PACKET
 
 
-class Known:
+class KnownLogin:
     """A client like this has been let in: by ``candidate``'s secret, as ``accepted`` (client.login.Accepted)."""
 
     __slots__ = ("accepted", "asked", "candidate", "digits", "pool")
@@ -40,24 +40,24 @@ class Known:
         self.pool: Any = None
 
 
-class Familiar:
+class LoginCache:
     """What is known under one configuration."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, bytes], Known] = {}
+        self._known: dict[tuple[str, bytes], KnownLogin] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def remember(self, host: str, packet: _bytes, known: Known) -> None:
+    def remember(self, host: str, packet: _bytes, known: KnownLogin) -> None:
         """A client from ``host`` (empty: the unix socket) was let in with ``packet``, the length word left out."""
         if len(packet) > MAX_PACKET:
             return
-        if len(self._known) >= MAX_FAMILIAR:
+        if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         self._known[host, packet] = known
 
-    def find(self, host: str, data: bytearray, start: _int, end: _int) -> Known | None:
+    def find(self, host: str, data: bytearray, start: _int, end: _int) -> KnownLogin | None:
         """What is known of a client from ``host`` that has sent ``data[start:end]``: one startup packet, no more."""
         size = end - start
         if not 8 <= size <= _MAX_PACKET:

@@ -1,10 +1,10 @@
-# C types of client.statements.
+# C types of client.prepared.
 
 import cython
 
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.wire cimport consts, owed
-from pgdoorman_lib.client.texts cimport TextDesk
+from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
 from pgdoorman_lib.net.engine cimport Engine
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport holds
@@ -41,7 +41,7 @@ cdef bytearray _close_complete
 cdef bytearray _close_unnamed
 
 
-cdef class StatementDesk(TextDesk):
+cdef class PreparedStatements(SqlPrepare):
     @cython.final
     @cython.locals(
         replies=Replies, mine=ClientStatements, unnamed=Unnamed, size=Py_ssize_t, at=Py_ssize_t, start=Py_ssize_t,

@@ -1,9 +1,9 @@
-# C types of client.answers.
+# C types of client.responses.
 
 import cython
 
 from pgdoorman_lib.client cimport events
-from pgdoorman_lib.client.statements cimport StatementDesk, suspicious
+from pgdoorman_lib.client.prepared cimport PreparedStatements, suspicious
 from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
@@ -27,7 +27,7 @@ cdef int _HAS_ENABLED
 cdef int _MAY_HAVE_ALTERED
 
 
-cdef class Answers(StatementDesk):
+cdef class Responses(PreparedStatements):
     cdef public LinkStats stats
     cdef public PoolStats pool_stats
     cdef public bint sync_parameters
@@ -38,7 +38,7 @@ cdef class Answers(StatementDesk):
     cdef public int examining
     cdef public list findings
     cdef public object failed
-    cdef public bytes held
+    cdef public bytes parse_error
     cdef public bytes lost
     cdef public int forgotten
     cdef public bint announcing
@@ -51,7 +51,7 @@ cdef class Answers(StatementDesk):
     cdef public double query_started
     cdef public double xact_started
 
-    cpdef int init_answers(self, Stream client, LinkStats stats) except -1
+    cpdef int init_responses(self, Stream client, LinkStats stats) except -1
     @cython.final
     cdef int _names_done(self) except -1
     @cython.locals(srv=Stream, client=Stream, fills=int, status=int, n=Py_ssize_t)

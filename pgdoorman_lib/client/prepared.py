@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from pgdoorman_lib.client import events
-from pgdoorman_lib.client.texts import TextDesk
+from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.syscalls import holds
 from pgdoorman_lib.wire import consts, owed
@@ -54,7 +54,7 @@ _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
 FLUSH = bytearray(b"H\x00\x00\x00\x04")
 READY_IDLE = bytearray(b"Z\x00\x00\x00\x05I")
 #: Words with which statements begin that change neither what others mean nor which names there are. What the functions
-#: in them may do is for ``texts`` to know.
+#: in them may do is for ``sqlprepare`` to know.
 TAME = frozenset(
     (
         b"select insert update delete merge values table with begin start commit end rollback abort savepoint release"
@@ -77,7 +77,7 @@ _too_large = error_response(
 _stale = error_response("ERROR", "0A000", "cached plan must not change result type", routine="RevalidateCachedQuery")
 
 
-class StatementDesk(TextDesk):
+class PreparedStatements(SqlPrepare):
     """The messages about prepared statements."""
 
     __slots__ = ()

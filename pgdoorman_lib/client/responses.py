@@ -12,8 +12,8 @@ import re
 from typing import Any
 
 from pgdoorman_lib.client import events
-from pgdoorman_lib.client.statements import StatementDesk, suspicious
-from pgdoorman_lib.client.texts import HAS_ALTERED, HAS_ENABLED, MAY_HAVE_ALTERED
+from pgdoorman_lib.client.prepared import PreparedStatements, suspicious
+from pgdoorman_lib.client.sqlprepare import HAS_ALTERED, HAS_ENABLED, MAY_HAVE_ALTERED
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.wire import consts, letters, owed
@@ -81,12 +81,12 @@ def _is_consequence(message: bytes) -> bool:
     return b"\0C26000\0" in message or b"\0C25P02\0" in message
 
 
-def _is_farewell(message: bytes) -> bool:
+def _is_fatal(message: bytes) -> bool:
     """Whether an ErrorResponse, whole or its body alone, is the last that the server says."""
     return b"\0VFATAL\0" in message or b"\0VPANIC\0" in message
 
 
-class Answers(StatementDesk):
+class Responses(PreparedStatements):
     """The server's side of a relay."""
 
     __slots__ = (
@@ -96,9 +96,9 @@ class Answers(StatementDesk):
         "failed",
         "findings",
         "forgotten",
-        "held",
         "log_parameters",
         "lost",
+        "parse_error",
         "pins",
         "pool_stats",
         "process",
@@ -114,9 +114,9 @@ class Answers(StatementDesk):
         "xact_started",
     )
 
-    def init_answers(self, client: Stream, stats: Any) -> None:
+    def init_responses(self, client: Stream, stats: Any) -> None:
         """As ``init_borrower``."""
-        self.init_desk(client)
+        self.init_prepared(client)
         self.stats = stats
         self.pool_stats: Any = None
         self.sync_parameters = 1
@@ -133,7 +133,7 @@ class Answers(StatementDesk):
         #: the rewritten text an ErrorResponse under way is about
         self.failed: Rewriting | None = None
         #: the ErrorResponse to a Parse of ours that the Query under way needs
-        self.held: bytes | None = None
+        self.parse_error: bytes | None = None
         #: an ErrorResponse that the client may yet be spared, since nothing it has asked for has run
         self.lost: bytes | None = None
         #: bits the server is being asked about, and the rows of its answer; None when it can't be read
@@ -328,7 +328,7 @@ class Answers(StatementDesk):
                 self.server_drop = 0
                 break
             if kind == consts.READY_FOR_QUERY:
-                self.held = None
+                self.parse_error = None
                 if self.rewritings is not None:
                     self._answered(replies.popped)
                 replies.status = data[pos - 1]
@@ -347,7 +347,7 @@ class Answers(StatementDesk):
         return status
 
     def _server_made(self, run: _int, pos: _int) -> None:
-        """Answers of ours may be due behind what stands before ``pos``."""
+        """Responses of ours may be due behind what stands before ``pos``."""
         self._to_client_part(run, pos)
         self.emit_made()
 
@@ -523,11 +523,11 @@ class Answers(StatementDesk):
             pass  # it ends with the transaction, unless its text has HOLD
         else:
             if tag == b"RESET":
-                self.disturbed = 1
+                self.planning_changed = 1
                 if not self.tracker.texts:
                     self.tracker.untold()
             elif tag == b"SET":
-                self.disturbed = 1
+                self.planning_changed = 1
                 self.tracker.untold()
             server.dirty |= trace_of(tag)
         return False
@@ -553,7 +553,7 @@ class Answers(StatementDesk):
                 server.dirty |= DIRTY_PARAMETERS
                 self.tracker.named((lower,))
             if lower in PLANNING:
-                self.disturbed = 1
+                self.planning_changed = 1
         elif self.sync_parameters and key.lower() in TRACKED:
             server.applied = server.applied.changed(key, value)
             began = self.startup.values.get(key.lower())
@@ -614,9 +614,9 @@ class Answers(StatementDesk):
             return effect.message
         if verdict:
             return None
-        held = self.held
+        held = self.parse_error
         if held is not None:
-            self.held = None
+            self.parse_error = None
             return held if _is_consequence(message) else None
         if self.failed is not None or PREFIX in message:
             return self._as_written(message)
@@ -664,10 +664,10 @@ class Answers(StatementDesk):
     def _holds(self, data: bytearray, pos: _int, size: _int) -> bool:
         """Keep the error of a QueryParse for the Query, unless it is the server's farewell; whether it is kept."""
         message = bytes(data[pos : pos + size])
-        if _is_farewell(message):
+        if _is_fatal(message):
             return False
-        if self.held is None:
-            self.held = message
+        if self.parse_error is None:
+            self.parse_error = message
         return True
 
     def _nothing_ran(self, message: bytes, passed: _int) -> bool:
@@ -688,7 +688,7 @@ class Answers(StatementDesk):
         unanswered = self.server.unanswered
         again = tx == consts.TX_IDLE and self.replies.count == 0 and not self.in_batch and not self.client_left
         if again and self.reads_on():
-            self.held = None
+            self.parse_error = None
             self.rewritings = None
             unanswered.tried = unanswered.mark
             self.client.put_back(unanswered.data, unanswered.size)
@@ -723,5 +723,5 @@ class Answers(StatementDesk):
             # Code has dropped what is ours, or made what we don't know of.
             self.server.statements.doubt(self.replies.effects)
             self.server.dirty |= DIRTY_PREPARED
-        if _is_farewell(body):
-            self.server.farewell = 1
+        if _is_fatal(body):
+            self.server.fatal_received = 1

@@ -1,4 +1,4 @@
-# C types of client.familiar.
+# C types of client.login_cache.
 
 import cython
 
@@ -8,7 +8,7 @@ from pgdoorman_lib.net.syscalls cimport cut
 cdef Py_ssize_t _MAX_PACKET
 
 
-cdef class Known:
+cdef class KnownLogin:
     cdef public Candidate candidate
     cdef public bytes digits
     cdef public object accepted
@@ -16,7 +16,7 @@ cdef class Known:
     cdef public object pool
 
 
-cdef class Familiar:
+cdef class LoginCache:
     cdef dict _known
     @cython.locals(size=Py_ssize_t, text="const unsigned char *")
-    cpdef Known find(self, str host, bytearray data, Py_ssize_t start, Py_ssize_t end)
+    cpdef KnownLogin find(self, str host, bytearray data, Py_ssize_t start, Py_ssize_t end)
