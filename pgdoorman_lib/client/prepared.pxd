@@ -22,7 +22,7 @@ from pgdoorman_lib.wire.effects cimport (
 from pgdoorman_lib.wire.prepared cimport ClientStatements, ServerStatements
 from pgdoorman_lib.wire.statements cimport Acts, Handle, Statement, Tally, Unnamed
 from pgdoorman_lib.wire.effect cimport Effect
-from pgdoorman_lib.wire.replies cimport Replies
+from pgdoorman_lib.wire.replies cimport Replies, owed_for
 from pgdoorman_lib.wire.scan cimport Scanner
 
 cdef Py_ssize_t _LARGE

@@ -27,6 +27,7 @@ from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header
 from pgdoorman_lib.wire.meaning import MAX_NAME, impossible, varying
 from pgdoorman_lib.wire.messages import describe_statement, error_response
 from pgdoorman_lib.wire.prepared import LARGE
+from pgdoorman_lib.wire.replies import owed_for
 from pgdoorman_lib.wire.statements import OVERHEAD, PREFIX, REMEMBERED, Acts, Statement, Unnamed
 from pgdoorman_lib.wire.text import NOTHING, UNREAD
 
@@ -154,22 +155,14 @@ class PreparedStatements(SqlPrepare):
                 ):
                     replies.add_effect(owed.DESCRIBE, Described(self.bound, 1))
                 else:
-                    replies.add(owed.DESCRIBE if kind == consts.DESCRIBE else owed.CLOSE)
+                    replies.add(owed_for(kind))
                 return events.AS_IT_CAME
             begin += 1
         name_end = find_nul(data, begin, stop)
         if name_end < 0:
             if size > avail:
                 return self._refuse(run, pos) if self.no_room else events.MORE
-            replies.add(
-                owed.PARSE
-                if kind == consts.PARSE
-                else owed.BIND
-                if kind == consts.BIND
-                else owed.DESCRIBE
-                if kind == consts.DESCRIBE
-                else owed.CLOSE
-            )
+            replies.add(owed_for(kind))
             return events.AS_IT_CAME
         if kind == consts.PARSE:
             return self._parse(data, run, pos, size, avail, name_end)
@@ -194,10 +187,10 @@ class PreparedStatements(SqlPrepare):
                 # Never let a client reach what we have made: what it asks for does not exist, and a name that can't
                 # exist on the server makes PostgreSQL say so.
                 self._to_server_part(run, pos)
-                replies.add(owed.BIND if kind == consts.BIND else owed.DESCRIBE)
+                replies.add(owed_for(kind))
                 self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(impossible(name) + b"\0"))
                 return events.REPLACED
-            replies.add(owed.BIND if kind == consts.BIND else owed.DESCRIBE)
+            replies.add(owed_for(kind))
             return events.AS_IT_CAME
         if statement.acts is not None and statement.acts.text.names:
             if not self._names_settled():
@@ -533,10 +526,10 @@ class PreparedStatements(SqlPrepare):
             if held.unnamed is not mine.unnamed:
                 self._to_server_part(run, pos)
                 self._remake_unnamed()
-                replies.add(owed.BIND if kind == consts.BIND else owed.DESCRIBE)
+                replies.add(owed_for(kind))
                 self._send_as_it_came(data, pos)
                 return events.REPLACED
-        replies.add(owed.BIND if kind == consts.BIND else owed.DESCRIBE)
+        replies.add(owed_for(kind))
         return events.AS_IT_CAME
 
     def _send_as_it_came(self, data: bytearray, pos: _int) -> None:
@@ -574,7 +567,7 @@ class PreparedStatements(SqlPrepare):
         if stop > self.client.end:
             stop = self.client.end
         self._act(acts, kind, data, find_nul(data, pos + 5, stop) + 2, stop)  # behind the portal's name, and no name
-        self.replies.add(owed.BIND if kind == consts.BIND else owed.DESCRIBE)
+        self.replies.add(owed_for(kind))
         self._send_as_it_came(data, pos)
         return events.REPLACED
 

@@ -12,7 +12,7 @@ from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.statements cimport Tally
 from pgdoorman_lib.wire.effect cimport Effect
-from pgdoorman_lib.wire.replies cimport Replies
+from pgdoorman_lib.wire.replies cimport Replies, owed_for
 from pgdoorman_lib.wire.scan cimport Scanner
 
 cdef Py_ssize_t _HIGH_WATER

@@ -23,6 +23,7 @@ from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effect import Effect
 from pgdoorman_lib.wire.framing import find_nul, frame_size
+from pgdoorman_lib.wire.replies import owed_for
 from pgdoorman_lib.wire.settings import BASE
 from pgdoorman_lib.wire.statements import REMEMBERED
 
@@ -364,15 +365,7 @@ class Relay(Responses):
                         status = self._parse_text(data, pos, size, avail)
                         if status:
                             break
-                    replies.add(
-                        owed.PARSE
-                        if kind == consts.PARSE
-                        else owed.BIND
-                        if kind == consts.BIND
-                        else owed.DESCRIBE
-                        if kind == consts.DESCRIBE
-                        else owed.CLOSE
-                    )
+                    replies.add(owed_for(kind))
                 else:
                     status = self._statement(data, run, pos, size, avail, kind)
                     if status == events.REPLACED or status == events.REFUSED:  # sent in another form, or refused

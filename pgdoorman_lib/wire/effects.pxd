@@ -18,7 +18,6 @@ cdef class NamedParse(Effect):
     cpdef int renew(self, object books) except -1
 
 
-@cython.freelist(8)
 cdef class InjectedParse(Effect):
     cdef public Statement statement
     cdef public ServerStatements server
@@ -74,7 +73,6 @@ cdef class NameClosed(Effect):
     cpdef int undone(self, int failed) except -1
 
 
-@cython.freelist(32)
 cdef class UnnamedParse(Effect):
     cdef public ClientStatements client
     cdef public ServerStatements server

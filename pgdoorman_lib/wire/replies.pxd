@@ -6,6 +6,9 @@ from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.wire.effect cimport Effect
 
 
+cpdef int owed_for(int kind) except -1
+
+
 @cython.final
 cdef class Replies:
     cdef public bytearray ring

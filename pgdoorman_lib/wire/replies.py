@@ -21,6 +21,15 @@ from pgdoorman_lib.wire.effect import Effect
 _int = int
 
 
+def owed_for(kind: _int) -> _int:
+    """The code of the answer to a Parse, Bind, Describe or Close, by its type byte."""
+    if kind == consts.PARSE:
+        return owed.PARSE
+    if kind == consts.BIND:
+        return owed.BIND
+    return owed.DESCRIBE if kind == consts.DESCRIBE else owed.CLOSE
+
+
 class Replies:
     """The queue of one server connection."""
 

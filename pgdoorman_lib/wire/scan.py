@@ -187,7 +187,7 @@ class Scanner(Lexer):
         """The word or the quoted name just found, as PostgreSQL compares it."""
         piece = bytes(self.data[self.start : self.stop])
         if piece[:1] == b'"':
-            return piece[1:-1].replace(b'""', b'"')
+            return piece[1 : len(piece) - 1].replace(b'""', b'"')
         return piece.lower()
 
     def _is_temporary(self, at: _int) -> bool:
