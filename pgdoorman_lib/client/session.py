@@ -446,7 +446,7 @@ class Session(Errands):
         server = self.server
         self._account(server)
         if self.transparent:
-            if (server.dirty & _ASKED or self.noted or self.pins & DIRTY_PREPARED) and self._examine():
+            if (server.dirty & _ASKED or self.noted or (self.pins and self.pins & DIRTY_PREPARED)) and self._examine():
                 return
             if self.noted:
                 self._forget_notes()

@@ -20,6 +20,7 @@ cdef int _UNCERTAIN
 cdef int _HAS_ENABLED
 cdef int _DOUBTFUL_READING
 cdef int _MAY_HAVE_ALTERED
+cdef Scanner _no_words
 cdef bytearray _forget_sequences
 cdef bytearray _sync
 cdef bytearray _flush_all

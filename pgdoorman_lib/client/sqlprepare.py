@@ -53,6 +53,8 @@ _MAY_HAVE_ALTERED = MAY_HAVE_ALTERED
 _HAS_ENABLED = HAS_ENABLED
 _DOUBTFUL_READING = DOUBTFUL_READING
 
+#: Looks at texts for a session whose pool is not known yet; between two texts a scanner remembers nothing.
+_no_words = Scanner()
 _forget_sequences = bytearray(query(b"DISCARD SEQUENCES"))
 _sync = bytearray(b"S\x00\x00\x00\x04")
 _flush_all = bytearray(b"H\x00\x00\x00\x04")
@@ -170,7 +172,7 @@ class SqlPrepare(Borrower):
         #: what has just been sent uses a statement under a name of ours
         self.named = 0
         #: looks at texts with the words that matter in this database
-        self.scanner = Scanner()
+        self.scanner = _no_words
         #: looks at a text that comes in parts, else None
         self.cut: Parts | None = None
         #: names we have taken on this server, so that PostgreSQL refuses them to the client
