@@ -7,7 +7,7 @@ from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
 from pgdoorman_lib.net.engine cimport Engine
 from pgdoorman_lib.net.stream cimport Stream
-from pgdoorman_lib.net.syscalls cimport holds
+from pgdoorman_lib.net.syscalls cimport cut, holds
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size, put_header
 from pgdoorman_lib.wire.effects cimport (
     Described,
@@ -98,7 +98,7 @@ cdef class PreparedStatements(SqlPrepare):
     @cython.locals(replies=Replies, held=ServerStatements, mine=Unnamed, message=bytearray)
     cdef void _remake_unnamed(self) except *
     @cython.locals(code=int)
-    cpdef void emit_made(self) except *
+    cpdef int emit_made(self) except -1
 
 
 @cython.locals(body=bytearray)

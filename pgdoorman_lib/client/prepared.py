@@ -11,7 +11,7 @@ from typing import Any
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
-from pgdoorman_lib.net.syscalls import holds
+from pgdoorman_lib.net.syscalls import cut, holds
 from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effects import (
     Described,
@@ -170,7 +170,7 @@ class PreparedStatements(SqlPrepare):
             return self._use_unnamed(data, run, pos, kind)
         if not replies.settled() or (self.group_ran and not self._names_settled()):
             return events.HELD
-        name = bytes(data[begin : name_end if name_end - begin < _MAX_NAME else begin + _MAX_NAME])
+        name = cut(data, begin, name_end if name_end - begin < _MAX_NAME else begin + _MAX_NAME)
         if kind == consts.BIND:
             self.bound = None
         if kind == consts.CLOSE:
@@ -587,14 +587,13 @@ class PreparedStatements(SqlPrepare):
 
     def emit_made(self) -> None:
         """Send the client the answers of ours whose turn has come."""
-        while True:
-            code = self.replies.made_next()
-            if not code:
-                return
+        code = self.replies.made_next()
+        while code:
             if code == owed.MADE_PARSE:
                 self.client.send_copy(_parse_complete, 0, 5)
             else:
                 self.client.send_copy(_close_complete, 0, 5)
+            code = self.replies.made_next()
 
 
 def suspicious(unnamed: Unnamed) -> _int:

@@ -65,7 +65,7 @@ cdef class Relay(Responses):
     cdef bint _free(self) except -1
     @cython.final
     @cython.locals(size=Py_ssize_t, client=Stream, block=bytearray)
-    cdef void _to_server(self, Py_ssize_t run, Py_ssize_t pos) except *
+    cdef int _to_server(self, Py_ssize_t run, Py_ssize_t pos) except -1
     @cython.final
     @cython.locals(check=bytes, alone=bint, start=Py_ssize_t)
     cdef int _without_server(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1

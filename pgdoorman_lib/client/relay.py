@@ -459,11 +459,11 @@ class Relay(Responses):
     def _to_server(self, run: _int, pos: _int) -> None:
         """Queue the client's bytes block[run:pos] for the server; the block goes along if nothing else is in it."""
         size = pos - run
-        if size <= 0 or self.srv is None:
-            return
         client = self.client
         block: Any = client.block
-        if pos == client.end and self.srv.out is None:
+        if size <= 0 or self.srv is None:
+            pass
+        elif pos == client.end and self.srv.out is None:
             client.block = None
             client.start = 0
             client.end = 0

@@ -20,7 +20,7 @@ cdef int _MIXED
 
 
 cdef class Session(Errands):
-    cdef public object without_temporary
+    cdef public object plain
     cdef public long id
     cdef public bytes secret
     cdef public object user
@@ -81,7 +81,9 @@ cdef class Session(Errands):
     cdef int _stop_timer(self) except -1
     @cython.final
     @cython.locals(server=Server, pool=Pool)
-    cdef void _give_back(self) except *
+    cdef int _give_back(self) except -1
+    @cython.final
+    cdef bint _stays(self, Server server) except -1
     @cython.final
     @cython.locals(server=Server, asked=int)
     cdef int _examine(self) except -1

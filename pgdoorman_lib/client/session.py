@@ -90,6 +90,7 @@ class Session(Errands):
         "in_vain",
         "kept",
         "listed",
+        "plain",
         "pool",
         "secret",
         "termination",
@@ -98,7 +99,6 @@ class Session(Errands):
         "user",
         "waiting",
         "warned",
-        "without_temporary",
     )
 
     def __init__(
@@ -127,8 +127,8 @@ class Session(Errands):
         self.settings = BASE
         #: how long the client, which has closed its side, waits for its answers
         self.eof_timer: Any = None
-        #: the settings last seen that make no temporary objects
-        self.without_temporary = BASE
+        #: the settings last seen that make no temporary objects and do nothing to a server at rest
+        self.plain = BASE
         self.pool: Any = None
         #: the log has been told that the client keeps its server
         self.warned = 0
@@ -364,11 +364,11 @@ class Session(Errands):
             self._tell()
         if self.pool.sequences is not None:
             self.pool.sequences.lent(self, server)
-        if self.settings is not self.without_temporary:
+        if self.settings is not self.plain:
             if self.settings.temporary:
                 server.dirty |= DIRTY_TEMPORARY  # any CREATE TABLE makes one
-            else:
-                self.without_temporary = self.settings
+            elif not self.settings.restless:
+                self.plain = self.settings
 
     # The client's end.
 
@@ -445,9 +445,21 @@ class Session(Errands):
         """
         server = self.server
         self._account(server)
+        if self._stays(server):
+            pass
+        elif server.applied is not self.plain and server.applied.restless:
+            self._calm()
+        else:
+            self.detach()
+            self.assigned = None
+            pool = server.pool
+            pool.checkin(server)
+
+    def _stays(self, server: Server) -> bool:
+        """Whether the server is not given back: for a question under way, or for what is on it."""
         if self.transparent:
             if (server.dirty & _ASKED or self.noted or (self.pins and self.pins & DIRTY_PREPARED)) and self._examine():
-                return
+                return True
             if self.noted:
                 self._forget_notes()
             if self.drawing:
@@ -456,16 +468,10 @@ class Session(Errands):
                 self.told_sets = 0
                 self.planning_changed = 0
                 self.altered = 0
-                return
+                return True
         elif self.noted:
             self._forget_notes()
-        if server.applied is not BASE and server.applied.restless:
-            self._calm()
-            return
-        self.detach()
-        self.assigned = None
-        pool = server.pool
-        pool.checkin(server)
+        return False
 
     # What a transaction leaves behind.
 

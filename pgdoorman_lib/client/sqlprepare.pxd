@@ -73,7 +73,7 @@ cdef class SqlPrepare(Borrower):
     cpdef int init_prepared(self, Stream client) except -1
     @cython.final
     @cython.locals(held=ServerStatements)
-    cdef void _query(self, Replies replies) except *
+    cdef int _query(self, Replies replies) except -1
     @cython.final
     @cython.locals(own=Statement)
     cdef Statement _own(self, bytes name, Statement statement)
@@ -88,7 +88,7 @@ cdef class SqlPrepare(Borrower):
     cdef int _to_server_part(self, Py_ssize_t run, Py_ssize_t pos) except -1
     @cython.final
     @cython.locals(held=ServerStatements, message=bytearray)
-    cdef void _ensure(self, Statement statement) except *
+    cdef int _ensure(self, Statement statement) except -1
     @cython.final
     @cython.locals(held=ServerStatements)
     cdef int _missing(self, Statement statement, Acts acts) except -1

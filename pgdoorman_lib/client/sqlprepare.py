@@ -203,8 +203,8 @@ class SqlPrepare(Borrower):
             self.statements.unnamed = None
             held.unnamed = None
             replies.add(owed.QUERY)
-            return
-        replies.add_effect(owed.QUERY, unnamed_close(self.statements, held))
+        else:
+            replies.add_effect(owed.QUERY, unnamed_close(self.statements, held))
 
     def _own(self, name: bytes, statement: Statement) -> Statement:
         """The client's statement ``name``, or a copy of its own if using the shared one would change it for others.
@@ -255,12 +255,12 @@ class SqlPrepare(Borrower):
         if held.has(statement):
             held.touch(statement)
             self.server.stats.prepare_hit += 1
-            return
-        self._missing(statement, statement.acts)
-        if statement.by_sql:
-            self._prepare_by_sql(statement)
-            return
-        self._inject(statement, InjectedParse(statement, held))
+        else:
+            self._missing(statement, statement.acts)
+            if statement.by_sql:
+                self._prepare_by_sql(statement)
+            else:
+                self._inject(statement, InjectedParse(statement, held))
 
     def _missing(self, statement: Statement, acts: Acts | None) -> None:
         """``statement`` will be made on the server: have room for it, but not for the price of what ``acts`` needs."""

@@ -30,11 +30,11 @@ cdef class Task:
     cpdef int park(self) except -1
     cpdef int wake(self) except -1
     @cython.locals(pollable=Pollable)
-    cpdef void resume(self) except *
+    cpdef int resume(self) except -1
     cpdef int failed(self, Exception error) except -1
     cpdef int throw(self, BaseException error) except -1
     @cython.locals(pollable=Pollable)
-    cpdef void begin(self) except *
+    cpdef int begin(self) except -1
 
 
 cdef class Channel:
@@ -51,9 +51,9 @@ cdef class Channel:
     cdef public bint drained
     cpdef int push(self) except -2
     cpdef bint begin_receive(self, Ring ring) except -1
-    cpdef void end_receive(self, Py_ssize_t n) except *
+    cpdef int end_receive(self, Py_ssize_t n) except -1
     cpdef bint begin_send(self, Ring ring) except -1
-    cpdef void end_send(self, Py_ssize_t n) except *
+    cpdef int end_send(self, Py_ssize_t n) except -1
 
 
 cdef class Engine(Buffers):
@@ -82,7 +82,7 @@ cdef class Engine(Buffers):
     @cython.locals(channel=Channel)
     cdef Channel next_dirty(self)
     @cython.locals(channel=Channel)
-    cpdef void flush(self) except *
+    cpdef int flush(self) except -1
     cdef int send_together(self) except -1
     cpdef int kick(self) except -1
     cpdef int again(self, Task task) except -1
@@ -91,7 +91,7 @@ cdef class Engine(Buffers):
     @cython.locals(task=Task)
     cpdef int note(self, Channel channel, int mask) except -1
     @cython.locals(channel=Channel, task=Task, resting=list)
-    cpdef void run(self) except *
+    cpdef int run(self) except -1
     @cython.final
     @cython.locals(left=double)
     cdef double spare(self, double now) except -1.0

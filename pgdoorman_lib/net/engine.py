@@ -119,9 +119,9 @@ class Task:
                 self.polling = 1
                 self.event = pollable.poll()
                 self.polling = 0
-                if self.event == _PENDING:
-                    return
-            if self.greenlet is None:
+            if pollable is not None and self.event == _PENDING:
+                pass  # it goes on waiting
+            elif self.greenlet is None:
                 self.begin()
             else:
                 self.greenlet.switch()
@@ -151,11 +151,11 @@ class Task:
         assert pollable is not None
         self.pollable = None
         self.parked = 0
-        if not pollable.run_blocks():
+        if pollable.run_blocks():
+            self.greenlet = greenlet(pollable.run, self.engine.hub)
+            self.greenlet.switch()
+        else:
             pollable.run()
-            return
-        self.greenlet = greenlet(pollable.run, self.engine.hub)
-        self.greenlet.switch()
 
 
 class Channel:

@@ -9,7 +9,7 @@ cdef class Line:
     cdef public list items
     cdef public Py_ssize_t older
     cpdef Py_ssize_t size(self) except -1
-    cpdef void add(self, object item) except *
+    cpdef int add(self, object item) except -1
     cpdef object take(self)
     cpdef object take_first(self)
     cpdef void remove(self, object item) except *

@@ -46,7 +46,7 @@ cdef class Stream(Channel):
     @cython.locals(inbox=bytearray)
     cpdef bint begin_receive(self, Ring ring) except -1
     @cython.locals(inbox=bytearray)
-    cpdef void end_receive(self, Py_ssize_t n) except *
+    cpdef int end_receive(self, Py_ssize_t n) except -1
     @cython.locals(block=bytearray)
     cpdef int put_back(self, bytearray data, Py_ssize_t size) except -1
     @cython.final
@@ -59,18 +59,18 @@ cdef class Stream(Channel):
     @cython.locals(block=bytearray, larger=bytearray)
     cpdef void grow(self, Py_ssize_t size) except *
     @cython.locals(out=bytearray, tail=bytearray, room=Py_ssize_t, part=Py_ssize_t, tail_start=Py_ssize_t, tail_end=Py_ssize_t)
-    cpdef void send_copy(self, bytearray data, Py_ssize_t start, Py_ssize_t size) except *
-    cpdef void send_block(self, bytearray block, Py_ssize_t start, Py_ssize_t end) except *
+    cpdef int send_copy(self, bytearray data, Py_ssize_t start, Py_ssize_t size) except -1
+    cpdef int send_block(self, bytearray block, Py_ssize_t start, Py_ssize_t end) except -1
     @cython.locals(out=bytearray, size=Py_ssize_t)
-    cpdef void write(self, bytes data) except *
+    cpdef int write(self, bytes data) except -1
     @cython.locals(out=bytearray, n=Py_ssize_t)
     cpdef int push(self) except -2
     @cython.locals(out=bytearray)
     cpdef bint begin_send(self, Ring ring) except -1
     @cython.locals(out=bytearray)
-    cpdef void end_send(self, Py_ssize_t n) except *
+    cpdef int end_send(self, Py_ssize_t n) except -1
     @cython.final
-    cdef void _next_segment(self) except *
+    cdef int _next_segment(self) except -1
     @cython.final
     cdef int _drop_output(self, int error) except -1
     @cython.final

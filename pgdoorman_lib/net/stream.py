@@ -195,13 +195,12 @@ class Stream(Channel):
         if n > 0:
             self.inbox_size = n
             self.drained = 1 if n < len(inbox) and not self.hangup else 0
-            return
-        self.inbox = None
-        self.engine.give_block(inbox)
-        if n < 0:
+        else:
+            self.inbox = None
+            self.engine.give_block(inbox)
             if n == -_EAGAIN or n == -_EWOULDBLOCK:
                 self.readable = 0
-            elif n != -_EINTR:
+            elif n < 0 and n != -_EINTR:
                 self.inbox_error = -n
 
     def _take_inbox(self) -> _int:
@@ -279,78 +278,73 @@ class Stream(Channel):
 
     def send_copy(self, data: bytearray, start: _int, size: _int) -> None:
         """Queue a copy of ``data[start:start+size]``."""
-        if self.send_failed or self.closed:
-            return
-        self.out_pending += size
-        while size > 0:
-            if self.more is not None:
-                tail, tail_start, tail_end = self.more.pop()
-                room = len(tail) - tail_end
-                part = size if size < room else room
-                if part > 0:
-                    copy(tail, tail_end, data, start, part)
-                self.more.append((tail, tail_start, tail_end + part))
-                if part == 0:
-                    self.more.append((self.engine.take_block(), 0, 0))
-            else:
-                out = self.out
-                if out is None:
-                    out = self.engine.take_block()
-                    self.out = out
-                    self.out_start = 0
-                    self.out_end = 0
-                room = len(out) - self.out_end
-                part = size if size < room else room
-                if part > 0:
-                    copy(out, self.out_end, data, start, part)
-                    self.out_end += part
+        if not (self.send_failed or self.closed):
+            self.out_pending += size
+            while size > 0:
+                if self.more is not None:
+                    tail, tail_start, tail_end = self.more.pop()
+                    room = len(tail) - tail_end
+                    part = size if size < room else room
+                    if part > 0:
+                        copy(tail, tail_end, data, start, part)
+                    self.more.append((tail, tail_start, tail_end + part))
+                    if part == 0:
+                        self.more.append((self.engine.take_block(), 0, 0))
                 else:
-                    self.more = deque()
-                    self.more.append((self.engine.take_block(), 0, 0))
-            start += part
-            size -= part
-        if not self.dirty:
-            self.engine.defer(self)
+                    out = self.out
+                    if out is None:
+                        out = self.engine.take_block()
+                        self.out = out
+                        self.out_start = 0
+                        self.out_end = 0
+                    room = len(out) - self.out_end
+                    part = size if size < room else room
+                    if part > 0:
+                        copy(out, self.out_end, data, start, part)
+                        self.out_end += part
+                    else:
+                        self.more = deque()
+                        self.more.append((self.engine.take_block(), 0, 0))
+                start += part
+                size -= part
+            if not self.dirty:
+                self.engine.defer(self)
 
     def send_block(self, block: bytearray, start: _int, end: _int) -> None:
         """Queue ``block[start:end]`` and take the block over: it goes back to the engine once it is sent."""
         if self.send_failed or self.closed:
             self.engine.give_block(block)
-            return
-        self.out_pending += end - start
-        if self.out is None:
-            self.out = block
-            self.out_start = start
-            self.out_end = end
         else:
-            if self.more is None:
-                self.more = deque()
-            self.more.append((block, start, end))
-        if not self.dirty:
-            self.engine.defer(self)
+            self.out_pending += end - start
+            if self.out is None:
+                self.out = block
+                self.out_start = start
+                self.out_end = end
+            else:
+                if self.more is None:
+                    self.more = deque()
+                self.more.append((block, start, end))
+            if not self.dirty:
+                self.engine.defer(self)
 
     def write(self, data: _bytes) -> None:
         """Queue ``data``."""
         size = len(data)
-        if size == 0 or self.send_failed or self.closed:
-            return
-        if self.more is not None or size > _BLOCK_SIZE:
-            self.send_copy(bytearray(data), 0, size)
-            return
-        out = self.out
-        if out is None:
-            out = self.engine.take_block()
-            self.out = out
-            self.out_start = 0
-            self.out_end = 0
-        if size > len(out) - self.out_end:
-            self.send_copy(bytearray(data), 0, size)
-            return
-        put(out, self.out_end, data)
-        self.out_end += size
-        self.out_pending += size
-        if not self.dirty:
-            self.engine.defer(self)
+        if size and not (self.send_failed or self.closed):
+            out = self.out
+            if out is None and size <= _BLOCK_SIZE:
+                out = self.engine.take_block()
+                self.out = out
+                self.out_start = 0
+                self.out_end = 0
+            if self.more is not None or out is None or size > len(out) - self.out_end:
+                self.send_copy(bytearray(data), 0, size)
+            else:
+                put(out, self.out_end, data)
+                self.out_end += size
+                self.out_pending += size
+                if not self.dirty:
+                    self.engine.defer(self)
 
     def push(self) -> _int:
         """Send what is queued without waiting: 1 all gone, 0 the socket is full, -1 the connection is broken."""
@@ -391,30 +385,29 @@ class Stream(Channel):
         return True
 
     def end_send(self, n: _int) -> None:
-        if n < 0:
-            if n == -_EAGAIN or n == -_EWOULDBLOCK or n == -_EINTR:
-                self.push()  # to say whether and for what to wait
-            else:
-                self._drop_output(-n)
-            return
-        self.sent += n
-        self.out_pending -= n
-        self.out_start += n
-        if self.out_start == self.out_end:
-            out: Any = self.out
-            self.engine.give_block(out)
-            self._next_segment()
-        if self.out is not None or self.armed:
-            self.push()
+        if n == -_EAGAIN or n == -_EWOULDBLOCK or n == -_EINTR:
+            self.push()  # to say whether and for what to wait
+        elif n < 0:
+            self._drop_output(-n)
+        else:
+            self.sent += n
+            self.out_pending -= n
+            self.out_start += n
+            if self.out_start == self.out_end:
+                out: Any = self.out
+                self.engine.give_block(out)
+                self._next_segment()
+            if self.out is not None or self.armed:
+                self.push()
 
     def _next_segment(self) -> None:
         more = self.more
         if more is None:
             self.out = None
-            return
-        self.out, self.out_start, self.out_end = more.popleft()
-        if not more:
-            self.more = None
+        else:
+            self.out, self.out_start, self.out_end = more.popleft()
+            if not more:
+                self.more = None
 
     def _drop_output(self, error: _int) -> None:
         """The peer takes nothing any more: forget what was queued."""

@@ -63,9 +63,9 @@ cdef class Pool:
     @cython.locals(server=Server)
     cpdef Server _take_idle(self, Borrower borrower)
     cpdef int learn_sequences(self, str application_name) except -1
-    cpdef void checkin(self, Server server) except *
+    cpdef int checkin(self, Server server) except -1
     @cython.locals(borrower=Borrower)
-    cpdef void settle(self, Server server) except *
+    cpdef int settle(self, Server server) except -1
     cpdef bint has_room(self) except -1
     cpdef int welcome(self, Server server) except -1
     cpdef void backend_moved(self, Server server, int process) except *

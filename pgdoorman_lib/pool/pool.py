@@ -294,37 +294,29 @@ class Pool:
         """Take a server back from its borrower and pass it on; no switch."""
         if self.retired:
             self.discard(server, "pool was replaced")
-            return
-        if not server.is_reusable():
-            if server.cancels and not server.fatal_received and not server.stream.eof:
-                # A cancel on its way must not hit the next borrower.
-                server.state = "cleaning"
-                self.tidy(self, server)
-                return
-            self.discard(server, "connection is not in a known state")
-            return
-        if server.dirty:
+        elif server.is_reusable() and not server.dirty:
+            self.settle(server)
+        elif server.is_reusable() or (server.cancels and not server.fatal_received and not server.stream.eof):
+            # It is to be cleaned; or a cancel is on its way, which must not hit the next borrower.
             server.state = "cleaning"
             self.tidy(self, server)
-            return
-        self.settle(server)
+        else:
+            self.discard(server, "connection is not in a known state")
 
     def settle(self, server: Server) -> None:
         """A server is clean: lend it to the first waiter, or let it rest. No switch."""
         if self.retired:
             self.discard(server, "pool was replaced")
-            return
-        if self.engine.now > server.expires_at and clock() > server.expires_at:
+        elif self.engine.now > server.expires_at and clock() > server.expires_at:
             self.discard(server, "server_lifetime reached")
             self.opening.grow(clock())
-            return
-        server.state = "active"
-        if not self.waiters.count:
+        elif not self.waiters.count:
             self._rest(server)
-            return
-        borrower = self.waiters.take_with(server.applied) if self.sync_parameters else self.waiters.take()
-        self._count_wait(borrower)
-        borrower.set(server)
+        else:
+            server.state = "active"
+            borrower = self.waiters.take_with(server.applied) if self.sync_parameters else self.waiters.take()
+            self._count_wait(borrower)
+            borrower.set(server)
 
     def _rest(self, server: Server) -> None:
         server.state = "idle"

@@ -29,11 +29,11 @@ cdef class Waiters:
     cdef public Borrower last
     cdef public Py_ssize_t count
     cdef public int passed
-    cpdef void add(self, Borrower borrower) except *
+    cpdef int add(self, Borrower borrower) except -1
     @cython.locals(borrower=Borrower)
     cpdef Borrower take(self)
     @cython.locals(before=Borrower, borrower=Borrower)
     cpdef Borrower take_with(self, object settings)
     @cython.locals(before=Borrower, one=Borrower)
-    cpdef void remove(self, Borrower borrower) except *
+    cpdef int remove(self, Borrower borrower) except -1
     cpdef int _unlink(self, Borrower borrower, Borrower before) except -1

@@ -15,5 +15,5 @@ cdef class Unanswered:
     cdef public long long tried
 
     @cython.locals(size=Py_ssize_t)
-    cpdef void keep(self, bytearray source, Py_ssize_t start, Py_ssize_t stop, long long mark) except *
+    cpdef int keep(self, bytearray source, Py_ssize_t start, Py_ssize_t stop, long long mark) except -1
     cpdef int forget(self) except -1

@@ -31,13 +31,12 @@ class Unanswered:
         """Remember ``source[start:stop]``, unless it is too large or was sent twice already."""
         size = stop - start
         self.size = 0
-        if size > _MAX_KEPT or mark == self.tried:
-            return
-        if self.data is None:
-            self.data = bytearray(_MAX_KEPT)
-        copy(self.data, 0, source, start, size)
-        self.size = size
-        self.mark = mark
+        if size <= _MAX_KEPT and mark != self.tried:
+            if self.data is None:
+                self.data = bytearray(_MAX_KEPT)
+            copy(self.data, 0, source, start, size)
+            self.size = size
+            self.mark = mark
 
     def forget(self) -> None:
         """Somebody else sends from now on."""

@@ -79,7 +79,7 @@ cdef class UnnamedParse(Effect):
     cdef public Unnamed statement
     cdef public Unnamed old_client
     cdef public Unnamed old_server
-    cpdef void enter(self, ClientStatements client, ServerStatements server, Unnamed statement) except *
+    cpdef int enter(self, ClientStatements client, ServerStatements server, Unnamed statement) except -1
     cpdef int undone(self, int failed) except -1
 
 

@@ -14,7 +14,7 @@ cdef class ClientStatements:
     cdef public Unnamed unnamed
     cdef public bint released
     @cython.locals(before=Statement)
-    cpdef void enter(self, bytes name, Statement statement) except *
+    cpdef int enter(self, bytes name, Statement statement) except -1
     @cython.locals(statement=Statement)
     cpdef Statement leave(self, bytes name)
     @cython.locals(effect=Effect)
@@ -35,7 +35,7 @@ cdef class ServerStatements:
     cdef public Py_ssize_t patience
     cpdef bint has(self, Statement statement) except -1
     @cython.locals(handle=Handle)
-    cpdef void enter(self, Statement statement) except *
+    cpdef int enter(self, Statement statement) except -1
     cpdef int leave(self, Handle handle) except -1
     cpdef int touch(self, Statement statement) except -1
     @cython.locals(older=Handle)

@@ -49,13 +49,12 @@ class ClientStatements:
 
     def enter(self, name: _bytes, statement: Statement) -> None:
         """From now on ``name`` means ``statement``."""
-        if self.released:
-            return
-        before = self.names.get(name)
-        self.names[name] = statement
-        statement.hold()
-        if before is not None:
-            before.drop()
+        if not self.released:
+            before = self.names.get(name)
+            self.names[name] = statement
+            statement.hold()
+            if before is not None:
+                before.drop()
 
     def leave(self, name: _bytes) -> Statement | None:
         """``name`` means nothing any more; what it meant."""

@@ -30,8 +30,11 @@ cdef class Replies:
     cdef public int status
     cdef public bint swallowed_error
     @cython.locals(code=int, ring="unsigned char*")
-    cpdef void add(self, int op) except *
-    cpdef void add_effect(self, int op, Effect effect) except *
+    cpdef int add(self, int op) except -1
+    @cython.final
+    @cython.locals(code=int)
+    cdef bint _brings_answer(self, int op) except -1
+    cpdef int add_effect(self, int op, Effect effect) except -1
     @cython.locals(size=Py_ssize_t, index=Py_ssize_t)
     cpdef int _enlarge(self) except -1
     @cython.locals(op=int, code=int, effect=Effect)

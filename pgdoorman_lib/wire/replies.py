@@ -90,17 +90,25 @@ class Replies:
 
     def add(self, op: _int) -> None:
         """One more answer is owed: an operation code, perhaps with SWALLOW."""
+        if self._brings_answer(op):
+            if self.count == self.size:
+                self._enlarge()
+            self.ring[(self.head + self.count) & (self.size - 1)] = op
+            self.count += 1
+
+    def _brings_answer(self, op: _int) -> bool:
+        """Take note of what is sent; whether an answer to it will come."""
         code = op & owed.CODE
         if self.skipping:
             if code != owed.SYNC:
-                return
+                return False
             self.skipping = 0
             if self.ignored:
                 self.uncertain = 1
         if code == owed.SYNC:
             if self.copy_in:
                 self.ignored += 1
-                return
+                return False
             self.barrier = len(self.effects)
             self.syncs += 1
         elif code == owed.QUERY:
@@ -112,23 +120,19 @@ class Replies:
         elif code == owed.COPY_END:
             if self.copy_in:  # the copy under way ends; a marker is for one whose CopyInResponse is still to come
                 self.copy_in = 0
-                return
-            if self.count == 0:
-                return
+                return False
+            return self.count != 0
         elif code >= owed.MADE_PARSE:
             self.made += 1
-        if self.count == self.size:
-            self._enlarge()
-        self.ring[(self.head + self.count) & (self.size - 1)] = op
-        self.count += 1
+        return True
 
     def add_effect(self, op: _int, effect: Effect) -> None:
         """As ``add``, for an operation whose effect has been entered in the books."""
         if self.skipping:
             effect.undone(0)
-            return
-        self.effects.append(effect)
-        self.add(op | owed.EFFECT)
+        else:
+            self.effects.append(effect)
+            self.add(op | owed.EFFECT)
 
     def _enlarge(self) -> None:
         """Double the ring (it is full)."""

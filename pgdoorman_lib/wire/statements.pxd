@@ -79,7 +79,7 @@ cdef class Registry:
     cpdef Statement get(self, bytes body, object environment, Acts acts=*, double now=*)
     @cython.locals(found=Statement)
     cpdef Statement find(self, bytes body, object environment, double now=*)
-    cpdef void discard(self, Statement statement) except *
+    cpdef int discard(self, Statement statement) except -1
     @cython.locals(statement=Statement)
     cpdef int forget(self) except -1
     @cython.locals(statement=Statement)
