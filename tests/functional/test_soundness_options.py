@@ -333,3 +333,17 @@ def test_an_option_made_empty_and_reset(pair: Twins, reset: str, kept: bool) -> 
     startup = {"options": "-c work_mem=3MB -c app.x=begin"}
     leaves(pair, *before, emptied, "ROLLBACK", reset, startup=startup)
     leaves(pair, *before, emptied, "SELECT 1", startup=startup)
+
+
+def test_an_option_s_name_stays_but_never_its_value(doorman: Doorman, postgres: Postgres) -> None:
+    """PostgreSQL forgets a name only with the connection: another client reads it as who has reset it reads it."""
+    asked = "SELECT coalesce(current_setting('app.once', true), 'none')"
+    with Twins(doorman, postgres, "one") as both:
+        a, b, direct = both.pooled(), both.pooled(), both.direct()
+        for client in (a, direct):
+            assert client.value(asked) == "none"
+            client.ask_query("SET app.once = 'of a'")
+            assert client.value(asked) == "of a"
+        direct.ask_query("RESET app.once")
+        assert b.value(asked) == direct.value(asked) == ""
+        assert a.value(asked) == "of a"
