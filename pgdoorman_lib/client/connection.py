@@ -211,7 +211,7 @@ class Connection(Pollable):
         return _UNFAMILIAR
 
     def _recognise(self) -> bool:
-        """Take the first message if it is one that is known, and ask for the proof; else 0, and nothing is taken."""
+        """Take the first message and ask for the proof; False, and nothing is taken, if it is not one that is known."""
         stream = self.stream
         block: Any = stream.block
         pooler = self.pooler
@@ -238,7 +238,7 @@ class Connection(Pollable):
         return True
 
     def _verify(self) -> bool:
-        """Take the proof if it is right, and begin the session; else 0, and nothing is taken."""
+        """Take the proof and begin the session; False, and nothing is taken, if it is not right."""
         stream = self.stream
         block: Any = stream.block
         text = block
@@ -407,7 +407,7 @@ class Connection(Pollable):
     def _begin(self, accepted: Accepted, like: KnownLogin | None) -> bool:
         """Welcome the client and start its session.
 
-        May switch, unless the client is ``like`` an earlier one: then it returns 0, and nothing was done, if it would
+        May switch, unless the client is ``like`` an earlier one: then it is False, and nothing was done, if it would
         have to. NoSuchPool, ServerUnavailable and what else borrowing a server raises, ServerRefused for settings that
         PostgreSQL does not take.
         """

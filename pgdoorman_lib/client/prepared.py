@@ -130,9 +130,7 @@ class PreparedStatements(SqlPrepare):
     def _statement(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, kind: _int) -> _int:
         """Parse, Bind, Describe or Close where statements are shared.
 
-        0: let it go as it came; 1: it was sent in another form (everything before it too); 2: everything before it was
-        sent, and it waits for an answer; 3: it was refused, what is still to come of it is dropped; MORE, HELD,
-        CLIENT_FAULT.
+        AS_IT_CAME, REPLACED, STALLED, REFUSED, MORE or HELD, as in ``events``.
         """
         replies = self.replies
         stop = pos + avail
@@ -301,7 +299,7 @@ class PreparedStatements(SqlPrepare):
         return False
 
     def _answer_alone(self, data: bytearray, pos: _int, end: _int) -> bool:
-        """Answer the batch at ``pos`` if no server is needed for that: 1 (it ends at ``skip_to``), else 0.
+        """Answer the batch at ``pos`` if no server is needed for that (it ends at ``skip_to``); whether it was.
 
         That is so when it only parses statements the pool knows, under names that are free, describes such as have been
         described, and closes; and when it is there whole, up to its Sync or Flush. What is known is believed for a

@@ -186,7 +186,7 @@ class Relay(Responses):
         return not self.terminated
 
     def restore(self) -> bool:
-        """Put what was reset within a transaction back to the session's beginning; 1 if that has to be waited for."""
+        """Put what was reset within a transaction back to the session's beginning; whether to wait for that."""
         return False
 
     def examined(self) -> _int:
@@ -436,7 +436,7 @@ class Relay(Responses):
         return status
 
     def _parse_text(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
-        """Look at the text of a Parse where statements are not shared; MORE, HELD, or 0."""
+        """Look at the text of a Parse where statements are not shared; AS_IT_CAME, MORE or HELD."""
         start = find_nul(data, pos + 5, pos + avail) + 1
         if size > avail:
             return self._cut(data, pos, start, pos + avail, size)

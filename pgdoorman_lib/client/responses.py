@@ -682,7 +682,7 @@ class Responses(PreparedStatements):
         return bool(self.replies.status == consts.TX_IDLE and _is_lost(message) and b"\0W" not in message)
 
     def _sent_again(self, tx: _int) -> bool:
-        """Behind an error that was kept back: 1 if its batch is at the front again, else the client gets the error."""
+        """Behind an error that was kept back: put its batch to the front again; False if the client gets the error."""
         error = self.lost
         self.lost = None
         unanswered = self.server.unanswered

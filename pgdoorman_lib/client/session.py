@@ -509,7 +509,7 @@ class Session(Errands):
         return 1
 
     def _take_known(self, text: Text) -> bool:
-        """Note what the only statement has done, which has succeeded: 1, or 0 if that has to be asked."""
+        """Note what the only statement has done, which has succeeded; False if that has to be asked."""
         server = self.server
         if server.applied is not self.settings or server.dirty & _ASKED & ~(text.traces.bits | DIRTY_PARAMETERS):
             return False

@@ -391,7 +391,7 @@ class SqlPrepare(Borrower):
     def _cut(self, data: bytearray, pos: _int, start: _int, stop: _int, size: _int) -> _int:
         """Of the text in the message at ``pos`` only data[start:stop] is there: the rest is looked at as it comes.
 
-        MORE when there is something in it already, and it is not too long to be looked at whole; HELD; else 0.
+        MORE when there is something in it already, and it is not too long to be looked at whole; HELD; else AS_IT_CAME.
         """
         parts = Parts(self.scanner.lexicon, self.server.reading, bool(self.noted))
         found = parts.feed(data, start, stop, False)
@@ -420,7 +420,7 @@ class SqlPrepare(Borrower):
             unnamed.acts = Acts(joined(unnamed.acts.text if unnamed.acts is not None else NOTHING, text))
 
     def _function_call(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
-        """Any function may be called; if it sets an option, the name is among its arguments. 0, or HELD."""
+        """Any function may be called; if it sets an option, the name is among its arguments. AS_IT_CAME, or HELD."""
         function = int.from_bytes(data[pos + 5 : pos + 9], "big")
         if function in LARGE_OBJECT_FUNCTIONS:
             return events.AS_IT_CAME
@@ -455,7 +455,7 @@ class SqlPrepare(Borrower):
     def _sequences_settled(self) -> bool:
         """Whether a text that asks for values of sequences may go on: what others have left can't be told it.
 
-        In the midst of a transaction that may have taken values itself, the server has to be asked; 0 until it answers.
+        In the midst of a transaction that may have taken values itself, the server is asked; not until it answers.
         """
         replies = self.replies
         if self.server.drawn_by == self.number or replies.skipping or self._refused():
@@ -483,7 +483,7 @@ class SqlPrepare(Borrower):
     def _query_text(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int) -> _int:
         """A Query in whose text ``scan`` found something.
 
-        0 it goes as it came, 1 it was sent otherwise, or MORE, HELD.
+        AS_IT_CAME, REPLACED, MORE or HELD.
         """
         if size > avail:
             return self._cut(data, pos, pos + 5, pos + avail, size)
@@ -530,8 +530,8 @@ class SqlPrepare(Borrower):
     def _awaits(self, acts: Acts, run: _int, pos: _int) -> _int:
         """What a Query behind an open batch needs is made within that batch: a Sync of ours would commit it.
 
-        0: it is there; 2: the Query has to wait for it; 1: it can't be made, so the Query has failed, and a Sync stands
-        in its place.
+        AS_IT_CAME: it is there; STALLED: the Query has to wait for it; REPLACED: it can't be made, so the Query has
+        failed, and a Sync stands in its place.
         """
         awaited = self.awaited
         self.awaited = None

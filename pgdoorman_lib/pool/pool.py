@@ -189,7 +189,7 @@ class Pool:
     # Borrowing.
 
     def request(self, borrower: Borrower) -> bool:
-        """Lend a server now (1: it is ``borrower.assigned``) or queue the borrower (0); no switch.
+        """Lend a server now (it is ``borrower.assigned``) or queue the borrower (False); no switch.
 
         A queued borrower is told later by ``set`` or ``fail``; ``withdraw`` takes it out. Raises Moved when the pool
         was replaced, CheckoutTimeout when there is no waiting.
