@@ -12,6 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from throwaway_postgres import ThrowawayPostgres, free_port, private_directory, unprivileged
@@ -132,8 +133,10 @@ class Started(Target):
 
     def __init__(self, name: str, directory: Path) -> None:
         super().__init__(name, "127.0.0.1", free_port())
-        self.directory = directory
-        self.log_path = directory / "log"
+        self.directory = private_directory(directory, f"{type(self).__name__.lower()}-")
+        self.log_path = self.directory / "log"
+        self.certificate = make_certificate(directory)
+        self.tls = self.certificate is not None
         self.process: subprocess.Popen[bytes] | None = None
 
     def launch(self, command: Sequence[str | Path], drop_root: bool) -> None:
@@ -177,10 +180,8 @@ class Pgdoorman(Started):
     """pgdoorman by any command, so that builds can be compared, too."""
 
     def __init__(self, name: str, command: Sequence[str], directory: Path, server_port: int, workers: int) -> None:
-        super().__init__(name, private_directory(directory, "pgdoorman-"))
+        super().__init__(name, directory)
         self.command = [*command, str(self.directory / "pg_doorman.toml")]
-        certificate = make_certificate(self.directory)
-        self.tls = certificate is not None
         pools = [(name, name, size, USER, md5_secret()) for name, size in POOLS]
         pools.append((SCRAM_DATABASE, DATABASE, POOL_SIZE, SCRAM_USER, scram_secret()))
         (self.directory / "pg_doorman.toml").write_text(
@@ -188,7 +189,7 @@ class Pgdoorman(Started):
                 port=self.port,
                 workers=workers,
                 max_clients=MAX_CLIENTS,
-                tls=PGDOORMAN_TLS.format_map(certificate) if certificate else "",
+                tls=PGDOORMAN_TLS.format_map(self.certificate) if self.certificate else "",
             )
             + "".join(
                 PGDOORMAN_POOL.format(
@@ -215,15 +216,13 @@ class PgBouncer(Started):
     """The pgbouncer that is installed; named prepared statements in transaction mode came with 1.21."""
 
     def __init__(self, program: str, directory: Path, server_port: int) -> None:
-        super().__init__("pgbouncer", private_directory(directory, "pgbouncer-"))
+        super().__init__("pgbouncer", directory)
         self.program = program
         answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         match = re.search(r"PgBouncer (\d+)\.(\d+)", answer)
         version = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
         self.prepared = version >= (1, 21)
         self.description = f"PgBouncer {version[0]}.{version[1]}"
-        certificate = make_certificate(self.directory)
-        self.tls = certificate is not None
         (self.directory / "users.txt").write_text(f'"{USER}" "{md5_secret()}"\n"{SCRAM_USER}" "{scram_secret()}"\n')
         (self.directory / "pgbouncer.ini").write_text(
             PGBOUNCER_CONFIG.format(
@@ -241,7 +240,7 @@ class PgBouncer(Started):
                 ),
                 directory=self.directory,
                 prepared="max_prepared_statements = 200\n" if self.prepared else "",
-                tls=PGBOUNCER_TLS.format_map(certificate) if certificate else "",
+                tls=PGBOUNCER_TLS.format_map(self.certificate) if self.certificate else "",
             )
         )
 
@@ -269,6 +268,7 @@ def scram_secret() -> str:
     return f"SCRAM-SHA-256${SCRAM_ITERATIONS}:{text[0]}${text[1]}:{text[2]}"
 
 
+@cache
 def make_certificate(directory: Path) -> dict[str, Path] | None:
     """A certificate that signs itself, and its key, for whoever may enter ``directory``; None without openssl."""
     program = shutil.which("openssl")
