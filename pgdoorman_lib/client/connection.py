@@ -469,21 +469,22 @@ class Connection(Pollable):
         may be true no more. The pool may have been replaced by another meanwhile.
         """
         while True:
+            beginnings = pool.beginnings
             try:
-                if pool.beginnings.reported is None:
+                if beginnings.reported is None:
                     with pool.connection():
                         pass  # it is known then
-                elif pool.beginnings.stale():
-                    pool.beginnings.heard_at = clock()
+                elif beginnings.stale():
+                    beginnings.heard_at = clock()
                     with pool.connection() as server:
                         run(server, "")  # it reports what has changed with an answer
                 asked = tuple(accepted.parameters.items()) if pool.sync_parameters else ()
-                known = pool.beginnings.reports.get(asked)
+                known = beginnings.reports.get(asked)
                 if known is not None:
                     return pool, known
-                base = pool.beginnings.base
-                reported = pool.beginnings.reported
-                settings, told = _try_settings(pool, _wanted(asked, pool), base)
+                base = beginnings.base
+                reported = beginnings.reported
+                settings, told = _try_settings(pool, _wanted(asked, beginnings), base)
                 known = settings, told.messages(), told, base
             except Moved:
                 found = self.pooler.find_pool(pool.settings.database, pool.settings.user)
@@ -491,10 +492,10 @@ class Connection(Pollable):
                     raise no_such_pool(accepted.database, accepted.user) from None
                 pool = found
                 continue
-            if pool.beginnings.base is base and pool.beginnings.reported is reported:
-                if len(pool.beginnings.reports) >= MAX_REPORTS:
-                    pool.beginnings.reports.clear()
-                pool.beginnings.reports[asked] = known
+            if beginnings.base is base and beginnings.reported is reported:
+                if len(beginnings.reports) >= MAX_REPORTS:
+                    beginnings.reports.clear()
+                beginnings.reports[asked] = known
             return pool, known
 
 
@@ -560,12 +561,10 @@ def _ended(error: DoormanError | None, reason: str) -> None:
     """The end of a session that has ended."""
 
 
-def _wanted(parameters: tuple[tuple[str, str], ...], pool: Any) -> Settings:
+def _wanted(parameters: tuple[tuple[str, str], ...], beginnings: Any) -> Settings:
     """The settings a startup packet asks for, less those every server of the pool has anyway."""
-    present = {name.lower(): value for name, value in pool.beginnings.reported.values.items()}
-    values = {
-        name: value for name in pool.beginnings.carried if (value := pool.beginnings.base.value(name)) is not None
-    }
+    present = {name.lower(): value for name, value in beginnings.reported.values.items()}
+    values = {name: value for name in beginnings.carried if (value := beginnings.base.value(name)) is not None}
     for name, value in parameters:
         if not valid_name(name):
             raise ProtocolViolation(f'invalid configuration parameter name "{name}"', sqlstate="42602")
