@@ -75,6 +75,7 @@ class Settings:
     server_prepared_statements_cache_size: int = 100
     message_size_to_be_stream: int = 1 << 20
     application_name: str = "pg_doorman"
+    forget_option_names: bool = False
 
 
 @contextmanager

@@ -92,6 +92,8 @@ cdef class Session(Errands):
     @cython.final
     cdef int _forget_notes(self) except -1
     @cython.final
+    cdef void _note_names(self, Server server) except *
+    @cython.final
     cdef int _question(self, int asked, bint unhindered) except -1
     cpdef object _defaults(self)
     @cython.final

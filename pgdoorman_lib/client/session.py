@@ -24,6 +24,7 @@ from pgdoorman_lib.errors import (
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.pool import names
 from pgdoorman_lib.pool.queue import Moved
 from pgdoorman_lib.pool.sequences import MIXED, REASON
 from pgdoorman_lib.server.connection import Server
@@ -197,6 +198,8 @@ class Session(Errands):
         self.sync_parameters = pool.sync_parameters
         self.transparent = pool.transparent
         self.log_parameters = pool.log_parameters
+        if pool.forget_names and self.option_names is None:
+            self.option_names = set()
         if pool.parse_limit > 0:
             self.parse_limit = pool.parse_limit
 
@@ -445,6 +448,8 @@ class Session(Errands):
         """
         server = self.server
         self._account(server)
+        if self.pool.forget_names:
+            self._note_names(server)
         if self._stays(server):
             pass
         elif server.applied is not self.plain and server.applied.restless:
@@ -515,6 +520,8 @@ class Session(Errands):
             return False
         if not self.sync_parameters:
             return False  # nothing is the client's that it sets
+        if text.only_resets and self.pool.forget_names:
+            return False  # a customized option is there behind it, and empty
         if text.only_resets & RESETS_ALL and self.base.role != NO_ROLE:
             return False  # there is none behind it
         after = known_settings(text, self.settings, self.startup)
@@ -533,6 +540,13 @@ class Session(Errands):
             self.noted = 0
             self.tracker.clear()
 
+    def _note_names(self, server: Server) -> None:
+        """Note which customized options the client has, or may have, set on ``server`` in any way."""
+        tracker = self.tracker
+        names.note(server, self, (*self.settings.values, *server.applied.values, *tracker.options))
+        if tracker.unnamed:
+            names.note_unknown(server, self)
+
     def _question(self, asked: _int, unhindered: _int) -> None:
         """Send the question about ``asked``; the answer ends up in ``findings``.
 
@@ -545,22 +559,22 @@ class Session(Errands):
             if self.tracker.unnamed:
                 self.pool_stats.asked_unknown += 1
         self.findings = []
-        names: Any = ()
+        options: Any = ()
         self.listed = False
         if asked & DIRTY_PARAMETERS:
-            names, self.listed = self.tracker.to_ask(self.settings)
+            options, self.listed = self.tracker.to_ask(self.settings)
         server = self.server
         defaults = self._defaults()
         usual = server.base.values if server.base is self.base else {}
         if self.startup is not BASE:  # of what the session began with it must be known whether it was reset
             began = self.startup.values
             defaults = {name: value for name, value in defaults.items() if name not in began}
-            usual = {name: usual[name] for name in names if name in usual and name not in began}
+            usual = {name: usual[name] for name in options if name in usual and name not in began}
         another = bool(unhindered) and self.tracker.as_another
         self._ask_server(
             question(
                 asked,
-                names,
+                options,
                 listed=self.listed,
                 unhindered=bool(unhindered),
                 defaults=defaults,
@@ -766,6 +780,8 @@ class Session(Errands):
         if server is None:
             return
         self._account(server)
+        if self.pool.forget_names:
+            self._note_names(server)
         in_batch = self.in_batch
         half_sent = self.client_left > 0 or self.server_left > 0
         if self.pins:

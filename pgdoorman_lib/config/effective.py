@@ -49,6 +49,7 @@ class PoolSettings:
     client_eof_timeout: float
     max_pinned_servers: int
     trusted_functions: tuple[str, ...]
+    forget_option_names: bool
     sync_server_parameters: bool
     log_client_parameter_status_changes: bool
     prepared_statements: bool
@@ -112,6 +113,7 @@ _POOL_ONLY = (
     "cleanup_server_connections",
     "session_state",
     "trusted_functions",
+    "forget_option_names",
     "shared_backend",
     "log_client_parameter_status_changes",
 )

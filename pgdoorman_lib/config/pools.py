@@ -102,6 +102,14 @@ class Pool:
         "for any letters. Others that may set something are asked about after each transaction that names them.",
         ours=True,
     )
+    forget_option_names: bool = setting(
+        "boolean",
+        False,
+        "In transaction mode, close a server on which a customized option (app.tenant) was ever set before it is lent "
+        "to a client that never has set it: else that reads an empty string instead of NULL, as PostgreSQL has it "
+        "behind a RESET. Costs a login at the server each time.",
+        ours=True,
+    )
     log_client_parameter_status_changes: bool = setting("boolean", False, "Log parameters that clients change.")
     prepared_statements_cache_size: int | None = setting(
         "integer", None, "Overrides [general]'s.", maximum=U32, unset=GENERAL

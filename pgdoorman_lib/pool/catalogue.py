@@ -46,7 +46,8 @@ class Catalogue:
     def __init__(self) -> None:
         self._rows: Rows | None = None
         self._pools: WeakSet[Any] = WeakSet()
-        self._lexicons: dict[tuple[str, ...], Lexicon] = {}
+        #: by trusted functions, and whether options' names matter
+        self._lexicons: dict[tuple[tuple[str, ...], bool], Lexicon] = {}
         #: seconds on the monotonic clock
         self._look_at = 0.0
         self._doubted = False
@@ -143,12 +144,13 @@ class Catalogue:
     def _give(self, pool: Any) -> None:
         """Have a pool's texts looked at with the words there are now."""
         trusted = tuple(pool.settings.trusted_functions)
-        lexicon = self._lexicons.get(trusted)
+        names_matter = bool(pool.settings.forget_option_names)
+        lexicon = self._lexicons.get((trusted, names_matter))
         if lexicon is None:
             assert self._rows is not None
-            names = hazards(self._rows, trusted)
-            lexicon = Lexicon(names, names.writing, names.calls)
-            self._lexicons[trusted] = lexicon
+            names = hazards(self._rows, trusted, names_matter)
+            lexicon = Lexicon(names, names.writing, names.calls, names_matter)
+            self._lexicons[trusted, names_matter] = lexicon
         pool.scanner.use(lexicon)
         if self._doubted:
             pool.scanner.doubts = 1

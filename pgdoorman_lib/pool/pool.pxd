@@ -39,6 +39,7 @@ cdef class Pool:
     cdef public bint sync_parameters
     cdef public bint transparent
     cdef public bint log_parameters
+    cdef public bint forget_names
     cdef public Py_ssize_t parse_limit
     cdef public bint retired
     cdef public object expiry
@@ -66,6 +67,7 @@ cdef class Pool:
     cpdef int checkin(self, Server server) except -1
     @cython.locals(borrower=Borrower)
     cpdef int settle(self, Server server) except -1
+    cdef Borrower _next_waiter(self, Server server)
     cpdef bint has_room(self) except -1
     cpdef int welcome(self, Server server) except -1
     cpdef void backend_moved(self, Server server, int process) except *

@@ -23,6 +23,7 @@ from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.line import Line
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool import names
 from pgdoorman_lib.pool.beginnings import Beginnings
 from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.pool.lending import lent
@@ -62,6 +63,7 @@ class Pool:
         "engine",
         "eof_timeout",
         "expiry",
+        "forget_names",
         "idle",
         "lifo",
         "log_parameters",
@@ -121,6 +123,8 @@ class Pool:
         self.shared = 1 if self.by_transaction and settings.prepared_statements else 0
         self.sync_parameters = 1 if settings.sync_server_parameters else 0
         self.transparent = 1 if self.by_transaction and settings.session_state == "transparent" else 0
+        #: a server where a customized option was set is not lent to who never has set it
+        self.forget_names = 1 if self.by_transaction and settings.forget_option_names else 0
         self.log_parameters = 1 if settings.log_client_parameter_status_changes else 0
         self.parse_limit = settings.message_size_to_be_stream
         self.paused = False
@@ -200,8 +204,8 @@ class Pool:
             if self.refusal is not None:
                 raise self.refusal
             raise Moved
-        if not self.waiters.count:
-            while self.idle.size():
+        if not self.waiters.count or self.forget_names:
+            while self.idle.size() and (not self.forget_names or names.bring_one(self, borrower)):
                 server = self._take_idle(borrower)
                 if server is None:
                     continue
@@ -269,7 +273,8 @@ class Pool:
 
     def _take_idle(self, borrower: Borrower) -> Server | None:
         """Take the next idle server; None when that one was no good (it is closed then)."""
-        server: Server = (self.sequences.take_own(borrower) if borrower.drawing and self.sequences else None) or (
+        own = self.sequences is not None and borrower.drawing and not self.forget_names
+        server: Server = (self.sequences.take_own(borrower) if own else None) or (
             self.idle.take() if self.lifo else self.idle.take_first()
         )
         self.borrowed += 1
@@ -313,10 +318,28 @@ class Pool:
         elif not self.waiters.count:
             self._rest(server)
         else:
-            server.state = "active"
-            borrower = self.waiters.take_with(server.applied) if self.sync_parameters else self.waiters.take()
-            self._count_wait(borrower)
-            borrower.set(server)
+            borrower = self._next_waiter(server)
+            if borrower is not None:
+                server.state = "active"
+                self._count_wait(borrower)
+                borrower.set(server)
+
+    def _next_waiter(self, server: Server) -> Borrower | None:
+        """Take the waiter off who is to have ``server``; None if none may, and it is dealt with."""
+        if not self.forget_names:
+            return self.waiters.take_with(server.applied) if self.sync_parameters else self.waiters.take()
+        borrower = names.take_waiter(self.waiters, server)
+        if borrower is None:
+            self._keep_for_others(server)
+        return borrower
+
+    def _keep_for_others(self, server: Server) -> None:
+        """None of the waiters may have ``server``: let it rest if they can have others, else make room for one."""
+        if self.has_room() or self.opening.count >= self.waiters.count:
+            self._rest(server)
+            self.opening.grow(clock())
+        else:
+            self.discard(server, names.REASON)
 
     def _rest(self, server: Server) -> None:
         server.state = "idle"
@@ -330,11 +353,12 @@ class Pool:
         if server.state == "closed":
             return
         self.borrowed -= 1
-        self._forget(server, reason)
+        self.forget(server, reason)
         if self.waiters.count:
             self.opening.grow(clock())
 
-    def _forget(self, server: Server, reason: str) -> None:
+    def forget(self, server: Server, reason: str) -> None:
+        """Close a server that is in nobody's hands, nor among the idle ones any more; no switch."""
         server.state = "closed"
         self.servers.discard(server)
         log.info(
@@ -428,7 +452,7 @@ class Pool:
             reason = _asides(server)
         if reason or stream.hangup:
             self.idle.remove(server)
-            self._forget(server, reason or "server closed the connection while idle")
+            self.forget(server, reason or "server closed the connection while idle")
             if self.waiters.count:
                 self.opening.grow(clock())
 
@@ -441,14 +465,14 @@ class Pool:
         for server in list(self.idle):
             if now > server.expires_at:
                 self.idle.remove(server)
-                self._forget(server, "server_lifetime reached")
+                self.forget(server, "server_lifetime reached")
             elif (
                 settings.idle_timeout > 0
                 and now - server.idle_since > settings.idle_timeout
                 and len(self.servers) > keep
             ):
                 self.idle.remove(server)
-                self._forget(server, "idle_timeout reached")
+                self.forget(server, "idle_timeout reached")
         limit = settings.scaling_max_parallel_creates
         opening = self.opening
         while (
@@ -462,7 +486,7 @@ class Pool:
     def reconnect(self, reason: str) -> None:
         """Close every idle server."""
         while self.idle.size():
-            self._forget(self.idle.take(), reason)
+            self.forget(self.idle.take(), reason)
 
     def retire(self, reason: str) -> None:
         """Lend nothing more: idle servers are closed now, borrowed ones when they come back, waiters ask again."""

@@ -18,6 +18,7 @@ cdef class Borrower(Pollable):
     cdef public long number
     cdef public bint drawing
     cdef public object settings
+    cdef public set option_names
     cpdef int init_borrower(self) except -1
     cpdef int set(self, Server server) except -1
     cpdef int fail(self, BaseException error) except -1

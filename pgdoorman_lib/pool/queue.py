@@ -26,7 +26,17 @@ class Moved(Exception):
 class Borrower(Pollable):
     """Somebody who may wait for a server: a client's session, or an errand of our own."""
 
-    __slots__ = ("assigned", "behind", "drawing", "number", "settings", "task", "wait_error", "waiting_since")
+    __slots__ = (
+        "assigned",
+        "behind",
+        "drawing",
+        "number",
+        "option_names",
+        "settings",
+        "task",
+        "wait_error",
+        "waiting_since",
+    )
 
     def __init__(self) -> None:
         self.init_borrower()
@@ -46,6 +56,8 @@ class Borrower(Pollable):
         self.drawing = 0
         #: the ``Settings`` it has on its server
         self.settings: Any = None
+        #: customized options it has ever set, None before the first (``pool.names``)
+        self.option_names: set[str] | None = None
 
     def set(self, server: Server) -> None:
         """Hand ``server`` over to a waiting borrower, whose turn is in this turn of the engine; no switch."""

@@ -21,7 +21,7 @@ from pgdoorman_lib.wire.hazards import (
     Rows,
     hazards,
 )
-from pgdoorman_lib.wire.traces import BUILTIN, BUILTIN_WRITTEN, EVERYTHING
+from pgdoorman_lib.wire.traces import BUILTIN, BUILTIN_WRITTEN, EVERYTHING, option_name
 from pgdoorman_lib.wire.trees import pattern, tree_traces
 
 __all__ = ["Hazards", "Row", "Rows", "RunQuery", "hazards", "marker", "read"]
@@ -60,11 +60,12 @@ _BUILTIN = (
     " UNION ALL SELECT oid::text, relname::text, '' FROM pg_class WHERE oid < {ours} AND relname = ANY ('{{{names}}}')"
 )
 
-# search_path of its own: 2 when pg_temp is in front, 1 when it is elsewhere.
+# search_path of its own: 2 when pg_temp is in front, 1 when it is elsewhere. Customized options of its own, one a line.
 _FUNCTIONS = f"""SELECT p.oid, p.xmin, {_hex("n.nspname::text")}, {_hex("p.proname::text")}, l.lanname, p.provolatile,
  e.extname, CASE WHEN l.lanname IN ('c', 'internal') THEN {_hex("p.prosrc")} END,
  (SELECT max(CASE WHEN c ~ '^search_path="?pg_temp' THEN 2 ELSE 1 END) FROM unnest(p.proconfig) c
-  WHERE c ~ '^search_path=.*pg_temp')
+  WHERE c ~ '^search_path=.*pg_temp'),
+ {_hex("(SELECT string_agg(split_part(c, '=', 1), chr(10)) FROM unnest(p.proconfig) c WHERE c ~ '^[^=]*[.]')")}
  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
  LEFT JOIN pg_depend d ON d.classid = 1255 AND d.objid = p.oid AND d.deptype = 'e' AND d.refclassid = 3079
  LEFT JOIN pg_extension e ON e.oid = d.refobjid
@@ -240,7 +241,7 @@ def _read_functions(rows: Rows, run_query: RunQuery, known: Rows | None, pause: 
     wanted: list[int] = []
     words = {word: word for old in before.values() for word in old.names}
     for row in run_query(_SETUP + _FUNCTIONS):
-        number, version, schema, name, language, volatile, extension, symbol, temporary = row
+        number, version, schema, name, language, volatile, extension, symbol, temporary, options = row
         function = Function(
             version=_value(version),
             schema=_text(schema),
@@ -250,6 +251,7 @@ def _read_functions(rows: Rows, run_query: RunQuery, known: Rows | None, pause: 
             extension=(extension or b"").decode(errors="replace"),
             symbol=_text(symbol),
             temporary=int(temporary or b"0"),
+            options=tuple(map(option_name, _text(options).splitlines())),
         )
         oid = int(_value(number))
         rows.functions[oid] = function

@@ -35,6 +35,7 @@ cdef class Server:
     cdef public int reading_flags
     cdef public int pins
     cdef public long drawn_by
+    cdef public set option_names
     cdef public int cancels
     cdef public bint fatal_received
     cdef public object state

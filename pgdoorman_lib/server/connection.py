@@ -55,6 +55,7 @@ class Server:
         "idle_since",
         "loaded",
         "login_application_name",
+        "option_names",
         "pid",
         "pins",
         "pool",
@@ -116,6 +117,8 @@ class Server:
         self.pins = 0
         #: whose values of sequences may be there: a borrower's number, 0 nobody's, -1 several ones'
         self.drawn_by = 0
+        #: customized options that were ever set on it, None before the first (``pool.names``)
+        self.option_names: set[str] | None = None
         #: cancel requests under way to it
         self.cancels = 0
         #: PostgreSQL has said FATAL: nothing more will come

@@ -36,6 +36,7 @@ from pgdoorman_lib.wire.traces import (
     UNREADABLE,
     WRITES,
     Traces,
+    locally,
     set_config_traces,
     setting,
     union,
@@ -222,6 +223,8 @@ class _Reader:
         if number and not local:
             self.parameters.add(number)
             self._add(_NAMED_BY_PARAMETER)
+        elif number:
+            self._add(union(MAKES_TEMPORARY, locally(f"${number}")))
         else:
             self._add(set_config_traces(arguments.constant(given[0]), local, arguments.constant(given[1])))
 

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 
 from pgdoorman_lib.wire import extensions
 from pgdoorman_lib.wire.body import Body
-from pgdoorman_lib.wire.traces import ANYTHING, DDL, MAKES_TEMPORARY, NOTHING, UNREADABLE, Traces, union
+from pgdoorman_lib.wire.traces import ANYTHING, DDL, MAKES_TEMPORARY, NOTHING, UNREADABLE, Traces, locally, union
 
 # Kinds of nodes.
 FUNCTION = "f"
@@ -35,7 +35,8 @@ ON_ANYTHING: Node = (KEY, 1)
 class Function:
     """A function that is not PostgreSQL's own. ``version`` changes with it; ``symbol``: what a function in C is called.
 
-    ``temporary``: its own search_path has pg_temp in it, 2: in front. The last four are what its body says (``Body``):
+    ``temporary``: its own search_path has pg_temp in it, 2: in front; ``options``: customized options it has values of
+    its own for. The last four are what its body says (``Body``):
     there may be many, so in little room.
     """
 
@@ -47,6 +48,7 @@ class Function:
     extension: str
     symbol: bytes = b""
     temporary: int = 0
+    options: tuple[str, ...] = ()
     traces: Traces = NOTHING
     names: tuple[bytes, ...] = ()
     calls: tuple[bytes, ...] = ()
@@ -113,13 +115,17 @@ class Hazards(dict[bytes, Traces]):
         self.calls = frozenset(calls)
 
 
-def hazards(rows: Rows, trusted: Sequence[str] = ()) -> Hazards:
-    """What the names of a database may leave; functions that match a pattern of ``trusted`` are excused."""
+def hazards(rows: Rows, trusted: Sequence[str] = (), names_matter: bool = False) -> Hazards:
+    """What the names of a database may leave; functions that match a pattern of ``trusted`` are excused.
+
+    ``names_matter``: see ``Traces.with_names``.
+    """
     excused = {oid for oid, function in rows.functions.items() if trusted and _trusted(function, trusted)}
     found = {(FUNCTION, oid): _own(function, rows) for oid, function in rows.functions.items() if oid not in excused}
     for node, traces in rows.direct.items():
         if node[0] != FUNCTION or node[1] not in excused:
             found[node] = union(found.get(node, NOTHING), traces)
+    found = {node: traces.with_names(names_matter) for node, traces in found.items()}
     edges = {node: set(targets) for node, targets in rows.edges.items()}
     for node in [(FUNCTION, oid) for oid in excused]:
         edges.pop(node, None)
@@ -151,9 +157,10 @@ def _own(function: Function, rows: Rows) -> Traces:
         return rows.builtin.get(function.symbol, NOTHING)
     if function.language == "c":
         return UNREADABLE if function.volatile else NOTHING
+    found = union(function.traces, locally(*function.options))
     if function.temporary > 1 or (function.temporary and DDL in function.names):
-        return union(function.traces, MAKES_TEMPORARY)
-    return function.traces
+        return union(found, MAKES_TEMPORARY)
+    return found
 
 
 def _mentioned(rows: Rows) -> dict[int, set[Node]]:

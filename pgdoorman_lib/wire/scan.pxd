@@ -14,6 +14,7 @@ cdef class Lexicon:
     cdef public frozenset written
     cdef public frozenset calls
     cdef public dict known
+    cdef public bint names_matter
     cdef public bytearray table
 
 

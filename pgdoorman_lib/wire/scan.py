@@ -51,17 +51,19 @@ class Lexicon:
     """The words to look for: PostgreSQL's own, and the ``hazards`` that a database's catalogue names.
 
     ``written``: those among them that matter only where a relation of that name is written to; ``calls``: those that
-    are of functions only.
+    are of functions only; ``names_matter``: see ``Traces.with_names``.
     """
 
-    __slots__ = ("calls", "hazards", "known", "named", "table", "written")
+    __slots__ = ("calls", "hazards", "known", "named", "names_matter", "table", "written")
 
     def __init__(
         self,
         hazards: Mapping[bytes, Traces] | None = None,
         written: Iterable[bytes] = (),
         calls: Iterable[bytes] = (),
+        names_matter: bool = False,
     ) -> None:
+        self.names_matter = names_matter
         #: those that the catalogue names
         self.named: dict[bytes, Traces] = dict(hazards or {})
         if ANYTHING in self.named and self.named[ANYTHING].unnamed == POSSIBLE:

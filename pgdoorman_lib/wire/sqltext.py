@@ -86,10 +86,12 @@ def _analysed(text: bytes, lexicon: Lexicon, reading: Reading) -> Text:
             if code is not None:
                 made = said_traces(read(language, code), lexicon.named, lexicon.written, lexicon.calls)
             traces = union(traces, made)
+    parameters = body.parameters | traces.parameters if lexicon.names_matter else body.parameters
+    traces = traces.with_names(lexicon.names_matter)
     keeps = finder.keeps & (traces.bits | DIRTY_LISTEN | DIRTY_LIBRARY)
     return Text(
         traces=traces,
-        parameters=tuple(sorted(body.parameters)),
+        parameters=tuple(sorted(parameters)),
         keeps=keeps,
         sets=finder.sets,
         names=tuple(finder.names),

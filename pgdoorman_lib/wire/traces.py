@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CURSORS,
@@ -49,13 +49,35 @@ class Traces:
 
     ``bits``: what has to be asked, DIRTY_* of ``session_state``. ``options``: lower-cased names of settings it may set
     or reset that stand in it literally. ``unnamed``: NAMED, UNLIKELY or POSSIBLE. ``disturbs``: it may change, if only
-    for the transaction, what other statements mean.
+    for the transaction, what other statements mean. ``locally``: customized options set until the transaction's end,
+    "$1" for one that a parameter names, LISTED for one whose name can't be told: nothing of them stays but their names
+    (``with_names``).
     """
 
     bits: int = 0
     options: tuple[str, ...] = ()
     unnamed: int = NAMED
     disturbs: bool = False
+    locally: tuple[str, ...] = ()
+
+    def with_names(self, matter: bool) -> Traces:
+        """The same where it does or does not ``matter`` that PostgreSQL keeps a customized option's name.
+
+        If it does, it is all one whether the option was set locally: it is there behind it, and empty.
+        """
+        if not self.locally:
+            return self
+        alone = replace(self, locally=())
+        if not matter:
+            return alone
+        if LISTED in self.locally:
+            return union(alone, BUILTIN[SET_CONFIG])
+        return union(alone, setting(*(name for name in self.locally if name[:1] != "$")))
+
+    @property
+    def parameters(self) -> set[int]:
+        """The numbers of the parameters that name options set locally."""
+        return {int(name[1:]) for name in self.locally if name[:1] == "$"}
 
 
 NOTHING = Traces()
@@ -73,12 +95,18 @@ def union(a: Traces, b: Traces) -> Traces:
     if a == NOTHING:
         return b
     options = a.options if a.options == b.options else tuple(dict.fromkeys(a.options + b.options))
-    return Traces(a.bits | b.bits, options, max(a.unnamed, b.unnamed), a.disturbs or b.disturbs)
+    locally = a.locally if a.locally == b.locally else tuple(dict.fromkeys(a.locally + b.locally))
+    return Traces(a.bits | b.bits, options, max(a.unnamed, b.unnamed), a.disturbs or b.disturbs, locally)
 
 
 def setting(*names: str) -> Traces:
     """The traces of setting these parameters for the session."""
     return Traces(DIRTY_PARAMETERS, names, NAMED, any(name in PLANNING for name in names))
+
+
+def locally(*names: str) -> Traces:
+    """The traces of setting these customized options until the transaction's end."""
+    return Traces(locally=names)
 
 
 # How the list was made: every function of pg_catalog that is VOLATILE (206 names in PostgreSQL 15, 212 in 16, 232 in
@@ -169,9 +197,11 @@ def set_config_traces(name: bytes | None, local: bool, value: bytes | None) -> T
     """What it leaves to give the setting ``name`` a ``value``, ``local``ly or not; None for what can't be told."""
     if name is None:
         # With a path that is not known the next table may be a temporary one.
-        return MAKES_TEMPORARY if local else BUILTIN[SET_CONFIG]
+        return union(MAKES_TEMPORARY, locally(LISTED)) if local else BUILTIN[SET_CONFIG]
     option = option_name(name)
     found = DISTURBS if option in PLANNING else NOTHING
     if option == "search_path" and (value is None or b"pg_temp" in value.lower()):
         found = MAKES_TEMPORARY
-    return found if local else union(found, setting(option))
+    if not local:
+        return union(found, setting(option))
+    return union(found, locally(option)) if "." in option else found

@@ -23,7 +23,9 @@ class FakePool:
 
     def __init__(self, catalogue: Catalogue, *trusted: str) -> None:
         self.scanner = Scanner()
-        self.settings = SimpleNamespace(trusted_functions=list(trusted), database="shop", server_database="shop")
+        self.settings = SimpleNamespace(
+            trusted_functions=list(trusted), forget_option_names=False, database="shop", server_database="shop"
+        )
         self.database = SimpleNamespace(catalogue=catalogue)
         self.retired = False
         self.servers = ["one"]
@@ -77,7 +79,7 @@ class FakeDatabase:
         self.meanwhile()
         return rows
 
-    def hazards(self, rows: Rows, trusted: tuple[str, ...]) -> Hazards:
+    def hazards(self, rows: Rows, trusted: tuple[str, ...], names_matter: bool) -> Hazards:
         return Hazards({name: UNREADABLE for name in rows.relations.values() if name.decode() not in trusted})
 
 

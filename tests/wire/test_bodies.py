@@ -44,7 +44,7 @@ UNKNOWN_NAME = BUILTIN[SET_CONFIG]
 
 
 def traces(body: str, language: str = "plpgsql", hazards: dict[bytes, Traces] | None = None) -> Traces:
-    return body_traces(language, body.encode(), hazards or {})
+    return body_traces(language, body.encode(), hazards or {}).with_names(False)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,23 @@ def traces(body: str, language: str = "plpgsql", hazards: dict[bytes, Traces] | 
 )
 def test_harmless(statement: str) -> None:
     assert traces(f"BEGIN {statement} END") == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("statement", "names"),
+    [
+        ("SET LOCAL App.X = 'a';", ("app.x",)),
+        (
+            "PERFORM set_config('app.x', 'a', true); SET LOCAL app.y TO 1; SET LOCAL work_mem = '1MB';",
+            ("app.x", "app.y"),
+        ),
+        ("PERFORM set_config(x, 'a', true);", (LISTED,)),
+        ("EXECUTE 'SET LOCAL app.x = ' || quote_literal(y);", ("app.x",)),
+        ("SET app.x TO 'a';", ()),
+    ],
+)
+def test_names_that_stay(statement: str, names: tuple[str, ...]) -> None:
+    assert body_traces("plpgsql", f"BEGIN {statement} END".encode(), {}).locally == names
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pgdoorman_lib.wire.traces import (
     BUILTIN_WRITTEN,
     DISTURBS,
     EVERYTHING,
+    LISTED,
     MAKES_TEMPORARY,
     NOTHING,
     POSSIBLE,
@@ -21,6 +22,7 @@ from pgdoorman_lib.wire.traces import (
     SET_CONFIG,
     UNREADABLE,
     Traces,
+    locally,
     set_config_traces,
     setting,
     union,
@@ -130,7 +132,24 @@ def test_settings() -> None:
     assert set_config_traces(b"search_path", True, b"a, public") == DISTURBS
     assert set_config_traces(b"search_path", True, b'a, "PG_TEMP"') == MAKES_TEMPORARY
     assert set_config_traces(b"search_path", False, None).bits == DIRTY_PARAMETERS | DIRTY_TEMPORARY
-    assert set_config_traces(None, True, b"x") == MAKES_TEMPORARY
+    assert set_config_traces(None, True, b"x") == union(MAKES_TEMPORARY, locally(LISTED))
+
+
+def test_options_set_locally_leave_their_names() -> None:
+    local = set_config_traces(b"App.Y", True, b"a")
+    assert local == locally("app.y") and local.with_names(False) == NOTHING
+    assert local.with_names(True) == setting("app.y")
+    assert setting("work_mem").with_names(True) == setting("work_mem")
+    both = union(union(local, setting("work_mem")), locally("app.y", "app.z"))
+    assert both.with_names(False) == setting("work_mem")
+    assert both.with_names(True) == setting("work_mem", "app.y", "app.z")
+    bound = locally("$2", "app.y")
+    assert bound.parameters == {2} and bound.with_names(True) == setting("app.y")
+    assert locally(LISTED).with_names(True).unnamed == POSSIBLE
+    assert locally(LISTED).with_names(False) == NOTHING
+
+
+def test_any_value() -> None:
     assert set_config_traces(None, False, b"x").unnamed == POSSIBLE
 
 

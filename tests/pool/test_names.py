@@ -1,0 +1,105 @@
+"""Whom a server may be lent in a pool with forget_option_names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from core_fakes import running, server_pair
+
+from pgdoorman_lib.net.line import Line
+from pgdoorman_lib.pool import names
+from pgdoorman_lib.pool.queue import NEAR, Borrower, Waiters
+from pgdoorman_lib.server.connection import Server
+
+
+def borrower(*options: str, number: int = 0) -> Borrower:
+    made = Borrower()
+    made.number = number
+    made.option_names = set(options)
+    return made
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running("epoll") as engine:
+        made, peer = server_pair(engine)
+        yield made
+        made.stream.close()
+        peer.close()
+
+
+def test_what_suits(server: Server) -> None:
+    assert names.suits(server, borrower())
+    server.option_names = {"app.x"}
+    assert not names.suits(server, borrower())
+    assert not names.suits(server, borrower("app.y"))
+    assert names.suits(server, borrower("app.x", "app.y"))
+    assert names.suits(server, Borrower()), "an errand of ours reads none"
+
+
+def test_notes(server: Server) -> None:
+    one, other = borrower(number=1), borrower(number=2)
+    names.note(server, one, ("work_mem", "*"))
+    assert not server.option_names and names.suits(server, other)
+    names.note(server, one, ("work_mem", "app.x"))
+    names.note(server, one, ("app.y",))
+    assert server.option_names == one.option_names == {"app.x", "app.y"}
+    names.note_unknown(server, one)
+    names.note(server, other, ("app.x", "app.y"))
+    assert names.suits(server, one) and not names.suits(server, other)
+
+
+@pytest.mark.parametrize("lifo", [True, False])
+@pytest.mark.parametrize("wanted", [(), ("x.x",), ("y.y",)])
+def test_the_next_idle_server(lifo: bool, wanted: tuple[str, ...]) -> None:
+    idle = Line()
+    for name, options in (("a", {"x.x"}), ("b", None), ("c", {"x.x"}), ("d", {"z.z"})):
+        idle.add(SimpleNamespace(name=name, option_names=options))
+    pool: Any = SimpleNamespace(idle=idle, lifo=lifo, has_room=lambda: True)
+    assert names.bring_one(pool, borrower(*wanted))
+    taken = idle.take() if lifo else idle.take_first()
+    assert taken.name == {(): "b", ("y.y",): "b"}.get(wanted, "c" if lifo else "a")
+    assert len(idle) == 3
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_no_idle_server_suits(room: bool) -> None:
+    idle = Line()
+    for name in "ab":
+        idle.add(SimpleNamespace(name=name, option_names={"x.x"}))
+    closed: list[str] = []
+    pool: Any = SimpleNamespace(
+        idle=idle, lifo=True, has_room=lambda: room, forget=lambda server, reason: closed.append(server.name)
+    )
+    assert not names.bring_one(pool, borrower())
+    assert closed == ([] if room else ["a"])
+
+
+def test_the_next_waiter(server: Server) -> None:
+    waiters = Waiters()
+    queue = [borrower(), borrower("x.x"), borrower(), borrower("x.x", "y.y")]
+    for one in queue:
+        waiters.add(one)
+    assert names.take_waiter(waiters, server) is queue[0]
+    server.option_names = {"x.x"}
+    assert names.take_waiter(waiters, server) is queue[1]
+    assert names.take_waiter(waiters, server) is queue[3]
+    assert names.take_waiter(waiters, server) is None, "for the one that is left a new server is opened"
+    assert len(waiters) == 1
+
+
+def test_the_first_waiter_is_not_passed_over_for_ever(server: Server) -> None:
+    waiters = Waiters()
+    server.option_names = {"x.x"}
+    first = borrower()
+    waiters.add(first)
+    for _ in range(NEAR + 1):
+        waiters.add(borrower("x.x"))
+    for _ in range(NEAR):
+        assert names.take_waiter(waiters, server) is not None
+    assert names.take_waiter(waiters, server) is None
+    server.option_names = None
+    assert names.take_waiter(waiters, server) is first
