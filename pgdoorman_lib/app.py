@@ -7,14 +7,12 @@ import gc
 import logging
 import os
 import resource
-import signal
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import gevent
 import gevent.event
-from gevent.signal import signal as set_signal
 
 from pgdoorman_lib import __version__, build
 from pgdoorman_lib import log as logs
@@ -51,6 +49,7 @@ from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import drain
+from pgdoorman_lib.signals import Signals
 from pgdoorman_lib.wire.messages import query
 
 log = logging.getLogger(__name__)
@@ -201,20 +200,9 @@ class App(Pooler):
         """Listen and serve until told to stop, then drain; returns the exit code."""
         self._raise_descriptor_limit()
         # First of all: who sees us listen takes us for ready, and may send a signal.
-        previous = [
-            (number, set_signal(number, handler))
-            for number, handler in (
-                (signal.SIGTERM, self._on_stop),
-                (signal.SIGINT, self._on_stop),
-                (signal.SIGHUP, self._on_reload),
-            )
-        ]
-        try:
+        with Signals(self._stop.set, self._hurry.set, self._reload_logged).handled():
             self._listen()
             self._live()
-        finally:
-            for number, handler in previous:
-                set_signal(number, handler)
         return EXIT_OK
 
     def _live(self) -> None:
@@ -238,7 +226,7 @@ class App(Pooler):
         backlog = general.backlog or max(1, general.max_connections)
         try:
             for host, port in general.addresses():
-                self._listeners += open_tcp(host, port, self.let_in, self.engine)
+                self._listeners += open_tcp(host, port, self.let_in, self.engine, general.so_reuseport)
             if general.unix_socket_dir is not None:
                 self._listeners.append(
                     open_unix(general.unix_socket_dir, general.port, general.unix_socket_mode, self.let_in, self.engine)
@@ -248,7 +236,7 @@ class App(Pooler):
                 listener.listen(backlog)
         except OSError as exc:
             self._close_listeners()
-            raise ConfigError(f"could not listen: {exc}") from exc
+            raise ConfigError(f"could not listen: {exc.strerror or exc}") from exc
         for listener in self._listeners:
             listener.start()
             log.info("listening on %s", listener.name)
@@ -258,14 +246,6 @@ class App(Pooler):
         options = _without_linger(sockopt.SocketOptions.of(self.config.general))
         for listener in self._listeners:
             listener.set_up(options)
-
-    def _on_stop(self, number: int, frame: Any) -> None:
-        if self._stop.is_set() and number == signal.SIGINT:
-            self._hurry.set()
-        self._stop.set()
-
-    def _on_reload(self, number: int, frame: Any) -> None:
-        gevent.spawn(self._reload_logged)
 
     def _reload_logged(self) -> None:
         try:
@@ -345,6 +325,7 @@ def test_config(path: str) -> int:
 
 def run(path: str, *, log_level: str, log_format: str, color: bool) -> int:
     """Run the pooler with the configuration at ``path`` until it is told to stop; returns the exit code."""
+    logs.keep_standard_descriptors()
     logs.setup(log_level, log_format, None if color else False)
     keep_chunks()
     # Who spawned whom, with its stack, is only for debuggers, and a good part of what a greenlet costs.

@@ -75,7 +75,10 @@ class Listener(StreamServer):
 
     def listen(self, backlog: _int) -> None:
         """Have the kernel take clients in, before anybody accepts them; OSError when another process listens there."""
-        self.socket.listen(backlog)
+        try:
+            self.socket.listen(backlog)
+        except OSError as exc:
+            raise _naming(exc, self.name) from exc
 
     def start_accepting(self) -> None:
         """Let the engine tell about clients."""
@@ -128,30 +131,43 @@ class Listener(StreamServer):
         super().close()
 
 
-def open_tcp(host: str, port: int, serve: Callable[[Any], None], engine: Engine) -> list[Listener]:
-    """One for each address ``host`` stands for, bound and not listening yet; OSError when one can't be bound."""
+def open_tcp(
+    host: str, port: int, serve: Callable[[Any], None], engine: Engine, reuse_port: bool = False
+) -> list[Listener]:
+    """One for each address ``host`` stands for, bound and not listening yet; OSError, naming it, when one can't be.
+
+    ``reuse_port``: other processes may listen on the same port, and the kernel divides clients between all of them.
+    """
     wildcard = host in ("", "*")
     found: list[Any] = socket.getaddrinfo(
         None if wildcard else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    listeners = []
+    listeners: list[Listener] = []
     for family, kind, proto, _, address in dict.fromkeys(found):
+        shown = f"[{address[0]!s}]" if family == socket.AF_INET6 else str(address[0])
+        name = f"{shown}:{address[1]}"
         sock = socket.socket(family, kind, proto)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if hasattr(socket, "SO_REUSEPORT"):
+            if reuse_port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if hasattr(socket, "TCP_DEFER_ACCEPT"):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(address)
-        except OSError:
+        except OSError as exc:
             sock.close()
-            raise
-        shown = f"[{address[0]!s}]" if family == socket.AF_INET6 else str(address[0])
-        listeners.append(Listener(sock, serve, f"{shown}:{address[1]}", engine))
+            for listener in listeners:
+                listener.close()
+            raise _naming(exc, name) from exc
+        listeners.append(Listener(sock, serve, name, engine))
     return listeners
+
+
+def _naming(exc: OSError, name: str) -> OSError:
+    """The same error, which tells what it is about."""
+    return OSError(exc.errno, f"{name}: {os.strerror(exc.errno or 0)}")
 
 
 def open_unix(directory: str, port: int, mode: int, serve: Callable[[Any], None], engine: Engine) -> Listener:
@@ -169,9 +185,9 @@ def open_unix(directory: str, port: int, mode: int, serve: Callable[[Any], None]
         finally:
             os.umask(before)
         os.chmod(path, mode)
-    except OSError:
+    except OSError as exc:
         sock.close()
-        raise
+        raise _naming(exc, path) from exc
     return Listener(sock, serve, path, engine)
 
 

@@ -7,13 +7,17 @@ are a JSON object each.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import re
+import select
 import sys
 import time
 from typing import TextIO
+
+from gevent.monkey import get_original
 
 from pgdoorman_lib.errors import DoormanError
 
@@ -38,6 +42,9 @@ _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _SYNTAX_ERROR = "42601"
 # What a client may put into a message (a user name, a parameter) must not start a new line or steer a terminal.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+# gevent's own would switch, which the hub, where much is logged, can't.
+_poll = get_original("select", "poll")
 
 logging.addLevelName(TRACE, "TRACE")
 
@@ -115,19 +122,82 @@ def setup(level: str = "info", format: str = "text", color: bool | None = None, 
 
 
 class StreamHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic at run time only from 3.11 on
-    """Writes to stderr, and keeps quiet when stderr is gone or full: a lost log line must not end a session."""
+    """Writes to stderr, and keeps quiet when stderr is gone or full: a lost log line must not end or stop a session."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
+        #: lines lost since the last that was not
         self.lost = 0
+        self._fd = _descriptor(stream)
+        #: only a part of the last line was taken
+        self._cut = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._fd is None:
+            super().emit(record)
+            return
+        try:
+            text = self.format(record) + self.terminator
+            if self.lost:
+                text = self.format(self._lost_record(record)) + self.terminator + text
+            self._write(self._fd, ("\n" + text if self._cut else text).encode(errors="backslashreplace"))
+            self.lost = 0
+        except Exception:
+            self.handleError(record)
+
+    def _lost_record(self, record: logging.LogRecord) -> logging.LogRecord:
+        """What is logged ahead of ``record``."""
+        return logging.makeLogRecord(
+            {
+                "name": __name__,
+                "levelno": logging.WARNING,
+                "created": record.created,
+                "msg": f"{self.lost} lines of the log were lost: stderr was full or gone",
+            }
+        )
+
+    def _write(self, fd: int, data: bytes) -> None:
+        """Write without ever waiting, which would stop all clients; BlockingIOError when a pipe is full."""
+        while data:
+            if not _is_writable(fd):
+                raise BlockingIOError(errno.EAGAIN, "nobody reads stderr")
+            written = os.write(fd, data[: select.PIPE_BUF])  # so much is taken at once where any is
+            data = data[written:]
+            self._cut = bool(data)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        # A closed stream raises ValueError, a closed pipe or a full non-blocking one OSError. Anything else is a
-        # mistake in the call that logs, which logging reports.
+        # A closed stream raises ValueError, a closed pipe or a full one OSError. Anything else is a mistake in the call
+        # that logs, which logging reports.
         if isinstance(sys.exc_info()[1], OSError) or self.stream.closed:
             self.lost += 1
         else:
             super().handleError(record)
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    """The descriptor a stream writes to; None for one that has none."""
+    try:
+        return stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _is_writable(fd: int) -> bool:
+    """Whether a write does not wait, or fails at once; no switch."""
+    poll = _poll()
+    poll.register(fd, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def keep_standard_descriptors() -> None:
+    """Open what was closed of 0, 1 and 2: a socket with such a number would get what is meant for a terminal."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8")
 
 
 class TextFormatter(logging.Formatter):

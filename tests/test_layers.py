@@ -32,6 +32,7 @@ LAYERS = {
     "pgdoorman_lib.cancel": 5,
     "pgdoorman_lib.connector": 5,
     "pgdoorman_lib.shutdown": 5,
+    "pgdoorman_lib.signals": 5,
     "pgdoorman_lib.admin": 6,
     "pgdoorman_lib.generate": 6,
     "pgdoorman_lib.supervisor": 7,

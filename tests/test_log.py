@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 
 import pytest
@@ -188,6 +189,37 @@ def test_wrong_set_up(logger):
 class Gone(io.StringIO):
     def write(self, text: str) -> int:
         raise BrokenPipeError
+
+
+def test_a_full_pipe_stops_nobody(logger) -> None:
+    """A line that is not taken at once is lost, and said to be when there is room again."""
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0) as there, open(writer, "w") as stream:
+        log.setup(stream=stream)
+        for _ in range(200):
+            logger.info("x" * 1000)
+        handler = logging.getLogger().handlers[-1]
+        assert 0 < handler.lost < 200
+        lost = handler.lost
+        read = there.read(1 << 20)
+        logger.info("here again")
+        text = (read + there.read(1 << 20)).decode()
+    assert handler.lost == 0
+    assert f"WARN pgdoorman_lib/log.py: {lost} lines of the log were lost" in text
+    assert text.endswith(": here again\n")
+    assert len(text.splitlines()) == 200 - lost + 2
+
+
+def test_a_line_that_was_cut_is_ended(logger) -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0) as there, open(writer, "w") as stream:
+        log.setup(stream=stream)
+        logger.info("x" * 200_000)
+        begun = there.read(1 << 20)
+        logger.info("next")
+        text = (begun + there.read(1 << 20)).decode()
+    assert begun and not begun.endswith(b"\n")
+    assert len(text.splitlines()) == 3
 
 
 def test_a_lost_stderr_is_counted_and_no_error(logger, capsys):

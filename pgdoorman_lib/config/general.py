@@ -34,6 +34,13 @@ class General:
     backlog: int = setting(
         "integer", 0, "Length of the accept queue; 0 = max_connections.", reload="restart", maximum=2**31 - 1
     )
+    so_reuseport: bool = setting(
+        "boolean",
+        False,
+        "Let other processes listen on the same ports: the kernel divides clients between all of them.",
+        reload="restart",
+        ours=True,
+    )
     unix_socket_dir: str | None = setting(
         "path", None, "Directory of the unix socket .s.PGSQL.<port>.", reload="restart", unset="no unix socket"
     )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import signal
+import subprocess
 import threading
 import time
+from typing import Any
 
 import psycopg
 import pytest
+import toml
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, app_user, elapsed
 from fix_postgres import Postgres
@@ -125,15 +129,16 @@ def test_the_statement_of_a_client_cut_off_is_cancelled(make_doorman: MakeDoorma
     eventually(lambda: not any("cut off" in b["query"] for b in postgres.backends()))
 
 
-def test_a_second_sigint_ends_at_once(make_doorman: MakeDoorman) -> None:
+@pytest.mark.parametrize("number", STOPS)
+def test_a_second_one_ends_at_once(make_doorman: MakeDoorman, number: signal.Signals) -> None:
     doorman = make_doorman({"general": {"shutdown_timeout": "60s"}})
     with doorman.wire() as client:
         client.ask_query("BEGIN")
-        doorman.send_signal(signal.SIGINT)
-        doorman.wait_log("shut|drain|SIGINT")
+        doorman.send_signal(number)
+        doorman.wait_log("shut|drain")
         assert doorman.running
         began = time.monotonic()
-        doorman.send_signal(signal.SIGINT)
+        doorman.send_signal(number)
         doorman.wait()
         assert elapsed(began) < 10
 
@@ -164,6 +169,102 @@ def test_started_again_on_the_same_port(make_doorman: MakeDoorman) -> None:
             else:
                 doorman.stop(number)
         doorman.start()
+
+
+# -- other signals, ports, stderr
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGPIPE"])
+def test_a_signal_without_meaning_ends_nothing(make_doorman: MakeDoorman, name: str) -> None:
+    doorman = make_doorman()
+    with doorman.wire() as client:
+        doorman.send_signal(getattr(signal, name))
+        if name != "SIGPIPE":
+            doorman.wait_log(f"{name} has no meaning here")
+        assert client.value("SELECT 1") == "1"
+        assert doorman.wire().value("SELECT 1") == "1"
+
+
+def second(doorman: Doorman, **general: Any) -> subprocess.Popen[bytes]:
+    """Another process on the same port."""
+    path = doorman.directory / "second.toml"
+    config = copy.deepcopy(doorman.config)
+    config["general"].update(general)
+    path.write_text(toml.dumps(config), encoding="utf-8")
+    with (doorman.directory / "second.log").open("wb") as log:
+        return subprocess.Popen(
+            [*doorman.command(), str(path)], env=doorman.environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+
+
+def test_a_port_is_one_processs(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    other = second(doorman)
+    assert other.wait(timeout=30) == 1
+    text = (doorman.directory / "second.log").read_text()
+    assert f"could not listen: {doorman.host}:{doorman.port}: Address already in use" in text
+    for _ in range(4):
+        assert doorman.wire().value("SELECT 1") == "1"
+
+
+def test_a_port_shared_on_purpose(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman({"general": {"so_reuseport": True}})
+    other = second(doorman, so_reuseport=True)
+    try:
+        log = doorman.directory / "second.log"
+        eventually(lambda: "is ready" in log.read_text(), message="the second is ready")
+        assert other.poll() is None
+    finally:
+        other.terminate()
+        other.wait(timeout=30)
+
+
+def started_with(doorman: Doorman, stderr: int | None) -> subprocess.Popen[bytes]:
+    """Start ``doorman`` anew, with this descriptor for what it writes, or none at all."""
+    doorman.stop()
+    doorman.ended_by_test = True
+    closed = (lambda: [os.close(number) for number in (0, 1, 2)]) if stderr is None else None
+    process = subprocess.Popen(
+        [*doorman.command(), "-l", "debug", str(doorman.config_path)],
+        cwd=doorman.directory,
+        env=doorman.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        preexec_fn=closed,
+    )
+    eventually(lambda: answers(doorman), message="it answers")
+    return process
+
+
+def answers(doorman: Doorman) -> bool:
+    try:
+        with doorman.wire() as client:
+            return client.value("SELECT 1") == "1"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("how", ["closed", "nobody reads", "reader has gone"])
+def test_without_anybody_who_reads_the_log(make_doorman: MakeDoorman, how: str) -> None:
+    """It lives, and serves; what would be a descriptor of the standard ones belongs to no client."""
+    doorman = make_doorman()
+    reader, writer = os.pipe()
+    process = started_with(doorman, None if how == "closed" else writer)
+    try:
+        if how == "reader has gone":
+            os.close(reader)
+        for _ in range(300):
+            assert answers(doorman)
+        standard = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in range(3)]
+        assert not [name for name in standard if name.startswith(("socket", "anon"))]
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+        os.close(writer)
+        if how != "reader has gone":
+            os.close(reader)
 
 
 # -- reload

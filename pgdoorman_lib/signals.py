@@ -1,0 +1,58 @@
+"""What signals mean to the process: stop, hurry, reload; others than these are logged and change nothing."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent
+from gevent.signal import signal as set_signal
+
+log = logging.getLogger(__name__)
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
+#: They would end the process, but nobody who sends them to a pooler wants that. SIGPIPE Python ignores by itself.
+WITHOUT_MEANING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+
+
+class Signals:
+    """``stop`` is called for the first SIGTERM or SIGINT, ``hurry`` for each after it, ``reload`` for SIGHUP.
+
+    ``stop`` and ``hurry`` must not switch; ``reload`` gets a greenlet of its own.
+    """
+
+    def __init__(self, stop: Callable[[], None], hurry: Callable[[], None], reload: Callable[[], None]) -> None:
+        self._stop = stop
+        self._hurry = hurry
+        self._reload = reload
+        self._stopping = False
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Go by them within; afterwards they mean what they meant before."""
+        handlers: dict[signal.Signals, Callable[[int, Any], None]] = {
+            **dict.fromkeys(STOPS, self._on_stop),
+            signal.SIGHUP: self._on_reload,
+            **dict.fromkeys(WITHOUT_MEANING, self._on_nothing),
+        }
+        previous = [(number, set_signal(number, handler)) for number, handler in handlers.items()]
+        try:
+            yield
+        finally:
+            for number, handler in previous:
+                set_signal(number, handler)
+
+    def _on_stop(self, number: int, frame: Any) -> None:
+        if self._stopping:
+            self._hurry()
+        self._stopping = True
+        self._stop()
+
+    def _on_reload(self, number: int, frame: Any) -> None:
+        gevent.spawn(self._reload)
+
+    def _on_nothing(self, number: int, frame: Any) -> None:
+        log.warning("%s has no meaning here: ignored", signal.Signals(number).name)
