@@ -25,7 +25,7 @@ from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
-from pgdoorman_lib.config.diff import diff
+from pgdoorman_lib.config.diff import diff, in_force
 from pgdoorman_lib.config.effective import effective
 from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
@@ -74,7 +74,7 @@ class App(Pooler):
         self.clients = Clients()
         self.logins = Logins(lambda: self.general.client_login_timeout)
         self.connections = ConnectionStats()
-        self.doorway = Doorway(client_facing_context(config.general), os.urandom(32))
+        self.doorway = Doorway(os.urandom(32))
         self.doorway.use(config)
         self.check_query = query(config.general.pooler_check_query)
         self._canceller = Canceller(self.engine, self.clients)
@@ -168,8 +168,9 @@ class App(Pooler):
         changes = diff(self.config, config)
         for warning in config.warnings:
             log.warning("%s", warning)
-        for key in changes.restart:
-            log.warning("%s was changed: it takes effect after a restart", key)
+        for key, value in changes.restart:
+            log.warning("%s was changed: it is %s after a restart", key, value)
+        config = in_force(self.config, config, changes)
         self.config = config
         self.govern(config.general)
         self.logins.limit_changed()
@@ -183,12 +184,7 @@ class App(Pooler):
                 session.terminate_when_idle(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage
         self._set_socket_options()
-        log.info(
-            "configuration reloaded: %d pools added, %d removed, %d rebuilt",
-            len(changes.added),
-            len(changes.removed),
-            len(changes.changed),
-        )
+        log.info("configuration reloaded: %s", changes)
 
     def shutdown(self) -> None:
         """Begin to drain; returns at once."""

@@ -12,6 +12,7 @@ from pgdoorman_lib.client.login_cache import LoginCache
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.config.validate import ADMIN_DATABASES
+from pgdoorman_lib.net.tls import client_facing_context
 
 
 class Doorway:
@@ -27,9 +28,10 @@ class Doorway:
     #: the secret a login goes by when there is no such user
     stand_in: Callable[[str], str]
 
-    def __init__(self, tls_context: ssl.SSLContext | None, mock_secret: bytes) -> None:
-        #: the context for clients, None when TLS is not offered
-        self.tls_context = tls_context
+    #: the context for clients, None when TLS is not offered; sessions keep that which they began with
+    tls_context: ssl.SSLContext | None
+
+    def __init__(self, mock_secret: bytes) -> None:
         #: random bytes of this process
         self.mock_secret = mock_secret
         self.is_admin_database = frozenset(ADMIN_DATABASES).__contains__
@@ -38,6 +40,7 @@ class Doorway:
         """Go by ``config`` from now on."""
         users: Users[Any] = Users(config.pools, self.mock_secret)
         self.general = config.general
+        self.tls_context = client_facing_context(config.general)
         self.familiar = LoginCache()
         self.hba = hba.gate(config.general.hba, config.general.pg_hba)
         self.find_user = users.find

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from pgdoorman_lib.config.effective import PoolKey, effective
 from pgdoorman_lib.config.keys import keys_of
-from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.config.model import Config, shown
 
 
 @dataclass(frozen=True)
@@ -15,41 +16,67 @@ class Changes:
     """From one configuration to the next.
 
     ``added``, ``removed``, ``changed``: (database, user) of pools; ``live``: keys that hold at once; ``restart``: keys
-    whose new value waits for a restart. Keys are written ``general.port``.
+    whose new value waits for a restart, with that as text. Keys are written ``general.port``. ``files``: paths of files
+    that are there with other contents.
     """
 
     added: tuple[PoolKey, ...] = ()
     removed: tuple[PoolKey, ...] = ()
     changed: tuple[PoolKey, ...] = ()
     live: tuple[str, ...] = ()
-    restart: tuple[str, ...] = ()
+    restart: tuple[tuple[str, str], ...] = ()
+    files: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.changed or self.live or self.restart)
+        return bool(self.added or self.removed or self.changed or self.live or self.restart or self.files)
+
+    def __str__(self) -> str:
+        text = f"{len(self.added)} pools added, {len(self.removed)} removed, {len(self.changed)} rebuilt"
+        if self.live:
+            text += f"; changed: {', '.join(self.live)}"
+        if self.files:
+            text += f"; files read anew: {', '.join(self.files)}"
+        return text
 
 
 def diff(old: Config, new: Config) -> Changes:
     """Compare; a pool is changed when anything in its effective settings is, wherever it was written."""
     before, after = effective(old), effective(new)
     live: list[str] = []
-    restart: list[str] = []
-    sections: tuple[tuple[str, Any, Any], ...] = (
-        ("general", old.general, new.general),
-        ("web", old.web, new.web),
-        ("talos", old.talos, new.talos),
-    )
-    for section, was, now in sections:
+    restart: list[tuple[str, str]] = []
+    for (section, was), (_, now) in zip(old.sections(), new.sections(), strict=True):
         for name, key in keys_of(now):
             if getattr(was, name) == getattr(now, name):
                 continue
             if key.reload == "restart":
-                restart.append(f"{section}.{name}")
+                restart.append((f"{section}.{name}", shown(key, getattr(now, name))))
             elif key.reload == "live":
                 live.append(f"{section}.{name}")
+    digests = dict(old.fingerprints)
+    files = [path for path, digest in new.fingerprints if digests.get(path, digest) != digest]
+    was_hba, hba = old.general.pg_hba, new.general.pg_hba
+    if was_hba is not None and hba is not None and hba.path is not None and was_hba.path == hba.path and was_hba != hba:
+        files.append(hba.path)
     return Changes(
         added=tuple(key for key in after if key not in before),
         removed=tuple(key for key in before if key not in after),
         changed=tuple(key for key in after if key in before and before[key] != after[key]),
         live=tuple(live),
         restart=tuple(restart),
+        files=tuple(files),
+    )
+
+
+def in_force(old: Config, new: Config, changes: Changes) -> Config:
+    """What holds behind a reload: ``new``, but for what waits for a restart."""
+    kept: dict[str, dict[str, Any]] = {section: {} for section, _ in old.sections()}
+    for key, _ in changes.restart:
+        section, name = key.split(".")
+        kept[section][name] = getattr(getattr(old, section), name)
+    return dataclasses.replace(
+        new,
+        pending=changes.restart,
+        general=dataclasses.replace(new.general, **kept["general"]),
+        web=dataclasses.replace(new.web, **kept["web"]),
+        talos=dataclasses.replace(new.talos, **kept["talos"]),
     )

@@ -221,16 +221,16 @@ class General:
     )
 
     # -- TLS to clients
-    tls_certificate: str | None = setting("path", None, "Certificate (PEM).", reload="restart", unset="no TLS")
-    tls_private_key: str | None = setting("path", None, "Its private key (PEM).", reload="restart", unset="no TLS")
+    tls_certificate: str | None = setting("path", None, "Certificate (PEM).", reload="live", unset="no TLS")
+    tls_private_key: str | None = setting("path", None, "Its private key (PEM).", reload="live", unset="no TLS")
     tls_ca_cert: str | None = setting(
-        "path", None, "Certificates that sign those of clients (PEM).", reload="restart", unset="none"
+        "path", None, "Certificates that sign those of clients (PEM).", reload="live", unset="none"
     )
     tls_mode: str = setting(
         "choice",
         "allow",
         "allow: the client decides; verify-full: TLS with a certificate signed by tls_ca_cert.",
-        reload="restart",
+        reload="live",
         choices=CLIENT_TLS_MODES,
         invalid="Invalid tls_mode: {}",
     )

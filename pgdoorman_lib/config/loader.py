@@ -48,8 +48,6 @@ def _config(source: Source) -> Config:
     if decoder.without_effect:
         keys = ", ".join(decoder.without_effect)
         source.warnings.append(f"{source.file}: these keys are known but have no effect in pgdoorman: {keys}")
-    for name in _CLIENT_TLS_FILES:
-        _read_tls(getattr(general, name), ("general", name), source)
     return Config(
         general=general,
         pools=pools,
@@ -97,10 +95,8 @@ def _read_hba(general: General, source: Source) -> General:
     return dataclasses.replace(general, pg_hba=dataclasses.replace(rules, text=text))
 
 
-def _read_tls(path: str | None, key: Path, source: Source) -> bytes:
-    """The bytes of a TLS file, none for None: whether they are a certificate is for those who use them."""
-    if path is None:
-        return b""
+def _read_tls(path: str, key: Path, source: Source) -> bytes:
+    """The bytes of a TLS file: whether they are a certificate is for those who use them."""
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -110,12 +106,12 @@ def _read_tls(path: str | None, key: Path, source: Source) -> bytes:
 
 
 def _fingerprints(general: General, pools: dict[str, Pool], source: Source) -> tuple[tuple[str, str], ...]:
-    """SHA-256 of every TLS file for servers, by path."""
+    """SHA-256 of every TLS file, by path."""
     digests: dict[str, str] = {}
     places: list[tuple[General | Pool, Path]] = [(general, ("general",))]
     places += [(pool, ("pools", name)) for name, pool in pools.items()]
     for section, at in places:
-        for name in _SERVER_TLS_FILES:
+        for name in _SERVER_TLS_FILES + (_CLIENT_TLS_FILES if section is general else ()):
             path = getattr(section, name)
             if path is not None and path not in digests:
                 digests[path] = hashlib.sha256(_read_tls(path, (*at, name), source)).hexdigest()

@@ -68,7 +68,8 @@ class Config:
     """One configuration, read and checked.
 
     ``path`` is the main file, ``warnings`` are texts for the log, ``fingerprints`` pairs of (path, SHA-256) of the TLS
-    files for servers, so that a certificate replaced in place counts as a change.
+    files, so that a certificate replaced in place counts as a change. ``pending``: of keys that were changed since the
+    start, and wait for a restart, the name ("general.port") and the value that will be in force then, as text.
     """
 
     general: General
@@ -78,32 +79,41 @@ class Config:
     path: str = ""
     warnings: tuple[str, ...] = ()
     fingerprints: tuple[tuple[str, str], ...] = ()
+    pending: tuple[tuple[str, str], ...] = ()
+
+    def sections(self) -> tuple[tuple[str, General | Web | Talos], ...]:
+        """The sections that there are once, with their names."""
+        return ("general", self.general), ("web", self.web), ("talos", self.talos)
 
 
 def show_rows(config: Config) -> list[tuple[str, str, str, str]]:
-    """SHOW CONFIG: (key, value, default, changeable "yes"/"no") of every key; secrets are hidden.
+    """SHOW CONFIG: (key, value in force, default, changeable) of every key; secrets are hidden.
 
     Durations are in milliseconds, seconds where the key says so, sizes in bytes; "-" is unset or without default.
+    "changeable" is "yes", "no", or "no, VALUE after a restart".
     """
-    rows = _section_rows("", config.general)
-    rows += _section_rows("web.", config.web)
-    rows += _section_rows("talos.", config.talos)
+    rows = []
+    pending = dict(config.pending)
+    for section, values in config.sections():
+        rows += _section_rows("" if section == "general" else f"{section}.", values, section, pending)
     for name, pool in config.pools.items():
-        rows += _section_rows(f"pools.{name}.", pool)
+        rows += _section_rows(f"pools.{name}.", pool, f"pools.{name}", pending)
         rows.append((f'pools."{name}".users', ",".join(user.username for user in pool.users), "-", "yes"))
     return rows
 
 
-def _section_rows(prefix: str, section: Any) -> list[tuple[str, str, str, str]]:
+def _section_rows(prefix: str, values: Any, section: str, pending: dict[str, str]) -> list[tuple[str, str, str, str]]:
     rows = []
-    for name, key in keys_of(section):
-        default = "-" if key.required else _shown(key, key.default_value())
+    for name, key in keys_of(values):
+        default = "-" if key.required else shown(key, key.default_value())
         changeable = "no" if key.reload == "restart" else "yes"
-        rows.append((prefix + name, _shown(key, getattr(section, name)), default, changeable))
+        if f"{section}.{name}" in pending:
+            changeable = f"no, {pending[f'{section}.{name}']} after a restart"
+        rows.append((prefix + name, shown(key, getattr(values, name)), default, changeable))
     return rows
 
 
-def _shown(key: Key, value: Any) -> str:
+def shown(key: Key, value: Any) -> str:
     """``value`` of ``key`` as SHOW CONFIG has it."""
     if value is None:
         return "-"

@@ -8,9 +8,9 @@ import pathlib
 import pytest
 
 from pgdoorman_lib.config import loader, reference
-from pgdoorman_lib.config.diff import Changes, diff
+from pgdoorman_lib.config.diff import Changes, diff, in_force
 from pgdoorman_lib.config.effective import PoolSettings, effective
-from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.config.model import Config, show_rows
 
 CONF = pathlib.Path(__file__).parents[2] / "conf"
 
@@ -112,7 +112,7 @@ def test_nothing_changed():
                 .replace("{user}", "")
                 .replace("[general]", "[general]\nport = 1\nbacklog = 2")
             ),
-            Changes(restart=("general.port", "general.backlog")),
+            Changes(restart=(("general.port", "1"), ("general.backlog", "2"))),
         ),
         (
             loader.loads(
@@ -134,6 +134,42 @@ def test_a_certificate_replaced_in_place_is_a_change(tmp_path):
     assert not diff(old, config(pool=pool))
     ca.write_text("two")
     assert diff(old, config(pool=pool)).changed == (("db", "alice"), ("db", "bob"))
+
+
+def test_what_waits_for_a_restart_is_not_in_force():
+    def at(port, connections):
+        general = f"[general]\nport = {port}\nmax_connections = {connections}"
+        return loader.loads(BASE.replace("{pool}", "").replace("{user}", "").replace("[general]", general))
+
+    old, new = at(1, 5), at(2, 6)
+    after = in_force(old, new, diff(old, new))
+    assert (after.general.port, after.general.max_connections) == (1, 6)
+    assert after.pending == (("general.port", "2"),)
+    rows = {key: (value, changeable) for key, value, _, changeable in show_rows(after)}
+    assert rows["port"] == ("1", "no, 2 after a restart")
+    assert rows["max_connections"] == ("6", "yes")
+    again = in_force(after, new, diff(after, new))
+    assert again.pending == after.pending, "it is told with each reload"
+    assert not in_force(again, old, diff(again, old)).pending
+
+
+def test_files_of_clients_tls_and_rules_read_anew(tmp_path):
+    files = {name: tmp_path / name for name in ("tls_certificate", "tls_private_key", "hba")}
+
+    def load():
+        general = "[general]\n" + "\n".join(f"{name} = '{files[name]}'" for name in files if name != "hba")
+        general += f"\npg_hba = {{path = '{files['hba']}'}}"
+        return loader.loads(BASE.replace("{pool}", "").replace("{user}", "").replace("[general]", general))
+
+    for path in files.values():
+        path.write_text("host all all all md5")
+    old = load()
+    assert not diff(old, load())
+    files["tls_private_key"].write_text("another")
+    files["hba"].write_text("host all all all scram-sha-256")
+    changes = diff(old, load())
+    assert changes.files == (str(files["tls_private_key"]), str(files["hba"]))
+    assert f"files read anew: {files['tls_private_key']}, {files['hba']}" in str(changes)
 
 
 # -- the files in conf/

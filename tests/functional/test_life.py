@@ -415,9 +415,12 @@ def test_what_needs_a_restart_is_said(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman()
     mark = len(doorman.log_lines)
     config = copy.deepcopy(doorman.config)
-    config["general"]["port"] = free_port()
+    config["general"]["port"] = port = free_port()
     doorman.reload(config)
-    doorman.wait_log("restart", after=mark)
+    doorman.wait_log(f"general.port was changed: it is {port} after a restart", after=mark)
+    shown = {row["key"]: row for row in doorman.admin("SHOW CONFIG")}
+    assert shown["port"]["value"] == str(doorman.port)
+    assert shown["port"]["changeable"] == f"no, {port} after a restart"
     with doorman.wire() as client:
         assert client.value("SELECT 1") == "1"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,46 @@ def test_pipelines_by_tls(doorman: Doorman, certs: Certificates, postgres: Postg
         client.login("app", "testdb", postgres.password("app"))
         batch = b"".join(prepared("", f"SELECT {i}, repeat('x', 1000)") for i in range(300))
         assert kinds(client.ask(batch, 300)) == "12TDCZ" * 300
+
+
+def test_a_renewed_certificate_is_taken_by_a_reload(
+    make_doorman: MakeDoorman, certs: Certificates, tmp_path: Path
+) -> None:
+    """New handshakes are by the new one, who is in stays in, and a pair that does not fit changes nothing."""
+    certificate, key = tmp_path / "server.crt", tmp_path / "server.key"
+
+    def put(files: Any) -> None:
+        certificate.write_bytes(files.certificate.read_bytes())
+        key.write_bytes(files.private_key.read_bytes())
+
+    put(certs.elsewhere)
+    doorman = make_doorman({"general": {"tls_certificate": str(certificate), "tls_private_key": str(key)}})
+    verified = {"sslmode": "verify-full", "sslrootcert": str(certs.ca), "host": "localhost"}
+    with pytest.raises(psycopg.OperationalError, match="elsewhere"):
+        doorman.connect(**verified)
+    with doorman.connect(sslmode="require") as before:
+        put(certs.server)
+        mark = len(doorman.log_lines)
+        doorman.admin("RELOAD")
+        doorman.wait_log(f"reloaded: .*files read anew: {certificate}, {key}", after=mark)
+        with doorman.connect(**verified) as after:
+            assert after.execute("SELECT 1").fetchone() == (1,)
+        assert before.execute("SELECT 1").fetchone() == (1,)
+    key.write_bytes(certs.stranger.private_key.read_bytes())
+    with pytest.raises(psycopg.Error, match="tls_private_key"):
+        doorman.admin("RELOAD")
+    doorman.connect(**verified).close()
+
+
+def test_tls_by_a_reload(make_doorman: MakeDoorman, certs: Certificates) -> None:
+    doorman = make_doorman()
+    with pytest.raises(psycopg.OperationalError):
+        doorman.connect(sslmode="require")
+    config = copy.deepcopy(doorman.config)
+    config["general"].update(client_side(certs)["general"])
+    doorman.reload(config)
+    doorman.wait_log(r"reloaded: .*changed: general\.tls_certificate, general\.tls_private_key")
+    doorman.connect(sslmode="require").close()
 
 
 def test_tls_is_at_least_1_2(doorman: Doorman, certs: Certificates) -> None:
