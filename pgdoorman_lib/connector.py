@@ -10,7 +10,7 @@ from typing import Any
 
 from pgdoorman_lib.auth.md5 import is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
-from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.errors import DoormanError, ServerRefused
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
@@ -18,12 +18,14 @@ from pgdoorman_lib.server import baseline
 from pgdoorman_lib.server.auth import Credentials
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run as run_sql
-from pgdoorman_lib.server.login import before_it_is_lent, describe, login
+from pgdoorman_lib.server.login import before_it_is_lent, failure, login
 from pgdoorman_lib.wire.baseline import REST
 from pgdoorman_lib.wire.messages import terminate
 
 log = logging.getLogger(__name__)
 
+#: The class of SQLSTATEs by which PostgreSQL refuses who one says to be.
+REFUSED_CREDENTIALS = "28"
 #: A server's lifetime is spread by so much, so that they do not all end together.
 LIFETIME_JITTER = 0.2
 
@@ -41,8 +43,7 @@ class Connector:
         try:
             return self.connect(pool, dataclasses.replace(pool.settings, startup_parameters=own), parameters)
         except DoormanError as exc:
-            settings = pool.settings
-            log.warning("[%s@%s] connecting to the server failed: %s", settings.user, settings.database, describe(exc))
+            log.warning("%s", failure(pool.settings, exc))
             raise
 
     def connect(self, pool: Pool, settings: Any = None, parameters: Mapping[str, str] | None = None) -> Server:
@@ -73,7 +74,11 @@ class Connector:
             run_sql(server, "RESET statement_timeout")
 
     def _log_in(self, pool: Pool, settings: Any, parameters: Mapping[str, str] | None) -> Server:
-        made = login(settings, self.engine, _credentials(pool), parameters)
+        credentials = _credentials(pool)
+        try:
+            made = login(settings, self.engine, credentials, parameters)
+        except ServerRefused as exc:
+            raise _refused(exc, credentials) from exc.__cause__
         now = clock()
         lifetime = settings.server_lifetime
         spread = 1 + LIFETIME_JITTER * (2 * int.from_bytes(os.urandom(2), "big") / 65535 - 1)
@@ -85,12 +90,28 @@ class Connector:
 def _credentials(pool: Pool) -> Credentials:
     """What we know to log in with: the pool's own server_password, or what the client's secret and proof give."""
     settings = pool.settings
+    user = settings.server_username
     if settings.server_password is not None:
-        return Credentials(user=settings.server_username, password=settings.server_password)
+        return Credentials(user, password=settings.server_password, origin="server_password")
     secret = settings.secret
     if is_hash(secret):
-        return Credentials(user=settings.server_username, md5_hash=secret)
+        return Credentials(user, md5_hash=secret, origin="the user's MD5 hash, as no server_password is set")
     if ScramSecret.looks_like(secret):
-        server_key = ScramSecret.parse(secret).server_key
-        return Credentials(user=settings.server_username, client_key=pool.credentials, server_key=server_key)
-    return Credentials(user=settings.server_username, password=secret)
+        return Credentials(
+            user,
+            client_key=pool.credentials,
+            server_key=ScramSecret.parse(secret).server_key,
+            origin="what a client has proven by SCRAM, as no server_password is set",
+        )
+    return Credentials(user, password=secret, origin="the user's password, as no server_password is set")
+
+
+def _refused(exc: ServerRefused, credentials: Credentials) -> ServerRefused:
+    """PostgreSQL's refusal, of which it is told who was refused: the pooler, and with what."""
+    how = f" with {credentials.origin}" if exc.sqlstate.startswith(REFUSED_CREDENTIALS) else ""
+    return ServerRefused(
+        f'the pooler\'s login as "{credentials.user}"{how} was refused: {exc.message}',
+        detail=exc.detail,
+        hint=exc.hint,
+        sqlstate=exc.sqlstate,
+    )

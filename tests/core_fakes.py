@@ -65,6 +65,7 @@ class Settings:
     shared_backend: str = "warn"
     server_host: str = "127.0.0.1"
     server_port: int = 5432
+    server_database: str = "shop"
     client_eof_timeout: float = 0.0
     max_pinned_servers: int = 2
     server_username: str = "alice"

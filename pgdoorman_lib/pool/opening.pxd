@@ -11,6 +11,9 @@ cdef class Opening:
     cdef public Py_ssize_t count
     cdef public Py_ssize_t parallel
     cdef public object last_error
+    cdef public int failures
+    cdef public tuple reported
+    cdef public double report_at
     cdef public double retry_at
     cdef public double backoff
     cdef public object retry

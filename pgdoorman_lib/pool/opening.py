@@ -16,12 +16,15 @@ from pgdoorman_lib.errors import (
     ServerUnavailable,
 )
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.server.login import failure
 
 log = logging.getLogger(__name__)
 
 #: Seconds between attempts to connect while PostgreSQL can't be reached: doubled from the first to the last.
 BACKOFF_FIRST = 0.05
 BACKOFF_LAST = 1.0
+#: Seconds between two lines in the log about the same failure.
+REPORT_INTERVAL = 60.0
 #: SQLSTATEs of a refused login that may go away by waiting: starting up, shutting down, too many connections.
 PASSING_REFUSALS = ("57P03", "57P01", "57P02", "53300", "53400", "53000", "53200")
 
@@ -36,6 +39,10 @@ class Opening:
         self.parallel = min(pool.settings.scaling_max_parallel_creates, pool.settings.max_concurrent_creates)
         #: why the last one failed; None since one has succeeded
         self.last_error: DoormanError | None = None
+        #: in a row, and what was logged of the last (message, SQLSTATE), and when the same is worth a line again
+        self.failures = 0
+        self.reported = ("", "")
+        self.report_at = 0.0
         self.backoff = 0.0
         self.retry_at = 0.0
         #: on the hub's loop, None while not armed
@@ -63,31 +70,49 @@ class Opening:
         """The opener greenlet: connect, log in, lend."""
         try:
             server = self.pool.connect(self.pool)  # switch
-        except (ServerUnavailable, ServerRefused, LocalResourcesExhausted) as exc:
+        except DoormanError as exc:  # also of a server that breaks the protocol, or is none
             self.count -= 1
             self._failed(exc)
             return
+        except Exception:
+            self.count -= 1
+            self._failed(DoormanError("the pooler has made a mistake"))  # what it was is logged where this is raised
+            raise
         except BaseException:
             self.count -= 1
             raise
         self.count -= 1
-        self.backoff = 0.0
-        self.last_error = None
+        self._succeeded()
         self.pool.welcome(server)
         self.grow(clock())
+
+    def _succeeded(self) -> None:
+        if self.failures:
+            settings = self.pool.settings
+            text = "[%s@%s] connected to the server again, after %d failed attempts"
+            log.info(text, settings.user, settings.database, self.failures)
+        self.failures = 0
+        self.backoff = 0.0
+        self.last_error = None
+
+    def _report(self, exc: DoormanError, now: float) -> None:
+        """Log that no server could be opened: what is new at once, the same again once a minute."""
+        self.failures += 1
+        same = self.last_error is not None and (exc.message, exc.sqlstate) == self.reported
+        if same and now < self.report_at:
+            return
+        count = f"; {self.failures} attempts have failed in a row" if self.failures > 1 else ""
+        log.warning("%s%s", failure(self.pool.settings, exc), count)
+        self.reported = (exc.message, exc.sqlstate)
+        self.report_at = now + REPORT_INTERVAL
 
     def _failed(self, exc: DoormanError) -> None:
         pool = self.pool
         now = clock()
         self.backoff = min(BACKOFF_LAST, self.backoff * 2 or BACKOFF_FIRST)
         self.retry_at = now + self.backoff * random.uniform(0.8, 1.2)
+        self._report(exc, now)
         self.last_error = exc
-        log.warning(
-            "[%s@%s] connecting to the server failed: %s",
-            pool.settings.user,
-            pool.settings.database,
-            getattr(exc, "log_message", None) or exc.message,
-        )
         if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING_REFUSALS:
             while pool.waiters.count:
                 pool.waiters.take().fail(exc)

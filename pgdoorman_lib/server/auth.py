@@ -63,7 +63,7 @@ class Credentials:
     """Whom to log in as, and with what: as much as is known.
 
     ``password`` is plain text; ``md5_hash`` what PostgreSQL stores, ``md5`` and 32 hex digits; ``client_key`` is the
-    SCRAM ClientKey a client has proven, ``server_key`` that of the stored secret.
+    SCRAM ClientKey a client has proven, ``server_key`` that of the stored secret. ``origin`` says whose they are.
     """
 
     user: str
@@ -71,6 +71,7 @@ class Credentials:
     md5_hash: str | None = field(default=None, repr=False)
     client_key: bytes | None = field(default=None, repr=False)
     server_key: bytes | None = field(default=None, repr=False)
+    origin: str = "credentials"
 
 
 class Authenticator:

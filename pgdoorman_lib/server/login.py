@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import gevent
 
@@ -334,3 +334,12 @@ def _startup_packet(settings: LoginSettings, credentials: Credentials, parameter
 def describe(exc: DoormanError) -> str:
     """What the log says of a failed login: the message, and the cause with the server's address."""
     return f"{exc.message} ({exc.__cause__})" if exc.__cause__ is not None else exc.message
+
+
+def failure(settings: Any, exc: DoormanError) -> str:
+    """What the log says when no server could be opened for a pool with these ``settings``: where, as whom, and why."""
+    return (
+        f"[{settings.user}@{settings.database}] connecting to the server {settings.server_host}:{settings.server_port}"
+        f" (database {settings.server_database!r}, user {settings.server_username!r}) failed: {describe(exc)}"
+        f" (SQLSTATE {exc.sqlstate})"
+    )

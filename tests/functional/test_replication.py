@@ -269,7 +269,7 @@ def test_no_server(make_doorman: MakeDoorman) -> None:
         logical(doorman)
     assert caught.value.message.sqlstate == "08006"
     assert elapsed(began) < 5
-    assert "connecting to the server failed" in doorman.log_text()
+    doorman.wait_log(r"connecting to the server 127\.0\.0\.1:\d+ \(database .testdb., user .app.\) failed")
 
 
 # -- logical replication
