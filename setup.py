@@ -47,6 +47,7 @@ COMPILED = (
     "pgdoorman_lib/server/connection.py",
     "pgdoorman_lib/pool/queue.py",
     "pgdoorman_lib/pool/opening.py",
+    "pgdoorman_lib/pool/probes.py",
     "pgdoorman_lib/pool/pool.py",
     "pgdoorman_lib/client/sqlprepare.py",
     "pgdoorman_lib/client/prepared.py",

@@ -21,7 +21,7 @@ class Proxy:
     The knobs may be turned at any time. ``delay`` seconds before each piece; ``piece`` bytes at most in a send (0:
     as it came); ``hold(direction)`` stops carrying until ``release``; ``refuse`` closes new connections at once;
     ``cut_after(direction, n)`` cuts a connection after exactly n more bytes in that direction; ``drop()`` resets all
-    there are. ``carried`` counts bytes.
+    there are, ``forget()`` swallows what they send from now on, as a middle box does. ``carried`` counts bytes.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -37,6 +37,7 @@ class Proxy:
             event.set()
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._forgotten: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._closing = False
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
@@ -79,6 +80,8 @@ class Proxy:
         try:
             while data := source.recv(1 << 16):
                 self._open[direction].wait()
+                if source in self._forgotten:
+                    continue
                 data, cut = self._spend(direction, data)
                 step = self.piece or len(data) or 1
                 for start in range(0, len(data), step):
@@ -136,6 +139,12 @@ class Proxy:
         for pair in pairs:
             for one in pair:
                 _reset(one)
+
+    def forget(self) -> None:
+        """Carry nothing more for the connections there are; new ones work."""
+        with self._lock:
+            for pair in self._pairs:
+                self._forgotten.update(pair)
 
     @property
     def connections(self) -> int:

@@ -85,6 +85,7 @@ class Janitor:
         finally:
             # Runs for GreenletExit, too: a server must never stay with a janitor that has gone.
             server.stream.task = None
+            pool.probes.ended(server)
             if reason or not server.is_reusable() or server.dirty:
                 pool.discard(server, reason or "cleaning was cut short")
             else:

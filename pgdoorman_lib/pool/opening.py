@@ -49,14 +49,14 @@ class Opening:
         self.retry: Any = None
 
     def grow(self, now: float) -> None:
-        """Open as many servers as waiters need, a few at a time; no switch."""
+        """Open as many servers as waiters need for whom no probe is under way, a few at a time; no switch."""
         pool = self.pool
         if pool.retired or not pool.waiters.count:
             return
         if now < self.retry_at:
             self._arm(now)
             return
-        while self.count < pool.waiters.count and self.count < self.parallel and pool.has_room():
+        while self.count < pool.waiters.count - pool.probes.count and self.count < self.parallel and pool.has_room():
             self.start()
             if self.last_error is not None:
                 break  # PostgreSQL was out of reach: one tries, the others wait for its answer
@@ -117,7 +117,7 @@ class Opening:
             while pool.waiters.count:
                 pool.waiters.take().fail(exc)
         if pool.timeout <= 0:
-            while pool.waiters.count > self.count:
+            while pool.waiters.count > self.count + pool.probes.count:
                 pool.waiters.take().fail(self.timeout_error())
         self._arm(now)
 

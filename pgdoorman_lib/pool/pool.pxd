@@ -7,6 +7,7 @@ from pgdoorman_lib.net.engine cimport Engine, Task
 from pgdoorman_lib.net.line cimport Line
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.pool.opening cimport Opening
+from pgdoorman_lib.pool.probes cimport Probes
 from pgdoorman_lib.pool.queue cimport Borrower, Waiters
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts
@@ -29,6 +30,7 @@ cdef class Pool:
     cdef public set servers
     cdef public Py_ssize_t borrowed
     cdef public Opening opening
+    cdef public Probes probes
     cdef public object beginnings
     cdef public int pinned
     cdef public int unpinning
@@ -63,6 +65,8 @@ cdef class Pool:
     cpdef int _count_wait(self, Borrower borrower) except -1
     @cython.locals(server=Server)
     cpdef Server _take_idle(self, Borrower borrower)
+    @cython.locals(server=Server)
+    cdef bint _probe_more(self, Borrower borrower) except -1
     cpdef int learn_sequences(self, str application_name) except -1
     cpdef int checkin(self, Server server) except -1
     @cython.locals(borrower=Borrower)

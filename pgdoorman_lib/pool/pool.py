@@ -28,6 +28,7 @@ from pgdoorman_lib.pool.beginnings import Beginnings
 from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.pool.lending import lent
 from pgdoorman_lib.pool.opening import Opening
+from pgdoorman_lib.pool.probes import Probes
 from pgdoorman_lib.pool.queue import Borrower, Moved, Waiters
 from pgdoorman_lib.pool.sequences import Sequences
 from pgdoorman_lib.server.connection import Server
@@ -74,6 +75,7 @@ class Pool:
         "parse_limit",
         "paused",
         "pinned",
+        "probes",
         "refusal",
         "registry",
         "retired",
@@ -133,6 +135,7 @@ class Pool:
         #: a timer on the hub's loop, None while not armed
         self.expiry: Any = None
         self.opening = Opening(self)
+        self.probes = Probes(self)
         #: what is known of programs that ask for values of sequences, None while none has asked
         self.sequences: Any = None
         self.registry = Registry(settings.prepared_statements_cache_size, settings.prepared_statements_cache_bytes)
@@ -205,7 +208,11 @@ class Pool:
                 raise self.refusal
             raise Moved
         if not self.waiters.count or self.forget_names:
-            while self.idle.size() and (not self.forget_names or names.bring_one(self, borrower)):
+            while (
+                self.idle.size()
+                and self.probes.count <= self.waiters.count
+                and (not self.forget_names or names.bring_one(self, borrower))
+            ):
                 server = self._take_idle(borrower)
                 if server is None:
                     continue
@@ -214,13 +221,15 @@ class Pool:
         now = clock()
         borrower.waiting_since = now
         self.waiters.add(borrower)
+        if self.idle.size() and self.probes.count and not self.forget_names and self._probe_more(borrower):
+            return True
         if self.sequences is not None:
             self.sequences.hurry(now)
         if self.has_room():
             self.opening.grow(now)
         if self.timeout <= 0:
             # No waiting for others; what is opened for this borrower is limited by connect_timeout.
-            if self.opening.count < self.waiters.count:
+            if self.opening.count + self.probes.count < self.waiters.count:
                 self.waiters.remove(borrower)
                 raise self.opening.timeout_error()
             return False
@@ -284,10 +293,20 @@ class Pool:
             return None
         if self.check_after > 0 and self.engine.now - server.idle_since > self.check_after:
             # Not known to be alive: the janitor asks it and offers it again; the borrower waits like any other.
-            server.state = "cleaning"
-            self.tidy(self, server)
+            self.probes.begin(server)
             return None
         return server
+
+    def _probe_more(self, borrower: Borrower) -> bool:
+        """Have a probe under way for each who waits, ``borrower`` the last of them; whether he has got a server.
+
+        One that needs no probe goes to the first.
+        """
+        while self.idle.size() and self.probes.count < self.waiters.count:
+            server = self._take_idle(borrower)
+            if server is not None:
+                self.settle(server)
+        return borrower.assigned is not None
 
     def learn_sequences(self, application_name: str) -> None:
         """Programs of this name ask for values of sequences."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from eventually import eventually, stays
-from fix_doorman import Doorman, MakeDoorman, elapsed, until_idle
+from fix_doorman import Doorman, MakeDoorman, app_user, elapsed, until_idle
 from fix_postgres import Postgres
 from fix_proxy import MakeProxy
 from wire_client import WireError, kinds, query
@@ -348,6 +348,51 @@ def test_a_stale_server_is_probed_before_reuse(
         proxy.release()
         answer = client.read_ready()
         assert kinds(answer) == "TDCZ"
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["answers", "is silent"])
+@pytest.mark.parametrize("clients", [1, 2])
+def test_a_probe_is_waited_for_and_no_longer_than_it_takes(
+    make_doorman: MakeDoorman, make_proxy: MakeProxy, postgres: Postgres, clients: int, held: bool
+) -> None:
+    """Two servers have rested: a query waits for an answer, opens no third connection, and does not wait in vain.
+
+    When a middle box has forgotten both connections of a full pool, new ones take their place long before the probe's
+    own limit.
+    """
+    proxy = make_proxy((postgres.host, postgres.port))
+    doorman = make_doorman(
+        {
+            "general": {"server_idle_check_timeout": "300ms", "query_wait_timeout": "4s"},
+            "pools": {
+                "testdb": {
+                    "server_host": proxy.host,
+                    "server_port": proxy.port,
+                    "users": [app_user(postgres, 2 if held else 3)],
+                }
+            },
+        }
+    )
+    with doorman.wire() as one, doorman.wire() as two:
+        for client in (one, two):
+            client.ask_query("BEGIN")
+        for client in (one, two):
+            client.ask_query("COMMIT")
+        row = until_idle(doorman)
+        assert row["sv_idle"] == 2
+        began = time.monotonic()
+        eventually(lambda: elapsed(began) > 0.6, message="the servers are idle for longer than the limit")
+        accepted = proxy.accepted
+        if held:
+            proxy.forget()
+        began = time.monotonic()
+        asking = [one, two][:clients]
+        for client in asking:
+            client.send(query("SELECT 1"))
+        for client in asking:
+            assert kinds(client.read_ready()) == "TDCZ"
+        assert elapsed(began) < 3.5
+        assert proxy.accepted - accepted == (clients if held else 0)
 
 
 def test_failed_connects_back_off(make_doorman: MakeDoorman, make_proxy: MakeProxy, postgres: Postgres) -> None:
