@@ -10,10 +10,8 @@ demo: .demo/venv/.installed
 	@.demo/venv/bin/python tools/demo.py $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
 
 .demo/venv/.installed: setup.py setup.cfg pyproject.toml pgdoorman.py $(shell find pgdoorman_lib -name '*.p[yx]*' -not -name '*.pyc')
-	$(PYTHON) -m venv .demo/venv
 	rm -rf build/lib*
-	@echo "compiling pgdoorman, which takes a minute or two"
-	.demo/venv/bin/python -m pip install --quiet --disable-pip-version-check .
+	@$(PYTHON) tools/install.py .demo/venv
 	@touch $@
 
 # What setuptools left in build/ would go into the wheels, modules that are no more included.

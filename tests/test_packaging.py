@@ -95,6 +95,20 @@ def test_these_very_tests_import_what_was_installed() -> None:
     assert not Path(pgdoorman_lib.__file__).is_relative_to(ROOT / "pgdoorman_lib")
 
 
+def test_what_compiling_lacks_is_said_at_once(tmp_path: Path) -> None:
+    """Before anything is downloaded, with the way out."""
+    installer = [sys.executable, str(ROOT / "tools" / "install.py")]
+    environment = {"PATH": str(tmp_path), "CC": str(tmp_path / "cc")}
+    done = subprocess.run(
+        [*installer, str(tmp_path / "venv")], env=environment, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 1
+    assert "a C compiler missing: install them (apt-get install gcc libc6-dev" in done.stderr
+    assert "PGDOORMAN_PURE=1" in done.stderr
+    assert not (tmp_path / "venv").exists()
+    assert subprocess.run(installer, env=environment, capture_output=True, timeout=20).returncode == 2
+
+
 def test_pure_switch_passes_over_extensions() -> None:
     code = (
         "import pgdoorman_lib.net.stream as m, pgdoorman_lib; print(m.__file__.endswith('.py'), pgdoorman_lib.build())"

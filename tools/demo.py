@@ -6,6 +6,8 @@ Everything lives in ``.demo/`` and is gone at the end, the logs excepted; every 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import importlib
 import re
 import shutil
@@ -14,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -29,10 +31,12 @@ PORT, SERVER_PORT = 6432, 5432
 DATABASE, USER, PASSWORD, ADMIN = "exampledb", "doorman", "password", "admin"
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
+#: SIGHUP comes when the terminal is closed.
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM: the demo is to end, successfully."""
+    """One of ENDS: the demo is to end, successfully."""
 
 
 class Failed(Exception):
@@ -46,12 +50,13 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 def ignore_signals() -> None:
     """From here on we tidy up, and that must not be interrupted in turn."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in ENDS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def say(text: str) -> None:
-    print(f"demo: {text}", flush=True)
+    with contextlib.suppress(OSError):  # the terminal may have been closed
+        print(f"demo: {text}", flush=True)
 
 
 def ensure_postgres() -> None:
@@ -173,7 +178,19 @@ def wait(seconds: float | None, postgres: ThrowawayPostgres, pooler: subprocess.
         time.sleep(0.2)
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Be the only demo of this directory, whose files are another's otherwise."""
+    with open(HOME / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Failed("another demo runs in this directory: end it first") from None
+        yield
+
+
 def demonstrate(seconds: float | None, log_path: Path) -> None:
+    log_path.unlink(missing_ok=True)
     if not port_is_free(PORT):
         raise Failed(f"port {PORT} is taken: end what listens there (another pooler?) and try again")
     ensure_postgres()
@@ -204,16 +221,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     HOME.mkdir(exist_ok=True)
     log_path = HOME / "pgdoorman.log"
-    log_path.unlink(missing_ok=True)
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in ENDS:
+        signal.signal(number, interrupt)
     try:
-        demonstrate(options.seconds, log_path)
+        with alone():
+            try:
+                demonstrate(options.seconds, log_path)
+            except (Failed, PostgresFailed):
+                if log_path.exists():
+                    print(log_path.read_text(errors="replace"), file=sys.stderr)
+                raise
     except Interrupted:
         say("ended")
     except (Failed, PostgresFailed) as problem:
-        if log_path.exists():
-            print(log_path.read_text(errors="replace"), file=sys.stderr)
         print(f"demo: {problem}", file=sys.stderr)
         return 1
     return 0
