@@ -161,10 +161,11 @@ class App(Pooler):
     def reload(self) -> None:
         """Read the configuration again; ConfigError, and nothing has changed, when it can't be used."""
         try:
-            config = load(self.config.path)
+            config = load(self.config.path, lenient=self.config.lenient)
             _check(config)
         except ConfigError as exc:
-            log.error("reload failed, the configuration stays as it was: %s", exc.message)
+            for problem in exc.message.splitlines():
+                log.error("reload failed, the configuration stays as it was: %s", problem)
             raise
         changes = diff(self.config, config)
         for warning in config.warnings:
@@ -328,14 +329,20 @@ def _check(config: Config) -> None:
         raise ConfigError(f"{config.path}: {exc.message}") from exc
 
 
-def test_config(path: str) -> int:
+def _say_unusable(exc: ConfigError) -> int:
+    """Tell on stderr what is wrong with the configuration, a line for each problem; returns the exit code."""
+    for problem in exc.message.splitlines():
+        print(f"Config parse error: Configuration error: {problem}", file=sys.stderr)
+    return EXIT_CONFIG
+
+
+def test_config(path: str, *, lenient: bool = False) -> int:
     """Check a configuration for ``-t``; prints the verdict and returns the exit code."""
     try:
-        config = load(path)
+        config = load(path, lenient=lenient)
         _check(config)
     except ConfigError as exc:
-        print(f"Config parse error: Configuration error: {exc.message}", file=sys.stderr)
-        return EXIT_CONFIG
+        return _say_unusable(exc)
     for warning in config.warnings:
         print(f"pgdoorman: warning: {warning}", file=sys.stderr)
     print(f"pgdoorman: the configuration file {path} syntax is ok")
@@ -343,19 +350,21 @@ def test_config(path: str) -> int:
     return EXIT_OK
 
 
-def run(path: str, *, log_level: str, log_format: str, color: bool) -> int:
-    """Run the pooler with the configuration at ``path`` until it is told to stop; returns the exit code."""
+def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: bool = False) -> int:
+    """Run the pooler with the configuration at ``path`` until it is told to stop; returns the exit code.
+
+    ``lenient``: names in it that are no keys are only warned of.
+    """
     logs.setup(log_level, log_format, None if color else False)
     keep_chunks()
     # Who spawned whom, with its stack, is only for debuggers, and a good part of what a greenlet costs.
     gevent.config.track_greenlet_tree = False
     try:
-        config = load(path)
+        config = load(path, lenient=lenient)
         _check(config)
         app = App(config)
     except ConfigError as exc:
-        print(f"Config parse error: Configuration error: {exc.message}", file=sys.stderr)
-        return EXIT_CONFIG
+        return _say_unusable(exc)
     for warning in config.warnings:
         log.warning("%s", warning)
     try:

@@ -160,8 +160,6 @@ def test_missing_and_misshapen_sections(text, phrase):
 @pytest.mark.parametrize(
     ("section", "line"),
     [
-        ("general", "worker_threads = 4"),
-        ("general", "workers = 4"),
         ("general", 'syslog_prog_name = "x"'),
         ("general", "tls_rate_limit_per_second = 100"),
         ("general", 'patroni_api_urls = ["http://p:8008"]'),
@@ -373,8 +371,12 @@ def test_includes_are_merged_in_order(files):
 
 
 def test_errors_name_the_included_file_and_its_line(files):
-    files(main=GENERAL + POOL + INCLUDE, a="", b="# b\n[[pools.db.users]]\nusername = 'bob'\npool_sice = 1\n")
-    with pytest.raises(ConfigError, match=r"^b\.toml:4: pools\.db\.users\[1\]\.pool_sice: unknown key"):
+    files(
+        main=GENERAL + POOL + INCLUDE,
+        a="",
+        b="# b\n[[pools.db.users]]\nusername = 'bob'\npassword = ''\npool_size = 1\npool_sice = 1\n",
+    )
+    with pytest.raises(ConfigError, match=r"^b\.toml:6: pools\.db\.users\[1\]\.pool_sice: unknown key"):
         loader.load("main.toml")
 
 

@@ -160,6 +160,47 @@ def test_a_key_without_effect_warns_once(tmp_path: Path, postgres: Postgres) -> 
         assert text.count(key) == 1
 
 
+STRAY = {
+    "general": {"pool_mode": "session", "max_client_conn": 5},
+    "pools": {"testdb": {"pool_size": 3}},
+    "extra": {"a": 1},
+}
+
+
+def test_unknown_names_are_all_told_and_lenient_only_warns(tmp_path: Path, postgres: Postgres) -> None:
+    path = written(tmp_path, postgres, STRAY)
+    for arguments in (["-t", str(path)], [str(path)]):
+        done = run(*arguments, cwd=tmp_path)
+        assert done.returncode == 78
+        for name in ("general.pool_mode", "general.max_client_conn", "pools.testdb.pool_size", "extra"):
+            assert f" {name}: unknown" in done.stderr
+    lenient = written(tmp_path, postgres, merged(STRAY, {"general": {"strict_config": False}}))
+    for arguments in (["-t", "--lenient", str(path)], ["-t", str(lenient)]):
+        done = run(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("(ignored)") == 4
+        assert "test is successful" in done.stdout
+
+
+def test_a_lenient_start_reloads_leniently(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    doorman = make_doorman(merged(STRAY, {"general": {"worker_threads": 4}}), arguments=("--lenient",))
+    doorman.wait_log(r"warn.*general\.pool_mode: unknown key.*\(ignored\)")
+    doorman.wait_log(r"warn.*general\.worker_threads: not supported yet: found 4, taken as 1")
+    with doorman.wire() as client:
+        assert client.value("SELECT 1") == "1"
+    before = len(doorman.log_lines)
+    doorman.reload(merged(doorman.config, {"general": {"max_connections": 77}}))
+    doorman.wait_log("configuration reloaded", after=before)
+    assert {row["key"]: row["value"] for row in doorman.admin("SHOW CONFIG")}["max_connections"] == "77"
+
+
+def test_a_failed_reload_tells_every_problem(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    doorman.reload(merged(doorman.config, {"general": {"prot": 1, "pool_mode": "session", "port": "x"}}))
+    for name in ("prot", "pool_mode", "port"):
+        doorman.wait_log(rf"error.*reload failed.*general\.{name}: ")
+
+
 def test_a_port_in_use(tmp_path: Path, postgres: Postgres) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
