@@ -34,7 +34,7 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}.*|[0-9]{2}:[0-9]{2}.*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([btnfr\"\\])|([ \t]*\n[ \t\n]*)|(.?))", re.DOTALL)
 _SIMPLE_ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", '"': '"', "\\": "\\"}
-_MAX_DEPTH = 64
+MAX_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -258,8 +258,8 @@ class _Scanner:
         if self.peek('"') or self.peek("'"):
             return self.string(multiline=True)
         if self.peek("[") or self.peek("{"):
-            if self.depth == _MAX_DEPTH:
-                self.fail(f"values are nested more than {_MAX_DEPTH} deep")
+            if self.depth == MAX_DEPTH:
+                self.fail(f"values are nested more than {MAX_DEPTH} deep")
             self.depth += 1
             value: Any = self.array(path) if self.peek("[") else self.inline_table(path)
             self.depth -= 1

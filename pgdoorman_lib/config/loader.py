@@ -6,11 +6,12 @@ import dataclasses
 import hashlib
 from typing import NoReturn
 
-from pgdoorman_lib.config.decode import NOT_SUPPORTED, Decoder
+from pgdoorman_lib.config.decode import Decoder
 from pgdoorman_lib.config.document import Document, Path, parse
 from pgdoorman_lib.config.model import Config, General, Pool
 from pgdoorman_lib.config.source import Source
 from pgdoorman_lib.config.validate import validate
+from pgdoorman_lib.config.yaml_document import parse_yaml
 from pgdoorman_lib.errors import ConfigError
 
 _SERVER_TLS_FILES = ("server_tls_ca_cert", "server_tls_certificate", "server_tls_private_key")
@@ -27,8 +28,8 @@ def load(path: str, *, lenient: bool = False) -> Config:
 
 
 def loads(text: str, path: str = "pg_doorman.toml", *, lenient: bool = False) -> Config:
-    """The same from ``text``; ``path`` is only for messages."""
-    return _config(Source(parse(text, path), path, lenient=lenient))
+    """The same from ``text``; ``path`` is for messages, and its suffix says how to read."""
+    return _config(Source(_parse(text, path), path, lenient=lenient))
 
 
 def _config(source: Source) -> Config:
@@ -70,9 +71,12 @@ def _config(source: Source) -> Config:
 
 
 def _read_document(path: str) -> Document:
-    if path.lower().endswith((".yaml", ".yml")):
-        raise ConfigError(f"{path}: YAML files are {NOT_SUPPORTED}; write TOML")
-    return parse(_read_text(path), path)
+    return _parse(_read_text(path), path)
+
+
+def _parse(text: str, path: str) -> Document:
+    """By the file's name: YAML for ``*.yaml`` and ``*.yml``, else TOML."""
+    return parse_yaml(text, path) if path.lower().endswith((".yaml", ".yml")) else parse(text, path)
 
 
 def _read_text(path: str) -> str:

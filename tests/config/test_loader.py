@@ -335,12 +335,6 @@ def test_a_directory_or_other_bytes(tmp_path):
         loader.load(str(file))
 
 
-@pytest.mark.parametrize("name", ["x.yaml", "x.YML"])
-def test_yaml_is_not_there_yet(name):
-    with pytest.raises(ConfigError, match="not supported yet"):
-        loader.load(name)
-
-
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Writes files by name into the working directory, each name without a suffix."""

@@ -244,6 +244,27 @@ def test_both_forms_of_users(make_doorman: MakeDoorman, postgres: Postgres) -> N
         assert client.value("SELECT current_user") == "app"
 
 
+def test_yaml(make_doorman: MakeDoorman, postgres: Postgres, tmp_path: Path) -> None:
+    """A file of its own, tested and served; one included from TOML."""
+    pool = f"    server_host: {postgres.host}\n    server_port: {postgres.port}\n    server_database: testdb\n"
+    user = f"    users:\n    - username: app\n      password: '{postgres.secret('app')}'\n      pool_size: 2\n"
+    extra = tmp_path / "extra.yml"
+    extra.write_text("pools:\n  included:\n" + pool + user)
+    doorman = make_doorman({"include": {"files": [str(extra)]}})
+    with doorman.wire("included") as client:
+        assert client.value("SELECT 1") == "1"
+    whole = tmp_path / "pg_doorman.yaml"
+    general = f"general:\n  port: {free_port()}\n  admin_username: admin\n  admin_password: a password\n"
+    whole.write_text(general + extra.read_text())
+    done = run("-t", str(whole), cwd=tmp_path)
+    assert (done.returncode, "test is successful" in done.stdout) == (0, True), done.stderr
+    whole.write_text(general + "  prot: 1\n" + extra.read_text().replace("pool_size: 2", "pool_size: two"))
+    done = run(str(whole), cwd=tmp_path)
+    assert done.returncode == 78
+    assert f"{whole}:5: general.prot: unknown key; did you mean port?" in done.stderr
+    assert f'{whole}:14: pools.included.users[0].pool_size: found "two"' in done.stderr
+
+
 def test_includes(make_doorman: MakeDoorman, postgres: Postgres, tmp_path: Path) -> None:
     extra = tmp_path / "extra.toml"
     pool = base_config(postgres, 0)["pools"]["testdb"]
