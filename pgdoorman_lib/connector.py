@@ -86,6 +86,8 @@ def _credentials(pool: Pool) -> Credentials:
     """What we know to log in with: the pool's own server_password, or what the client's secret and proof give."""
     settings = pool.settings
     if settings.server_password is not None:
+        if is_hash(settings.server_password):
+            return Credentials(user=settings.server_username, md5_hash=settings.server_password)
         return Credentials(user=settings.server_username, password=settings.server_password)
     secret = settings.secret
     if is_hash(secret):

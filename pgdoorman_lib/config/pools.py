@@ -29,7 +29,11 @@ class User:
     server_lifetime: float | None = setting("duration", None, "Overrides the pool's.", unset=POOLS, plausible=SLOW)
     server_username: str | None = setting("text", None, "User to log in to the server as.", unset="username")
     server_password: str | None = setting(
-        "secret", None, "His password, in plain text.", unset="the client's own credentials are passed on", empty=True
+        "secret",
+        None,
+        'His password in plain text, or "md5..." as pg_shadow has it for a server that asks for MD5.',
+        unset="the client's own credentials are passed on",
+        empty=True,
     )
     auth_pam_service: str | None = setting(
         "text", None, "Ask this PAM service.", support=NOT_YET, off=("",), empty=True, unset="no PAM"

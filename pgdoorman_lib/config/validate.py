@@ -21,6 +21,7 @@ STARTUP_PARAMETERS_BUDGET = MAX_STARTUP_PACKET - 512
 _RESERVED = ("user", "database", "replication", "options", "role", "session_authorization")
 _RESERVED_PREFIX = "_pq_."
 _GUC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_SCRAM_PREFIX = "SCRAM-SHA-256$"
 _TOKEN_PREFIXES = ("jwt-pkey-fpath:", "jwt-priv-key-fpath:")
 
 
@@ -162,6 +163,12 @@ def _user(user: User, path: Path, source: Source) -> None:
         )
     if user.server_password is not None and user.server_username is None:
         source.refuse((*path, "server_password"), "server_password requires server_username to be set")
+    if (user.server_password or "").startswith(_SCRAM_PREFIX):
+        source.refuse(
+            (*path, "server_password"),
+            'found a SCRAM secret, which proves nothing to a server; expected the plain password, or "md5..." for a '
+            "server that asks for MD5, or no server_password if the client is to log in to the server as itself",
+        )
     for name in ("password", "server_password"):
         secret = getattr(user, name) or ""
         for prefix in _TOKEN_PREFIXES:

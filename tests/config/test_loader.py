@@ -252,6 +252,10 @@ def test_other_names():
         ({"general": 'server_tls_ca_cert = "/none/ca"'}, "Could not open '/none/ca'"),
         ({"user": "min_pool_size = 6"}, "min_pool_size of 6 cannot be larger than pool_size of 5"),
         ({"user": 'server_password = "s3cret"'}, "server_password requires server_username to be set"),
+        (
+            {"user": 'server_username = "x"\nserver_password = "SCRAM-SHA-256$4096:s3cret"'},
+            "pools.db.users[0].server_password: found a SCRAM secret, which proves nothing to a server; expected the plain",
+        ),
         ({"more": USER}, "pools.db.users[1]: duplicate username 'alice' in pool users"),
         ({"general": 'startup_parameters = {USER = "x"}'}, "'USER' is reserved and managed by"),
         ({"general": 'startup_parameters = {role = "x"}'}, "'role' is reserved"),
