@@ -51,7 +51,6 @@ from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import drain
-from pgdoorman_lib.wire.messages import query
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +76,6 @@ class App(Pooler):
         self.connections = ConnectionStats()
         self.doorway = Doorway(client_facing_context(config.general), os.urandom(32))
         self.doorway.use(config)
-        self.check_query = query(config.general.pooler_check_query)
         self._canceller = Canceller(self.engine, self.clients)
         self._connector = Connector(self.engine)
         self.janitor = Janitor(self._canceller.cancel_server)
@@ -177,11 +175,12 @@ class App(Pooler):
         self.logins.limit_changed()
         self.doorway.use(config)
         self._pools.apply(effective(config))
-        self.check_query = query(config.general.pooler_check_query)
         for session in self.clients:
+            pool = self.find_pool(session.database, session.user)
             if isinstance(session, Session):
-                session.check_query = self.check_query
-            elif self.find_pool(session.database, session.user) is None:
+                if pool is not None:
+                    session.health, session.check_query = pool.health, pool.health.message
+            elif pool is None:
                 session.terminate_when_idle(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage
         self._set_socket_options()

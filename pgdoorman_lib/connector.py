@@ -10,7 +10,7 @@ from typing import Any
 
 from pgdoorman_lib.auth.md5 import is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
-from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.errors import DoormanError, ServerRefused
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
@@ -18,7 +18,7 @@ from pgdoorman_lib.server import baseline
 from pgdoorman_lib.server.auth import Credentials
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run as run_sql
-from pgdoorman_lib.server.login import before_it_is_lent, describe, login
+from pgdoorman_lib.server.login import before_it_is_lent, describe, login, time_limit
 from pgdoorman_lib.wire.baseline import REST
 from pgdoorman_lib.wire.messages import terminate
 
@@ -60,6 +60,9 @@ class Connector:
         if pool.by_transaction and (pool.transparent or pool.settings.cleanup_server_connections):
             with before_it_is_lent(server.stream):
                 self._know(pool, server)
+        question = pool.health.question
+        if question is not None:
+            _ask_health(pool, server, question)
         return server
 
     def _know(self, pool: Pool, server: Server) -> None:
@@ -80,6 +83,25 @@ class Connector:
         expires = now + lifetime * spread if lifetime > 0 else float("inf")
         log.info("[%s@%s] new server connection (pid %d)", settings.user, settings.database, made.pid)
         return Server(made.stream, settings, made.pid, made.secret, made.parameters, now, expires)
+
+
+def _ask_health(pool: Pool, server: Server, question: str) -> None:
+    """Have the pool know what PostgreSQL answers to its health query; may switch.
+
+    ServerUnavailable, and the connection is closed, when it is lost or takes longer than ``connect_timeout``.
+    """
+    settings = pool.settings
+    answer = bytearray()
+    with before_it_is_lent(server.stream), time_limit(settings, settings.connect_timeout, "ask pooler_check_query of"):
+        try:
+            run_sql(server, question, answer)
+        except ServerRefused as exc:
+            if server.fatal_received:
+                raise
+            log.warning("[%s@%s] pooler_check_query fails: %s", settings.user, settings.database, exc.message)
+            pool.health.learn(None)
+            return
+    pool.health.learn(answer)
 
 
 def _credentials(pool: Pool) -> Credentials:

@@ -199,7 +199,11 @@ class General:
         "leaks to other clients or is lost with the server.",
     )
     pooler_check_query: str = setting(
-        "text", ";", "A simple query of exactly this text is answered without a server.", reload="live", empty=True
+        "text",
+        ";",
+        "A simple query of exactly this text is answered without a server: an empty one at once, a SELECT of constants "
+        "as the first server did. Any other is asked of a server each time.",
+        empty=True,
     )
 
     # -- prepared statements
