@@ -31,6 +31,7 @@ from pgdoorman_lib.config.diff import diff
 from pgdoorman_lib.config.effective import effective
 from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.connector import Connector
 from pgdoorman_lib.doorway import Doorway
 from pgdoorman_lib.errors import ConfigError
@@ -166,7 +167,8 @@ class App(Pooler):
                 log.error("reload failed, the configuration stays as it was: %s", problem)
             raise
         changes = diff(self.config, config)
-        for warning in config.warnings:
+        known = notices(self.config)
+        for warning in (*config.warnings, *(notice for notice in notices(config) if notice not in known)):
             log.warning("%s", warning)
         for key in changes.restart:
             log.warning("%s was changed: it takes effect after a restart", key)
@@ -342,7 +344,7 @@ def test_config(path: str, *, lenient: bool = False) -> int:
         _check(config)
     except ConfigError as exc:
         return _say_unusable(exc)
-    for warning in config.warnings:
+    for warning in (*config.warnings, *notices(config)):
         print(f"pgdoorman: warning: {warning}", file=sys.stderr)
     print(f"pgdoorman: the configuration file {path} syntax is ok")
     print(f"pgdoorman: configuration file {path} test is successful")
@@ -364,7 +366,7 @@ def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: boo
         app = App(config)
     except ConfigError as exc:
         return _say_unusable(exc)
-    for warning in config.warnings:
+    for warning in (*config.warnings, *notices(config)):
         log.warning("%s", warning)
     try:
         return app.run()

@@ -32,12 +32,13 @@ _Model = TypeVar("_Model")
 class Decoder:
     """Reads the sections of one ``Source``, which takes down every problem; a section with one is None.
 
-    Collects the keys without effect for one warning.
+    Collects the keys without effect, for one warning, and the files in which secrets stand.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.without_effect: dict[str, None] = {}
+        self.secret_files: dict[str, None] = {}
 
     def top_level(self) -> None:
         """Find unknown sections and missing ones."""
@@ -164,6 +165,8 @@ class Decoder:
             return taken
         if key.support == "no effect":
             self.without_effect[".".join(str(part) for part in path)] = None
+        if key.kind == "secret" and value:
+            self.secret_files[self.source.origin(path)[0]] = None
         doubt = key.implausible(raw)
         if doubt:
             self.source.warn(path, doubt)

@@ -63,7 +63,7 @@ def _config(source: Source) -> Config:
         talos=talos,
         web=web,
         path=source.file,
-        files=tuple(source.files),
+        secret_files=tuple(decoder.secret_files),
         lenient=source.lenient,
         warnings=tuple(source.warnings),
         fingerprints=fingerprints,

@@ -75,9 +75,9 @@ class Web:
 class Config:
     """One configuration, read and checked.
 
-    ``path`` is the main file, ``files`` are all that were read, ``lenient`` is how; ``warnings`` are texts for the log,
-    ``fingerprints`` pairs of (path, SHA-256) of the TLS files for servers, so that a certificate replaced in place
-    counts as a change.
+    ``path`` is the main file, ``secret_files`` are those with secrets, ``lenient`` is how it was read, ``warnings`` are
+    texts for the log, ``fingerprints`` pairs of (path, SHA-256) of the TLS files for servers, so that a certificate
+    replaced in place counts as a change.
     """
 
     general: General
@@ -85,7 +85,7 @@ class Config:
     talos: Talos = Talos()
     web: Web = Web()
     path: str = ""
-    files: tuple[str, ...] = ()
+    secret_files: tuple[str, ...] = ()
     lenient: bool = False
     warnings: tuple[str, ...] = ()
     fingerprints: tuple[tuple[str, str], ...] = ()

@@ -43,10 +43,11 @@ class Source:
 
     def where(self, path: Path) -> str:
         """``FILE:LINE`` of ``path``, or of the nearest table around it; the main file alone when there is none."""
-        file, line = self._origin(path)
+        file, line = self.origin(path)
         return f"{file}:{line}" if line else file
 
-    def _origin(self, path: Path) -> tuple[str, int]:
+    def origin(self, path: Path) -> tuple[str, int]:
+        """File and line of ``path``, or of the nearest table around it; the main file and 0 when there is none."""
         while path:
             if path in self.origins:
                 return self.origins[path]
@@ -58,7 +59,7 @@ class Source:
 
     def refuse(self, path: Path, problem: str) -> None:
         """Take down what makes the configuration unusable."""
-        self._problems.append(_Problem(*self._origin(path), self._at(path, problem)))
+        self._problems.append(_Problem(*self.origin(path), self._at(path, problem)))
 
     def warn(self, path: Path, text: str) -> None:
         self.warnings.append(self._at(path, text))
@@ -67,7 +68,7 @@ class Source:
         """Take down that the last name of ``path`` is no key there, see ``names.hint``."""
         what = "section" if len(path) == 1 else "key"
         text = self._at(path, f"unknown {what}; {hint(str(path[-1]), known, elsewhere)}")
-        self._unknown.append(_Problem(*self._origin(path), text))
+        self._unknown.append(_Problem(*self.origin(path), text))
 
     @property
     def usable(self) -> bool:

@@ -28,6 +28,7 @@ _TOKEN_PREFIXES = ("jwt-pkey-fpath:", "jwt-priv-key-fpath:")
 def validate(general: General, pools: dict[str, Pool], source: Source) -> None:
     """Check the whole; every rule broken and every warning is taken down in ``source``."""
     _listening(general, source)
+    _console(general, source)
     _client_tls(general, source)
     _general_pools(general, source)
     _server_tls(general, None, ("general",), source)
@@ -46,6 +47,14 @@ def _listening(general: General, source: Source) -> None:
     if 0 < general.tcp_socket_buffer_size < 65536:
         source.warn(
             (*path, "tcp_socket_buffer_size"), "less than 64KB slows large results down; 0 lets the system tune"
+        )
+
+
+def _console(general: General, source: Source) -> None:
+    if general.admin_password in ("", "admin", general.admin_username):
+        source.warn(
+            ("general", "admin_password"),
+            "anybody can guess it, and whoever knows it can stop the pooler from the console: choose another",
         )
 
 
@@ -160,6 +169,12 @@ def _user(user: User, path: Path, source: Source) -> None:
         source.refuse(
             (*path, "min_pool_size"),
             f"min_pool_size of {user.min_pool_size} cannot be larger than pool_size of {user.pool_size}",
+        )
+    if user.min_pool_size and user.server_password is None and user.password.startswith(_SCRAM_PREFIX):
+        source.warn(
+            (*path, "min_pool_size"),
+            "the user's SCRAM secret alone can't log in to the server: connections are opened once a client has logged "
+            "in; server_username and server_password would do without",
         )
     if user.server_password is not None and user.server_username is None:
         source.refuse((*path, "server_password"), "server_password requires server_username to be set")

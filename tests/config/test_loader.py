@@ -276,6 +276,22 @@ def test_startup_parameters_must_fit_together():
     assert "pools.db.startup_parameters" in message
 
 
+@pytest.mark.parametrize(("user", "password"), [("admin", "admin"), ("boss", "boss"), ("boss", "")])
+def test_a_console_password_that_anybody_guesses_is_warned_of(user, password):
+    text = f'[general]\nadmin_username = "{user}"\nadmin_password = "{password}"\n[pools]\n'
+    (warning,) = loader.loads(text).warnings
+    assert "pg_doorman.toml:3: general.admin_password: anybody can guess it" in warning
+
+
+def test_a_scram_secret_with_min_pool_size_is_warned_of():
+    scram = '[[pools.x.users]]\nusername = "u"\npassword = "SCRAM-SHA-256$x"\npool_size = 5\n'
+    (warning,) = load(more=scram + "min_pool_size = 1").warnings
+    assert "pools.x.users[0].min_pool_size: the user's SCRAM secret alone can't log in" in warning
+    assert load(more=scram + "min_pool_size = 0").warnings == ()
+    assert load(more=scram + 'min_pool_size = 1\nserver_username = "s"\nserver_password = "p"').warnings == ()
+    assert load(user="min_pool_size = 1").warnings == ()
+
+
 def test_warnings():
     config = load(general="tcp_socket_buffer_size = 1", more="[pools.pgbouncer]")
     assert [warning.split(": ")[1] for warning in config.warnings] == [

@@ -110,7 +110,7 @@ def test_strict_config_in_an_included_file(tmp_path):
     main.write_text(f"{GENERAL}hots = 1\n[pools]\n[include]\nfiles = ['{lenient}']\nmore = 1\n")
     config = loader.load(str(main))
     assert [warning.split(": ")[1] for warning in config.warnings] == ["include.more", "general.hots", "general.prot"]
-    assert config.files == (str(main), str(lenient))
+    assert config.secret_files == (str(main),)
 
 
 # -- what is asked for and not there yet

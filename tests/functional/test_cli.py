@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import toml
+from fix_certs import Certificates
 from fix_doorman import Doorman, MakeDoorman, base_config, merged
 from fix_postgres import Postgres
 from throwaway_postgres import free_port
@@ -199,6 +201,62 @@ def test_a_failed_reload_tells_every_problem(make_doorman: MakeDoorman) -> None:
     doorman.reload(merged(doorman.config, {"general": {"prot": 1, "pool_mode": "session", "port": "x"}}))
     for name in ("prot", "pool_mode", "port"):
         doorman.wait_log(rf"error.*reload failed.*general\.{name}: ")
+
+
+def test_what_is_odd_around_is_warned_of(
+    tmp_path: Path, postgres: Postgres, make_doorman: MakeDoorman, short_directory: Path
+) -> None:
+    """By -t, whose exit code stays 0, and at the start in the log."""
+    scram = {"username": "app", "password": postgres.secret("app"), "pool_size": 2, "min_pool_size": 1}
+    odd = {
+        "general": {"unix_socket_dir": str(tmp_path / "gone"), "admin_password": "admin"},
+        "pools": {"testdb": {"users": [scram]}},
+    }
+    path = written(tmp_path, postgres, odd)
+    path.chmod(0o644)
+    done = run("-t", str(path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    patterns = [
+        r"general\.unix_socket_dir: '.*gone' is not there",
+        r"general\.admin_password: anybody can guess it",
+        r"users\[0\]\.min_pool_size: the user's SCRAM secret alone",
+        r"\.toml holds secrets and can be read by everybody",
+    ]
+    if os.geteuid() == 0:
+        patterns.append("running as root")
+    for pattern in patterns:
+        assert re.search(f"pgdoorman: warning: .*{pattern}", done.stderr), pattern
+    path.chmod(0o640)
+    assert "can be read by everybody" not in run("-t", str(path), cwd=tmp_path).stderr
+    doorman = make_doorman(merged(odd, {"general": {"unix_socket_dir": str(short_directory)}}))
+    for pattern in patterns[1:]:
+        doorman.wait_log(f"warn.*{pattern}")
+
+
+@pytest.mark.parametrize("wrong", ["mismatched", "no certificate", "no key", "protected", "no authority"])
+def test_tls_files_that_cannot_be_used_are_errors(
+    tmp_path: Path, postgres: Postgres, certs: Certificates, wrong: str
+) -> None:
+    certificate, key, authority = certs.server.certificate, certs.server.private_key, certs.ca
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("-----BEGIN NOTHING-----\n")
+    if wrong == "mismatched":
+        key = certs.client.private_key
+    elif wrong == "no certificate":
+        certificate = garbage
+    elif wrong == "no key":
+        key = garbage
+    elif wrong == "protected":
+        certificate, key = certs.protected.certificate, certs.protected.private_key
+    else:
+        authority = garbage
+    for side in ("", "server_"):
+        files = {"tls_certificate": certificate, "tls_private_key": key, "tls_ca_cert": authority}
+        path = written(tmp_path, postgres, {"general": {side + name: str(file) for name, file in files.items()}})
+        done = run("-t", str(path), cwd=tmp_path)
+        assert done.returncode == 78
+        assert f"{side}tls_" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_a_port_in_use(tmp_path: Path, postgres: Postgres) -> None:
