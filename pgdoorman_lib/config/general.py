@@ -103,7 +103,11 @@ class General:
         positive=True,
     )
     retain_connections_max: int = setting(
-        "integer", 3, "Connections closed in one sweep; here all that are due.", reload="restart", support=NO_EFFECT
+        "integer",
+        3,
+        "Connections closed in one sweep; here all that are due (docs/coming-from.md).",
+        reload="restart",
+        support=NO_EFFECT,
     )
     server_idle_check_timeout: float = setting(
         "duration", "60s", "A connection idle for longer is probed before it is lent; 0 = never."
@@ -114,7 +118,7 @@ class General:
     proxy_copy_data_timeout: float = setting(
         "duration",
         "15s",
-        "Limit for one streamed message; here a slow peer holds up its own session only.",
+        "Limit for one streamed message; here a slow peer holds up its own session only (docs/coming-from.md).",
         support=NO_EFFECT,
     )
 
