@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from pgdoorman_lib.config import loader, model
+from pgdoorman_lib.config.document import parse
 from pgdoorman_lib.config.keys import keys_of
 from pgdoorman_lib.config.names import _PGBOUNCER, hint
 from pgdoorman_lib.errors import ConfigError
@@ -329,6 +331,16 @@ def test_a_file_with_the_keys_of_the_sample():
         assert len(config.warnings) == 2
         assert "worker_threads" in config.warnings[0]
         assert "retain_connections_max" in config.warnings[1]
+
+
+@pytest.mark.parametrize("text", [MANY_KEYS, OLD_KEYS])
+def test_the_same_files_in_yaml(text):
+    """PyYAML writes what its rules of YAML 1.1 ask for, and ours read it."""
+    in_yaml = yaml.safe_dump(parse(text, "f.toml").data, sort_keys=False)
+    config = loader.loads(in_yaml, "f.yaml", lenient=True)
+    same = loader.loads(text, "f.toml", lenient=True)
+    assert (config.general, config.pools, config.web) == (same.general, same.pools, same.web)
+    assert len(config.warnings) == len(same.warnings)
 
 
 def test_a_file_with_keys_of_long_ago():
