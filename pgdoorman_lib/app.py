@@ -9,7 +9,8 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import gevent
@@ -319,15 +320,22 @@ def _without_linger(options: sockopt.SocketOptions) -> sockopt.SocketOptions:
 
 
 def _check(config: Config) -> None:
-    """Everything a start would find fault with, short of listening; ConfigError that names the file."""
-    try:
-        Users(config.pools, b"")
-        hba.gate(config.general.hba, config.general.pg_hba)
-        client_facing_context(config.general)
-        for settings in effective(config).values():
-            server_facing_context(settings)
-    except ConfigError as exc:
-        raise ConfigError(f"{config.path}: {exc.message}") from exc
+    """Find all a start would find fault with, short of listening; ConfigError that names the file, a line for each."""
+    general = config.general
+    checks: list[Callable[[], object]] = [
+        lambda: Users(config.pools, b""),
+        lambda: hba.gate(general.hba, general.pg_hba),
+        lambda: client_facing_context(general),
+        *(partial(server_facing_context, settings) for settings in effective(config).values()),
+    ]
+    problems: dict[str, None] = {}
+    for check in checks:
+        try:
+            check()
+        except ConfigError as exc:
+            problems[f"{config.path}: {exc.message}"] = None
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _say_unusable(exc: ConfigError) -> int:

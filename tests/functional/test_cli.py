@@ -184,6 +184,20 @@ def test_unknown_names_are_all_told_and_lenient_only_warns(tmp_path: Path, postg
         assert "test is successful" in done.stdout
 
 
+def test_what_only_its_user_can_judge_is_told_at_once_too(
+    tmp_path: Path, postgres: Postgres, certs: Certificates
+) -> None:
+    """Secrets, rules and certificates, each of which another part of the program reads."""
+    user = {"username": "x", "password": "SCRAM-SHA-256$nonsense", "pool_size": 1}
+    tls = {"tls_certificate": str(certs.server.certificate), "tls_private_key": str(certs.client.private_key)}
+    over = {"general": {"pg_hba": {"content": "host all nonsense"}, **tls}, "pools": {"testdb": {"users": [user]}}}
+    done = run("-t", str(written(tmp_path, postgres, over)), cwd=tmp_path)
+    assert done.returncode == 78
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    assert 'user "x"' in lines[0] and "pg_hba" in lines[1] and "tls_private_key" in lines[2]
+
+
 def test_a_lenient_start_reloads_leniently(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     doorman = make_doorman(merged(STRAY, {"general": {"worker_threads": 4}}), arguments=("--lenient",))
     doorman.wait_log(r"warn.*general\.pool_mode: unknown key.*\(ignored\)")
