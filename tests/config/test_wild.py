@@ -8,7 +8,7 @@ import yaml
 from pgdoorman_lib.config import loader, model
 from pgdoorman_lib.config.document import parse
 from pgdoorman_lib.config.keys import keys_of
-from pgdoorman_lib.config.names import _PGBOUNCER, hint
+from pgdoorman_lib.config.names import _ABSENT, _RENAMED, hint
 from pgdoorman_lib.errors import ConfigError
 
 GENERAL = '[general]\nadmin_username = "admin"\nadmin_password = "adm1n-s3cret"\n'
@@ -186,7 +186,7 @@ def test_reserve_pool_size_has_its_place():
 def test_what_is_said_of_pgbouncers_names_is_true():
     """None is a key here where it is said to be none, and every key named is one."""
     general, pool, user = ({name for name, _ in keys_of(m)} for m in (model.General, model.Pool, model.User))
-    for name, text in _PGBOUNCER.items():
+    for name, text in {**_RENAMED, **_ABSENT}.items():
         assert name not in general
         for word in text.replace(",", " ").replace(";", " ").split():
             if "_" in word and word.isidentifier():
