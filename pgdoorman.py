@@ -33,6 +33,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 @argh.arg("-F", "--log-format", type=one_of("text", "structured"), help="structured is JSON lines [env LOG_FORMAT]")
 @argh.arg("-n", "--no-color", help="no colours in the log [env NO_COLOR]")
 @argh.arg("-t", "--test-config", help="check the configuration file and exit")
+@argh.arg("--lenient", help="only warn of names in the configuration that are no keys, as pg_doorman ignores them")
 def serve(
     config: str = os.environ.get("CONFIG_FILE") or "pg_doorman.toml",
     *,
@@ -40,13 +41,14 @@ def serve(
     log_format: str = os.environ.get("LOG_FORMAT") or "text",
     no_color: bool = bool(os.environ.get("NO_COLOR")),
     test_config: bool = False,
+    lenient: bool = False,
 ) -> None:
     """PostgreSQL connection pooler. Exit codes: 0 ended as asked, 1 failed, 2 bad arguments, 78 bad configuration."""
     from pgdoorman_lib import app
 
     if test_config:
-        sys.exit(app.test_config(config))
-    sys.exit(app.run(config, log_level=log_level, log_format=log_format, color=not no_color))
+        sys.exit(app.test_config(config, lenient=lenient))
+    sys.exit(app.run(config, log_level=log_level, log_format=log_format, color=not no_color, lenient=lenient))
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import gevent
@@ -29,6 +30,7 @@ from pgdoorman_lib.config.diff import diff, in_force
 from pgdoorman_lib.config.effective import effective
 from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.connector import Connector
 from pgdoorman_lib.doorway import Doorway
 from pgdoorman_lib.errors import ConfigError
@@ -50,7 +52,6 @@ from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import drain
 from pgdoorman_lib.signals import Signals
-from pgdoorman_lib.wire.messages import query
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,6 @@ class App(Pooler):
         self.connections = ConnectionStats()
         self.doorway = Doorway(os.urandom(32))
         self.doorway.use(config)
-        self.check_query = query(config.general.pooler_check_query)
         self._canceller = Canceller(self.engine, self.clients)
         self._connector = Connector(self.engine)
         self.janitor = Janitor(self._canceller.cancel_server)
@@ -160,13 +160,15 @@ class App(Pooler):
     def reload(self) -> None:
         """Read the configuration again; ConfigError, and nothing has changed, when it can't be used."""
         try:
-            config = load(self.config.path)
+            config = load(self.config.path, lenient=self.config.lenient)
             _check(config)
         except ConfigError as exc:
-            log.error("reload failed, the configuration stays as it was: %s", exc.message)
+            for problem in exc.message.splitlines():
+                log.error("reload failed, the configuration stays as it was: %s", problem)
             raise
         changes = diff(self.config, config)
-        for warning in config.warnings:
+        known = notices(self.config)
+        for warning in (*config.warnings, *(notice for notice in notices(config) if notice not in known)):
             log.warning("%s", warning)
         for key, value in changes.restart:
             log.warning("%s was changed: it is %s after a restart", key, value)
@@ -176,11 +178,12 @@ class App(Pooler):
         self.logins.limit_changed()
         self.doorway.use(config)
         self._pools.apply(effective(config))
-        self.check_query = query(config.general.pooler_check_query)
         for session in self.clients:
+            pool = self.find_pool(session.database, session.user)
             if isinstance(session, Session):
-                session.check_query = self.check_query
-            elif self.find_pool(session.database, session.user) is None:
+                if pool is not None:
+                    session.health, session.check_query = pool.health, pool.health.message
+            elif pool is None:
                 session.terminate_when_idle(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage
         self._set_socket_options()
@@ -293,47 +296,62 @@ def _without_linger(options: sockopt.SocketOptions) -> sockopt.SocketOptions:
 
 
 def _check(config: Config) -> None:
-    """Everything a start would find fault with, short of listening; ConfigError that names the file."""
-    try:
-        Users(config.pools, b"")
-        hba.gate(config.general.hba, config.general.pg_hba)
-        client_facing_context(config.general)
-        for settings in effective(config).values():
-            server_facing_context(settings)
-    except ConfigError as exc:
-        raise ConfigError(f"{config.path}: {exc.message}") from exc
+    """Find all a start would find fault with, short of listening; ConfigError that names the file, a line for each."""
+    general = config.general
+    checks: list[Callable[[], object]] = [
+        lambda: Users(config.pools, b""),
+        lambda: hba.gate(general.hba, general.pg_hba),
+        lambda: client_facing_context(general),
+        *(partial(server_facing_context, settings) for settings in effective(config).values()),
+    ]
+    problems: dict[str, None] = {}
+    for check in checks:
+        try:
+            check()
+        except ConfigError as exc:
+            problems[f"{config.path}: {exc.message}"] = None
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
-def test_config(path: str) -> int:
+def _say_unusable(exc: ConfigError) -> int:
+    """Tell on stderr what is wrong with the configuration, a line for each problem; returns the exit code."""
+    for problem in exc.message.splitlines():
+        print(f"Config parse error: Configuration error: {problem}", file=sys.stderr)
+    return EXIT_CONFIG
+
+
+def test_config(path: str, *, lenient: bool = False) -> int:
     """Check a configuration for ``-t``; prints the verdict and returns the exit code."""
     try:
-        config = load(path)
+        config = load(path, lenient=lenient)
         _check(config)
     except ConfigError as exc:
-        print(f"Config parse error: Configuration error: {exc.message}", file=sys.stderr)
-        return EXIT_CONFIG
-    for warning in config.warnings:
+        return _say_unusable(exc)
+    for warning in (*config.warnings, *notices(config)):
         print(f"pgdoorman: warning: {warning}", file=sys.stderr)
     print(f"pgdoorman: the configuration file {path} syntax is ok")
     print(f"pgdoorman: configuration file {path} test is successful")
     return EXIT_OK
 
 
-def run(path: str, *, log_level: str, log_format: str, color: bool) -> int:
-    """Run the pooler with the configuration at ``path`` until it is told to stop; returns the exit code."""
+def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: bool = False) -> int:
+    """Run the pooler with the configuration at ``path`` until it is told to stop; returns the exit code.
+
+    ``lenient``: names in it that are no keys are only warned of.
+    """
     logs.keep_standard_descriptors()
     logs.setup(log_level, log_format, None if color else False)
     keep_chunks()
     # Who spawned whom, with its stack, is only for debuggers, and a good part of what a greenlet costs.
     gevent.config.track_greenlet_tree = False
     try:
-        config = load(path)
+        config = load(path, lenient=lenient)
         _check(config)
         app = App(config)
     except ConfigError as exc:
-        print(f"Config parse error: Configuration error: {exc.message}", file=sys.stderr)
-        return EXIT_CONFIG
-    for warning in config.warnings:
+        return _say_unusable(exc)
+    for warning in (*config.warnings, *notices(config)):
         log.warning("%s", warning)
     try:
         return app.run()

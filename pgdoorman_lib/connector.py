@@ -18,7 +18,7 @@ from pgdoorman_lib.server import baseline
 from pgdoorman_lib.server.auth import Credentials
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run as run_sql
-from pgdoorman_lib.server.login import before_it_is_lent, failure, login
+from pgdoorman_lib.server.login import before_it_is_lent, failure, login, time_limit
 from pgdoorman_lib.wire.baseline import REST
 from pgdoorman_lib.wire.messages import terminate
 
@@ -61,6 +61,9 @@ class Connector:
         if pool.by_transaction and (pool.transparent or pool.settings.cleanup_server_connections):
             with before_it_is_lent(server.stream):
                 self._know(pool, server)
+        question = pool.health.question
+        if question is not None:
+            _ask_health(pool, server, question)
         return server
 
     def _know(self, pool: Pool, server: Server) -> None:
@@ -87,11 +90,32 @@ class Connector:
         return Server(made.stream, settings, made.pid, made.secret, made.parameters, now, expires)
 
 
+def _ask_health(pool: Pool, server: Server, question: str) -> None:
+    """Have the pool know what PostgreSQL answers to its health query; may switch.
+
+    ServerUnavailable, and the connection is closed, when it is lost or takes longer than ``connect_timeout``.
+    """
+    settings = pool.settings
+    answer = bytearray()
+    with before_it_is_lent(server.stream), time_limit(settings, settings.connect_timeout, "ask pooler_check_query of"):
+        try:
+            run_sql(server, question, answer)
+        except ServerRefused as exc:
+            if server.fatal_received:
+                raise
+            log.warning("[%s@%s] pooler_check_query fails: %s", settings.user, settings.database, exc.message)
+            pool.health.learn(None)
+            return
+    pool.health.learn(answer)
+
+
 def _credentials(pool: Pool) -> Credentials:
     """What we know to log in with: the pool's own server_password, or what the client's secret and proof give."""
     settings = pool.settings
     user = settings.server_username
     if settings.server_password is not None:
+        if is_hash(settings.server_password):
+            return Credentials(user, md5_hash=settings.server_password, origin="the MD5 hash in server_password")
         return Credentials(user, password=settings.server_password, origin="server_password")
     secret = settings.secret
     if is_hash(secret):

@@ -54,6 +54,7 @@ class Settings:
     pool_size: int = 3
     min_pool_size: int = 0
     query_wait_timeout: float = 5.0
+    pooler_check_query: str = ";"
     idle_timeout: float = 0.0
     server_idle_check_timeout: float = 0.0
     server_round_robin: bool = False

@@ -28,7 +28,7 @@ HOME = ROOT / ".demo"
 CONFIG = ROOT / "conf" / "pg_doorman.toml"
 #: What conf/pg_doorman.toml expects, and README tells.
 PORT, SERVER_PORT = 6432, 5432
-DATABASE, USER, PASSWORD, ADMIN = "exampledb", "doorman", "password", "admin"
+DATABASE, USER, PASSWORD, CONSOLE = "exampledb", "doorman", "password", "user=admin password=change-me"
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
 #: SIGHUP comes when the terminal is closed.
@@ -160,7 +160,7 @@ def explain() -> None:
         f"""
   The pooler is up. From another terminal:
     the database:  {psql} 'host=127.0.0.1 port={PORT} dbname={DATABASE} user={USER} password={PASSWORD}'
-    the console:   {psql} 'host=127.0.0.1 port={PORT} dbname=pgdoorman user={ADMIN} password={ADMIN}' -c 'SHOW POOLS'
+    the console:   {psql} 'host=127.0.0.1 port={PORT} dbname=pgdoorman {CONSOLE}' -c 'SHOW POOLS'
   Ctrl-C ends the pooler and PostgreSQL.
 """,
         flush=True,

@@ -32,7 +32,6 @@ cdef class Pooler:
     cdef public Logins logins
     cdef public Clients clients
     cdef public ConnectionStats connections
-    cdef public bytes check_query
     cdef public object general
     cdef public object doorway
     cdef public set open

@@ -89,7 +89,6 @@ class Pooler:
     logins: Logins
     clients: Clients
     connections: ConnectionStats
-    check_query: bytes
     general: General
     doorway: Any  # LoginContext
 
@@ -436,7 +435,6 @@ class Connection(Pollable):
         )
         session.use(pool)
         session.begin_with(known[0], known[2], known[3])
-        session.check_query = pooler.check_query
         self.session = session
         clients.add(session)
         self.stream.write(

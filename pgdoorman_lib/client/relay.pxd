@@ -21,11 +21,11 @@ cdef int _FAIRNESS
 cdef Tally _remembered
 cdef bytearray _ready_idle
 cdef bytearray _flush
-cdef bytearray _empty_and_ready
 
 
 cdef class Relay(Responses):
     cdef public bytes check_query
+    cdef public object health
     cdef public bint client_drop
     cdef public object fault_sqlstate
     cdef public bint settling
@@ -67,7 +67,7 @@ cdef class Relay(Responses):
     @cython.locals(size=Py_ssize_t, client=Stream, block=bytearray)
     cdef int _to_server(self, Py_ssize_t run, Py_ssize_t pos) except -1
     @cython.final
-    @cython.locals(check=bytes, alone=bint, start=Py_ssize_t)
+    @cython.locals(check=bytes, answer=bytearray, alone=bint, start=Py_ssize_t)
     cdef int _without_server(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
     @cython.final
     @cython.locals(size=Py_ssize_t)

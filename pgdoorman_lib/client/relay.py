@@ -38,7 +38,6 @@ _remembered = REMEMBERED
 
 _ready_idle = READY_IDLE
 _flush = FLUSH
-_empty_and_ready = bytearray(b"I\x00\x00\x00\x04Z\x00\x00\x00\x05I")
 
 
 class Relay(Responses):
@@ -54,6 +53,7 @@ class Relay(Responses):
         "discarding",
         "fault_sqlstate",
         "half_closed",
+        "health",
         "overdue",
         "refusal_message",
         "settling",
@@ -66,8 +66,9 @@ class Relay(Responses):
     def init_relay(self, client: Stream, stats: Any) -> None:
         """As ``init_borrower``."""
         self.init_responses(client, stats)
-        #: the whole Query message that is answered without a server, or None
+        #: the whole Query message that may be answered without a server, or None; the pool's ``Health`` has the answer
         self.check_query: bytes | None = None
+        self.health: Any = None
         self.client_drop = 0
         #: the client has sent Terminate
         self.terminated = 0
@@ -487,8 +488,10 @@ class Relay(Responses):
         if kind == consts.QUERY:
             check = self.check_query
             if check is not None and size == avail and size == len(check) and data[pos : pos + size] == check:
-                self.client.send_copy(_empty_and_ready, 0, 11)
-                return events.HELD
+                answer = self.health.answer
+                if answer is not None:
+                    self.client.send_copy(answer, 0, len(answer))
+                    return events.HELD
             if self.refuses(data, pos + 5, pos + avail):
                 self.discarding = 1
                 return self._discard(kind)

@@ -195,6 +195,8 @@ class Session(Errands):
         self.by_transaction = pool.by_transaction
         self.shared = pool.shared
         self.scanner = pool.scanner
+        self.health = pool.health
+        self.check_query = pool.health.message
         self.sync_parameters = pool.sync_parameters
         self.transparent = pool.transparent
         self.log_parameters = pool.log_parameters

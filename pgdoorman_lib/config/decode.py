@@ -1,4 +1,4 @@
-"""The merged tree to the model: every key known, of the right type, and supported; nothing is ignored."""
+"""The merged tree to the model: every key known, of the right type, and supported; nothing is ignored silently."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from pgdoorman_lib.config.source import Source
 NOT_SUPPORTED = "not supported yet"
 
 SECTIONS = ("general", "pools", "include", "talos", "web", "prometheus")
+
+EVERY_DATABASE = "*"
+"""PgBouncer's name of the pool for all databases that have none of their own."""
 
 # Names an operator may have put one section too high or too low, and where they belong.
 _ELSEWHERE = {
@@ -27,74 +30,88 @@ _Model = TypeVar("_Model")
 
 
 class Decoder:
-    """Reads the sections of one ``Source``. Collects the keys without effect for one warning."""
+    """Reads the sections of one ``Source``, which takes down every problem; a section with one is None.
+
+    Collects the keys without effect, for one warning, and the files in which secrets stand.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.without_effect: dict[str, None] = {}
+        self.secret_files: dict[str, None] = {}
 
     def top_level(self) -> None:
-        """Refuse unknown sections and missing ones."""
+        """Find unknown sections and missing ones."""
         data = self.source.data
         for name in data:
             if name not in SECTIONS:
                 self.source.unknown((name,), SECTIONS, _ELSEWHERE)
         for name in ("general", "pools"):
             if name not in data:
-                self.source.fail((), f"missing field `{name}`: expected [{name}]")
+                self.source.refuse((), f"missing field `{name}`: expected [{name}]")
 
-    def general(self) -> General:
-        return self._section(General, self.source.data["general"], ("general",))
+    def general(self) -> General | None:
+        data = self.source.data
+        return self._section(General, data["general"], ("general",)) if "general" in data else None
 
-    def include(self) -> Include:
+    def include(self) -> Include | None:
         return self._section(Include, self.source.data.get("include", {}), ("include",))
 
-    def talos(self) -> Talos:
+    def talos(self) -> Talos | None:
         return self._section(Talos, self.source.data.get("talos", {}), ("talos",))
 
-    def web(self) -> Web:
+    def web(self) -> Web | None:
         data = self.source.data
         if "web" in data and "prometheus" in data:
-            self.source.fail(("prometheus",), "this is another name of [web], which is there too")
+            self.source.refuse(("prometheus",), "this is another name of [web], which is there too")
         name = "prometheus" if "prometheus" in data else "web"
         return self._section(Web, data.get(name, {}), (name,))
 
     def pools(self) -> dict[str, Pool]:
-        raw = self.source.data["pools"]
+        """The pools that could be read."""
+        raw = self.source.data.get("pools", {})
         if not isinstance(raw, dict):
-            self.source.fail(("pools",), f"found {type_name(raw)}, expected tables [pools.NAME]")
-        return {name: self._pool(name, pool) for name, pool in raw.items()}
+            self.source.refuse(("pools",), f"found {type_name(raw)}, expected tables [pools.NAME]")
+            return {}
+        pools = {name: self._pool(name, pool) for name, pool in raw.items()}
+        return {name: pool for name, pool in pools.items() if pool is not None}
 
-    def _pool(self, name: str, raw: Any) -> Pool:
+    def _pool(self, name: str, raw: Any) -> Pool | None:
         path: Path = ("pools", name)
         if not name or "\0" in name:
-            self.source.fail(path, "a pool needs a name without null bytes")
-        self._table(raw, path)
+            self.source.refuse(path, "a pool needs a name without null bytes")
+        if name == EVERY_DATABASE:
+            self.source.refuse(path, f"a pool for every database is {NOT_SUPPORTED}: write a [pools.NAME] for each")
+        if not self._table(raw, path):
+            return None
         rest = {key: value for key, value in raw.items() if key not in ("users", "auth_query")}
         if "auth_query" in raw:
             at = (*path, "auth_query")
             self._section(AuthQuery, raw["auth_query"], at)
-            self.source.fail(at, f"{NOT_SUPPORTED}: list the users under [[pools.{name}.users]]")
+            self.source.refuse(at, f"{NOT_SUPPORTED}: list the users under [[pools.{name}.users]]")
         users = self._users(raw.get("users", []), (*path, "users"))
         return self._section(Pool, rest, path, also=("users", "auth_query"), given={"users": users})
 
     def _users(self, raw: Any, path: Path) -> tuple[User, ...]:
-        """Both forms: [[pools.NAME.users]], and [pools.NAME.users.N] ordered by N."""
+        """Those that could be read, of both forms: [[pools.NAME.users]], and [pools.NAME.users.N] ordered by N."""
         entries: list[tuple[str | int, Any]]
         if isinstance(raw, list):
             entries = list(enumerate(raw))
         elif isinstance(raw, dict):
-            for key in raw:
-                if not (key.isascii() and key.isdigit()):
-                    self.source.fail(path, f"invalid user key '{key}': expected numeric index or use array format")
-            entries = sorted(raw.items(), key=lambda item: int(item[0]))
+            named = [key for key in raw if not (key.isascii() and key.isdigit())]
+            for key in named:
+                self.source.refuse(path, f"invalid user key '{key}': expected numeric index or use array format")
+            entries = sorted(((k, v) for k, v in raw.items() if k not in named), key=lambda item: int(item[0]))
         else:
-            self.source.fail(path, f"found {type_name(raw)}, expected [[users]] or [users.0], [users.1] ...")
-        return tuple(self._section(User, user, (*path, place)) for place, user in entries)
+            self.source.refuse(path, f"found {type_name(raw)}, expected [[users]] or [users.0], [users.1] ...")
+            return ()
+        users = [self._section(User, user, (*path, place)) for place, user in entries]
+        return tuple(user for user in users if user is not None)
 
-    def _table(self, raw: Any, path: Path) -> None:
+    def _table(self, raw: Any, path: Path) -> bool:
         if not isinstance(raw, dict):
-            self.source.fail(path, f"found {type_name(raw)}, expected a table")
+            self.source.refuse(path, f"found {type_name(raw)}, expected a table")
+        return isinstance(raw, dict)
 
     def _section(
         self,
@@ -104,40 +121,55 @@ class Decoder:
         *,
         also: tuple[str, ...] = (),
         given: dict[str, Any] | None = None,
-    ) -> _Model:
+    ) -> _Model | None:
         """One table to an instance of ``model``; ``also``: names allowed there that ``given`` has values for."""
-        self._table(raw, path)
+        if not self._table(raw, path):
+            return None
         keys = dict(keys_of(model))
         names = {name: name for name in keys}
         names.update({alias: name for name, key in keys.items() for alias in key.aliases})
         values: dict[str, Any] = dict(given or {})
+        whole = True
         for written, value in raw.items():
             at = (*path, written)
             if written not in names:
                 self.source.unknown(at, [*names, *also], _ELSEWHERE)
+                continue
             name = names[written]
-            if written != name and name in raw:
-                self.source.fail(at, f"this is another name of {name}, which is there too")
             if written == "client_prepared_statements_cache_size":
                 self.source.warn(at, f"this is the old name of {name}")
-            values[name] = self._value(keys[name], value, at)
+            try:
+                if written != name and name in raw:
+                    raise ValueError(f"this is another name of {name}, which is there too")
+                values[name] = self._value(keys[name], value, at)
+            except ValueError as exc:
+                self.source.refuse(at, str(exc))
+                whole = False
         for name, key in keys.items():
-            if key.required and name not in values:
-                self.source.fail(path, f"missing field `{name}`: {key.doc}")
-        return model(**values)
+            if key.required and not any(names.get(written) == name for written in raw):
+                self.source.refuse(path, f"missing field `{name}`: {key.doc}")
+                whole = False
+        return model(**values) if whole else None
 
     def _value(self, key: Key, raw: Any, path: Path) -> Any:
-        try:
-            value = key.read(raw)
-        except ValueError as exc:
-            self.source.fail(path, str(exc))
+        """What is read of ``raw``; ValueError if it can't be, or asks for what is not there yet."""
+        value = key.read(raw)
         if key.support == "not yet" and key.off is not None and value not in key.off:
-            if not key.off:
-                self.source.fail(path, f"{NOT_SUPPORTED}; remove the key")
-            accepted = " or ".join(_as_toml(value) for value in key.off)
-            self.source.fail(path, f"{NOT_SUPPORTED}: found {key.found(raw)}, accepted is {accepted}")
+            if key.unmet == "refused" or (key.unmet == "lenient" and self.source.strict):
+                if not key.off:
+                    raise ValueError(f"{NOT_SUPPORTED}; remove the key")
+                accepted = " or ".join(_as_toml(value) for value in key.off)
+                raise ValueError(f"{NOT_SUPPORTED}: found {key.found(raw)}, accepted is {accepted}")
+            taken = key.off[0]
+            self.source.warn(path, f"{NOT_SUPPORTED}: found {key.found(raw)}, taken as {_as_toml(taken)}. {key.doc}")
+            return taken
         if key.support == "no effect":
             self.without_effect[".".join(str(part) for part in path)] = None
+        if key.kind == "secret" and value:
+            self.secret_files[self.source.origin(path)[0]] = None
+        doubt = key.implausible(raw)
+        if doubt:
+            self.source.warn(path, doubt)
         return value
 
 

@@ -1,12 +1,13 @@
 """TOML text to a tree of values, with the line of every key.
 
-The toml package reads numbers, booleans and dates. Strings and structure (TOML 1.0, https://toml.io/en/v1.0.0) are read
+The toml package reads booleans and dates. Numbers, strings and structure (TOML 1.0, https://toml.io/en/v1.0.0) are read
 by a scanner here, because the package, at 0.10.2,
 
 1. reads ``"\\""`` as an empty string, ``[1, 2`` and ``["a",,"b"]`` as arrays, ``--5`` as 5, all without complaint;
 2. refuses two ``[[pools.b.users]]`` after a ``[pools.a.users.0]``, and multi-line strings in inline tables;
 3. does not tell on which line a key stands;
-4. quotes the file in its messages, passwords included.
+4. quotes the file in its messages, passwords included,
+5. refuses a zero with an exponent, ``0e0``.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ Path = tuple[str | int, ...]
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9][0-9:.+Zz-]*|[A-Za-z0-9_+.:-]+")
-_NUMBER = re.compile(r"[+-]?(?:inf|nan|(?:0|[1-9](?:_?[0-9])*)(?:\.[0-9](?:_?[0-9])*)?(?:[eE][+-]?[0-9](?:_?[0-9])*)?)")
+_NUMBER = re.compile(
+    r"[+-]?(?:inf|nan|(?:0|[1-9](?:_?[0-9])*)(?:\.[0-9](?:_?[0-9])*)?(?:[eE][+-]?[0-9](?:_?[0-9])*)?)"
+    r"|0x[0-9A-Fa-f](?:_?[0-9A-Fa-f])*|0o[0-7](?:_?[0-7])*|0b[01](?:_?[01])*"
+)
+_WHOLE = re.compile(r"[+-]?[0-9_]+|0[xob].*")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}.*|[0-9]{2}:[0-9]{2}.*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|([btnfr\"\\])|([ \t]*\n[ \t\n]*)|(.?))", re.DOTALL)
 _SIMPLE_ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", '"': '"', "\\": "\\"}
-_MAX_DEPTH = 64
+MAX_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Document:
 
 @dataclass(frozen=True)
 class _Scalar:
-    """A number, boolean or date, for the package to read: its place among all, its line and its source."""
+    """A boolean or date, for the package to read: its place among all, its line and its source."""
 
     index: int
     line: int
@@ -85,13 +90,13 @@ def _read_scalars(scalars: list[_Scalar], file: str) -> list[Any]:
         # The package's own error is a ValueError; the others escape from it on input it did not foresee. Its text
         # may quote the value, so only the line is used.
         scalar = scalars[min(getattr(exc, "lineno", len(scalars)), len(scalars)) - 1]
-        raise ConfigError(f"{file}:{scalar.line}: this is not a valid number or date") from None
+        raise ConfigError(f"{file}:{scalar.line}: this is not a valid date") from None
     return [read[f"v{scalar.index}"] for scalar in scalars]
 
 
 def _plain(node: Any, values: list[Any]) -> Any:
     """The scanner's tree as dicts, lists and values."""
-    if isinstance(node, str):
+    if isinstance(node, str | int | float):
         return node
     if isinstance(node, _Scalar):
         return values[node.index]
@@ -253,8 +258,8 @@ class _Scanner:
         if self.peek('"') or self.peek("'"):
             return self.string(multiline=True)
         if self.peek("[") or self.peek("{"):
-            if self.depth == _MAX_DEPTH:
-                self.fail(f"values are nested more than {_MAX_DEPTH} deep")
+            if self.depth == MAX_DEPTH:
+                self.fail(f"values are nested more than {MAX_DEPTH} deep")
             self.depth += 1
             value: Any = self.array(path) if self.peek("[") else self.inline_table(path)
             self.depth -= 1
@@ -264,9 +269,11 @@ class _Scanner:
             self.fail(f"{format_path(path)} has no value")
         if match[0] not in ("true", "false") and not _NUMBER.fullmatch(match[0]) and not _DATE.fullmatch(match[0]):
             self.fail(f"{format_path(path)} has no TOML value; strings need quotes")
+        self.at = match.end()
+        if _NUMBER.fullmatch(match[0]):
+            return int(match[0], 0) if _WHOLE.fullmatch(match[0]) else float(match[0])
         scalar = _Scalar(len(self.scalars), self.line(), match[0])
         self.scalars.append(scalar)
-        self.at = match.end()
         return scalar
 
     def array(self, path: Path) -> list[Any]:

@@ -37,6 +37,7 @@ class PoolSettings:
     startup_parameters: tuple[tuple[str, str], ...]
     connect_timeout: float
     query_wait_timeout: float
+    pooler_check_query: str
     idle_timeout: float
     server_lifetime: float
     server_idle_check_timeout: float
@@ -75,6 +76,7 @@ class PoolSettings:
 # Settings a pool takes from [general] alone.
 _GENERAL_ONLY = (
     "query_wait_timeout",
+    "pooler_check_query",
     "client_eof_timeout",
     "server_idle_check_timeout",
     "server_round_robin",

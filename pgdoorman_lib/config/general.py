@@ -10,6 +10,9 @@ U16 = 65535
 U32 = 2**32 - 1
 CLIENT_TLS_MODES = ("allow", "disable", "require", "verify-full")
 SERVER_TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+QUICK = (0.1, float("inf"))
+SLOW = (30.0, float("inf"))
+"""Seconds that plain numbers are believed to mean: of limits for what takes milliseconds, and of connections' lives."""
 NO_EFFECT = "no effect"
 NOT_YET = "not yet"
 
@@ -74,16 +77,22 @@ class General:
 
     # -- time limits
     connect_timeout: float = setting(
-        "duration", "3s", "Limit for connecting and logging in to a server.", positive=True
+        "duration", "3s", "Limit for connecting and logging in to a server.", positive=True, plausible=QUICK
     )
     query_wait_timeout: float = setting(
         "duration", "5s", "How long a client waits for a free server connection; 0 = not at all."
     )
     idle_timeout: float = setting(
-        "duration", "10m", "A server connection idle for this long is closed; 0 = never. Jitter of 20 %."
+        "duration",
+        "10m",
+        "A server connection idle for this long is closed; 0 = never. Jitter of 20 %.",
+        plausible=SLOW,
     )
     server_lifetime: float = setting(
-        "duration", "20m", "A server connection older than this is closed once it is idle; 0 = never. Jitter of 20 %."
+        "duration",
+        "20m",
+        "A server connection older than this is closed once it is idle; 0 = never. Jitter of 20 %.",
+        plausible=SLOW,
     )
     client_eof_timeout: float = setting(
         "duration",
@@ -91,6 +100,7 @@ class General:
         "Limit for what a client has asked for before it closed its side of the connection; then it is cancelled, with "
         "0 at once.",
         ours=True,
+        plausible=QUICK,
     )
     retain_connections_time: float = setting(
         "duration",
@@ -100,7 +110,11 @@ class General:
         positive=True,
     )
     retain_connections_max: int = setting(
-        "integer", 3, "Connections closed in one sweep; here all that are due.", reload="restart", support=NO_EFFECT
+        "integer",
+        3,
+        "Connections closed in one sweep; here all that are due (docs/coming-from.md).",
+        reload="restart",
+        support=NO_EFFECT,
     )
     server_idle_check_timeout: float = setting(
         "duration", "60s", "A connection idle for longer is probed before it is lent; 0 = never."
@@ -111,7 +125,7 @@ class General:
     proxy_copy_data_timeout: float = setting(
         "duration",
         "15s",
-        "Limit for one streamed message; here a slow peer holds up its own session only.",
+        "Limit for one streamed message; here a slow peer holds up its own session only (docs/coming-from.md).",
         support=NO_EFFECT,
     )
 
@@ -130,18 +144,27 @@ class General:
     tcp_keepalives_count: int = setting("integer", 5, "TCP_KEEPCNT of both sides.", maximum=U32)
     tcp_so_linger: int = setting("seconds", 0, "SO_LINGER; 0 = RST on close.")
     tcp_no_delay: bool = setting("boolean", True, "TCP_NODELAY.")
-    tcp_user_timeout: int = setting("seconds", 60, "TCP_USER_TIMEOUT (Linux); 0 = the system's.")
+    tcp_user_timeout: int = setting("seconds", 60, "TCP_USER_TIMEOUT (Linux); 0 = the system's.", plausible=(0, 3600))
     tcp_socket_buffer_size: int = setting("size", 0, "SO_RCVBUF and SO_SNDBUF; 0 = the system tunes them.")
     unix_socket_buffer_size: int = setting("size", "1MB", "The same for unix sockets.")
 
     # -- the process
+    strict_config: bool = setting(
+        "boolean",
+        True,
+        "Refuse a configuration with names that are no keys, or not where they stand; false or --lenient: ignore them "
+        "with a warning, as pg_doorman does without one. Wrong values are refused in any case.",
+        reload="live",
+        ours=True,
+    )
     worker_threads: int = setting(
         "integer",
         1,
-        "Worker processes. This version runs one; other values are not supported yet.",
+        "Worker processes. This version runs one, whatever stands here.",
         reload="restart",
         support=NOT_YET,
         off=(1,),
+        unmet="warned",
         minimum=1,
         aliases=("workers",),
     )
@@ -165,6 +188,7 @@ class General:
         reload="restart",
         support=NOT_YET,
         off=("",),
+        unmet="lenient",
         empty=True,
         unset="log to stderr",
     )
@@ -186,7 +210,11 @@ class General:
         "leaks to other clients or is lost with the server.",
     )
     pooler_check_query: str = setting(
-        "text", ";", "A simple query of exactly this text is answered without a server.", reload="live", empty=True
+        "text",
+        ";",
+        "A simple query of exactly this text is answered without a server: an empty one at once, a SELECT of constants "
+        "as the first server did. Any other is asked of a server each time.",
+        empty=True,
     )
 
     # -- prepared statements
@@ -241,6 +269,7 @@ class General:
         reload="restart",
         support=NOT_YET,
         off=(0,),
+        unmet="lenient",
     )
 
     # -- TLS to servers

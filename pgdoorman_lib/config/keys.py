@@ -34,6 +34,7 @@ Kind = Literal[
 ]
 Reload = Literal["live", "pool", "restart"]
 Support = Literal["yes", "no effect", "not yet"]
+Unmet = Literal["refused", "lenient", "warned"]
 
 REQUIRED: Any = object()
 """The default of a key that must be written."""
@@ -73,13 +74,20 @@ class HbaSource:
     path: str | None = None
 
 
+PLAUSIBLE = {"duration": (1.0, float("inf"))}
+"""By kind, the least and the most seconds that a plain number is believed to be meant as, unless the key says other."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Key:
     """One key. ``default`` is written as in TOML: ``REQUIRED``, None for unset, or a value ``read`` accepts.
 
     ``off``: of a key whose feature is not there yet, the values that leave it off; None when it only tunes a feature
-    that another key turns on. ``unset`` says in words what a missing key means. ``empty``: the empty string is a value.
-    ``ours``: not a key of pg_doorman's. ``reload``: ``live`` = at once, ``pool`` = the pools it concerns are rebuilt.
+    that another key turns on. ``unmet``: what becomes of any other value: it is refused, always or unless the
+    configuration is read leniently, or only warned of; taken is the first of ``off`` then. ``plausible``: least and
+    most seconds that a number without a unit is believed to be meant as. ``unset`` says in words what a missing key
+    means. ``empty``: the empty string is a value. ``ours``: not a key of pg_doorman's. ``reload``: ``live`` = at once,
+    ``pool`` = the pools it concerns are rebuilt.
     """
 
     kind: Kind
@@ -94,6 +102,8 @@ class Key:
     invalid: str = "unknown variant {}"
     aliases: tuple[str, ...] = ()
     off: tuple[Any, ...] | None = None
+    unmet: Unmet = "refused"
+    plausible: tuple[float, float] | None = None
     unset: str = ""
     empty: bool = False
     ours: bool = False
@@ -129,6 +139,18 @@ class Key:
         if self.kind == "integer" and not self.minimum <= value <= self.maximum:
             raise self.wrong(raw)
         return value
+
+    def implausible(self, raw: object) -> str | None:
+        """What is odd about a duration, written as ``raw``, which ``read`` accepts: its unit may have been mistaken."""
+        if self.kind not in ("duration", "seconds") or (isinstance(raw, str) and not raw.strip().isdigit()):
+            return None
+        number = int(raw) if isinstance(raw, int | str) else 0
+        unit, others = ("s", "milliseconds") if self.kind == "seconds" else ("ms", "seconds")
+        least, most = self.plausible or PLAUSIBLE.get(self.kind, (0.0, float("inf")))
+        if not number or least <= self.read(raw) <= most:
+            return None
+        meant = f"{number}ms" if unit == "s" else f"{number}s"
+        return f'{number} without a unit is {number} {unit} here; PgBouncer counts {others}: was "{meant}" meant?'
 
     def default_value(self) -> Any:
         """The default as the model holds it; None when unset."""

@@ -6,32 +6,35 @@ import dataclasses
 import hashlib
 from typing import NoReturn
 
-from pgdoorman_lib.config.decode import NOT_SUPPORTED, Decoder
+from pgdoorman_lib.config.decode import Decoder
 from pgdoorman_lib.config.document import Document, Path, parse
 from pgdoorman_lib.config.model import Config, General, Pool
 from pgdoorman_lib.config.source import Source
 from pgdoorman_lib.config.validate import validate
+from pgdoorman_lib.config.yaml_document import parse_yaml
 from pgdoorman_lib.errors import ConfigError
 
 _SERVER_TLS_FILES = ("server_tls_ca_cert", "server_tls_certificate", "server_tls_private_key")
 _CLIENT_TLS_FILES = ("tls_certificate", "tls_private_key", "tls_ca_cert")
 
 
-def load(path: str) -> Config:
+def load(path: str, *, lenient: bool = False) -> Config:
     """Read ``path`` and the files it includes, all relative to the working directory.
 
-    Raises ``ConfigError`` naming the file, the line and the key's path; no secret is ever in its text.
+    Raises ``ConfigError`` with a line for each problem, naming the file, the line and the key's path; no secret is ever
+    in its text. ``lenient``: names that are no keys are only warned of.
     """
-    return _config(Source(_read_document(path), path))
+    return _config(Source(_read_document(path), path, lenient=lenient))
 
 
-def loads(text: str, path: str = "pg_doorman.toml") -> Config:
-    """The same from ``text``; ``path`` is only for messages."""
-    return _config(Source(parse(text, path), path))
+def loads(text: str, path: str = "pg_doorman.toml", *, lenient: bool = False) -> Config:
+    """The same from ``text``; ``path`` is for messages, and its suffix says how to read."""
+    return _config(Source(_parse(text, path), path, lenient=lenient))
 
 
 def _config(source: Source) -> Config:
-    for name in Decoder(source).include().files:
+    include = Decoder(source).include()
+    for name in include.files if include is not None else ():
         document = _read_document(name)
         if "include" in document.data:
             line = document.lines[("include",)]
@@ -41,28 +44,37 @@ def _config(source: Source) -> Config:
         source.merge(document, name)
     decoder = Decoder(source)
     decoder.top_level()
-    general = _read_hba(decoder.general(), source)
-    pools = decoder.pools()
+    general, pools = decoder.general(), decoder.pools()
     talos, web = decoder.talos(), decoder.web()
+    if general is None or talos is None or web is None or not source.usable:
+        source.give_up()
+    general = _read_hba(general, source)
     validate(general, pools, source)
     if decoder.without_effect:
         keys = ", ".join(decoder.without_effect)
         source.warnings.append(f"{source.file}: these keys are known but have no effect in pgdoorman: {keys}")
+    fingerprints = _fingerprints(general, pools, source)
+    source.finish()
     return Config(
         general=general,
         pools=pools,
         talos=talos,
         web=web,
         path=source.file,
+        secret_files=tuple(decoder.secret_files),
+        lenient=source.lenient,
         warnings=tuple(source.warnings),
-        fingerprints=_fingerprints(general, pools, source),
+        fingerprints=fingerprints,
     )
 
 
 def _read_document(path: str) -> Document:
-    if path.lower().endswith((".yaml", ".yml")):
-        raise ConfigError(f"{path}: YAML files are {NOT_SUPPORTED}; write TOML")
-    return parse(_read_text(path), path)
+    return _parse(_read_text(path), path)
+
+
+def _parse(text: str, path: str) -> Document:
+    """By the file's name: YAML for ``*.yaml`` and ``*.yml``, else TOML."""
+    return parse_yaml(text, path) if path.lower().endswith((".yaml", ".yml")) else parse(text, path)
 
 
 def _read_text(path: str) -> str:
@@ -91,7 +103,8 @@ def _read_hba(general: General, source: Source) -> General:
     try:
         text = _read_text(rules.path)
     except ConfigError as exc:
-        source.fail(("general", "pg_hba"), exc.message)
+        source.refuse(("general", "pg_hba"), exc.message)
+        return general
     return dataclasses.replace(general, pg_hba=dataclasses.replace(rules, text=text))
 
 
@@ -102,7 +115,8 @@ def _read_tls(path: str, key: Path, source: Source) -> bytes:
             return file.read()
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else None
-        source.fail(key, f"tls is incorrectly configured: Could not open '{path}': {reason or exc}")
+        source.refuse(key, f"tls is incorrectly configured: Could not open '{path}': {reason or exc}")
+        return b""
 
 
 def _fingerprints(general: General, pools: dict[str, Pool], source: Source) -> tuple[tuple[str, str], ...]:

@@ -36,7 +36,15 @@ class Talos:
 class Web:
     """[web], also written [prometheus]: metrics and pages by HTTP; not supported yet."""
 
-    enabled: bool = setting("boolean", False, "Serve metrics by HTTP.", reload="restart", support=NOT_YET, off=(False,))
+    enabled: bool = setting(
+        "boolean",
+        False,
+        "Serve metrics by HTTP.",
+        reload="restart",
+        support=NOT_YET,
+        off=(False,),
+        unmet="lenient",
+    )
     host: str = setting("text", "0.0.0.0", "Address.", reload="restart", support=NOT_YET)
     port: int = setting("integer", 9127, "Port.", reload="restart", support=NOT_YET, maximum=U16)
     ui: bool = setting("boolean", False, "Serve the pages too.", reload="live", support=NOT_YET)
@@ -67,9 +75,10 @@ class Web:
 class Config:
     """One configuration, read and checked.
 
-    ``path`` is the main file, ``warnings`` are texts for the log, ``fingerprints`` pairs of (path, SHA-256) of the TLS
-    files, so that a certificate replaced in place counts as a change. ``pending``: of keys that were changed since the
-    start, and wait for a restart, the name ("general.port") and the value that will be in force then, as text.
+    ``path`` is the main file, ``secret_files`` are those with secrets, ``lenient`` is how it was read, ``warnings`` are
+    texts for the log, ``fingerprints`` pairs of (path, SHA-256) of the TLS files, so that a certificate replaced in
+    place counts as a change. ``pending``: of keys that were changed since the start, and wait for a restart, the name
+    ("general.port") and the value that will be in force then, as text.
     """
 
     general: General
@@ -77,6 +86,8 @@ class Config:
     talos: Talos = Talos()
     web: Web = Web()
     path: str = ""
+    secret_files: tuple[str, ...] = ()
+    lenient: bool = False
     warnings: tuple[str, ...] = ()
     fingerprints: tuple[tuple[str, str], ...] = ()
     pending: tuple[tuple[str, str], ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from pgdoorman_lib.config.general import NO_EFFECT, NOT_YET, SERVER_TLS_MODES, U16, U32
+from pgdoorman_lib.config.general import NO_EFFECT, NOT_YET, QUICK, SERVER_TLS_MODES, SLOW, U16, U32
 from pgdoorman_lib.config.keys import REQUIRED, setting
 
 POOL_MODES = ("transaction", "session")
@@ -26,10 +26,14 @@ class User:
     pool_size: int = setting("integer", REQUIRED, "Server connections at most.", minimum=1, maximum=U32)
     min_pool_size: int | None = setting("integer", None, "Server connections kept open.", maximum=U32, unset="0")
     pool_mode: str | None = setting("choice", None, "Overrides the pool's.", choices=POOL_MODES, unset=POOLS)
-    server_lifetime: float | None = setting("duration", None, "Overrides the pool's.", unset=POOLS)
+    server_lifetime: float | None = setting("duration", None, "Overrides the pool's.", unset=POOLS, plausible=SLOW)
     server_username: str | None = setting("text", None, "User to log in to the server as.", unset="username")
     server_password: str | None = setting(
-        "secret", None, "His password, in plain text.", unset="the client's own credentials are passed on", empty=True
+        "secret",
+        None,
+        'His password in plain text, or "md5..." as pg_shadow has it for a server that asks for MD5.',
+        unset="the client's own credentials are passed on",
+        empty=True,
     )
     auth_pam_service: str | None = setting(
         "text", None, "Ask this PAM service.", support=NOT_YET, off=("",), empty=True, unset="no PAM"
@@ -70,9 +74,11 @@ class Pool:
     server_port: int = setting("integer", 5432, "Its port.", minimum=1, maximum=U16)
     server_database: str | None = setting("text", None, "The database's name there.", unset="the pool's name")
     application_name: str = setting("text", "pg_doorman", "application_name of server sessions.", empty=True)
-    connect_timeout: float | None = setting("duration", None, "Overrides [general]'s.", positive=True, unset=GENERAL)
-    idle_timeout: float | None = setting("duration", None, "Overrides [general]'s.", unset=GENERAL)
-    server_lifetime: float | None = setting("duration", None, "Overrides [general]'s.", unset=GENERAL)
+    connect_timeout: float | None = setting(
+        "duration", None, "Overrides [general]'s.", positive=True, unset=GENERAL, plausible=QUICK
+    )
+    idle_timeout: float | None = setting("duration", None, "Overrides [general]'s.", unset=GENERAL, plausible=SLOW)
+    server_lifetime: float | None = setting("duration", None, "Overrides [general]'s.", unset=GENERAL, plausible=SLOW)
     cleanup_server_connections: bool = setting(
         "boolean", True, "Reset what a client left behind before another gets the server."
     )

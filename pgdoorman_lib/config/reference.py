@@ -23,7 +23,7 @@ _HEAD = """\
 
 _EXAMPLES = {
     "admin_username": '"admin"',
-    "admin_password": '"admin"',
+    "admin_password": '"change-me"',
     "username": '"doorman"',
     "password": '"password"',
     "pool_size": "40",

@@ -21,16 +21,19 @@ STARTUP_PARAMETERS_BUDGET = MAX_STARTUP_PACKET - 512
 _RESERVED = ("user", "database", "replication", "options", "role", "session_authorization")
 _RESERVED_PREFIX = "_pq_."
 _GUC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_SCRAM_PREFIX = "SCRAM-SHA-256$"
 _TOKEN_PREFIXES = ("jwt-pkey-fpath:", "jwt-priv-key-fpath:")
 
 
 def validate(general: General, pools: dict[str, Pool], source: Source) -> None:
-    """Check the whole; raises ``ConfigError`` at the first rule broken, adds warnings to ``source``."""
+    """Check the whole; every rule broken and every warning is taken down in ``source``."""
     _listening(general, source)
+    _console(general, source)
     _client_tls(general, source)
     _general_pools(general, source)
     _server_tls(general, None, ("general",), source)
     _parameters(general.startup_parameters, ("general", "startup_parameters"), source)
+    _fit(general.startup_parameters, ("general", "startup_parameters"), source)
     for name, pool in pools.items():
         _pool(name, pool, general, source)
 
@@ -38,12 +41,20 @@ def validate(general: General, pools: dict[str, Pool], source: Source) -> None:
 def _listening(general: General, source: Source) -> None:
     path: Path = ("general",)
     if not general.addresses() and general.unix_socket_dir is None:
-        source.fail((*path, "host"), "nothing to listen on: expected an address here, listen, or unix_socket_dir")
+        source.refuse((*path, "host"), "nothing to listen on: expected an address here, listen, or unix_socket_dir")
     if general.hba and general.pg_hba is not None:
-        source.fail((*path, "hba"), "general.hba and general.pg_hba cannot be specified at the same time")
+        source.refuse((*path, "hba"), "general.hba and general.pg_hba cannot be specified at the same time")
     if 0 < general.tcp_socket_buffer_size < 65536:
         source.warn(
             (*path, "tcp_socket_buffer_size"), "less than 64KB slows large results down; 0 lets the system tune"
+        )
+
+
+def _console(general: General, source: Source) -> None:
+    if general.admin_password in ("", "admin", general.admin_username):
+        source.warn(
+            ("general", "admin_password"),
+            "anybody can guess it, and whoever knows it can stop the pooler from the console: choose another",
         )
 
 
@@ -51,13 +62,13 @@ def _client_tls(general: General, source: Source) -> None:
     path: Path = ("general",)
     certificate, key, mode = general.tls_certificate, general.tls_private_key, general.tls_mode
     if key is not None and certificate is None:
-        source.fail((*path, "tls_private_key"), "tls_private_key is set but tls_certificate is not")
+        source.refuse((*path, "tls_private_key"), "tls_private_key is set but tls_certificate is not")
     if certificate is not None and key is None:
-        source.fail((*path, "tls_certificate"), "tls_certificate is set but tls_private_key is not")
+        source.refuse((*path, "tls_certificate"), "tls_certificate is set but tls_private_key is not")
     if mode not in ("allow", "disable") and certificate is None:
-        source.fail((*path, "tls_mode"), f"tls_mode is {mode} but tls_certificate or tls_private_key is not")
+        source.refuse((*path, "tls_mode"), f"tls_mode is {mode} but tls_certificate or tls_private_key is not")
     if mode == "verify-full" and general.tls_ca_cert is None:
-        source.fail((*path, "tls_mode"), "tls_mode is verify-full but tls_ca_cert is not set")
+        source.refuse((*path, "tls_mode"), "tls_mode is verify-full but tls_ca_cert is not set")
 
 
 def _general_pools(general: General, source: Source) -> None:
@@ -66,7 +77,7 @@ def _general_pools(general: General, source: Source) -> None:
 
 
 def _cache_size_zero(path: Path, source: Source) -> None:
-    source.fail(
+    source.refuse(
         path,
         "The value of prepared_statements_cache should be greater than 0 if prepared_statements are enabled",
     )
@@ -81,37 +92,45 @@ def _server_tls(general: General, pool: Pool | None, path: Path, source: Source)
         return inherited if own is None else own
 
     certificate, key = value("server_tls_certificate"), value("server_tls_private_key")
+    if pool is not None and pool.server_tls_certificate is None and pool.server_tls_private_key is None:
+        certificate = key = None  # a pair that is [general]'s is judged there
     if key is not None and certificate is None:
-        source.fail(
+        source.refuse(
             (*path, "server_tls_private_key"), "server_tls_private_key is set but server_tls_certificate is not"
         )
     if certificate is not None and key is None:
-        source.fail(
+        source.refuse(
             (*path, "server_tls_certificate"), "server_tls_certificate is set but server_tls_private_key is not"
         )
     mode = value("server_tls_mode")
     # What [general] leaves to the pools may be completed by them, so without a pool only the pairs are checked.
     if pool is not None and mode in ("verify-ca", "verify-full") and value("server_tls_ca_cert") is None:
-        source.fail((*path, "server_tls_mode"), f"server_tls_mode is '{mode}' but server_tls_ca_cert is not set")
+        source.refuse((*path, "server_tls_mode"), f"server_tls_mode is '{mode}' but server_tls_ca_cert is not set")
 
 
 def _parameters(parameters: tuple[tuple[str, str], ...], path: Path, source: Source) -> None:
     seen: dict[str, str] = {}
     for name, value in parameters:
         if name.lower() in _RESERVED:
-            source.fail(path, f"'{name}' is reserved and managed by pgdoorman")
+            source.refuse(path, f"'{name}' is reserved and managed by pgdoorman")
+            continue
         if name.lower().startswith(_RESERVED_PREFIX):
-            source.fail(path, f"'{name}' uses the reserved '_pq_.' prefix")
+            source.refuse(path, f"'{name}' uses the reserved '_pq_.' prefix")
+            continue
         if not _GUC_NAME.fullmatch(name):
-            source.fail(path, f"'{name}' is not a valid GUC name (expected [A-Za-z_][A-Za-z0-9_.]*)")
+            source.refuse(path, f"'{name}' is not a valid GUC name (expected [A-Za-z_][A-Za-z0-9_.]*)")
+            continue
         if "\0" in value:
-            source.fail(path, f"value for '{name}' contains a null byte")
+            source.refuse(path, f"value for '{name}' contains a null byte")
         other = seen.setdefault(name.lower(), name)
         if other != name:
-            source.fail(path, f"'{other}' and '{name}' both refer to PG GUC '{name.lower()}'; keep one")
+            source.refuse(path, f"'{other}' and '{name}' both refer to PG GUC '{name.lower()}'; keep one")
+
+
+def _fit(parameters: tuple[tuple[str, str], ...], path: Path, source: Source) -> None:
     size = sum(len(name.encode()) + len(value.encode()) + 2 for name, value in parameters)
     if size > STARTUP_PARAMETERS_BUDGET:
-        source.fail(
+        source.refuse(
             path,
             f"serialized size {size} bytes exceeds {STARTUP_PARAMETERS_BUDGET} bytes "
             f"(PostgreSQL accepts startup packets of {MAX_STARTUP_PACKET} bytes)",
@@ -133,28 +152,40 @@ def _pool(name: str, pool: Pool, general: General, source: Source) -> None:
         _cache_size_zero((*path, "prepared_statements_cache_size"), source)
     _server_tls(general, pool, path, source)
     _parameters(pool.startup_parameters, (*path, "startup_parameters"), source)
-    _parameters(merged_parameters(general, pool), (*path, "startup_parameters"), source)
+    _fit(merged_parameters(general, pool), (*path, "startup_parameters"), source)
     places = source.data["pools"][name].get("users", [])
     keys: list[str | int] = list(range(len(places))) if isinstance(places, list) else sorted(places, key=int)
     usernames: set[str] = set()
     for key, user in zip(keys, pool.users, strict=True):
         at = (*path, "users", key)
         if user.username in usernames:
-            source.fail(at, f"duplicate username '{user.username}' in pool users")
+            source.refuse(at, f"duplicate username '{user.username}' in pool users")
         usernames.add(user.username)
         _user(user, at, source)
 
 
 def _user(user: User, path: Path, source: Source) -> None:
     if user.min_pool_size is not None and user.min_pool_size > user.pool_size:
-        source.fail(
+        source.refuse(
             (*path, "min_pool_size"),
             f"min_pool_size of {user.min_pool_size} cannot be larger than pool_size of {user.pool_size}",
         )
+    if user.min_pool_size and user.server_password is None and user.password.startswith(_SCRAM_PREFIX):
+        source.warn(
+            (*path, "min_pool_size"),
+            "the user's SCRAM secret alone can't log in to the server: connections are opened once a client has logged "
+            "in; server_username and server_password would do without",
+        )
     if user.server_password is not None and user.server_username is None:
-        source.fail((*path, "server_password"), "server_password requires server_username to be set")
+        source.refuse((*path, "server_password"), "server_password requires server_username to be set")
+    if (user.server_password or "").startswith(_SCRAM_PREFIX):
+        source.refuse(
+            (*path, "server_password"),
+            'found a SCRAM secret, which proves nothing to a server; expected the plain password, or "md5..." for a '
+            "server that asks for MD5, or no server_password if the client is to log in to the server as itself",
+        )
     for name in ("password", "server_password"):
         secret = getattr(user, name) or ""
         for prefix in _TOKEN_PREFIXES:
             if secret.startswith(prefix):
-                source.fail((*path, name), f"{NOT_SUPPORTED}: login by token ({prefix}...)")
+                source.refuse((*path, name), f"{NOT_SUPPORTED}: login by token ({prefix}...)")

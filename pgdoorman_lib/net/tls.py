@@ -59,10 +59,11 @@ def client_facing_context(general: ClientFacing) -> ssl.SSLContext | None:
     if not general.tls_private_key:
         raise ConfigError("tls_certificate is set but tls_private_key is not")
     _load_chain(context, ("tls_certificate", general.tls_certificate), ("tls_private_key", general.tls_private_key))
+    if general.tls_ca_cert:
+        _load_ca(context, "tls_ca_cert", general.tls_ca_cert)
     if general.tls_mode == "verify-full":
         if not general.tls_ca_cert:
             raise ConfigError("tls_mode is verify-full but tls_ca_cert is not set")
-        _load_ca(context, "tls_ca_cert", general.tls_ca_cert)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -94,10 +95,11 @@ def _server_facing_context(
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(_ALPN)
     context.options |= ssl.OP_NO_RENEGOTIATION
+    if ca:
+        _load_ca(context, "server_tls_ca_cert", ca)
     if mode in ("verify-ca", "verify-full"):
         if not ca:
             raise ConfigError(f"server_tls_mode is {mode!r} but server_tls_ca_cert is not set")
-        _load_ca(context, "server_tls_ca_cert", ca)
         context.check_hostname = mode == "verify-full"
     elif mode in ("allow", "prefer", "require"):
         context.check_hostname = False

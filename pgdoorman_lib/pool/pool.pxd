@@ -46,6 +46,7 @@ cdef class Pool:
     cdef public bint retired
     cdef public object expiry
     cdef public object sequences
+    cdef public object health
     cdef public Registry registry
     cdef public Scanner scanner
     cdef public PoolStats stats

@@ -26,6 +26,7 @@ from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool import names
 from pgdoorman_lib.pool.beginnings import Beginnings
 from pgdoorman_lib.pool.database import Database
+from pgdoorman_lib.pool.health import Health
 from pgdoorman_lib.pool.lending import lent
 from pgdoorman_lib.pool.opening import Opening
 from pgdoorman_lib.pool.probes import Probes
@@ -65,6 +66,7 @@ class Pool:
         "eof_timeout",
         "expiry",
         "forget_names",
+        "health",
         "idle",
         "lifo",
         "log_parameters",
@@ -146,6 +148,8 @@ class Pool:
         self.scanner = Scanner()
         if self.database.catalogue is not None:
             self.database.catalogue.join(self)
+        #: what clients are told of it without a server
+        self.health = Health(settings.pooler_check_query)
         self.stats = PoolStats()
         self.beginnings = Beginnings(engine)
         #: startup parameters of logins beyond those of the settings

@@ -124,7 +124,7 @@ class Authenticator:
 
     def _cleartext(self) -> bytes:
         if self.credentials.password is None:
-            raise _nothing_to_answer("a password in clear text")
+            raise _nothing_to_answer("a password in clear text", self.credentials)
         if "\0" in self.credentials.password:
             raise _refused("the password for the server contains a null byte")
         return self.credentials.password.encode()
@@ -136,7 +136,7 @@ class Authenticator:
         elif stored is not None and stored.startswith("md5"):
             inner = stored[3:].lower()
         else:
-            raise _nothing_to_answer("an MD5 password")
+            raise _nothing_to_answer("an MD5 password", self.credentials)
         return b"md5" + _md5_hex(inner.encode() + salt).encode()
 
     def _start_sasl(self, payload: bytes) -> bytes:
@@ -152,7 +152,7 @@ class Authenticator:
             keys = ScramKeys(client_key, self.credentials.server_key)
             self._scram = ScramClient(lambda salt, iterations: keys)
         else:
-            raise _nothing_to_answer("a SCRAM-SHA-256 proof")
+            raise _nothing_to_answer("a SCRAM-SHA-256 proof", self.credentials)
         return sasl_initial_response(MECHANISM, self._scram.first())
 
 
@@ -261,9 +261,13 @@ def _refused(message: str) -> ServerRefused:
     return ServerRefused(message, sqlstate="28000")
 
 
-def _nothing_to_answer(wanted: str) -> ServerRefused:
+def _nothing_to_answer(wanted: str, credentials: Credentials) -> ServerRefused:
+    known, hint = "nothing to answer with", "Set server_username and server_password for the user"
+    if credentials.md5_hash is not None:
+        known = "only an MD5 hash, which answers no more than a request for MD5,"
+        hint = "Set server_username, and server_password to the plain password,"
     return ServerRefused(
-        f"the server asks for {wanted}, and nothing to answer with is known for this user",
-        hint="Set server_username and server_password for the user in the pooler's configuration.",
+        f"the server asks for {wanted}, and {known} is known for this user",
+        hint=f"{hint} in the pooler's configuration.",
         sqlstate="28P01",
     )

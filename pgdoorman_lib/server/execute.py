@@ -14,8 +14,10 @@ LONGEST_TAG = 64
 LONGEST_REPORT = 1 << 20
 
 
-def run(server: Server, sql: str) -> list[bytes]:
+def run(server: Server, sql: str, whole: bytearray | None = None) -> list[bytes]:
     """Run ``sql`` and wait for its end; may switch. Returns the bodies of its DataRows.
+
+    ``whole`` takes the answer as it came, up to ReadyForQuery, but for what the server reports on its own account.
 
     ServerRefused with PostgreSQL's own words when it fails, ServerGone or PeerGone when the connection is lost. The
     caller owns the server and puts a deadline around.
@@ -32,6 +34,8 @@ def run(server: Server, sql: str) -> list[bytes]:
         kind, body = stream.read_message(1 << 24)
         if replies.account(kind) == DESYNC or (kind == consts.READY_FOR_QUERY and len(body) != 1):
             raise ServerProtocolViolation(f"unexpected message type {kind} from server")
+        if whole is not None and kind not in (consts.PARAMETER_STATUS, consts.NOTICE_RESPONSE):
+            whole += bytes((kind,)) + (len(body) + 4).to_bytes(4, "big") + body
         if kind == consts.READY_FOR_QUERY:
             replies.status = body[0]
             if not replies.count:

@@ -77,7 +77,6 @@ class Inn(Pooler):
         self.connections = ConnectionStats()
         self.limit = 0.0
         self.logins = Logins(lambda: self.limit)
-        self.check_query = b""
         self.pool: Pool | None = self.new_pool()
         self.configure(PASSWORD)
         self.came: list[Connection] = []

@@ -29,6 +29,7 @@ from pgdoorman_lib.client.tracking import MAX_OPTIONS
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.stream import HIGH_WATER
+from pgdoorman_lib.pool.health import Health
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.framing import split
 from pgdoorman_lib.wire.session_state import DIRTY_LOCKS, DIRTY_PARAMETERS
@@ -62,6 +63,12 @@ class Table:
 
     def borrow(self) -> None:
         self.client.borrow(self.backend)
+
+    def asks_for_health(self, sql: str) -> Health:
+        """Have ``sql`` answered without a server."""
+        health = Health(sql)
+        self.relay.health, self.relay.check_query = health, health.message
+        return health
 
     def close(self) -> None:
         self.client.close()
@@ -141,7 +148,7 @@ def test_asynchronous_messages_pass(table: Table) -> None:
 
 
 def test_what_needs_no_server(table: Table) -> None:
-    table.relay.check_query = messages.query(";")
+    table.asks_for_health(";")
     table.client.say(messages.sync() + messages.query(";") + messages.flush() + COPY_DONE + message(b"d", b"x" * 9))
     assert table.client.step() == PENDING
     assert table.client.heard == Z + messages.EMPTY_QUERY_MESSAGE + Z
@@ -149,8 +156,19 @@ def test_what_needs_no_server(table: Table) -> None:
     assert table.client.step() == TERMINATE
 
 
+def test_a_check_query_with_rows_is_asked_until_its_answer_is_known(table: Table) -> None:
+    health = table.asks_for_health("select 1")
+    table.client.say(messages.query("select 1"))
+    assert table.client.step() == NEED_SERVER
+    assert table.client.heard == b""
+    answer = message(b"T", b"t") + message(b"D", b"d") + messages.command_complete("SELECT 1") + Z
+    health.learn(bytearray(answer))
+    assert table.client.step() == PENDING
+    assert table.client.heard == answer
+
+
 def test_the_check_query_in_a_transaction_goes_to_the_server(table: Table) -> None:
-    table.relay.check_query = messages.query(";")
+    table.asks_for_health(";")
     table.client.say(messages.query("begin"))
     table.client.step()
     table.borrow()
@@ -165,7 +183,7 @@ def test_the_check_query_in_a_transaction_goes_to_the_server(table: Table) -> No
 
 def test_the_check_query_behind_something_else(table: Table) -> None:
     # The second one finds a server borrowed, and must not overtake the answer before it.
-    table.relay.check_query = messages.query(";")
+    table.asks_for_health(";")
     table.client.say(messages.query(";") + messages.query("x") + messages.query(";"))
     assert table.client.go([table.backend]) == PENDING
     table.backend.work()

@@ -25,7 +25,7 @@ list = ["a#b", 'c]', """d""", # cc "
 nested = [[1,2],["x"]]
 x.y = 'q"'
 "quo ted" = true
-f = -1.5e3
+f = [-1.5e3, 0x1F, 0o17, 0b01, -0E+5]
 [pools."my.db".users.0]
 password = "md5\\u00e9\\"\\\\"
 [[pools.b.users]]
@@ -45,6 +45,8 @@ k = -5
         ('x = "\\""', {"x": '"'}),
         ('x = "a\\\\"', {"x": "a\\"}),
         ("x = 1_000", {"x": 1000}),
+        ("x = [0o600, 0x1920, 0xdead_BEEF, 0b1]", {"x": [384, 6432, 0xDEADBEEF, 1]}),
+        ("x = [0e0, -0E+5, 0.0e1, 1e2]", {"x": [0.0, 0.0, 0.0, 100.0]}),
         ('x = { c = """\na\n""" }', {"x": {"c": "a\n"}}),
         ("x = [1, 'a', [], {}]", {"x": [1, "a", [], {}]}),
         ("x = [ # c ]\n 1, # it's\n ]", {"x": [1]}),
@@ -84,7 +86,11 @@ def test_read(text, data):
         ("x = word", 1, "strings need quotes"),
         ("x = --5", 1, "strings need quotes"),
         ("x = 007", 1, "strings need quotes"),
-        ("x = 2020-99-99", 1, "not a valid number or date"),
+        ("x = -0x1", 1, "strings need quotes"),
+        ("x = 0o8", 1, "strings need quotes"),
+        ("x = 0x", 1, "strings need quotes"),
+        ("x = 0b_1", 1, "strings need quotes"),
+        ("x = 2020-99-99", 1, "not a valid date"),
         ("y = 1\nx = 1 2", 2, "end of the line"),
         ('x = "abc\ny = 1', 1, "not closed"),
         ('x = "abc\\\ny"', 1, "not closed"),

@@ -191,7 +191,7 @@ def test_the_reference_is_what_the_model_says():
 def test_the_reference_is_valid_and_says_the_defaults():
     written = loader.load(str(CONF / "reference.toml"))
     least = loader.loads(
-        '[general]\nadmin_username = "admin"\nadmin_password = "admin"\n[[pools.exampledb.users]]\n'
+        '[general]\nadmin_username = "admin"\nadmin_password = "change-me"\n[[pools.exampledb.users]]\n'
         'username = "doorman"\npassword = "password"\npool_size = 40\n'
     )
     assert written.warnings == ()

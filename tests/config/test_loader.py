@@ -160,8 +160,6 @@ def test_missing_and_misshapen_sections(text, phrase):
 @pytest.mark.parametrize(
     ("section", "line"),
     [
-        ("general", "worker_threads = 4"),
-        ("general", "workers = 4"),
         ("general", 'syslog_prog_name = "x"'),
         ("general", "tls_rate_limit_per_second = 100"),
         ("general", 'patroni_api_urls = ["http://p:8008"]'),
@@ -254,6 +252,10 @@ def test_other_names():
         ({"general": 'server_tls_ca_cert = "/none/ca"'}, "Could not open '/none/ca'"),
         ({"user": "min_pool_size = 6"}, "min_pool_size of 6 cannot be larger than pool_size of 5"),
         ({"user": 'server_password = "s3cret"'}, "server_password requires server_username to be set"),
+        (
+            {"user": 'server_username = "x"\nserver_password = "SCRAM-SHA-256$4096:s3cret"'},
+            "pools.db.users[0].server_password: found a SCRAM secret, which proves nothing to a server; expected the plain",
+        ),
         ({"more": USER}, "pools.db.users[1]: duplicate username 'alice' in pool users"),
         ({"general": 'startup_parameters = {USER = "x"}'}, "'USER' is reserved and managed by"),
         ({"general": 'startup_parameters = {role = "x"}'}, "'role' is reserved"),
@@ -272,6 +274,22 @@ def test_startup_parameters_must_fit_together():
     half = "x" * 5000
     message = refusal(general=f'startup_parameters = {{a = "{half}"}}', pool=f'startup_parameters = {{b = "{half}"}}')
     assert "pools.db.startup_parameters" in message
+
+
+@pytest.mark.parametrize(("user", "password"), [("admin", "admin"), ("boss", "boss"), ("boss", "")])
+def test_a_console_password_that_anybody_guesses_is_warned_of(user, password):
+    text = f'[general]\nadmin_username = "{user}"\nadmin_password = "{password}"\n[pools]\n'
+    (warning,) = loader.loads(text).warnings
+    assert "pg_doorman.toml:3: general.admin_password: anybody can guess it" in warning
+
+
+def test_a_scram_secret_with_min_pool_size_is_warned_of():
+    scram = '[[pools.x.users]]\nusername = "u"\npassword = "SCRAM-SHA-256$x"\npool_size = 5\n'
+    (warning,) = load(more=scram + "min_pool_size = 1").warnings
+    assert "pools.x.users[0].min_pool_size: the user's SCRAM secret alone can't log in" in warning
+    assert load(more=scram + "min_pool_size = 0").warnings == ()
+    assert load(more=scram + 'min_pool_size = 1\nserver_username = "s"\nserver_password = "p"').warnings == ()
+    assert load(user="min_pool_size = 1").warnings == ()
 
 
 def test_warnings():
@@ -337,12 +355,6 @@ def test_a_directory_or_other_bytes(tmp_path):
         loader.load(str(file))
 
 
-@pytest.mark.parametrize("name", ["x.yaml", "x.YML"])
-def test_yaml_is_not_there_yet(name):
-    with pytest.raises(ConfigError, match="not supported yet"):
-        loader.load(name)
-
-
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Writes files by name into the working directory, each name without a suffix."""
@@ -373,8 +385,12 @@ def test_includes_are_merged_in_order(files):
 
 
 def test_errors_name_the_included_file_and_its_line(files):
-    files(main=GENERAL + POOL + INCLUDE, a="", b="# b\n[[pools.db.users]]\nusername = 'bob'\npool_sice = 1\n")
-    with pytest.raises(ConfigError, match=r"^b\.toml:4: pools\.db\.users\[1\]\.pool_sice: unknown key"):
+    files(
+        main=GENERAL + POOL + INCLUDE,
+        a="",
+        b="# b\n[[pools.db.users]]\nusername = 'bob'\npassword = ''\npool_size = 1\npool_sice = 1\n",
+    )
+    with pytest.raises(ConfigError, match=r"^b\.toml:6: pools\.db\.users\[1\]\.pool_sice: unknown key"):
         loader.load("main.toml")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import toml
+from fix_certs import Certificates
 from fix_doorman import Doorman, MakeDoorman, base_config, merged
 from fix_postgres import Postgres
 from throwaway_postgres import free_port
@@ -160,6 +162,117 @@ def test_a_key_without_effect_warns_once(tmp_path: Path, postgres: Postgres) -> 
         assert text.count(key) == 1
 
 
+STRAY = {
+    "general": {"pool_mode": "session", "max_client_conn": 5},
+    "pools": {"testdb": {"pool_size": 3}},
+    "extra": {"a": 1},
+}
+
+
+def test_unknown_names_are_all_told_and_lenient_only_warns(tmp_path: Path, postgres: Postgres) -> None:
+    path = written(tmp_path, postgres, STRAY)
+    for arguments in (["-t", str(path)], [str(path)]):
+        done = run(*arguments, cwd=tmp_path)
+        assert done.returncode == 78
+        for name in ("general.pool_mode", "general.max_client_conn", "pools.testdb.pool_size", "extra"):
+            assert f" {name}: unknown" in done.stderr
+    lenient = written(tmp_path, postgres, merged(STRAY, {"general": {"strict_config": False}}))
+    for arguments in (["-t", "--lenient", str(path)], ["-t", str(lenient)]):
+        done = run(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("(ignored)") == 4
+        assert "test is successful" in done.stdout
+
+
+def test_what_only_its_user_can_judge_is_told_at_once_too(
+    tmp_path: Path, postgres: Postgres, certs: Certificates
+) -> None:
+    """Secrets, rules and certificates, each of which another part of the program reads."""
+    user = {"username": "x", "password": "SCRAM-SHA-256$nonsense", "pool_size": 1}
+    tls = {"tls_certificate": str(certs.server.certificate), "tls_private_key": str(certs.client.private_key)}
+    over = {"general": {"pg_hba": {"content": "host all nonsense"}, **tls}, "pools": {"testdb": {"users": [user]}}}
+    done = run("-t", str(written(tmp_path, postgres, over)), cwd=tmp_path)
+    assert done.returncode == 78
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    assert 'user "x"' in lines[0] and "pg_hba" in lines[1] and "tls_private_key" in lines[2]
+
+
+def test_a_lenient_start_reloads_leniently(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    doorman = make_doorman(merged(STRAY, {"general": {"worker_threads": 4}}), arguments=("--lenient",))
+    doorman.wait_log(r"warn.*general\.pool_mode: unknown key.*\(ignored\)")
+    doorman.wait_log(r"warn.*general\.worker_threads: not supported yet: found 4, taken as 1")
+    with doorman.wire() as client:
+        assert client.value("SELECT 1") == "1"
+    before = len(doorman.log_lines)
+    doorman.reload(merged(doorman.config, {"general": {"max_connections": 77}}))
+    doorman.wait_log("configuration reloaded", after=before)
+    assert {row["key"]: row["value"] for row in doorman.admin("SHOW CONFIG")}["max_connections"] == "77"
+
+
+def test_a_failed_reload_tells_every_problem(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    doorman.reload(merged(doorman.config, {"general": {"prot": 1, "pool_mode": "session", "port": "x"}}))
+    for name in ("prot", "pool_mode", "port"):
+        doorman.wait_log(rf"error.*reload failed.*general\.{name}: ")
+
+
+def test_what_is_odd_around_is_warned_of(
+    tmp_path: Path, postgres: Postgres, make_doorman: MakeDoorman, short_directory: Path
+) -> None:
+    """By -t, whose exit code stays 0, and at the start in the log."""
+    scram = {"username": "app", "password": postgres.secret("app"), "pool_size": 2, "min_pool_size": 1}
+    odd = {
+        "general": {"unix_socket_dir": str(tmp_path / "gone"), "admin_password": "admin"},
+        "pools": {"testdb": {"users": [scram]}},
+    }
+    path = written(tmp_path, postgres, odd)
+    path.chmod(0o644)
+    done = run("-t", str(path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    patterns = [
+        r"general\.unix_socket_dir: '.*gone' is not there",
+        r"general\.admin_password: anybody can guess it",
+        r"users\[0\]\.min_pool_size: the user's SCRAM secret alone",
+        r"\.toml holds secrets and can be read by everybody",
+    ]
+    if os.geteuid() == 0:
+        patterns.append("running as root")
+    for pattern in patterns:
+        assert re.search(f"pgdoorman: warning: .*{pattern}", done.stderr), pattern
+    path.chmod(0o640)
+    assert "can be read by everybody" not in run("-t", str(path), cwd=tmp_path).stderr
+    doorman = make_doorman(merged(odd, {"general": {"unix_socket_dir": str(short_directory)}}))
+    for pattern in patterns[1:]:
+        doorman.wait_log(f"warn.*{pattern}")
+
+
+@pytest.mark.parametrize("wrong", ["mismatched", "no certificate", "no key", "protected", "no authority"])
+def test_tls_files_that_cannot_be_used_are_errors(
+    tmp_path: Path, postgres: Postgres, certs: Certificates, wrong: str
+) -> None:
+    certificate, key, authority = certs.server.certificate, certs.server.private_key, certs.ca
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("-----BEGIN NOTHING-----\n")
+    if wrong == "mismatched":
+        key = certs.client.private_key
+    elif wrong == "no certificate":
+        certificate = garbage
+    elif wrong == "no key":
+        key = garbage
+    elif wrong == "protected":
+        certificate, key = certs.protected.certificate, certs.protected.private_key
+    else:
+        authority = garbage
+    for side in ("", "server_"):
+        files = {"tls_certificate": certificate, "tls_private_key": key, "tls_ca_cert": authority}
+        path = written(tmp_path, postgres, {"general": {side + name: str(file) for name, file in files.items()}})
+        done = run("-t", str(path), cwd=tmp_path)
+        assert done.returncode == 78
+        assert f"{side}tls_" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_a_port_in_use(tmp_path: Path, postgres: Postgres) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -201,6 +314,27 @@ def test_both_forms_of_users(make_doorman: MakeDoorman, postgres: Postgres) -> N
     doorman = make_doorman({"pools": {"testdb": {"users": {"0": user}}}})
     with doorman.wire() as client:
         assert client.value("SELECT current_user") == "app"
+
+
+def test_yaml(make_doorman: MakeDoorman, postgres: Postgres, tmp_path: Path) -> None:
+    """A file of its own, tested and served; one included from TOML."""
+    pool = f"    server_host: {postgres.host}\n    server_port: {postgres.port}\n    server_database: testdb\n"
+    user = f"    users:\n    - username: app\n      password: '{postgres.secret('app')}'\n      pool_size: 2\n"
+    extra = tmp_path / "extra.yml"
+    extra.write_text("pools:\n  included:\n" + pool + user)
+    doorman = make_doorman({"include": {"files": [str(extra)]}})
+    with doorman.wire("included") as client:
+        assert client.value("SELECT 1") == "1"
+    whole = tmp_path / "pg_doorman.yaml"
+    general = f"general:\n  port: {free_port()}\n  admin_username: admin\n  admin_password: a password\n"
+    whole.write_text(general + extra.read_text())
+    done = run("-t", str(whole), cwd=tmp_path)
+    assert (done.returncode, "test is successful" in done.stdout) == (0, True), done.stderr
+    whole.write_text(general + "  prot: 1\n" + extra.read_text().replace("pool_size: 2", "pool_size: two"))
+    done = run(str(whole), cwd=tmp_path)
+    assert done.returncode == 78
+    assert f"{whole}:5: general.prot: unknown key; did you mean port?" in done.stderr
+    assert f'{whole}:14: pools.included.users[0].pool_size: found "two"' in done.stderr
 
 
 def test_includes(make_doorman: MakeDoorman, postgres: Postgres, tmp_path: Path) -> None:

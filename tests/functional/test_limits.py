@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from fix_doorman import MakeDoorman
-from wire_client import SYNC, kinds, parse
+import sys
+
+import pytest
+from eventually import eventually
+from fix_doorman import MakeDoorman, app_pool, until_idle
+from fix_postgres import Postgres
+from wire_client import SYNC, kinds, parse, query
 
 
 def test_messages_being_read_have_a_limit_in_all(make_doorman: MakeDoorman) -> None:
@@ -25,3 +30,20 @@ def test_changed_parameters_are_logged_on_demand(make_doorman: MakeDoorman) -> N
     with doorman.wire() as client:
         client.ask_query("SET application_name = 'renamed here'")
         doorman.wait_log(r"parameter application_name is now 'renamed here'")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="TCP_USER_TIMEOUT is Linux's")
+def test_a_client_that_stopped_reading_amid_a_row_is_ended_and_disturbs_nobody(
+    make_doorman: MakeDoorman, postgres: Postgres
+) -> None:
+    """What proxy_copy_data_timeout is for elsewhere: tcp_user_timeout does it, and counts only time without progress."""
+    doorman = make_doorman({"general": {"tcp_user_timeout": 2}, "pools": {"testdb": app_pool(postgres, 2)}})
+    with doorman.wire() as stalled, doorman.wire() as other:
+        stalled.ask_query("SELECT 1")
+        stalled.send(query(f"SELECT repeat('x', {64 << 20})"))
+        eventually(lambda: doorman.pool()["sv_active"] == 1, message="the row is under way")
+        before = doorman.rss()
+        assert other.value("SELECT 2") == "2"
+        until_idle(doorman, timeout=30.0)
+        assert doorman.rss() - before < 16 << 20
+        assert other.value("SELECT 3") == "3"

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from eventually import eventually
-from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_user
+from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_pool, app_user
 from fix_postgres import Postgres
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -135,6 +135,36 @@ def test_every_way_a_server_asks_for_a_password(
     doorman = make_doorman({"pools": {"testdb": {"users": [user]}}})
     with doorman.connect(user="someone", password="a plain secret") as connection:
         assert connection.execute("SELECT current_user").fetchone() == (server_role,)
+
+
+def test_a_stored_md5_hash_as_server_password(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    """It logs in where MD5 is asked for; where it is SCRAM, log and client learn what is missing, and no secret."""
+
+    def user(role: str, stored: str) -> dict[str, Any]:
+        return {
+            "username": "someone",
+            "password": "a plain secret",
+            "pool_size": 1,
+            "server_username": role,
+            "server_password": stored,
+        }
+
+    stored = postgres.secret("app_md5")
+    pools = {
+        "testdb": app_pool(postgres, users=[user("app_md5", stored)]),
+        "scram": app_pool(postgres, users=[user("app", stored)]),
+    }
+    doorman = make_doorman({"pools": pools})
+    with doorman.connect(user="someone", password="a plain secret") as connection:
+        assert connection.execute("SELECT current_user").fetchone() == ("app_md5",)
+    with doorman.raw() as client:
+        client.send(startup(user="someone", database="scram"))
+        with pytest.raises(WireError) as caught:
+            client.authenticate("someone", "a plain secret")
+            client.ask_query("SELECT 1")
+        assert caught.value.message.sqlstate
+    doorman.wait_log("the server asks for a SCRAM-SHA-256 proof, and only an MD5 hash")
+    assert stored not in doorman.log_text()
 
 
 def test_a_server_that_refuses_our_password_is_told_with_its_sqlstate(

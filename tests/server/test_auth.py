@@ -224,6 +224,7 @@ def test_nothing_to_answer_with(asked: bytes, credentials: Credentials) -> None:
         Authenticator(credentials).answer(asked)
     assert caught.value.sqlstate == "28P01"
     assert "server_password" in (caught.value.hint or "")
+    assert ("only an MD5 hash" in caught.value.message) == (credentials.md5_hash is not None)
 
 
 @pytest.mark.parametrize("code", [2, 6, 7, 9, 4, 13, 0x7FFFFFFF])

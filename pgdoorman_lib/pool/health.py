@@ -1,0 +1,38 @@
+"""The health query of a pool (pooler_check_query), and the answer that its clients get without a server.
+
+Rules:
+1. A text without a statement is answered as PostgreSQL does, with EmptyQueryResponse.
+2. A SELECT of constants has one answer for everybody at any time: the first server that is opened gives it.
+3. Any other text may have another answer each time, or do something: it goes to a server like any query.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pgdoorman_lib.wire.messages import query
+
+_BLANK = r"(?:[ \t\r\n\f\v]|--[^\r\n]*(?:[\r\n]|\Z)|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)"
+_CONSTANT = r"(?:[+-]?[0-9]+(?:\.[0-9]+)?|'[^'\\]*'|true|false|null)"
+_COLUMN = rf"{_BLANK}*{_CONSTANT}(?:{_BLANK}+(?:as{_BLANK}+)?[a-z_][a-z0-9_]*)?{_BLANK}*"
+_NOTHING = re.compile(rf"(?:{_BLANK}|;)*")
+_CONSTANTS = re.compile(rf"{_BLANK}*select{_BLANK}{_COLUMN}(?:,{_COLUMN})*(?:{_BLANK}|;)*", re.IGNORECASE | re.ASCII)
+
+_EMPTY_AND_READY = b"I\x00\x00\x00\x04Z\x00\x00\x00\x05I"
+
+
+class Health:
+    """``message`` is the whole Query; ``answer`` what is said to it, up to ReadyForQuery, None while a server has to be
+    asked; ``question`` the text that the next new server is asked for that answer, None if there is nothing to ask."""
+
+    __slots__ = ("answer", "message", "question")
+
+    def __init__(self, sql: str) -> None:
+        self.message = query(sql)
+        self.answer: bytearray | None = bytearray(_EMPTY_AND_READY) if _NOTHING.fullmatch(sql) else None
+        self.question = sql if sql.isascii() and _CONSTANTS.fullmatch(sql) else None
+
+    def learn(self, answer: bytearray | None) -> None:
+        """Take a server's whole answer; None if it refused, and is not asked again."""
+        self.answer = answer
+        self.question = None
