@@ -58,6 +58,7 @@ COMPILED = (
     "pgdoorman_lib/client/logins.py",
     "pgdoorman_lib/client/login_cache.py",
     "pgdoorman_lib/client/login.py",
+    "pgdoorman_lib/client/pooler.py",
     "pgdoorman_lib/client/connection.py",
     "pgdoorman_lib/listener.py",
 )
@@ -75,6 +76,7 @@ CHECKED = (
     "pgdoorman_lib/client/logins.py",
     "pgdoorman_lib/client/login_cache.py",
     "pgdoorman_lib/client/login.py",
+    "pgdoorman_lib/client/pooler.py",
     "pgdoorman_lib/client/connection.py",
     "pgdoorman_lib/listener.py",
 )

@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import gevent
@@ -22,9 +23,11 @@ from pgdoorman_lib.admin import console
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.verify import Users
 from pgdoorman_lib.cancel import Canceller
-from pgdoorman_lib.client.connection import Pooler, no_such_pool
+from pgdoorman_lib.client.begin import no_such_pool
+from pgdoorman_lib.client.connection import accept
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import Logins
+from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.config.diff import diff
@@ -32,7 +35,6 @@ from pgdoorman_lib.config.effective import effective
 from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.connector import Connector
-from pgdoorman_lib.doorway import Doorway
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
 from pgdoorman_lib.metrics.averages import Averages
@@ -44,6 +46,7 @@ from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
+from pgdoorman_lib.policy import ConfiguredPolicy
 from pgdoorman_lib.pool.catalogue import Catalogue, Watch
 from pgdoorman_lib.pool.database import Databases
 from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
@@ -68,15 +71,15 @@ class App(Pooler):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.general)
-        self.doorway: Doorway
+        self.policy: ConfiguredPolicy
         self.config = config
         self.engine = choose(config.general.io_engine)
         self.engine.memory_limit = config.general.max_memory_usage
         self.clients = Clients()
         self.logins = Logins(lambda: self.general.client_login_timeout)
         self.connections = ConnectionStats()
-        self.doorway = Doorway(client_facing_context(config.general), os.urandom(32))
-        self.doorway.use(config)
+        self.policy = ConfiguredPolicy(client_facing_context(config.general), os.urandom(32))
+        self.policy.use(config)
         self.check_query = query(config.general.pooler_check_query)
         self._canceller = Canceller(self.engine, self.clients)
         self._connector = Connector(self.engine)
@@ -174,7 +177,7 @@ class App(Pooler):
         self.config = config
         self.govern(config.general)
         self.logins.limit_changed()
-        self.doorway.use(config)
+        self.policy.use(config)
         self._pools.apply(effective(config))
         self.check_query = query(config.general.pooler_check_query)
         for session in self.clients:
@@ -236,12 +239,13 @@ class App(Pooler):
         """Bind everything, then listen everywhere, at the first address last: when that answers, all others do."""
         general = self.config.general
         backlog = general.backlog or max(1, general.max_connections)
+        take = partial(accept, self)
         try:
             for host, port in general.addresses():
-                self._listeners += open_tcp(host, port, self.let_in, self.engine)
+                self._listeners += open_tcp(host, port, take, self.engine)
             if general.unix_socket_dir is not None:
                 self._listeners.append(
-                    open_unix(general.unix_socket_dir, general.port, general.unix_socket_mode, self.let_in, self.engine)
+                    open_unix(general.unix_socket_dir, general.port, general.unix_socket_mode, take, self.engine)
                 )
             self._set_socket_options()
             for listener in reversed(self._listeners):

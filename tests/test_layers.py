@@ -28,7 +28,7 @@ LAYERS = {
     "pgdoorman_lib.pool": 3,
     "pgdoorman_lib.client": 4,
     "pgdoorman_lib.listener": 5,
-    "pgdoorman_lib.doorway": 5,
+    "pgdoorman_lib.policy": 5,
     "pgdoorman_lib.cancel": 5,
     "pgdoorman_lib.connector": 5,
     "pgdoorman_lib.shutdown": 5,
@@ -155,7 +155,6 @@ MAX_LINES = 400
 #: Longer ones, each with what is to become of it; a name leaves when its file is shorter.
 LONG = {
     "pgdoorman_lib.client.responses": "a session is still one chain of classes",
-    "pgdoorman_lib.client.connection": "two ways to log in",
     "pgdoorman_lib.client.relay": "a session is still one chain of classes",
     "pgdoorman_lib.client.session": "a session is still one chain of classes",
     "pgdoorman_lib.client.prepared": "a session is still one chain of classes",

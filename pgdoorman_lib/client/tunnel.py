@@ -17,6 +17,7 @@ from typing import Any
 
 import gevent
 
+from pgdoorman_lib.client.lingering import FAIRNESS, TimeIsUp, discard
 from pgdoorman_lib.errors import DoormanError, ProtocolViolation, ServerGone
 from pgdoorman_lib.metrics.counters import LinkStats, PoolStats
 from pgdoorman_lib.net.engine import Task
@@ -31,16 +32,10 @@ log = logging.getLogger("pgdoorman.client")
 # Results of ``Lane.carry``: nothing more now, more but others first, nothing more ever.
 WAIT, MORE, ENDED = range(3)
 
-#: Fills in a row before others get their turn.
-FAIRNESS = 16
 #: Seconds for a client that is dismissed to take the message under way and our last words.
 FAREWELL_SECONDS = 2.0
 #: Seconds for a server to take what its client sent before it left.
 LEAVING_SECONDS = 5.0
-
-
-class TimeIsUp(Exception):
-    """A peer had its time to take what is left for it."""
 
 
 class Lane:
@@ -244,7 +239,7 @@ class Tunnel:
         self.server.stream.close()
         while client.push() == 0 and self.dismissed_by is None:
             # Read on: closing over unread bytes would reset the connection, and our last words with it.
-            if not self._discard(client):
+            if not discard(client):
                 return "client closed the connection"
             self.task.park()
         if client.send_failed:
@@ -266,7 +261,7 @@ class Tunnel:
         self._terminate()
         with suppress(TimeIsUp), gevent.Timeout(LEAVING_SECONDS, TimeIsUp):
             # Read on: a server that can't send would not read.
-            while stream.push() == 0 and self.dismissed_by is None and self._discard(stream):
+            while stream.push() == 0 and self.dismissed_by is None and discard(stream):
                 self.task.park()
         return reason if not self.client.error else "connection to client lost"
 
@@ -279,22 +274,11 @@ class Tunnel:
                 status = self._down()
                 if status == ENDED and client.push() != 0:
                     return
-                if client.send_failed or not self._discard(client):
+                if client.send_failed or not discard(client):
                     return
                 if status == MORE:
                     self.task.engine.again(self.task)
                 self.task.park()
-
-    def _discard(self, stream: Stream) -> bool:
-        """Forget what ``stream`` has received; whether more may come."""
-        for _ in range(FAIRNESS):
-            n = stream.fill()
-            if n <= 0:
-                return n != EOF
-            stream.start = stream.end
-            stream.release()
-        self.task.engine.again(self.task)
-        return True
 
     def _terminated(self) -> bool:
         return self.up.kind == consts.TERMINATE and not self.up.left

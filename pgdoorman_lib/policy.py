@@ -1,4 +1,4 @@
-"""What logins go by: who may come in, to which databases, and how."""
+"""What logins go by: who may come in, to which databases, and how, as the configuration has it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.config.validate import ADMIN_DATABASES
 
 
-class Doorway:
-    """What logins are told (``client.login.LoginContext``); a reload changes it for those under way, too."""
+class ConfiguredPolicy:
+    """``LoginPolicy`` by a configuration; a reload changes it for logins under way, too."""
 
     general: General
-    familiar: LoginCache
+    cache: LoginCache
     hba: hba.Gate
     #: the configured user of (database, name), or None
     find_user: Callable[[str, str], Account | None]
@@ -38,7 +38,7 @@ class Doorway:
         """Go by ``config`` from now on."""
         users: Users[Any] = Users(config.pools, self.mock_secret)
         self.general = config.general
-        self.familiar = LoginCache()
+        self.cache = LoginCache()
         self.hba = hba.gate(config.general.hba, config.general.pg_hba)
         self.find_user = users.find
         self.database_of = users.database_of
