@@ -120,7 +120,7 @@ class App(Pooler):
         """Open a server outside the pool, for one client; may switch."""
         return self._connector.open_unpooled(pool, parameters)
 
-    # What the console reads (admin.world.World).
+    # What the console reads (abc.RunningPooler).
 
     @property
     def pools(self) -> Iterable[Pool]:

@@ -6,8 +6,9 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from pgdoorman_lib.abc import AccessRules, Account
 from pgdoorman_lib.auth import hba
-from pgdoorman_lib.auth.verify import Account, Users
+from pgdoorman_lib.auth.verify import Users
 from pgdoorman_lib.client.login_cache import LoginCache
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.model import Config
@@ -19,7 +20,7 @@ class ConfiguredPolicy:
 
     general: General
     cache: LoginCache
-    hba: hba.Gate
+    hba: AccessRules
     #: the configured user of (database, name), or None
     find_user: Callable[[str, str], Account | None]
     #: the first pool that has the user, or None

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
+from pgdoorman_lib.abc import Account, Accounts
 from pgdoorman_lib.auth.hba import MD5, SCRAM_SHA_256, TRUST
 from pgdoorman_lib.auth.md5 import Md5Challenge, hash_password, is_hash
 from pgdoorman_lib.auth.scram import (
@@ -47,24 +48,7 @@ _int = int
 _PASSWORD = consts.PASSWORD
 
 
-class Account(Protocol):
-    """A configured user."""
-
-    @property
-    def username(self) -> str: ...
-    @property
-    def password(self) -> str: ...
-
-
 AccountT = TypeVar("AccountT", bound=Account)
-AccountT_co = TypeVar("AccountT_co", bound=Account, covariant=True)
-
-
-class Accounts(Protocol[AccountT_co]):
-    """A pool with its users."""
-
-    @property
-    def users(self) -> Sequence[AccountT_co]: ...
 
 
 class Refusal(Exception):

@@ -238,7 +238,7 @@ class Connection(Pollable):
     # What others do to it.
 
     def too_late(self) -> None:
-        """See ``logins.Overdue``."""
+        """See ``HasDeadline``."""
         self._throw(ProtocolViolation("canceling authentication due to timeout", sqlstate="57014"))
 
     def terminate_when_idle(self, error: DoormanError) -> None:

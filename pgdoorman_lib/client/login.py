@@ -17,11 +17,10 @@ import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from pgdoorman_lib.auth.hba import MD5, TRUST, Gate
-from pgdoorman_lib.auth.verify import Account, Candidate, authenticate, console_method_for, method_for
-from pgdoorman_lib.client.login_cache import LoginCache
+from pgdoorman_lib.abc import ClientLoginSettings, LoginPolicy
+from pgdoorman_lib.auth.hba import MD5, TRUST
+from pgdoorman_lib.auth.verify import Candidate, authenticate, console_method_for, method_for
 from pgdoorman_lib.errors import NotPermitted, PeerGone, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
@@ -45,46 +44,6 @@ _TLS_REQUIRED = ("require", "verify-full")
 _OURS = frozenset(("user", "database", "options", "replication"))
 _NO_SECRET = "without a password only the method trust lets this user in"
 _is_setting_name = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$]*(?:\.[A-Za-z_\x80-\U0010ffff][\w$]*)*").fullmatch
-
-
-class LoginSettings(Protocol):
-    """The part of ``[general]`` that a login needs, as it is at the moment."""
-
-    @property
-    def tls_mode(self) -> str: ...
-    @property
-    def admin_username(self) -> str: ...
-    @property
-    def admin_password(self) -> str: ...
-
-
-class LoginPolicy(Protocol):
-    """What a login is told about this pooler."""
-
-    @property
-    def general(self) -> LoginSettings: ...
-    @property
-    def tls_context(self) -> ssl.SSLContext | None:
-        """None: TLS is not offered."""
-
-    @property
-    def hba(self) -> Gate: ...
-    @property
-    def cache(self) -> LoginCache:
-        """The logins known under this configuration."""
-
-    @property
-    def mock_secret(self) -> bytes:
-        """Random bytes, the same for the life of the process: from them come salts."""
-
-    def find_user(self, database: str, user: str) -> Account | None: ...
-    def database_of(self, user: str) -> str | None:
-        """A pool that has this user, None when there is none."""
-
-    def stand_in(self, user: str) -> str:
-        """The secret that a login goes by when there is no such user; see ``auth.verify.Users``."""
-
-    def is_admin_database(self, name: str) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -255,7 +214,7 @@ def _asks_for_more(request: StartupMessage) -> bool:
     return request.minor > _NEWEST_MINOR or bool(request.unknown_options)
 
 
-def _console_candidate(user: str, general: LoginSettings, rule: str | None) -> Candidate:
+def _console_candidate(user: str, general: ClientLoginSettings, rule: str | None) -> Candidate:
     refusal = None
     if user != general.admin_username:
         refusal = "not the console's user"
