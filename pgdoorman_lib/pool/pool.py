@@ -21,13 +21,12 @@ from pgdoorman_lib.errors import (
 )
 from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.net.engine import Engine
-from pgdoorman_lib.net.line import Line
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.beginnings import Beginnings
 from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.pool.lending import lent
 from pgdoorman_lib.pool.opening import Opening
-from pgdoorman_lib.pool.queue import Borrower, Moved, Waiters
+from pgdoorman_lib.pool.queue import Borrower, Moved, ServerQueue
 from pgdoorman_lib.pool.sequences import Sequences
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts
@@ -62,8 +61,6 @@ class Pool:
         "engine",
         "eof_timeout",
         "expiry",
-        "idle",
-        "lifo",
         "log_parameters",
         "login_parameters",
         "max_pinned",
@@ -72,6 +69,7 @@ class Pool:
         "parse_limit",
         "paused",
         "pinned",
+        "queue",
         "refusal",
         "registry",
         "retired",
@@ -87,7 +85,6 @@ class Pool:
         "timeout",
         "transparent",
         "unpinning",
-        "waiters",
     )
 
     def __init__(
@@ -105,10 +102,6 @@ class Pool:
         self.size = settings.pool_size
         self.timeout = settings.query_wait_timeout
         self.check_after = settings.server_idle_check_timeout
-        self.lifo = not settings.server_round_robin
-        #: the longest at rest first
-        self.idle = Line()
-        self.waiters = Waiters()
         self.servers: set[Any] = set()
         self.borrowed = 0
         #: borrowed servers that their clients keep between transactions, and how many may be
@@ -121,6 +114,7 @@ class Pool:
         self.shared = 1 if self.by_transaction and settings.prepared_statements else 0
         self.sync_parameters = 1 if settings.sync_server_parameters else 0
         self.transparent = 1 if self.by_transaction and settings.session_state == "transparent" else 0
+        self.queue = ServerQueue(engine, not settings.server_round_robin, bool(self.sync_parameters))
         self.log_parameters = 1 if settings.log_client_parameter_status_changes else 0
         self.parse_limit = settings.message_size_to_be_stream
         self.paused = False
@@ -157,7 +151,7 @@ class Pool:
     @property
     def idle_count(self) -> _int:
         """Servers that rest in the pool."""
-        return self.idle.size()
+        return self.queue.qsize()
 
     @property
     def borrowed_count(self) -> _int:
@@ -172,19 +166,21 @@ class Pool:
     @property
     def waiting_count(self) -> _int:
         """Borrowers in the queue."""
-        return self.waiters.count
+        return self.queue.waiting
 
     def max_wait(self, now: _float) -> _float:
         """Seconds the first in the queue has waited."""
-        first = self.waiters.first
+        first = self.queue.first
         return max(0.0, now - first.waiting_since) if first is not None else 0.0
 
     def check(self) -> None:
         """Raise AssertionError if the books are wrong; tests call it at any time."""
         assert self.borrowed >= 0, f"borrowed {self.borrowed}"
         assert self.opening.count >= 0, f"opening {self.opening.count}"
-        assert len(self.idle) + self.borrowed == len(self.servers), (len(self.idle), self.borrowed, len(self.servers))
-        assert self.retired or len(self.idle) + self.borrowed + self.opening.count <= self.size
+        resting = self.queue.qsize()
+        assert not (resting and self.queue.waiting), f"{resting} rest while {self.queue.waiting} wait"
+        assert resting + self.borrowed == len(self.servers), (resting, self.borrowed, len(self.servers))
+        assert self.retired or resting + self.borrowed + self.opening.count <= self.size
 
     # Borrowing.
 
@@ -200,8 +196,9 @@ class Pool:
             if self.refusal is not None:
                 raise self.refusal
             raise Moved
-        if not self.waiters.count:
-            while self.idle.size():
+        queue = self.queue
+        if not queue.waiting:
+            while queue.qsize():
                 server = self._take_idle(borrower)
                 if server is None:
                     continue
@@ -209,15 +206,15 @@ class Pool:
                 return True
         now = clock()
         borrower.waiting_since = now
-        self.waiters.add(borrower)
+        queue.join(borrower)
         if self.sequences is not None:
             self.sequences.hurry(now)
         if self.has_room():
             self.opening.grow(now)
         if self.timeout <= 0:
             # No waiting for others; what is opened for this borrower is limited by connect_timeout.
-            if self.opening.count < self.waiters.count:
-                self.waiters.remove(borrower)
+            if self.opening.count < queue.waiting:
+                queue.leave(borrower)
                 raise self.opening.timeout_error()
             return False
         self._arm_expiry(now)
@@ -231,7 +228,7 @@ class Pool:
             self.checkin(server)
             return
         if borrower.wait_error is None:
-            self.waiters.remove(borrower)
+            self.queue.leave(borrower)
 
     def checkout(self, borrower: Borrower) -> Server:
         """As ``request``, in blocking style: returns the server; may switch.
@@ -241,17 +238,11 @@ class Pool:
         """
         self.request(borrower)
         try:
-            while borrower.assigned is None and borrower.wait_error is None:
-                borrower.task.park()  # switch: hand-offs, timeouts and retirement come to the borrower meanwhile
+            borrower.park()
         except BaseException:
             self.withdraw(borrower)
             raise
-        if borrower.wait_error is not None:
-            error = borrower.wait_error
-            borrower.wait_error = None
-            raise error
-        assert borrower.assigned is not None
-        return borrower.assigned
+        return borrower.result()
 
     def connection(self) -> AbstractContextManager[Server]:
         """A server for the running greenlet, given back at the end of the ``with``. To enter it may switch.
@@ -270,7 +261,7 @@ class Pool:
     def _take_idle(self, borrower: Borrower) -> Server | None:
         """Take the next idle server; None when that one was no good (it is closed then)."""
         server: Server = (self.sequences.take_own(borrower) if borrower.drawing and self.sequences else None) or (
-            self.idle.take() if self.lifo else self.idle.take_first()
+            self.queue.get_nowait()
         )
         self.borrowed += 1
         server.state = "active"
@@ -310,20 +301,16 @@ class Pool:
         elif self.engine.now > server.expires_at and clock() > server.expires_at:
             self.discard(server, "server_lifetime reached")
             self.opening.grow(clock())
-        elif not self.waiters.count:
-            self._rest(server)
         else:
-            server.state = "active"
-            borrower = self.waiters.take_with(server.applied) if self.sync_parameters else self.waiters.take()
-            self._count_wait(borrower)
-            borrower.set(server)
-
-    def _rest(self, server: Server) -> None:
-        server.state = "idle"
-        server.stream.task = None
-        server.idle_since = self.engine.now
-        self.borrowed -= 1
-        self.idle.add(server)
+            borrower = self.queue.put(server)
+            if borrower is None:
+                server.state = "idle"
+                server.stream.task = None
+                server.idle_since = self.engine.now
+                self.borrowed -= 1
+            else:
+                server.state = "active"
+                self._count_wait(borrower)
 
     def discard(self, server: Server, reason: str) -> None:
         """Close a borrowed server; no switch. One that is closed already is left alone."""
@@ -331,7 +318,7 @@ class Pool:
             return
         self.borrowed -= 1
         self._forget(server, reason)
-        if self.waiters.count:
+        if self.queue.waiting:
             self.opening.grow(clock())
 
     def _forget(self, server: Server, reason: str) -> None:
@@ -356,7 +343,7 @@ class Pool:
 
     def has_room(self) -> bool:
         """Whether one more server may be opened."""
-        return bool(self.idle.size() + self.borrowed + self.opening.count < self.size)
+        return bool(self.queue.qsize() + self.borrowed + self.opening.count < self.size)
 
     def welcome(self, server: Server) -> None:
         """Take a server fresh from its login in, and lend it."""
@@ -396,7 +383,7 @@ class Pool:
 
     def _arm_expiry(self, now: _float) -> None:
         """One timer for the head of the queue: all wait equally long, so nobody behind it is due earlier."""
-        first = self.waiters.first
+        first = self.queue.first
         if self.expiry is None and first is not None:
             due = first.waiting_since + self.timeout
             self.expiry = self.engine.loop.timer(max(0.001, due - now))
@@ -406,8 +393,9 @@ class Pool:
         self.expiry.close()
         self.expiry = None
         now = clock()
-        while self.waiters.first is not None and self.waiters.first.waiting_since + self.timeout <= now + 0.0005:
-            self.waiters.take().fail(self.opening.timeout_error())
+        queue = self.queue
+        while queue.first is not None and queue.first.waiting_since + self.timeout <= now + 0.0005:
+            queue.next().fail(self.opening.timeout_error())
         self._arm_expiry(now)
 
     # Resting servers.
@@ -427,9 +415,9 @@ class Pool:
                 break
             reason = _asides(server)
         if reason or stream.hangup:
-            self.idle.remove(server)
+            self.queue.remove(server)
             self._forget(server, reason or "server closed the connection while idle")
-            if self.waiters.count:
+            if self.queue.waiting:
                 self.opening.grow(clock())
 
     def sweep(self, now: _float) -> None:
@@ -438,16 +426,16 @@ class Pool:
             return
         settings = self.settings
         keep = settings.min_pool_size
-        for server in list(self.idle):
+        for server in list(self.queue):
             if now > server.expires_at:
-                self.idle.remove(server)
+                self.queue.remove(server)
                 self._forget(server, "server_lifetime reached")
             elif (
                 settings.idle_timeout > 0
                 and now - server.idle_since > settings.idle_timeout
                 and len(self.servers) > keep
             ):
-                self.idle.remove(server)
+                self.queue.remove(server)
                 self._forget(server, "idle_timeout reached")
         limit = settings.scaling_max_parallel_creates
         opening = self.opening
@@ -461,8 +449,8 @@ class Pool:
 
     def reconnect(self, reason: str) -> None:
         """Close every idle server."""
-        while self.idle.size():
-            self._forget(self.idle.take(), reason)
+        while self.queue.qsize():
+            self._forget(self.queue.get_nowait(), reason)
 
     def retire(self, reason: str) -> None:
         """Lend nothing more: idle servers are closed now, borrowed ones when they come back, waiters ask again."""
@@ -475,8 +463,8 @@ class Pool:
         if self.sequences is not None:
             self.sequences.close()
         self.reconnect(reason)
-        while self.waiters.count:
-            self.waiters.take().fail(Moved())
+        while self.queue.waiting:
+            self.queue.next().fail(Moved())
 
 
 def _asides(server: Server) -> str:
