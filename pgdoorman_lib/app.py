@@ -55,6 +55,7 @@ from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import drain
 from pgdoorman_lib.wire.messages import query
+from pgdoorman_lib.wire.statements import TOKEN_SIZE, name_process
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class App(Pooler):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.general)
+        name_process(os.urandom(TOKEN_SIZE))
         self.policy: ConfiguredPolicy
         self.config = config
         self.engine = choose(config.general.io_engine)

@@ -32,7 +32,7 @@ from pgdoorman_lib.wire.session_state import (
     trace_of,
 )
 from pgdoorman_lib.wire.settings import BASE, PLANNING, TRACKED
-from pgdoorman_lib.wire.statements import PREFIX
+from pgdoorman_lib.wire.statements import OUR_NAME, PREFIX
 
 _int = int
 
@@ -62,7 +62,7 @@ PASSIVE = frozenset(
     b"SUBSCRIPTION,DEFAULT PRIVILEGES,SYSTEM,SERVER,USER MAPPING".split(b",")
 )
 # A name of ours in the text of an error.
-_OURS = re.compile(re.escape(PREFIX) + rb"\d+(?! \")")
+_OURS = re.compile(OUR_NAME + rb"(?! \")")
 
 
 def _is_lost(message: bytes) -> bool:

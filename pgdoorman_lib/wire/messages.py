@@ -231,6 +231,11 @@ def parse(name: bytes, sql: bytes, oids: Sequence[int] = ()) -> bytes:
     return _message(consts.PARSE, _cstring(name) + _cstring(sql) + types)
 
 
+def parse_message(name: bytes, body: bytes) -> bytes:
+    """Parse whose ``body`` behind the name is whole already: SQL, NUL, and the types."""
+    return _message(consts.PARSE, _cstring(name) + body)
+
+
 def bind(portal: bytes, statement: bytes, values: Sequence[bytes | None] = ()) -> bytes:
     """Bind with all parameters and results in text format."""
     body = _cstring(portal) + _cstring(statement) + struct.pack("!HH", 0, len(values)) + _values(values)
@@ -273,6 +278,16 @@ def terminate() -> bytes:
 
 
 # -- parsers of what a server sends
+
+
+def is_last(body: bytes) -> bool:
+    """Whether an ErrorResponse, whole or its body alone, is the last that the server says: FATAL or PANIC."""
+    return b"\0VFATAL\0" in body or b"\0VPANIC\0" in body
+
+
+def reframed(message: bytes, body: bytes) -> bytes:
+    """``message`` with another body."""
+    return _message(message[0], body)
 
 
 def parse_data_row(body: bytes) -> list[bytes | None]:
