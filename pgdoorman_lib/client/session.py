@@ -727,13 +727,7 @@ class Session(Errands):
         if status == events.SERVER_FAULT:
             server.fatal_received = 1  # whatever it says from here on: nobody else may get it
         if self.refusal is not None:
-            fields = messages.parse_fields(self.refusal)
-            raise ServerGone(
-                fields.get("M", self.fault),
-                detail=fields.get("D"),
-                hint=fields.get("H"),
-                sqlstate=fields.get("C", "08006"),
-            )
+            raise messages.exception_from(self.refusal, ServerGone, self.fault, "08006")
         if status == events.SERVER_GONE and server.fatal_received:
             return "server ended the session"
         if status == events.SERVER_GONE and not server.replies.count and server.replies.status != consts.TX_IDLE:

@@ -31,7 +31,7 @@ from pgdoorman_lib.pool.sequences import Sequences
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import frame_size
-from pgdoorman_lib.wire.messages import parse_fields, parse_parameter_status
+from pgdoorman_lib.wire.messages import parse_fields, parse_parameter_status, terminate
 from pgdoorman_lib.wire.scan import Scanner
 from pgdoorman_lib.wire.statements import Registry
 
@@ -336,7 +336,7 @@ class Pool:
         stream.task = None
         if not stream.closed:
             if not stream.eof and not stream.send_failed and not server.replies.copy_in:
-                stream.write(b"X\x00\x00\x00\x04")
+                stream.write(terminate())
             stream.close()
 
     # Its servers.

@@ -30,7 +30,13 @@ from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.tls import server_facing_context
 from pgdoorman_lib.server.auth import Authenticator, Credentials
 from pgdoorman_lib.wire import consts
-from pgdoorman_lib.wire.messages import parse_fields, parse_parameter_status, ssl_request, startup_message
+from pgdoorman_lib.wire.messages import (
+    exception_from,
+    parse_fields,
+    parse_parameter_status,
+    ssl_request,
+    startup_message,
+)
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +255,7 @@ class _Conversation:
                 self.stream.write(message)
                 self.stream.flush()
         elif kind == consts.ERROR_RESPONSE:
-            raise refused(body)
+            raise exception_from(body, ServerRefused, "the server refused the connection", "08006")
         elif kind == consts.NOTICE_RESPONSE:
             fields = parse_fields(body)
             log.info("server at login: %s: %s", fields.get("S", "NOTICE"), fields.get("M", ""))
@@ -273,17 +279,6 @@ class _Conversation:
             raise ServerProtocolViolation("the server is ready before authentication")
         if body != b"I":
             raise ServerProtocolViolation("the server is in a transaction after login")
-
-
-def refused(body: bytes) -> ServerRefused:
-    """The error for the body of PostgreSQL's ErrorResponse, with its SQLSTATE, message, detail and hint."""
-    fields = parse_fields(body)
-    return ServerRefused(
-        fields.get("M") or "the server refused the connection",
-        detail=fields.get("D"),
-        hint=fields.get("H"),
-        sqlstate=fields.get("C") or "08006",
-    )
 
 
 def _startup_packet(settings: ServerLoginSettings, credentials: Credentials, parameters: Mapping[str, str]) -> bytes:

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from pgdoorman_lib.errors import DoormanError, ServerProtocolViolation
 from pgdoorman_lib.wire import consts
 
 _int = int
+
+ErrorT = TypeVar("ErrorT", bound=DoormanError)
 
 
 def _message(kind: int, body: bytes = b"") -> bytes:
@@ -280,9 +283,23 @@ def terminate() -> bytes:
 # -- parsers of what a server sends
 
 
-def is_last(body: bytes) -> bool:
+def is_fatal(message: bytes) -> bool:
     """Whether an ErrorResponse, whole or its body alone, is the last that the server says: FATAL or PANIC."""
-    return b"\0VFATAL\0" in body or b"\0VPANIC\0" in body
+    return b"\0VFATAL\0" in message or b"\0VPANIC\0" in message
+
+
+def exception_from(body: bytes, kind: type[ErrorT], message: str = "unknown error", sqlstate: str = "XX000") -> ErrorT:
+    """The exception that carries an ErrorResponse's ``body`` to whom it may concern; the opposite of ``error_from``.
+
+    ``message`` and ``sqlstate`` stand in for what it does not say. ServerProtocolViolation on garbage.
+    """
+    fields = parse_fields(body)
+    return kind(
+        fields.get("M") or message,
+        detail=fields.get("D"),
+        hint=fields.get("H"),
+        sqlstate=fields.get("C") or sqlstate,
+    )
 
 
 def reframed(message: bytes, body: bytes) -> bytes:
