@@ -132,7 +132,7 @@ class App(Pooler):
     @property
     def unpooled(self) -> Iterable[Server]:
         """The servers of replication clients."""
-        return [tunnel.server for tunnel in self.clients.tunnels]
+        return [session.server for session in self.clients.replicating]
 
     @property
     def build(self) -> dict[str, str]:

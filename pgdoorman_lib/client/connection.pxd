@@ -2,6 +2,7 @@
 
 import cython
 
+from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.login cimport Accepted, login
 from pgdoorman_lib.client.pooler cimport Pooler
 from pgdoorman_lib.client.registry cimport Clients
@@ -13,8 +14,6 @@ from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.wire.messages cimport backend_key_data
 
-cdef int _PENDING
-cdef int _SPEAKS
 cdef long _PROCESS_BASE
 cdef bytes _AUTHENTICATION_OK
 cdef bytes _READY_FOR_QUERY

@@ -10,15 +10,16 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from pgdoorman_lib.client import events
 from pgdoorman_lib.client.begin import begin, no_such_pool, pool_of
 from pgdoorman_lib.client.lingering import linger
 from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.pooler import Pooler
+from pgdoorman_lib.client.replication import ReplicationSession
 from pgdoorman_lib.client.session import Session
-from pgdoorman_lib.client.tunnel import Tunnel
 from pgdoorman_lib.errors import DoormanError, PeerGone, ProtocolViolation
 from pgdoorman_lib.net.engine import Task
-from pgdoorman_lib.net.pollable import PENDING, Pollable
+from pgdoorman_lib.net.pollable import Pollable
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.wire import consts
@@ -31,11 +32,6 @@ log = logging.getLogger(__name__)
 #: Seconds for a client to take what is left for it, our last words included, when its session is over.
 LINGER_SECONDS = 5.0
 
-#: What ``Connection.poll`` comes to: the client has begun to speak.
-SPEAKS = 1
-
-_PENDING = PENDING
-_SPEAKS = SPEAKS
 _PROCESS_BASE = consts.PROCESS_BASE
 _AUTHENTICATION_OK = authentication_ok()
 _READY_FOR_QUERY = ready_for_query()
@@ -62,7 +58,7 @@ class Connection(Pollable):
         self.stream = Stream(sock, pooler.engine, sock.host, sock.port)
         #: waits for the client; a session has a task of its own
         self.task: Task | None = None
-        self.session: Session | Tunnel | None = None
+        self.session: Session | ReplicationSession | None = None
         #: it counts against max_connections
         self.admitted = 0
 
@@ -82,7 +78,7 @@ class Connection(Pollable):
 
     def poll(self) -> _int:
         """As in Pollable: who says nothing needs no greenlet yet."""
-        return _SPEAKS if self.stream.has_news() else _PENDING
+        return events.SPEAKS if self.stream.has_news() else events.PENDING
 
     def run(self) -> None:
         """From the client's first word to what it came for; and, unless that is a session, to the close. May switch.
@@ -192,14 +188,16 @@ class Connection(Pollable):
         pool = pool_of(pooler.find_pool, accepted)
         server = pooler.open_server(pool, {**accepted.parameters, "replication": accepted.replication})
         number, secret = pooler.clients.new_key(accepted.protocol)
-        tunnel = Tunnel(self.stream, server, number, secret, accepted.user, accepted.database, pool.stats)
-        self.session = tunnel
-        pooler.clients.add(tunnel)
+        session = ReplicationSession(self.stream, server, number, secret, accepted.user, accepted.database, pool.stats)
+        self.session = session
+        pooler.clients.add(session)
         if pooler.find_pool(accepted.database, accepted.user) is None:
-            tunnel.terminate_when_idle(no_such_pool(accepted.database, accepted.user))  # it was removed in the meantime
+            session.terminate_when_idle(
+                no_such_pool(accepted.database, accepted.user)
+            )  # it was removed in the meantime
         if pooler.log_connections:
             log.info("%s replication client connected from %s", self._label(), self.stream.peer)
-        return tunnel.serve()
+        return session.serve()
 
     # Its end.
 
