@@ -61,6 +61,8 @@ COMPILED = (
     "pgdoorman_lib/client/logins.py",
     "pgdoorman_lib/client/login_cache.py",
     "pgdoorman_lib/client/login.py",
+    "pgdoorman_lib/client/begin.py",
+    "pgdoorman_lib/client/pooler.py",
     "pgdoorman_lib/client/connection.py",
     "pgdoorman_lib/listener.py",
 )
@@ -78,6 +80,8 @@ CHECKED = (
     "pgdoorman_lib/client/logins.py",
     "pgdoorman_lib/client/login_cache.py",
     "pgdoorman_lib/client/login.py",
+    "pgdoorman_lib/client/begin.py",
+    "pgdoorman_lib/client/pooler.py",
     "pgdoorman_lib/client/connection.py",
     "pgdoorman_lib/listener.py",
 )

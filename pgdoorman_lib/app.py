@@ -21,9 +21,11 @@ from pgdoorman_lib.admin import console
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.verify import Users
 from pgdoorman_lib.cancel import Canceller
-from pgdoorman_lib.client.connection import Pooler, no_such_pool
+from pgdoorman_lib.client.begin import no_such_pool
+from pgdoorman_lib.client.connection import accept
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import Logins
+from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.config.diff import diff, in_force
@@ -32,7 +34,6 @@ from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.connector import Connector
-from pgdoorman_lib.doorway import Doorway
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
 from pgdoorman_lib.metrics.averages import Averages
@@ -44,6 +45,7 @@ from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
+from pgdoorman_lib.policy import ConfiguredPolicy
 from pgdoorman_lib.pool.catalogue import Catalogue, Watch
 from pgdoorman_lib.pool.database import Databases
 from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
@@ -52,6 +54,7 @@ from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import drain
 from pgdoorman_lib.signals import Signals
+from pgdoorman_lib.wire.statements import TOKEN_SIZE, name_process
 
 log = logging.getLogger(__name__)
 
@@ -68,15 +71,16 @@ class App(Pooler):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.general)
-        self.doorway: Doorway
+        name_process(os.urandom(TOKEN_SIZE))
+        self.policy: ConfiguredPolicy
         self.config = config
         self.engine = choose(config.general.io_engine)
         self.engine.memory_limit = config.general.max_memory_usage
         self.clients = Clients()
         self.logins = Logins(lambda: self.general.client_login_timeout)
         self.connections = ConnectionStats()
-        self.doorway = Doorway(os.urandom(32))
-        self.doorway.use(config)
+        self.policy = ConfiguredPolicy(os.urandom(32))
+        self.policy.use(config)
         self._canceller = Canceller(self.engine, self.clients)
         self._connector = Connector(self.engine)
         self.janitor = Janitor(self._canceller.cancel_server)
@@ -116,7 +120,7 @@ class App(Pooler):
         """Open a server outside the pool, for one client; may switch."""
         return self._connector.open_unpooled(pool, parameters)
 
-    # What the console reads (admin.world.World).
+    # What the console reads (abc.RunningPooler).
 
     @property
     def pools(self) -> Iterable[Pool]:
@@ -126,7 +130,7 @@ class App(Pooler):
     @property
     def unpooled(self) -> Iterable[Server]:
         """The servers of replication clients."""
-        return [tunnel.server for tunnel in self.clients.tunnels]
+        return [session.server for session in self.clients.replicating]
 
     @property
     def build(self) -> dict[str, str]:
@@ -176,7 +180,7 @@ class App(Pooler):
         self.config = config
         self.govern(config.general)
         self.logins.limit_changed()
-        self.doorway.use(config)
+        self.policy.use(config)
         self._pools.apply(effective(config))
         for session in self.clients:
             pool = self.find_pool(session.database, session.user)
@@ -223,12 +227,13 @@ class App(Pooler):
         """Bind everything, then listen everywhere, at the first address last: when that answers, all others do."""
         general = self.config.general
         backlog = general.backlog or max(1, general.max_connections)
+        take = partial(accept, self)
         try:
             for host, port in general.addresses():
-                self._listeners += open_tcp(host, port, self.let_in, self.engine, general.so_reuseport)
+                self._listeners += open_tcp(host, port, take, self.engine, general.so_reuseport)
             if general.unix_socket_dir is not None:
                 self._listeners.append(
-                    open_unix(general.unix_socket_dir, general.port, general.unix_socket_mode, self.let_in, self.engine)
+                    open_unix(general.unix_socket_dir, general.port, general.unix_socket_mode, take, self.engine)
                 )
             self._set_socket_options()
             for listener in reversed(self._listeners):

@@ -6,5 +6,5 @@ from pgdoorman_lib.net.engine cimport Channel, Engine
 from pgdoorman_lib.net.ring cimport Ring
 
 
-cdef class Door(Channel):
+cdef class ListeningChannel(Channel):
     cpdef bint begin_receive(self, Ring ring) except -1

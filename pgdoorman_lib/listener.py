@@ -28,13 +28,15 @@ _int = int
 
 log = logging.getLogger(__name__)
 
-#: Seconds without accepting after it failed, as without descriptors or memory; clients wait in the backlog.
-PAUSE = 0.5
 #: Seconds the kernel keeps a connection back while the client says nothing: it has to speak first.
 DEFER_SECONDS = 1
 
 
-class Door(Channel):
+class Exhausted(gevent.GreenletExit):
+    """Accepting has failed and the log has been told, so that ``BaseServer`` only backs off: a hub prints no such."""
+
+
+class ListeningChannel(Channel):
     """What the engine knows of a listening socket."""
 
     __slots__ = ()
@@ -44,26 +46,29 @@ class Door(Channel):
 
 
 class Listener(StreamServer):
-    """Accepts on one bound socket and calls ``serve(sock)`` in the hub for each client, which must not switch there.
+    """Accepts on one bound socket and calls ``handle(sock)`` for each client, which must not switch.
 
-    ``serve`` gets, and owns, a non-blocking ``net.accept.Accepted``.
+    ``handle`` gets, and owns, a non-blocking ``net.accept.Accepted``; the greenlet that serves it is the engine's to
+    make. Where accepting fails, as without descriptors or memory, BaseServer waits for ``delay`` seconds; clients wait
+    in the backlog.
     """
 
     #: accepted in one go before others get their turn
     max_accept = 50
+    #: seconds of the first pause; each in a row is twice as long as the one before, up to ``max_delay``
+    min_delay = 0.1
 
-    def __init__(self, sock: Any, serve: Callable[[Any], None], name: str, engine: Engine) -> None:
-        self._serve = serve
-        self._hub = gevent.get_hub()
+    def __init__(self, sock: Any, handle: Callable[[Any], None], name: str, engine: Engine) -> None:
         self._engine = engine
-        self._door: Door | None = None
-        self._resume: Any = None
+        self._channel: ListeningChannel | None = None
+        #: nobody stood in the backlog any more
+        self._all_in = False
         #: what each client's socket is set up with, where it does not inherit that from the listening one
         self._options: SocketOptions | None = None
         self.name = name
         sock.setblocking(False)
-        handle: Any = serve  # which gevent would call with an address, in a greenlet for each; it is not asked to
-        super().__init__(sock, handle=handle)
+        keeping: Any = handle  # gevent would have it take an address, too
+        super().__init__(sock, handle=keeping)
         self._acceptor = Acceptor(sock)
 
     def set_up(self, options: SocketOptions) -> None:
@@ -80,59 +85,65 @@ class Listener(StreamServer):
         except OSError as exc:
             raise _naming(exc, self.name) from exc
 
+    # The engine watches in place of a watcher of the hub's, and tells but once.
+
     def start_accepting(self) -> None:
         """Let the engine tell about clients."""
-        if self._door is None:
-            self._door = Door(self._engine, self.socket.fileno())
-            self._door.on_idle = self._accept
-            self._engine.register(self._door)
+        if self._channel is None:
+            self._channel = ListeningChannel(self._engine, self.socket.fileno())
+            self._channel.on_idle = self._do_read
+            self._engine.register(self._channel)
 
     def stop_accepting(self) -> None:
         """Leave clients in the backlog."""
-        door = self._door
-        if door is not None:
-            self._door = None
-            door.on_idle = None
-            self._engine.unregister(door)
+        channel = self._channel
+        if channel is not None:
+            self._channel = None
+            channel.on_idle = None
+            self._engine.unregister(channel)
+        super().stop_accepting()
 
-    def _accept(self) -> None:
-        """Let each client in that is there."""
-        door = self._door
-        assert door is not None
-        engine = self._engine
-        for _ in range(self.max_accept):
-            try:
-                client = self._acceptor.accept()
-            except OSError as exc:
-                log.error("cannot accept on %s: %s; pausing for %g s", self.name, exc.strerror or exc, PAUSE)
-                self.stop_accepting()
-                self._resume = gevent.spawn_later(PAUSE, self.start_accepting)
-                return
-            if client is None:
-                engine.rearm(door)
-                return
-            try:
-                if self._options is not None:
-                    sockopt.apply(client, self._options)
-                self._serve(client)
-            except Exception:
-                # A fault about one client must not keep the others out.
-                self._hub.handle_error(self.name, *sys.exc_info())
-            if self._door is not door:
-                return  # closed meanwhile
-        engine.note(door, 1)
-        engine.kick()
+    def _do_read(self) -> None:
+        self._all_in = False
+        super()._do_read()  # type: ignore[misc]
+        channel = self._channel
+        if channel is not None and not self._all_in:
+            self._engine.note(channel, 1)
+            self._engine.kick()
 
-    def close(self) -> None:
-        """Stop listening."""
-        if self._resume is not None:
-            self._resume.kill()
-            self._resume = None
-        super().close()
+    def do_read(self) -> Any:
+        """A tuple of the next client, None if nobody is there; Exhausted, or an OSError of the listening socket."""
+        try:
+            client = self._acceptor.accept()
+        except OSError as exc:
+            if self.is_fatal_error(exc):
+                raise
+            log.error("cannot accept on %s: %s; pausing for %g s", self.name, exc.strerror or exc, self.delay)
+            raise Exhausted from exc
+        if client is None:
+            self._all_in = True
+            assert self._channel is not None
+            self._engine.rearm(self._channel)
+            return None
+        return (client,)
+
+    def full(self) -> bool:
+        """Never: how many may come in is for each to be told."""
+        return False
+
+    def do_handle(self, client: Any) -> None:  # type: ignore[override]
+        """Have ``handle`` begin with ``client``, which it keeps: the greenlet is the engine's to spawn."""
+        try:
+            if self._options is not None:
+                sockopt.apply(client, self._options)
+            self.handle(client)  # type: ignore[call-arg]
+        except Exception:
+            # A fault about one client must not keep the others out.
+            self._engine.hub.handle_error(self.name, *sys.exc_info())
 
 
 def open_tcp(
-    host: str, port: int, serve: Callable[[Any], None], engine: Engine, reuse_port: bool = False
+    host: str, port: int, handle: Callable[[Any], None], engine: Engine, reuse_port: bool = False
 ) -> list[Listener]:
     """One for each address ``host`` stands for, bound and not listening yet; OSError, naming it, when one can't be.
 
@@ -161,7 +172,7 @@ def open_tcp(
             for listener in listeners:
                 listener.close()
             raise _naming(exc, name) from exc
-        listeners.append(Listener(sock, serve, name, engine))
+        listeners.append(Listener(sock, handle, name, engine))
     return listeners
 
 
@@ -170,7 +181,7 @@ def _naming(exc: OSError, name: str) -> OSError:
     return OSError(exc.errno, f"{name}: {os.strerror(exc.errno or 0)}")
 
 
-def open_unix(directory: str, port: int, mode: int, serve: Callable[[Any], None], engine: Engine) -> Listener:
+def open_unix(directory: str, port: int, mode: int, handle: Callable[[Any], None], engine: Engine) -> Listener:
     """One bound to ``directory/.s.PGSQL.port``, not listening yet; a socket nobody answers on is replaced.
 
     ConfigError when something else stands there or another process listens; OSError when it can't be bound.
@@ -188,7 +199,7 @@ def open_unix(directory: str, port: int, mode: int, serve: Callable[[Any], None]
     except OSError as exc:
         sock.close()
         raise _naming(exc, path) from exc
-    return Listener(sock, serve, path, engine)
+    return Listener(sock, handle, path, engine)
 
 
 def _remove_stale(path: str) -> None:

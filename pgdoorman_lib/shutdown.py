@@ -8,7 +8,8 @@ from collections.abc import Collection
 import gevent
 from gevent.event import Event
 
-from pgdoorman_lib.client.connection import GOODBYE, Connection
+from pgdoorman_lib.client.connection import Connection
+from pgdoorman_lib.client.pooler import GOODBYE
 from pgdoorman_lib.errors import ShuttingDown
 from pgdoorman_lib.net.syscalls import clock
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import gevent
 import pytest
 from core_fakes import ENGINES, running, until
 
-from pgdoorman_lib import listener as listening
 from pgdoorman_lib.listener import Listener, open_tcp
+from pgdoorman_lib.net import sockopt
 from pgdoorman_lib.net.engine import Engine
 
 
@@ -59,7 +60,7 @@ def test_more_at_once_than_are_accepted_in_one_go(street: Street) -> None:
 
 
 def test_a_fault_pauses_and_the_backlog_waits(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening, "PAUSE", 0.05)
+    monkeypatch.setattr(Listener, "min_delay", 0.01)
     acceptor = street.listener._acceptor
     tries: list[int] = []
 
@@ -94,3 +95,24 @@ def test_bound_is_not_listening_yet(engine: Engine) -> None:
         socket.create_connection(address).close()
     finally:
         listener.close()
+
+
+def test_a_fault_about_one_keeps_nobody_out(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(gevent.get_hub(), "handle_error", lambda *fault: told.append(fault))
+    apply, faults = sockopt.apply, iter([OSError(errno.EINVAL, "it has gone")])
+
+    def fail_once(sock: Any, options: Any) -> None:
+        for fault in faults:
+            sock.close()
+            raise fault
+        apply(sock, options)
+
+    monkeypatch.setattr(sockopt, "apply", fail_once)
+    street.listener._options = sockopt.SocketOptions()
+    with ExitStack() as stack:
+        for _ in range(3):
+            street.come(stack)
+        until(lambda: len(street.served) == 2)
+    assert len(told) == 1
+    assert street.listener.delay == Listener.min_delay  # nor does it pause

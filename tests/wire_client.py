@@ -402,7 +402,7 @@ class WireClient:
             assert other.read_to_end() == b""
 
 
-_NAME = re.compile(r"(pgdoorman_\d+|\"[^\"]*\")")
+_NAME = re.compile(r"(pgdoorman_\w+|\"[^\"]*\")")
 
 
 def normal(messages: Iterable[Message]) -> list[tuple[str, object]]:

@@ -124,10 +124,10 @@ def plan(text: str, session: Session) -> Plan:
 
 def _show(text: str, words: list[str], session: Session) -> Plan:
     name = " ".join(words[1:]).upper()
-    world = session.world
+    pooler = session.pooler
     show = SHOWS.get(name)
     if show is not None:
-        return Plan("SHOW", lambda: show.rows(world), show.columns)
+        return Plan("SHOW", lambda: show.rows(pooler), show.columns)
     if name in NOT_YET_SHOWN or name.startswith("INTERNER "):
         raise UnsupportedFeature(f"SHOW {name} is not supported yet")
     key = {"TIME ZONE": "timezone", "TRANSACTION ISOLATION LEVEL": "transaction_isolation"}.get(name, name.lower())
@@ -175,7 +175,7 @@ def _set_parameter(session: Session, name: str, value: str) -> Sequence[Row]:
 
 def _set_log_level(session: Session, value: str) -> Sequence[Row]:
     try:
-        session.world.set_log_level(value)
+        session.pooler.set_log_level(value)
     except (ValueError, ConfigError) as exc:
         raise StatementError(str(exc)) from exc
     return ()
@@ -308,7 +308,7 @@ def _reload(text: str, words: list[str], session: Session) -> Plan:
     _no_arguments(words)
 
     def run() -> Sequence[Row]:
-        session.world.reload()
+        session.pooler.reload()
         return ()
 
     return Plan("RELOAD", run)
@@ -318,7 +318,7 @@ def _shutdown(text: str, words: list[str], session: Session) -> Plan:
     _no_arguments(words)
 
     def run() -> Sequence[Row]:
-        session.world.shutdown()
+        session.pooler.shutdown()
         return [("t",)]
 
     return Plan("SHUTDOWN", run, columns("success"))

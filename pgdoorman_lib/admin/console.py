@@ -14,14 +14,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from pgdoorman_lib.abc import ConsoleStream, RunningPooler
 from pgdoorman_lib.admin.commands import REPORTED_PARAMETERS, plan
 from pgdoorman_lib.admin.extended import BindRequest, parse_bind, parse_execute, parse_named, parse_parse
 from pgdoorman_lib.admin.plans import Plan, Row, Session, UnknownStatement
 from pgdoorman_lib.admin.rows import BINARY_FORMAT, TEXT_FORMAT, Column, encode, row_description
 from pgdoorman_lib.admin.statements import StatementError, split_statements
-from pgdoorman_lib.admin.world import World
 from pgdoorman_lib.errors import DoormanError, OutOfMemory, PeerGone, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.wire import consts, messages
 
@@ -31,14 +30,6 @@ MAX_MESSAGE = 1 << 16
 MAX_PREPARED = 1000
 #: Rows are handed to the kernel when so much of a result has been queued.
 _FLUSH_BYTES = 1 << 16
-
-
-class ConsoleStream(Protocol):
-    """What the console needs of ``net.stream.Stream``."""
-
-    def read_message(self, max_length: int = ...) -> tuple[int, bytes]: ...
-    def write(self, data: bytes) -> object: ...
-    def flush(self) -> None: ...
 
 
 class UnknownPortal(DoormanError):
@@ -65,14 +56,14 @@ class _Portal:
     sent: int = 0
 
 
-def serve(stream: ConsoleStream, world: World, user: str, parameters: Mapping[str, str] | None = None) -> None:
+def serve(stream: ConsoleStream, pooler: RunningPooler, user: str, parameters: Mapping[str, str] | None = None) -> None:
     """Answer an authenticated admin client until it leaves; sends the welcome, AuthenticationOk to ReadyForQuery.
 
     ``parameters`` are those of its startup message. Returns when the client is gone, said goodbye or broke the
     protocol; a DoormanError thrown into the session (shutting down) is told to the client first. The caller closes the
     stream.
     """
-    console = _Console(stream, world, user, parameters or {})
+    console = _Console(stream, pooler, user, parameters or {})
     try:
         console.welcome()
         console.run()
@@ -106,10 +97,10 @@ def welcome_parameters(version: str, parameters: Mapping[str, str]) -> dict[str,
 
 
 class _Console:
-    def __init__(self, stream: ConsoleStream, world: World, user: str, parameters: Mapping[str, str]) -> None:
+    def __init__(self, stream: ConsoleStream, pooler: RunningPooler, user: str, parameters: Mapping[str, str]) -> None:
         self.stream = stream
-        told = welcome_parameters(world.build["version"], parameters)
-        self.session = Session(world, user, parameters=told, defaults=dict(told))
+        told = welcome_parameters(pooler.build["version"], parameters)
+        self.session = Session(pooler, user, parameters=told, defaults=dict(told))
         self.told = dict(told)
         self.portals: dict[str, _Portal] = {}
         self.skipping = False

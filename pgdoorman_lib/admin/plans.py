@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from pgdoorman_lib.abc import RunningPooler
 from pgdoorman_lib.admin.rows import Column, Value
-from pgdoorman_lib.admin.world import World
 from pgdoorman_lib.errors import DoormanError
 
 Row = Sequence[Value]
@@ -60,7 +60,7 @@ class Session:
     ``defaults`` is what RESET brings back; ``statements`` are the prepared ones by name, None for an empty one.
     """
 
-    world: World
+    pooler: RunningPooler
     user: str
     parameters: dict[str, str] = field(default_factory=dict)
     defaults: dict[str, str] = field(default_factory=dict)

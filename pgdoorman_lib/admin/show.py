@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pgdoorman_lib.abc import PoolView, RunningPooler, ServerView
 from pgdoorman_lib.admin import sockets
 from pgdoorman_lib.admin.rows import INT4, NUMERIC, Column, Value, columns
-from pgdoorman_lib.admin.world import PoolView, ServerView, World
 from pgdoorman_lib.config.model import show_rows
 
 Row = Sequence[Value]
@@ -22,10 +22,10 @@ Row = Sequence[Value]
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """One SHOW: its columns, and ``rows(world)``."""
+    """One SHOW: its columns, and ``rows(pooler)``."""
 
     columns: tuple[Column, ...]
-    rows: Callable[[World], list[Row]]
+    rows: Callable[[RunningPooler], list[Row]]
 
 
 def _flag(value: bool) -> str:
@@ -36,13 +36,13 @@ def _boolean(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _pools(world: World) -> list[PoolView]:
-    return sorted(world.pools, key=lambda pool: (pool.settings.database, pool.settings.user))
+def _pools(pooler: RunningPooler) -> list[PoolView]:
+    return sorted(pooler.pools, key=lambda pool: (pool.settings.database, pool.settings.user))
 
 
-def _clients_by_state(world: World) -> Callable[[PoolView, str], int]:
+def _clients_by_state(pooler: RunningPooler) -> Callable[[PoolView, str], int]:
     """Return a function from a pool and a state to the number of the pool's clients in it."""
-    counts = Counter((client.database, client.user, client.state) for client in world.clients)
+    counts = Counter((client.database, client.user, client.state) for client in pooler.clients)
     return lambda pool, state: counts[pool.settings.database, pool.settings.user, state]
 
 
@@ -54,19 +54,19 @@ def _microseconds_within_second(seconds: float) -> int:
     return int(seconds * 1_000_000) % 1_000_000
 
 
-def _version(world: World) -> list[Row]:
-    build = world.build
+def _version(pooler: RunningPooler) -> list[Row]:
+    build = pooler.build
     return [(f"PgDoorman {build['version']} ({build['build']}, {build['engine']} engine)",)]
 
 
-def _help(world: World) -> list[Row]:
+def _help(pooler: RunningPooler) -> list[Row]:
     shows = "SHOW " + "|".join(SHOWS)
     return [(item,) for item in (shows, "SET log_level = '<level>'|'default'", "RELOAD", "SHUTDOWN")]
 
 
-def _databases(world: World) -> list[Row]:
+def _databases(pooler: RunningPooler) -> list[Row]:
     rows: list[Row] = []
-    for pool in _pools(world):
+    for pool in _pools(pooler):
         settings = pool.settings
         rows.append(
             (
@@ -86,11 +86,11 @@ def _databases(world: World) -> list[Row]:
     return rows
 
 
-def _pools_rows(world: World) -> list[Row]:
-    now = world.now()
-    clients = _clients_by_state(world)
+def _pools_rows(pooler: RunningPooler) -> list[Row]:
+    now = pooler.now()
+    clients = _clients_by_state(pooler)
     rows: list[Row] = []
-    for pool in _pools(world):
+    for pool in _pools(pooler):
         settings = pool.settings
         max_wait = pool.max_wait(now)
         oldest = max((now - server.active_since for server in pool.servers if server.state == "active"), default=0.0)
@@ -110,7 +110,7 @@ def _pools_rows(world: World) -> list[Row]:
                 settings.pool_size,
                 int(max_wait),
                 _microseconds_within_second(max_wait),
-                world.averages.of(pool.stats).xact_time,
+                pooler.averages.of(pool.stats).xact_time,
                 _flag(pool.paused),
                 _flag(False),
                 max(0, int(oldest * 1000)),
@@ -121,14 +121,14 @@ def _pools_rows(world: World) -> list[Row]:
     return rows
 
 
-def _pools_extended(world: World) -> list[Row]:
-    now = world.now()
-    clients = _clients_by_state(world)
+def _pools_extended(pooler: RunningPooler) -> list[Row]:
+    now = pooler.now()
+    clients = _clients_by_state(pooler)
     rows: list[Row] = []
-    for pool in _pools(world):
+    for pool in _pools(pooler):
         settings, stats = pool.settings, pool.stats
         max_wait = pool.max_wait(now)
-        latencies = world.averages.latencies(stats)
+        latencies = pooler.averages.latencies(stats)
         percentiles = [
             histogram.percentile(percent)
             for percent in (99.0, 95.0, 50.0)
@@ -156,10 +156,10 @@ def _pools_extended(world: World) -> list[Row]:
     return rows
 
 
-def _stats(world: World) -> list[Row]:
+def _stats(pooler: RunningPooler) -> list[Row]:
     rows: list[Row] = []
-    for pool in _pools(world):
-        stats, averages = pool.stats, world.averages.of(pool.stats)
+    for pool in _pools(pooler):
+        stats, averages = pool.stats, pooler.averages.of(pool.stats)
         rows.append(
             (
                 pool.settings.database,
@@ -185,8 +185,8 @@ def _stats(world: World) -> list[Row]:
     return rows
 
 
-def _clients(world: World) -> list[Row]:
-    now = world.now()
+def _clients(pooler: RunningPooler) -> list[Row]:
+    now = pooler.now()
     return [
         (
             f"#c{client.id}",
@@ -203,7 +203,7 @@ def _clients(world: World) -> list[Row]:
             max(0, int(now - client.connected_at)),
             client.pinned,
         )
-        for client in world.clients
+        for client in pooler.clients
     ]
 
 
@@ -230,19 +230,19 @@ def _server_row(server: ServerView, now: float) -> Row:
     )
 
 
-def _servers(world: World) -> list[Row]:
-    now = world.now()
-    pooled = [_server_row(server, now) for pool in _pools(world) for server in pool.servers]
-    return pooled + [_server_row(server, now) for server in world.unpooled]
+def _servers(pooler: RunningPooler) -> list[Row]:
+    now = pooler.now()
+    pooled = [_server_row(server, now) for pool in _pools(pooler) for server in pool.servers]
+    return pooled + [_server_row(server, now) for server in pooler.unpooled]
 
 
-def _users(world: World) -> list[Row]:
-    return [(pool.settings.user, pool.settings.pool_mode) for pool in _pools(world)]
+def _users(pooler: RunningPooler) -> list[Row]:
+    return [(pool.settings.user, pool.settings.pool_mode) for pool in _pools(pooler)]
 
 
-def _lists(world: World) -> list[Row]:
-    pools = _pools(world)
-    states = Counter(client.state for client in world.clients)
+def _lists(pooler: RunningPooler) -> list[Row]:
+    pools = _pools(pooler)
+    states = Counter(client.state for client in pooler.clients)
     # The admin database, its user and its pool count too, as in the reference.
     counts = {
         "databases": len({pool.settings.database for pool in pools}) + 1,
@@ -252,7 +252,7 @@ def _lists(world: World) -> list[Row]:
         "used_clients": states["active"] + states["waiting"],
         "login_clients": 0,
         "free_servers": sum(pool.idle_count for pool in pools),
-        "used_servers": sum(pool.borrowed_count for pool in pools) + sum(1 for _ in world.unpooled),
+        "used_servers": sum(pool.borrowed_count for pool in pools) + sum(1 for _ in pooler.unpooled),
         "dns_names": 0,
         "dns_zones": 0,
         "dns_queries": 0,
@@ -261,8 +261,8 @@ def _lists(world: World) -> list[Row]:
     return list(counts.items())
 
 
-def _connections_rows(world: World) -> list[Row]:
-    counted = world.connections
+def _connections_rows(pooler: RunningPooler) -> list[Row]:
+    counted = pooler.connections
     return [(counted.total, counted.errors, counted.tls, counted.plain, counted.cancel)]
 
 
@@ -271,7 +271,7 @@ _NAME = columns("database user")
 SHOWS: dict[str, Show] = {
     "HELP": Show(columns("item"), _help),
     "VERSION": Show(columns("version"), _version),
-    "CONFIG": Show(columns("key value default changeable"), lambda world: list(show_rows(world.config))),
+    "CONFIG": Show(columns("key value default changeable"), lambda pooler: list(show_rows(pooler.config))),
     "DATABASES": Show(
         columns("name host port database force_user")
         + columns("pool_size min_pool_size reserve_pool", INT4)
@@ -320,10 +320,10 @@ SHOWS: dict[str, Show] = {
         _stats,
     ),
     "LISTS": Show(columns("list") + columns("items", INT4), _lists),
-    "SOCKETS": Show(columns(" ".join(sockets.NAMES), NUMERIC), lambda world: [sockets.count_by_state()]),
-    "MEM": Show(columns("name") + columns("size used free memtotal", NUMERIC), lambda world: list(world.memory())),
+    "SOCKETS": Show(columns(" ".join(sockets.NAMES), NUMERIC), lambda pooler: [sockets.count_by_state()]),
+    "MEM": Show(columns("name") + columns("size used free memtotal", NUMERIC), lambda pooler: list(pooler.memory())),
     "CONNECTIONS": Show(columns("total errors tls plain cancel", NUMERIC), _connections_rows),
-    "LOG_LEVEL": Show(columns("log_level"), lambda world: [(world.log_level,)]),
+    "LOG_LEVEL": Show(columns("log_level"), lambda pooler: [(pooler.log_level,)]),
 }
 
 #: Tables of the reference, and of PgBouncer, that come with the features they are about.

@@ -14,8 +14,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from pgdoorman_lib.abc import AccessRules, HbaText
 from pgdoorman_lib.auth.interfaces import Interface, local_interfaces
 from pgdoorman_lib.errors import ConfigError, NotPermitted
 
@@ -31,29 +31,7 @@ _INCLUDES = ("include", "include_if_exists", "include_dir")
 _BITS = {4: 32, 6: 128}
 
 
-class Gate(Protocol):
-    """What decides about a connection before it authenticates."""
-
-    def admit(
-        self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False
-    ) -> str | None:
-        """One of METHODS but ``reject``, or None: the method that the user's secret asks for.
-
-        ``address`` is numeric, empty on a unix socket; ``physical``: it is for physical replication, which has no
-        database. NotPermitted when the connection is refused.
-        """
-
-
-class Source(Protocol):
-    """A text of rules, and its ``name`` for messages."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def text(self) -> str: ...
-
-
-def gate(hba: Sequence[str], pg_hba: Source | None) -> Gate:
+def gate(hba: Sequence[str], pg_hba: HbaText | None) -> AccessRules:
     """The gate for ``general.hba`` and ``general.pg_hba``; ConfigError if they can't be used."""
     return parse(pg_hba.text, pg_hba.name) if pg_hba is not None else AddressList(hba)
 
@@ -110,7 +88,7 @@ class AddressList:
     def admit(
         self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False
     ) -> str | None:
-        """See ``Gate``; always by the user's secret."""
+        """See ``AccessRules``; always by the user's secret."""
         if self._networks and not is_unix:
             numeric = _numeric(address)
             if not any(numeric in network for network in self._networks):
@@ -191,7 +169,7 @@ class Rules:
         return None
 
     def admit(self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False) -> str:
-        """See ``Gate``."""
+        """See ``AccessRules``."""
         method = self.match(is_unix=is_unix, tls=tls, address=address, database=database, user=user, physical=physical)
         if method is not None and method != REJECT:
             return method

@@ -17,4 +17,3 @@ cdef class Md5Challenge:
 
     cpdef bytes message(self)
     cpdef check(self, str stored, bytes answer)
-    cpdef bint proves(self, bytes digits, bytes answer) except -1

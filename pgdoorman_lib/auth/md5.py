@@ -42,11 +42,8 @@ class Md5Challenge:
 
     def check(self, stored: str, answer: bytes) -> bool:
         """Whether the client's answer is right for the stored form; takes as long for every wrong one."""
-        return bool(self.proves(stored[3:].encode(), answer))
-
-    def proves(self, digits: bytes, answer: bytes) -> bool:
-        """As ``check``, of the stored form's hex digits."""
-        return bool(compare_digest(b"md5" + _hex(digits + self.salt).encode(), answer))
+        digits = stored[3:].encode()
+        return compare_digest(b"md5" + _hex(digits + self.salt).encode(), answer)
 
 
 def _hex(data: bytes) -> str:

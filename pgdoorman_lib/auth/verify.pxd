@@ -13,7 +13,6 @@ cdef class Candidate:
 
 cpdef authenticate(object stream, Candidate candidate, str method, bytes key)
 cpdef str method_for(str secret, str rule)
-cpdef finish_md5(object stream, Candidate candidate, Md5Challenge challenge)
-cpdef str stored_md5(Candidate candidate)
+cdef _check_md5(object stream, Candidate candidate, Md5Challenge challenge)
 cdef bytes _read(object stream, str what, int limit)
 cdef bytes _read_password(object stream)

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
+from pgdoorman_lib.abc import Account, Accounts
 from pgdoorman_lib.auth.hba import MD5, SCRAM_SHA_256, TRUST
 from pgdoorman_lib.auth.md5 import Md5Challenge, hash_password, is_hash
 from pgdoorman_lib.auth.scram import (
@@ -47,24 +48,7 @@ _int = int
 _PASSWORD = consts.PASSWORD
 
 
-class Account(Protocol):
-    """A configured user."""
-
-    @property
-    def username(self) -> str: ...
-    @property
-    def password(self) -> str: ...
-
-
 AccountT = TypeVar("AccountT", bound=Account)
-AccountT_co = TypeVar("AccountT_co", bound=Account, covariant=True)
-
-
-class Accounts(Protocol[AccountT_co]):
-    """A pool with its users."""
-
-    @property
-    def users(self) -> Sequence[AccountT_co]: ...
 
 
 class Refusal(Exception):
@@ -156,8 +140,7 @@ def authenticate(stream: Stream, candidate: Candidate, method: str, key: bytes) 
     if method == MD5:
         challenge = Md5Challenge()
         stream.write(challenge.message())
-        stream.flush()
-        finish_md5(stream, candidate, challenge)
+        _check_md5(stream, candidate, challenge)
         return None
     if method == SCRAM_SHA_256:
         return _scram(stream, candidate, key)
@@ -185,20 +168,14 @@ def failed(user: str, why: str) -> AuthenticationFailed:
     return error
 
 
-def finish_md5(stream: Stream, candidate: Candidate, challenge: Md5Challenge) -> None:
-    """Take the answer to the challenge sent; may switch. AuthenticationFailed, ProtocolViolation, PeerGone."""
+def _check_md5(stream: Stream, candidate: Candidate, challenge: Md5Challenge) -> None:
     answer = _read_password(stream)
-    proven = challenge.check(stored_md5(candidate), answer)
+    secret = candidate.secret
+    proven = challenge.check(secret if is_hash(secret) else hash_password(secret, candidate.user), answer)
     if candidate.refusal is not None:
         raise failed(candidate.user, candidate.refusal)
     if not proven:
         raise failed(candidate.user, "wrong password")
-
-
-def stored_md5(candidate: Candidate) -> str:
-    """The candidate's secret in the form that MD5 authentication goes by."""
-    secret = candidate.secret
-    return secret if is_hash(secret) else hash_password(secret, candidate.user)
 
 
 def _scram(stream: Stream, candidate: Candidate, key: bytes) -> bytes:
@@ -213,15 +190,12 @@ def _scram(stream: Stream, candidate: Candidate, key: bytes) -> bytes:
         secret = ScramSecret.derive(candidate.secret, mock_salt(candidate.user, key))
     exchange = ScramExchange(secret)
     stream.write(authentication_sasl((MECHANISM,)))
-    stream.flush()
     first = _initial_response(_read(stream, "SASL response", MAX_SASL_MESSAGE))
     if first is None:
         # The client asks us to begin; SCRAM has nothing to say before it does.
         stream.write(authentication_sasl_continue(b""))
-        stream.flush()
         first = _read(stream, "SASL response", MAX_SASL_MESSAGE)
     stream.write(authentication_sasl_continue(exchange.first(first)))
-    stream.flush()
     client_key = exchange.final(_read(stream, "SASL response", MAX_SASL_MESSAGE))
     if refusal is not None:
         raise failed(candidate.user, refusal)

@@ -10,6 +10,7 @@ cdef enum:
     CLIENT_FAULT = 6
     SERVER_FAULT = 7
     TOO_MANY_PINS = 10
+    SPEAKS = 14
     AS_IT_CAME = 0
     MORE = 8
     HELD = 9

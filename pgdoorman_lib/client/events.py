@@ -1,4 +1,4 @@
-"""What the steps of a session come to: why polling ends, and what became of a client's message."""
+"""What polling for a client comes to: why it ends, and what became of a client's message."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ SERVER_GONE = 5
 CLIENT_FAULT = 6
 SERVER_FAULT = 7
 TOO_MANY_PINS = 10
+
+# Of ``Connection.poll``.
+#: the client has begun to speak
+SPEAKS = 14
 
 # Of a step that handles a message of the client's.
 #: it goes to the server as it came

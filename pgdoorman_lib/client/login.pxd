@@ -1,6 +1,9 @@
 # C types of client.login.
 
+import cython
+
 from pgdoorman_lib.auth.verify cimport Candidate, authenticate, method_for
+from pgdoorman_lib.client.login_cache cimport LoginCache
 from pgdoorman_lib.wire.startup cimport StartupMessage, parse_startup
 
 
@@ -14,11 +17,13 @@ cdef class Accepted:
     cdef readonly str replication
 
 
-cpdef login(object stream, object context, object admission, bint tls_refused=*)
+@cython.locals(cache=LoginCache, known=tuple, candidate=Candidate)
+cpdef login(object stream, object policy, object admission)
 cpdef bytes read_startup_packet(object stream)
-cdef _first_request(object stream, object context, bint may_ask_tls)
+cdef bytes _first_packet(object stream, object policy)
+cdef _parse(bytes packet)
 cdef _negotiate(object stream, StartupMessage request)
 cdef bint _asks_for_more(StartupMessage request) except -1
-cdef Candidate _pool_candidate(str user, str database, object context, str rule)
+cdef Candidate _pool_candidate(str user, str database, object policy, str rule)
 cdef dict _settings(dict parameters)
 cdef _choose(dict chosen, str name, str value)

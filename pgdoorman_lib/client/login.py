@@ -17,11 +17,10 @@ import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from pgdoorman_lib.auth.hba import MD5, TRUST, Gate
-from pgdoorman_lib.auth.verify import Account, Candidate, authenticate, console_method_for, method_for
-from pgdoorman_lib.client.login_cache import KnownLogin, LoginCache
+from pgdoorman_lib.abc import ClientLoginSettings, LoginPolicy
+from pgdoorman_lib.auth.hba import MD5, TRUST
+from pgdoorman_lib.auth.verify import Candidate, authenticate, console_method_for, method_for
 from pgdoorman_lib.errors import NotPermitted, PeerGone, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
@@ -29,8 +28,6 @@ from pgdoorman_lib.wire.messages import negotiate_protocol_version
 from pgdoorman_lib.wire.startup import (
     PHYSICAL,
     CancelRequest,
-    GSSENCRequest,
-    SSLRequest,
     StartupMessage,
     parse_options,
     parse_replication,
@@ -47,46 +44,6 @@ _TLS_REQUIRED = ("require", "verify-full")
 _OURS = frozenset(("user", "database", "options", "replication"))
 _NO_SECRET = "without a password only the method trust lets this user in"
 _is_setting_name = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$]*(?:\.[A-Za-z_\x80-\U0010ffff][\w$]*)*").fullmatch
-
-
-class LoginSettings(Protocol):
-    """The part of ``[general]`` that a login needs, as it is at the moment."""
-
-    @property
-    def tls_mode(self) -> str: ...
-    @property
-    def admin_username(self) -> str: ...
-    @property
-    def admin_password(self) -> str: ...
-
-
-class LoginContext(Protocol):
-    """What a login is told about this pooler."""
-
-    @property
-    def general(self) -> LoginSettings: ...
-    @property
-    def tls_context(self) -> ssl.SSLContext | None:
-        """None: TLS is not offered."""
-
-    @property
-    def hba(self) -> Gate: ...
-    @property
-    def familiar(self) -> LoginCache:
-        """The logins known under this configuration."""
-
-    @property
-    def mock_secret(self) -> bytes:
-        """Random bytes, the same for the life of the process: from them come salts."""
-
-    def find_user(self, database: str, user: str) -> Account | None: ...
-    def database_of(self, user: str) -> str | None:
-        """A pool that has this user, None when there is none."""
-
-    def stand_in(self, user: str) -> str:
-        """The secret that a login goes by when there is no such user; see ``auth.verify.Users``."""
-
-    def is_admin_database(self, name: str) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -115,33 +72,37 @@ class Accepted:
     replication: str = ""
 
 
-def login(
-    stream: Stream, context: LoginContext, admission: Callable[[], None], tls_refused: bool = False
-) -> Accepted | CancelRequested:
+def login(stream: Stream, policy: LoginPolicy, admission: Callable[[], None]) -> Accepted | CancelRequested:
     """Agree on encryption, read the startup packet, authenticate; may switch.
 
-    ``tls_refused``: SSLRequest has been answered already. ``admission`` is called once for a client that wants to log
-    in; it raises TooManyClients or ShuttingDown.
+    ``admission`` is called once for a client that wants to log in; it raises TooManyClients or ShuttingDown.
     Nothing of the welcome is sent but NegotiateProtocolVersion and the exchange itself, whose end may still be queued.
     DoormanError: to be told to the client, and the connection closed; of AuthenticationFailed the cause is for the log.
     PeerGone: there is nobody to tell. The caller sets the time limit.
     """
-    familiar = context.familiar  # a reload meanwhile makes another: what was decided by then is not for that one
-    first = _first_request(stream, context, not tls_refused)
-    if isinstance(first, CancelRequested):
-        return first
-    request, packet = first
+    packet = _first_packet(stream, policy)
+    tls = stream.tls is not None
+    cache = policy.cache  # a reload meanwhile makes another: what was decided by then is not for that one
+    known = None if tls else cache.find(stream.peer_host, packet)
+    if known is not None:
+        candidate, accepted = known
+        admission()
+        authenticate(stream, candidate, MD5, policy.mock_secret)
+        return accepted  # type: ignore[no-any-return]
+
+    request = _parse(packet)
+    if isinstance(request, CancelRequested):
+        return request
     _negotiate(stream, request)
     user = request.parameters.get("user", "")
     if not user:
         raise NotPermitted("no PostgreSQL user name specified in startup packet")
     database = request.parameters.get("database") or user
     replication = parse_replication(request.parameters.get("replication", ""))
-    general = context.general
-    tls = stream.tls is not None
+    general = policy.general
     if general.tls_mode in _TLS_REQUIRED and not tls and not stream.is_unix:
         raise NotPermitted("Connection without SSL is not allowed by tls_mode.")
-    rule = context.hba.admit(
+    rule = policy.hba.admit(
         is_unix=bool(stream.is_unix),
         tls=tls,
         address=stream.peer_host,
@@ -150,24 +111,24 @@ def login(
         physical=replication == PHYSICAL,
     )
     admission()
-    admin = context.is_admin_database(database)
+    admin = policy.is_admin_database(database)
     if replication:
         if admin:
             raise UnsupportedFeature("the console has no replication")
-        if replication == PHYSICAL and context.find_user(database, user) is None:
+        if replication == PHYSICAL and policy.find_user(database, user) is None:
             # It is of no database, and need not name one: any pool of the user leads to its server.
-            database = context.database_of(user) or database
+            database = policy.database_of(user) or database
     if admin:
         candidate = _console_candidate(user, general, rule)
         method = console_method_for(candidate.secret, rule)
     else:
-        candidate = _pool_candidate(user, database, context, rule)
+        candidate = _pool_candidate(user, database, policy, rule)
         method = method_for(candidate.secret, rule)
-    client_key = authenticate(stream, candidate, method, context.mock_secret)
+    client_key = authenticate(stream, candidate, method, policy.mock_secret)
     protocol = min(request.protocol, consts.PROTOCOL_3_2)
     accepted = Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication)
     if method == MD5 and not (tls or admin or replication or _asks_for_more(request)):
-        familiar.remember(stream.peer_host, packet, KnownLogin(candidate, accepted))
+        cache.remember(stream.peer_host, packet, (candidate, accepted))
     return accepted
 
 
@@ -179,47 +140,52 @@ def read_startup_packet(stream: Stream) -> bytes:
     return stream.read_exact(length - 4)
 
 
-def _first_request(
-    stream: Stream, context: LoginContext, may_ask_tls: bool
-) -> tuple[StartupMessage, bytes] | CancelRequested:
-    """Answer requests for encryption, each at most once, until the client says what it wants, with the packet."""
+def _first_packet(stream: Stream, policy: LoginPolicy) -> bytes:
+    """Answer requests for encryption, each at most once, until the client says what it wants; the packet with that."""
+    may_ask_tls = True
     may_ask_gss = True
     while True:
         packet = read_startup_packet(stream)
-        try:
-            request = parse_startup(packet)
-        except ProtocolViolation:
-            if int.from_bytes(packet[:4], "big") == consts.CANCEL_REQUEST:
-                return CancelRequested(0, b"")  # a cancel is never answered, not even a malformed one
-            raise
-        if isinstance(request, StartupMessage):
-            return request, packet
-        if isinstance(request, CancelRequest):
-            return CancelRequested(request.pid, request.secret)
-        if isinstance(request, SSLRequest):
+        code = int.from_bytes(packet[:4], "big")
+        if code == consts.SSL_REQUEST:
+            parse_startup(packet)
             if not may_ask_tls:
-                raise unsupported_protocol(consts.SSL_REQUEST)
+                raise unsupported_protocol(code)
             may_ask_tls = False
-            _answer_tls(stream, context)
+            _answer_tls(stream, policy)
             may_ask_gss = may_ask_gss and stream.tls is None
-        else:
-            assert isinstance(request, GSSENCRequest)
+        elif code == consts.GSSENC_REQUEST:
+            parse_startup(packet)
             if not may_ask_gss:
-                raise unsupported_protocol(consts.GSSENC_REQUEST)
+                raise unsupported_protocol(code)
             may_ask_gss = False
             _refuse_buffered(stream, "GSSAPI encryption request")
             stream.write(b"N")
-            stream.flush()
+        else:
+            return packet
 
 
-def _answer_tls(stream: Stream, context: LoginContext) -> None:
+def _parse(packet: bytes) -> StartupMessage | CancelRequested:
+    """What the client wants, once it does not ask for encryption any more."""
+    try:
+        request = parse_startup(packet)
+    except ProtocolViolation:
+        if int.from_bytes(packet[:4], "big") == consts.CANCEL_REQUEST:
+            return CancelRequested(0, b"")  # a cancel is never answered, not even a malformed one
+        raise
+    if isinstance(request, CancelRequest):
+        return CancelRequested(request.pid, request.secret)
+    assert isinstance(request, StartupMessage)
+    return request
+
+
+def _answer_tls(stream: Stream, policy: LoginPolicy) -> None:
     # Looked at before the first byte of the answer, so that nothing is said after TLS that came before it.
     _refuse_buffered(stream, "SSL request")
-    tls_context = context.tls_context
+    tls_context = policy.tls_context
     if tls_context is None or stream.is_unix:
         # A unix socket is private already; PostgreSQL answers the same.
         stream.write(b"N")
-        stream.flush()
         return
     stream.write(b"S")
     try:
@@ -248,7 +214,7 @@ def _asks_for_more(request: StartupMessage) -> bool:
     return request.minor > _NEWEST_MINOR or bool(request.unknown_options)
 
 
-def _console_candidate(user: str, general: LoginSettings, rule: str | None) -> Candidate:
+def _console_candidate(user: str, general: ClientLoginSettings, rule: str | None) -> Candidate:
     refusal = None
     if user != general.admin_username:
         refusal = "not the console's user"
@@ -257,15 +223,15 @@ def _console_candidate(user: str, general: LoginSettings, rule: str | None) -> C
     return Candidate(user, general.admin_password, refusal)
 
 
-def _pool_candidate(user: str, database: str, context: LoginContext, rule: str | None) -> Candidate:
-    account = context.find_user(database, user)
+def _pool_candidate(user: str, database: str, policy: LoginPolicy, rule: str | None) -> Candidate:
+    account = policy.find_user(database, user)
     secret = account.password if account is not None else ""
     refusal = None
     if account is None:
         refusal = "no such user in a pool of that name"
     elif not secret and rule != TRUST:
         refusal = _NO_SECRET
-    return Candidate(user, secret or context.stand_in(user), refusal)
+    return Candidate(user, secret or policy.stand_in(user), refusal)
 
 
 def _settings(parameters: _Texts) -> _Texts:

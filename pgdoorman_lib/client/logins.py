@@ -7,20 +7,14 @@ do what a timer for each would.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import gevent
 
+from pgdoorman_lib.abc import HasDeadline
 from pgdoorman_lib.net.syscalls import clock
 
 _float = float
-
-
-class Overdue(Protocol):
-    """Who can be late."""
-
-    def too_late(self) -> None:
-        """The time is over; called in the hub, may switch to a greenlet."""
 
 
 class Logins:
@@ -39,7 +33,7 @@ class Logins:
     def __len__(self) -> int:
         return len(self._began)
 
-    def begin(self, who: Overdue) -> None:
+    def begin(self, who: HasDeadline) -> None:
         """A login begins; it must come to ``end``."""
         now = clock()
         self._began[who] = now
@@ -48,7 +42,7 @@ class Logins:
             if limit > 0:
                 self._arm(now + limit, limit)
 
-    def end(self, who: Overdue) -> None:
+    def end(self, who: HasDeadline) -> None:
         """A login is over, one way or the other."""
         # The timer goes on: to stop and start it for each login would cost more than that it finds nothing to do.
         self._began.pop(who, None)

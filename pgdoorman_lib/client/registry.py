@@ -6,8 +6,8 @@ import hmac
 from collections.abc import Iterator
 
 from pgdoorman_lib.auth.entropy import random_bytes
+from pgdoorman_lib.client.replication import ReplicationSession
 from pgdoorman_lib.client.session import Session
-from pgdoorman_lib.client.tunnel import Tunnel
 from pgdoorman_lib.wire.consts import PROCESS_BASE, PROTOCOL_3_2
 
 _int = int
@@ -27,13 +27,13 @@ class Clients:
     """All sessions of this process, those of replication clients included."""
 
     def __init__(self) -> None:
-        self._sessions: dict[int, Session | Tunnel] = {}
+        self._sessions: dict[int, Session | ReplicationSession] = {}
         self._last = 0
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def __iter__(self) -> Iterator[Session | Tunnel]:
+    def __iter__(self) -> Iterator[Session | ReplicationSession]:
         return iter(list(self._sessions.values()))
 
     def new_key(self, protocol: _int) -> tuple[int, bytes]:
@@ -45,19 +45,19 @@ class Clients:
                 return number, random_bytes(_SECRET_3_2 if protocol >= _PROTOCOL_3_2 else _SECRET_3_0)
 
     @property
-    def tunnels(self) -> list[Tunnel]:
+    def replicating(self) -> list[ReplicationSession]:
         """The replication clients."""
-        return [session for session in self._sessions.values() if isinstance(session, Tunnel)]
+        return [session for session in self._sessions.values() if isinstance(session, ReplicationSession)]
 
-    def add(self, session: Session | Tunnel) -> None:
+    def add(self, session: Session | ReplicationSession) -> None:
         """A session begins."""
         self._sessions[session.id] = session
 
-    def remove(self, session: Session | Tunnel) -> None:
+    def remove(self, session: Session | ReplicationSession) -> None:
         """A session has ended."""
         self._sessions.pop(session.id, None)
 
-    def by_key(self, process: int, secret: bytes) -> Session | Tunnel | None:
+    def by_key(self, process: int, secret: bytes) -> Session | ReplicationSession | None:
         """The session of a cancel key, or None; takes equally long for a wrong secret."""
         session = self._sessions.get(process - PROCESS_BASE)
         if session is None or not hmac.compare_digest(session.secret, secret):

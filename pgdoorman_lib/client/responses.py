@@ -19,6 +19,7 @@ from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.wire import consts, letters, owed
 from pgdoorman_lib.wire.effects import Described, QueryParse, Refused, Verification
 from pgdoorman_lib.wire.framing import find_nul, frame_size
+from pgdoorman_lib.wire.messages import is_fatal
 from pgdoorman_lib.wire.reported import NOTHING_REPORTED, Reported
 from pgdoorman_lib.wire.rewritten import Rewriting, as_written
 from pgdoorman_lib.wire.session_state import (
@@ -32,7 +33,7 @@ from pgdoorman_lib.wire.session_state import (
     trace_of,
 )
 from pgdoorman_lib.wire.settings import BASE, PLANNING, TRACKED
-from pgdoorman_lib.wire.statements import PREFIX
+from pgdoorman_lib.wire.statements import OUR_NAME, PREFIX
 
 _int = int
 
@@ -62,7 +63,7 @@ PASSIVE = frozenset(
     b"SUBSCRIPTION,DEFAULT PRIVILEGES,SYSTEM,SERVER,USER MAPPING".split(b",")
 )
 # A name of ours in the text of an error.
-_OURS = re.compile(re.escape(PREFIX) + rb"\d+(?! \")")
+_OURS = re.compile(OUR_NAME + rb"(?! \")")
 
 
 def _is_lost(message: bytes) -> bool:
@@ -79,11 +80,6 @@ def _may_be_outdated(body: bytes) -> bool:
 def _is_consequence(message: bytes) -> bool:
     """Whether an ErrorResponse only says that a statement is not there, or that an error has come before."""
     return b"\0C26000\0" in message or b"\0C25P02\0" in message
-
-
-def _is_fatal(message: bytes) -> bool:
-    """Whether an ErrorResponse, whole or its body alone, is the last that the server says."""
-    return b"\0VFATAL\0" in message or b"\0VPANIC\0" in message
 
 
 class Responses(PreparedStatements):
@@ -664,7 +660,7 @@ class Responses(PreparedStatements):
     def _holds(self, data: bytearray, pos: _int, size: _int) -> bool:
         """Keep the error of a QueryParse for the Query, unless it is the server's farewell; whether it is kept."""
         message = bytes(data[pos : pos + size])
-        if _is_fatal(message):
+        if is_fatal(message):
             return False
         if self.parse_error is None:
             self.parse_error = message
@@ -723,5 +719,5 @@ class Responses(PreparedStatements):
             # Code has dropped what is ours, or made what we don't know of.
             self.server.statements.doubt(self.replies.effects)
             self.server.dirty |= DIRTY_PREPARED
-        if _is_fatal(body):
+        if is_fatal(body):
             self.server.fatal_received = 1

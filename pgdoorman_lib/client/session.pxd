@@ -45,9 +45,8 @@ cdef class Session(Errands):
     cpdef parameter_changed(self, str name, str value)
     cpdef int begin_with(self, object settings, object told, object base) except -1
     @cython.locals(client=Stream)
-    cpdef Task start(self, Task task=*)
+    cpdef Task start(self)
     cpdef run(self)
-    cpdef bint run_blocks(self) except -1
     cpdef str serve(self)
     @cython.locals(event=int)
     cpdef int poll(self) except -1

@@ -217,16 +217,10 @@ class Session(Errands):
 
     # The greenlet's body.
 
-    def start(self, task: Task | None = None) -> Task:
-        """Begin to serve; no switch. ``task``: the login's, if it has needed no greenlet.
-
-        There is no greenlet until polling has come to an event: most clients have none before their end.
-        """
+    def start(self) -> Task:
+        """Begin to serve; no switch. There is no greenlet until polling has come to an event, mostly the end."""
         client = self.client
-        if task is None:
-            task = Task(client.engine, self)
-        else:
-            task.pollable = self
+        task = Task(client.engine, self)
         self.task = task
         client.task = task
         if client.readable or client.end > client.start or client.inbox is not None:
@@ -243,10 +237,6 @@ class Session(Errands):
             error = exc
         finally:
             self.close(error, reason)
-
-    def run_blocks(self) -> bool:
-        """As in Pollable: to leave without a server is a matter of a moment."""
-        return self.server is not None
 
     def serve(self) -> str:
         """Serve the client until it or its server is gone; may switch. Returns why it ended, for the log.
@@ -753,13 +743,7 @@ class Session(Errands):
         if status == events.SERVER_FAULT:
             server.fatal_received = 1  # whatever it says from here on: nobody else may get it
         if self.refusal is not None:
-            fields = messages.parse_fields(self.refusal)
-            raise ServerGone(
-                fields.get("M", self.fault),
-                detail=fields.get("D"),
-                hint=fields.get("H"),
-                sqlstate=fields.get("C", "08006"),
-            )
+            raise messages.exception_from(self.refusal, ServerGone, self.fault, "08006")
         if status == events.SERVER_GONE and server.fatal_received:
             return "server ended the session"
         if status == events.SERVER_GONE and not server.replies.count and server.replies.status != consts.TX_IDLE:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import gevent
 
+from pgdoorman_lib.abc import HasStats
 from pgdoorman_lib.metrics.counters import Histogram, PoolStats
 
 #: Seconds between two ticks: the reference's and PgBouncer's averages are over windows of this order.
@@ -30,14 +30,6 @@ _COUNTERS = (
     "wait_time",
 )
 _HISTOGRAMS = ("query_hist", "xact_hist", "wait_hist")
-
-
-class HasStats(Protocol):
-    """A pool, as far as it matters here."""
-
-    @property
-    def stats(self) -> PoolStats:
-        """Return the counters the data path adds to."""
 
 
 @dataclass(frozen=True, slots=True)

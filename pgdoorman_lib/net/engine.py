@@ -146,16 +146,13 @@ class Task:
             self.begin()
 
     def begin(self) -> None:
-        """Make the greenlet and let it run, if it needs to be one (only the hub may call this)."""
+        """Make the greenlet and let it run (only the hub may call this)."""
         pollable = self.pollable
         assert pollable is not None
         self.pollable = None
         self.parked = 0
-        if pollable.run_blocks():
-            self.greenlet = greenlet(pollable.run, self.engine.hub)
-            self.greenlet.switch()
-        else:
-            pollable.run()
+        self.greenlet = greenlet(pollable.run, self.engine.hub)
+        self.greenlet.switch()
 
 
 class Channel:

@@ -3,4 +3,3 @@
 
 cdef class Pollable:
     cpdef int poll(self) except -1
-    cpdef bint run_blocks(self) except -1

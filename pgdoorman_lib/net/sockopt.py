@@ -6,33 +6,14 @@ import socket
 import struct
 import sys
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
+
+from pgdoorman_lib.abc import SocketSettings
 
 #: TCP_KEEPALIVE of macOS, the idle time in seconds, which not every Python names.
 _MACOS_TCP_KEEPALIVE = 0x10
 _MAX_SECONDS = 32767  # Linux: MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL
 _MAX_PROBES = 127  # Linux: MAX_TCP_KEEPCNT
-
-
-class SocketSettings(Protocol):
-    """What ``SocketOptions.of`` reads; ``[general]`` and a pool's settings both have it. Seconds and bytes."""
-
-    @property
-    def tcp_keepalives_idle(self) -> float: ...
-    @property
-    def tcp_keepalives_interval(self) -> float: ...
-    @property
-    def tcp_keepalives_count(self) -> int: ...
-    @property
-    def tcp_so_linger(self) -> float: ...
-    @property
-    def tcp_no_delay(self) -> bool: ...
-    @property
-    def tcp_user_timeout(self) -> float: ...
-    @property
-    def tcp_socket_buffer_size(self) -> int: ...
-    @property
-    def unix_socket_buffer_size(self) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import ssl
 from functools import lru_cache
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
+from pgdoorman_lib.abc import ClientTlsSettings, ServerTlsSettings
 from pgdoorman_lib.errors import ConfigError
 
 #: The protocol's registered ALPN name (PostgreSQL docs, "SSL Session Encryption").
@@ -16,33 +17,7 @@ _ALPN = ["postgresql"]
 _Stamp = tuple[int, int, int]
 
 
-class ClientFacing(Protocol):
-    """The part of ``[general]`` that says how clients are met."""
-
-    @property
-    def tls_mode(self) -> str: ...
-    @property
-    def tls_certificate(self) -> str | None: ...
-    @property
-    def tls_private_key(self) -> str | None: ...
-    @property
-    def tls_ca_cert(self) -> str | None: ...
-
-
-class ServerFacing(Protocol):
-    """The part of a pool's settings that says how its servers are met."""
-
-    @property
-    def server_tls_mode(self) -> str: ...
-    @property
-    def server_tls_ca_cert(self) -> str | None: ...
-    @property
-    def server_tls_certificate(self) -> str | None: ...
-    @property
-    def server_tls_private_key(self) -> str | None: ...
-
-
-def client_facing_context(general: ClientFacing) -> ssl.SSLContext | None:
+def client_facing_context(general: ClientTlsSettings) -> ssl.SSLContext | None:
     """The context for clients, or None where TLS is not offered (mode ``disable``, or no certificate).
 
     ``allow`` and ``require`` ask the client for no certificate, ``verify-full`` for one signed by ``tls_ca_cert``.
@@ -68,7 +43,7 @@ def client_facing_context(general: ClientFacing) -> ssl.SSLContext | None:
     return context
 
 
-def server_facing_context(settings: ServerFacing) -> ssl.SSLContext | None:
+def server_facing_context(settings: ServerTlsSettings) -> ssl.SSLContext | None:
     """The context for servers, or None for mode ``disable``.
 
     ``allow``, ``prefer`` and ``require`` check nothing, ``verify-ca`` the chain, ``verify-full`` the name too. A client

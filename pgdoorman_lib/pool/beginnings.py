@@ -26,7 +26,7 @@ class Beginnings:
         self.reported: Reported | None = None
         #: when that was last asked of a server; only where clients may ask for another kind of server (see ``stale``)
         self.heard_at = 0.0
-        #: by the parameters of a startup packet: the ``client.connection.Beginning`` of such a session
+        #: by the parameters of a startup packet: the ``client.begin.Beginning`` of such a session
         self.reports: dict[Any, Any] = {}
         #: names of parameters that sessions carry from their beginning, whatever their server began with: statements
         #: depend on them, and servers have begun with different values

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pgdoorman_lib.pool.queue import NEAR, Borrower, Waiters
+from pgdoorman_lib.pool.queue import NEAR, Borrower, ServerQueue
 from pgdoorman_lib.server.connection import Server
 
 #: Why a server is closed.
@@ -40,37 +40,38 @@ def bring_one(pool: Any, borrower: Borrower) -> bool:
 
     Of several it is one with most of its options: those with fewer are for others.
     """
-    fitting = [server for server in pool.idle if suits(server, borrower)]
+    fitting = [server for server in pool.queue if suits(server, borrower)]
     if not fitting:
         if not pool.has_room():
-            pool.forget(pool.idle.take_first(), REASON)
+            pool.forget(pool.queue.resting.take_first(), REASON)
         return False
     # The last of equals is the one that has rested least, which is next where that goes first.
-    best = max(reversed(fitting) if pool.lifo else fitting, key=lambda server: len(server.option_names or ()))
-    pool.idle.remove(best)
-    others = [] if pool.lifo else list(pool.idle)
+    best = max(reversed(fitting) if pool.queue.lifo else fitting, key=lambda server: len(server.option_names or ()))
+    resting = pool.queue.resting
+    resting.remove(best)
+    others = [] if pool.queue.lifo else list(resting)
     for other in others:
-        pool.idle.remove(other)
+        resting.remove(other)
     for server in (best, *others):
-        pool.idle.add(server)
+        resting.add(server)
     return True
 
 
-def take_waiter(waiters: Waiters, server: Server) -> Borrower | None:
-    """Take the first waiter off whom ``server`` suits; None if there is none, or the first has been passed over enough.
+def take_waiter(queue: ServerQueue, server: Server) -> Borrower | None:
+    """Take the first off the line whom ``server`` suits; None if there is none, or the first was passed over enough.
 
     There must be one who waits.
     """
-    first: Any = waiters.first
+    first: Any = queue.first
     if suits(server, first):
-        return waiters.take()
-    if waiters.passed >= NEAR:
+        return queue.next()
+    if queue.passed >= NEAR:
         return None
     borrower = first.behind
     while borrower is not None:
         if suits(server, borrower):
-            waiters.passed += 1
-            waiters.remove(borrower)
+            queue.passed += 1
+            queue.leave(borrower)
             return borrower  # type: ignore[no-any-return]
         borrower = borrower.behind
     return None

@@ -51,12 +51,12 @@ class Opening:
     def grow(self, now: float) -> None:
         """Open as many servers as waiters need for whom no probe is under way, a few at a time; no switch."""
         pool = self.pool
-        if pool.retired or not pool.waiters.count:
+        if pool.retired or not pool.queue.waiting:
             return
         if now < self.retry_at:
             self._arm(now)
             return
-        while self.count < pool.waiters.count - pool.probes.count and self.count < self.parallel and pool.has_room():
+        while self.count < pool.queue.waiting - pool.probes.count and self.count < self.parallel and pool.has_room():
             self.start()
             if self.last_error is not None:
                 break  # PostgreSQL was out of reach: one tries, the others wait for its answer
@@ -114,15 +114,15 @@ class Opening:
         self._report(exc, now)
         self.last_error = exc
         if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING_REFUSALS:
-            while pool.waiters.count:
-                pool.waiters.take().fail(exc)
+            while pool.queue.waiting:
+                pool.queue.next().fail(exc)
         if pool.timeout <= 0:
-            while pool.waiters.count > self.count + pool.probes.count:
-                pool.waiters.take().fail(self.timeout_error())
+            while pool.queue.waiting > self.count + pool.probes.count:
+                pool.queue.next().fail(self.timeout_error())
         self._arm(now)
 
     def _arm(self, now: float) -> None:
-        if self.retry is None and self.pool.waiters.count:
+        if self.retry is None and self.pool.queue.waiting:
             self.retry = self.pool.engine.loop.timer(max(0.001, self.retry_at - now))
             self.retry.start(self._retry_now)
 

@@ -4,11 +4,10 @@ import cython
 
 from pgdoorman_lib.metrics.counters cimport PoolStats
 from pgdoorman_lib.net.engine cimport Engine, Task
-from pgdoorman_lib.net.line cimport Line
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.pool.opening cimport Opening
 from pgdoorman_lib.pool.probes cimport Probes
-from pgdoorman_lib.pool.queue cimport Borrower, Waiters
+from pgdoorman_lib.pool.queue cimport Borrower, ServerQueue
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.statements cimport Registry
@@ -23,10 +22,8 @@ cdef class Pool:
     cdef public object tidy
     cdef public Py_ssize_t size
     cdef public double timeout
-    cdef public bint lifo
-    cdef public Line idle
     cdef public double check_after
-    cdef public Waiters waiters
+    cdef public ServerQueue queue
     cdef public set servers
     cdef public Py_ssize_t borrowed
     cdef public Opening opening
@@ -58,7 +55,7 @@ cdef class Pool:
     cdef public object database
     cdef object __weakref__
 
-    @cython.locals(server=Server, now=double)
+    @cython.locals(server=Server, now=double, queue=ServerQueue)
     cpdef bint request(self, Borrower borrower) except -1
     cpdef void withdraw(self, Borrower borrower) except *
     cpdef Server checkout(self, Borrower borrower)
@@ -72,9 +69,10 @@ cdef class Pool:
     cpdef int checkin(self, Server server) except -1
     @cython.locals(borrower=Borrower)
     cpdef int settle(self, Server server) except -1
-    cdef Borrower _next_waiter(self, Server server)
+    @cython.locals(borrower=Borrower)
+    cdef int _lend_where_it_suits(self, Server server) except -1
+    cdef int _rests(self, Server server) except -1
     cpdef bint has_room(self) except -1
     cpdef int welcome(self, Server server) except -1
     cpdef void backend_moved(self, Server server, int process) except *
-    cpdef int _rest(self, Server server) except -1
     cpdef void discard(self, Server server, str reason) except *

@@ -21,7 +21,6 @@ from pgdoorman_lib.errors import (
 )
 from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.net.engine import Engine
-from pgdoorman_lib.net.line import Line
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool import names
 from pgdoorman_lib.pool.beginnings import Beginnings
@@ -30,12 +29,12 @@ from pgdoorman_lib.pool.health import Health
 from pgdoorman_lib.pool.lending import lent
 from pgdoorman_lib.pool.opening import Opening
 from pgdoorman_lib.pool.probes import Probes
-from pgdoorman_lib.pool.queue import Borrower, Moved, Waiters
+from pgdoorman_lib.pool.queue import Borrower, Moved, ServerQueue
 from pgdoorman_lib.pool.sequences import Sequences
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import frame_size
-from pgdoorman_lib.wire.messages import parse_fields, parse_parameter_status
+from pgdoorman_lib.wire.messages import parse_fields, parse_parameter_status, terminate
 from pgdoorman_lib.wire.scan import Scanner
 from pgdoorman_lib.wire.statements import Registry
 
@@ -67,8 +66,6 @@ class Pool:
         "expiry",
         "forget_names",
         "health",
-        "idle",
-        "lifo",
         "log_parameters",
         "login_parameters",
         "max_pinned",
@@ -78,6 +75,7 @@ class Pool:
         "paused",
         "pinned",
         "probes",
+        "queue",
         "refusal",
         "registry",
         "retired",
@@ -93,7 +91,6 @@ class Pool:
         "timeout",
         "transparent",
         "unpinning",
-        "waiters",
     )
 
     def __init__(
@@ -111,10 +108,6 @@ class Pool:
         self.size = settings.pool_size
         self.timeout = settings.query_wait_timeout
         self.check_after = settings.server_idle_check_timeout
-        self.lifo = not settings.server_round_robin
-        #: the longest at rest first
-        self.idle = Line()
-        self.waiters = Waiters()
         self.servers: set[Any] = set()
         self.borrowed = 0
         #: borrowed servers that their clients keep between transactions, and how many may be
@@ -129,6 +122,7 @@ class Pool:
         self.transparent = 1 if self.by_transaction and settings.session_state == "transparent" else 0
         #: a server where a customized option was set is not lent to who never has set it
         self.forget_names = 1 if self.by_transaction and settings.forget_option_names else 0
+        self.queue = ServerQueue(engine, not settings.server_round_robin, bool(self.sync_parameters))
         self.log_parameters = 1 if settings.log_client_parameter_status_changes else 0
         self.parse_limit = settings.message_size_to_be_stream
         self.paused = False
@@ -168,7 +162,7 @@ class Pool:
     @property
     def idle_count(self) -> _int:
         """Servers that rest in the pool."""
-        return self.idle.size()
+        return self.queue.qsize()
 
     @property
     def borrowed_count(self) -> _int:
@@ -183,19 +177,21 @@ class Pool:
     @property
     def waiting_count(self) -> _int:
         """Borrowers in the queue."""
-        return self.waiters.count
+        return self.queue.waiting
 
     def max_wait(self, now: _float) -> _float:
         """Seconds the first in the queue has waited."""
-        first = self.waiters.first
+        first = self.queue.first
         return max(0.0, now - first.waiting_since) if first is not None else 0.0
 
     def check(self) -> None:
         """Raise AssertionError if the books are wrong; tests call it at any time."""
         assert self.borrowed >= 0, f"borrowed {self.borrowed}"
         assert self.opening.count >= 0, f"opening {self.opening.count}"
-        assert len(self.idle) + self.borrowed == len(self.servers), (len(self.idle), self.borrowed, len(self.servers))
-        assert self.retired or len(self.idle) + self.borrowed + self.opening.count <= self.size
+        resting = self.queue.qsize()
+        assert not (resting and self.queue.waiting), f"{resting} rest while {self.queue.waiting} wait"
+        assert resting + self.borrowed == len(self.servers), (resting, self.borrowed, len(self.servers))
+        assert self.retired or resting + self.borrowed + self.opening.count <= self.size
 
     # Borrowing.
 
@@ -211,10 +207,11 @@ class Pool:
             if self.refusal is not None:
                 raise self.refusal
             raise Moved
-        if not self.waiters.count or self.forget_names:
+        queue = self.queue
+        if not queue.waiting or self.forget_names:
             while (
-                self.idle.size()
-                and self.probes.count <= self.waiters.count
+                queue.qsize()
+                and self.probes.count <= queue.waiting
                 and (not self.forget_names or names.bring_one(self, borrower))
             ):
                 server = self._take_idle(borrower)
@@ -224,8 +221,8 @@ class Pool:
                 return True
         now = clock()
         borrower.waiting_since = now
-        self.waiters.add(borrower)
-        if self.idle.size() and self.probes.count and not self.forget_names and self._probe_more(borrower):
+        queue.join(borrower)
+        if queue.qsize() and self.probes.count and not self.forget_names and self._probe_more(borrower):
             return True
         if self.sequences is not None:
             self.sequences.hurry(now)
@@ -233,8 +230,8 @@ class Pool:
             self.opening.grow(now)
         if self.timeout <= 0:
             # No waiting for others; what is opened for this borrower is limited by connect_timeout.
-            if self.opening.count + self.probes.count < self.waiters.count:
-                self.waiters.remove(borrower)
+            if self.opening.count + self.probes.count < queue.waiting:
+                queue.leave(borrower)
                 raise self.opening.timeout_error()
             return False
         self._arm_expiry(now)
@@ -248,7 +245,7 @@ class Pool:
             self.checkin(server)
             return
         if borrower.wait_error is None:
-            self.waiters.remove(borrower)
+            self.queue.leave(borrower)
 
     def checkout(self, borrower: Borrower) -> Server:
         """As ``request``, in blocking style: returns the server; may switch.
@@ -258,17 +255,11 @@ class Pool:
         """
         self.request(borrower)
         try:
-            while borrower.assigned is None and borrower.wait_error is None:
-                borrower.task.park()  # switch: hand-offs, timeouts and retirement come to the borrower meanwhile
+            borrower.park()
         except BaseException:
             self.withdraw(borrower)
             raise
-        if borrower.wait_error is not None:
-            error = borrower.wait_error
-            borrower.wait_error = None
-            raise error
-        assert borrower.assigned is not None
-        return borrower.assigned
+        return borrower.result()
 
     def connection(self) -> AbstractContextManager[Server]:
         """A server for the running greenlet, given back at the end of the ``with``. To enter it may switch.
@@ -287,9 +278,7 @@ class Pool:
     def _take_idle(self, borrower: Borrower) -> Server | None:
         """Take the next idle server; None when that one was no good (it is closed then)."""
         own = self.sequences is not None and borrower.drawing and not self.forget_names
-        server: Server = (self.sequences.take_own(borrower) if own else None) or (
-            self.idle.take() if self.lifo else self.idle.take_first()
-        )
+        server: Server = (self.sequences.take_own(borrower) if own else None) or (self.queue.get_nowait())
         self.borrowed += 1
         server.state = "active"
         if not server.is_reusable():
@@ -306,7 +295,7 @@ class Pool:
 
         One that needs no probe goes to the first.
         """
-        while self.idle.size() and self.probes.count < self.waiters.count:
+        while self.queue.qsize() and self.probes.count < self.queue.waiting:
             server = self._take_idle(borrower)
             if server is not None:
                 self.settle(server)
@@ -338,38 +327,35 @@ class Pool:
         elif self.engine.now > server.expires_at and clock() > server.expires_at:
             self.discard(server, "server_lifetime reached")
             self.opening.grow(clock())
-        elif not self.waiters.count:
-            self._rest(server)
+        elif self.forget_names and self.queue.waiting:
+            self._lend_where_it_suits(server)
         else:
-            borrower = self._next_waiter(server)
-            if borrower is not None:
+            borrower = self.queue.put(server)
+            if borrower is None:
+                self._rests(server)
+            else:
                 server.state = "active"
                 self._count_wait(borrower)
-                borrower.set(server)
 
-    def _next_waiter(self, server: Server) -> Borrower | None:
-        """Take the waiter off who is to have ``server``; None if none may, and it is dealt with."""
-        if not self.forget_names:
-            return self.waiters.take_with(server.applied) if self.sync_parameters else self.waiters.take()
-        borrower = names.take_waiter(self.waiters, server)
-        if borrower is None:
-            self._keep_for_others(server)
-        return borrower
-
-    def _keep_for_others(self, server: Server) -> None:
-        """None of the waiters may have ``server``: let it rest if they can have others, else make room for one."""
-        if self.has_room() or self.opening.count >= self.waiters.count:
-            self._rest(server)
+    def _lend_where_it_suits(self, server: Server) -> None:
+        """Lend ``server`` to a waiter whom it suits; if it suits none, it rests or makes room for one that does."""
+        borrower = names.take_waiter(self.queue, server)
+        if borrower is not None:
+            borrower.set(server)
+            server.state = "active"
+            self._count_wait(borrower)
+        elif self.has_room() or self.opening.count >= self.queue.waiting:
+            self.queue.resting.add(server)
+            self._rests(server)
             self.opening.grow(clock())
         else:
             self.discard(server, names.REASON)
 
-    def _rest(self, server: Server) -> None:
+    def _rests(self, server: Server) -> None:
         server.state = "idle"
         server.stream.task = None
         server.idle_since = self.engine.now
         self.borrowed -= 1
-        self.idle.add(server)
 
     def discard(self, server: Server, reason: str) -> None:
         """Close a borrowed server; no switch. One that is closed already is left alone."""
@@ -377,7 +363,7 @@ class Pool:
             return
         self.borrowed -= 1
         self.forget(server, reason)
-        if self.waiters.count:
+        if self.queue.waiting:
             self.opening.grow(clock())
 
     def forget(self, server: Server, reason: str) -> None:
@@ -396,14 +382,14 @@ class Pool:
         stream.task = None
         if not stream.closed:
             if not stream.eof and not stream.send_failed and not server.replies.copy_in:
-                stream.write(b"X\x00\x00\x00\x04")
+                stream.write(terminate())
             stream.close()
 
     # Its servers.
 
     def has_room(self) -> bool:
         """Whether one more server may be opened."""
-        return bool(self.idle.size() + self.borrowed + self.opening.count < self.size)
+        return bool(self.queue.qsize() + self.borrowed + self.opening.count < self.size)
 
     def welcome(self, server: Server) -> None:
         """Take a server fresh from its login in, and lend it."""
@@ -443,7 +429,7 @@ class Pool:
 
     def _arm_expiry(self, now: _float) -> None:
         """One timer for the head of the queue: all wait equally long, so nobody behind it is due earlier."""
-        first = self.waiters.first
+        first = self.queue.first
         if self.expiry is None and first is not None:
             due = first.waiting_since + self.timeout
             self.expiry = self.engine.loop.timer(max(0.001, due - now))
@@ -453,8 +439,9 @@ class Pool:
         self.expiry.close()
         self.expiry = None
         now = clock()
-        while self.waiters.first is not None and self.waiters.first.waiting_since + self.timeout <= now + 0.0005:
-            self.waiters.take().fail(self.opening.timeout_error())
+        queue = self.queue
+        while queue.first is not None and queue.first.waiting_since + self.timeout <= now + 0.0005:
+            queue.next().fail(self.opening.timeout_error())
         self._arm_expiry(now)
 
     # Resting servers.
@@ -474,9 +461,9 @@ class Pool:
                 break
             reason = _asides(server)
         if reason or stream.hangup:
-            self.idle.remove(server)
+            self.queue.remove(server)
             self.forget(server, reason or "server closed the connection while idle")
-            if self.waiters.count:
+            if self.queue.waiting:
                 self.opening.grow(clock())
 
     def sweep(self, now: _float) -> None:
@@ -485,16 +472,16 @@ class Pool:
             return
         settings = self.settings
         keep = settings.min_pool_size
-        for server in list(self.idle):
+        for server in list(self.queue):
             if now > server.expires_at:
-                self.idle.remove(server)
+                self.queue.remove(server)
                 self.forget(server, "server_lifetime reached")
             elif (
                 settings.idle_timeout > 0
                 and now - server.idle_since > settings.idle_timeout
                 and len(self.servers) > keep
             ):
-                self.idle.remove(server)
+                self.queue.remove(server)
                 self.forget(server, "idle_timeout reached")
         limit = settings.scaling_max_parallel_creates
         opening = self.opening
@@ -508,8 +495,8 @@ class Pool:
 
     def reconnect(self, reason: str) -> None:
         """Close every idle server."""
-        while self.idle.size():
-            self.forget(self.idle.take(), reason)
+        while self.queue.qsize():
+            self.forget(self.queue.get_nowait(), reason)
 
     def retire(self, reason: str) -> None:
         """Lend nothing more: idle servers are closed now, borrowed ones when they come back, waiters ask again."""
@@ -522,8 +509,8 @@ class Pool:
         if self.sequences is not None:
             self.sequences.close()
         self.reconnect(reason)
-        while self.waiters.count:
-            self.waiters.take().fail(Moved())
+        while self.queue.waiting:
+            self.queue.next().fail(Moved())
 
 
 def _asides(server: Server) -> str:

@@ -46,7 +46,7 @@ class Probes:
         """Wait for it no longer: the next waiter gets a new connection, in its place if there is no room for more."""
         self.ended(server)
         pool = self._pool
-        if not pool.waiters.count:
+        if not pool.queue.waiting:
             return
         if pool.has_room():
             pool.opening.grow(clock())

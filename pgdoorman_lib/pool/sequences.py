@@ -61,9 +61,9 @@ class Sequences:
     def take_own(self, borrower: Any) -> Any:
         """Take the idle server that has the values of ``borrower`` and nobody else's off the others, or None."""
         number = borrower.number
-        for server in self.pool.idle:
+        for server in self.pool.queue:
             if server.drawn_by == number:
-                self.pool.idle.remove(server)
+                self.pool.queue.remove(server)
                 return server
         return None
 
@@ -112,7 +112,7 @@ class Sequences:
     def _crowded(self, more: _int) -> bool:
         """Whether somebody waits, and with ``more`` of them more servers are kept or pinned than may be."""
         pool = self.pool
-        if not pool.waiters.count:
+        if not pool.queue.waiting:
             return False
         return bool(pool.pinned - pool.unpinning + len(self.kept) + more > pool.max_pinned)
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import time
 
+from pgdoorman_lib.abc import ServerAddress
 from pgdoorman_lib.errors import PeerGone, ServerUnavailable
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.sockopt import SocketOptions
 from pgdoorman_lib.net.stream import Stream
-from pgdoorman_lib.server.login import PLAIN, TLS, TLS_IF_OFFERED, Target, dial, time_limit
+from pgdoorman_lib.server.login import PLAIN, TLS, TLS_IF_OFFERED, dial, time_limit
 from pgdoorman_lib.wire.messages import cancel_request
 
 
 def send_cancel(
-    settings: Target, engine: Engine, pid: int, secret: bytes, timeout: float, *, tls: bool | None = None
+    settings: ServerAddress, engine: Engine, pid: int, secret: bytes, timeout: float, *, tls: bool | None = None
 ) -> None:
     """Send a CancelRequest on a connection of its own and wait until the server has closed that; may switch.
 
@@ -52,6 +53,6 @@ def _await_close(stream: Stream) -> None:
     raise ServerUnavailable("the server answered the cancel request instead of carrying it out")
 
 
-def _attempt(settings: Target) -> str:
+def _attempt(settings: ServerAddress) -> str:
     # ``allow`` prefers plain, and PostgreSQL takes cancels before it looks into pg_hba.conf.
     return {"disable": PLAIN, "allow": PLAIN, "prefer": TLS_IF_OFFERED}.get(settings.server_tls_mode, TLS)

@@ -41,8 +41,8 @@ def run(server: Server, sql: str, whole: bytearray | None = None) -> list[bytes]
             if not replies.count:
                 break
         elif kind == consts.ERROR_RESPONSE:
-            refused = refusal(body)
-            if messages.parse_fields(body).get("V") in ("FATAL", "PANIC"):
+            refused = messages.exception_from(body, ServerRefused)
+            if messages.is_fatal(body):
                 server.fatal_received = 1
                 raise refused
         elif kind == consts.PARAMETER_STATUS:
@@ -53,17 +53,6 @@ def run(server: Server, sql: str, whole: bytearray | None = None) -> list[bytes]
     if refused is not None:
         raise refused
     return rows
-
-
-def refusal(body: bytes) -> ServerRefused:
-    """The exception that carries an ErrorResponse's ``body`` to whom it may concern."""
-    fields = messages.parse_fields(body)
-    return ServerRefused(
-        fields.get("M", "unknown error"),
-        detail=fields.get("D"),
-        hint=fields.get("H"),
-        sqlstate=fields.get("C", "XX000"),
-    )
 
 
 def drain(server: Server) -> None:

@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import gevent
 
+from pgdoorman_lib.abc import ServerAddress, ServerLoginSettings
 from pgdoorman_lib.errors import (
     ConfigError,
     DoormanError,
@@ -25,12 +26,18 @@ from pgdoorman_lib.errors import (
 )
 from pgdoorman_lib.net.connect import open_stream
 from pgdoorman_lib.net.engine import Engine
-from pgdoorman_lib.net.sockopt import SocketOptions, SocketSettings
+from pgdoorman_lib.net.sockopt import SocketOptions
 from pgdoorman_lib.net.stream import Stream
-from pgdoorman_lib.net.tls import ServerFacing, server_facing_context
+from pgdoorman_lib.net.tls import server_facing_context
 from pgdoorman_lib.server.auth import Authenticator, Credentials
 from pgdoorman_lib.wire import consts
-from pgdoorman_lib.wire.messages import parse_fields, parse_parameter_status, ssl_request, startup_message
+from pgdoorman_lib.wire.messages import (
+    exception_from,
+    parse_fields,
+    parse_parameter_status,
+    ssl_request,
+    startup_message,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,28 +62,6 @@ _ATTEMPTS = {
 }
 
 
-class Target(SocketSettings, ServerFacing, Protocol):
-    """The part of a pool's settings that says where its servers are and how they are reached."""
-
-    @property
-    def server_host(self) -> str: ...
-    @property
-    def server_port(self) -> int: ...
-
-
-class LoginSettings(Target, Protocol):
-    """The part of a pool's settings that a login needs."""
-
-    @property
-    def server_database(self) -> str: ...
-    @property
-    def application_name(self) -> str: ...
-    @property
-    def startup_parameters(self) -> tuple[tuple[str, str], ...]: ...
-    @property
-    def connect_timeout(self) -> float: ...
-
-
 @dataclass(frozen=True)
 class LoggedIn:
     """A connection in state ``I``: what the server said of itself. ``secret`` is its cancel key (empty: none given)."""
@@ -88,7 +73,7 @@ class LoggedIn:
 
 
 def login(
-    settings: LoginSettings, engine: Engine, credentials: Credentials, parameters: Mapping[str, str] | None = None
+    settings: ServerLoginSettings, engine: Engine, credentials: Credentials, parameters: Mapping[str, str] | None = None
 ) -> LoggedIn:
     """Connect, agree on TLS, authenticate and wait for ReadyForQuery; may switch.
 
@@ -132,7 +117,7 @@ def login(
     raise refusal
 
 
-def dial(settings: Target, engine: Engine, timeout: float, attempt: str, options: SocketOptions) -> Stream:
+def dial(settings: ServerAddress, engine: Engine, timeout: float, attempt: str, options: SocketOptions) -> Stream:
     """A connection to the server with TLS as ``attempt`` says (PLAIN, TLS_IF_OFFERED or TLS); may switch.
 
     A unix socket never has TLS. Raises as ``login`` does. ``timeout`` in seconds is for connecting; the caller limits
@@ -164,7 +149,7 @@ class _TlsNotOffered(ServerUnavailable):
     """The server answered SSLRequest by ``N`` where TLS is a must."""
 
 
-def _attempts(settings: Target) -> tuple[str, ...]:
+def _attempts(settings: ServerAddress) -> tuple[str, ...]:
     return (PLAIN,) if settings.server_host.startswith("/") else _ATTEMPTS[settings.server_tls_mode]
 
 
@@ -197,7 +182,7 @@ def _start_tls(stream: Stream, context: ssl.SSLContext, host: str) -> None:
 
 
 @contextmanager
-def time_limit(settings: Target, seconds: float, doing: str) -> Iterator[None]:
+def time_limit(settings: ServerAddress, seconds: float, doing: str) -> Iterator[None]:
     """Limit what is inside to ``seconds``; then ServerUnavailable whose ``__cause__`` is a TimeoutError."""
     timer = gevent.Timeout.start_new(seconds)
     try:
@@ -271,7 +256,7 @@ class _Conversation:
                 self.stream.write(message)
                 self.stream.flush()
         elif kind == consts.ERROR_RESPONSE:
-            raise refused(body)
+            raise exception_from(body, ServerRefused, "the server refused the connection", "08006")
         elif kind == consts.NOTICE_RESPONSE:
             fields = parse_fields(body)
             log.info("server at login: %s: %s", fields.get("S", "NOTICE"), fields.get("M", ""))
@@ -297,18 +282,7 @@ class _Conversation:
             raise ServerProtocolViolation("the server is in a transaction after login")
 
 
-def refused(body: bytes) -> ServerRefused:
-    """The error for the body of PostgreSQL's ErrorResponse, with its SQLSTATE, message, detail and hint."""
-    fields = parse_fields(body)
-    return ServerRefused(
-        fields.get("M") or "the server refused the connection",
-        detail=fields.get("D"),
-        hint=fields.get("H"),
-        sqlstate=fields.get("C") or "08006",
-    )
-
-
-def _startup_packet(settings: LoginSettings, credentials: Credentials, parameters: Mapping[str, str]) -> bytes:
+def _startup_packet(settings: ServerLoginSettings, credentials: Credentials, parameters: Mapping[str, str]) -> bytes:
     # Names of settings know no case: one spelling of each, or the server would take the last.
     chosen: dict[str, tuple[str, str]] = {}
     fallback = {"application_name": settings.application_name} if settings.application_name else {}

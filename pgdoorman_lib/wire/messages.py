@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from pgdoorman_lib.errors import DoormanError, ServerProtocolViolation
 from pgdoorman_lib.wire import consts
 
 _int = int
+
+ErrorT = TypeVar("ErrorT", bound=DoormanError)
 
 
 def _message(kind: int, body: bytes = b"") -> bytes:
@@ -231,6 +234,11 @@ def parse(name: bytes, sql: bytes, oids: Sequence[int] = ()) -> bytes:
     return _message(consts.PARSE, _cstring(name) + _cstring(sql) + types)
 
 
+def parse_message(name: bytes, body: bytes) -> bytes:
+    """Parse whose ``body`` behind the name is whole already: SQL, NUL, and the types."""
+    return _message(consts.PARSE, _cstring(name) + body)
+
+
 def bind(portal: bytes, statement: bytes, values: Sequence[bytes | None] = ()) -> bytes:
     """Bind with all parameters and results in text format."""
     body = _cstring(portal) + _cstring(statement) + struct.pack("!HH", 0, len(values)) + _values(values)
@@ -273,6 +281,30 @@ def terminate() -> bytes:
 
 
 # -- parsers of what a server sends
+
+
+def is_fatal(message: bytes) -> bool:
+    """Whether an ErrorResponse, whole or its body alone, is the last that the server says: FATAL or PANIC."""
+    return b"\0VFATAL\0" in message or b"\0VPANIC\0" in message
+
+
+def exception_from(body: bytes, kind: type[ErrorT], message: str = "unknown error", sqlstate: str = "XX000") -> ErrorT:
+    """The exception that carries an ErrorResponse's ``body`` to whom it may concern; the opposite of ``error_from``.
+
+    ``message`` and ``sqlstate`` stand in for what it does not say. ServerProtocolViolation on garbage.
+    """
+    fields = parse_fields(body)
+    return kind(
+        fields.get("M") or message,
+        detail=fields.get("D"),
+        hint=fields.get("H"),
+        sqlstate=fields.get("C") or sqlstate,
+    )
+
+
+def reframed(message: bytes, body: bytes) -> bytes:
+    """``message`` with another body."""
+    return _message(message[0], body)
 
 
 def parse_data_row(body: bytes) -> list[bytes | None]:

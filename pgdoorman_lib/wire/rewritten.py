@@ -9,9 +9,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pgdoorman_lib.wire.messages import reframed
+from pgdoorman_lib.wire.statements import OUR_NAME
+
 #: Fields that quote names of prepared statements.
 _TEXTS = b"MDHW"
-_NAME = re.compile(rb'"(pgdoorman_[0-9]+)"')
+_NAME = re.compile(b'"(' + OUR_NAME + b')"')
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ def as_written(message: bytes, rewriting: Rewriting | None, client_name: Callabl
                 kept.append(b"P%d" % position)
         else:
             kept.append(field)
-    body = b"\0".join(kept) + b"\0\0"
-    return message[:1] + (4 + len(body)).to_bytes(4, "big") + body
+    return reframed(message, b"\0".join(kept) + b"\0\0")
 
 
 def _characters(text: bytes) -> int:

@@ -6,6 +6,13 @@ import cython
 cdef double _BELIEVED
 cdef Py_ssize_t _OVERHEAD
 cdef Tally _remembered
+cdef long long _newest
+cdef bytes _process
+
+cpdef bytes digest_of(bytes body, object environment)
+@cython.locals(stamp="long long")
+cpdef bytes shared_name(bytes digest, double now)
+cpdef bytes private_name()
 
 
 cdef class Acts:
@@ -75,7 +82,7 @@ cdef class Registry:
     cdef public Py_ssize_t capacity_bytes
     cdef public Py_ssize_t bytes
     cdef public object known
-    @cython.locals(statement=Statement)
+    @cython.locals(statement=Statement, digest=bytes)
     cpdef Statement get(self, bytes body, object environment, Acts acts=*, double now=*)
     @cython.locals(found=Statement)
     cpdef Statement find(self, bytes body, object environment, double now=*)

@@ -2,7 +2,8 @@
 
 Rules:
 1. The statement behind a client's name is shared by all clients whose Parse had the same bytes (SQL, parameter types)
-   under the same settings. Servers know it by our name only, ``pgdoorman_<n>``.
+   under the same settings. Servers know it by our name only. That is made from what it is, so that any process that
+   ever holds the server connection knows it: see ``shared_name``.
 2. SQL's PREPARE, EXECUTE and DEALLOCATE know the same names: what they name in a text is put into the server's terms,
    too, and what running that text means for the books stands in its ``Acts``.
 3. What a text means is believed for BELIEVED seconds after a server was asked. Who parses it later gets another version
@@ -14,9 +15,11 @@ Rules:
 from __future__ import annotations
 
 from collections import OrderedDict
+from hashlib import blake2b
 from itertools import count
 from typing import Any
 
+from pgdoorman_lib.wire.messages import close_statement, parse_message
 from pgdoorman_lib.wire.text import Text
 
 _int = int
@@ -25,6 +28,11 @@ _float = float
 
 #: What our names on servers begin with. A client's own name that begins so is never looked up on a server.
 PREFIX = b"pgdoorman_"
+#: What they look like, shared or not, as a regular expression.
+OUR_NAME = PREFIX + b"[0-9a-f]+_[0-9a-f]+"
+#: Bytes of the digest in a shared statement's name, and of a process's in the name of one that is not.
+DIGEST_SIZE = 16
+TOKEN_SIZE = 6
 
 #: Seconds for which what a server has made of a text is believed to be what any server would make of it: somebody whom
 #: the pooler does not see may have changed a table.
@@ -36,9 +44,44 @@ OVERHEAD = 512
 _BELIEVED = BELIEVED
 _OVERHEAD = OVERHEAD
 
-#: One series for all pools: a client keeps its statements when a reload replaces its pool, and they may meet the new
-#: pool's on one server.
+# One series each for all pools: a client keeps its statements when a reload replaces its pool, and they may meet the
+# new pool's on one server.
 _numbers = count(1)
+_newest = 0
+_process = bytes(TOKEN_SIZE).hex().encode()
+
+
+def name_process(token: _bytes) -> None:
+    """From now on statements that are not shared have ``token`` in their names: TOKEN_SIZE bytes that no other has."""
+    global _process
+    if len(token) != TOKEN_SIZE:
+        raise ValueError(f"a process's token has {TOKEN_SIZE} bytes, not {len(token)}")
+    _process = token.hex().encode()
+
+
+def digest_of(body: _bytes, environment: object) -> _bytes:
+    """What a shared statement is, in DIGEST_SIZE bytes: its text and types, and the settings it depends on."""
+    made = blake2b(body, digest_size=DIGEST_SIZE)
+    if environment:
+        made.update(repr(environment).encode())
+    return made.digest()
+
+
+def shared_name(digest: _bytes, now: _float) -> _bytes:
+    """The name of a shared statement: its digest, and when it was analysed, in milliseconds of the machine's clock.
+
+    No two of this process are the same: what one text meant before and after some DDL are two statements. Of another
+    process's the same name is the same text, analysed at the same time.
+    """
+    global _newest
+    stamp = int(now * 1000.0)
+    _newest = stamp if stamp > _newest else _newest + 1
+    return PREFIX + digest.hex().encode() + b"_%x" % _newest
+
+
+def private_name() -> _bytes:
+    """The name of a statement that is one client's."""
+    return PREFIX + _process + b"_%x" % next(_numbers)
 
 
 class Acts:
@@ -103,8 +146,7 @@ class Handle:
 
     def close_message(self) -> bytearray:
         """The Close message that drops it on a server."""
-        size = 5 + len(self.cname)
-        return bytearray(b"C" + size.to_bytes(4, "big") + b"S" + bytes(self.cname))
+        return bytearray(close_statement(self.name))
 
 
 class Statement:
@@ -160,8 +202,7 @@ class Statement:
 
     def parse_message(self) -> bytearray:
         """The whole Parse message that makes it on a server."""
-        size = 4 + len(self.cname) + len(self.body)
-        return bytearray(b"P" + size.to_bytes(4, "big") + bytes(self.cname) + self.body)
+        return bytearray(parse_message(self.name, self.body))
 
     def sql(self) -> bytes:
         """Its text; of one made by SQL something that has the same words."""
@@ -235,12 +276,13 @@ class Registry:
                 return statement
             body = statement.body  # all versions have one copy of the text
             self._remove(key)
-        statement = self.private(body, acts)
         if len(body) > self.capacity_bytes:
-            return statement
+            return self.private(body, acts)
+        digest = digest_of(body, environment)
+        statement = Statement(shared_name(digest, now), body, acts)
         statement.environment = environment
         statement.analysed_at = now
-        statement.handle.line = hash(key) or 1
+        statement.handle.line = int.from_bytes(digest[:7], "big") or 1
         statement.handle.current = 1
         self.known[key] = statement
         self.bytes += len(body)
@@ -277,4 +319,4 @@ class Registry:
 
     def private(self, body: _bytes, acts: Acts | None = None, by_sql: _int = 0) -> Statement:
         """A statement nobody else will share."""
-        return Statement(PREFIX + str(next(_numbers)).encode(), body, acts, by_sql)
+        return Statement(private_name(), body, acts, by_sql)

@@ -71,7 +71,7 @@ class FakeClient:
     pinned: str = "listen"
 
 
-class FakeWorld:
+class FakePooler:
     """The pooler the console looks at; ``done`` records what it was told to do, ``failure`` is raised by it."""
 
     def __init__(self) -> None:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from admin.fakes import Answer, FakeStream, FakeWorld, answers, bind, execute, parse, query
+from admin.fakes import Answer, FakePooler, FakeStream, answers, bind, execute, parse, query
 
 from pgdoorman_lib.admin import console
 from pgdoorman_lib.errors import ConfigError
 
 
-def talk(*sent: bytes, world: FakeWorld | None = None) -> list[Answer]:
+def talk(*sent: bytes, pooler: FakePooler | None = None) -> list[Answer]:
     stream = FakeStream(b"".join(sent))
-    console.serve(stream, world or FakeWorld(), "admin", {"application_name": "first"})
+    console.serve(stream, pooler or FakePooler(), "admin", {"application_name": "first"})
     found = answers(stream.outgoing)
     return found[[answer.kind for answer in found].index("Z") + 1 :]
 
 
-def tags(sql: str, world: FakeWorld | None = None) -> list[str]:
-    found = talk(query(sql), world=world)
+def tags(sql: str, pooler: FakePooler | None = None) -> list[str]:
+    found = talk(query(sql), pooler=pooler)
     assert not [answer.value for answer in found if answer.kind == "E"]
     return [answer.value for answer in found if answer.kind == "C"]
 
@@ -27,25 +27,25 @@ def fields(sql: str) -> list[list[bytes | None]]:
 
 
 def test_reload() -> None:
-    world = FakeWorld()
-    assert tags("RELOAD", world) == ["RELOAD"]
-    assert world.done == ["reload"]
+    pooler = FakePooler()
+    assert tags("RELOAD", pooler) == ["RELOAD"]
+    assert pooler.done == ["reload"]
 
 
 def test_reload_of_a_bad_file_says_why_and_the_session_goes_on() -> None:
-    world = FakeWorld()
-    world.failure = ConfigError("pg_doorman.toml: general.port: found 99999", hint="a port")
-    failed, *_, ready = talk(query("RELOAD"), query("SHOW USERS"), world=world)
+    pooler = FakePooler()
+    pooler.failure = ConfigError("pg_doorman.toml: general.port: found 99999", hint="a port")
+    failed, *_, ready = talk(query("RELOAD"), query("SHOW USERS"), pooler=pooler)
     assert (failed.value["S"], failed.value["C"], failed.value["H"]) == ("ERROR", "F0000", "a port")
     assert "general.port" in failed.value["M"]
     assert ready.value == "I"
 
 
 def test_shutdown() -> None:
-    world = FakeWorld()
-    described, row, complete, _ = talk(query("shutdown;"), world=world)
+    pooler = FakePooler()
+    described, row, complete, _ = talk(query("shutdown;"), pooler=pooler)
     assert ([column[0] for column in described.value], row.value, complete.value) == (["success"], [b"t"], "SHUTDOWN")
-    assert world.done == ["shutdown"]
+    assert pooler.done == ["shutdown"]
 
 
 @pytest.mark.parametrize(
@@ -58,22 +58,22 @@ def test_shutdown() -> None:
     ],
 )
 def test_set_log_level(sql: str, text: str) -> None:
-    world = FakeWorld()
-    assert tags(sql, world) == ["SET"]
-    assert world.done == [f"log_level {text}"]
+    pooler = FakePooler()
+    assert tags(sql, pooler) == ["SET"]
+    assert pooler.done == [f"log_level {text}"]
 
 
 def test_reset_log_level() -> None:
-    world = FakeWorld()
-    assert tags("RESET log_level", world) == ["RESET"]
-    assert world.done == ["log_level default"]
+    pooler = FakePooler()
+    assert tags("RESET log_level", pooler) == ["RESET"]
+    assert pooler.done == ["log_level default"]
 
 
 @pytest.mark.parametrize("failure", [ValueError("no level loud"), ConfigError("no level loud")])
 def test_bad_log_level(failure: Exception) -> None:
-    world = FakeWorld()
-    world.failure = failure
-    failed, _ = talk(query("SET log_level = 'loud'"), world=world)
+    pooler = FakePooler()
+    pooler.failure = failure
+    failed, _ = talk(query("SET log_level = 'loud'"), pooler=pooler)
     assert (failed.value["S"], failed.value["C"]) == ("ERROR", "42601")
     assert "no level loud" in failed.value["M"]
 

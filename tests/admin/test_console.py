@@ -11,8 +11,8 @@ from admin.fakes import (
     TERMINATE,
     Answer,
     FakeClient,
+    FakePooler,
     FakeStream,
-    FakeWorld,
     answers,
     bind,
     close,
@@ -29,28 +29,28 @@ from pgdoorman_lib.admin import console
 from pgdoorman_lib.errors import PeerGone, ShuttingDown
 
 
-def talk(*sent: bytes, world: FakeWorld | None = None, stream: FakeStream | None = None) -> list[Answer]:
+def talk(*sent: bytes, pooler: FakePooler | None = None, stream: FakeStream | None = None) -> list[Answer]:
     """Send everything at once and return the answers behind the welcome."""
     stream = stream or FakeStream()
     stream.incoming = b"".join(sent)
-    console.serve(stream, world or FakeWorld(), "admin", {"application_name": "psql"})
+    console.serve(stream, pooler or FakePooler(), "admin", {"application_name": "psql"})
     assert stream.flushed == len(stream.outgoing), "an answer was left unsent"
     found = answers(stream.outgoing)
     return found[[answer.kind for answer in found].index("Z") + 1 :]
 
 
-def kinds(*sent: bytes, world: FakeWorld | None = None) -> str:
-    return "".join(answer.kind for answer in talk(*sent, world=world))
+def kinds(*sent: bytes, pooler: FakePooler | None = None) -> str:
+    return "".join(answer.kind for answer in talk(*sent, pooler=pooler))
 
 
-def error(*sent: bytes, world: FakeWorld | None = None) -> dict[str, str]:
-    (found,) = [answer.value for answer in talk(*sent, world=world) if answer.kind == "E"]
+def error(*sent: bytes, pooler: FakePooler | None = None) -> dict[str, str]:
+    (found,) = [answer.value for answer in talk(*sent, pooler=pooler) if answer.kind == "E"]
     return found
 
 
 def test_welcome() -> None:
     stream = FakeStream(TERMINATE)
-    console.serve(stream, FakeWorld(), "admin", {"application_name": "psql"})
+    console.serve(stream, FakePooler(), "admin", {"application_name": "psql"})
     found = answers(stream.outgoing)
     assert "".join(answer.kind for answer in found) == "R" + "S" * 9 + "KZ"
     told = dict(answer.value for answer in found if answer.kind == "S")
@@ -183,19 +183,19 @@ def test_portal_outlives_sync_inside_a_transaction() -> None:
 
 
 def test_prepared_statement_runs_again_with_new_rows() -> None:
-    world = FakeWorld()
+    pooler = FakePooler()
     stream = FakeStream()
-    talk(parse("SHOW CLIENTS", "s"), *(bind("s"), execute()) * 2, SYNC, world=world, stream=stream)
-    world.clients.append(FakeClient())
-    assert kinds(parse("SHOW CLIENTS", "s"), bind("s"), execute(), SYNC, world=world) == "12DDDDCZ"
+    talk(parse("SHOW CLIENTS", "s"), *(bind("s"), execute()) * 2, SYNC, pooler=pooler, stream=stream)
+    pooler.clients.append(FakeClient())
+    assert kinds(parse("SHOW CLIENTS", "s"), bind("s"), execute(), SYNC, pooler=pooler) == "12DDDDCZ"
 
 
 def test_prepare_and_describe_have_no_effect() -> None:
-    world = FakeWorld()
-    assert kinds(parse("SHUTDOWN"), describe("S"), bind(), describe("P"), SYNC, world=world) == "1tT2TZ"
-    assert world.done == []
-    assert kinds(parse("SHUTDOWN"), bind(), execute(), SYNC, world=world) == "12DCZ"
-    assert world.done == ["shutdown"]
+    pooler = FakePooler()
+    assert kinds(parse("SHUTDOWN"), describe("S"), bind(), describe("P"), SYNC, pooler=pooler) == "1tT2TZ"
+    assert pooler.done == []
+    assert kinds(parse("SHUTDOWN"), bind(), execute(), SYNC, pooler=pooler) == "12DCZ"
+    assert pooler.done == ["shutdown"]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_prepared_statements_are_limited() -> None:
 @given(st.lists(st.tuples(st.sampled_from("QPBDECSHXFdy"), st.binary(max_size=24)), max_size=8))
 def test_any_messages_are_answered_or_end_the_session(sent: list[tuple[str, bytes]]) -> None:
     stream = FakeStream(b"".join(message(kind, body) for kind, body in sent))
-    console.serve(stream, FakeWorld(), "admin")
+    console.serve(stream, FakePooler(), "admin")
     assert {answer.kind for answer in answers(stream.outgoing)} <= set("RSKZTDCEI123tns")
 
 
@@ -261,7 +261,7 @@ def test_client_gone_while_told_of_its_error() -> None:
             if b"08P01" in self.outgoing:
                 raise PeerGone("broken pipe")
 
-    console.serve(Broken(message("y")), FakeWorld(), "admin")
+    console.serve(Broken(message("y")), FakePooler(), "admin")
 
 
 def test_long_results_are_handed_over_in_pieces() -> None:
@@ -272,9 +272,9 @@ def test_long_results_are_handed_over_in_pieces() -> None:
             self.longest = max(self.longest, len(self.outgoing) - self.flushed)
             super().flush()
 
-    world = FakeWorld()
-    world.clients = [FakeClient(id=number) for number in range(5000)]
+    pooler = FakePooler()
+    pooler.clients = [FakeClient(id=number) for number in range(5000)]
     stream = Counting()
-    talk(query("SHOW CLIENTS"), world=world, stream=stream)
+    talk(query("SHOW CLIENTS"), pooler=pooler, stream=stream)
     assert len(stream.outgoing) > 300_000
     assert stream.longest < 70_000

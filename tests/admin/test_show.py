@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from admin.fakes import FakeClient, FakePool, FakeServer, FakeSettings, FakeWorld
+from admin.fakes import FakeClient, FakePool, FakePooler, FakeServer, FakeSettings
 
 from pgdoorman_lib.admin.rows import INT4, NUMERIC, TEXT
 from pgdoorman_lib.admin.show import NOT_YET_SHOWN, SHOWS, Row
@@ -55,12 +55,12 @@ SHAPES = {
 }
 
 
-def rows(world: FakeWorld, name: str) -> list[Row]:
-    return SHOWS[name].rows(world)
+def rows(pooler: FakePooler, name: str) -> list[Row]:
+    return SHOWS[name].rows(pooler)
 
 
-def only(world: FakeWorld, name: str) -> dict[str, object]:
-    (row,) = rows(world, name)
+def only(pooler: FakePooler, name: str) -> dict[str, object]:
+    (row,) = rows(pooler, name)
     return dict(zip([column.name for column in SHOWS[name].columns], row, strict=True))
 
 
@@ -81,7 +81,7 @@ def test_every_table_has_its_shape_tested() -> None:
 def test_values_fit_their_columns(name: str) -> None:
     described = SHOWS[name].columns
     assert len({column.name for column in described}) == len(described)
-    made = rows(FakeWorld(), name)
+    made = rows(FakePooler(), name)
     assert made
     for row in made:
         for value, column in zip(row, described, strict=True):
@@ -89,36 +89,36 @@ def test_values_fit_their_columns(name: str) -> None:
 
 
 def test_databases() -> None:
-    assert rows(FakeWorld(), "DATABASES") == [
+    assert rows(FakePooler(), "DATABASES") == [
         ("exampledb", "db.internal", "5432", "real", "doorman", 10, 2, 0, "transaction", 10, 7)
     ]
 
 
 def test_pools() -> None:
-    world = FakeWorld()
-    world.clients.append(FakeClient(id=15, user="other"))
-    world.pools[0].servers += [FakeServer(active_since=990.0), FakeServer(state="idle", active_since=1.0)]
-    world.pools[0].stats.xact_count = 2
-    world.pools[0].stats.xact_time = 90
-    row = only(world, "POOLS")
+    pooler = FakePooler()
+    pooler.clients.append(FakeClient(id=15, user="other"))
+    pooler.pools[0].servers += [FakeServer(active_since=990.0), FakeServer(state="idle", active_since=1.0)]
+    pooler.pools[0].stats.xact_count = 2
+    pooler.pools[0].stats.xact_time = 90
+    row = only(pooler, "POOLS")
     assert (row["cl_idle"], row["cl_active"], row["cl_waiting"]) == (1, 1, 1)
     assert (row["sv_active"], row["sv_idle"], row["sv_login"], row["pool_size"]) == (2, 4, 1, 10)
     assert (row["maxwait"], row["maxwait_us"]) == (2, 250_000)
     assert (row["paused"], row["oldest_active_age_ms"]) == ("0", 10_000)
-    world.pools[0].paused = True
-    world.pools[0].servers = []
-    row = only(world, "POOLS")
+    pooler.pools[0].paused = True
+    pooler.pools[0].servers = []
+    row = only(pooler, "POOLS")
     assert (row["paused"], row["oldest_active_age_ms"]) == ("1", 0)
 
 
 def test_pools_extended_percentiles() -> None:
-    world = FakeWorld()
-    stats = world.pools[0].stats
+    pooler = FakePooler()
+    stats = pooler.pools[0].stats
     stats.received, stats.sent = 11, 22
     for _ in range(100):
         stats.query_hist.add(1000)
         stats.xact_hist.add(5000)
-    row = only(world, "POOLS_EXTENDED")
+    row = only(pooler, "POOLS_EXTENDED")
     assert (row["maxwait"], row["maxwait_us"]) == (2.25, 250_000)
     assert (row["bytes_recieved"], row["bytes_sent"]) == (11, 22)
     for quantile in ("0.99", "0.95", "0.5"):
@@ -127,25 +127,25 @@ def test_pools_extended_percentiles() -> None:
 
 
 def test_stats_totals_and_averages() -> None:
-    world = FakeWorld()
-    stats = world.pools[0].stats
+    pooler = FakePooler()
+    stats = pooler.pools[0].stats
     stats.xact_count, stats.query_count, stats.received, stats.sent = 150, 300, 3000, 4500
     stats.xact_time, stats.query_time, stats.wait_time, stats.errors = 1500, 600, 450, 15
-    world.clock += 15
-    world.averages.tick()
-    (row,) = rows(world, "STATS")
+    pooler.clock += 15
+    pooler.averages.tick()
+    (row,) = rows(pooler, "STATS")
     assert row == ("exampledb", "doorman", 150, 300, 3000, 4500, 1500, 600, 450, 15, 10, 20, 200, 300, 1, 10, 2, 3)
 
 
 def test_clients_and_servers() -> None:
-    world = FakeWorld()
-    assert rows(world, "CLIENTS")[0] == (
+    pooler = FakePooler()
+    assert rows(pooler, "CLIENTS")[0] == (
         *("#c12", "exampledb", "doorman", "psql", "127.0.0.1:5555", "false", "idle", "idle"),
         *(0, 0, 0, 100, "listen"),
     )
-    stats = world.pools[0].servers[0].stats
+    stats = pooler.pools[0].servers[0].stats
     stats.xact_count, stats.query_count, stats.sent, stats.received, stats.prepare_hit, stats.prepare_miss = range(6)
-    assert rows(world, "SERVERS") == [
+    assert rows(pooler, "SERVERS") == [
         (
             *("#s7", "4711", "exampledb", "doorman", "app", "true", "active", "read"),
             *(0, 1, 2, 3, 60, 4, 5, 3, "listen"),
@@ -154,44 +154,44 @@ def test_clients_and_servers() -> None:
 
 
 def test_rows_are_sorted_by_pool_and_lists_counts_each_thing_once() -> None:
-    world = FakeWorld()
-    world.pools = [
+    pooler = FakePooler()
+    pooler.pools = [
         FakePool(FakeSettings(database=database, user=user)) for database, user in (("b", "x"), ("a", "y"), ("a", "x"))
     ]
-    assert [row[:2] for row in rows(world, "POOLS")] == [("a", "x"), ("a", "y"), ("b", "x")]
-    counts = dict(rows(world, "LISTS"))
+    assert [row[:2] for row in rows(pooler, "POOLS")] == [("a", "x"), ("a", "y"), ("b", "x")]
+    counts = dict(rows(pooler, "LISTS"))
     assert (counts["databases"], counts["users"], counts["pools"]) == (3, 3, 4)
     assert (counts["free_clients"], counts["used_clients"]) == (1, 2)
     assert (counts["free_servers"], counts["used_servers"]) == (12, 6)
 
 
 def test_servers_outside_the_pools() -> None:
-    world = FakeWorld()
-    world.unpooled = [FakeServer(id=9, application_name="standby")]
-    assert [(row[0], row[4]) for row in rows(world, "SERVERS")] == [("#s7", "app"), ("#s9", "standby")]
-    assert dict(rows(world, "LISTS"))["used_servers"] == 3
+    pooler = FakePooler()
+    pooler.unpooled = [FakeServer(id=9, application_name="standby")]
+    assert [(row[0], row[4]) for row in rows(pooler, "SERVERS")] == [("#s7", "app"), ("#s9", "standby")]
+    assert dict(rows(pooler, "LISTS"))["used_servers"] == 3
 
 
 def test_connections() -> None:
-    world = FakeWorld()
-    counted = world.connections
+    pooler = FakePooler()
+    counted = pooler.connections
     counted.total, counted.errors, counted.tls, counted.plain, counted.cancel = 15, 1, 2, 4, 8
-    assert rows(world, "CONNECTIONS") == [(15, 1, 2, 4, 8)]
+    assert rows(pooler, "CONNECTIONS") == [(15, 1, 2, 4, 8)]
 
 
 def test_version_tells_build_and_engine() -> None:
-    (text,) = only(FakeWorld(), "VERSION").values()
+    (text,) = only(FakePooler(), "VERSION").values()
     assert str(text).startswith("PgDoorman 0.1.0")
     assert "interpreted" in str(text) and "gevent" in str(text)
 
 
 def test_config_shows_no_secret() -> None:
-    shown = {row[0]: row[1:] for row in rows(FakeWorld(), "CONFIG")}
+    shown = {row[0]: row[1:] for row in rows(FakePooler(), "CONFIG")}
     assert shown["port"][2] == "no"
     assert shown["idle_timeout"][2] == "yes"
     assert "top secret" not in repr(shown)
 
 
 def test_help_names_every_table() -> None:
-    text = "\n".join(str(row[0]) for row in rows(FakeWorld(), "HELP"))
+    text = "\n".join(str(row[0]) for row in rows(FakePooler(), "HELP"))
     assert all(name in text for name in (*SHOWS, "RELOAD", "SHUTDOWN", "SET log_level"))

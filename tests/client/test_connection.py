@@ -16,10 +16,11 @@ from gevent import socket as gsocket
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.md5 import hash_password
 from pgdoorman_lib.auth.verify import Candidate, Users
-from pgdoorman_lib.client.connection import Connection, Pooler
+from pgdoorman_lib.client.connection import Connection, accept
 from pgdoorman_lib.client.login import Accepted
-from pgdoorman_lib.client.login_cache import MAX_PACKET, MAX_REMEMBERED, KnownLogin, LoginCache
+from pgdoorman_lib.client.login_cache import MAX_PACKET, MAX_REMEMBERED, LoginCache
 from pgdoorman_lib.client.logins import Logins
+from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.errors import ShuttingDown
 from pgdoorman_lib.listener import open_tcp
@@ -79,6 +80,8 @@ class Inn(Pooler):
         self.logins = Logins(lambda: self.limit)
         self.pool: Pool | None = self.new_pool()
         self.configure(PASSWORD)
+        #: logins about which everything had to be decided
+        self.decided = 0
         self.came: list[Connection] = []
         self.cancelled: list[tuple[int, bytes]] = []
         (self.listener,) = open_tcp("127.0.0.1", 0, self._let_in, engine)
@@ -87,7 +90,7 @@ class Inn(Pooler):
 
     def _let_in(self, sock: Any) -> None:
         before = set(self.open)
-        self.let_in(sock)
+        accept(self, sock)
         self.came += self.open - before
 
     def new_pool(self) -> Pool:
@@ -103,17 +106,21 @@ class Inn(Pooler):
         """As a reload does."""
         accounts = [User("alice", hash_password(password, "alice")), User("bob", "md5" + "0" * 32)]
         users = Users({"shop": SimpleNamespace(users=accounts)}, KEY)
-        self.doorway = SimpleNamespace(
+        self.policy = SimpleNamespace(
             general=self.general,
             tls_context=None,
-            hba=hba.AddressList(),
-            familiar=LoginCache(),
+            hba=SimpleNamespace(admit=self._decide),
+            cache=LoginCache(),
             mock_secret=KEY,
             find_user=users.find,
             database_of=users.database_of,
             stand_in=users.stand_in,
             is_admin_database=lambda name: name == "pgdoorman",
         )
+
+    def _decide(self, **client: Any) -> str | None:
+        self.decided += 1
+        return hba.AddressList().admit(**client)
 
     def find_pool(self, database: str, user: str) -> Pool | None:
         return self.pool
@@ -184,8 +191,9 @@ def inn(request: pytest.FixtureRequest) -> Iterator[Inn]:
         guest = Guest(made)
         guest.enter()
         guest.leave()
-        assert len(made.doorway.familiar) == 1
+        assert len(made.policy.cache) == 1
         made.came.clear()
+        made.decided = 0
         yield made
         made.close()
 
@@ -195,17 +203,18 @@ def came(inn: Inn) -> Connection:
     return inn.came[0]
 
 
-def test_one_like_another_comes_in_without_a_greenlet(inn: Inn) -> None:
+def test_about_one_like_another_nothing_is_decided(inn: Inn) -> None:
     guest = Guest(inn)
     challenge = guest.hear(13)
     guest.say(answer(challenge))
     heard = guest.hear_ready()
-    (connection,) = inn.came
-    assert connection.known is not None
-    assert connection.task is not None and connection.task.greenlet is None
+    assert inn.decided == 0
+    (session,) = inn.clients
+    assert session.task.greenlet is None  # nor has it a stack
     other = Guest(inn)
     assert other.hear(13)[9:] != challenge[9:]  # a salt of its own
     stranger = Guest(inn, startup(user="alice", database="shop", application_name="other"))
+    until(lambda: inn.decided == 1)
     without_key = [[body for kind, body in messages if kind != "K"] for messages in (heard, stranger.enter())]
     assert without_key[0] == [body.replace(b"other", b"till") for body in without_key[1]]
     assert inn.connections.plain == 3
@@ -301,17 +310,16 @@ def test_no_proof_no_session(inn: Inn, said: bytes, sqlstate: bytes) -> None:
 def test_another_packet_is_another_client(inn: Inn, packet: bytes) -> None:
     guest = Guest(inn, packet)
     guest.hear(13)
-    assert came(inn).known is None
+    assert inn.decided == 1
     guest.socket.close()
 
 
 def test_from_another_address_it_is_another_client(inn: Inn) -> None:
     guest = Guest(inn)
     guest.socket.close()
-    familiar = inn.doorway.familiar
-    packet = bytearray(HELLO)
-    assert familiar.find("127.0.0.1", packet, 0, len(packet)) is not None
-    assert familiar.find("127.0.0.2", packet, 0, len(packet)) is None
+    cache = inn.policy.cache
+    assert cache.find("127.0.0.1", HELLO[4:]) is not None
+    assert cache.find("127.0.0.2", HELLO[4:]) is None
 
 
 def test_another_configuration_knows_nobody(inn: Inn) -> None:
@@ -321,7 +329,7 @@ def test_another_configuration_knows_nobody(inn: Inn) -> None:
     guest = Guest(inn)
     guest.say(answer(guest.hear(13)))
     assert b"C28P01" in guest.hear_end()
-    assert len(inn.doorway.familiar) == 0
+    assert len(inn.policy.cache) == 0
     # Who has been asked already goes by what he was asked.
     halfway.say(answer(challenge))
     halfway.hear_ready()
@@ -335,7 +343,7 @@ def test_who_began_before_is_not_known_to_the_new_configuration(inn: Inn) -> Non
     inn.configure(PASSWORD)
     guest.say(answer(challenge))
     guest.hear_ready()
-    assert len(inn.doorway.familiar) == 0
+    assert len(inn.policy.cache) == 0
     guest.leave()
 
 
@@ -365,7 +373,7 @@ def test_encryption_is_refused_first(inn: Inn, asked: bytes) -> None:
     guest.say(HELLO)
     guest.enter()
     if asked == SSL:
-        assert came(inn).known is not None
+        assert inn.decided == 0
     guest.leave()
 
 
@@ -449,23 +457,28 @@ def test_a_pool_that_is_gone(inn: Inn) -> None:
 
 
 def test_no_more_is_remembered_than_has_room() -> None:
-    familiar = LoginCache()
-    known = KnownLogin(Candidate("alice", PASSWORD), Accepted("alice", "shop", {}, 196608, False))
-    familiar.remember("h", bytes(MAX_PACKET + 1), known)
-    assert len(familiar) == 0
+    cache = LoginCache()
+    known = Candidate("alice", PASSWORD), Accepted("alice", "shop", {}, 196608, False)
+    cache.remember("h", bytes(MAX_PACKET + 1), known)
+    assert len(cache) == 0
     for number in range(MAX_REMEMBERED):
-        familiar.remember("h", b"%d" % number, known)
-    assert len(familiar) == MAX_REMEMBERED
-    familiar.remember("h", b"one more", known)
-    assert len(familiar) == 1
+        cache.remember("h", b"%d" % number, known)
+    assert len(cache) == MAX_REMEMBERED
+    cache.remember("h", b"one more", known)
+    assert len(cache) == 1
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"\0", HELLO[:-1], HELLO + b"\0", b"\1" + HELLO[1:], b"\0\1" + HELLO[2:], b"\0\0\0\4", b"\0\0\0\7abc"]
-)
-def test_only_one_whole_packet_is_found(data: bytes) -> None:
-    familiar = LoginCache()
-    known = KnownLogin(Candidate("alice", PASSWORD), Accepted("alice", "shop", {}, 196608, False))
-    familiar.remember("", HELLO[4:], known)
-    for start in (0, 3):
-        assert familiar.find("", bytearray(b"\0" * start + data), start, start + len(data)) is None
+@pytest.mark.parametrize("packet", [b"", HELLO[4:-1], HELLO[4:] + b"\0", HELLO])
+def test_only_the_whole_packet_is_found(packet: bytes) -> None:
+    cache = LoginCache()
+    known = Candidate("alice", PASSWORD), Accepted("alice", "shop", {}, 196608, False)
+    cache.remember("", HELLO[4:], known)
+    assert cache.find("", HELLO[4:]) is known
+    assert cache.find("", packet) is None
+
+
+@pytest.mark.parametrize("head", [b"\1\0\0", b"\0\1\0", b"\0\0\0\4", b"\0\0\0\7abc"])
+def test_an_impossible_length(inn: Inn, head: bytes) -> None:
+    guest = Guest(inn, head + HELLO[len(head) :])
+    assert b"invalid length of startup packet" in guest.hear_end()
+    assert inn.decided == 0

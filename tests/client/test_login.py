@@ -75,7 +75,7 @@ class Context:
     tls_context: ssl.SSLContext | None = None
     hba: hba.Gate = field(default_factory=hba.AddressList)
     mock_secret: bytes = KEY
-    familiar: LoginCache = field(default_factory=LoginCache)
+    cache: LoginCache = field(default_factory=LoginCache)
     full: bool = False
     admitted: int = 0
 

@@ -1095,7 +1095,7 @@ def answer(table: Table, data: bytes) -> str:
 def prepare_by_sql(table: Table) -> bytes:
     """Have the client PREPARE p; the name the server knows it by."""
     sent = start(table, messages.query("PREPARE p AS SELECT 1"))
-    found = re.search(rb"PREPARE (pgdoorman_\d+) AS SELECT 1", sent)
+    found = re.search(rb"PREPARE (pgdoorman_\w+) AS SELECT 1", sent)
     assert found is not None, sent
     assert answer(table, tag("PREPARE") + Z) == "CZ"
     return found[1]

@@ -696,8 +696,8 @@ def test_clients_leave_at_random_moments(engine: Engine, seed: int) -> None:
                 pass
             if dice.random() < 0.3:
                 gevent.sleep(dice.random() * 0.002)
-            if dice.random() < 0.02 and house.pool.idle:
-                house.postgres[dice.choice(list(house.pool.idle))].close()
+            if dice.random() < 0.02 and house.pool.queue.qsize():
+                house.postgres[dice.choice(list(house.pool.queue))].close()
             live = [customer for customer in live if not customer.ended]
             house.pool.check()
         for customer in live:
@@ -705,8 +705,8 @@ def test_clients_leave_at_random_moments(engine: Engine, seed: int) -> None:
         for customer in house.customers:
             customer.end()
     house.at_rest()
-    assert not house.pool.waiters
-    for server in house.pool.idle:
+    assert not house.pool.queue.waiting
+    for server in house.pool.queue:
         mini = house.postgres[server].mini
         assert (mini.status, mini.skipping, mini.copying) == ("I", False, None)
         assert {statement.name for statement in server.statements.prepared} <= set(mini.statements)

@@ -542,3 +542,12 @@ def test_back_pressure_over_tls(secure: Secure) -> None:
     stream.engine.flush()
     # What was encrypted is at most one record; the rest stays counted.
     assert stream.out_pending >= HIGH_WATER
+
+
+def test_what_is_queued_leaves_before_a_read_waits(pair: Any) -> None:
+    stream, peer = pair
+    stream.write(b"question")
+    asking = gevent.spawn(stream.read_exact, 6)
+    assert peer.recv(100) == b"question"
+    peer.sendall(b"answer")
+    assert asking.get(timeout=5) == b"answer"

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from core_fakes import running, server_pair
 
-from pgdoorman_lib.net.line import Line
 from pgdoorman_lib.pool import names
-from pgdoorman_lib.pool.queue import NEAR, Borrower, Waiters
+from pgdoorman_lib.pool.queue import NEAR, Borrower, ServerQueue
 from pgdoorman_lib.server.connection import Server
 
 
@@ -55,49 +54,50 @@ def test_notes(server: Server) -> None:
 @pytest.mark.parametrize("lifo", [True, False])
 @pytest.mark.parametrize("wanted", [(), ("x.x",), ("y.y",)])
 def test_the_next_idle_server(lifo: bool, wanted: tuple[str, ...]) -> None:
-    idle = Line()
+    queue = ServerQueue(None, lifo)  # type: ignore[arg-type]
+    idle = queue.resting
     for name, options in (("a", {"x.x"}), ("b", None), ("c", {"x.x"}), ("d", {"z.z"})):
         idle.add(SimpleNamespace(name=name, option_names=options))
-    pool: Any = SimpleNamespace(idle=idle, lifo=lifo, has_room=lambda: True)
+    pool: Any = SimpleNamespace(queue=queue, has_room=lambda: True)
     assert names.bring_one(pool, borrower(*wanted))
-    taken = idle.take() if lifo else idle.take_first()
+    taken: Any = queue.get_nowait()
     assert taken.name == {(): "b", ("y.y",): "b"}.get(wanted, "c" if lifo else "a")
     assert len(idle) == 3
 
 
 @pytest.mark.parametrize("room", [True, False])
 def test_no_idle_server_suits(room: bool) -> None:
-    idle = Line()
+    queue = ServerQueue(None)  # type: ignore[arg-type]
     for name in "ab":
-        idle.add(SimpleNamespace(name=name, option_names={"x.x"}))
+        queue.resting.add(SimpleNamespace(name=name, option_names={"x.x"}))
     closed: list[str] = []
     pool: Any = SimpleNamespace(
-        idle=idle, lifo=True, has_room=lambda: room, forget=lambda server, reason: closed.append(server.name)
+        queue=queue, has_room=lambda: room, forget=lambda server, reason: closed.append(server.name)
     )
     assert not names.bring_one(pool, borrower())
     assert closed == ([] if room else ["a"])
 
 
 def test_the_next_waiter(server: Server) -> None:
-    waiters = Waiters()
+    waiters = ServerQueue(server.stream.engine)
     queue = [borrower(), borrower("x.x"), borrower(), borrower("x.x", "y.y")]
     for one in queue:
-        waiters.add(one)
+        waiters.join(one)
     assert names.take_waiter(waiters, server) is queue[0]
     server.option_names = {"x.x"}
     assert names.take_waiter(waiters, server) is queue[1]
     assert names.take_waiter(waiters, server) is queue[3]
     assert names.take_waiter(waiters, server) is None, "for the one that is left a new server is opened"
-    assert len(waiters) == 1
+    assert waiters.waiting == 1
 
 
 def test_the_first_waiter_is_not_passed_over_for_ever(server: Server) -> None:
-    waiters = Waiters()
+    waiters = ServerQueue(server.stream.engine)
     server.option_names = {"x.x"}
     first = borrower()
-    waiters.add(first)
+    waiters.join(first)
     for _ in range(NEAR + 1):
-        waiters.add(borrower("x.x"))
+        waiters.join(borrower("x.x"))
     for _ in range(NEAR):
         assert names.take_waiter(waiters, server) is not None
     assert names.take_waiter(waiters, server) is None

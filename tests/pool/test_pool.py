@@ -22,7 +22,7 @@ from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.opening import BACKOFF_FIRST
 from pgdoorman_lib.pool.pool import Pool
-from pgdoorman_lib.pool.queue import NEAR, Borrower, Moved, Waiters
+from pgdoorman_lib.pool.queue import Borrower, Moved
 from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import messages
@@ -93,7 +93,7 @@ class House:
         for server in list(self.pool.servers):
             self.pool.discard(server, "the end")
         self.pool.check()
-        assert not self.pool.servers and not self.pool.waiters
+        assert not self.pool.servers and not self.pool.queue.waiting
         assert self.pool.expiry is None and self.pool.opening.retry is None
         for peer in self.peers.values():
             peer.close()
@@ -631,8 +631,8 @@ def test_hammer(engine: Engine, seed: int) -> None:
             pool.check()
             if dice.random() < 0.1:
                 dice.choice(customers).kill(block=False)
-            if dice.random() < 0.1 and pool.idle:
-                house.peers[dice.choice(list(pool.idle))].close()
+            if dice.random() < 0.1 and pool.queue.qsize():
+                house.peers[dice.choice(list(pool.queue))].close()
             if dice.random() < 0.1:
                 pool.sweep(clock())
             if dice.random() < 0.02:
@@ -642,42 +642,5 @@ def test_hammer(engine: Engine, seed: int) -> None:
             greenlet.get()
     until(lambda: pool.borrowed_count == 0 and not pool.opening.count, "all servers back")
     pool.check()
-    assert not pool.waiters and outcomes["served"] > 10
+    assert not pool.queue.waiting and outcomes["served"] > 10
     house.close()
-
-
-# Who is next.
-
-
-def queue_of(*wanted: object) -> tuple[Waiters, list[Borrower]]:
-    waiters = Waiters()
-    borrowers = []
-    for settings in wanted:
-        borrower = Borrower()
-        borrower.settings = settings
-        borrowers.append(borrower)
-        waiters.add(borrower)
-    return waiters, borrowers
-
-
-def test_first_come_first_served_where_settings_are_the_same() -> None:
-    here = object()
-    waiters, borrowers = queue_of(*[here] * 9)
-    assert [waiters.take_with(here) for _ in range(9)] == borrowers
-    assert not waiters
-
-
-def test_first_come_first_served_where_nobody_near_fits() -> None:
-    here, other = object(), object()
-    waiters, borrowers = queue_of(other, *[other] * NEAR, here)
-    assert [waiters.take_with(here) for _ in borrowers] == [borrowers[0], borrowers[-1], *borrowers[1:-1]]
-    assert not waiters
-
-
-def test_the_first_is_passed_over_a_few_times_only() -> None:
-    here, other = object(), object()
-    waiters, borrowers = queue_of(other, *[here] * (NEAR + 5), other)
-    served = [waiters.take_with(here) for _ in range(NEAR + 1)]
-    assert served == [*borrowers[1 : NEAR + 1], borrowers[0]]
-    assert [waiters.take_with(here) for _ in range(6)] == borrowers[NEAR + 1 :]
-    assert not waiters and waiters.first is None and waiters.last is None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdoorman_lib.errors import AuthenticationFailed, ServerProtocolViolation
+from pgdoorman_lib.errors import AuthenticationFailed, ServerGone, ServerProtocolViolation, ServerRefused
 from pgdoorman_lib.wire import consts, messages
 
 ERROR = b"SFATAL\0VFATAL\0C28P01\0Mno\0\0"
@@ -151,3 +151,34 @@ def test_garbage_from_a_server_is_a_violation_and_nothing_else(body: bytes) -> N
 def test_fields_come_back_as_they_were(fields: dict[str, str]) -> None:
     body = b"".join(f"{k}{v}".encode() + b"\0" for k, v in fields.items()) + b"\0"
     assert messages.parse_fields(body) == fields
+
+
+def test_an_error_there_and_back() -> None:
+    told = ServerRefused("no", detail="d", hint="h", sqlstate="53300")
+    for kind in (ServerRefused, ServerGone):
+        found = messages.exception_from(messages.error_from(told)[5:], kind)
+        assert type(found) is kind
+        assert (found.message, found.detail, found.hint, found.sqlstate) == ("no", "d", "h", "53300")
+
+
+def test_an_error_that_says_nothing() -> None:
+    found = messages.exception_from(b"\0", ServerRefused)
+    assert (found.message, found.detail, found.hint, found.sqlstate) == ("unknown error", None, None, "XX000")
+    found = messages.exception_from(b"M\0C\0\0", ServerRefused, "it refused", "08006")
+    assert (found.message, found.sqlstate) == ("it refused", "08006")
+    with pytest.raises(ServerProtocolViolation):
+        messages.exception_from(b"garbage", ServerRefused)
+
+
+@pytest.mark.parametrize(
+    ("severity", "last"), [("ERROR", False), ("FATAL", True), ("PANIC", True), ("WARNING", False), ("fatal", False)]
+)
+def test_the_last_that_a_server_says(severity: str, last: bool) -> None:
+    message = messages.error_response(severity, "57P01", "text with FATAL in it")
+    assert messages.is_fatal(message) == last
+    assert messages.is_fatal(message[5:]) == last
+
+
+def test_another_body() -> None:
+    assert messages.reframed(b"E\0\0\0\x04", b"xyz") == b"E\0\0\0\x07xyz"
+    assert messages.parse_message(b"name", b"select 1\0\0\0") == messages.parse(b"name", b"select 1")

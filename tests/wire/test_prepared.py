@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -21,7 +22,18 @@ from pgdoorman_lib.wire.effects import (
 from pgdoorman_lib.wire.owed import CLOSE, MADE_CLOSE, MADE_PARSE, PARSE, SWALLOW, SYNC
 from pgdoorman_lib.wire.prepared import LARGE, ClientStatements, ServerStatements
 from pgdoorman_lib.wire.replies import Replies
-from pgdoorman_lib.wire.statements import BELIEVED, OVERHEAD, PREFIX, REMEMBERED, Registry, Statement, Unnamed
+from pgdoorman_lib.wire.statements import (
+    BELIEVED,
+    OUR_NAME,
+    OVERHEAD,
+    PREFIX,
+    REMEMBERED,
+    TOKEN_SIZE,
+    Registry,
+    Statement,
+    Unnamed,
+    name_process,
+)
 
 BODY = b"select 1\0\0\0"
 
@@ -86,6 +98,58 @@ def test_names_never_come_back(numbers: list[int], capacity: int) -> None:
         known = seen.setdefault(statement.name, (statement.body, statement))
         assert known == (statement.body, statement)
         assert len(registry.known) <= capacity
+
+
+# Names.
+
+#: PostgreSQL's NAMEDATALEN - 1.
+LONGEST_NAME = 63
+ENVIRONMENT = (("search_path", "x, y"), ("standard_conforming_strings", "off"))
+
+
+def test_a_shared_name_is_made_of_what_the_statement_is() -> None:
+    """Any process makes the same of it: these are what every version of it begins with."""
+    expected = {
+        (BODY, ()): b"09ab94580f6905cfdea1d69733498f37",
+        (BODY, ENVIRONMENT): b"931f99031e144902bb0013999deb232b",
+    }
+    for (text, environment), beginning in expected.items():
+        names = [Registry(10).get(text, environment, None, now).name for now in (5.0, 7000.5)]
+        assert [name.rpartition(b"_")[0] for name in names] == [PREFIX + beginning] * 2
+        assert names[0] != names[1]
+
+
+def test_what_a_name_tells_of_when_it_was_analysed() -> None:
+    later = 1e7 + 0.25  # later than what other tests have said
+    stamps = [Registry(10).get(BODY, (), None, later).name.rpartition(b"_")[2] for _ in range(3)]
+    assert [int(stamp, 16) for stamp in stamps] == [10000000250, 10000000251, 10000000252]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.floats(0, 1e9)), max_size=30))
+def test_no_name_is_another_s(made: list[tuple[int, bool, float]]) -> None:
+    statements = []
+    for number, shared, now in made:
+        registry = Registry(10)
+        statements.append(registry.get(body(number), (), None, now) if shared else registry.private(body(number)))
+    names = [statement.name for statement in statements]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert len(name) <= LONGEST_NAME
+        assert re.fullmatch(OUR_NAME, name)
+        assert re.fullmatch(rb"[a-z_][a-z0-9_]*", name), "SQL need not quote it"
+
+
+def test_a_process_has_names_of_its_own() -> None:
+    before = Registry(10).private(BODY).name
+    try:
+        name_process(b"\x00\x01abcd")
+        name = Registry(10).private(BODY).name
+        assert name.startswith(PREFIX + b"000161626364_")
+        assert name.rpartition(b"_")[0] != before.rpartition(b"_")[0]
+        with pytest.raises(ValueError, match="6 bytes"):
+            name_process(b"short")
+    finally:
+        name_process(bytes(TOKEN_SIZE))
 
 
 # Versions.

@@ -35,10 +35,10 @@ def no_names(name: bytes) -> None:
     return None
 
 
-@pytest.mark.parametrize("front", ["", "PREPARE pgdoorman_1 AS SELECT 'é'; "])
+@pytest.mark.parametrize("front", ["", "PREPARE pgdoorman_5eed_1 AS SELECT 'é'; "])
 @pytest.mark.parametrize("original", ["EXECUTE p (bad)", "SELECT 'äöü'; EXECUTE p (bad); EXECUTE longer_name (bad)"])
 def test_positions(original: str, front: str) -> None:
-    names = [("EXECUTE p", "EXECUTE pgdoorman_12")]
+    names = [("EXECUTE p", "EXECUTE pgdoorman_5eed_12")]
     if "longer_name" in original:
         names.append(("longer_name", "p_3"))
     rewritten, text = rewriting(original, *names, front=front)
@@ -54,8 +54,8 @@ def test_positions(original: str, front: str) -> None:
 
 
 def test_within_a_name() -> None:
-    rewritten, text = rewriting("DEALLOCATE p", ("p", "pgdoorman_7"))
-    for at in range(text.index("pgdoorman_7"), len(text)):
+    rewritten, text = rewriting("DEALLOCATE p", ("p", "pgdoorman_5eed_7"))
+    for at in range(text.index("pgdoorman_5eed_7"), len(text)):
         assert rewritten.position(at + 1) == 12
 
 
@@ -66,15 +66,17 @@ def test_what_is_in_our_own_front_has_no_position() -> None:
 
 def test_names() -> None:
     def name(ours: bytes) -> bytes | None:
-        return {b"pgdoorman_5": b"mine"}.get(ours)
+        return {b"pgdoorman_5eed_5": b"mine"}.get(ours)
 
-    text = 'statement "{}" requires 2, not "pgdoorman_6"'
-    found = as_written(error(text=text.format("pgdoorman_5"), D='"pgdoorman_5"', q='"pgdoorman_5"'), None, name)
-    assert found == error(text=text.format("mine"), D='"mine"', q='"pgdoorman_5"')
+    text = 'statement "{}" requires 2, not "pgdoorman_5eed_6"'
+    found = as_written(
+        error(text=text.format("pgdoorman_5eed_5"), D='"pgdoorman_5eed_5"', q='"pgdoorman_5eed_5"'), None, name
+    )
+    assert found == error(text=text.format("mine"), D='"mine"', q='"pgdoorman_5eed_5"')
 
 
 def test_others_stay_as_they_are() -> None:
-    rewritten, _ = rewriting("EXECUTE p", ("p", "pgdoorman_7"))
+    rewritten, _ = rewriting("EXECUTE p", ("p", "pgdoorman_5eed_7"))
     for message in (
         messages.error_response("ERROR", "26000", "unknown", detail="more"),
         error(position=None),
@@ -89,6 +91,6 @@ def test_others_stay_as_they_are() -> None:
 @given(st.binary(max_size=60))
 def test_garbage(body: bytes) -> None:
     message = b"E" + (4 + len(body)).to_bytes(4, "big") + body
-    rewritten, _ = rewriting("EXECUTE p", ("p", "pgdoorman_7"))
+    rewritten, _ = rewriting("EXECUTE p", ("p", "pgdoorman_5eed_7"))
     found = as_written(message, rewritten, no_names)
     assert int.from_bytes(found[1:5], "big") == len(found) - 1

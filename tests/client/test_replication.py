@@ -11,9 +11,9 @@ from core_fakes import ENGINES, PATIENCE, receive_all, running, server_pair, str
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgdoorman_lib.client import tunnel as module
+from pgdoorman_lib.client import replication as module
 from pgdoorman_lib.client.registry import Clients
-from pgdoorman_lib.client.tunnel import ENDED, WAIT, Lane, Tunnel
+from pgdoorman_lib.client.replication import ENDED, WAIT, Forwarder, ReplicationSession
 from pgdoorman_lib.errors import DoormanError, ProtocolViolation, ServerGone, ShuttingDown
 from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
@@ -36,14 +36,14 @@ def wal(size: int) -> bytes:
 
 
 class Rig:
-    """A tunnel between two sockets; ``client`` and ``server`` are their far ends."""
+    """A session between two sockets; ``client`` and ``server`` are their far ends."""
 
     def __init__(self, engine: Engine, buffer: int = 0) -> None:
         self.engine = engine
         self.stream, self.client = stream_pair(engine, buffer=buffer)
         self.postgres, self.server = server_pair(engine, buffer=buffer)
         self.pool_stats = PoolStats()
-        self.tunnel = Tunnel(self.stream, self.postgres, 77, b"key!", "alice", "shop", self.pool_stats)
+        self.session = ReplicationSession(self.stream, self.postgres, 77, b"key!", "alice", "shop", self.pool_stats)
         self.reason = ""
         self.error: DoormanError | None = None
         self.greenlet = gevent.spawn(self._run)
@@ -52,16 +52,16 @@ class Rig:
     def _run(self) -> None:
         """What a client's connection does."""
         try:
-            self.reason = self.tunnel.serve()
+            self.reason = self.session.serve()
         except DoormanError as exc:
             self.error = exc
-            if not self.tunnel.cut_off() and not self.stream.send_failed:
+            if not self.session.cut_off() and not self.stream.send_failed:
                 self.stream.write(messages.error_from(exc))
         finally:
             self.stream.close()
 
     def welcomed(self) -> Rig:
-        expected = len(self.tunnel._welcome())
+        expected = len(self.session._welcome())
         with gevent.Timeout(PATIENCE):
             while len(self.welcome) < expected:
                 self.welcome += self.client.recv(expected - len(self.welcome))
@@ -69,10 +69,10 @@ class Rig:
 
     def end(self) -> None:
         self.greenlet.join(PATIENCE)
-        assert self.greenlet.ready(), "the tunnel goes on"
+        assert self.greenlet.ready(), "the session goes on"
         assert self.postgres.stream.closed and self.postgres.state == "closed"
         assert self.stream.closed
-        assert self.tunnel.task is None
+        assert self.session.task is None
 
     def close(self) -> None:
         self.greenlet.kill()
@@ -156,19 +156,19 @@ def test_the_welcome_is_what_the_server_said_and_our_own_key(rig: Rig) -> None:
     assert [chr(kind) for kind, _ in frames] == list("RSKZ")
     assert frames[1][1] == b"TimeZone\0Etc/UTC\0"
     assert frames[2][1] == (PROCESS_BASE + 77).to_bytes(4, "big") + b"key!"
-    assert rig.tunnel.state == "active" and rig.tunnel.pinned == ""
+    assert rig.session.state == "active" and rig.session.pinned == ""
     assert rig.postgres.state == "active"
 
 
 def test_the_registry_has_it_as_any_client(rig: Rig) -> None:
     clients = Clients()
-    clients.add(rig.tunnel)
-    assert list(clients) == clients.tunnels == [rig.tunnel]
-    assert clients.by_key(PROCESS_BASE + 77, b"key!") is rig.tunnel
+    clients.add(rig.session)
+    assert list(clients) == clients.replicating == [rig.session]
+    assert clients.by_key(PROCESS_BASE + 77, b"key!") is rig.session
     assert clients.by_key(PROCESS_BASE + 77, b"kez!") is None
     assert clients.by_key(77, b"key!") is None
-    clients.remove(rig.tunnel)
-    assert not clients.tunnels
+    clients.remove(rig.session)
+    assert not clients.replicating
 
 
 # -- carrying
@@ -191,7 +191,7 @@ def test_both_ways_at_once(rig: Rig) -> None:
     for sender, receiver in ((rig.client, rig.server), (rig.server, rig.client)):
         sender.sendall(message(b"c"))
         assert read(receiver, 5) == message(b"c")
-    assert rig.tunnel.stats.received == len(start) + 20 * len(status) + 5
+    assert rig.session.stats.received == len(start) + 20 * len(status) + 5
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
@@ -220,25 +220,25 @@ def test_a_large_message_takes_little_memory(rig: Rig, direction: str) -> None:
 
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_slow_reader_stops_its_source_and_nobody_else(narrow: Rig, direction: str) -> None:
-    sender, receiver, lane = (
-        (narrow.client, narrow.server, narrow.tunnel.up)
+    sender, receiver, forwarder = (
+        (narrow.client, narrow.server, narrow.session.up)
         if direction == "up"
-        else (narrow.server, narrow.client, narrow.tunnel.down)
+        else (narrow.server, narrow.client, narrow.session.down)
     )
     data = b"".join(wal(5000) for _ in range(400))
     sending = gevent.spawn(sender.sendall, data)
-    until(lambda: lane.sink.out_pending >= HIGH_WATER)
+    until(lambda: forwarder.sink.out_pending >= HIGH_WATER)
     # The other direction goes on.
     for _ in range(50):
         receiver.sendall(wal(50))
         assert read(sender, 55) == wal(50)
-        assert lane.sink.out_pending <= HIGH_WATER + BLOCK_SIZE
+        assert forwarder.sink.out_pending <= HIGH_WATER + BLOCK_SIZE
     assert not sending.ready()
-    assert narrow.tunnel.wait == ("write" if direction == "down" else "read")
+    assert narrow.session.wait == ("write" if direction == "down" else "read")
     assert read(receiver, len(data)) == data
     sending.join()
-    until(lambda: lane.sink.out_pending == 0 and lane.source.block is None)
-    assert narrow.tunnel.wait == "read"
+    until(lambda: forwarder.sink.out_pending == 0 and forwarder.source.block is None)
+    assert narrow.session.wait == "read"
 
 
 def test_who_has_more_goes_on_after_the_others(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,8 +262,8 @@ def test_what_is_counted(rig: Rig) -> None:
     read(rig.client, 205)
     rig.client.close()
     rig.end()
-    assert rig.pool_stats.received == rig.tunnel.stats.received == 105
-    assert rig.pool_stats.sent == rig.tunnel.stats.sent == len(rig.welcome) + 205
+    assert rig.pool_stats.received == rig.session.stats.received == 105
+    assert rig.pool_stats.sent == rig.session.stats.sent == len(rig.welcome) + 205
     assert rig.postgres.stats.received == 205
     assert rig.postgres.stats.sent == 105 + len(TERMINATE)
 
@@ -274,7 +274,7 @@ def test_boundaries_are_known_however_it_is_cut(sizes: list[int], cuts: list[int
     with running("epoll") as engine:
         source, far = stream_pair(engine, cooperative=False)
         sink, receiver = stream_pair(engine, cooperative=False)
-        lane = Lane(source, sink)
+        forwarder = Forwarder(source, sink)
         data = b"".join(message(bytes([65 + index]), b"x" * size) for index, size in enumerate(sizes))
         ends = {0}
         for size in sizes:
@@ -285,18 +285,18 @@ def test_boundaries_are_known_however_it_is_cut(sizes: list[int], cuts: list[int
             far.sendall(data[start:cut])
             start = max(start, min(cut, len(data)))
             source.readable = 1
-            while lane.carry() != WAIT or sink.out_pending:
+            while forwarder.forward() != WAIT or sink.out_pending:
                 sink.push()
                 heard += receive_all(receiver)
                 source.readable = 1
             heard += receive_all(receiver)
             assert heard == data[: len(heard)] and start - len(heard) < 5
-            assert (lane.left == 0) == (len(heard) in ends)
+            assert (forwarder.left == 0) == (len(heard) in ends)
         assert heard == data
-        assert lane.kind == 64 + len(sizes)
+        assert forwarder.kind == 64 + len(sizes)
         far.close()
         source.readable = 1
-        assert lane.carry() == ENDED
+        assert forwarder.forward() == ENDED
         for stream in (source, sink):
             stream.close()
         receiver.close()
@@ -345,7 +345,7 @@ def test_what_the_client_said_last_is_for_a_slow_server(narrow: Rig) -> None:
     data = b"".join(wal(5000) for _ in range(5))
     narrow.client.sendall(data)
     narrow.client.close()
-    until(lambda: narrow.tunnel.up.kind == 0x58)
+    until(lambda: narrow.session.up.kind == 0x58)
     narrow.server.sendall(b"".join(wal(5000) for _ in range(20)))
     assert read_to_end(narrow.server) == data + TERMINATE
     narrow.end()
@@ -445,7 +445,7 @@ def test_the_server_talks_nonsense(rig: Rig) -> None:
 
 
 def test_dismissed(rig: Rig) -> None:
-    rig.tunnel.terminate_when_idle(GOODBYE)
+    rig.session.terminate_when_idle(GOODBYE)
     assert sqlstate(read_to_end(rig.client)) == "57P01"
     rig.end()
     assert read_to_end(rig.server) == TERMINATE
@@ -453,7 +453,7 @@ def test_dismissed(rig: Rig) -> None:
 
 def test_dismissed_before_it_began(engine: Engine) -> None:
     rig = Rig(engine)
-    rig.tunnel.terminate_when_idle(GOODBYE)
+    rig.session.terminate_when_idle(GOODBYE)
     assert kinds(read_to_end(rig.client)) == "RSKZE"
     rig.end()
     rig.close()
@@ -463,7 +463,7 @@ def test_dismissed_within_a_message(narrow: Rig) -> None:
     """The message under way still comes whole, what is behind it does not."""
     sending = gevent.spawn(narrow.server.sendall, wal(200_000) + wal(7) * 10_000)
     until(lambda: narrow.stream.out_pending >= HIGH_WATER)
-    narrow.tunnel.terminate_when_idle(GOODBYE)
+    narrow.session.terminate_when_idle(GOODBYE)
     heard = read_to_end(narrow.client)
     assert kinds(heard) == "dE"
     assert heard.startswith(wal(200_000))
@@ -476,9 +476,9 @@ def test_dismissed_while_the_client_reads_nothing(narrow: Rig, monkeypatch: pyte
     monkeypatch.setattr(module, "FAREWELL_SECONDS", 0.05)
     sending = gevent.spawn(narrow.server.sendall, wal(1_000_000))
     until(lambda: narrow.stream.out_pending >= HIGH_WATER)
-    narrow.tunnel.terminate_when_idle(GOODBYE)
+    narrow.session.terminate_when_idle(GOODBYE)
     narrow.end()
-    assert narrow.tunnel.cut_off()
+    assert narrow.session.cut_off()
     assert narrow.error is GOODBYE
     sending.kill()
 
@@ -487,7 +487,7 @@ def test_dismissed_while_the_server_says_no_more(rig: Rig, monkeypatch: pytest.M
     monkeypatch.setattr(module, "FAREWELL_SECONDS", 0.05)
     rig.server.sendall(wal(100)[:50])
     read(rig.client, 50)
-    rig.tunnel.terminate_when_idle(GOODBYE)
+    rig.session.terminate_when_idle(GOODBYE)
     assert read_to_end(rig.client) == b""
     rig.end()
 
@@ -495,7 +495,7 @@ def test_dismissed_while_the_server_says_no_more(rig: Rig, monkeypatch: pytest.M
 def test_dismissed_as_the_client_leaves(narrow: Rig) -> None:
     sending = gevent.spawn(narrow.server.sendall, wal(1_000_000))
     until(lambda: narrow.stream.out_pending >= HIGH_WATER)
-    narrow.tunnel.terminate_when_idle(GOODBYE)
+    narrow.session.terminate_when_idle(GOODBYE)
     narrow.client.close()
     narrow.end()
     sending.kill()
@@ -504,7 +504,7 @@ def test_dismissed_as_the_client_leaves(narrow: Rig) -> None:
 def test_dismissed_within_a_message_whose_rest_the_client_does_not_wait_for(rig: Rig) -> None:
     rig.server.sendall(wal(100)[:50])
     read(rig.client, 50)
-    rig.tunnel.terminate_when_idle(GOODBYE)
+    rig.session.terminate_when_idle(GOODBYE)
     rig.client.close()
     rig.end()
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import gevent
 
+from pgdoorman_lib.client.lingering import FAIRNESS, TimeIsUp, discard
 from pgdoorman_lib.errors import DoormanError, ProtocolViolation, ServerGone
 from pgdoorman_lib.metrics.counters import LinkStats, PoolStats
 from pgdoorman_lib.net.engine import Task
@@ -28,22 +29,16 @@ from pgdoorman_lib.wire.framing import INCOMPLETE, frame_size
 
 log = logging.getLogger("pgdoorman.client")
 
-# Results of ``Lane.carry``: nothing more now, more but others first, nothing more ever.
+# Results of ``Forwarder.forward``: nothing more now, more but others first, nothing more ever.
 WAIT, MORE, ENDED = range(3)
 
-#: Fills in a row before others get their turn.
-FAIRNESS = 16
-#: Seconds for a client that is dismissed to take the message under way and our last words.
+#: Seconds for a client whose session is ended by us to take the message under way and our last words.
 FAREWELL_SECONDS = 2.0
 #: Seconds for a server to take what its client sent before it left.
 LEAVING_SECONDS = 5.0
 
 
-class TimeIsUp(Exception):
-    """A peer had its time to take what is left for it."""
-
-
-class Lane:
+class Forwarder:
     """One direction: from ``source`` to ``sink``."""
 
     __slots__ = ("closing", "kind", "left", "sink", "source")
@@ -58,7 +53,7 @@ class Lane:
         #: go no further than the end of the message under way
         self.closing = False
 
-    def carry(self) -> int:
+    def forward(self) -> int:
         """Move what is there as far as the sink takes it, without switching: WAIT, MORE or ENDED.
 
         ProtocolViolation for an impossible length; what came before it has been passed on.
@@ -106,7 +101,7 @@ class Lane:
             raise ProtocolViolation("invalid message length")
 
 
-class Tunnel:
+class ReplicationSession:
     """A logged-in replication client; to the console and the registry it is a client like any other.
 
     ``id`` is its number, from which the process id in its cancel key is made, ``secret`` the rest of it; a cancel goes
@@ -117,7 +112,6 @@ class Tunnel:
         "client",
         "connected_at",
         "database",
-        "dismissed_by",
         "down",
         "id",
         "pool_stats",
@@ -125,6 +119,7 @@ class Tunnel:
         "server",
         "stats",
         "task",
+        "termination",
         "up",
         "user",
     )
@@ -145,11 +140,11 @@ class Tunnel:
         self.connected_at = clock()
         self.stats = LinkStats()
         self.pool_stats = pool_stats
-        self.up = Lane(client, server.stream)
-        self.down = Lane(server.stream, client)
+        self.up = Forwarder(client, server.stream)
+        self.down = Forwarder(server.stream, client)
         #: waits on both streams; None before and after ``serve``
         self.task: Any = None
-        self.dismissed_by: DoormanError | None = None
+        self.termination: DoormanError | None = None
         server.state = "active"
 
     # What SHOW CLIENTS reads.
@@ -187,8 +182,8 @@ class Tunnel:
             task = self.task = Task(client.engine)
             client.task = server.stream.task = task
             client.write(self._welcome())
-            while self.dismissed_by is None:
-                up, down = self.up.carry(), self._down()
+            while self.termination is None:
+                up, down = self.up.forward(), self._down()
                 self._account()
                 if down == ENDED:
                     return self._server_ended()
@@ -196,9 +191,9 @@ class Tunnel:
                     return self._client_ended()
                 if MORE in (up, down):
                     task.engine.again(task)
-                task.park()  # switch: dismissal comes meanwhile
+                task.park()  # switch: the end may come meanwhile
             self._reach_the_end_of_a_message()
-            raise self.dismissed_by
+            raise self.termination
         finally:
             self._account()
             self._leave_server()
@@ -207,7 +202,7 @@ class Tunnel:
 
     def terminate_when_idle(self, error: DoormanError) -> None:
         """End it with ``error``, soon; no switch."""
-        self.dismissed_by = error
+        self.termination = error
         if self.task is not None:
             self.task.wake()
 
@@ -224,7 +219,7 @@ class Tunnel:
 
     def _down(self) -> int:
         try:
-            return self.down.carry()
+            return self.down.forward()
         except ProtocolViolation as exc:
             raise ServerGone(f"{exc.message} from the server", sqlstate=exc.sqlstate) from exc
 
@@ -242,9 +237,9 @@ class Tunnel:
         """The server is gone: the client gets all it has said, at its own pace; may switch."""
         client = self.client
         self.server.stream.close()
-        while client.push() == 0 and self.dismissed_by is None:
+        while client.push() == 0 and self.termination is None:
             # Read on: closing over unread bytes would reset the connection, and our last words with it.
-            if not self._discard(client):
+            if not discard(client):
                 return "client closed the connection"
             self.task.park()
         if client.send_failed:
@@ -266,7 +261,7 @@ class Tunnel:
         self._terminate()
         with suppress(TimeIsUp), gevent.Timeout(LEAVING_SECONDS, TimeIsUp):
             # Read on: a server that can't send would not read.
-            while stream.push() == 0 and self.dismissed_by is None and self._discard(stream):
+            while stream.push() == 0 and self.termination is None and discard(stream):
                 self.task.park()
         return reason if not self.client.error else "connection to client lost"
 
@@ -279,22 +274,11 @@ class Tunnel:
                 status = self._down()
                 if status == ENDED and client.push() != 0:
                     return
-                if client.send_failed or not self._discard(client):
+                if client.send_failed or not discard(client):
                     return
                 if status == MORE:
                     self.task.engine.again(self.task)
                 self.task.park()
-
-    def _discard(self, stream: Stream) -> bool:
-        """Forget what ``stream`` has received; whether more may come."""
-        for _ in range(FAIRNESS):
-            n = stream.fill()
-            if n <= 0:
-                return n != EOF
-            stream.start = stream.end
-            stream.release()
-        self.task.engine.again(self.task)
-        return True
 
     def _terminated(self) -> bool:
         return self.up.kind == consts.TERMINATE and not self.up.left

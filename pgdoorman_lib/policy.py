@@ -1,4 +1,4 @@
-"""What logins go by: who may come in, to which databases, and how."""
+"""What logins go by: who may come in, to which databases, and how, as the configuration has it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from pgdoorman_lib.abc import AccessRules, Account
 from pgdoorman_lib.auth import hba
-from pgdoorman_lib.auth.verify import Account, Users
+from pgdoorman_lib.auth.verify import Users
 from pgdoorman_lib.client.login_cache import LoginCache
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.model import Config
@@ -15,12 +16,12 @@ from pgdoorman_lib.config.validate import ADMIN_DATABASES
 from pgdoorman_lib.net.tls import client_facing_context
 
 
-class Doorway:
-    """What logins are told (``client.login.LoginContext``); a reload changes it for those under way, too."""
+class ConfiguredPolicy:
+    """``LoginPolicy`` by a configuration; a reload changes it for logins under way, too."""
 
     general: General
-    familiar: LoginCache
-    hba: hba.Gate
+    cache: LoginCache
+    hba: AccessRules
     #: the configured user of (database, name), or None
     find_user: Callable[[str, str], Account | None]
     #: the first pool that has the user, or None
@@ -41,7 +42,7 @@ class Doorway:
         users: Users[Any] = Users(config.pools, self.mock_secret)
         self.general = config.general
         self.tls_context = client_facing_context(config.general)
-        self.familiar = LoginCache()
+        self.cache = LoginCache()
         self.hba = hba.gate(config.general.hba, config.general.pg_hba)
         self.find_user = users.find
         self.database_of = users.database_of

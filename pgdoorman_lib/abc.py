@@ -1,0 +1,338 @@
+"""The seams between the layers, each once: what one part needs of another that it must not know.
+
+Whoever is handed in (by ``app``, or by a test) has these attributes; nothing derives from them, and nothing here runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import ssl
+
+    from pgdoorman_lib.client.login_cache import LoginCache
+    from pgdoorman_lib.config.model import Config
+    from pgdoorman_lib.metrics.averages import Averages
+    from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, PoolStats
+
+# Sockets and TLS (net).
+
+
+class SocketSettings(Protocol):
+    """What ``SocketOptions.of`` reads; ``[general]`` and a pool's settings both have it. Seconds and bytes."""
+
+    @property
+    def tcp_keepalives_idle(self) -> float: ...
+    @property
+    def tcp_keepalives_interval(self) -> float: ...
+    @property
+    def tcp_keepalives_count(self) -> int: ...
+    @property
+    def tcp_so_linger(self) -> float: ...
+    @property
+    def tcp_no_delay(self) -> bool: ...
+    @property
+    def tcp_user_timeout(self) -> float: ...
+    @property
+    def tcp_socket_buffer_size(self) -> int: ...
+    @property
+    def unix_socket_buffer_size(self) -> int: ...
+
+
+class ClientTlsSettings(Protocol):
+    """The part of ``[general]`` that says how clients are met."""
+
+    @property
+    def tls_mode(self) -> str: ...
+    @property
+    def tls_certificate(self) -> str | None: ...
+    @property
+    def tls_private_key(self) -> str | None: ...
+    @property
+    def tls_ca_cert(self) -> str | None: ...
+
+
+class ServerTlsSettings(Protocol):
+    """The part of a pool's settings that says how its servers are met."""
+
+    @property
+    def server_tls_mode(self) -> str: ...
+    @property
+    def server_tls_ca_cert(self) -> str | None: ...
+    @property
+    def server_tls_certificate(self) -> str | None: ...
+    @property
+    def server_tls_private_key(self) -> str | None: ...
+
+
+# Servers (server).
+
+
+class ServerAddress(SocketSettings, ServerTlsSettings, Protocol):
+    """The part of a pool's settings that says where its servers are and how they are reached."""
+
+    @property
+    def server_host(self) -> str: ...
+    @property
+    def server_port(self) -> int: ...
+
+
+class ServerLoginSettings(ServerAddress, Protocol):
+    """The part of a pool's settings that a login needs."""
+
+    @property
+    def server_database(self) -> str: ...
+    @property
+    def application_name(self) -> str: ...
+    @property
+    def startup_parameters(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def connect_timeout(self) -> float: ...
+
+
+# Who may come in (auth, client).
+
+
+class Account(Protocol):
+    """A configured user."""
+
+    @property
+    def username(self) -> str: ...
+    @property
+    def password(self) -> str: ...
+
+
+AccountT_co = TypeVar("AccountT_co", bound=Account, covariant=True)
+
+
+class Accounts(Protocol[AccountT_co]):
+    """A pool with its users."""
+
+    @property
+    def users(self) -> Sequence[AccountT_co]: ...
+
+
+class HbaText(Protocol):
+    """A text of rules, and its ``name`` for messages."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+
+
+class AccessRules(Protocol):
+    """What decides about a connection before it authenticates."""
+
+    def admit(
+        self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False
+    ) -> str | None:
+        """One of METHODS but ``reject``, or None: the method that the user's secret asks for.
+
+        ``address`` is numeric, empty on a unix socket; ``physical``: it is for physical replication, which has no
+        database. NotPermitted when the connection is refused.
+        """
+
+
+class ClientLoginSettings(Protocol):
+    """The part of ``[general]`` that a login needs, as it is at the moment."""
+
+    @property
+    def tls_mode(self) -> str: ...
+    @property
+    def admin_username(self) -> str: ...
+    @property
+    def admin_password(self) -> str: ...
+
+
+class LoginPolicy(Protocol):
+    """What a login is told about this pooler."""
+
+    @property
+    def general(self) -> ClientLoginSettings: ...
+    @property
+    def tls_context(self) -> ssl.SSLContext | None:
+        """None: TLS is not offered."""
+
+    @property
+    def hba(self) -> AccessRules: ...
+    @property
+    def cache(self) -> LoginCache:
+        """The logins known under this configuration."""
+
+    @property
+    def mock_secret(self) -> bytes:
+        """Random bytes, the same for the life of the process: from them come salts."""
+
+    def find_user(self, database: str, user: str) -> Account | None: ...
+    def database_of(self, user: str) -> str | None:
+        """A pool that has this user, None when there is none."""
+
+    def stand_in(self, user: str) -> str:
+        """The secret that a login goes by when there is no such user; see ``auth.verify.Users``."""
+
+    def is_admin_database(self, name: str) -> bool: ...
+
+
+class HasDeadline(Protocol):
+    """Who can be late."""
+
+    def too_late(self) -> None:
+        """The time is over; called in the hub, may switch to a greenlet."""
+
+
+# What is shown (metrics, admin).
+
+
+class HasStats(Protocol):
+    """A pool, as far as it matters here."""
+
+    @property
+    def stats(self) -> PoolStats:
+        """Return the counters the data path adds to."""
+
+
+class ConsoleStream(Protocol):
+    """What the console needs of ``net.stream.Stream``."""
+
+    def read_message(self, max_length: int = ...) -> tuple[int, bytes]: ...
+    def write(self, data: bytes) -> object: ...
+    def flush(self) -> None: ...
+
+
+class SettingsView(Protocol):
+    """A pool's settings; see ``config.effective.PoolSettings``."""
+
+    @property
+    def database(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def pool_mode(self) -> str: ...
+    @property
+    def pool_size(self) -> int: ...
+    @property
+    def min_pool_size(self) -> int: ...
+    @property
+    def server_host(self) -> str: ...
+    @property
+    def server_port(self) -> int: ...
+    @property
+    def server_database(self) -> str: ...
+
+
+class ServerView(Protocol):
+    """One server connection; ``state`` is login, idle or active; ``wait`` is idle, read or write.
+
+    ``created_at`` and ``active_since`` (when it was last borrowed) are monotonic seconds.
+    """
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def settings(self) -> SettingsView: ...
+    @property
+    def tls(self) -> bool: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def wait(self) -> str: ...
+    @property
+    def stats(self) -> LinkStats: ...
+    @property
+    def created_at(self) -> float: ...
+    @property
+    def active_since(self) -> float: ...
+    @property
+    def prepared_count(self) -> int: ...
+    @property
+    def pinned(self) -> str:
+        """What keeps its client on it between transactions; empty when nothing does."""
+
+    @property
+    def application_name(self) -> str: ...
+
+
+class PoolView(Protocol):
+    """One pool; ``max_wait(now)`` is how long the first waiter has stood in the queue, in seconds."""
+
+    @property
+    def settings(self) -> SettingsView: ...
+    @property
+    def paused(self) -> bool: ...
+    @property
+    def idle_count(self) -> int: ...
+    @property
+    def borrowed_count(self) -> int: ...
+    @property
+    def opening_count(self) -> int: ...
+    @property
+    def waiting_count(self) -> int: ...
+    @property
+    def servers(self) -> Iterable[ServerView]: ...
+    @property
+    def stats(self) -> PoolStats: ...
+    def max_wait(self, now: float) -> float: ...
+
+
+class ClientView(Protocol):
+    """One client; ``state`` is idle, active or waiting; ``wait`` is idle, read or write; ``connected_at`` monotonic."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def database(self) -> str: ...
+    @property
+    def application_name(self) -> str: ...
+    @property
+    def peer(self) -> str: ...
+    @property
+    def tls(self) -> bool: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def wait(self) -> str: ...
+    @property
+    def stats(self) -> LinkStats: ...
+    @property
+    def connected_at(self) -> float: ...
+    @property
+    def pinned(self) -> str:
+        """What keeps the client on its server between transactions; empty when nothing does."""
+
+
+class RunningPooler(Protocol):
+    """The pooler, as the console sees it.
+
+    ``build`` has the texts ``version``, ``build`` and ``engine``; ``memory()`` returns rows (name, size of one, used,
+    free, bytes in all); ``set_log_level`` raises ValueError for a text it can't read; ``reload`` raises ConfigError.
+    """
+
+    @property
+    def pools(self) -> Iterable[PoolView]: ...
+    @property
+    def unpooled(self) -> Iterable[ServerView]:
+        """Servers that are in no pool, each of one replication client."""
+
+    @property
+    def clients(self) -> Iterable[ClientView]: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def build(self) -> Mapping[str, str]: ...
+    @property
+    def averages(self) -> Averages: ...
+    @property
+    def connections(self) -> ConnectionStats: ...
+    @property
+    def log_level(self) -> str: ...
+    def now(self) -> float: ...
+    def memory(self) -> Iterable[tuple[str, int, int, int, int]]: ...
+    def reload(self) -> None: ...
+    def shutdown(self) -> None: ...
+    def set_log_level(self, text: str) -> None: ...

@@ -1,0 +1,22 @@
+# C types of client.pooler.
+
+from pgdoorman_lib.client.logins cimport Logins
+from pgdoorman_lib.client.registry cimport Clients
+from pgdoorman_lib.metrics.counters cimport ConnectionStats
+from pgdoorman_lib.net.engine cimport Engine
+
+
+cdef class Pooler:
+    cdef public Engine engine
+    cdef public Logins logins
+    cdef public Clients clients
+    cdef public ConnectionStats connections
+    cdef public object general
+    cdef public object policy
+    cdef public set open
+    cdef public int admitted
+    cdef public bint draining
+    cdef public long max_connections
+    cdef public bint log_connections
+    cdef public bint log_disconnections
+    cpdef admit(self)

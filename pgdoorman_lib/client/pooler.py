@@ -1,0 +1,76 @@
+"""The application as its clients' connections see it: the parts they use, and who is let in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pgdoorman_lib.client.login import Accepted
+from pgdoorman_lib.client.logins import Logins
+from pgdoorman_lib.client.registry import Clients
+from pgdoorman_lib.config.general import General
+from pgdoorman_lib.errors import ShuttingDown, TooManyClients
+from pgdoorman_lib.metrics.counters import ConnectionStats
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.server.connection import Server
+
+if TYPE_CHECKING:
+    from pgdoorman_lib.client.connection import Connection
+
+GOODBYE = "terminating connection due to administrator command"
+
+
+class Pooler:
+    """What connections need of the application around them, which derives from this."""
+
+    engine: Engine
+    logins: Logins
+    clients: Clients
+    connections: ConnectionStats
+    general: General
+    policy: Any  # LoginPolicy
+
+    def __init__(self, general: General) -> None:
+        self.govern(general)
+        #: those accepted and not ended
+        self.open: set[Connection] = set()
+        #: how many of them count against max_connections
+        self.admitted = 0
+        #: nobody new comes in
+        self.draining = 0
+
+    def govern(self, general: General) -> None:
+        """Go by another [general] section from now on."""
+        self.general = general
+        self.max_connections = general.max_connections
+        self.log_connections = 1 if general.log_client_connections else 0
+        self.log_disconnections = 1 if general.log_client_disconnections else 0
+
+    def admit(self) -> None:
+        """Count a client that wants to log in; TooManyClients when max_connections are there, ShuttingDown."""
+        if self.draining:
+            raise ShuttingDown(GOODBYE)
+        if self.admitted >= self.max_connections:
+            raise TooManyClients("sorry, too many clients already")
+        self.admitted += 1
+
+    def find_pool(self, database: str, user: str) -> Pool | None:
+        """The pool of (database, user)."""
+        raise NotImplementedError
+
+    def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
+        """Open a server outside the pool, for one client; may switch."""
+        raise NotImplementedError
+
+    def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None:
+        """A session leaves a server that can't simply be given back."""
+        raise NotImplementedError
+
+    def cancel(self, number: int, secret: bytes) -> None:
+        """Carry out a cancel request; may switch."""
+        raise NotImplementedError
+
+    def console(self, stream: Stream, accepted: Accepted) -> None:
+        """Serve the admin console; may switch."""
+        raise NotImplementedError
