@@ -68,8 +68,7 @@ class Listener(StreamServer):
         self.name = name
         sock.setblocking(False)
         keeping: Any = handle  # gevent would have it take an address, too
-        begin: Any = self._begin
-        super().__init__(sock, handle=keeping, spawn=begin)
+        super().__init__(sock, handle=keeping)
         self._acceptor = Acceptor(sock)
 
     def set_up(self, options: SocketOptions) -> None:
@@ -125,12 +124,16 @@ class Listener(StreamServer):
             return None
         return (client,)
 
-    def _begin(self, run: Any, handle: Callable[[Any], None], close: Any, args: tuple[Any]) -> None:
-        """As ``gevent.spawn`` of ``run(handle, close, args)``, but who handles a client keeps it and does not wait."""
-        (client,) = args
+    def full(self) -> bool:
+        """Never: how many may come in is for each to be told."""
+        return False
+
+    def do_handle(self, client: Any) -> None:  # type: ignore[override]
+        """Have ``handle`` begin with ``client``, which it keeps: the greenlet is the engine's to spawn."""
         try:
             if self._options is not None:
                 sockopt.apply(client, self._options)
+            handle: Any = self.handle
             handle(client)
         except Exception:
             # A fault about one client must not keep the others out.

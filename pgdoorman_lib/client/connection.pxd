@@ -3,6 +3,7 @@
 import cython
 
 from pgdoorman_lib.client cimport events
+from pgdoorman_lib.client.begin cimport begin, pool_of
 from pgdoorman_lib.client.login cimport Accepted, login
 from pgdoorman_lib.client.pooler cimport Pooler
 from pgdoorman_lib.client.registry cimport Clients
@@ -38,7 +39,7 @@ cdef class Connection(Pollable):
     cpdef close(self, object error, str reason)
     @cython.locals(pooler=Pooler, task=Task)
     cpdef _log_in(self)
-    @cython.locals(pooler=Pooler, pool=Pool, clients=Clients, session=Session)
+    @cython.locals(pooler=Pooler, pool=Pool, clients=Clients, session=Session, beginning=tuple)
     cpdef Session _begin(self, Accepted accepted)
     @cython.locals(pooler=Pooler)
     cpdef _take_leave(self, object error, str reason)

@@ -85,7 +85,6 @@ class Connection(Pollable):
 
         Never raises but for GreenletExit and bugs.
         """
-        log.debug("%s accepted", self._label())
         error: DoormanError | None = None
         reason = ""
         session: Session | None = None
