@@ -136,7 +136,8 @@ class Listener(StreamServer):
         try:
             if self._options is not None:
                 sockopt.apply(client, self._options)
-            self.handle(client)  # type: ignore[call-arg]
+            handle: Any = self.handle
+            handle(client)
         except Exception:
             # A fault about one client must not keep the others out.
             self._engine.hub.handle_error(self.name, *sys.exc_info())
