@@ -47,6 +47,7 @@ cdef class Session(Errands):
     @cython.locals(client=Stream)
     cpdef Task start(self)
     cpdef run(self)
+    cpdef bint run_blocks(self, int event) except -1
     cpdef str serve(self)
     @cython.locals(event=int)
     cpdef int poll(self) except -1

@@ -238,6 +238,11 @@ class Session(Errands):
         finally:
             self.close(error, reason)
 
+    def run_blocks(self, event: _int) -> bool:
+        """As in Pollable: to leave without a server is a matter of a moment, if nothing is queued for the client."""
+        left = event == events.CLIENT_GONE or event == events.TERMINATE
+        return not left or self.server is not None or self.client.out_pending > 0
+
     def serve(self) -> str:
         """Serve the client until it or its server is gone; may switch. Returns why it ended, for the log.
 

@@ -146,13 +146,16 @@ class Task:
             self.begin()
 
     def begin(self) -> None:
-        """Make the greenlet and let it run (only the hub may call this)."""
+        """Make the greenlet and let it run, if it needs to be one (only the hub may call this)."""
         pollable = self.pollable
         assert pollable is not None
         self.pollable = None
         self.parked = 0
-        self.greenlet = greenlet(pollable.run, self.engine.hub)
-        self.greenlet.switch()
+        if self.fault is None and not pollable.run_blocks(self.event):
+            pollable.run()
+        else:
+            self.greenlet = greenlet(pollable.run, self.engine.hub)
+            self.greenlet.switch()
 
 
 class Channel:

@@ -23,3 +23,7 @@ class Pollable:
     def run(self) -> None:
         """What a greenlet does that is made for it (see ``Task``); it calls ``Task.wait`` with it."""
         raise NotImplementedError
+
+    def run_blocks(self, event: _int) -> bool:
+        """Whether ``run`` may have to wait behind the ``event`` it begins with: if not, no greenlet is made for it."""
+        return True
