@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Callable, Sequence
 
@@ -19,6 +20,8 @@ from pgdoorman_lib.admin.rows import INT4, VOID, Column, Value, columns
 from pgdoorman_lib.admin.show import NOT_YET_SHOWN, SHOWS
 from pgdoorman_lib.admin.statements import StatementError
 from pgdoorman_lib.errors import ConfigError, UnsupportedFeature
+
+log = logging.getLogger(__name__)
 
 #: Parameters a client may set for itself and is told of by ParameterStatus, as PostgreSQL spells them.
 REPORTED_PARAMETERS = (
@@ -176,6 +179,7 @@ def _set_parameter(session: Session, name: str, value: str) -> Sequence[Row]:
 def _set_log_level(session: Session, value: str) -> Sequence[Row]:
     try:
         session.pooler.set_log_level(value)
+        log.warning("[%s] has set log_level to %r by the console", session.user, value)
     except (ValueError, ConfigError) as exc:
         raise StatementError(str(exc)) from exc
     return ()

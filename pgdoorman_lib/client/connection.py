@@ -93,6 +93,7 @@ class Connection(Pollable):
             if isinstance(found, CancelRequested):
                 self._cancel(found)
             elif found.admin:
+                log.info("[%s@%s] console client connected from %s", found.user, found.database, self.stream.peer)
                 self.pooler.console(self.stream, found)
             elif found.replication:
                 reason = self._replicate(found)
@@ -143,8 +144,8 @@ class Connection(Pollable):
                 pooler.connections.plain += 1
         return found
 
-    def _admission(self) -> None:
-        self.pooler.admit()
+    def _admission(self, console: bool) -> None:
+        self.pooler.admit(console)
         self.admitted = 1
 
     def _cancel(self, request: CancelRequested) -> None:

@@ -72,10 +72,11 @@ class Accepted:
     replication: str = ""
 
 
-def login(stream: Stream, policy: LoginPolicy, admission: Callable[[], None]) -> Accepted | CancelRequested:
+def login(stream: Stream, policy: LoginPolicy, admission: Callable[[bool], None]) -> Accepted | CancelRequested:
     """Agree on encryption, read the startup packet, authenticate; may switch.
 
-    ``admission`` is called once for a client that wants to log in; it raises TooManyClients or ShuttingDown.
+    ``admission`` is called once for a client that wants to log in, with whether it wants the console; it raises
+    TooManyClients or ShuttingDown.
     Nothing of the welcome is sent but NegotiateProtocolVersion and the exchange itself, whose end may still be queued.
     DoormanError: to be told to the client, and the connection closed; of AuthenticationFailed the cause is for the log.
     PeerGone: there is nobody to tell. The caller sets the time limit.
@@ -86,7 +87,7 @@ def login(stream: Stream, policy: LoginPolicy, admission: Callable[[], None]) ->
     known = None if tls else cache.find(stream.peer_host, packet)
     if known is not None:
         candidate, accepted = known
-        admission()
+        admission(False)
         authenticate(stream, candidate, MD5, policy.mock_secret)
         return accepted  # type: ignore[no-any-return]
 
@@ -110,8 +111,8 @@ def login(stream: Stream, policy: LoginPolicy, admission: Callable[[], None]) ->
         user=user,
         physical=replication == PHYSICAL,
     )
-    admission()
     admin = policy.is_admin_database(database)
+    admission(admin)
     if replication:
         if admin:
             raise UnsupportedFeature("the console has no replication")

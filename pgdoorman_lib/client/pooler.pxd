@@ -19,4 +19,4 @@ cdef class Pooler:
     cdef public long max_connections
     cdef public bint log_connections
     cdef public bint log_disconnections
-    cpdef admit(self)
+    cpdef admit(self, bint console)

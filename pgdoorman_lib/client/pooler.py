@@ -18,6 +18,8 @@ from pgdoorman_lib.server.connection import Server
 if TYPE_CHECKING:
     from pgdoorman_lib.client.connection import Connection
 
+#: Clients of the console that get in beyond max_connections.
+CONSOLE_PLACES = 3
 GOODBYE = "terminating connection due to administrator command"
 
 
@@ -47,11 +49,14 @@ class Pooler:
         self.log_connections = 1 if general.log_client_connections else 0
         self.log_disconnections = 1 if general.log_client_disconnections else 0
 
-    def admit(self) -> None:
-        """Count a client that wants to log in; TooManyClients when max_connections are there, ShuttingDown."""
+    def admit(self, console: bool) -> None:
+        """Count a client that wants to log in; TooManyClients when max_connections are there, ShuttingDown.
+
+        For the ``console`` there are places more: who looks for the reason must get in.
+        """
         if self.draining:
             raise ShuttingDown(GOODBYE)
-        if self.admitted >= self.max_connections:
+        if self.admitted >= (self.max_connections + CONSOLE_PLACES if console else self.max_connections):
             raise TooManyClients("sorry, too many clients already")
         self.admitted += 1
 

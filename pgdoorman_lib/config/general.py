@@ -51,7 +51,11 @@ class General:
         "mode", "0600", "Permissions of the unix socket, only bits of 0o777.", reload="restart"
     )
     max_connections: int = setting(
-        "integer", 8192, "Clients connected at one time; one more gets 53300.", reload="live", minimum=1
+        "integer",
+        8192,
+        "Clients connected at one time; one more gets 53300, but for three of the console.",
+        reload="live",
+        minimum=1,
     )
     client_login_timeout: float = setting(
         "duration",

@@ -100,7 +100,7 @@ class Context:
     def is_admin_database(self, name: str) -> bool:
         return name in ("pgdoorman", "pgbouncer")
 
-    def admission(self) -> None:
+    def admission(self, console: bool) -> None:
         self.admitted += 1
         if self.full:
             raise TooManyClients("sorry, too many clients already")

@@ -14,7 +14,7 @@ import pytest
 from eventually import eventually
 from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, until_idle
 from fix_postgres import Postgres
-from wire_client import SYNC, WireClient, bind, describe_statement, execute, kinds, parse, prepared, query
+from wire_client import SYNC, WireClient, WireError, bind, describe_statement, execute, kinds, parse, prepared, query
 
 #: The columns the reference pooler has, in its order; ours may have more behind them.
 COLUMNS = {
@@ -117,6 +117,23 @@ def test_garbage_at_the_console_harms_nobody(doorman: Doorman) -> None:
                 client.send(data + SYNC)
                 assert client.read_until("E")[-1].sqlstate in ("08P01", "58000", "53200")
         assert bystander.value("SELECT 1") == "1"
+
+
+def test_the_console_when_all_places_are_taken(make_doorman: MakeDoorman) -> None:
+    """Who looks for the reason gets in, and it is logged who did, and what they have set; others don't."""
+    doorman = make_doorman({"general": {"max_connections": 2}})
+    with doorman.wire(), doorman.wire():
+        with pytest.raises(WireError) as caught:
+            doorman.wire()
+        assert caught.value.message.sqlstate == "53300"
+        with console(doorman) as one, console(doorman), console(doorman):
+            assert kinds(one.ask_query("SHOW VERSION")) == "TDCZ"
+            one.ask_query("SET log_level = 'debug'")
+            with pytest.raises(WireError) as caught:
+                console(doorman)
+            assert caught.value.message.sqlstate == "53300"
+    doorman.wait_log("console client connected from 127.0.0.1")
+    doorman.wait_log("has set log_level to 'debug' by the console")
 
 
 def test_drivers_at_the_console(doorman: Doorman) -> None:
