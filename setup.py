@@ -48,6 +48,7 @@ COMPILED = (
     "pgdoorman_lib/pool/queue.py",
     "pgdoorman_lib/pool/opening.py",
     "pgdoorman_lib/pool/pool.py",
+    "pgdoorman_lib/client/batch.py",
     "pgdoorman_lib/client/sqlprepare.py",
     "pgdoorman_lib/client/prepared.py",
     "pgdoorman_lib/client/responses.py",

@@ -50,7 +50,7 @@ class Canceller:
         server = session.server
         if session.waiting and session.wait_error is None:
             session.cancel_waiting()
-        while server is not None and session.server is server and session.settling:
+        while server is not None and session.server is server and session.batch.settling:
             gevent.sleep(CANCEL_PAUSE)  # switch: the client's statement waits for its parameters
         if server is None or session.server is not server or not server.replies.count:
             return

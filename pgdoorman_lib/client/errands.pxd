@@ -12,11 +12,8 @@ from pgdoorman_lib.wire cimport consts
 
 cdef class Errands(Relay):
     cdef public object base
-    cdef public str errand
-    cdef public object replaced
 
     cpdef int init_errands(self, Stream client, LinkStats stats) except -1
-    cpdef int detach(self) except -1
     cpdef int own_answered(self) except -1
     cpdef void _rebase(self, object base) except *
     @cython.locals(server=Server)

@@ -27,26 +27,18 @@ PATIENTLY = "SET LOCAL statement_timeout = 0; "
 class Errands(Relay):
     """A relay that sends statements of its own."""
 
-    __slots__ = ("base", "errand", "replaced")
+    __slots__ = ("base",)
 
     def init_errands(self, client: Stream, stats: Any) -> None:
         """As ``init_borrower``."""
         self.init_relay(client, stats)
         #: the defaults the session began with, as far as they are known
         self.base: Base = UNKNOWN
-        #: the statement under way, if it may be sent once more, and the settings in effect before it
-        self.errand: str | None = None
-        self.replaced: Settings | None = None
-
-    def detach(self) -> None:
-        """As in Relay."""
-        self.own_answered()
-        Relay.detach(self)
 
     def own_answered(self) -> None:
         """As in Relay."""
-        self.errand = None
-        self.replaced = None
+        self.batch.errand = None
+        self.batch.replaced = None
 
     def _rebase(self, base: Base) -> None:
         """The server began with other defaults: those that the client began with are settings of its own there."""
@@ -79,27 +71,29 @@ class Errands(Relay):
         server.applied = self.settings
         if sql:
             self._ask_server(sql)
-            self.replaced = present
+            self.batch.replaced = present
 
     def _ask_server(self, sql: str) -> None:
         """Send a query of our own, whose answer the client does not see and which it has to wait for."""
+        batch = self.batch
         server = self.server
         server.stream.write(messages.query(sql.encode(errors="surrogateescape")))
         server.replies.add(QUERY | SWALLOW)
         server.statements.unnamed = None  # every simple query drops it
-        self.settling = 1
-        self.errand = sql
-        self.replaced = None
+        batch.settling = 1
+        batch.errand = sql
+        batch.replaced = None
 
     def refused(self) -> _int:
         """As in Relay: try again what a late cancel request or a small statement_timeout has hit, and do without a
         customized option that a library on this server does not take, as PostgreSQL does when it loads it.
         """
+        batch = self.batch
         assert self.refusal is not None
         fields = messages.parse_fields(self.refusal)
         sqlstate = fields.get("C", "")
-        errand = self.errand
-        replaced = self.replaced
+        errand = batch.errand
+        replaced = batch.replaced
         if sqlstate == QUERY_CANCELED:
             if self.replies.status == consts.TX_FAILED:
                 self.refusal = None
@@ -107,8 +101,8 @@ class Errands(Relay):
             if errand and self.replies.status == consts.TX_IDLE:
                 self.refusal = None
                 self._ask_server(PATIENTLY + errand)
-                self.errand = None  # not a third time
-                self.replaced = replaced
+                batch.errand = None  # not a third time
+                batch.replaced = replaced
                 return events.PENDING
         if replaced is None:
             return events.SERVER_FAULT
@@ -128,4 +122,4 @@ class Errands(Relay):
         server = self.server
         self._ask_server("; ".join([f"RESET {name}" for name in AT_REST]))
         server.applied = server.applied.without(AT_REST)
-        self.announcing = 1
+        self.batch.announcing = 1

@@ -132,6 +132,7 @@ class PreparedStatements(SqlPrepare):
 
         AS_IT_CAME, REPLACED, STALLED, REFUSED, MORE or HELD, as in ``events``.
         """
+        batch = self.batch
         replies = self.replies
         stop = pos + avail
         begin = pos + 5
@@ -139,7 +140,7 @@ class PreparedStatements(SqlPrepare):
             begin = find_nul(data, begin, stop) + 1
             if begin == 0:
                 if size > avail:
-                    return self._refuse(run, pos) if self.no_room else events.MORE
+                    return self._refuse(run, pos) if batch.no_room else events.MORE
                 replies.add(owed.BIND)  # malformed: PostgreSQL says so
                 return events.AS_IT_CAME
         elif kind != consts.PARSE:
@@ -147,11 +148,11 @@ class PreparedStatements(SqlPrepare):
                 if (
                     kind == consts.DESCRIBE
                     and size == 7
-                    and self.bound is not None
-                    and self.bound.shape is None
-                    and not self.altered
+                    and batch.bound is not None
+                    and batch.bound.shape is None
+                    and not batch.altered
                 ):
-                    replies.add_effect(owed.DESCRIBE, Described(self.bound, 1))
+                    replies.add_effect(owed.DESCRIBE, Described(batch.bound, 1))
                 else:
                     replies.add(owed_for(kind))
                 return events.AS_IT_CAME
@@ -159,18 +160,18 @@ class PreparedStatements(SqlPrepare):
         name_end = find_nul(data, begin, stop)
         if name_end < 0:
             if size > avail:
-                return self._refuse(run, pos) if self.no_room else events.MORE
+                return self._refuse(run, pos) if batch.no_room else events.MORE
             replies.add(owed_for(kind))
             return events.AS_IT_CAME
         if kind == consts.PARSE:
             return self._parse(data, run, pos, size, avail, name_end)
         if name_end == begin:
             return self._use_unnamed(data, run, pos, kind)
-        if not replies.settled() or (self.group_ran and not self._names_settled()):
+        if not replies.settled() or (batch.group_ran and not self._names_settled()):
             return events.HELD
         name = cut(data, begin, name_end if name_end - begin < _MAX_NAME else begin + _MAX_NAME)
         if kind == consts.BIND:
-            self.bound = None
+            batch.bound = None
         if kind == consts.CLOSE:
             self._to_server_part(run, pos)
             closed = NameClosed(self.statements, name)
@@ -181,7 +182,7 @@ class PreparedStatements(SqlPrepare):
             return events.REPLACED
         statement = self.statements.names.get(name)
         if statement is None:
-            if name.startswith(PREFIX) or (self.taken is not None and name in self.taken):
+            if name.startswith(PREFIX) or (batch.taken is not None and name in batch.taken):
                 # Never let a client reach what we have made: what it asks for does not exist, and a name that can't
                 # exist on the server makes PostgreSQL say so.
                 self._to_server_part(run, pos)
@@ -217,17 +218,17 @@ class PreparedStatements(SqlPrepare):
             self._send_renamed(data, pos, size, avail, kind, begin, name_end, bytearray(impossible(name) + b"\0"))
             return events.REPLACED
         self._ensure(statement)
-        self.named = 1
+        batch.named = 1
         if kind == consts.BIND:
             replies.add(owed.BIND)
             if begin == pos + 6:
-                self.bound = statement
-            if statement is not self.used:
+                batch.bound = statement
+            if statement is not batch.used:
                 self._uses(statement)
             if statement.suspect:
-                self.group_suspect = 1
-                self.suspect_portals = 1
-        elif statement.description is None and not self.altered:
+                batch.group_suspect = 1
+                batch.suspect_portals = 1
+        elif statement.description is None and not batch.altered:
             replies.add_effect(owed.DESCRIBE, Described(statement))
         else:
             replies.add(owed.DESCRIBE)
@@ -236,25 +237,27 @@ class PreparedStatements(SqlPrepare):
 
     def _uses(self, statement: Statement) -> None:
         """``statement`` is bound: an error may be about it."""
-        before = self.used
-        self.used = statement
+        batch = self.batch
+        before = batch.used
+        batch.used = statement
         if self.replies.count == 0:  # of those before it nothing is owed any more
-            self.used_before = None
+            batch.used_before = None
         elif before is not None:
-            if self.used_before is None:
-                self.used_before = []
-            if len(self.used_before) < _MAX_USED:
-                self.used_before.append(before)
+            if batch.used_before is None:
+                batch.used_before = []
+            if len(batch.used_before) < _MAX_USED:
+                batch.used_before.append(before)
 
     def doubt_used(self) -> None:
         """Binding or executing a statement has failed for what it is, or for its values: share it no more.
 
         It may have been analysed for other types than a Parse would find now.
         """
-        if self.used is not None:
-            self.registry.discard(self.used)
-        if self.used_before is not None:
-            for statement in self.used_before:
+        batch = self.batch
+        if batch.used is not None:
+            self.registry.discard(batch.used)
+        if batch.used_before is not None:
+            for statement in batch.used_before:
                 self.registry.discard(statement)
 
     def _unheld(self, statement: Statement) -> None:
@@ -268,7 +271,7 @@ class PreparedStatements(SqlPrepare):
 
     def _refuse(self, run: _int, pos: _int) -> _int:
         """Refuse the message at ``pos``: for want of memory, as PostgreSQL would."""
-        self.no_room = 0
+        self.batch.no_room = 0
         self._to_server_part(run, pos)
         self.replies.add_effect(owed.DESCRIBE, Refused(_too_large))
         self.srv.send_copy(_nobody, 0, len(_nobody))
@@ -280,18 +283,19 @@ class PreparedStatements(SqlPrepare):
         If the server does not have it, it is made there and described to us first: the table may have changed, and a
         client that was told other columns would misread the rows.
         """
-        verification = self.verifying
+        batch = self.batch
+        verification = batch.verifying
         if verification is not None:
             if not verification.finished:
                 return False
-            self.verifying = None
+            batch.verifying = None
             return True
         held = self.server.statements
         if held.has(statement) or statement.stale or self.replies.skipping:
             return True
         self._ensure(statement)
         verification = Verification(statement, self.registry)
-        self.verifying = verification
+        batch.verifying = verification
         body = b"S" + statement.name + b"\0"
         message = bytearray(b"D" + (4 + len(body)).to_bytes(4, "big") + body) + FLUSH
         self.replies.add_effect(owed.DESCRIBE | owed.SWALLOW, verification)
@@ -379,24 +383,25 @@ class PreparedStatements(SqlPrepare):
 
     def _parse(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, name_end: _int) -> _int:
         """A Parse: unnamed as it came, a named one under our name unless the server has it already."""
+        batch = self.batch
         replies = self.replies
         held = self.server.statements
         named = name_end > pos + 5
         if named:
             if size > avail:
-                return self._refuse(run, pos) if size > MAX_NAMED_PARSE or self.no_room else events.MORE
+                return self._refuse(run, pos) if size > MAX_NAMED_PARSE or batch.no_room else events.MORE
             if replies.syncs or not replies.settled():
                 return events.HELD  # in a transaction that has failed by then the answer is not ours to make
-            if self.group_ran and not self._names_settled():
+            if batch.group_ran and not self._names_settled():
                 return events.HELD
-        elif size > avail and size <= self.parse_limit and not self.no_room:
+        elif size > avail and size <= self.parse_limit and not batch.no_room:
             return events.MORE
-        private = self.group_suspect
+        private = batch.group_suspect
         suspect = unsettling(data, name_end + 1, pos + avail)
         acts = None
         if size > avail:
             status = self._cut(data, pos, name_end + 1, pos + avail, size)
-            if status == events.MORE and self.no_room:
+            if status == events.MORE and batch.no_room:
                 return self._refuse(run, pos)
             if status:
                 return status
@@ -416,15 +421,15 @@ class PreparedStatements(SqlPrepare):
                 if text.disturbs or text.defines or text.sets or text.only_resets or text.traces.bits:
                     suspect = True
         if suspect:
-            self.group_suspect = 1
+            batch.group_suspect = 1
         if size > avail:
-            cut: Any = self.cut
+            cut: Any = batch.cut
             acts = Acts(cut.found) if cut.found is not NOTHING else None
             replies.add_effect(owed.PARSE, unnamed_parse(self.statements, held, None, acts))
             if self.statements.unnamed is not None:
                 self.statements.unnamed.suspect = suspect
                 self.statements.unnamed.seen = self.scanner.lexicon
-            self.group_unnamed = 1
+            batch.group_unnamed = 1
             return events.AS_IT_CAME
         if acts is not None and acts.text.sequences:
             self._hide_sequences()
@@ -439,7 +444,7 @@ class PreparedStatements(SqlPrepare):
         else:
             body = bytes(data[name_end + 1 : pos + size])
         if not named:
-            self.group_unnamed = 1
+            batch.group_unnamed = 1
             replies.add_effect(owed.PARSE, unnamed_parse(self.statements, held, body, acts))
             if self.statements.unnamed is not None:
                 self.statements.unnamed.suspect = suspect
@@ -458,7 +463,7 @@ class PreparedStatements(SqlPrepare):
             self.srv.send_copy(data, pos, size)
             return events.REPLACED
         statement = None
-        if not private and not self.altered and not self._apart() and replies.status != consts.TX_FAILED:
+        if not private and not batch.altered and not self._apart() and replies.status != consts.TX_FAILED:
             # Changed parameters would be frozen into a plan others use; in a failed transaction PostgreSQL must see the
             # message to refuse it.
             now = self.client.engine.now
@@ -478,7 +483,7 @@ class PreparedStatements(SqlPrepare):
             self.emit_made()
             return events.REPLACED
         self._missing(statement, acts)
-        self.named = 1
+        batch.named = 1
         replies.add_effect(owed.PARSE, NamedParse(self.statements, name, statement, held, 0))
         if acts is not None and acts.sql is not acts.original:
             message = statement.parse_message()
@@ -498,19 +503,20 @@ class PreparedStatements(SqlPrepare):
 
     def _use_unnamed(self, data: bytearray, run: _int, pos: _int, kind: _int) -> _int:
         """Bind, Describe or Close of the unnamed statement: the client's own must be on this server."""
+        batch = self.batch
         replies = self.replies
         held = self.server.statements
         mine = self.statements
         if kind == consts.BIND:
-            self.bound = None
+            batch.bound = None
         if kind == consts.CLOSE:
             replies.add_effect(owed.CLOSE, unnamed_close(mine, held))
             return events.AS_IT_CAME
         if kind == consts.BIND and mine.unnamed is not None:
-            self.used = None  # no error is about a shared one
+            batch.used = None  # no error is about a shared one
             if suspicious(mine.unnamed):
-                self.group_suspect = 1
-                self.suspect_portals = 1
+                batch.group_suspect = 1
+                batch.suspect_portals = 1
             if mine.unnamed.seen is not self.scanner.lexicon or self._in_doubt():
                 if mine.unnamed.body is not None:
                     self._look_again(mine.unnamed, bytes(mine.unnamed.body.partition(b"\0")[0]))
@@ -518,7 +524,7 @@ class PreparedStatements(SqlPrepare):
                     mine.unnamed.acts = Acts(UNREAD)
         if mine.unnamed is not None and mine.unnamed.acts is not None:
             return self._use_acting(data, run, pos, kind)
-        if not self.group_unnamed:
+        if not batch.group_unnamed:
             if not replies.settled():
                 return events.HELD
             if held.unnamed is not mine.unnamed:
@@ -542,12 +548,12 @@ class PreparedStatements(SqlPrepare):
         """As _use_unnamed, where the statement's text betrays something."""
         mine = self.statements
         unnamed: Any = mine.unnamed
-        if not self.group_unnamed and not self.replies.settled():
+        if not self.batch.group_unnamed and not self.replies.settled():
             return events.HELD
         acts = unnamed.acts
         if kind == consts.BIND and acts.text.sequences and not self._sequences_settled():
             return events.HELD
-        remake = not self.group_unnamed and self.server.statements.unnamed is not unnamed
+        remake = not self.batch.group_unnamed and self.server.statements.unnamed is not unnamed
         if acts.text.names:
             if not self._names_settled():
                 return events.HELD

@@ -28,7 +28,6 @@ cdef class Relay(Responses):
     cdef public bytes check_query
     cdef public bint client_drop
     cdef public object fault_sqlstate
-    cdef public bint settling
     cdef public bint terminated
     cdef public bint half_closed
     cdef public bint overdue

@@ -56,7 +56,6 @@ class Relay(Responses):
         "half_closed",
         "overdue",
         "refusal_message",
-        "settling",
         "terminated",
     )
 
@@ -79,8 +78,6 @@ class Relay(Responses):
         self.discarding = 0
         self.refusal_message = b""
         self.fault_sqlstate = "08P01"
-        #: the client's parameters are being set on the server, or asked from it
-        self.settling = 0
 
     def attach(self, server: Server) -> None:
         """Borrow ``server``: its events are ours from here to ``detach``."""
@@ -91,7 +88,7 @@ class Relay(Responses):
         server.unanswered.forget()
         self.server_left = 0
         self.server_drop = 0
-        self.nothing_sent = 1
+        self.batch.nothing_sent = 1
         self.xact_started = self.task.engine.now
         self.query_started = self.xact_started
         server.active_since = self.xact_started
@@ -104,34 +101,11 @@ class Relay(Responses):
         self.server = None
         self.srv = None
         self.replies = None
-        self.taken = None
-        self.settling = 0
-        self.announcing = 0
-        self.examining = 0
-        self.in_batch = 0
-        self.flushed = 0
-        self.group_unnamed = 0
-        self.group_suspect = 0
-        self.group_ran = 0
-        self.told_sets = 0
-        self.planning_changed = 0
-        self.altered = 0
-        self.verifying = None
-        self.awaited = None
-        self.bound = None
-        self.used = None
-        self.used_before = None
-        self.suspect_portals = 0
-        self.no_room = 0
-        self.cut = None
-        self.resetting = 0
-        self.parse_error = None
-        self.lost = None
-        self.named = 0
-        self.rewritings = None
+        self.batch.reset()
 
     def step(self) -> _int:
         """Do everything that can be done now; what to do next (WAIT: park, something else is the session's)."""
+        batch = self.batch
         rounds = 0
         while True:
             if self.srv is not None:
@@ -139,17 +113,17 @@ class Relay(Responses):
                     status = self.pump_server()
                     if status:
                         return status
-                if self.settling:
+                if batch.settling:
                     # Nothing of the client's may run before its parameters are known to be in effect.
                     if self.replies.count:
                         return events.PENDING
-                    self.settling = 0
+                    batch.settling = 0
                     self.own_answered()
-                    if self.announcing:
-                        self.announcing = 0
+                    if batch.announcing:
+                        batch.announcing = 0
                         if self.replies.status == consts.TX_IDLE and self.by_transaction:
                             return events.RELEASE  # that was all: the client's transaction is over
-                    if self.examining:
+                    if batch.examining:
                         status = self.examined()
                         if status:
                             return status
@@ -163,7 +137,7 @@ class Relay(Responses):
             if self.terminated:
                 if self.half_closed and (self.overdue or self.client.is_lost()):
                     return events.CLIENT_GONE  # nobody is there to read the answers
-                if self.srv is None or self.replies.count == 0 or self.in_batch or self.replies.copy_in:
+                if self.srv is None or self.replies.count == 0 or batch.in_batch or self.replies.copy_in:
                     # What was sent before Terminate has been carried out, as PostgreSQL would; a batch without its Sync
                     # is rolled back.
                     return events.TERMINATE
@@ -234,17 +208,18 @@ class Relay(Responses):
         if block[client.start] != consts.PARSE and size > 2 * len(block):
             size = 2 * len(block)
         if client.engine.grown + _remembered.bytes + size > client.engine.memory_limit:
-            if self.no_room:
+            if self.batch.no_room:
                 self.fault = "Server is temporarily out of memory."
                 self.fault_sqlstate = "53200"
                 return False
-            self.no_room = 1
+            self.batch.no_room = 1
             return True
         client.grow(size + 1024)
         return True
 
     def _client_frames(self) -> _int:
         """Go through the client's messages that are there: WAIT when all went, else why not."""
+        batch = self.batch
         client = self.client
         data: Any = client.block
         pos = client.start
@@ -259,14 +234,14 @@ class Relay(Responses):
             if avail > self.client_left:
                 avail = self.client_left
             self.client_left -= avail
-            if self.cut is not None and self.srv is not None:
+            if batch.cut is not None and self.srv is not None:
                 self._streamed(data, pos, pos + avail, self.client_left)
             pos += avail
             if self.client_drop:
                 run = pos
             elif self.client_left == 0:
                 late = 1
-        elif self.srv is not None and self.replies.count == 0 and not self.in_batch:
+        elif self.srv is not None and self.replies.count == 0 and not batch.in_batch:
             first = pos
         while pos < end:
             size = frame_size(data, pos, end)
@@ -303,17 +278,17 @@ class Relay(Responses):
                         continue
                     break
             replies = self.replies
-            if self.resetting == 2 and kind != consts.COPY_DATA:
+            if batch.resetting == 2 and kind != consts.COPY_DATA:
                 if replies.count:
                     status = events.HELD
                     break
-                self.resetting = 0
+                batch.resetting = 0
                 if self.restore():
                     status = events.HELD
                     break
             if replies.count == 0 and kind != consts.COPY_DATA:
                 self.query_started = self.task.engine.now
-            if self.rewritings is not None and (kind == consts.QUERY or kind == consts.PARSE or kind == consts.BIND):
+            if batch.rewritings is not None and (kind == consts.QUERY or kind == consts.PARSE or kind == consts.BIND):
                 self._another(kind, data, pos, pos + avail)
             if kind == consts.QUERY:
                 if (self.by_transaction or self.startup is not BASE) and (
@@ -322,8 +297,8 @@ class Relay(Responses):
                     status = self._query_text(data, run, pos, size, avail)
                     if status == events.REPLACED:
                         status = events.PENDING
-                        self.in_batch = 0
-                        self.group_unnamed = 0
+                        batch.in_batch = 0
+                        batch.group_unnamed = 0
                         pos += avail
                         run = pos
                         continue
@@ -336,28 +311,28 @@ class Relay(Responses):
                     self._query(replies)
                 else:
                     replies.add(owed.QUERY)
-                self.in_batch = 0
-                self.group_unnamed = 0
+                batch.in_batch = 0
+                batch.group_unnamed = 0
             elif kind == consts.SYNC:
                 replies.add(owed.SYNC)
-                if self.resetting:
-                    self.resetting = 2
-                self.in_batch = 0
-                self.group_unnamed = 0
-                if self.group_suspect:
-                    if self.group_ran:
-                        self.suspect_portals = 0
-                    self.group_suspect = self.suspect_portals
-                    self.group_ran = 0
+                if batch.resetting:
+                    batch.resetting = 2
+                batch.in_batch = 0
+                batch.group_unnamed = 0
+                if batch.group_suspect:
+                    if batch.group_ran:
+                        batch.suspect_portals = 0
+                    batch.group_suspect = batch.suspect_portals
+                    batch.group_ran = 0
             elif kind == consts.PARSE or kind == consts.BIND or kind == consts.DESCRIBE or kind == consts.CLOSE:
-                if kind == consts.PARSE and self.shared and not self.in_batch:
+                if kind == consts.PARSE and self.shared and not batch.in_batch:
                     plain = self._plain_batch(data, pos, end)
                     if plain:
-                        self.group_unnamed = 0
-                        self.group_suspect = self.suspect_portals
-                        self.group_ran = 0
-                        self.bound = None
-                        self.used = None
+                        batch.group_unnamed = 0
+                        batch.group_suspect = batch.suspect_portals
+                        batch.group_ran = 0
+                        batch.bound = None
+                        batch.used = None
                         pos = plain
                         continue
                 if not self.shared:
@@ -369,7 +344,7 @@ class Relay(Responses):
                 else:
                     status = self._statement(data, run, pos, size, avail, kind)
                     if status == events.REPLACED or status == events.REFUSED:  # sent in another form, or refused
-                        self.in_batch = 1
+                        batch.in_batch = 1
                         pos += avail
                         run = pos
                         if size > avail:
@@ -379,18 +354,18 @@ class Relay(Responses):
                         continue
                     if status == events.STALLED:  # everything before it was sent
                         status = events.HELD
-                        self.in_batch = 1
+                        batch.in_batch = 1
                         run = pos
                     if status:
                         break
-                self.in_batch = 1
+                batch.in_batch = 1
             elif kind == consts.EXECUTE:
-                if self.group_suspect:  # until it is answered, the books are not settled
-                    self.group_ran = 1
+                if batch.group_suspect:  # until it is answered, the books are not settled
+                    batch.group_ran = 1
                     replies.add_effect(owed.EXECUTE, Effect())
                 else:
                     replies.add(owed.EXECUTE)
-                self.in_batch = 1
+                batch.in_batch = 1
             elif kind == consts.COPY_DATA or kind == consts.FLUSH:
                 pass
             elif kind == consts.COPY_DONE or kind == consts.COPY_FAIL:
@@ -414,16 +389,16 @@ class Relay(Responses):
                 self.client_left = size - avail
                 self.client_drop = 0
         if pos > client.start:
-            self.nothing_sent = 0
-            self.no_room = 0
-        if self.named:
-            self.named = 0
-            whole = first >= 0 and status == events.PENDING and not self.in_batch and not self.client_left
+            batch.nothing_sent = 0
+            batch.no_room = 0
+        if batch.named:
+            batch.named = 0
+            whole = first >= 0 and status == events.PENDING and not batch.in_batch and not self.client_left
             if whole and self.replies.status == consts.TX_IDLE and client.sent + client.out_pending == told:
                 self.server.unanswered.keep(data, first, pos, told)
         self._to_server(run, pos)
-        if self.flushed == 1:
-            self.flushed = 2
+        if batch.flushed == 1:
+            batch.flushed = 2
             self.srv.send_copy(_flush, 0, 5)
         if client.block is not None:
             client.start = pos
@@ -452,7 +427,7 @@ class Relay(Responses):
     def _free(self) -> bool:
         """Whether nothing keeps the server from being given back."""
         replies = self.replies
-        if not self.by_transaction or self.in_batch or self.client_left:
+        if not self.by_transaction or self.batch.in_batch or self.client_left:
             return False
         return replies.count == 0 and not replies.skipping and replies.status == consts.TX_IDLE
 

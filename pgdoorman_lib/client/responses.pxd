@@ -35,19 +35,12 @@ cdef class Responses(PreparedStatements):
     cdef public long process
     cdef public bint transparent
     cdef public int pins
-    cdef public int examining
-    cdef public list findings
-    cdef public object failed
-    cdef public bytes parse_error
-    cdef public bytes lost
     cdef public int forgotten
-    cdef public bint announcing
     cdef public Py_ssize_t client_left
     cdef public Py_ssize_t server_left
     cdef public bint server_drop
     cdef public bint log_parameters
     cdef public bytes refusal
-    cdef public bint rows_told
     cdef public double query_started
     cdef public double xact_started
 

@@ -12,8 +12,8 @@ import re
 from typing import Any
 
 from pgdoorman_lib.client import events
+from pgdoorman_lib.client.batch import HAS_ALTERED, HAS_ENABLED, MAY_HAVE_ALTERED
 from pgdoorman_lib.client.prepared import PreparedStatements, suspicious
-from pgdoorman_lib.client.sqlprepare import HAS_ALTERED, HAS_ENABLED, MAY_HAVE_ALTERED
 from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.wire import consts, letters, owed
@@ -90,21 +90,14 @@ class Responses(PreparedStatements):
     """The server's side of a relay."""
 
     __slots__ = (
-        "announcing",
         "client_left",
-        "examining",
-        "failed",
-        "findings",
         "forgotten",
         "log_parameters",
-        "lost",
-        "parse_error",
         "pins",
         "pool_stats",
         "process",
         "query_started",
         "refusal",
-        "rows_told",
         "server_drop",
         "server_left",
         "stats",
@@ -130,25 +123,12 @@ class Responses(PreparedStatements):
         self.pins = 0
         #: those of them that are surely gone
         self.forgotten = 0
-        #: the rewritten text an ErrorResponse under way is about
-        self.failed: Rewriting | None = None
-        #: the ErrorResponse to a Parse of ours that the Query under way needs
-        self.parse_error: bytes | None = None
-        #: an ErrorResponse that the client may yet be spared, since nothing it has asked for has run
-        self.lost: bytes | None = None
-        #: bits the server is being asked about, and the rows of its answer; None when it can't be read
-        self.examining = 0
-        self.findings: list[bytes] | None = None
         #: bytes of the message under way still to come from the client (forwarded, or dropped if client_drop)
         self.client_left = 0
         self.server_left = 0
         self.server_drop = 0
-        #: the parameters being set on the server are news to the client, too
-        self.announcing = 0
         #: parameters that change are logged
         self.log_parameters = 0
-        #: the statement under way has answered with rows, or what they would be
-        self.rows_told = 0
         #: body of the ErrorResponse to something we sent on our own account
         self.refusal: bytes | None = None
         self.query_started = 0.0
@@ -156,13 +136,14 @@ class Responses(PreparedStatements):
 
     def _names_done(self) -> None:
         """No PREPARE or DEALLOCATE is under way any more: those not heard of have failed or never ran."""
-        self.hidden = 0
-        if self.preparing:
-            self.preparing.clear()
-        if self.deallocating:  # one that failed leaves its stand-in behind
+        batch = self.batch
+        batch.hidden = 0
+        if batch.preparing:
+            batch.preparing.clear()
+        if batch.deallocating:  # one that failed leaves its stand-in behind
             if self.server is not None:
                 self.server.dirty |= DIRTY_PREPARED
-            self.deallocating.clear()
+            batch.deallocating.clear()
 
     def pump_server(self) -> _int:
         """Take what the server has sent as far as it goes."""
@@ -193,6 +174,7 @@ class Responses(PreparedStatements):
 
     def _server_frames(self) -> _int:
         """Go through the server's messages that are there."""
+        batch = self.batch
         srv = self.srv
         replies = self.replies
         data: Any = srv.block
@@ -224,7 +206,7 @@ class Responses(PreparedStatements):
             avail = end - pos
             if size > avail:
                 # Small messages go whole: if the server dies, its client can still be told at a message boundary.
-                if size <= _INSPECT or (self.examining and size <= MAX_FINDING):
+                if size <= _INSPECT or (batch.examining and size <= MAX_FINDING):
                     status = events.MORE
                     break
             else:
@@ -242,10 +224,10 @@ class Responses(PreparedStatements):
                 elif kind == consts.ERROR_RESPONSE:
                     effect = replies.due()
             if kind == consts.ERROR_RESPONSE:
-                self.failed = self._text_of(replies.popped) if self.rewritings is not None else None
+                batch.failed = self._text_of(replies.popped) if batch.rewritings is not None else None
             verdict = replies.account(kind)
             if kind == consts.DATA_ROW and verdict == owed.PASS and size == avail:
-                self.rows_told = 1
+                batch.rows_told = 1
                 # Rows come in hundreds, and what holds for the first holds for all that follow it.
                 pos += size
                 while pos < end and data[pos] == consts.DATA_ROW:
@@ -264,11 +246,11 @@ class Responses(PreparedStatements):
             elif kind == consts.PARAMETER_STATUS:
                 if size == avail:
                     self._parameter_status(data, pos, size, verdict)
-                    if self.announcing:
+                    if batch.announcing:
                         verdict = owed.PASS
             elif kind == consts.DATA_ROW:
-                self.rows_told = 1
-                if verdict and self.examining:
+                batch.rows_told = 1
+                if verdict and batch.examining:
                     self._found(data, pos, size, avail)
             elif kind == consts.NOTIFICATION_RESPONSE:
                 if avail < _NOTIFIER:
@@ -276,9 +258,9 @@ class Responses(PreparedStatements):
                     break
                 self._notification(data, pos)
             elif kind == consts.ROW_DESCRIPTION:
-                self.rows_told = 1
+                batch.rows_told = 1
             elif kind == consts.BIND_COMPLETE:
-                self.rows_told = 0
+                batch.rows_told = 0
             elif (
                 kind == consts.ERROR_RESPONSE
                 and size == avail
@@ -296,13 +278,13 @@ class Responses(PreparedStatements):
                     message = bytes(data[pos : pos + size])
                     instead = self._instead(message, effect, verdict)
                     if verdict == owed.PASS and self._nothing_ran(message, pos - run):
-                        self.lost = message if instead is None else instead
+                        batch.lost = message if instead is None else instead
                         verdict = owed.DROP
                     elif instead is not None:
                         self._to_client_part(run, pos)
                         self.client.write(instead)
                         run = pos + avail
-            elif kind == consts.READY_FOR_QUERY and self.lost is not None and self._sent_again(data[pos + 5]):
+            elif kind == consts.READY_FOR_QUERY and batch.lost is not None and self._sent_again(data[pos + 5]):
                 verdict = owed.DROP
             if verdict:
                 self._to_client_part(run, pos)
@@ -314,8 +296,8 @@ class Responses(PreparedStatements):
                 if kind == consts.READY_FOR_QUERY:
                     replies.status = data[pos - 1]
                     if replies.swallowed_error:
-                        if self.examining:
-                            self.findings = None
+                        if batch.examining:
+                            batch.findings = None
                         else:
                             status = self.refused()
                             if status:
@@ -328,8 +310,8 @@ class Responses(PreparedStatements):
                 self.server_drop = 0
                 break
             if kind == consts.READY_FOR_QUERY:
-                self.parse_error = None
-                if self.rewritings is not None:
+                batch.parse_error = None
+                if batch.rewritings is not None:
                     self._answered(replies.popped)
                 replies.status = data[pos - 1]
                 if self._ready(replies.status):
@@ -380,6 +362,7 @@ class Responses(PreparedStatements):
 
     def _ready(self, tx: _int) -> bool:
         """A ReadyForQuery for the client went by; whether the server is free now."""
+        batch = self.batch
         now = self.task.engine.now
         stats = self.pool_stats
         spent = int((now - self.query_started) * 1000000.0)
@@ -389,19 +372,19 @@ class Responses(PreparedStatements):
         self.stats.query_count += 1
         self.server.stats.query_count += 1
         self.query_started = now
-        if self.replies.count == 0 and not self.in_batch and (self.preparing or self.deallocating or self.hidden):
+        if self.replies.count == 0 and not batch.in_batch and (batch.preparing or batch.deallocating or batch.hidden):
             self._names_done()
-        if self.altered and tx == consts.TX_IDLE:
+        if batch.altered and tx == consts.TX_IDLE:
             # Others may have parsed since, and seen what was before.
-            if self.altered & _HAS_ALTERED:
-                self.knowledge.ddl_seen(bool(self.altered & _HAS_ENABLED))
-            elif self.altered:
+            if batch.altered & _HAS_ALTERED:
+                self.knowledge.ddl_seen(bool(batch.altered & _HAS_ENABLED))
+            elif batch.altered:
                 self.knowledge.doubt()
-            self.altered = _MAY_HAVE_ALTERED if self.replies.count else 0  # what is under way may do so
-        if tx != consts.TX_IDLE or self.replies.count or self.in_batch or self.client_left:
+            batch.altered = _MAY_HAVE_ALTERED if self.replies.count else 0  # what is under way may do so
+        if tx != consts.TX_IDLE or self.replies.count or batch.in_batch or self.client_left:
             return False
-        self.suspect_portals = 0  # portals end with their transaction
-        self.group_suspect = 0
+        batch.suspect_portals = 0  # portals end with their transaction
+        batch.group_suspect = 0
         spent = int((now - self.xact_started) * 1000000.0)
         stats.xact_count += 1
         stats.xact_time += spent
@@ -420,8 +403,8 @@ class Responses(PreparedStatements):
             return False
         first = data[pos + 5]
         third = data[pos + 7]
-        told = self.rows_told
-        self.rows_told = 0
+        told = self.batch.rows_told
+        self.batch.rows_told = 0
         if first == letters.S:  # SET, not SELECT
             if third != letters.T:
                 if third == letters.L and not told:
@@ -459,10 +442,11 @@ class Responses(PreparedStatements):
         ``active``: they may do something by themselves. Others only do if what stands in their definition does, which
         is known of the statement's text.
         """
-        self.altered |= _HAS_ALTERED
+        batch = self.batch
+        batch.altered |= _HAS_ALTERED
         if active or self.server.dirty & ASKED:
-            self.altered |= _HAS_ENABLED
-        self.knowledge.ddl_seen(bool(self.altered & _HAS_ENABLED))
+            batch.altered |= _HAS_ENABLED
+        self.knowledge.ddl_seen(bool(batch.altered & _HAS_ENABLED))
 
     def _without_rows(self, data: bytearray, pos: _int, size: _int) -> None:
         """The tag SELECT at ``pos``, without a row or a description of rows: CREATE TABLE AS and SELECT INTO have it.
@@ -472,8 +456,8 @@ class Responses(PreparedStatements):
         replies = self.replies
         simple = replies.count and replies.ring[replies.head] & owed.CODE == owed.QUERY
         if data[pos + 12] == letters.ZERO and not simple:  # SELECT 0
-            if self.used is not None:
-                if not self.used.suspect:
+            if self.batch.used is not None:
+                if not self.batch.used.suspect:
                     return
             else:
                 unnamed = self.statements.unnamed
@@ -483,9 +467,10 @@ class Responses(PreparedStatements):
 
     def _tag(self, tag: bytes) -> bool:
         """As _command_complete, for a tag that deserves it."""
+        batch = self.batch
         server = self.server
-        if tag == b"SET" and self.told_sets > 0 and self.transparent:
-            self.told_sets -= 1
+        if tag == b"SET" and batch.told_sets > 0 and self.transparent:
+            batch.told_sets -= 1
         elif tag == b"DEALLOCATE ALL" or tag == b"DISCARD ALL":
             pending = self.replies.effects
             server.statements.clear(pending)
@@ -496,23 +481,23 @@ class Responses(PreparedStatements):
                 if server.applied is not BASE or self.startup is not BASE or self.forgotten:
                     server.dirty |= DIRTY_PARAMETERS  # what of the client's settings was reset is in effect no more
                     self.tracker.listed = True
-        elif tag == b"DEALLOCATE" and self.deallocating:
-            name, statement = self.deallocating.pop(0)
+        elif tag == b"DEALLOCATE" and batch.deallocating:
+            name, statement = batch.deallocating.pop(0)
             self.statements.leave(name)
             server.statements.leave(statement.handle)
-        elif tag == b"PREPARE" and self.preparing:
-            name, statement = self.preparing.pop(0)
+        elif tag == b"PREPARE" and batch.preparing:
+            name, statement = batch.preparing.pop(0)
             server.statements.enter(statement)
             if name is not None:
                 self.statements.enter(name, statement)
-            elif self.hidden:
-                self.hidden -= 1
+            elif batch.hidden:
+                batch.hidden -= 1
                 return True
         elif tag.startswith(b"DROP "):
             self._has_altered(False)
             server.dirty |= self.pins & DIRTY_TEMPORARY
         elif tag == b"DO":
-            self.altered |= _MAY_HAVE_ALTERED
+            batch.altered |= _MAY_HAVE_ALTERED
         elif tag == b"UNLISTEN":
             server.dirty |= self.pins & DIRTY_LISTEN
         elif tag == b"CLOSE CURSOR" or tag == b"CLOSE CURSOR ALL":
@@ -523,11 +508,11 @@ class Responses(PreparedStatements):
             pass  # it ends with the transaction, unless its text has HOLD
         else:
             if tag == b"RESET":
-                self.planning_changed = 1
+                batch.planning_changed = 1
                 if not self.tracker.texts:
                     self.tracker.untold()
             elif tag == b"SET":
-                self.planning_changed = 1
+                batch.planning_changed = 1
                 self.tracker.untold()
             server.dirty |= trace_of(tag)
         return False
@@ -540,7 +525,7 @@ class Responses(PreparedStatements):
         server = self.server
         before = server.reported
         server.report(key, value)
-        if not verdict or self.announcing:
+        if not verdict or self.batch.announcing:
             self.told = server.reported if self.told is before else self.told.changed(key, value)
         if verdict:
             return
@@ -553,7 +538,7 @@ class Responses(PreparedStatements):
                 server.dirty |= DIRTY_PARAMETERS
                 self.tracker.named((lower,))
             if lower in PLANNING:
-                self.planning_changed = 1
+                self.batch.planning_changed = 1
         elif self.sync_parameters and key.lower() in TRACKED:
             server.applied = server.applied.changed(key, value)
             began = self.startup.values.get(key.lower())
@@ -593,9 +578,9 @@ class Responses(PreparedStatements):
 
     def _found(self, data: bytearray, pos: _int, size: _int, avail: _int) -> None:
         """A row of the server's answer about what was left on it."""
-        findings = self.findings
+        findings = self.batch.findings
         if size > avail:
-            self.findings = None
+            self.batch.findings = None
         elif findings is not None:
             findings.append(bytes(data[pos + 5 : pos + size]))
 
@@ -610,21 +595,22 @@ class Responses(PreparedStatements):
 
     def _instead(self, message: bytes, effect: Any, verdict: _int) -> bytes | None:
         """What the client gets instead of the ErrorResponse ``message``; None when it is not exchanged."""
+        batch = self.batch
         if isinstance(effect, Refused):
             return effect.message
         if verdict:
             return None
-        held = self.parse_error
+        held = batch.parse_error
         if held is not None:
-            self.parse_error = None
+            batch.parse_error = None
             return held if _is_consequence(message) else None
-        if self.failed is not None or PREFIX in message:
+        if batch.failed is not None or PREFIX in message:
             return self._as_written(message)
         return None
 
     def _as_written(self, message: bytes) -> bytes:
         """An ErrorResponse in terms of what the client has sent."""
-        return as_written(message, self.failed, self._client_name)
+        return as_written(message, self.batch.failed, self._client_name)
 
     def _another(self, kind: _int, data: bytearray, pos: _int, stop: _int) -> None:
         """A Query, Parse or Bind behind a text in another form: errors from here on are about what it brings."""
@@ -643,7 +629,7 @@ class Responses(PreparedStatements):
     def _text_of(self, number: _int) -> Rewriting | None:
         """The rewritten text to which the answer of this number is about to come; None for a plain one."""
         found: Rewriting | None = None
-        for first, rewriting in self.rewritings or ():
+        for first, rewriting in self.batch.rewritings or ():
             if first > number:
                 break
             found = rewriting
@@ -651,8 +637,8 @@ class Responses(PreparedStatements):
 
     def _answered(self, number: _int) -> None:
         """Every text before the answer of this number has its answers."""
-        left = [one for one in self.rewritings or () if one[0] >= number]
-        self.rewritings = left or None
+        left = [one for one in self.batch.rewritings or () if one[0] >= number]
+        self.batch.rewritings = left or None
 
     def _client_name(self, name: bytes) -> bytes | None:
         """What the client calls the statement ``name``."""
@@ -666,8 +652,8 @@ class Responses(PreparedStatements):
         message = bytes(data[pos : pos + size])
         if _is_fatal(message):
             return False
-        if self.parse_error is None:
-            self.parse_error = message
+        if self.batch.parse_error is None:
+            self.batch.parse_error = message
         return True
 
     def _nothing_ran(self, message: bytes, passed: _int) -> bool:
@@ -683,13 +669,14 @@ class Responses(PreparedStatements):
 
     def _sent_again(self, tx: _int) -> bool:
         """Behind an error that was kept back: put its batch to the front again; False if the client gets the error."""
-        error = self.lost
-        self.lost = None
+        batch = self.batch
+        error = batch.lost
+        batch.lost = None
         unanswered = self.server.unanswered
-        again = tx == consts.TX_IDLE and self.replies.count == 0 and not self.in_batch and not self.client_left
+        again = tx == consts.TX_IDLE and self.replies.count == 0 and not batch.in_batch and not self.client_left
         if again and self.reads_on():
-            self.parse_error = None
-            self.rewritings = None
+            batch.parse_error = None
+            batch.rewritings = None
             unanswered.tried = unanswered.mark
             self.client.put_back(unanswered.data, unanswered.size)
             unanswered.size = 0
@@ -710,14 +697,14 @@ class Responses(PreparedStatements):
             self.fault = "the server refused the session's parameters"
         else:
             self.tracker.failed = True
-            self.told_sets = 0  # one of them may have failed: the tags of others are taken seriously
+            self.batch.told_sets = 0  # one of them may have failed: the tags of others are taken seriously
             self.pool_stats.errors += 1
             self.stats.errors += 1
             self.server.stats.errors += 1
             if b"C0A000\0" in body and b"RRevalidateCachedQuery\0" in body:
                 # A shared plan has gone stale: who prepares the text again must get a new one.
                 self.knowledge.forget_statements()
-            elif self.used is not None and _may_be_outdated(body):
+            elif self.batch.used is not None and _may_be_outdated(body):
                 self.doubt_used()
         if _is_lost(body):
             # Code has dropped what is ours, or made what we don't know of.

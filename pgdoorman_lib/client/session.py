@@ -270,7 +270,7 @@ class Session(Errands):
                 return events.PENDING
             if event == events.RELEASE:
                 self._give_back()
-                if self.termination is not None and not self.settling:
+                if self.termination is not None and not self.batch.settling:
                     self._say_goodbye()
                 if self._resting():
                     return events.PENDING  # as ``step`` would find by a longer way
@@ -291,9 +291,9 @@ class Session(Errands):
         if self.server is None:
             return True
         replies = self.replies
-        if self.settling or replies.count or replies.status != consts.TX_IDLE:
+        if self.batch.settling or replies.count or replies.status != consts.TX_IDLE:
             return False
-        return not (self.in_batch or self.client_left)
+        return not (self.batch.in_batch or self.client_left)
 
     def _resting(self) -> bool:
         """Whether there is no server, and nothing from the client that asks for one or for the end."""
@@ -360,7 +360,7 @@ class Session(Errands):
             server.drawn_by = _MIXED if server.drawn_by else self.number
         if (server.applied is not self.settings or server.base is not self.base) and self.sync_parameters:
             self._apply()
-        if server.reported is not self.told and not self.settling:
+        if server.reported is not self.told and not self.batch.settling:
             self._tell()
         if self.pool.sequences is not None:
             self.pool.sequences.lent(self, server)
@@ -457,6 +457,7 @@ class Session(Errands):
 
     def _stays(self, server: Server) -> bool:
         """Whether the server is not given back: for a question under way, or for what is on it."""
+        batch = self.batch
         if self.transparent:
             if (server.dirty & _ASKED or self.noted or (self.pins and self.pins & DIRTY_PREPARED)) and self._examine():
                 return True
@@ -465,9 +466,9 @@ class Session(Errands):
             if self.drawing:
                 self.kept = self.pool.sequences.over(self) if self.pool.sequences is not None else 0
             if self.pins or self.kept:
-                self.told_sets = 0
-                self.planning_changed = 0
-                self.altered = 0
+                batch.told_sets = 0
+                batch.planning_changed = 0
+                batch.altered = 0
                 return True
         elif self.noted:
             self._forget_notes()
@@ -491,7 +492,9 @@ class Session(Errands):
         elif tracker.unnamed:
             server.dirty |= DIRTY_TAKEN_BACK
         asked = server.dirty & _ASKED
-        if self.pins & DIRTY_PREPARED or (tracker.unnamed and not self.taken and not server.dirty & DIRTY_PREPARED):
+        if self.pins & DIRTY_PREPARED or (
+            tracker.unnamed and not self.batch.taken and not server.dirty & DIRTY_PREPARED
+        ):
             asked |= DIRTY_PREPARED
         if self.settings.temporary:
             asked |= DIRTY_TEMPORARY
@@ -527,8 +530,8 @@ class Session(Errands):
 
     def _forget_notes(self) -> None:
         """The transaction's end has been looked into."""
-        self.told_sets = 0
-        self.planning_changed = 0
+        self.batch.told_sets = 0
+        self.batch.planning_changed = 0
         if self.noted:
             self.noted = 0
             self.tracker.clear()
@@ -538,13 +541,13 @@ class Session(Errands):
 
         ``unhindered``: also by what was set in ways nobody saw; a second time it is asked so in any case.
         """
-        self.examining = asked
+        self.batch.examining = asked
         self.unhindered = unhindered
         if asked != _ONLY_BACKEND:
             self.pool_stats.asked += 1
             if self.tracker.unnamed:
                 self.pool_stats.asked_unknown += 1
-        self.findings = []
+        self.batch.findings = []
         names: Any = ()
         self.listed = False
         if asked & DIRTY_PARAMETERS:
@@ -586,15 +589,16 @@ class Session(Errands):
     def ask_sequences(self) -> None:
         """As in SqlPrepare; the answer ends up in ``findings``."""
         self.asking_sequences = 1
-        self.examining = DIRTY_UNKNOWN
-        self.findings = []
+        self.batch.examining = DIRTY_UNKNOWN
+        self.batch.findings = []
         self._ask_server(SEQUENCES_QUESTION)
 
     def _sequences_told(self) -> None:
         """The server has answered ``ask_sequences``."""
-        found = self.findings
-        self.findings = None
-        self.examining = 0
+        batch = self.batch
+        found = batch.findings
+        batch.findings = None
+        batch.examining = 0
         self.asking_sequences = 0
         if self.replies.status != consts.TX_BLOCK:
             return  # a cancel request has hit the question: the transaction has failed, and tells nothing any more
@@ -612,31 +616,32 @@ class Session(Errands):
             self._forget_notes()
         if not sql:
             return False
-        self.announcing = 1
+        self.batch.announcing = 1
         self._ask_server(sql)
         return True
 
     def examined(self) -> _int:
         """Take the server's answer in: the client's settings, and what pins it. A status as of ``step``."""
+        batch = self.batch
         if self.asking_sequences:
             self._sequences_told()
             return events.PENDING
         server = self.server
-        asked = self.examining
-        self.examining = 0
-        if self.findings is None and not self.unhindered:
+        asked = batch.examining
+        batch.examining = 0
+        if batch.findings is None and not self.unhindered:
             # A cancel request for the statement before has hit it, or something the client has set hinders it.
             self._question(asked, 1)
             return events.PENDING
         try:
-            found = Findings.of(self.findings if self.findings is not None else [b""])
+            found = Findings.of(batch.findings if batch.findings is not None else [b""])
         except ValueError:
             # It can't be told what is there: the client keeps the server, and nobody else will get it.
             server.dirty &= ~asked
             self._forget_notes()
             self._pin(self.pins | DIRTY_UNKNOWN)
             return events.TOO_MANY_PINS if self._over_limit() else events.PENDING
-        self.findings = None
+        batch.findings = None
         if found.backend > 0 and server.backend and found.backend != server.backend:
             server.pool.backend_moved(server, found.backend)
         server.dirty &= ~asked
@@ -649,7 +654,7 @@ class Session(Errands):
         self.forgotten = 0
         if self._over_limit():
             return events.TOO_MANY_PINS
-        return events.RELEASE if not self.settling else events.PENDING
+        return events.RELEASE if not batch.settling else events.PENDING
 
     def _take_settings(self, found: Findings) -> None:
         """The client's settings are those that were found."""
@@ -661,7 +666,7 @@ class Session(Errands):
         # Who one is was taken off for a question that nothing may hinder.
         server.applied = present.without(IDENTITY) if self.unhindered else present
         if self.settings is not server.applied:
-            self.announcing = 1
+            self.batch.announcing = 1
             self._apply()
 
     def _pin(self, pins: _int) -> None:
@@ -766,7 +771,7 @@ class Session(Errands):
         if server is None:
             return
         self._account(server)
-        in_batch = self.in_batch
+        in_batch = self.batch.in_batch
         half_sent = self.client_left > 0 or self.server_left > 0
         if self.pins:
             server.dirty |= self.pins

@@ -3,6 +3,7 @@
 import cython
 
 from pgdoorman_lib.client cimport events
+from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.pool.queue cimport Borrower
@@ -28,39 +29,17 @@ cdef bytearray _flush_all
 
 cdef class SqlPrepare(Borrower):
     cdef public Stream client
+    cdef public Batch batch
     cdef public bint by_transaction
     cdef public bint shared
-    cdef public bint in_batch
-    cdef public int flushed
-    cdef public bint nothing_sent
-    cdef public list preparing
-    cdef public list deallocating
-    cdef public int hidden
-    cdef public list rewritings
-    cdef public int told_sets
-    cdef public bint planning_changed
     cdef public bint drew
     cdef public bint asked_sequences
-    cdef public int altered
     cdef public object knowledge
-    cdef public Statement used
-    cdef public list used_before
-    cdef public AwaitedParse awaited
-    cdef public bint no_room
-    cdef public bint suspect_portals
-    cdef public int resetting
-    cdef public object cut
     cdef public object tracker
-    cdef public bint named
     cdef public bint noted
     cdef public Scanner scanner
-    cdef public Verification verifying
-    cdef public Statement bound
     cdef public Py_ssize_t skip_to
     cdef public object fault
-    cdef public bint group_suspect
-    cdef public bint group_ran
-    cdef public bint group_unnamed
     cdef public Py_ssize_t parse_limit
     cdef public Registry registry
     cdef public Replies replies
@@ -68,7 +47,6 @@ cdef class SqlPrepare(Borrower):
     cdef public Stream srv
     cdef public object startup
     cdef public ClientStatements statements
-    cdef public set taken
 
     cpdef int init_prepared(self, Stream client) except -1
     @cython.final

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from pgdoorman_lib.client import events
+from pgdoorman_lib.client.batch import HAS_ENABLED, MAY_HAVE_ALTERED, Batch
 from pgdoorman_lib.client.tracking import Tracker, bound_values, constants, option_names
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.queue import Borrower
 from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effect import Effect
-from pgdoorman_lib.wire.effects import AwaitedParse, Eviction, InjectedParse, QueryParse, Verification, unnamed_close
+from pgdoorman_lib.wire.effects import AwaitedParse, Eviction, InjectedParse, QueryParse, unnamed_close
 from pgdoorman_lib.wire.framing import find_nul
 from pgdoorman_lib.wire.meaning import impossible, truncated
 from pgdoorman_lib.wire.messages import query
@@ -31,14 +32,6 @@ from pgdoorman_lib.wire.text import DOUBTFUL, NOTHING, Text, joined
 from pgdoorman_lib.wire.traces import EVERYTHING, UNREADABLE
 
 _int = int
-
-# Bits of ``altered``.
-#: code was run that may change tables
-MAY_HAVE_ALTERED = 1
-#: tables were changed
-HAS_ALTERED = 2
-#: what was made may leave something behind where it is used
-HAS_ENABLED = 4
 
 #: The OIDs of lo_open, loread and their kin (pg_proc.dat), which drivers call: they leave nothing behind.
 LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172))
@@ -66,34 +59,17 @@ class SqlPrepare(Borrower):
     """What a relay knows of its client, of the server it has borrowed if any, and of the statements between them."""
 
     __slots__ = (
-        "altered",
         "asked_sequences",
-        "awaited",
-        "bound",
+        "batch",
         "by_transaction",
         "client",
-        "cut",
-        "deallocating",
         "drew",
         "fault",
-        "flushed",
-        "group_ran",
-        "group_suspect",
-        "group_unnamed",
-        "hidden",
-        "in_batch",
         "knowledge",
-        "named",
-        "no_room",
         "noted",
-        "nothing_sent",
         "parse_limit",
-        "planning_changed",
-        "preparing",
         "registry",
         "replies",
-        "resetting",
-        "rewritings",
         "scanner",
         "server",
         "shared",
@@ -101,13 +77,7 @@ class SqlPrepare(Borrower):
         "srv",
         "startup",
         "statements",
-        "suspect_portals",
-        "taken",
-        "told_sets",
         "tracker",
-        "used",
-        "used_before",
-        "verifying",
     )
 
     def __init__(self, client: Stream) -> None:
@@ -133,61 +103,15 @@ class SqlPrepare(Borrower):
         self.knowledge: Any = None
         #: largest Parse of the unnamed statement that is remembered, bytes
         self.parse_limit = 1 << 20
+        #: what is under way on the server
+        self.batch = Batch()
         self.statements = ClientStatements()
-        #: the unnamed statement was parsed within this batch
-        self.group_unnamed = 0
-        #: something in this batch may change parameters or drop statements: those it prepares are not shared
-        self.group_suspect = 0
-        #: and it was executed
-        self.group_ran = 0
-        #: a portal that may do so when it is executed was bound and has not been
-        self.suspect_portals = 0
-        #: extended-protocol messages were sent since the last Sync: an implicit transaction may be open
-        self.in_batch = 0
-        #: nothing of the client's has been sent to this server yet
-        self.nothing_sent = 1
-        #: a message is held for answers of its own batch: a Flush of ours is due (1) or under way (2)
-        self.flushed = 0
-        #: (name, Statement) of the SQL PREPAREs under way; the name is None where we prepare on our own account
-        self.preparing: list[Any] = []
-        #: (name, Statement) of the SQL DEALLOCATEs under way
-        self.deallocating: list[Any] = []
-        #: answers to PREPARE in front of the client's own that it must not see
-        self.hidden = 0
-        #: the texts in another form whose answers are under way
-        self.rewritings: list[tuple[int, Rewriting | None]] | None = None
-        #: SETs sent whose text was looked at: their tags tell nothing new
-        self.told_sets = 0
-        #: parameters on which the meaning of statements depends may be other than ``settings`` says
-        self.planning_changed = 0
-        #: what this transaction has done to tables, which nobody else can see yet: MAY_HAVE_ALTERED, HAS_ALTERED
-        self.altered = 0
-        #: whether what comes next must wait until what a text has reset is back at the client's own beginning: 1 from
-        #: the next Sync on, 2 at once
-        self.resetting = 0
         #: what the transaction under way may leave
         self.tracker = Tracker()
         #: something of it is noted there
         self.noted = 0
-        #: what has just been sent uses a statement under a name of ours
-        self.named = 0
         #: looks at texts with the words that matter in this database
         self.scanner = _no_words
-        #: looks at a text that comes in parts, else None
-        self.cut: Parts | None = None
-        #: names we have taken on this server, so that PostgreSQL refuses them to the client
-        self.taken: set[bytes] | None = None
-        #: the statement the unnamed portal is bound to, if it has a name
-        self.bound: Statement | None = None
-        #: the statement that was bound last, and others whose answers may still be owed
-        self.used: Statement | None = None
-        self.used_before: list[Statement] | None = None
-        #: the question whether a statement made again is what it was, which its Bind waits for
-        self.verifying: Verification | None = None
-        #: a Parse of ours in the client's batch, which the Query at the front waits for
-        self.awaited: AwaitedParse | None = None
-        #: there is no memory to have the message at the front whole
-        self.no_room = 0
         #: of this transaction, while ``drawing``: it may have taken a value from a sequence, and has asked for one
         self.drew = 0
         self.asked_sequences = 0
@@ -229,13 +153,13 @@ class SqlPrepare(Borrower):
         environment: Any = statement.environment
         if environment is None:
             return False
-        if self.altered and not self.server.statements.has(statement):
+        if self.batch.altered and not self.server.statements.has(statement):
             return True  # made here, it would be what nobody else can see yet
         return bool(environment != self.settings.environment or self._apart())
 
     def _apart(self) -> bool:
         """Whether statements may mean something else here, and now, than they mean to others with the same settings."""
-        return bool(self.planning_changed or (self.server.dirty | self.server.pins) & _DIRTY_TEMPORARY)
+        return bool(self.batch.planning_changed or (self.server.dirty | self.server.pins) & _DIRTY_TEMPORARY)
 
     def _fits(self, acts: Acts) -> bool:
         """Whether a text still means what it meant, and may have what it needs made on this server."""
@@ -321,6 +245,7 @@ class SqlPrepare(Borrower):
 
     def _take(self, name: bytes) -> None:
         """Have the client's ``name`` exist on the server, so that PostgreSQL itself says that it is taken."""
+        batch = self.batch
         dummy = bytearray(
             b"C" + (6 + len(name)).to_bytes(4, "big") + b"S" + name + b"\0"  # in case we did so before
             b"P" + (8 + len(name)).to_bytes(4, "big") + name + b"\0\0\0\0"
@@ -329,23 +254,23 @@ class SqlPrepare(Borrower):
         self.replies.add(owed.PARSE | owed.SWALLOW)
         self.srv.send_copy(dummy, 0, len(dummy))
         self.server.dirty |= DIRTY_PREPARED
-        if self.taken is None:
-            self.taken = set()
-        self.taken.add(name)
+        if batch.taken is None:
+            batch.taken = set()
+        batch.taken.add(name)
 
     def _reading(self) -> _int:
         """How a text that is sent now will be read, as flags for ``scan``."""
         flags: _int = self.server.reading_flags
-        if not self.noted and not self.altered:
+        if not self.noted and not self.batch.altered:
             return flags
         if self.noted:
             flags |= _UNCERTAIN
-        return flags | _DOUBTFUL_READING if self.altered & _HAS_ENABLED else flags
+        return flags | _DOUBTFUL_READING if self.batch.altered & _HAS_ENABLED else flags
 
     def _look(self, text: bytes) -> Text:
         """What a whole text is known to do in which ``scan`` found something."""
         found = analyse(text, self.scanner.lexicon, self.server.reading, bool(self.noted))
-        return joined(found, DOUBTFUL) if self.scanner.doubts or self.altered & _HAS_ENABLED else found
+        return joined(found, DOUBTFUL) if self.scanner.doubts or self.batch.altered & _HAS_ENABLED else found
 
     def _look_again(self, statement: Any, text: bytes) -> None:
         """A statement (or the unnamed one) with this text was looked at with other words than matter now."""
@@ -362,23 +287,24 @@ class SqlPrepare(Borrower):
 
     def _in_doubt(self) -> bool:
         """Whether the words that matter may be others by now."""
-        return bool(self.scanner.doubts or self.altered & _HAS_ENABLED)
+        return bool(self.scanner.doubts or self.batch.altered & _HAS_ENABLED)
 
     def _runs(self, text: Text, simple: _int) -> None:
         """A statement with this text is about to run; ``simple``: as a Query, which surely runs all of it."""
+        batch = self.batch
         replies = self.replies
-        alone = simple and replies.count == 0 and replies.status == consts.TX_IDLE and not self.in_batch
+        alone = simple and replies.count == 0 and replies.status == consts.TX_IDLE and not batch.in_batch
         self.server.dirty |= self.tracker.ran(text, bool(alone))
         self.noted = 1
         if text.sequences:
             self._hide_sequences()
-        self.told_sets += text.sets
+        batch.told_sets += text.sets
         if text.disturbs:
-            self.planning_changed = 1
+            batch.planning_changed = 1
         if text.defines:
-            self.altered |= _MAY_HAVE_ALTERED | (_HAS_ENABLED if text.enables else 0)
+            batch.altered |= _MAY_HAVE_ALTERED | (_HAS_ENABLED if text.enables else 0)
         if text.resets or (text.hides and self.startup is not BASE):
-            self.resetting = 1
+            batch.resetting = 1
 
     def _names_options(self, values: Any) -> None:
         """Settings are set whose names are these values of parameters, None if they are not there."""
@@ -399,23 +325,23 @@ class SqlPrepare(Borrower):
             return events.MORE
         if not self._sequences_settled():
             return events.HELD  # it may ask for values further on
-        self.cut = parts
+        self.batch.cut = parts
         self._note_part(found)
         return events.AS_IT_CAME
 
     def _streamed(self, data: bytearray, start: _int, stop: _int, left: _int) -> None:
         """The next part of such a text; ``left`` bytes are still to come."""
-        parts: Any = self.cut
+        parts: Any = self.batch.cut
         self._note_part(parts.feed(data, start, stop, left == 0))
         if left == 0:
-            self.cut = None
+            self.batch.cut = None
 
     def _note_part(self, text: Text) -> None:
         if text is NOTHING:
             return
         self._runs(text, 0)
         unnamed = self.statements.unnamed
-        if self.in_batch and unnamed is not None and unnamed.body is None:
+        if self.batch.in_batch and unnamed is not None and unnamed.body is None:
             # It may be bound once more, in another transaction.
             unnamed.acts = Acts(joined(unnamed.acts.text if unnamed.acts is not None else NOTHING, text))
 
@@ -426,7 +352,7 @@ class SqlPrepare(Borrower):
             return events.AS_IT_CAME
         if function in SEQUENCE_FUNCTIONS and not self._sequences_settled():
             return events.HELD
-        self.planning_changed = 1
+        self.batch.planning_changed = 1
         self.tracker.ran(NOTHING, False)
         self.noted = 1
         if function == SET_CONFIG_FUNCTION:
@@ -442,7 +368,7 @@ class SqlPrepare(Borrower):
         if not self.asked_sequences:
             self.asked_sequences = 1
             server.pool.learn_sequences(self.settings.values.get("application_name", ""))
-        if server.drawn_by != self.number and self.nothing_sent and self.replies.count == 0:
+        if server.drawn_by != self.number and self.batch.nothing_sent and self.replies.count == 0:
             self.forget_sequences()
 
     def forget_sequences(self) -> None:
@@ -457,22 +383,23 @@ class SqlPrepare(Borrower):
 
         In the midst of a transaction that may have taken values itself, the server is asked; not until it answers.
         """
+        batch = self.batch
         replies = self.replies
         if self.server.drawn_by == self.number or replies.skipping or self._refused():
             return True
         if replies.count:
-            if self.in_batch and not self.flushed:
-                self.flushed = 1  # once everything before the message that is held has been sent
+            if batch.in_batch and not batch.flushed:
+                batch.flushed = 1  # once everything before the message that is held has been sent
             return False
-        if self.nothing_sent or (replies.status == consts.TX_IDLE and not self.in_batch):
+        if batch.nothing_sent or (replies.status == consts.TX_IDLE and not batch.in_batch):
             self.forget_sequences()
             return True
-        if not self.in_batch:
+        if not batch.in_batch:
             self.ask_sequences()
             return False
         # No query of ours may come into a batch, and it can't be told what those before it have done: in doubt, nothing
         # is told.
-        self.flushed = 0
+        batch.flushed = 0
         self._run_errand(b"DISCARD SEQUENCES", Effect())
         self.server.drawn_by = self.number
         return True
@@ -485,6 +412,7 @@ class SqlPrepare(Borrower):
 
         AS_IT_CAME, REPLACED, MORE or HELD.
         """
+        batch = self.batch
         if size > avail:
             return self._cut(data, pos, pos + 5, pos + avail, size)
         stop = find_nul(data, pos + 5, pos + size)
@@ -494,22 +422,22 @@ class SqlPrepare(Borrower):
             return events.HELD
         if not text.names or not self.shared:
             self._runs(text, 1)
-            if self.resetting:
-                self.resetting = 2
+            if batch.resetting:
+                batch.resetting = 2
             return events.AS_IT_CAME
         if not self._names_settled():
             return events.HELD
-        if self.awaited is not None and not self.awaited.finished:
+        if batch.awaited is not None and not batch.awaited.finished:
             return events.HELD
-        if self.in_batch and self.replies.skipping and (self.awaited is None or not self.awaited.failed):
-            self.awaited = None
+        if batch.in_batch and self.replies.skipping and (batch.awaited is None or not batch.awaited.failed):
+            batch.awaited = None
             return events.AS_IT_CAME  # the server will pass over it
         acts = self._acts(text, original)
-        if self.in_batch and acts.needs:
+        if batch.in_batch and acts.needs:
             waits = self._awaits(acts, run, pos)
             if waits:
                 return waits
-        if self.replies.status == consts.TX_FAILED and not self.in_batch and not self._has(acts.needs):
+        if self.replies.status == consts.TX_FAILED and not batch.in_batch and not self._has(acts.needs):
             if self.replies.count:
                 return events.HELD  # it may be a ROLLBACK that is under way
             # Nothing can be prepared in a failed transaction, and little be run.
@@ -523,8 +451,8 @@ class SqlPrepare(Borrower):
         sql = front + acts.sql
         message = bytearray(b"Q" + (5 + len(sql)).to_bytes(4, "big") + sql + b"\0")
         self.srv.send_copy(message, 0, len(message))
-        if self.resetting:
-            self.resetting = 2
+        if batch.resetting:
+            batch.resetting = 2
         return events.REPLACED
 
     def _awaits(self, acts: Acts, run: _int, pos: _int) -> _int:
@@ -533,8 +461,9 @@ class SqlPrepare(Borrower):
         AS_IT_CAME: it is there; STALLED: the Query has to wait for it; REPLACED: it can't be made, so the Query has
         failed, and a Sync stands in its place.
         """
-        awaited = self.awaited
-        self.awaited = None
+        batch = self.batch
+        awaited = batch.awaited
+        batch.awaited = None
         if awaited is not None and awaited.failed:
             self.replies.add(owed.SYNC)
             self.srv.send_copy(_sync, 0, 5)
@@ -545,7 +474,7 @@ class SqlPrepare(Borrower):
                 self._to_server_part(run, pos)
                 self._missing(statement, acts)
                 awaited = AwaitedParse(statement, held)
-                self.awaited = awaited
+                batch.awaited = awaited
                 self._inject(statement, awaited)
                 self.srv.send_copy(_flush_all, 0, 5)
                 return events.STALLED
@@ -557,10 +486,11 @@ class SqlPrepare(Borrower):
 
     def _goes(self, rewriting: Rewriting | None) -> None:
         """The next answer is about this text, or with None about one that goes as it came."""
+        batch = self.batch
         replies = self.replies
-        if self.rewritings is None:
-            self.rewritings = []
-        self.rewritings.append((replies.popped + replies.count, rewriting))
+        if batch.rewritings is None:
+            batch.rewritings = []
+        batch.rewritings.append((replies.popped + replies.count, rewriting))
 
     def _has(self, statements: Any) -> bool:
         """Whether the server has all of them."""
@@ -569,21 +499,22 @@ class SqlPrepare(Borrower):
 
     def _refused(self) -> bool:
         """Whether the transaction has failed, and nothing is under way that may have ended it."""
-        return self.replies.status == consts.TX_FAILED and self.replies.count == 0 and not self.in_batch
+        return self.replies.status == consts.TX_FAILED and self.replies.count == 0 and not self.batch.in_batch
 
     def _names_settled(self) -> bool:
         """Whether nothing is under way that may change what the client's names mean.
 
         If answers of the same batch have to tell, a Flush of ours makes PostgreSQL send them.
         """
+        batch = self.batch
         replies = self.replies
         if replies.count == 0 or (
-            replies.settled() and not self.preparing and not self.deallocating and not self.group_ran
+            replies.settled() and not batch.preparing and not batch.deallocating and not batch.group_ran
         ):
-            self.flushed = 0
+            batch.flushed = 0
             return True
-        if self.in_batch and not self.flushed:
-            self.flushed = 1  # once everything before the message that is held has been sent
+        if batch.in_batch and not batch.flushed:
+            batch.flushed = 1  # once everything before the message that is held has been sent
         return False
 
     def _acts(self, text: Text, original: bytes) -> Acts:
@@ -653,10 +584,11 @@ class SqlPrepare(Borrower):
         ``kind`` is the message's: a Query (what is returned must stand in front of its SQL), a Bind, whose parameters
         at data[start:stop] may name options, or a Describe.
         """
+        batch = self.batch
         held = self.server.statements
         front = b""
         if acts.needs:
-            self.named = 1
+            batch.named = 1
         for statement in acts.needs:
             if kind != consts.DESCRIBE and (statement.seen is not self.scanner.lexicon or self._in_doubt()):
                 self._look_again(statement, statement.sql())
@@ -670,8 +602,8 @@ class SqlPrepare(Borrower):
             elif statement.by_sql:
                 self._missing(statement, acts)
                 front += statement.prepare_sql() + b"; "
-                self.hidden += 1
-                self.preparing.append((None, statement))
+                batch.hidden += 1
+                batch.preparing.append((None, statement))
             else:
                 # An error within a batch would have PostgreSQL skip the Query behind it: its own batch, then.
                 self._missing(statement, acts)
@@ -691,6 +623,6 @@ class SqlPrepare(Borrower):
             self.replies.add(owed.CLOSE | owed.SWALLOW)
             self.replies.add(owed.PARSE | owed.SWALLOW)
             self.srv.send_copy(message, 0, len(message))
-        self.preparing += acts.creates
-        self.deallocating += acts.drops
+        batch.preparing += acts.creates
+        batch.deallocating += acts.drops
         return front

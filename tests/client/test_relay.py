@@ -1221,7 +1221,7 @@ def test_which_sets_last_is_told_by_their_texts(table: Table, said: list[str], d
         start(table, messages.query(text))
         answer(table, tag("SET" if "SET" in text else "SELECT 1") + messages.ready_for_query(b"T"))
     assert bool(table.server.dirty & DIRTY_PARAMETERS) == dirty
-    assert table.relay.told_sets == 0
+    assert table.relay.batch.told_sets == 0
 
 
 def test_a_set_that_failed_says_nothing_of_the_next_tag(table: Table) -> None:
@@ -1230,7 +1230,7 @@ def test_a_set_that_failed_says_nothing_of_the_next_tag(table: Table) -> None:
     answer(table, tag("BEGIN") + messages.ready_for_query(b"T"))
     start(table, messages.query("SET LOCAL work_mem = 'a lot'"))
     answer(table, messages.error_response("ERROR", "22023", "no") + messages.ready_for_query(b"E"))
-    assert table.relay.told_sets == 0
+    assert table.relay.batch.told_sets == 0
     start(table, messages.query("rollback to s"))
     answer(table, tag("SET") + messages.ready_for_query(b"T"))  # from inside of something nobody looked into
     assert table.server.dirty & DIRTY_PARAMETERS
@@ -1253,7 +1253,7 @@ def test_a_text_in_parts_is_looked_at_to_its_end(table: Table, size: int, cut: i
     wanted = DIRTY_LOCKS | DIRTY_PARAMETERS
     assert table.server.dirty & wanted == wanted
     assert table.relay.tracker.unnamed == POSSIBLE
-    assert table.relay.cut is None
+    assert table.relay.batch.cut is None
 
 
 def test_data_is_not_taken_for_a_text(table: Table) -> None:

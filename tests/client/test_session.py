@@ -783,7 +783,10 @@ LISTEN = messages.query("LISTEN c")
 
 
 def settled(house: KeptHouse, customer: Customer) -> None:
-    until(lambda: not customer.session.settling and not customer.session.examining, "nothing is asked any more")
+    until(
+        lambda: not customer.session.batch.settling and not customer.session.batch.examining,
+        "nothing is asked any more",
+    )
 
 
 def test_what_a_server_says_is_there_keeps_it(kept: KeptHouse) -> None:
@@ -844,7 +847,7 @@ def test_gone_while_its_server_is_asked(kept: KeptHouse, how: str) -> None:
     kept.keeper.answers.clear()
     assert customer.ask(LISTEN) == "CZ"
     until(lambda: kept.keeper.questions)
-    assert customer.session.settling
+    assert customer.session.batch.settling
     if how == "close":
         customer.socket.close()
     elif how == "terminate":
