@@ -179,7 +179,7 @@ class App(Pooler):
         self.check_query = query(config.general.pooler_check_query)
         for session in self.clients:
             if isinstance(session, Session):
-                session.check_query = self.check_query
+                session.link.check_query = self.check_query
             elif self.find_pool(session.database, session.user) is None:
                 session.terminate_when_idle(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage

@@ -154,12 +154,7 @@ def test_the_check_allows(module: str, text: str) -> None:
 MAX_LINES = 400
 #: Longer ones, each with what is to become of it; a name leaves when its file is shorter.
 LONG = {
-    "pgdoorman_lib.client.responses": "a session is still one chain of classes",
     "pgdoorman_lib.client.connection": "two ways to log in",
-    "pgdoorman_lib.client.relay": "a session is still one chain of classes",
-    "pgdoorman_lib.client.session": "a session is still one chain of classes",
-    "pgdoorman_lib.client.prepared": "a session is still one chain of classes",
-    "pgdoorman_lib.client.sqlprepare": "a session is still one chain of classes",
     "pgdoorman_lib.net.engine": "task, channel and engine know each other's C types",
     "pgdoorman_lib.net.stream": "TLS stands in it",
     "pgdoorman_lib.pool.pool": "what SHOW reads stands in it",

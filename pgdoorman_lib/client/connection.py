@@ -390,7 +390,7 @@ class Connection(Pollable):
     def _farewell(self, error: DoormanError) -> None:
         """Tell the client why it ends, without waiting for it."""
         session = self.session
-        listens = not self.stream.eof or (isinstance(session, Session) and session.half_closed)
+        listens = not self.stream.eof or (isinstance(session, Session) and session.link.half_closed)
         if self.stream.send_failed or not listens or (session is not None and session.cut_off()):
             return
         self.stream.write(error_from(error))
@@ -434,9 +434,9 @@ class Connection(Pollable):
             pooler.abandon,
             self._close,
         )
-        session.use(pool)
-        session.begin_with(known[0], known[2], known[3])
-        session.check_query = pooler.check_query
+        session.link.use(pool)
+        session.link.begin_with(known[0], known[2], known[3])
+        session.link.check_query = pooler.check_query
         self.session = session
         clients.add(session)
         self.stream.write(
