@@ -71,7 +71,7 @@ class Relay:
         )
 
     def step(self) -> _int:
-        """Do everything that can be done now; what to do next (WAIT: park, something else is the session's)."""
+        """Do everything that can be done now: PENDING, or an event that is the session's to deal with."""
         link = self.link
         batch = self.batch
         rounds = 0

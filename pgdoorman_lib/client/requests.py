@@ -129,7 +129,7 @@ class Requests:
         return True
 
     def _client_frames(self) -> _int:
-        """Go through the client's messages that are there: WAIT when all went, else why not."""
+        """Go through the client's messages that are there: PENDING when all went, else why not."""
         link = self.link
         batch = self.batch
         client = link.client

@@ -18,7 +18,6 @@ cdef int _DIRTY_PREPARED
 cdef int _MIXED
 
 
-@cython.final
 cdef class Session(Owner):
     cdef public Link link
     cdef public Batch batch
