@@ -60,10 +60,6 @@ class Batch:
     )
 
     def __init__(self) -> None:
-        #: (name, Statement) of the SQL PREPAREs under way; the name is None where we prepare on our own account
-        self.preparing: list[Any] = []
-        #: (name, Statement) of the SQL DEALLOCATEs under way
-        self.deallocating: list[Any] = []
         self.reset()
 
     def reset(self) -> None:
@@ -102,10 +98,10 @@ class Batch:
         # Its texts.
         #: answers to PREPARE in front of the client's own that it must not see
         self.hidden = 0
-        if self.preparing:
-            self.preparing.clear()
-        if self.deallocating:
-            self.deallocating.clear()
+        #: (name, Statement) of the SQL PREPAREs under way; the name is None where we prepare on our own account
+        self.preparing: list[Any] | None = None
+        #: (name, Statement) of the SQL DEALLOCATEs under way
+        self.deallocating: list[Any] | None = None
         #: the texts in another form whose answers are under way
         self.rewritings: list[tuple[int, Rewriting | None]] | None = None
         #: looks at a text that comes in parts, else None

@@ -105,7 +105,8 @@ class ErrorResponses:
             self.errands.refusal = body
             link.fault = "the server refused the session's parameters"
         else:
-            link.tracker.failed = True
+            if link.tracker is not None:
+                link.tracker.failed = True
             self.batch.told_sets = 0  # one of them may have failed: the tags of others are taken seriously
             link.pool_stats.errors += 1
             link.stats.errors += 1

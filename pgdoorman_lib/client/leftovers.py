@@ -70,7 +70,7 @@ class Leftovers:
         """Find out what is there of what may have been left; 0 when nothing has to be waited for."""
         link = self.link
         server = link.server
-        tracker = link.tracker
+        tracker = link.notes()
         known = tracker.known
         if known is not None and not tracker.failed and not link.pins and self._take_known(known):
             server.unasked += 1
@@ -138,13 +138,13 @@ class Leftovers:
         self.unhindered = unhindered
         if asked != _ONLY_BACKEND:
             link.pool_stats.asked += 1
-            if link.tracker.unnamed:
+            if link.notes().unnamed:
                 link.pool_stats.asked_unknown += 1
         self.batch.findings = []
         names: Any = ()
         self.listed = False
         if asked & DIRTY_PARAMETERS:
-            names, self.listed = link.tracker.to_ask(link.owner.settings)
+            names, self.listed = link.notes().to_ask(link.owner.settings)
         server = link.server
         defaults = self._defaults()
         usual = server.base.values if server.base is link.base else {}
@@ -152,7 +152,7 @@ class Leftovers:
             began = link.startup.values
             defaults = {name: value for name, value in defaults.items() if name not in began}
             usual = {name: usual[name] for name in names if name in usual and name not in began}
-        another = bool(unhindered) and link.tracker.as_another
+        another = bool(unhindered) and link.notes().as_another
         self.errands.ask_server(
             question(
                 asked,
@@ -183,7 +183,7 @@ class Leftovers:
         status = link.server.replies.status
         if link.startup is BASE or (status != consts.TX_BLOCK and (status != consts.TX_IDLE or link.by_transaction)):
             return False  # behind a transaction that is asked about anyway, and in a failed one it is undone
-        sql = link.tracker.restoring(link.startup, self._defaults())
+        sql = link.notes().restoring(link.startup, self._defaults())
         if not link.by_transaction and status == consts.TX_IDLE:
             self.forget_notes()
         if not sql:
@@ -236,7 +236,7 @@ class Leftovers:
         login = link.pool.settings.server_username
         defaults = {**self._defaults(), "role": link.base.role, "session_authorization": login}
         present = found_settings(found.values, defaults, None if self.listed else server.applied)
-        link.owner.settings = link.tracker.own_settings(
+        link.owner.settings = link.notes().own_settings(
             present, found.values, link.startup, link.owner.settings, defaults
         )
         # Who one is was taken off for a question that nothing may hinder.

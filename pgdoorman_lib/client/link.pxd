@@ -74,6 +74,7 @@ cdef class Link:
     @cython.final
     @cython.locals(client=Stream, server=Server, stats=LinkStats, received="long long", sent="long long")
     cdef int account(self) except -1
+    cpdef object notes(self)
     @cython.final
     cdef int names_done(self) except -1
     @cython.final

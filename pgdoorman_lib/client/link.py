@@ -136,8 +136,8 @@ class Link:
         self.told: Reported = NOTHING_REPORTED
         #: the whole Query message that is answered without a server, or None
         self.check_query: bytes | None = None
-        #: what the transaction under way may leave
-        self.tracker = Tracker()
+        #: what the transaction under way may leave; None while nothing was ever noted
+        self.tracker: Any = None
         #: something of it is noted there
         self.noted = 0
         #: what keeps the client on its server, bits of session_state.PINS
@@ -223,16 +223,21 @@ class Link:
         server.stats.received = server.stream.received
         server.stats.sent = server.stream.sent
 
+    def notes(self) -> Tracker:
+        """What the transaction under way may leave, made where it is first asked for: most clients never need it."""
+        if self.tracker is None:
+            self.tracker = Tracker()
+        return self.tracker  # type: ignore[no-any-return]
+
     def names_done(self) -> None:
         """No PREPARE or DEALLOCATE is under way any more: those not heard of have failed or never ran."""
         batch = self.batch
         batch.hidden = 0
-        if batch.preparing:
-            batch.preparing.clear()
+        batch.preparing = None
         if batch.deallocating:  # one that failed leaves its stand-in behind
             if self.server is not None:
                 self.server.dirty |= DIRTY_PREPARED
-            batch.deallocating.clear()
+            batch.deallocating = None
 
     def has_failed(self) -> bool:
         """Whether the transaction has failed, and nothing is under way that may have ended it."""

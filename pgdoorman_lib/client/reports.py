@@ -132,7 +132,7 @@ class Reports:
                 link.forgotten = link.pins & DIRTY_CUSTOM
                 if server.applied is not BASE or link.startup is not BASE or link.forgotten:
                     server.dirty |= DIRTY_PARAMETERS  # what of the client's settings was reset is in effect no more
-                    link.tracker.listed = True
+                    link.notes().listed = True
         elif tag == b"DEALLOCATE" and batch.deallocating:
             name, statement = batch.deallocating.pop(0)
             link.statements.leave(name)
@@ -161,11 +161,11 @@ class Reports:
         else:
             if tag == b"RESET":
                 batch.planning_changed = 1
-                if not link.tracker.texts:
-                    link.tracker.untold()
+                if not link.notes().texts:
+                    link.notes().untold()
             elif tag == b"SET":
                 batch.planning_changed = 1
-                link.tracker.untold()
+                link.notes().untold()
             server.dirty |= trace_of(tag)
         return False
 
@@ -187,15 +187,15 @@ class Reports:
         if link.transparent:
             # Whether it lasts is asked at the transaction's end; a change may also come from inside a function.
             lower = key.lower()
-            if key != "in_hot_standby" and not link.tracker.reported(lower):
+            if key != "in_hot_standby" and not link.notes().reported(lower):
                 server.dirty |= DIRTY_PARAMETERS
-                link.tracker.named((lower,))
+                link.notes().named((lower,))
             if lower in PLANNING:
                 self.batch.planning_changed = 1
         elif link.sync_parameters and key.lower() in TRACKED:
             server.applied = server.applied.changed(key, value)
             began = link.startup.values.get(key.lower())
-            if began is not None and link.tracker.may_be_reset(key.lower()):
+            if began is not None and link.notes().may_be_reset(key.lower()):
                 value = began
             link.owner.settings = link.owner.settings.changed(key, value)
 

@@ -234,7 +234,7 @@ class SqlPrepare:
                 self.deployment.missing(statement, acts)
                 front += statement.prepare_sql() + b"; "
                 batch.hidden += 1
-                batch.preparing.append((None, statement))
+                batch.preparing = [*(batch.preparing or ()), (None, statement)]
             else:
                 # An error within a batch would have PostgreSQL skip the Query behind it: its own batch, then.
                 self.deployment.missing(statement, acts)
@@ -254,8 +254,10 @@ class SqlPrepare:
             link.replies.add(owed.CLOSE | owed.SWALLOW)
             link.replies.add(owed.PARSE | owed.SWALLOW)
             link.srv.send_copy(message, 0, len(message))
-        batch.preparing += acts.creates
-        batch.deallocating += acts.drops
+        if acts.creates:
+            batch.preparing = [*(batch.preparing or ()), *acts.creates]
+        if acts.drops:
+            batch.deallocating = [*(batch.deallocating or ()), *acts.drops]
         return front
 
     def rewritten(self, front: bytes, acts: Acts) -> None:

@@ -95,7 +95,7 @@ class Texts:
         batch = self.batch
         replies = link.replies
         alone = simple and replies.count == 0 and replies.status == consts.TX_IDLE and not batch.in_batch
-        link.server.dirty |= link.tracker.ran(text, bool(alone))
+        link.server.dirty |= link.notes().ran(text, bool(alone))
         link.noted = 1
         if text.sequences:
             self.hide_sequences()
@@ -112,9 +112,9 @@ class Texts:
         link = self.link
         names = None if values is None else option_names(values, link.server.reading)
         if names is None:
-            link.server.dirty |= link.tracker.may(EVERYTHING)
+            link.server.dirty |= link.notes().may(EVERYTHING)
         else:
-            link.tracker.named(names)
+            link.notes().named(names)
 
     def cut(self, data: bytearray, pos: _int, start: _int, stop: _int, size: _int) -> _int:
         """Of the text in the message at ``pos`` only data[start:stop] is there: the rest is looked at as it comes.
@@ -157,13 +157,13 @@ class Texts:
         if function in SEQUENCE_FUNCTIONS and not self.sequences_settled():
             return events.HELD
         self.batch.planning_changed = 1
-        link.tracker.ran(NOTHING, False)
+        link.notes().ran(NOTHING, False)
         link.noted = 1
         if function == SET_CONFIG_FUNCTION:
             link.server.dirty |= DIRTY_PARAMETERS | DIRTY_TEMPORARY
             self.names_options(bound_values(bytes(data[pos + 9 : pos + avail]), (1,)))
         else:
-            link.server.dirty |= link.tracker.may(UNREADABLE)
+            link.server.dirty |= link.notes().may(UNREADABLE)
         return events.AS_IT_CAME
 
     def hide_sequences(self) -> None:

@@ -1253,7 +1253,7 @@ def test_a_text_in_parts_is_looked_at_to_its_end(table: Table, size: int, cut: i
     assert table.backend.hear() == data
     wanted = DIRTY_LOCKS | DIRTY_PARAMETERS
     assert table.server.dirty & wanted == wanted
-    assert table.link.tracker.unnamed == POSSIBLE
+    assert table.link.notes().unnamed == POSSIBLE
     assert table.link.batch.cut is None
 
 
@@ -1267,7 +1267,7 @@ def test_data_is_not_taken_for_a_text(table: Table) -> None:
 
 
 def test_options_beyond_the_number_that_is_remembered(table: Table) -> None:
-    tracker = table.link.tracker
+    tracker = table.link.notes()
     start(table, messages.query("; ".join(f"SET a.b{n} = 1" for n in range(MAX_OPTIONS))))
     assert len(tracker.options) == MAX_OPTIONS and not tracker.unnamed
     start(table, messages.query("SET a.b1 = 1"))
