@@ -59,6 +59,7 @@ cdef class Session(Owner):
     @cython.locals(server=Server)
     cdef int _still_waiting(self) except -1
     @cython.final
+    @cython.locals(pool=Pool)
     cdef int _prepare(self, Server server) except -1
     @cython.final
     @cython.locals(server=Server, pool=Pool)

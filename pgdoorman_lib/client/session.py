@@ -261,8 +261,9 @@ class Session(Owner):
     def _prepare(self, server: Server) -> None:
         """``server`` is borrowed: have on it what the client has set, before its message goes there."""
         link = self.link
-        if link.transparent != server.pool.transparent:
-            link.use(server.pool)  # its servers have proven to be others' (``Pool.backend_moved``)
+        pool = server.pool
+        if link.transparent != pool.transparent:
+            link.use(pool)  # its servers have proven to be others' (``Pool.backend_moved``)
         link.attach(server)
         if server.drawn_by != self.number:
             server.drawn_by = _MIXED if server.drawn_by else self.number
