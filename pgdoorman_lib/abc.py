@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     import ssl
 
+    from pgdoorman_lib.client.info import ClientInfo
     from pgdoorman_lib.client.login_cache import LoginCache
     from pgdoorman_lib.config.model import Config
     from pgdoorman_lib.metrics.averages import Averages
@@ -279,31 +280,9 @@ class PoolView(Protocol):
 
 
 class ClientView(Protocol):
-    """One client; ``state`` is idle, active or waiting; ``wait`` is idle, read or write; ``connected_at`` monotonic."""
+    """One client, of whatever kind."""
 
-    @property
-    def id(self) -> int: ...
-    @property
-    def user(self) -> str: ...
-    @property
-    def database(self) -> str: ...
-    @property
-    def application_name(self) -> str: ...
-    @property
-    def peer(self) -> str: ...
-    @property
-    def tls(self) -> bool: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def wait(self) -> str: ...
-    @property
-    def stats(self) -> LinkStats: ...
-    @property
-    def connected_at(self) -> float: ...
-    @property
-    def pinned(self) -> str:
-        """What keeps the client on its server between transactions; empty when nothing does."""
+    def info(self) -> ClientInfo: ...
 
 
 class RunningPooler(Protocol):

@@ -47,20 +47,21 @@ class Canceller:
 
     def _cancel_statement(self, session: Session) -> None:
         """Cancel what a session has under way, and nothing of anybody else's; may switch."""
-        server = session.server
+        link = session.link
+        server = link.server
         if session.waiting and session.wait_error is None:
             session.cancel_waiting()
-        while server is not None and session.server is server and session.settling:
+        while server is not None and link.server is server and link.batch.settling:
             gevent.sleep(CANCEL_PAUSE)  # switch: the client's statement waits for its parameters
-        if server is None or session.server is not server or not server.replies.count:
+        if server is None or link.server is not server or not server.replies.count:
             return
-        started = session.query_started
+        started = link.query_started
         young = clock() - started < CANCEL_YOUNG
         self.cancel_server(server)
         if young:
             # PostgreSQL ignores one that comes before it has read the statement.
             gevent.sleep(CANCEL_PAUSE)
-            if session.server is server and session.query_started == started and server.replies.count:
+            if link.server is server and link.query_started == started and server.replies.count:
                 self.cancel_server(server)
 
     def cancel_server(self, server: Server) -> None:

@@ -8,10 +8,11 @@ from core_fakes import Settings, receive_all, server_pair, stream_pair
 from mini_postgres import MiniPostgres
 
 from pgdoorman_lib.client.events import CLIENT_GONE, NEED_SERVER, RELEASE
+from pgdoorman_lib.client.link import Link, Owner
 from pgdoorman_lib.client.relay import Relay
-from pgdoorman_lib.metrics.counters import LinkStats, PoolStats
+from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.engine import Engine, Task
-from pgdoorman_lib.pool.database import Database
+from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.session_state import DIRTY_PREPARED, DIRTY_SESSION, cleaning_sql
 from pgdoorman_lib.wire.settings import BASE
@@ -61,20 +62,30 @@ class Backend:
         self.socket.close()
 
 
+def _no_server(pool: Pool) -> Server:
+    raise AssertionError("what is borrowed is said by the test")
+
+
+def _no_janitor(pool: Pool, server: Server) -> None:
+    raise AssertionError("what is given back is cleaned by the test")
+
+
 class Client:
     """A relay and the far end of its client."""
 
     def __init__(self, engine: Engine, registry: Registry | None = None, *, buffer: int = 0) -> None:
         self.engine = engine
         self.stream, self.socket = stream_pair(engine, buffer=buffer, cooperative=False)
-        self.relay = Relay(self.stream, LinkStats())
-        self.relay.task = Task(engine)
-        self.stream.task = self.relay.task
-        self.relay.pool_stats = PoolStats()
-        self.relay.registry = registry if registry is not None else Registry(100)
-        self.relay.knowledge = Database()
-        self.relay.knowledge.join(self.relay.registry)
-        self.relay.settings = BASE
+        self.owner = Owner()
+        self.owner.task = Task(engine)
+        self.owner.settings = BASE
+        self.stream.task = self.owner.task
+        self.link = Link(self.owner, self.stream, LinkStats())
+        self.link.use(Pool(Settings(), engine, _no_server, _no_janitor))
+        if registry is not None:
+            self.link.registry = registry
+            self.link.knowledge.join(registry)
+        self.relay = Relay(self.link)
         self.backend: Backend | None = None
         self.heard = b""
         self.most_pending = 0
@@ -88,10 +99,10 @@ class Client:
     def step(self) -> int:
         """One step of the relay, and all sends."""
         self.stream.readable = 1
-        if self.relay.srv is not None:
-            self.relay.srv.readable = 1
+        if self.link.srv is not None:
+            self.link.srv.readable = 1
         status = self.relay.step()
-        pending = self.stream.out_pending + (self.relay.srv.out_pending if self.relay.srv is not None else 0)
+        pending = self.stream.out_pending + (self.link.srv.out_pending if self.link.srv is not None else 0)
         self.most_pending = max(self.most_pending, pending)
         self.engine.flush()
         self.stream.push()  # what met a full socket, as an event would
@@ -100,12 +111,12 @@ class Client:
 
     def borrow(self, backend: Backend) -> None:
         self.backend = backend
-        self.relay.attach(backend.server)
+        self.link.attach(backend.server)
 
     def give_back(self) -> Backend:
         backend = self.backend
         assert backend is not None
-        self.relay.detach()
+        self.link.detach()
         self.backend = None
         return backend
 

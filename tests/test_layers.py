@@ -193,11 +193,6 @@ def test_the_seams_stand_in_one_place() -> None:
 MAX_LINES = 400
 #: Longer ones, each with what is to become of it; a name leaves when its file is shorter.
 LONG = {
-    "pgdoorman_lib.client.responses": "a session is still one chain of classes",
-    "pgdoorman_lib.client.relay": "a session is still one chain of classes",
-    "pgdoorman_lib.client.session": "a session is still one chain of classes",
-    "pgdoorman_lib.client.prepared": "a session is still one chain of classes",
-    "pgdoorman_lib.client.sqlprepare": "a session is still one chain of classes",
     "pgdoorman_lib.net.engine": "task, channel and engine know each other's C types",
     "pgdoorman_lib.net.stream": "TLS stands in it",
     "pgdoorman_lib.pool.pool": "what SHOW reads stands in it",

@@ -9,12 +9,13 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pgdoorman_lib.abc import PoolView, RunningPooler, ServerView
 from pgdoorman_lib.admin import sockets
 from pgdoorman_lib.admin.rows import INT4, NUMERIC, Column, Value, columns
+from pgdoorman_lib.client.info import ClientInfo
 from pgdoorman_lib.config.model import show_rows
 
 Row = Sequence[Value]
@@ -40,9 +41,13 @@ def _pools(pooler: RunningPooler) -> list[PoolView]:
     return sorted(pooler.pools, key=lambda pool: (pool.settings.database, pool.settings.user))
 
 
+def _infos(pooler: RunningPooler) -> Iterator[ClientInfo]:
+    return (client.info() for client in pooler.clients)
+
+
 def _clients_by_state(pooler: RunningPooler) -> Callable[[PoolView, str], int]:
     """Return a function from a pool and a state to the number of the pool's clients in it."""
-    counts = Counter((client.database, client.user, client.state) for client in pooler.clients)
+    counts = Counter((client.database, client.user, client.state) for client in _infos(pooler))
     return lambda pool, state: counts[pool.settings.database, pool.settings.user, state]
 
 
@@ -203,7 +208,7 @@ def _clients(pooler: RunningPooler) -> list[Row]:
             max(0, int(now - client.connected_at)),
             client.pinned,
         )
-        for client in pooler.clients
+        for client in _infos(pooler)
     ]
 
 
@@ -242,7 +247,7 @@ def _users(pooler: RunningPooler) -> list[Row]:
 
 def _lists(pooler: RunningPooler) -> list[Row]:
     pools = _pools(pooler)
-    states = Counter(client.state for client in pooler.clients)
+    states = Counter(client.state for client in _infos(pooler))
     # The admin database, its user and its pool count too, as in the reference.
     counts = {
         "databases": len({pool.settings.database for pool in pools}) + 1,

@@ -170,8 +170,8 @@ class Connection(Pollable):
             pooler.abandon,
             self.close,
         )
-        session.use(pool)
-        session.begin_with(settings, told, base)
+        session.link.use(pool)
+        session.link.begin_with(settings, told, base)
         self.session = session
         clients.add(session)
         self.stream.write(
@@ -223,7 +223,7 @@ class Connection(Pollable):
         session = self.session
         if self.stream.send_failed or (session is not None and session.cut_off()):
             return False
-        return not self.stream.eof or (isinstance(session, Session) and bool(session.half_closed))
+        return not self.stream.eof or (isinstance(session, Session) and bool(session.link.half_closed))
 
     def _label(self) -> str:
         """Who that is, for the log."""

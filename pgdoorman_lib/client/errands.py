@@ -6,13 +6,10 @@ message waits until they are done. What refuses them is told here from what ends
 
 from __future__ import annotations
 
-from typing import Any
-
 from pgdoorman_lib.client import events
-from pgdoorman_lib.client.relay import Relay
-from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.client.link import Link
 from pgdoorman_lib.wire import consts, messages
-from pgdoorman_lib.wire.baseline import UNKNOWN, Base
+from pgdoorman_lib.wire.baseline import Base
 from pgdoorman_lib.wire.owed import QUERY, SWALLOW
 from pgdoorman_lib.wire.settings import AT_REST, PLANNING, Settings
 
@@ -24,39 +21,32 @@ QUERY_CANCELED = "57014"
 PATIENTLY = "SET LOCAL statement_timeout = 0; "
 
 
-class Errands(Relay):
-    """A relay that sends statements of its own."""
+class Errands:
+    """Sends statements of the session's own, one at a time."""
 
-    __slots__ = ("base", "errand", "replaced")
+    __slots__ = ("batch", "link", "refusal")
 
-    def init_errands(self, client: Stream, stats: Any) -> None:
-        """As ``init_borrower``."""
-        self.init_relay(client, stats)
-        #: the defaults the session began with, as far as they are known
-        self.base: Base = UNKNOWN
-        #: the statement under way, if it may be sent once more, and the settings in effect before it
-        self.errand: str | None = None
-        self.replaced: Settings | None = None
-
-    def detach(self) -> None:
-        """As in Relay."""
-        self.own_answered()
-        Relay.detach(self)
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.batch = link.batch
+        #: body of the ErrorResponse to something we sent on our own account
+        self.refusal: bytes | None = None
 
     def own_answered(self) -> None:
-        """As in Relay."""
-        self.errand = None
-        self.replaced = None
+        """What was sent on our own account has been answered, and was not refused."""
+        self.batch.errand = None
+        self.batch.replaced = None
 
     def _rebase(self, base: Base) -> None:
         """The server began with other defaults: those that the client began with are settings of its own there."""
-        mine = self.base
-        self.base = base
+        link = self.link
+        mine = link.base
+        link.base = base
         extra = mine.difference(base)
-        if not extra and not self.startup.values:
+        if not extra and not link.startup.values:
             return
-        startup = self.startup.over(extra).values
-        settings = self.settings.over(extra).values
+        startup = link.startup.over(extra).values
+        settings = link.owner.settings.over(extra).values
         # What this server has anyway need not be set, unless statements are told apart by it.
         # Lists, here and below: Cython makes no closures in methods of ours.
         there = [
@@ -64,68 +54,74 @@ class Errands(Relay):
             for name in mine.owned | base.owned
             if name not in PLANNING and name in startup and startup[name] == settings.get(name) == base.value(name)
         ]
-        self.startup = Settings.of(startup).without(tuple(there))
-        self.settings = Settings.of(settings).without(tuple(there))
+        link.startup = Settings.of(startup).without(tuple(there))
+        link.owner.settings = Settings.of(settings).without(tuple(there))
 
-    def _apply(self) -> None:
+    def apply(self) -> None:
         """Put the client's parameters in effect on its server: what it sends waits until they are."""
-        server = self.server
-        if server.base is not self.base:
+        link = self.link
+        server = link.server
+        if server.base is not link.base:
             self._rebase(server.base)
         present = server.applied
-        if present is self.settings:
+        if present is link.owner.settings:
             return
-        sql = self.settings.sql_from(present)
-        server.applied = self.settings
+        sql = link.owner.settings.sql_from(present)
+        server.applied = link.owner.settings
         if sql:
-            self._ask_server(sql)
-            self.replaced = present
+            self.ask_server(sql)
+            self.batch.replaced = present
 
-    def _ask_server(self, sql: str) -> None:
+    def ask_server(self, sql: str) -> None:
         """Send a query of our own, whose answer the client does not see and which it has to wait for."""
-        server = self.server
+        batch = self.batch
+        server = self.link.server
         server.stream.write(messages.query(sql.encode(errors="surrogateescape")))
         server.replies.add(QUERY | SWALLOW)
         server.statements.unnamed = None  # every simple query drops it
-        self.settling = 1
-        self.errand = sql
-        self.replaced = None
+        batch.settling = 1
+        batch.errand = sql
+        batch.replaced = None
 
     def refused(self) -> _int:
-        """As in Relay: try again what a late cancel request or a small statement_timeout has hit, and do without a
-        customized option that a library on this server does not take, as PostgreSQL does when it loads it.
+        """The server has refused what was sent on our own account: PENDING if the session goes on, else SERVER_FAULT.
+
+        What a late cancel request or a small statement_timeout has hit is tried again, and a customized option done
+        without that a library on this server does not take, as PostgreSQL does when it loads it.
         """
+        link = self.link
+        batch = self.batch
         assert self.refusal is not None
         fields = messages.parse_fields(self.refusal)
         sqlstate = fields.get("C", "")
-        errand = self.errand
-        replaced = self.replaced
+        errand = batch.errand
+        replaced = batch.replaced
         if sqlstate == QUERY_CANCELED:
-            if self.replies.status == consts.TX_FAILED:
+            if link.replies.status == consts.TX_FAILED:
                 self.refusal = None
                 return events.PENDING  # the client's transaction has failed by it, as by a cancel that comes in time
-            if errand and self.replies.status == consts.TX_IDLE:
+            if errand and link.replies.status == consts.TX_IDLE:
                 self.refusal = None
-                self._ask_server(PATIENTLY + errand)
-                self.errand = None  # not a third time
-                self.replaced = replaced
+                self.ask_server(PATIENTLY + errand)
+                batch.errand = None  # not a third time
+                batch.replaced = replaced
                 return events.PENDING
         if replaced is None:
             return events.SERVER_FAULT
-        name = self.settings.refused(sqlstate, fields.get("M", ""))
+        name = link.owner.settings.refused(sqlstate, fields.get("M", ""))
         if name is None:
             return events.SERVER_FAULT
         self.refusal = None
-        self.server.applied = replaced
-        self.settings = self.settings.without((name,))
-        self.startup = self.startup.without((name,))
-        self.client.write(messages.notice_response("WARNING", sqlstate, fields.get("M", ""), detail=fields.get("D")))
-        self._apply()
+        link.server.applied = replaced
+        link.owner.settings = link.owner.settings.without((name,))
+        link.startup = link.startup.without((name,))
+        link.client.write(messages.notice_response("WARNING", sqlstate, fields.get("M", ""), detail=fields.get("D")))
+        self.apply()
         return events.PENDING
 
-    def _calm(self) -> None:
+    def calm(self) -> None:
         """Take back what would act on the server while it rests, or is another's."""
-        server = self.server
-        self._ask_server("; ".join([f"RESET {name}" for name in AT_REST]))
+        server = self.link.server
+        self.ask_server("; ".join([f"RESET {name}" for name in AT_REST]))
         server.applied = server.applied.without(AT_REST)
-        self.announcing = 1
+        self.batch.announcing = 1

@@ -3,75 +3,39 @@
 import cython
 
 from pgdoorman_lib.client cimport events
+from pgdoorman_lib.client.batch cimport Batch
+from pgdoorman_lib.client.client_end cimport ClientEnd
+from pgdoorman_lib.client.deployment cimport Deployment
+from pgdoorman_lib.client.errands cimport Errands
+from pgdoorman_lib.client.error_responses cimport ErrorResponses
+from pgdoorman_lib.client.leftovers cimport Leftovers
+from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.prepared cimport PreparedStatements
+from pgdoorman_lib.client.reports cimport Reports
+from pgdoorman_lib.client.requests cimport Requests
 from pgdoorman_lib.client.responses cimport Responses
-from pgdoorman_lib.metrics.counters cimport LinkStats
-from pgdoorman_lib.net.stream cimport Stream
-from pgdoorman_lib.net.syscalls cimport copy
-from pgdoorman_lib.server.connection cimport Server
-from pgdoorman_lib.wire cimport consts, owed
-from pgdoorman_lib.wire.framing cimport find_nul, frame_size
-from pgdoorman_lib.wire.statements cimport Tally
-from pgdoorman_lib.wire.effect cimport Effect
-from pgdoorman_lib.wire.replies cimport Replies, owed_for
-from pgdoorman_lib.wire.scan cimport Scanner
+from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
+from pgdoorman_lib.client.texts cimport Texts
+from pgdoorman_lib.client.unnamed cimport UnnamedStatement
+from pgdoorman_lib.client.without_server cimport WithoutServer
+from pgdoorman_lib.wire cimport consts
 
 cdef Py_ssize_t _HIGH_WATER
-cdef Py_ssize_t _INSPECT
 cdef int _FAIRNESS
-cdef Tally _remembered
-cdef bytearray _ready_idle
-cdef bytearray _flush
 
 
-cdef class Relay(Responses):
-    cdef public bytes check_query
-    cdef public object health
-    cdef public bint client_drop
-    cdef public object fault_sqlstate
-    cdef public bint settling
-    cdef public bint terminated
-    cdef public bint half_closed
-    cdef public bint overdue
-    cdef public int discarding
-    cdef public bytes refusal_message
+@cython.final
+cdef class Relay:
+    cdef public Link link
+    cdef public Batch batch
+    cdef public Errands errands
+    cdef public Texts texts
+    cdef public Leftovers leftovers
+    cdef public Reports reports
+    cdef public ClientEnd client_end
+    cdef public WithoutServer without_server
+    cdef public Requests requests
+    cdef public Responses responses
 
-    cpdef int init_relay(self, Stream client, LinkStats stats) except -1
-    cpdef int attach(self, Server server) except -1
-    cpdef int detach(self) except -1
     @cython.locals(status=int, rounds=int)
     cpdef int step(self) except -1
-    cpdef int own_answered(self) except -1
-    cpdef int at_eof(self) except -1
-    cpdef bint reads_on(self) except -1
-    cpdef bint restore(self) except -1
-    cpdef int examined(self) except -1
-    @cython.locals(client=Stream, fills=int, status=int, n=Py_ssize_t)
-    cpdef int pump_client(self) except -1
-    @cython.final
-    @cython.locals(client=Stream, size=Py_ssize_t, block=bytearray)
-    cdef bint _make_room(self) except -1
-    @cython.final
-    @cython.locals(
-        client=Stream, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int, avail=Py_ssize_t,
-        size=Py_ssize_t, kind=int, replies=Replies, late=int, plain=Py_ssize_t, first=Py_ssize_t, told="long long",
-        whole=bint,
-    )
-    cdef int _client_frames(self) except -1
-    @cython.final
-    @cython.locals(start=Py_ssize_t, stop=Py_ssize_t)
-    cdef int _parse_text(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
-    @cython.final
-    @cython.locals(replies=Replies)
-    cdef bint _free(self) except -1
-    @cython.final
-    @cython.locals(size=Py_ssize_t, client=Stream, block=bytearray)
-    cdef int _to_server(self, Py_ssize_t run, Py_ssize_t pos) except -1
-    @cython.final
-    @cython.locals(check=bytes, answer=bytearray, alone=bint, start=Py_ssize_t)
-    cdef int _without_server(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
-    @cython.final
-    @cython.locals(size=Py_ssize_t)
-    cdef bint _executes(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
-    cpdef bint refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
-    @cython.final
-    cdef int _discard(self, int kind) except -1

@@ -17,6 +17,7 @@ from typing import Any
 
 import gevent
 
+from pgdoorman_lib.client.info import ClientInfo, info_of
 from pgdoorman_lib.client.lingering import FAIRNESS, TimeIsUp, discard
 from pgdoorman_lib.errors import DoormanError, ProtocolViolation, ServerGone
 from pgdoorman_lib.metrics.counters import LinkStats, PoolStats
@@ -124,10 +125,6 @@ class ReplicationSession:
         "user",
     )
 
-    #: what SHOW CLIENTS reads: it is never without its server, and nothing pins that
-    state = "active"
-    pinned = ""
-
     def __init__(
         self, client: Stream, server: Server, id: int, secret: bytes, user: str, database: str, pool_stats: PoolStats
     ) -> None:
@@ -147,27 +144,9 @@ class ReplicationSession:
         self.termination: DoormanError | None = None
         server.state = "active"
 
-    # What SHOW CLIENTS reads.
-
-    @property
-    def peer(self) -> str:
-        """The client's address as logs show it."""
-        return str(self.client.peer)
-
-    @property
-    def application_name(self) -> str:
-        """What the client calls itself, as PostgreSQL has it."""
-        return self.server.application_name
-
-    @property
-    def tls(self) -> bool:
-        """Whether the client's connection is encrypted."""
-        return self.client.tls is not None
-
-    @property
-    def wait(self) -> str:
-        """``write`` while the client does not take what its server sends, else ``read``."""
-        return "write" if self.client.blocked else "read"
+    def info(self) -> ClientInfo:
+        """What SHOW CLIENTS tells: it is never without its server, and nothing pins that."""
+        return info_of(self, self.client, self.stats, self.server.application_name, "active", "")
 
     # Its life.
 

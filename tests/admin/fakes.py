@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgdoorman_lib.client.info import ClientInfo
 from pgdoorman_lib.config.model import Config, General
 from pgdoorman_lib.config.model import Pool as PoolConfig
 from pgdoorman_lib.errors import PeerGone, ProtocolViolation
@@ -69,6 +70,9 @@ class FakeClient:
     stats: LinkStats = field(default_factory=LinkStats)
     connected_at: float = 900.0
     pinned: str = "listen"
+
+    def info(self) -> ClientInfo:
+        return ClientInfo(*(getattr(self, name) for name in ClientInfo._fields))
 
 
 class FakePooler:

@@ -229,7 +229,7 @@ def test_the_session_has_the_settings_of_the_first(inn: Inn) -> None:
     guest.enter()
     (session,) = inn.clients
     assert session.application_name == "till"
-    assert session.peer == "{}:{}".format(*guest.socket.getsockname())
+    assert session.info().peer == "{}:{}".format(*guest.socket.getsockname())
     guest.leave()
 
 
@@ -439,7 +439,7 @@ def test_a_pool_that_was_replaced(inn: Inn) -> None:
     inn.pool = inn.new_pool()
     guest = Guest(inn)
     guest.enter()
-    assert {session.pool for session in inn.clients} == {old, inn.pool}  # type: ignore[union-attr]
+    assert {session.link.pool for session in inn.clients} == {old, inn.pool}  # type: ignore[union-attr]
     guest.leave()
     before.leave()
 

@@ -58,6 +58,7 @@ class Table:
     ) -> None:
         self.client = Client(engine, registry, buffer=buffer)
         self.relay = self.client.relay
+        self.link = self.client.link
         self.backend = Backend(engine, Settings(server_prepared_statements_cache_size=capacity), buffer=buffer)
         self.server = self.backend.server
 
@@ -67,7 +68,7 @@ class Table:
     def asks_for_health(self, sql: str) -> Health:
         """Have ``sql`` answered without a server."""
         health = Health(sql)
-        self.relay.health, self.relay.check_query = health, health.message
+        self.link.health, self.link.check_query = health, health.message
         return health
 
     def close(self) -> None:
@@ -117,8 +118,8 @@ def test_not_released_in_a_transaction(table: Table) -> None:
 
 
 def test_session_mode_never_releases(table: Table) -> None:
-    table.relay.by_transaction = 0
-    table.relay.shared = 0
+    table.link.by_transaction = 0
+    table.link.shared = 0
     table.client.say(messages.query("x"))
     table.client.step()
     table.borrow()
@@ -141,7 +142,7 @@ def test_asynchronous_messages_pass(table: Table) -> None:
     assert table.client.step() == RELEASE
     assert table.client.heard.startswith(asides)
     assert table.server.reported.values["TimeZone"] == "UTC"
-    assert table.relay.settings.values == {"timezone": "UTC"}
+    assert table.client.owner.settings.values == {"timezone": "UTC"}
 
 
 # Without a server.
@@ -338,7 +339,7 @@ def test_huge_from_the_client(narrow: Table, kind: bytes) -> None:
     narrow.client.heard = b""
     data = message(kind, b"\0\0" + b"x" * SIZE)
     assert pour(narrow, narrow.client.socket, data, narrow.backend.socket) == data
-    assert narrow.relay.client_left == 0
+    assert narrow.link.client_left == 0
     bounded(narrow)
 
 
@@ -347,7 +348,7 @@ def test_huge_from_the_server(narrow: Table, kind: bytes) -> None:
     begin(narrow, messages.query("x") if kind != b"V" else message(b"F", bytes(10)))
     data = message(kind, b"x" * SIZE)
     assert pour(narrow, narrow.backend.socket, data, narrow.client.socket) == data
-    assert narrow.relay.server_left == 0
+    assert narrow.link.server_left == 0
     bounded(narrow)
     narrow.backend.say(Z)
     assert narrow.client.step() == RELEASE
@@ -407,7 +408,7 @@ def test_a_named_parse_over_the_limit_is_refused(table: Table) -> None:
         with contextlib.suppress(BlockingIOError):
             left -= table.client.socket.send(piece[:left])
         assert table.client.step() == PENDING
-    while table.relay.client_left:
+    while table.link.client_left:
         assert table.client.step() == PENDING
     assert table.backend.hear() == b"", "the rest of it goes nowhere"
     table.client.say(messages.sync())
@@ -432,14 +433,14 @@ def test_names_longer_than_what_is_looked_at(table: Table, size: int) -> None:
     assert kinds(exchange(table, batch + messages.sync())) == "1tT2DCT3Z"
     assert kinds(exchange(table, messages.bind(b"", name) + messages.execute() + messages.sync())) == "2DCZ"
     assert kinds(exchange(table, messages.close_statement(name) + messages.sync())) == "3Z"
-    assert not table.relay.statements.names
+    assert not table.link.statements.names
 
 
 def test_made_answers_between_streamed_frames(narrow: Table) -> None:
     """A Parse we answer stands between two Executes with huge rows: its answer must not cut a row."""
     begin(narrow, messages.parse(b"a", b"select x1") + messages.sync())
     narrow.backend.say(messages.PARSE_COMPLETE_MESSAGE + Z)
-    narrow.relay.by_transaction = 0
+    narrow.link.by_transaction = 0
     narrow.client.step()
     narrow.client.heard = b""
     run = messages.bind(b"", b"a") + messages.execute()
@@ -476,7 +477,7 @@ def test_a_client_that_does_not_read_stops_its_server(narrow: Table) -> None:
         except BlockingIOError:
             pass
         table.client.stream.readable = 1
-        table.relay.srv.readable = 1
+        table.link.srv.readable = 1
         assert table.relay.step() == PENDING
         table.client.engine.flush()
         assert table.client.stream.out_pending <= HIGH_WATER + 2 * BLOCK_SIZE
@@ -504,7 +505,7 @@ def test_a_server_that_does_not_read_stops_its_client_but_is_still_heard(narrow:
         except BlockingIOError:
             pass
         assert table.client.step() == PENDING
-        assert table.relay.srv.out_pending <= HIGH_WATER + 2 * BLOCK_SIZE
+        assert table.link.srv.out_pending <= HIGH_WATER + 2 * BLOCK_SIZE
     assert taken < 20 * HIGH_WATER
     notice = messages.notice_response("NOTICE", "00000", "still working")
     table.client.heard = b""
@@ -593,7 +594,7 @@ def test_terminate_behind_a_query_waits_for_it(table: Table) -> None:
     assert table.backend.hear() == messages.query("x1")
     table.backend.say(messages.command_complete("SELECT 0") + Z)
     assert table.client.step() in (RELEASE, TERMINATE)
-    table.client.give_back() if table.relay.srv is not None else None
+    table.client.give_back() if table.link.srv is not None else None
     assert table.client.step() == TERMINATE
     assert table.client.heard.endswith(Z)
 
@@ -606,7 +607,7 @@ def test_terminate_behind_a_batch_without_sync_does_not_wait_for_ever(table: Tab
 
 
 def test_terminate_in_an_idle_borrowed_session(table: Table) -> None:
-    table.relay.by_transaction = 0
+    table.link.by_transaction = 0
     begin(table, messages.query("x1"))
     table.backend.say(messages.command_complete("SELECT 0") + Z)
     assert table.client.step() == PENDING
@@ -633,7 +634,7 @@ def test_garbage_from_the_client_is_a_status(parts: list[bytes]) -> None:
                     status = table.client.step()
                 assert status in (PENDING, NEED_SERVER, TERMINATE, CLIENT_FAULT)
                 if status in (TERMINATE, CLIENT_FAULT):
-                    assert status == TERMINATE or table.relay.fault
+                    assert status == TERMINATE or table.link.fault
                     return
         finally:
             table.close()
@@ -678,7 +679,7 @@ def test_a_ready_for_query_of_the_wrong_size(table: Table, body: bytes) -> None:
 def test_unknown_messages_are_the_clients_fault(table: Table, kind: bytes) -> None:
     table.client.say(message(kind, b"x"))
     assert table.client.step() == CLIENT_FAULT
-    assert str(kind[0]) in table.relay.fault
+    assert str(kind[0]) in table.link.fault
 
 
 def test_an_error_text_that_looks_like_a_farewell(table: Table) -> None:
@@ -775,7 +776,7 @@ def test_other_settings_other_plan(engine: Engine) -> None:
     # 5: one cached plan shared by clients with different search_path.
     registry = Registry(10)
     first, second = Table(engine, registry=registry), Table(engine, registry=registry)
-    second.relay.settings = second.relay.settings.changed("search_path", "elsewhere")
+    second.client.owner.settings = second.client.owner.settings.changed("search_path", "elsewhere")
     for table in (first, second):
         exchange(table, messages.parse(b"s", b"select x1") + messages.sync())
     one, other = (next(iter(table.server.statements.prepared)) for table in (first, second))
@@ -831,7 +832,7 @@ def test_deallocate_frees_the_name(table: Table, text: str) -> None:
     # 8: answered by the pooler, whose cache kept it.
     exchange(table, messages.parse(b"s", b"select x1") + messages.sync())
     assert kinds(exchange(table, messages.query(text))) == "CZ"
-    assert table.relay.statements.names == {}
+    assert table.link.statements.names == {}
     assert exchange(table, RUN)[0] == ("E", b"26000")
     assert exchange(table, messages.parse(b"s", b"select x2") + RUN)[0] == ("1", b"")
 
@@ -847,7 +848,7 @@ def test_deallocate_by_the_extended_protocol_takes_nothing_from_others(engine: E
         for text in (b"deallocate s", b"deallocate t")
     )
     assert kinds(exchange(table, batch + messages.sync(), free)) == "12C12CZ"
-    assert table.relay.statements.names == {}
+    assert table.link.statements.names == {}
     assert {statement.name for statement in table.server.statements.prepared} <= set(table.backend.postgres.statements)
     other.say(messages.parse(b"o", b"xs") + messages.bind(b"", b"o") + messages.execute() + messages.sync())
     for _ in range(3):
@@ -873,7 +874,7 @@ def test_deallocate_of_a_statement_that_can_not_be_parsed_any_more(engine: Engin
     table = Table(engine)
     exchange(table, messages.parse(b"s", b"select x1") + messages.sync())
     elsewhere = Backend(engine)
-    table.relay.statements.names[b"s"].body = b"bad\0\0\0"  # say, its table was dropped
+    table.link.statements.names[b"s"].body = b"bad\0\0\0"  # say, its table was dropped
     assert kinds(exchange(table, messages.query("deallocate s"), [elsewhere])) == "CZ"
     elsewhere.close()
     table.close()
@@ -961,7 +962,7 @@ def test_a_query_that_was_skipped_has_not_dropped_the_unnamed_statement(engine: 
 
 def test_an_unnamed_statement_too_large_to_remember_is_not_invented(engine: Engine) -> None:
     table = Table(engine)
-    table.relay.parse_limit = 1 << 14
+    table.link.parse_limit = 1 << 14
     exchange(table, messages.parse(b"", b"x" * 80000) + messages.sync())
     elsewhere = Backend(engine)
     heard = exchange(table, messages.bind(b"", b"") + messages.execute() + messages.sync(), [elsewhere])
@@ -1064,7 +1065,7 @@ def test_a_refused_setting_ends_the_session(table: Table) -> None:
     table.client.step()
     table.backend.work()
     assert table.client.step() == SERVER_FAULT
-    assert table.relay.refusal is not None
+    assert table.relay.errands.refusal is not None
     assert table.client.heard == b""
 
 
@@ -1146,7 +1147,7 @@ def test_one_that_fails_leaves_nothing_hidden(table: Table, engine: Engine) -> N
     other.say(tag("PREPARE") + Z)
     table.client.step()
     assert tokens(table.client.heard)[0] == ("C", b"PREPARE\0")
-    assert set(table.relay.statements.names) == {b"p", b"q"}
+    assert set(table.link.statements.names) == {b"p", b"q"}
     other.close()
 
 
@@ -1170,7 +1171,7 @@ def test_the_error_of_a_parse_in_front_of_execute_is_that_of_the_query(
     # The next error is its own again.
     table.client.say(messages.query("SELECT 1"))
     table.client.step()
-    table.client.borrow(other) if table.relay.srv is None else None
+    table.client.borrow(other) if table.link.srv is None else None
     table.client.step()
     table.client.heard = b""
     other.say(messages.error_response("ERROR", "26000", "another") + Z)
@@ -1198,11 +1199,11 @@ def test_prepares_that_failed_are_not_taken_for_made(table: Table) -> None:
     assert b"SELECT 2" not in sent, "what it names may depend on the first"
     failed = messages.PARSE_COMPLETE_MESSAGE + messages.BIND_COMPLETE_MESSAGE
     assert answer(table, failed + messages.error_response("ERROR", "42P01", "no") + Z) == "12EZ"
-    table.borrow() if table.relay.srv is None else None
+    table.borrow() if table.link.srv is None else None
     table.client.step()
     assert b"SELECT 2" in table.backend.hear()
     assert answer(table, failed + tag("PREPARE") + Z) == "12CZ"
-    assert set(table.relay.statements.names) == {b"b"}
+    assert set(table.link.statements.names) == {b"b"}
 
 
 def test_a_flush_goes_behind_what_it_is_to_flush(table: Table) -> None:
@@ -1232,23 +1233,23 @@ def test_a_flush_goes_behind_what_it_is_to_flush(table: Table) -> None:
     ],
 )
 def test_which_sets_last_is_told_by_their_texts(table: Table, said: list[str], dirty: bool) -> None:
-    table.relay.transparent = 1
+    table.link.transparent = 1
     start(table, messages.query("begin"))
     answer(table, tag("BEGIN") + messages.ready_for_query(b"T"))
     for text in said:
         start(table, messages.query(text))
         answer(table, tag("SET" if "SET" in text else "SELECT 1") + messages.ready_for_query(b"T"))
     assert bool(table.server.dirty & DIRTY_PARAMETERS) == dirty
-    assert table.relay.told_sets == 0
+    assert table.link.batch.told_sets == 0
 
 
 def test_a_set_that_failed_says_nothing_of_the_next_tag(table: Table) -> None:
-    table.relay.transparent = 1
+    table.link.transparent = 1
     start(table, messages.query("begin"))
     answer(table, tag("BEGIN") + messages.ready_for_query(b"T"))
     start(table, messages.query("SET LOCAL work_mem = 'a lot'"))
     answer(table, messages.error_response("ERROR", "22023", "no") + messages.ready_for_query(b"E"))
-    assert table.relay.told_sets == 0
+    assert table.link.batch.told_sets == 0
     start(table, messages.query("rollback to s"))
     answer(table, tag("SET") + messages.ready_for_query(b"T"))  # from inside of something nobody looked into
     assert table.server.dirty & DIRTY_PARAMETERS
@@ -1270,8 +1271,8 @@ def test_a_text_in_parts_is_looked_at_to_its_end(table: Table, size: int, cut: i
     assert table.backend.hear() == data
     wanted = DIRTY_LOCKS | DIRTY_PARAMETERS
     assert table.server.dirty & wanted == wanted
-    assert table.relay.tracker.unnamed == POSSIBLE
-    assert table.relay.cut is None
+    assert table.link.notes().unnamed == POSSIBLE
+    assert table.link.batch.cut is None
 
 
 def test_data_is_not_taken_for_a_text(table: Table) -> None:
@@ -1284,7 +1285,7 @@ def test_data_is_not_taken_for_a_text(table: Table) -> None:
 
 
 def test_options_beyond_the_number_that_is_remembered(table: Table) -> None:
-    tracker = table.relay.tracker
+    tracker = table.link.notes()
     start(table, messages.query("; ".join(f"SET a.b{n} = 1" for n in range(MAX_OPTIONS))))
     assert len(tracker.options) == MAX_OPTIONS and not tracker.unnamed
     start(table, messages.query("SET a.b1 = 1"))

@@ -117,12 +117,12 @@ class World:
     def client(self, number: int, data: bytes) -> None:
         self.clients[number].say(data)
         self.direct[number].receive(data)
-        assert self.clients[number].go(self.free) in (PENDING, 1), self.clients[number].relay.fault
+        assert self.clients[number].go(self.free) in (PENDING, 1), self.clients[number].link.fault
 
     def server(self, number: int, count: int) -> None:
         self.backends[number].work(count)
         for client in self.clients:
-            assert client.go(self.free) in (PENDING, 1), client.relay.fault
+            assert client.go(self.free) in (PENDING, 1), client.link.fault
 
     def settle(self) -> None:
         """Let everything run until nothing moves: questions of our own pass without a client hearing anything."""

@@ -156,7 +156,7 @@ def test_the_welcome_is_what_the_server_said_and_our_own_key(rig: Rig) -> None:
     assert [chr(kind) for kind, _ in frames] == list("RSKZ")
     assert frames[1][1] == b"TimeZone\0Etc/UTC\0"
     assert frames[2][1] == (PROCESS_BASE + 77).to_bytes(4, "big") + b"key!"
-    assert rig.session.state == "active" and rig.session.pinned == ""
+    assert rig.session.info().state == "active" and rig.session.info().pinned == ""
     assert rig.postgres.state == "active"
 
 
@@ -234,11 +234,11 @@ def test_a_slow_reader_stops_its_source_and_nobody_else(narrow: Rig, direction: 
         assert read(sender, 55) == wal(50)
         assert forwarder.sink.out_pending <= HIGH_WATER + BLOCK_SIZE
     assert not sending.ready()
-    assert narrow.session.wait == ("write" if direction == "down" else "read")
+    assert narrow.session.info().wait == ("write" if direction == "down" else "read")
     assert read(receiver, len(data)) == data
     sending.join()
     until(lambda: forwarder.sink.out_pending == 0 and forwarder.source.block is None)
-    assert narrow.session.wait == "read"
+    assert narrow.session.info().wait == "read"
 
 
 def test_who_has_more_goes_on_after_the_others(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

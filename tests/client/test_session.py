@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,14 @@ from gevent import GreenletExit
 from gevent.event import Event
 from mini_postgres import MiniPostgres, tokens
 
+from pgdoorman_lib.client.batch import Batch
+from pgdoorman_lib.client.errands import Errands
+from pgdoorman_lib.client.leftovers import Leftovers
+from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.prepared import PreparedStatements
+from pgdoorman_lib.client.relay import Relay
+from pgdoorman_lib.client.requests import Requests
+from pgdoorman_lib.client.responses import Responses
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.errors import (
     DoormanError,
@@ -49,8 +58,8 @@ class Customer:
         self.session = Session(
             self.stream, number, b"key!", "alice", "shop", clock(), house.find_pool, house.abandon, self._close
         )
-        self.session.use(house.pool)
-        self.session.begin_with(BASE, Reported.of(REPORTED), UNKNOWN)
+        self.session.link.use(house.pool)
+        self.session.link.begin_with(BASE, Reported.of(REPORTED), UNKNOWN)
         self.task = self.session.start()
 
     def _close(self, error: DoormanError | None, reason: str) -> None:
@@ -92,7 +101,7 @@ class Customer:
 
     def kill(self) -> None:
         """Soon, and from the hub, as the application does."""
-        self.session.client.engine.loop.run_callback(self.session.task.throw, GreenletExit())
+        self.session.link.client.engine.loop.run_callback(self.session.task.throw, GreenletExit())
 
     def close(self) -> None:
         if not self._is_over():
@@ -185,9 +194,35 @@ def test_a_query(house: House) -> None:
     assert customer.session.state == "idle"
     assert customer.ask(QUERY) == "TDCZ"
     assert house.at_rest() == 1
-    assert customer.session.server is None and customer.session.state == "idle"
-    assert customer.session.stats.query_count == customer.session.stats.xact_count == 1
+    assert customer.session.link.server is None and customer.session.state == "idle"
+    assert customer.session.link.stats.query_count == customer.session.link.stats.xact_count == 1
     assert house.pool.stats.query_count == 1
+
+
+PARTS = {Session, Link, Batch, Relay, Requests, Responses, PreparedStatements, Errands, Leftovers}
+
+
+def parts() -> int:
+    """How many of what sessions are made of there are."""
+    return sum(type(one) in PARTS for one in gc.get_objects())
+
+
+def test_what_has_ended_needs_no_collector(house: House) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = parts()
+        customer = house.customer()
+        assert parts() == before + len(PARTS)
+        assert customer.ask(QUERY) == "TDCZ"
+        customer.say(messages.terminate())
+        customer.end()
+        house.customers.remove(customer)
+        customer.close()
+        del customer.session, customer.task
+        until(lambda: parts() == before, "all of it freed")
+    finally:
+        gc.enable()
 
 
 def test_two_clients_take_turns_on_one_server(house: House) -> None:
@@ -233,7 +268,7 @@ def test_many_clients_few_servers(engine: Engine) -> None:
 def test_session_mode_keeps_its_server_and_cleans_it_at_the_end(house: House) -> None:
     first, second = house.customer(), house.customer()
     first.ask(QUERY)
-    assert first.session.server is not None
+    assert first.session.link.server is not None
     second.say(QUERY)
     until(lambda: second.session.state == "waiting")
     first.say(messages.terminate())
@@ -278,7 +313,7 @@ def test_gone_while_a_statement_runs(house: House) -> None:
     customer.ask(QUERY)
     house.far.awake.clear()
     customer.say(QUERY)
-    until(lambda: customer.session.server is not None)
+    until(lambda: customer.session.link.server is not None)
     customer.socket.close()
     customer.end()
     assert house.at_rest() == 1
@@ -297,7 +332,7 @@ def test_gone_in_half_a_message(house: House) -> None:
     customer = house.customer()
     customer.ask(QUERY)
     customer.say(messages.query("x" * 100000)[:50000])
-    until(lambda: customer.session.server is not None)
+    until(lambda: customer.session.link.server is not None)
     customer.socket.close()
     customer.end()
     assert house.at_rest() == 0, "the server can't be saved"
@@ -369,7 +404,7 @@ def test_a_half_close_behind_whole_messages(house: House, said: bytes, wanted: i
     assert house.far.heard.count(QUERY) == wanted
     assert second.reason == "client closed the connection" and second.error is None
     assert house.at_rest() == 1 and not house.cancelled
-    assert second.session.eof_timer is None
+    assert second.session.relay.client_end.eof_timer is None
 
 
 @with_settings(client_eof_timeout=0.05)
@@ -404,7 +439,7 @@ def test_killed(house: House, moment: str) -> None:
     elif moment == "running":
         house.far.awake.clear()
         first.say(QUERY)
-        until(lambda: first.session.server is not None)
+        until(lambda: first.session.link.server is not None)
     elif moment == "transaction":
         first.ask(messages.query("begin"))
     first.kill()
@@ -466,7 +501,7 @@ def test_nothing_is_said_into_the_middle_of_a_row(house: House) -> None:
     until(lambda: house.far.heard.endswith(QUERY))
     row = messages.data_row([b"x" * 20000])
     house.far.sock.sendall(row[:19990])
-    until(lambda: customer.session.server_left > 0)
+    until(lambda: customer.session.link.server_left > 0)
     house.far.close()
     customer.end()
     assert isinstance(customer.error, ServerGone)
@@ -549,7 +584,7 @@ def test_a_replaced_pool_is_found_at_the_next_transaction(house: House) -> None:
     assert customer.ask(messages.query("commit")) == "CZ"
     assert house.at_rest(old) == 0
     assert customer.ask(QUERY) == "TDCZ"
-    assert customer.session.pool is house.pool
+    assert customer.session.link.pool is house.pool
 
 
 def test_waiters_move_to_the_new_pool(house: House) -> None:
@@ -783,7 +818,10 @@ LISTEN = messages.query("LISTEN c")
 
 
 def settled(house: KeptHouse, customer: Customer) -> None:
-    until(lambda: not customer.session.settling and not customer.session.examining, "nothing is asked any more")
+    until(
+        lambda: not customer.session.batch.settling and not customer.session.batch.examining,
+        "nothing is asked any more",
+    )
 
 
 def test_what_a_server_says_is_there_keeps_it(kept: KeptHouse) -> None:
@@ -792,7 +830,7 @@ def test_what_a_server_says_is_there_keeps_it(kept: KeptHouse) -> None:
     kept.keeper.there = [finding(8)]
     assert first.ask(LISTEN) == "CZ"
     settled(kept, first)
-    assert first.session.pinned == "listen" and first.session.state == "idle"
+    assert first.session.info().pinned == "listen" and first.session.state == "idle"
     assert kept.pool.pinned == 1
     second.say(QUERY)
     until(lambda: second.session.state == "waiting")
@@ -801,7 +839,7 @@ def test_what_a_server_says_is_there_keeps_it(kept: KeptHouse) -> None:
     kept.keeper.there = []
     assert first.ask(messages.query("UNLISTEN *")) == "CZ"
     second.hear()
-    assert kept.pool.pinned == 0 and first.session.pinned == ""
+    assert kept.pool.pinned == 0 and first.session.info().pinned == ""
     assert kept.at_rest() == 1
 
 
@@ -844,7 +882,7 @@ def test_gone_while_its_server_is_asked(kept: KeptHouse, how: str) -> None:
     kept.keeper.answers.clear()
     assert customer.ask(LISTEN) == "CZ"
     until(lambda: kept.keeper.questions)
-    assert customer.session.settling
+    assert customer.session.batch.settling
     if how == "close":
         customer.socket.close()
     elif how == "terminate":
@@ -902,7 +940,7 @@ def test_a_server_of_which_nothing_is_known_is_kept_and_then_closed(kept: KeptHo
         kept.keeper.there = [finding(1, "app.a", "x" * (1 << 20))]
     assert first.ask(LISTEN) == "CZ"
     settled(kept, first)
-    assert first.session.pinned == "unknown state"
+    assert first.session.info().pinned == "unknown state"
     second.say(QUERY)
     until(lambda: second.session.state == "waiting")
     assert first.ask(QUERY) == "TDCZ", "to itself it is as good as ever"
@@ -926,7 +964,7 @@ def test_notifications_that_come_with_the_answer_are_passed_on(kept: KeptHouse) 
 def test_what_is_set_follows_and_reset_is_announced(kept: KeptHouse) -> None:
     first, second = kept.customer(), kept.customer()
     begin = ClientSettings.of({"application_name": "mine"})
-    first.session.settings = first.session.startup = begin
+    first.session.settings = first.session.link.startup = begin
     first.ask(QUERY)
     assert b"set_config('application_name', 'mine', false)" in kept.far.heard
     kept.keeper.there = [finding(1, "application_name", "mine"), finding(1, "x", "1")]
@@ -948,7 +986,7 @@ def test_what_is_set_follows_and_reset_is_announced(kept: KeptHouse) -> None:
 
 def test_within_a_transaction_reset_is_undone_by_us(kept: KeptHouse) -> None:
     customer = kept.customer()
-    customer.session.settings = customer.session.startup = ClientSettings.of({"a": "1", "b": "2"})
+    customer.session.settings = customer.session.link.startup = ClientSettings.of({"a": "1", "b": "2"})
     customer.ask(messages.query("begin"))
     heard = len(kept.far.heard)
     customer.say(messages.query("RESET b"), QUERY, messages.query("rollback"))
@@ -971,7 +1009,7 @@ def test_a_report_of_another_server_is_told_once(house: House) -> None:
     assert customer.ask(QUERY) == "STDCZ"
     assert customer.ask(QUERY) == "TDCZ"
     assert other.ask(QUERY) == "STDCZ"
-    assert other.session.told is customer.session.told is server.reported
+    assert other.session.link.told is customer.session.link.told is server.reported
 
 
 def test_a_session_keeps_its_defaults_on_a_server_with_others(house: House) -> None:
@@ -980,12 +1018,12 @@ def test_a_session_keeps_its_defaults_on_a_server_with_others(house: House) -> N
     new_base = Base.of({"work_mem": "9MB", "search_path": "s1"}, ("work_mem", "search_path"))
     assert customer.ask(QUERY) == "TDCZ"
     (server,) = house.pool.servers
-    customer.session.base = old_base
-    young.session.base = server.base = new_base
+    customer.session.link.base = old_base
+    young.session.link.base = server.base = new_base
     assert customer.ask(QUERY) == "TDCZ"
     assert server.applied.values == {"work_mem": "4MB", "search_path": "public"}
-    assert customer.session.startup is customer.session.settings is server.applied
-    assert customer.session.base is new_base
+    assert customer.session.link.startup is customer.session.settings is server.applied
+    assert customer.session.link.base is new_base
     assert young.ask(QUERY) == "TDCZ"
     assert server.applied is BASE
     server.base = old_base
@@ -998,12 +1036,12 @@ def test_a_session_keeps_its_defaults_on_a_server_with_others(house: House) -> N
 def test_a_backend_that_moves(house: House) -> None:
     """The pool goes on without keeping what is not its clients' own."""
     customer = house.customer()
-    assert customer.ask(QUERY) == "TDCZ" and customer.session.transparent
+    assert customer.ask(QUERY) == "TDCZ" and customer.session.link.transparent
     (server,) = house.pool.servers
     house.pool.backend_moved(server, 2)
     house.pool.backend_moved(server, 3)
-    assert customer.ask(QUERY) == "TDCZ" and not customer.session.transparent
-    assert not house.customer().session.transparent
+    assert customer.ask(QUERY) == "TDCZ" and not customer.session.link.transparent
+    assert not house.customer().session.link.transparent
 
 
 @with_settings(session_state="transparent", shared_backend="refuse")

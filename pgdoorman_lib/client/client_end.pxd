@@ -1,0 +1,28 @@
+# C types of client.client_end.
+
+import cython
+
+from pgdoorman_lib.client cimport events
+from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.wire cimport consts
+from pgdoorman_lib.wire.framing cimport frame_size
+
+
+@cython.final
+cdef class ClientEnd:
+    cdef public Link link
+    cdef public object eof_timer
+
+    @cython.locals(client=Stream, said=int)
+    cpdef bint gone(self) except -1
+    @cython.final
+    @cython.locals(client=Stream, data=bytearray, pos=Py_ssize_t, size=Py_ssize_t, lasting=int, whole=int)
+    cdef int _has_said_all(self) except -1
+    cpdef int at_eof(self) except -1
+    @cython.final
+    cdef int _close_half(self) except -1
+    @cython.final
+    cdef int stop_timer(self) except -1
+    @cython.final
+    cdef str parting(self, int event)

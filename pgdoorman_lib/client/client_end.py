@@ -1,0 +1,99 @@
+"""The client's end: it has closed its side, and may still want the answers to what it has sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pgdoorman_lib.client import events
+from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire.framing import frame_size
+
+_int = int
+
+
+class ClientEnd:
+    """Whether the client is gone, and how long it is waited for."""
+
+    __slots__ = ("eof_timer", "link")
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        #: how long the client, which has closed its side, waits for its answers
+        self.eof_timer: Any = None
+
+    def gone(self) -> bool:
+        """Whether the client has closed its connection and does not want what it waits for; never switches.
+
+        Who closes it behind a Terminate has sent all it had to say: PostgreSQL would carry that out.
+        """
+        client = self.link.client
+        while client.readable and client.fill() > 0:
+            pass
+        if not (client.eof or client.hangup):
+            return False
+        said = 0 if client.error or self.link.overdue else self._has_said_all()
+        if said == 2 and client.eof:
+            self._close_half()
+        return not said
+
+    def _has_said_all(self) -> _int:
+        """Whether whole messages wait for a server: 1 up to a Terminate, 2 such as may be answered to a client that has
+        closed its side.
+        """
+        link = self.link
+        client = link.client
+        data: Any = client.block
+        pos = client.start
+        if link.client_left:
+            return 0
+        lasting = 2 if link.pool.eof_timeout > 0 else 0
+        whole = 0
+        while pos < client.end:
+            size = frame_size(data, pos, client.end)
+            if size < 0 or pos + size > client.end:
+                break
+            if data[pos] == consts.TERMINATE:
+                return 1
+            whole = lasting
+            pos += size
+        return whole
+
+    def at_eof(self) -> _int:
+        """The client has closed its side of the connection; a status as of ``Relay.step``.
+
+        What was wholly received is carried out and answered, for a while, as by PostgreSQL. A client that has vanished
+        looks the same until it is sent something.
+        """
+        link = self.link
+        if link.client.error or link.client_left or link.pool.eof_timeout <= 0:
+            return events.CLIENT_GONE
+        if link.server is None or not link.replies.count:
+            return events.CLIENT_GONE
+        link.terminated = 1
+        self._close_half()
+        return events.PENDING
+
+    def _close_half(self) -> None:
+        """The client has closed its side: begin to count the time."""
+        link = self.link
+        link.half_closed = 1
+        if self.eof_timer is None:
+            self.eof_timer = link.client.engine.loop.timer(link.pool.eof_timeout)
+            self.eof_timer.start(self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        self.link.overdue = 1
+        self.link.owner.task.wake()
+
+    def stop_timer(self) -> None:
+        if self.eof_timer is not None:
+            self.eof_timer.stop()
+            self.eof_timer.close()
+            self.eof_timer = None
+
+    def parting(self, event: _int) -> str:
+        """How the client has left, CLIENT_GONE or TERMINATE, for the log."""
+        if event == events.TERMINATE and not self.link.half_closed:
+            return "client closed the session"
+        return "client closed the connection" if not self.link.client.error else "connection to client lost"

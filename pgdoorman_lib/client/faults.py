@@ -1,0 +1,31 @@
+"""What a client is told when its session ends by a fault."""
+
+from __future__ import annotations
+
+from pgdoorman_lib.client import events
+from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.errors import ServerGone
+from pgdoorman_lib.wire import consts, messages
+
+
+def server_ended(link: Link, refusal: bytes | None, event: int) -> str:
+    """The server is gone or not to be understood: tell the client, unless PostgreSQL has done so itself.
+
+    ``refusal``: the body of the ErrorResponse to what was sent on our own account, if that is why. Returns the reason
+    for the log; raises ServerGone.
+    """
+    server = link.server
+    if event == events.SERVER_FAULT:
+        server.fatal_received = 1  # whatever it says from here on: nobody else may get it
+    if refusal is not None:
+        raise messages.exception_from(refusal, ServerGone, link.fault, "08006")
+    if event == events.SERVER_GONE and server.fatal_received:
+        return "server ended the session"
+    if event == events.SERVER_GONE and not server.replies.count and server.replies.status != consts.TX_IDLE:
+        raise ServerGone("server closed the connection unexpectedly while client was idle in transaction")
+    if event == events.SERVER_GONE:
+        raise ServerGone(
+            "server closed the connection unexpectedly",
+            detail="The server process terminated before or while processing the request.",
+        )
+    raise ServerGone(link.fault, sqlstate="08P01")

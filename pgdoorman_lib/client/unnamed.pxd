@@ -1,0 +1,56 @@
+# C types of client.unnamed.
+
+import cython
+
+from pgdoorman_lib.client cimport events
+from pgdoorman_lib.client.batch cimport Batch
+from pgdoorman_lib.client.deployment cimport Deployment
+from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
+from pgdoorman_lib.client.texts cimport Texts
+from pgdoorman_lib.net.syscalls cimport holds
+from pgdoorman_lib.wire cimport consts, owed
+from pgdoorman_lib.wire.effects cimport UnnamedInjected, unnamed_close
+from pgdoorman_lib.wire.framing cimport find_nul, frame_size
+from pgdoorman_lib.wire.prepared cimport ClientStatements, ServerStatements
+from pgdoorman_lib.wire.replies cimport Replies, owed_for
+from pgdoorman_lib.wire.statements cimport Acts, Unnamed
+
+cdef bytearray _close_unnamed
+cdef frozenset _TAME
+cdef int _SELECT
+cdef int _WITH
+
+
+@cython.final
+cdef class UnnamedStatement:
+    cdef public Link link
+    cdef public Batch batch
+    cdef public Deployment deployment
+    cdef public Texts texts
+    cdef public SqlPrepare sqlprepare
+
+    @cython.final
+    @cython.locals(
+        replies=Replies, mine=ClientStatements, unnamed=Unnamed, size=Py_ssize_t, at=Py_ssize_t, start=Py_ssize_t,
+        stop=Py_ssize_t, body=bytes,
+    )
+    cdef Py_ssize_t plain_batch(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
+    @cython.final
+    @cython.locals(replies=Replies, held=ServerStatements, mine=ClientStatements)
+    cdef int use_unnamed(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
+    @cython.final
+    @cython.locals(mine=ClientStatements, unnamed=Unnamed, acts=Acts, stop=Py_ssize_t)
+    cdef int _use_acting(self, bytearray data, Py_ssize_t run, Py_ssize_t pos, int kind) except -1
+    @cython.final
+    @cython.locals(replies=Replies, held=ServerStatements, mine=Unnamed, message=bytearray)
+    cdef void _remake_unnamed(self) except *
+    @cython.final
+    @cython.locals(size=Py_ssize_t, avail=Py_ssize_t)
+    cdef int _send_as_it_came(self, bytearray data, Py_ssize_t pos) except -1
+
+
+@cython.locals(body=bytearray)
+cpdef int suspicious(Unnamed unnamed) except -1
+@cython.locals(at=Py_ssize_t, word=int)
+cpdef bint unsettling(bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
