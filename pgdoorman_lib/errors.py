@@ -61,6 +61,10 @@ class AuthenticationFailed(DoormanError):
     fault = "client"
 
 
+class Refusal(Exception):
+    """The cause of AuthenticationFailed or NotPermitted: why a login was refused, for the log alone."""
+
+
 class NotPermitted(DoormanError):
     """An address rule (hba, pg_hba, tls_mode) refuses this connection."""
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from pgdoorman_lib.abc import AccessRules, HbaText
 from pgdoorman_lib.auth.interfaces import Interface, local_interfaces
-from pgdoorman_lib.errors import ConfigError, NotPermitted
+from pgdoorman_lib.errors import ConfigError, NotPermitted, Refusal
 
 TRUST = "trust"
 MD5 = "md5"
@@ -156,8 +156,8 @@ class Rules:
 
     def match(
         self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False
-    ) -> str | None:
-        """The method of the first rule that matches, ``reject`` included; None when there is none."""
+    ) -> Rule | None:
+        """The first rule that matches, those that reject included; None when there is none."""
         numeric = None if is_unix else _numeric(address)
         for rule in self.rules:
             if (
@@ -165,21 +165,22 @@ class Rules:
                 and rule.is_for_names(database, user, physical)
                 and (numeric is None or self._is_in(rule, numeric))
             ):
-                return rule.method
+                return rule
         return None
 
     def admit(self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False) -> str:
         """See ``AccessRules``."""
-        method = self.match(is_unix=is_unix, tls=tls, address=address, database=database, user=user, physical=physical)
-        if method is not None and method != REJECT:
-            return method
+        rule = self.match(is_unix=is_unix, tls=tls, address=address, database=database, user=user, physical=physical)
+        if rule is not None and rule.method != REJECT:
+            return rule.method
         whence = f'host "{"[local]" if is_unix else address}", user "{user}", '
         if not physical:
             whence += f'database "{database}", '
         whence += "SSL encryption" if tls else "no encryption"
-        if method is None:
+        if rule is None:
             raise NotPermitted(f"no pg_hba.conf entry for {'replication connection from ' if physical else ''}{whence}")
-        raise NotPermitted(f"pg_hba.conf rejects {'replication ' if physical else ''}connection for {whence}")
+        text = f"pg_hba.conf rejects {'replication ' if physical else ''}connection for {whence}"
+        raise NotPermitted(text) from Refusal(f"line {rule.line}")
 
     def _is_in(self, rule: Rule, address: tuple[int, int]) -> bool:
         if rule.where is None:

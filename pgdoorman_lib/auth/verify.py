@@ -29,7 +29,7 @@ from pgdoorman_lib.auth.scram import (
     mock_salt,
     mock_secret,
 )
-from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, ProtocolViolation
+from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, ProtocolViolation, Refusal
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.messages import (
@@ -49,10 +49,6 @@ _PASSWORD = consts.PASSWORD
 
 
 AccountT = TypeVar("AccountT", bound=Account)
-
-
-class Refusal(Exception):
-    """Why a login was refused, for the log alone."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ cdef class Connection(Pollable):
     cdef public Task task
     cdef public object session
     cdef public bint admitted
+    cdef public str name
 
     @cython.locals(pooler=Pooler, stream=Stream, task=Task)
     cpdef start(self)

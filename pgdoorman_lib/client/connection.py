@@ -17,7 +17,7 @@ from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.replication import ReplicationSession
 from pgdoorman_lib.client.session import Session
-from pgdoorman_lib.errors import DoormanError, PeerGone, ProtocolViolation
+from pgdoorman_lib.errors import DoormanError, PeerGone, ProtocolViolation, Refusal
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.pollable import Pollable
 from pgdoorman_lib.net.stream import Stream
@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds for a client to take what is left for it, our last words included, when its session is over.
 LINGER_SECONDS = 5.0
+
+#: Letters of a name that are logged.
+LONGEST_NAME = 63
 
 _PROCESS_BASE = consts.PROCESS_BASE
 _AUTHENTICATION_OK = authentication_ok()
@@ -51,7 +54,7 @@ def accept(pooler: Pooler, sock: Any) -> None:
 class Connection(Pollable):
     """A client's connection from ``start`` on. ``sock`` (net.accept.Accepted) is taken over."""
 
-    __slots__ = ("admitted", "pooler", "session", "stream", "task")
+    __slots__ = ("admitted", "name", "pooler", "session", "stream", "task")
 
     def __init__(self, pooler: Pooler, sock: Any) -> None:
         self.pooler = pooler
@@ -61,6 +64,8 @@ class Connection(Pollable):
         self.session: Session | ReplicationSession | None = None
         #: it counts against max_connections
         self.admitted = 0
+        #: who it says to be, for the log
+        self.name = ""
 
     def start(self) -> None:
         """Begin; only the hub may call this, in a turn of the engine."""
@@ -134,7 +139,7 @@ class Connection(Pollable):
         assert task is not None
         try:
             task.wait(self)
-            found = login(self.stream, pooler.policy, self._admission)
+            found = login(self.stream, pooler.policy, self)
         finally:
             pooler.logins.end(self)
         if isinstance(found, Accepted):
@@ -144,7 +149,12 @@ class Connection(Pollable):
                 pooler.connections.plain += 1
         return found
 
-    def _admission(self, console: bool) -> None:
+    def asks(self, user: str, database: str) -> None:
+        """As in abc.Guest."""
+        self.name = f"{user[:LONGEST_NAME]}@{database[:LONGEST_NAME]} "
+
+    def admit(self, console: bool) -> None:
+        """As in abc.Guest."""
         self.pooler.admit(console)
         self.admitted = 1
 
@@ -207,7 +217,7 @@ class Connection(Pollable):
         if error is not None and isinstance(error, PeerGone):
             log.debug("%s %s", self._label(), error.message)
         elif error is not None:
-            log.warning("%s closing client: %s (SQLSTATE %s)", self._label(), error.message, error.sqlstate)
+            log.warning("%s closing client: %s (SQLSTATE %s)", self._label(), _for_the_log(error), error.sqlstate)
             if self._listens():
                 self.stream.write(error_from(error))
         elif session is not None and pooler.log_disconnections:
@@ -230,7 +240,7 @@ class Connection(Pollable):
         session = self.session
         if session is not None:
             return f"[{session.user}@{session.database} #{session.id}]"
-        return f"[{self.stream.peer}]"
+        return f"[{self.name}{self.stream.peer}]"
 
     # What others do to it.
 
@@ -256,3 +266,8 @@ class Connection(Pollable):
             session.task.throw(error)
         elif self.task is not None:
             self.task.throw(error)
+
+
+def _for_the_log(error: DoormanError) -> str:
+    """What the log says of an error: a refused client is not told why it was refused."""
+    return f"{error.message}: {error.__cause__}" if isinstance(error.__cause__, Refusal) else error.message

@@ -18,7 +18,7 @@ cdef class Accepted:
 
 
 @cython.locals(cache=LoginCache, known=tuple, candidate=Candidate)
-cpdef login(object stream, object policy, object admission)
+cpdef login(object stream, object policy, object guest)
 cpdef bytes read_startup_packet(object stream)
 cdef bytes _first_packet(object stream, object policy)
 cdef _parse(bytes packet)

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pgdoorman_lib.abc import ClientLoginSettings, LoginPolicy
+from pgdoorman_lib.abc import ClientLoginSettings, Guest, LoginPolicy
 from pgdoorman_lib.auth.hba import MD5, TRUST
 from pgdoorman_lib.auth.verify import Candidate, authenticate, console_method_for, method_for
 from pgdoorman_lib.errors import NotPermitted, PeerGone, ProtocolViolation, UnsupportedFeature
@@ -72,11 +71,10 @@ class Accepted:
     replication: str = ""
 
 
-def login(stream: Stream, policy: LoginPolicy, admission: Callable[[bool], None]) -> Accepted | CancelRequested:
+def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | CancelRequested:
     """Agree on encryption, read the startup packet, authenticate; may switch.
 
-    ``admission`` is called once for a client that wants to log in, with whether it wants the console; it raises
-    TooManyClients or ShuttingDown.
+    ``guest`` is told who wants to log in where, and lets it in or not (TooManyClients, ShuttingDown), each once.
     Nothing of the welcome is sent but NegotiateProtocolVersion and the exchange itself, whose end may still be queued.
     DoormanError: to be told to the client, and the connection closed; of AuthenticationFailed the cause is for the log.
     PeerGone: there is nobody to tell. The caller sets the time limit.
@@ -87,7 +85,8 @@ def login(stream: Stream, policy: LoginPolicy, admission: Callable[[bool], None]
     known = None if tls else cache.find(stream.peer_host, packet)
     if known is not None:
         candidate, accepted = known
-        admission(False)
+        guest.asks(accepted.user, accepted.database)
+        guest.admit(False)
         authenticate(stream, candidate, MD5, policy.mock_secret)
         return accepted  # type: ignore[no-any-return]
 
@@ -99,6 +98,7 @@ def login(stream: Stream, policy: LoginPolicy, admission: Callable[[bool], None]
     if not user:
         raise NotPermitted("no PostgreSQL user name specified in startup packet")
     database = request.parameters.get("database") or user
+    guest.asks(user, database)
     replication = parse_replication(request.parameters.get("replication", ""))
     general = policy.general
     if general.tls_mode in _TLS_REQUIRED and not tls and not stream.is_unix:
@@ -112,7 +112,7 @@ def login(stream: Stream, policy: LoginPolicy, admission: Callable[[bool], None]
         physical=replication == PHYSICAL,
     )
     admin = policy.is_admin_database(database)
-    admission(admin)
+    guest.admit(admin)
     if replication:
         if admin:
             raise UnsupportedFeature("the console has no replication")

@@ -30,7 +30,8 @@ def match(text: str, **over: Any) -> str | None:
     connection = {"is_unix": False, "tls": False, "address": "10.0.0.1", "database": "db", "user": "app", **over}
     if connection["is_unix"]:
         connection["address"] = ""
-    return rules(text).match(**connection)
+    found = rules(text).match(**connection)
+    return None if found is None else found.method
 
 
 # -- columns
@@ -376,5 +377,5 @@ def test_which_gate_the_configuration_asks_for() -> None:
 def test_this_machine_has_a_loopback() -> None:
     assert interface("127.0.0.1/8") in local_interfaces()
     found = parse("host all all samehost trust", "x")
-    assert found.match(is_unix=False, tls=False, address="127.0.0.1", database="d", user="u") == TRUST
+    assert found.admit(is_unix=False, tls=False, address="127.0.0.1", database="d", user="u") == TRUST
     assert found.match(is_unix=False, tls=False, address="192.0.2.77", database="d", user="u") is None

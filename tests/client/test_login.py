@@ -100,7 +100,10 @@ class Context:
     def is_admin_database(self, name: str) -> bool:
         return name in ("pgdoorman", "pgbouncer")
 
-    def admission(self, console: bool) -> None:
+    def asks(self, user: str, database: str) -> None:
+        self.asked = (user, database)
+
+    def admit(self, console: bool) -> None:
         self.admitted += 1
         if self.full:
             raise TooManyClients("sorry, too many clients already")
@@ -136,7 +139,7 @@ class Client:
 
 def enter(stream: FakeStream, context: Context | None = None) -> Accepted | CancelRequested:
     context = context or Context()
-    return login(stream, context, context.admission)  # type: ignore[arg-type]
+    return login(stream, context, context)  # type: ignore[arg-type]
 
 
 def accepted(*arrivals: bytes, context: Context | None = None, **stream: Any) -> Accepted:

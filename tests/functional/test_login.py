@@ -682,3 +682,36 @@ def test_random_bytes_leave_memory_and_others_alone(doorman: Doorman) -> None:
         assert bystander.value("SELECT 1") == "1"
         assert doorman.rss() - before < 16 << 20
     eventually(lambda: sum(int(r["cl_active"]) + int(r["cl_waiting"]) for r in doorman.admin("SHOW POOLS")) == 0)
+
+
+# -- the log
+
+
+@pytest.mark.parametrize(
+    ("user", "database", "password", "reason"),
+    [
+        ("app", "testdb", "wrong", "wrong password"),
+        ("nobody", "testdb", "wrong", "no such user in a pool of that name"),
+        ("app", "nowhere", "wrong", "no such user in a pool of that name"),
+    ],
+)
+def test_the_log_says_who_was_refused_and_why(
+    doorman: Doorman, user: str, database: str, password: str, reason: str
+) -> None:
+    """The client hears the same in every case."""
+    mark = len(doorman.log_lines)
+    with pytest.raises(WireError) as caught:
+        doorman.wire(database, user, password)
+    assert caught.value.message.fields["M"] == f'password authentication failed for user "{user}"'
+    line = doorman.wait_log("closing client", after=mark)
+    assert f"[{user}@{database} 127.0.0.1:" in line
+    assert f": {reason} (SQLSTATE 28P01)" in line
+
+
+def test_the_log_names_the_line_that_rejects(make_doorman: MakeDoorman) -> None:
+    rules = "host all app_two all reject\nhost all all all scram-sha-256\n"
+    doorman = make_doorman({"general": {"pg_hba": {"content": rules}}})
+    with pytest.raises(WireError) as caught:
+        doorman.wire("testdb", "app_two", "x")
+    assert "line" not in caught.value.message.fields["M"]
+    assert ": line 1 (SQLSTATE 28000)" in doorman.wait_log("app_two@testdb 127.0.0.1:.* closing client")
