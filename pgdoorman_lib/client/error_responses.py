@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Any
 
@@ -10,12 +11,14 @@ from pgdoorman_lib.client.link import Link
 from pgdoorman_lib.client.prepared import PreparedStatements
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.effects import Refused
-from pgdoorman_lib.wire.messages import is_fatal
+from pgdoorman_lib.wire.messages import is_fatal, parse_fields
 from pgdoorman_lib.wire.rewritten import as_written
 from pgdoorman_lib.wire.session_state import DIRTY_PREPARED
 from pgdoorman_lib.wire.statements import OUR_NAME, PREFIX
 
 _int = int
+
+log = logging.getLogger(__name__)
 
 # A name of ours in the text of an error.
 _OURS = re.compile(OUR_NAME + rb"(?! \")")
@@ -123,6 +126,8 @@ class ErrorResponses:
             link.server.dirty |= DIRTY_PREPARED
         if is_fatal(body):
             link.server.fatal_received = 1
+            words = parse_fields(body).get("M", "")
+            log.info("%s PostgreSQL (pid %d) ends the session: %s", link.owner.label(), link.server.pid, words)
 
 
 def _is_lost(message: bytes) -> bool:

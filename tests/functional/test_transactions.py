@@ -342,3 +342,11 @@ def test_nothing_runs_under_parameters_that_were_refused(doorman: Doorman, postg
             assert [m.sqlstate for m in answer] == ["22023"]
             assert other.value("SELECT count(*) FROM refused") == "0"
         superuser.execute("DROP TABLE refused")
+
+
+def test_postgresql_s_own_words_at_the_end_are_logged(doorman: Doorman) -> None:
+    with doorman.wire("onedb") as client:
+        client.ask_query("SET idle_in_transaction_session_timeout = '50ms'")
+        client.ask_query("BEGIN")
+        assert client.read_messages_to_end()[-1].sqlstate == "25P03"
+    doorman.wait_log(r"\[app@onedb #\d+\] PostgreSQL \(pid \d+\) ends the session: .*idle-in-transaction timeout")
