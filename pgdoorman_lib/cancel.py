@@ -34,6 +34,7 @@ class Canceller:
         """Carry a client's cancel request to the server that runs its statement, if any; may switch."""
         session = self.clients.by_key(number, secret)
         if session is None:
+            log.debug("a cancel request with a key that nobody has")
             return
         try:
             if isinstance(session, Session):

@@ -128,6 +128,10 @@ class PeerGone(DoormanError):
     fault = "client"
 
 
+class HandshakeFailed(PeerGone):
+    """A client and the pooler could not agree on TLS; an alert has told the client."""
+
+
 class ServerGone(DoormanError):
     """A server connection broke or PostgreSQL closed it."""
 

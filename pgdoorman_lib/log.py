@@ -200,6 +200,28 @@ def keep_standard_descriptors() -> None:
         sys.stderr = os.fdopen(2, "w", encoding="utf-8")
 
 
+class Limited:
+    """A logger's lines of one kind, at most one in ``interval`` seconds; the next tells how many were left out."""
+
+    def __init__(self, logger: logging.Logger, interval: float = 1.0) -> None:
+        self._logger = logger
+        self._interval = interval
+        self._next = 0.0
+        self._left_out = 0
+
+    def info(self, text: str, *arguments: object) -> None:
+        """Log at info, or count."""
+        now = time.monotonic()
+        if now < self._next:
+            self._left_out += 1
+            return
+        if self._left_out:
+            text += f" (and {self._left_out} more like it since the last)"
+        self._next = now + self._interval
+        self._left_out = 0
+        self._logger.info(text, *arguments)
+
+
 class TextFormatter(logging.Formatter):
     """One line a record; a traceback follows on lines of its own."""
 

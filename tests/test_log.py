@@ -186,6 +186,22 @@ def test_wrong_set_up(logger):
         log.setup(level="loud")
 
 
+def test_lines_of_one_kind_are_limited(logger, monkeypatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(log.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    log.setup(stream=stream)
+    limited = log.Limited(logger)
+    for number in range(5):
+        limited.info("%d failed", number)
+    now[0] += 1.0
+    limited.info("%d failed", 5)
+    assert [line.split(": ", 1)[1] for line in lines(stream)] == [
+        "0 failed",
+        "5 failed (and 4 more like it since the last)",
+    ]
+
+
 class Gone(io.StringIO):
     def write(self, text: str) -> int:
         raise BrokenPipeError

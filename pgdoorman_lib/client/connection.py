@@ -17,7 +17,8 @@ from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.replication import ReplicationSession
 from pgdoorman_lib.client.session import Session
-from pgdoorman_lib.errors import DoormanError, PeerGone, ProtocolViolation, Refusal
+from pgdoorman_lib.errors import DoormanError, HandshakeFailed, PeerGone, ProtocolViolation, Refusal
+from pgdoorman_lib.log import Limited
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.pollable import Pollable
 from pgdoorman_lib.net.stream import Stream
@@ -28,6 +29,8 @@ from pgdoorman_lib.wire.messages import authentication_ok, backend_key_data, err
 _int = int
 
 log = logging.getLogger(__name__)
+#: Anybody can have them fail, as often as he likes.
+handshakes = Limited(log)
 
 #: Seconds for a client to take what is left for it, our last words included, when its session is over.
 LINGER_SECONDS = 5.0
@@ -214,7 +217,9 @@ class Connection(Pollable):
         """Tell the client and the log why it is over, and count it no more; no switch."""
         session = self.session
         pooler = self.pooler
-        if error is not None and isinstance(error, PeerGone):
+        if isinstance(error, HandshakeFailed):
+            handshakes.info("%s %s", self._label(), error.message)
+        elif error is not None and isinstance(error, PeerGone):
             log.debug("%s %s", self._label(), error.message)
         elif error is not None:
             log.warning("%s closing client: %s (SQLSTATE %s)", self._label(), _for_the_log(error), error.sqlstate)

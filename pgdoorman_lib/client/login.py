@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pgdoorman_lib.abc import ClientLoginSettings, Guest, LoginPolicy
 from pgdoorman_lib.auth.hba import MD5, TRUST
 from pgdoorman_lib.auth.verify import Candidate, authenticate, console_method_for, method_for
-from pgdoorman_lib.errors import NotPermitted, PeerGone, ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.errors import HandshakeFailed, NotPermitted, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.messages import negotiate_protocol_version
@@ -193,7 +193,7 @@ def _answer_tls(stream: Stream, policy: LoginPolicy) -> None:
         stream.start_tls(tls_context, server_side=True)
     except ssl.SSLError as exc:
         # An alert has told the peer; an ErrorResponse in clear would be garbage to it.
-        raise PeerGone(f"could not accept SSL connection: {getattr(exc, 'reason', None) or exc}") from exc
+        raise HandshakeFailed(f"could not accept SSL connection: {getattr(exc, 'reason', None) or exc}") from exc
 
 
 def _refuse_buffered(stream: Stream, request: str) -> None:

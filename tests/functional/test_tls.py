@@ -169,6 +169,7 @@ def test_garbage_instead_of_a_handshake(doorman: Doorman) -> None:
             client.read_to_end()
     with doorman.connect(sslmode="require"):
         pass
+    doorman.wait_log("INFO .*could not accept SSL connection")
 
 
 def test_require_refuses_clear_text(make_doorman: MakeDoorman, certs: Certificates) -> None:
