@@ -26,6 +26,7 @@ cdef class Leftovers:
     cdef public bint unpinning
     cdef public bint unhindered
     cdef public bint listed
+    cdef public int attempts
 
     @cython.final
     @cython.locals(server=Server, asked=int)

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: Of so many transactions with a known end on a server, at one it is asked whether the backend is still the same.
 ASK_AGAIN = 16
+#: A question that is refused is asked so often in all.
+ATTEMPTS = 5
 #: Asked for instead of DIRTY_* bits when it is only about that.
 ONLY_BACKEND = 1 << 30
 
@@ -51,7 +53,7 @@ _ONLY_BACKEND = ONLY_BACKEND
 class Leftovers:
     """Finds out what is left, and keeps the server where that can't be taken along."""
 
-    __slots__ = ("batch", "errands", "link", "listed", "texts", "unhindered", "unpinning", "warned")
+    __slots__ = ("attempts", "batch", "errands", "link", "listed", "texts", "unhindered", "unpinning", "warned")
 
     def __init__(self, link: Link, errands: Errands, texts: Texts) -> None:
         self.link = link
@@ -66,12 +68,15 @@ class Leftovers:
         self.unhindered = 0
         #: it asks for all settings that are listed
         self.listed = False
+        #: how often it has been asked
+        self.attempts = 0
 
     def examine(self) -> _int:
         """Find out what is there of what may have been left; 0 when nothing has to be waited for."""
         link = self.link
         server = link.server
         tracker = link.notes()
+        self.attempts = 0
         known = tracker.known
         if known is not None and not tracker.failed and not link.pins and self._take_known(known):
             server.unasked += 1
@@ -148,6 +153,7 @@ class Leftovers:
         link = self.link
         self.batch.examining = asked
         self.unhindered = unhindered
+        self.attempts += 1
         if asked != _ONLY_BACKEND:
             link.pool_stats.asked += 1
             if link.notes().unnamed:
@@ -214,8 +220,9 @@ class Leftovers:
         server = link.server
         asked = batch.examining
         batch.examining = 0
-        if batch.findings is None and not self.unhindered:
-            # A cancel request for the statement before has hit it, or something the client has set hinders it.
+        if batch.findings is None and self.attempts < ATTEMPTS:
+            # A cancel request for the statement before has hit it, or something the client has set hinders it: a
+            # statement_timeout of a millisecond may be over before what takes it back was read.
             self._question(asked, 1)
             return events.PENDING
         try:

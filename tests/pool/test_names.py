@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +13,8 @@ from pgdoorman_lib.pool import names
 from pgdoorman_lib.pool.queue import NEAR, Borrower, ServerQueue
 from pgdoorman_lib.server.connection import Server
 
+MakeServer = Callable[..., Server]
+
 
 def borrower(*options: str, number: int = 0) -> Borrower:
     made = Borrower()
@@ -22,12 +24,25 @@ def borrower(*options: str, number: int = 0) -> Borrower:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def make() -> Iterator[MakeServer]:
     with running("epoll") as engine:
-        made, peer = server_pair(engine)
-        yield made
-        made.stream.close()
-        peer.close()
+        pairs = []
+
+        def one(*options: str) -> Server:
+            pairs.append(server_pair(engine))
+            made = pairs[-1][0]
+            made.option_names = set(options)
+            return made
+
+        yield one
+        for made, peer in pairs:
+            made.stream.close()
+            peer.close()
+
+
+@pytest.fixture
+def server(make: MakeServer) -> Server:
+    return make()
 
 
 def test_what_suits(server: Server) -> None:
@@ -53,29 +68,27 @@ def test_notes(server: Server) -> None:
 
 @pytest.mark.parametrize("lifo", [True, False])
 @pytest.mark.parametrize("wanted", [(), ("x.x",), ("y.y",)])
-def test_the_next_idle_server(lifo: bool, wanted: tuple[str, ...]) -> None:
-    queue = ServerQueue(None, lifo)  # type: ignore[arg-type]
-    idle = queue.resting
-    for name, options in (("a", {"x.x"}), ("b", None), ("c", {"x.x"}), ("d", {"z.z"})):
-        idle.add(SimpleNamespace(name=name, option_names=options))
+def test_the_next_idle_server(make: MakeServer, lifo: bool, wanted: tuple[str, ...]) -> None:
+    a, b, c, d = make("x.x"), make(), make("x.x"), make("z.z")
+    queue = ServerQueue(a.stream.engine, lifo)
+    for one in (a, b, c, d):
+        queue.put(one)
     pool: Any = SimpleNamespace(queue=queue, has_room=lambda: True)
     assert names.bring_one(pool, borrower(*wanted))
-    taken: Any = queue.get_nowait()
-    assert taken.name == {(): "b", ("y.y",): "b"}.get(wanted, "c" if lifo else "a")
-    assert len(idle) == 3
+    assert queue.get_nowait() is {(): b, ("y.y",): b}.get(wanted, c if lifo else a)
+    assert queue.qsize() == 3
 
 
 @pytest.mark.parametrize("room", [True, False])
-def test_no_idle_server_suits(room: bool) -> None:
-    queue = ServerQueue(None)  # type: ignore[arg-type]
-    for name in "ab":
-        queue.resting.add(SimpleNamespace(name=name, option_names={"x.x"}))
-    closed: list[str] = []
-    pool: Any = SimpleNamespace(
-        queue=queue, has_room=lambda: room, forget=lambda server, reason: closed.append(server.name)
-    )
+def test_no_idle_server_suits(make: MakeServer, room: bool) -> None:
+    first, second = make("x.x"), make("x.x")
+    queue = ServerQueue(first.stream.engine)
+    for one in (first, second):
+        queue.put(one)
+    closed: list[Server] = []
+    pool: Any = SimpleNamespace(queue=queue, has_room=lambda: room, forget=lambda server, reason: closed.append(server))
     assert not names.bring_one(pool, borrower())
-    assert closed == ([] if room else ["a"])
+    assert closed == ([] if room else [first])
 
 
 def test_the_next_waiter(server: Server) -> None:
