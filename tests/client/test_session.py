@@ -16,7 +16,7 @@ from mini_postgres import MiniPostgres, tokens
 
 from pgdoorman_lib.client.batch import Batch
 from pgdoorman_lib.client.errands import Errands
-from pgdoorman_lib.client.leftovers import Leftovers
+from pgdoorman_lib.client.leftovers import ATTEMPTS, Leftovers
 from pgdoorman_lib.client.link import Link
 from pgdoorman_lib.client.prepared import PreparedStatements
 from pgdoorman_lib.client.relay import Relay
@@ -918,14 +918,15 @@ def test_the_server_dies_while_it_is_asked(kept: KeptHouse) -> None:
     assert second.ask(QUERY) == "TDCZ"
 
 
-def test_a_question_refused_once_is_asked_again(kept: KeptHouse) -> None:
+@pytest.mark.parametrize("times", [1, ATTEMPTS - 1])
+def test_a_question_that_is_refused_is_asked_again(kept: KeptHouse, times: int) -> None:
     first, second = kept.customer(), kept.customer()
     first.ask(QUERY)
-    kept.keeper.refuses = 1
+    kept.keeper.refuses = times
     assert first.ask(LISTEN) == "CZ"
     assert second.ask(QUERY) == first.ask(QUERY) == "TDCZ"
-    assert len(kept.keeper.questions) == 2
-    assert b"SET LOCAL statement_timeout = 0" in kept.keeper.questions[1]
+    assert len(kept.keeper.questions) == times + 1
+    assert all(b"SET LOCAL statement_timeout = 0" in question for question in kept.keeper.questions[1:])
 
 
 @pytest.mark.parametrize("answer", ["refused", "unreadable", "too large"])
@@ -933,7 +934,7 @@ def test_a_server_of_which_nothing_is_known_is_kept_and_then_closed(kept: KeptHo
     first, second = kept.customer(), kept.customer()
     first.ask(QUERY)
     if answer == "refused":
-        kept.keeper.refuses = 2
+        kept.keeper.refuses = ATTEMPTS
     elif answer == "unreadable":
         kept.keeper.there = [messages.data_row([b"8"])]
     else:
