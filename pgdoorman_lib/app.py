@@ -186,7 +186,7 @@ class App(Pooler):
             pool = self.find_pool(session.database, session.user)
             if isinstance(session, Session):
                 if pool is not None:
-                    session.link.health, session.link.check_query = pool.health, pool.health.message
+                    session.link.use_health(pool)
             elif pool is None:
                 session.terminate_when_idle(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage

@@ -29,7 +29,8 @@ cdef class Connection(Pollable):
     cdef public Task task
     cdef public object session
     cdef public bint admitted
-    cdef public str name
+    cdef public str user
+    cdef public str database
 
     @cython.locals(pooler=Pooler, stream=Stream, task=Task)
     cpdef start(self)

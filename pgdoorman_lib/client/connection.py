@@ -57,7 +57,7 @@ def accept(pooler: Pooler, sock: Any) -> None:
 class Connection(Pollable):
     """A client's connection from ``start`` on. ``sock`` (net.accept.Accepted) is taken over."""
 
-    __slots__ = ("admitted", "name", "pooler", "session", "stream", "task")
+    __slots__ = ("admitted", "database", "pooler", "session", "stream", "task", "user")
 
     def __init__(self, pooler: Pooler, sock: Any) -> None:
         self.pooler = pooler
@@ -67,8 +67,9 @@ class Connection(Pollable):
         self.session: Session | ReplicationSession | None = None
         #: it counts against max_connections
         self.admitted = 0
-        #: who it says to be, for the log
-        self.name = ""
+        #: who it says to be, for the log; empty before it has said so
+        self.user = ""
+        self.database = ""
 
     def start(self) -> None:
         """Begin; only the hub may call this, in a turn of the engine."""
@@ -154,7 +155,8 @@ class Connection(Pollable):
 
     def asks(self, user: str, database: str) -> None:
         """As in abc.Guest."""
-        self.name = f"{user[:LONGEST_NAME]}@{database[:LONGEST_NAME]} "
+        self.user = user
+        self.database = database
 
     def admit(self, console: bool) -> None:
         """As in abc.Guest."""
@@ -245,7 +247,9 @@ class Connection(Pollable):
         session = self.session
         if session is not None:
             return f"[{session.user}@{session.database} #{session.id}]"
-        return f"[{self.name}{self.stream.peer}]"
+        if self.user:
+            return f"[{self.user[:LONGEST_NAME]}@{self.database[:LONGEST_NAME]} {self.stream.peer}]"
+        return f"[{self.stream.peer}]"
 
     # What others do to it.
 

@@ -11,6 +11,7 @@ from pgdoorman_lib.client.link import Link
 from pgdoorman_lib.wire import owed
 from pgdoorman_lib.wire.effect import Effect
 from pgdoorman_lib.wire.effects import Eviction, InjectedParse, Verification
+from pgdoorman_lib.wire.messages import close_statement, parse_message
 from pgdoorman_lib.wire.prepared import LARGE
 from pgdoorman_lib.wire.session_state import DIRTY_PREPARED, DIRTY_TEMPORARY
 from pgdoorman_lib.wire.statements import PREFIX, Acts, Handle, Statement
@@ -151,10 +152,8 @@ class Deployment:
         """Have the client's ``name`` exist on the server, so that PostgreSQL itself says that it is taken."""
         link = self.link
         batch = self.batch
-        dummy = bytearray(
-            b"C" + (6 + len(name)).to_bytes(4, "big") + b"S" + name + b"\0"  # in case we did so before
-            b"P" + (8 + len(name)).to_bytes(4, "big") + name + b"\0\0\0\0"
-        )
+        # It is closed first in case we did so before.
+        dummy = bytearray(close_statement(name) + parse_message(name, b"\0\0\0"))
         link.replies.add(owed.CLOSE | owed.SWALLOW)
         link.replies.add(owed.PARSE | owed.SWALLOW)
         link.srv.send_copy(dummy, 0, len(dummy))

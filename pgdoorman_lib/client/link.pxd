@@ -69,6 +69,7 @@ cdef class Link:
     cdef public object fault_sqlstate
 
     cpdef int use(self, Pool pool) except -1
+    cpdef int use_health(self, Pool pool) except -1
     cpdef int begin_with(self, object settings, object told, object base) except -1
     cpdef int attach(self, Server server) except -1
     cpdef int detach(self) except -1

@@ -174,8 +174,7 @@ class Link:
         self.by_transaction = pool.by_transaction
         self.shared = pool.shared
         self.scanner = pool.scanner
-        self.health = pool.health
-        self.check_query = pool.health.message
+        self.use_health(pool)
         self.sync_parameters = pool.sync_parameters
         self.transparent = pool.transparent
         self.log_parameters = pool.log_parameters
@@ -183,6 +182,11 @@ class Link:
             self.owner.option_names = set()
         if pool.parse_limit > 0:
             self.parse_limit = pool.parse_limit
+
+    def use_health(self, pool: Any) -> None:
+        """Take a pool's health query, which is answered without a server of the pool."""
+        self.health = pool.health
+        self.check_query = pool.health.message
 
     def begin_with(self, settings: Any, told: Any, base: Any) -> None:
         """Take the settings of the startup packet, over the defaults ``base``, and what the client is told of them."""

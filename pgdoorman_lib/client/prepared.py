@@ -20,7 +20,7 @@ from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effects import Described, NameClosed, NamedParse, Refused, unnamed_parse
 from pgdoorman_lib.wire.framing import find_nul, put_header
 from pgdoorman_lib.wire.meaning import MAX_NAME, impossible, varying
-from pgdoorman_lib.wire.messages import describe_statement, error_response
+from pgdoorman_lib.wire.messages import describe_statement, error_response, parse_message
 from pgdoorman_lib.wire.replies import owed_for
 from pgdoorman_lib.wire.statements import OVERHEAD, PREFIX, REMEMBERED, Acts, Statement
 from pgdoorman_lib.wire.text import NOTHING
@@ -259,7 +259,7 @@ class PreparedStatements:
             if acts is None or (acts.sql is acts.original and not acts.needs):
                 return events.AS_IT_CAME
             link.to_server_part(run, pos)
-            message = bytearray(b"P" + (5 + len(body)).to_bytes(4, "big") + b"\0" + body)
+            message = bytearray(parse_message(b"", body))
             link.srv.send_copy(message, 0, len(message))
             return events.REPLACED
         name = bytes(data[pos + 5 : name_end if name_end - pos - 5 < _MAX_NAME else pos + 5 + _MAX_NAME])

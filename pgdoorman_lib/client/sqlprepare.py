@@ -16,6 +16,7 @@ from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effects import AwaitedParse, QueryParse, unnamed_close
 from pgdoorman_lib.wire.framing import find_nul
 from pgdoorman_lib.wire.meaning import impossible, truncated
+from pgdoorman_lib.wire.messages import query
 from pgdoorman_lib.wire.replies import Replies
 from pgdoorman_lib.wire.rewritten import Rewriting
 from pgdoorman_lib.wire.scan import BACKSLASHES
@@ -93,7 +94,7 @@ class SqlPrepare:
             self.rewritten(front, acts)
         self.query(link.replies)
         sql = front + acts.sql
-        message = bytearray(b"Q" + (5 + len(sql)).to_bytes(4, "big") + sql + b"\0")
+        message = bytearray(query(sql))
         link.srv.send_copy(message, 0, len(message))
         if batch.resetting:
             batch.resetting = 2

@@ -13,6 +13,7 @@ from pgdoorman_lib.net.syscalls import holds
 from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effects import UnnamedInjected, unnamed_close
 from pgdoorman_lib.wire.framing import find_nul, frame_size
+from pgdoorman_lib.wire.messages import parse_message
 from pgdoorman_lib.wire.replies import owed_for
 from pgdoorman_lib.wire.statements import Acts, Unnamed
 from pgdoorman_lib.wire.text import UNREAD
@@ -168,11 +169,11 @@ class UnnamedStatement:
         mine = link.statements.unnamed
         if mine is None or mine.body is None:
             # Close is what makes PostgreSQL answer "unnamed prepared statement does not exist" by itself.
-            replies.add_effect(owed.CLOSE | owed.SWALLOW, UnnamedInjected(held, mine if mine is None else None))
+            replies.add_effect(owed.CLOSE | owed.SWALLOW, UnnamedInjected(held, None))
             link.srv.send_copy(_close_unnamed, 0, len(_close_unnamed))
             return
         replies.add_effect(owed.PARSE | owed.SWALLOW, UnnamedInjected(held, mine))
-        message = bytearray(b"P" + (5 + len(mine.body)).to_bytes(4, "big") + b"\0" + mine.body)
+        message = bytearray(parse_message(b"", mine.body))
         link.srv.send_copy(message, 0, len(message))
 
     def _send_as_it_came(self, data: bytearray, pos: _int) -> None:
