@@ -4,6 +4,7 @@ import cython
 
 from pgdoorman_lib.auth.verify cimport Candidate, authenticate, method_for
 from pgdoorman_lib.client.login_cache cimport LoginCache
+from pgdoorman_lib.wire.framing cimport int32
 from pgdoorman_lib.wire.startup cimport StartupMessage, parse_startup
 
 
@@ -19,7 +20,9 @@ cdef class Accepted:
 
 @cython.locals(cache=LoginCache, known=tuple, candidate=Candidate)
 cpdef login(object stream, object policy, object guest)
+@cython.locals(length=long)
 cpdef bytes read_startup_packet(object stream)
+@cython.locals(packet=bytes, code=long)
 cdef bytes _first_packet(object stream, object policy)
 cdef _parse(bytes packet)
 cdef _negotiate(object stream, StartupMessage request)

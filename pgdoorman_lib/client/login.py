@@ -23,6 +23,7 @@ from pgdoorman_lib.auth.verify import Candidate, authenticate, console_method_fo
 from pgdoorman_lib.errors import HandshakeFailed, NotPermitted, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.messages import negotiate_protocol_version
 from pgdoorman_lib.wire.startup import (
     PHYSICAL,
@@ -135,7 +136,7 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
 
 def read_startup_packet(stream: Stream) -> bytes:
     """The next startup packet without its length word; ProtocolViolation for an impossible length; may switch."""
-    length = int.from_bytes(stream.read_exact(4), "big")
+    length = int32(stream.read_exact(4), 0)
     if not 8 <= length <= consts.MAX_STARTUP_PACKET:
         raise ProtocolViolation("invalid length of startup packet")
     return stream.read_exact(length - 4)
@@ -147,7 +148,7 @@ def _first_packet(stream: Stream, policy: LoginPolicy) -> bytes:
     may_ask_gss = True
     while True:
         packet = read_startup_packet(stream)
-        code = int.from_bytes(packet[:4], "big")
+        code = int32(packet, 0)
         if code == consts.SSL_REQUEST:
             parse_startup(packet)
             if not may_ask_tls:
@@ -171,7 +172,7 @@ def _parse(packet: bytes) -> StartupMessage | CancelRequested:
     try:
         request = parse_startup(packet)
     except ProtocolViolation:
-        if int.from_bytes(packet[:4], "big") == consts.CANCEL_REQUEST:
+        if int32(packet, 0) == consts.CANCEL_REQUEST:
             return CancelRequested(0, b"")  # a cancel is never answered, not even a malformed one
         raise
     if isinstance(request, CancelRequest):

@@ -4,7 +4,8 @@ import cython
 
 from pgdoorman_lib.net.engine cimport Channel, Engine, Task
 from pgdoorman_lib.net.ring cimport Ring
-from pgdoorman_lib.net.syscalls cimport copy, put, recv_into, send_from
+from pgdoorman_lib.net.syscalls cimport copy, cut, put, recv_into, send_from
+from pgdoorman_lib.wire.framing cimport int32
 
 cdef Py_ssize_t _BLOCK_SIZE
 
@@ -88,3 +89,7 @@ cdef class Stream(Channel):
     cdef int _park(self) except -1
     @cython.final
     cdef Py_ssize_t _fill_or_park(self) except -3
+    @cython.locals(whole=bytearray, taken=bytes)
+    cpdef bytes read_exact(self, Py_ssize_t size)
+    @cython.locals(head=bytes, length=long)
+    cpdef tuple read_message(self, Py_ssize_t max_length=*)

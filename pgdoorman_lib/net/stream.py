@@ -23,7 +23,8 @@ from pgdoorman_lib.errors import PeerGone, ProtocolViolation
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engine import Channel, Engine, Task
 from pgdoorman_lib.net.ring import Ring
-from pgdoorman_lib.net.syscalls import copy, put, recv_into, send_from
+from pgdoorman_lib.net.syscalls import copy, cut, put, recv_into, send_from
+from pgdoorman_lib.wire.framing import int32
 
 _int = int
 _bytes = bytes
@@ -590,9 +591,8 @@ class Stream(Channel):
         if self.start == self.end and size > 0:
             self._fill_or_park()
         if 0 < size <= self.end - self.start:
-            whole = self.block
-            assert whole is not None
-            taken = bytes(whole[self.start : self.start + size])
+            whole: Any = self.block
+            taken = cut(whole, self.start, self.start + size)
             self.start += size
             self.release()
             return taken
@@ -614,7 +614,7 @@ class Stream(Channel):
         ProtocolViolation when its length word is below 4 or above ``max_length`` bytes, PeerGone at the end.
         """
         head = self.read_exact(5)
-        length = int.from_bytes(head[1:5], "big")
+        length = int32(head, 1)
         if length < 4 or length > max_length:
             raise ProtocolViolation("invalid message length")
         return head[0], self.read_exact(length - 4)

@@ -28,6 +28,16 @@ def frame_size(data: bytearray, start: _int, end: _int) -> _int:
     return length + 1
 
 
+def int32(data: bytes, at: _int) -> _int:
+    """The signed number in ``data[at:at + 4]``; ValueError when so many bytes are not there."""
+    if at < 0 or at + 4 > len(data):
+        raise ValueError("no number there")
+    high = data[at]
+    if high >= 128:
+        high -= 256
+    return high * 0x1000000 + (data[at + 1] << 16 | data[at + 2] << 8 | data[at + 3])
+
+
 def find_nul(data: bytearray, start: _int, end: _int) -> _int:
     """The position of the first NUL in ``data[start:end]``, or -1."""
     position = start

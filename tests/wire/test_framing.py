@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdoorman_lib.wire.consts import MAX_MESSAGE
-from pgdoorman_lib.wire.framing import find_nul, frame_size, put_header, split
+from pgdoorman_lib.wire.framing import find_nul, frame_size, int32, put_header, split
 
 messages = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=40)), max_size=8)
 
@@ -79,6 +79,21 @@ def test_find_nul(data: bytes, start: int, end: int) -> None:
     start = min(start, len(data))
     end = min(end, len(data))
     assert find_nul(bytearray(data), start, end) == (data.find(b"\0", start, end) if start < end else -1)
+
+
+@given(st.integers(-(2**31), 2**31 - 1), st.binary(max_size=3), st.binary(max_size=3))
+def test_int32_is_read_where_it_stands(number: int, before: bytes, behind: bytes) -> None:
+    data = before + number.to_bytes(4, "big", signed=True) + behind
+    assert int32(data, len(before)) == number
+
+
+@given(st.binary(max_size=6), st.integers(-2, 8))
+def test_no_int32_is_read_beyond_the_end(data: bytes, at: int) -> None:
+    if 0 <= at <= len(data) - 4:
+        assert int32(data, at) == int.from_bytes(data[at : at + 4], "big", signed=True)
+    else:
+        with pytest.raises(ValueError, match="no number"):
+            int32(data, at)
 
 
 @given(st.integers(0, 255), st.integers(5, MAX_MESSAGE + 1))
