@@ -174,7 +174,7 @@ class LoginPolicy(Protocol):
 
     @property
     def mock_secret(self) -> bytes:
-        """Random bytes, the same for the life of the process: from them come salts."""
+        """Bytes that nobody outside knows: from them come salts, see ``auth.mock``."""
 
     def find_user(self, database: str, user: str) -> Account | None: ...
     def database_of(self, user: str) -> str | None:

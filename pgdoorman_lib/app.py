@@ -79,7 +79,7 @@ class App(Pooler):
         self.clients = Clients()
         self.logins = Logins(lambda: self.general.client_login_timeout)
         self.connections = ConnectionStats()
-        self.policy = ConfiguredPolicy(os.urandom(32))
+        self.policy = ConfiguredPolicy()
         self.policy.use(config)
         self._canceller = Canceller(self.engine, self.clients)
         self._connector = Connector(self.engine)

@@ -125,12 +125,16 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
     else:
         candidate = _pool_candidate(user, database, policy, rule)
         method = method_for(candidate.secret, rule)
-    client_key = authenticate(stream, candidate, method, policy.mock_secret)
     protocol = min(request.protocol, consts.PROTOCOL_3_2)
-    accepted = Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication)
     if method == MD5 and not (tls or admin or replication or _asks_for_more(request)):
-        cache.remember(stream.peer_host, packet, (candidate, accepted))
-    return accepted
+        accepted = Accepted(user, database, _settings(request.parameters), protocol, False)
+        known = (candidate, accepted)
+        cache.meet(stream.peer_host, packet, known)
+        authenticate(stream, candidate, MD5, policy.mock_secret)
+        cache.remember(stream.peer_host, packet, known)
+        return accepted
+    client_key = authenticate(stream, candidate, method, policy.mock_secret)
+    return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication)
 
 
 def read_startup_packet(stream: Stream) -> bytes:
@@ -226,13 +230,14 @@ def _console_candidate(user: str, general: ClientLoginSettings, rule: str | None
 
 def _pool_candidate(user: str, database: str, policy: LoginPolicy, rule: str | None) -> Candidate:
     account = policy.find_user(database, user)
+    stand_in = policy.stand_in(user)  # also where it is of no use: how long this takes must not tell
     secret = account.password if account is not None else ""
     refusal = None
     if account is None:
         refusal = "no such user in a pool of that name"
     elif not secret and rule != TRUST:
         refusal = _NO_SECRET
-    return Candidate(user, secret or policy.stand_in(user), refusal)
+    return Candidate(user, secret or stand_in, refusal)
 
 
 def _settings(parameters: _Texts) -> _Texts:

@@ -64,6 +64,15 @@ class General:
         reload="live",
         ours=True,
     )
+    mock_authentication_secret: str | None = setting(
+        "secret",
+        None,
+        "From this the salts come that SCRAM shows for users who are unknown or have a plain password: the same in all "
+        "poolers behind one address.",
+        reload="live",
+        unset="from the machine's id",
+        ours=True,
+    )
     hba: tuple[str, ...] = setting(
         "networks", [], "Networks clients may connect from; empty = all. Not with pg_hba.", reload="live"
     )

@@ -233,6 +233,23 @@ def test_the_session_has_the_settings_of_the_first(inn: Inn) -> None:
     guest.leave()
 
 
+def test_about_strangers_no_more_is_decided_than_about_those_that_exist(inn: Inn) -> None:
+    """Or the time that the challenge takes would tell who exists; nor do they make others be forgotten."""
+    packet = startup(user="mallory", database="shop")
+    for _ in range(3):
+        guest = Guest(inn, packet)
+        guest.say(answer(guest.hear(13)))
+        assert b"28P01" in guest.hear_end()
+        assert inn.decided == 1
+    cache = inn.policy.cache
+    assert len(cache) == 1
+    candidate = Candidate("mallory", "md5" + "0" * 32, "no such user")
+    for number in range(3 * MAX_REMEMBERED):
+        cache.meet("192.0.2.1", b"packet %d" % number, (candidate, None))
+    assert len(cache._met) <= MAX_REMEMBERED
+    assert cache.find("127.0.0.1", HELLO[4:]) is not None
+
+
 @pytest.mark.parametrize("at", [1, 4, 8, len(HELLO) - 1])
 def test_a_packet_in_two_parts(inn: Inn, at: int) -> None:
     guest = Guest(inn, HELLO[:at])
