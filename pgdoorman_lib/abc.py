@@ -187,7 +187,11 @@ class LoginPolicy(Protocol):
 
 
 class HasDeadline(Protocol):
-    """Who can be late."""
+    """Who can be late, or one too many."""
+
+    @property
+    def address(self) -> str:
+        """Where it comes from: a numeric address, empty for a unix socket."""
 
     def too_late(self) -> None:
         """The time is over; called in the hub, may switch to a greenlet."""

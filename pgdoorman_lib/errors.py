@@ -86,6 +86,10 @@ class TooManyClients(DoormanError):
     fault = "operator"
 
 
+class TooManyLogins(TooManyClients):
+    """There are more connections than may be logging in, or have a descriptor: the oldest gave way."""
+
+
 class TooManyPins(DoormanError):
     """A session in transaction mode would keep a server connection, and max_pinned_servers are kept already."""
 

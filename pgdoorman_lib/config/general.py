@@ -64,6 +64,23 @@ class General:
         reload="live",
         ours=True,
     )
+    max_login_connections: int = setting(
+        "integer",
+        0,
+        "Connections that have not logged in, at one time: for one more the oldest of the address with the most gives "
+        "way; 0 = as many as max_connections, but at least 100.",
+        reload="live",
+        maximum=2**30,
+        ours=True,
+    )
+    max_login_connections_per_address: int = setting(
+        "integer",
+        0,
+        "The same for those of one address; 0 = no limit of its own.",
+        reload="live",
+        maximum=2**30,
+        ours=True,
+    )
     mock_authentication_secret: str | None = setting(
         "secret",
         None,

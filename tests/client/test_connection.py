@@ -58,6 +58,8 @@ class General:
     admin_username = "admin"
     admin_password = "console"
     max_connections = 10
+    max_login_connections = 0
+    max_login_connections_per_address = 0
     log_client_connections = False
     log_client_disconnections = False
 
@@ -78,6 +80,7 @@ class Inn(Pooler):
         self.connections = ConnectionStats()
         self.limit = 0.0
         self.logins = Logins(lambda: self.limit)
+        self.govern(self.general)
         self.pool: Pool | None = self.new_pool()
         self.configure(PASSWORD)
         #: logins about which everything had to be decided
