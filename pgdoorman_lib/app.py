@@ -305,6 +305,7 @@ def _check(config: Config) -> None:
     checks: list[Callable[[], object]] = [
         lambda: Users(config.pools, b""),
         lambda: hba.gate(general.hba, general.pg_hba),
+        lambda: hba.Networks(general.proxy_protocol, "general.proxy_protocol"),
         lambda: client_facing_context(general),
         *(partial(server_facing_context, settings) for settings in effective(config).values()),
     ]

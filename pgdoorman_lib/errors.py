@@ -47,6 +47,10 @@ class ProtocolViolation(DoormanError):
     fault = "client"
 
 
+class OtherProtocol(ProtocolViolation):
+    """A client began with a protocol that is not PostgreSQL's, and that the text names."""
+
+
 class UnsupportedFeature(DoormanError):
     """The client asked for something this pooler does not do."""
 

@@ -17,9 +17,11 @@ from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.replication import ReplicationSession
 from pgdoorman_lib.client.session import Session
+from pgdoorman_lib.client.strangers import OncePerAddress
 from pgdoorman_lib.errors import (
     DoormanError,
     HandshakeFailed,
+    OtherProtocol,
     PeerGone,
     ProtocolViolation,
     Refusal,
@@ -32,6 +34,7 @@ from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.messages import authentication_ok, backend_key_data, error_from, ready_for_query
+from pgdoorman_lib.wire.proxy import parse, wanted
 
 _int = int
 
@@ -40,6 +43,8 @@ log = logging.getLogger(__name__)
 handshakes = Limited(log)
 strangers = Limited(log)
 crowd = Limited(log)
+#: Who speaks another protocol does so again and again.
+others = OncePerAddress(60.0)
 
 #: Seconds for a client to take what is left for it, our last words included, when its session is over.
 LINGER_SECONDS = 5.0
@@ -156,6 +161,8 @@ class Connection(Pollable):
         assert task is not None
         try:
             task.wait(self)
+            if pooler.proxies is not None and stream.peer_host and stream.peer_host in pooler.proxies:
+                self._ask_origin()
             found = login(stream, pooler.policy, self)
         finally:
             pooler.logins.end(self, stream.peer_host)
@@ -182,6 +189,20 @@ class Connection(Pollable):
         """As in abc.Guest."""
         # It counts once it is in: whoever only stands at the door takes nobody's place.
         self.pooler.check_room(console)
+
+    def _ask_origin(self) -> None:
+        """Have the balancer say whose connection this is: that address is its own from now on; may switch."""
+        stream = self.stream
+        balancer = stream.peer_host
+        header = b""
+        while (left := wanted(header)) > 0:
+            header += stream.read_exact(left)
+        origin = parse(header)
+        if origin.host:
+            stream.peer_host = origin.host
+            stream.peer_port = origin.port
+            self.pooler.logins.move(self, balancer, origin.host)
+            log.debug("[%s] comes through %s", stream.peer, balancer)
 
     def _make_room(self, full: bool) -> None:
         """End one of those that have not logged in; no switch."""
@@ -248,6 +269,10 @@ class Connection(Pollable):
         pooler = self.pooler
         if isinstance(error, HandshakeFailed):
             handshakes.info("%s %s", self._label(), error.message)
+        elif isinstance(error, OtherProtocol):
+            if others.is_due(self.stream.peer_host, clock()):
+                log.warning("%s closing client: %s (SQLSTATE %s)", self._label(), error.message, error.sqlstate)
+            self._tell(error)
         elif error is not None and isinstance(error, PeerGone):
             log.debug("%s %s", self._label(), error.message)
         elif error is not None:

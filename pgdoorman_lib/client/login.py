@@ -28,6 +28,7 @@ from pgdoorman_lib.wire.startup import (
     PHYSICAL,
     CancelRequest,
     StartupMessage,
+    not_a_length,
     parse_options,
     parse_replication,
     parse_startup,
@@ -139,9 +140,10 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
 
 def read_startup_packet(stream: Stream) -> bytes:
     """The next startup packet without its length word; ProtocolViolation for an impossible length; may switch."""
-    length = int.from_bytes(stream.read_exact(4), "big")
+    word = stream.read_exact(4)
+    length = int.from_bytes(word, "big")
     if not 8 <= length <= consts.MAX_STARTUP_PACKET:
-        raise ProtocolViolation("invalid length of startup packet")
+        raise not_a_length(word)
     return stream.read_exact(length - 4)
 
 

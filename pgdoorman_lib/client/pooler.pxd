@@ -19,6 +19,7 @@ cdef class Pooler:
     cdef public long max_connections
     cdef public long max_open
     cdef public long max_files
+    cdef public object proxies
     cdef public bint log_connections
     cdef public bint log_disconnections
     cpdef check_room(self, bint console)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgdoorman_lib.auth.hba import Networks
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import MANY, Logins
 from pgdoorman_lib.client.places import CONSOLE_PLACES, FEWEST_LOGINS, Shares
@@ -54,6 +55,7 @@ class Pooler:
         logins = self.logins
         logins.most = general.max_login_connections or max(general.max_connections, FEWEST_LOGINS)
         logins.most_per_address = general.max_login_connections_per_address or MANY
+        self.proxies = Networks(general.proxy_protocol, "general.proxy_protocol") if general.proxy_protocol else None
         self.log_connections = 1 if general.log_client_connections else 0
         self.log_disconnections = 1 if general.log_client_disconnections else 0
 

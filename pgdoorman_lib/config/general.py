@@ -81,6 +81,14 @@ class General:
         maximum=2**30,
         ours=True,
     )
+    proxy_protocol: tuple[str, ...] = setting(
+        "networks",
+        [],
+        "Networks of load balancers that begin each connection with a PROXY protocol header (version 1 or 2): the "
+        "client it names is who counts. One from elsewhere is refused, and so is a connection from there without one.",
+        reload="live",
+        ours=True,
+    )
     mock_authentication_secret: str | None = setting(
         "secret",
         None,

@@ -60,6 +60,7 @@ class General:
     max_connections = 10
     max_login_connections = 0
     max_login_connections_per_address = 0
+    proxy_protocol: tuple[str, ...] = ()
     log_client_connections = False
     log_client_disconnections = False
 

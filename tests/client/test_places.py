@@ -1,4 +1,4 @@
-"""How descriptors are divided."""
+"""How descriptors are divided, and what is said of strangers how often."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdoorman_lib.client.places import CONSOLE_PLACES, LOGINS_LEAST, OTHERS, needed, raise_limit, share
+from pgdoorman_lib.client.strangers import MAX_ADDRESSES, OncePerAddress
 
 
 @given(st.integers(64, 1 << 20), st.integers(0, 5000), st.integers(1, 20000), st.integers(1, 20000))
@@ -52,3 +53,15 @@ def test_the_limit_is_raised_as_far_as_it_is_needed(
     monkeypatch.setattr(resource, "setrlimit", lambda what, new: raised.append(new))
     assert raise_limit(wanted) == allowed
     assert raised == ([after] if after else [])
+
+
+def test_once_per_address() -> None:
+    said = OncePerAddress(60.0)
+    assert said.is_due("192.0.2.1", 0.0)
+    assert not said.is_due("192.0.2.1", 59.0)
+    assert said.is_due("192.0.2.2", 59.0)
+    assert said.is_due("192.0.2.1", 60.0)
+    assert not said.is_due("192.0.2.1", 119.0)
+    for number in range(MAX_ADDRESSES):
+        assert said.is_due(f"2001:db8::{number:x}", 119.0)
+    assert len(said._said) <= MAX_ADDRESSES
