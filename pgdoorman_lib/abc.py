@@ -174,7 +174,7 @@ class LoginPolicy(Protocol):
 
     @property
     def mock_secret(self) -> bytes:
-        """Random bytes, the same for the life of the process: from them come salts."""
+        """Bytes that nobody outside knows: from them come salts, see ``auth.mock``."""
 
     def find_user(self, database: str, user: str) -> Account | None: ...
     def database_of(self, user: str) -> str | None:
@@ -187,7 +187,11 @@ class LoginPolicy(Protocol):
 
 
 class HasDeadline(Protocol):
-    """Who can be late."""
+    """Who can be late, or one too many."""
+
+    @property
+    def address(self) -> str:
+        """Where it comes from: a numeric address, empty for a unix socket."""
 
     def too_late(self) -> None:
         """The time is over; called in the hub, may switch to a greenlet."""

@@ -24,7 +24,7 @@ from pgdoorman_lib.cancel import Canceller
 from pgdoorman_lib.client.begin import no_such_pool
 from pgdoorman_lib.client.connection import accept
 from pgdoorman_lib.client.login import Accepted
-from pgdoorman_lib.client.logins import Logins
+from pgdoorman_lib.client.places import needed, raise_limit, share
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
@@ -62,9 +62,6 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
 
-#: Descriptors a pool-less process needs beyond its connections.
-SPARE_DESCRIPTORS = 64
-
 
 class App(Pooler):
     """One process of the pooler. ``config`` is changed only by ``reload``."""
@@ -77,9 +74,8 @@ class App(Pooler):
         self.engine = choose(config.general.io_engine)
         self.engine.memory_limit = config.general.max_memory_usage
         self.clients = Clients()
-        self.logins = Logins(lambda: self.general.client_login_timeout)
         self.connections = ConnectionStats()
-        self.policy = ConfiguredPolicy(os.urandom(32))
+        self.policy = ConfiguredPolicy()
         self.policy.use(config)
         self._canceller = Canceller(self.engine, self.clients)
         self._connector = Connector(self.engine)
@@ -182,6 +178,7 @@ class App(Pooler):
         self.logins.limit_changed()
         self.policy.use(config)
         self._pools.apply(effective(config))
+        self._share_descriptors()
         for session in self.clients:
             pool = self.find_pool(session.database, session.user)
             if isinstance(session, Session):
@@ -201,7 +198,7 @@ class App(Pooler):
 
     def run(self) -> int:
         """Listen and serve until told to stop, then drain; returns the exit code."""
-        self._raise_descriptor_limit()
+        self._share_descriptors()
         # First of all: who sees us listen takes us for ready, and may send a signal.
         with Signals(self._stop.set, self._hurry.set, self._reload_logged).handled():
             self._listen()
@@ -282,17 +279,19 @@ class App(Pooler):
         self.engine.close()
         log.info("pgdoorman has ended")
 
-    def _raise_descriptor_limit(self) -> None:
-        """Have as many descriptors as the configuration may need, or as the system gives."""
-        pools = sum(pool.size for pool in self._pools)
-        wanted = self.config.general.max_connections + pools + SPARE_DESCRIPTORS
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == resource.RLIM_INFINITY or soft >= wanted:
-            return
-        possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
-        if possible < wanted:
-            log.warning("max_connections and the pools may need %d descriptors, the system allows %d", wanted, possible)
+    def _share_descriptors(self) -> None:
+        """Have as many descriptors as the configuration may need, or as the system gives, and divide them."""
+        clients, logins = self.config.general.max_connections, self.logins.most
+        servers = sum(pool.size for pool in self._pools)
+        wanted = needed(servers, clients, logins)
+        shares = share(raise_limit(wanted), servers, clients, logins)
+        self.keep_within(shares)
+        if shares.clients < clients:
+            log.warning(
+                "max_connections and the pools may need %d open files, the system allows %d: no more than %d clients "
+                "get in (ulimit -n, LimitNOFILE= of the unit)",
+                *(wanted, shares.limit, shares.clients),
+            )
 
 
 def _without_linger(options: sockopt.SocketOptions) -> sockopt.SocketOptions:
@@ -306,6 +305,7 @@ def _check(config: Config) -> None:
     checks: list[Callable[[], object]] = [
         lambda: Users(config.pools, b""),
         lambda: hba.gate(general.hba, general.pg_hba),
+        lambda: hba.Networks(general.proxy_protocol, "general.proxy_protocol"),
         lambda: client_facing_context(general),
         *(partial(server_facing_context, settings) for settings in effective(config).values()),
     ]

@@ -47,6 +47,10 @@ class ProtocolViolation(DoormanError):
     fault = "client"
 
 
+class OtherProtocol(ProtocolViolation):
+    """A client began with a protocol that is not PostgreSQL's, and that the text names."""
+
+
 class UnsupportedFeature(DoormanError):
     """The client asked for something this pooler does not do."""
 
@@ -84,6 +88,10 @@ class TooManyClients(DoormanError):
 
     sqlstate = "53300"
     fault = "operator"
+
+
+class TooManyLogins(TooManyClients):
+    """There are more connections than may be logging in, or have a descriptor: the oldest gave way."""
 
 
 class TooManyPins(DoormanError):

@@ -53,8 +53,8 @@ class Listener(StreamServer):
     in the backlog.
     """
 
-    #: accepted in one go before others get their turn
-    max_accept = 50
+    #: accepted in one turn of the engine: what newcomers cost, garbage among them, the others wait for
+    max_accept = 10
     #: seconds of the first pause; each in a row is twice as long as the one before, up to ``max_delay``
     min_delay = 0.1
 
@@ -63,6 +63,8 @@ class Listener(StreamServer):
         self._channel: ListeningChannel | None = None
         #: nobody stood in the backlog any more
         self._all_in = False
+        #: the beginning of the engine's turn in which as many came in as may, and the rest was put off; 0 for none
+        self._put_off = 0.0
         #: what each client's socket is set up with, where it does not inherit that from the listening one
         self._options: SocketOptions | None = None
         self.name = name
@@ -105,6 +107,10 @@ class Listener(StreamServer):
 
     def _do_read(self) -> None:
         """Let in who is there, in BaseServer's way but without its call for each of a method that none of us needs."""
+        engine = self._engine
+        if self._put_off and self._put_off == engine.began:
+            return  # the kernel tells of more, for whom the next turn is
+        self._put_off = 0.0
         accept = self._acceptor.accept
         self._all_in = False
         try:
@@ -119,8 +125,9 @@ class Listener(StreamServer):
             super()._do_read()  # type: ignore[misc] # meets it again, and knows how to wait
         channel = self._channel
         if channel is not None and not self._all_in:
-            self._engine.note(channel, 1)
-            self._engine.kick()
+            self._put_off = engine.began
+            engine.note(channel, 1)
+            engine.kick()
 
     def do_read(self) -> Any:
         """A tuple of the next client, None if nobody is there; Exhausted, or an OSError of the listening socket."""

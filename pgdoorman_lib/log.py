@@ -211,6 +211,13 @@ class Limited:
 
     def info(self, text: str, *arguments: object) -> None:
         """Log at info, or count."""
+        self._log(logging.INFO, text, *arguments)
+
+    def warning(self, text: str, *arguments: object) -> None:
+        """The same as a warning."""
+        self._log(logging.WARNING, text, *arguments)
+
+    def _log(self, level: int, text: str, *arguments: object) -> None:
         now = time.monotonic()
         if now < self._next:
             self._left_out += 1
@@ -219,7 +226,7 @@ class Limited:
             text += f" (and {self._left_out} more like it since the last)"
         self._next = now + self._interval
         self._left_out = 0
-        self._logger.info(text, *arguments)
+        self._logger.log(level, text, *arguments)
 
 
 class TextFormatter(logging.Formatter):

@@ -8,6 +8,7 @@ from typing import Any
 
 from pgdoorman_lib.abc import AccessRules, Account
 from pgdoorman_lib.auth import hba
+from pgdoorman_lib.auth.mock import mock_key, random_key
 from pgdoorman_lib.auth.verify import Users
 from pgdoorman_lib.client.login_cache import LoginCache
 from pgdoorman_lib.config.general import General
@@ -32,13 +33,16 @@ class ConfiguredPolicy:
     #: the context for clients, None when TLS is not offered; sessions keep that which they began with
     tls_context: ssl.SSLContext | None
 
-    def __init__(self, mock_secret: bytes) -> None:
-        #: random bytes of this process
-        self.mock_secret = mock_secret
+    #: what salts are made of that nobody has chosen
+    mock_secret: bytes
+
+    def __init__(self) -> None:
+        self._random = random_key()
         self.is_admin_database = frozenset(ADMIN_DATABASES).__contains__
 
     def use(self, config: Config) -> None:
         """Go by ``config`` from now on."""
+        self.mock_secret = mock_key(config.general.mock_authentication_secret) or self._random
         users: Users[Any] = Users(config.pools, self.mock_secret)
         self.general = config.general
         self.tls_context = client_facing_context(config.general)

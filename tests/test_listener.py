@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -57,6 +58,34 @@ def test_more_at_once_than_are_accepted_in_one_go(street: Street) -> None:
             until(lambda: len(street.served) >= 2 * Listener.max_accept)
             assert set(street.served) == came
             street.served.clear()
+
+
+def test_so_many_in_a_turn_and_no_more(engine: Engine) -> None:
+    """Also when the kernel goes on telling of more: what newcomers cost, those inside wait for."""
+    turns: Counter[float] = Counter()
+    came: list[socket.socket] = []
+
+    def serve(sock: Any) -> None:
+        turns[engine.began] += 1
+        sock.close()
+        if len(came) < 200:
+            came.append(socket.create_connection(address))
+            came[-1].sendall(b"hello")
+
+    (listener,) = open_tcp("127.0.0.1", 0, serve, engine)
+    listener.listen(200)
+    address = listener.socket.getsockname()
+    listener.start()
+    try:
+        for _ in range(3 * Listener.max_accept):
+            came.append(socket.create_connection(address))
+            came[-1].sendall(b"hello")
+        until(lambda: turns.total() == len(came) >= 200)
+        assert max(turns.values()) <= Listener.max_accept
+    finally:
+        listener.close()
+        for client in came:
+            client.close()
 
 
 def test_a_fault_pauses_and_the_backlog_waits(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,23 +76,36 @@ def _numeric(address: str) -> tuple[int, int]:
     return found.version, int(found)
 
 
+class Networks:
+    """The networks of a list in the configuration; ConfigError, which names its ``key``, for what is none."""
+
+    def __init__(self, networks: Sequence[str], key: str) -> None:
+        try:
+            self._networks = [Network.of(text) for text in networks]
+        except ValueError as exc:
+            raise ConfigError(f"{key}: {exc}") from exc
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+    def __contains__(self, address: str) -> bool:
+        """Whether a numeric address is in one of them."""
+        numeric = _numeric(address)
+        return any(numeric in network for network in self._networks)
+
+
 class AddressList:
     """``general.hba``: networks that clients may come from by TCP; no network: from everywhere."""
 
     def __init__(self, networks: Sequence[str] = ()) -> None:
-        try:
-            self._networks = [Network.of(text) for text in networks]
-        except ValueError as exc:
-            raise ConfigError(f"general.hba: {exc}") from exc
+        self._networks = Networks(networks, "general.hba")
 
     def admit(
         self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False
     ) -> str | None:
         """See ``AccessRules``; always by the user's secret."""
-        if self._networks and not is_unix:
-            numeric = _numeric(address)
-            if not any(numeric in network for network in self._networks):
-                raise NotPermitted(f"Connection from IP address {address} is not allowed by HBA configuration.")
+        if self._networks and not is_unix and address not in self._networks:
+            raise NotPermitted(f"Connection from IP address {address} is not allowed by HBA configuration.")
         return None
 
 

@@ -64,7 +64,7 @@ class Candidate:
 class Users(Generic[AccountT]):
     """The users of a configuration by database and name, and what those who are not in it look like.
 
-    ``key`` is random bytes, the same as long as the process lives. ConfigError for a malformed secret.
+    ``key`` is that of ``auth.mock``. ConfigError for a malformed secret.
     """
 
     def __init__(self, pools: Mapping[str, Accounts[AccountT]], key: bytes) -> None:

@@ -32,14 +32,14 @@ cdef class Connection(Pollable):
     cdef public str user
     cdef public str database
 
-    @cython.locals(pooler=Pooler, stream=Stream, task=Task)
+    @cython.locals(pooler=Pooler, stream=Stream, task=Task, crowded=bint, full=bint)
     cpdef start(self)
     cpdef int poll(self) except -1
     @cython.locals(session=Session)
     cpdef run(self)
     @cython.locals(stream=Stream)
     cpdef close(self, object error, str reason)
-    @cython.locals(pooler=Pooler, task=Task)
+    @cython.locals(pooler=Pooler, stream=Stream, task=Task)
     cpdef _log_in(self)
     @cython.locals(pooler=Pooler, pool=Pool, clients=Clients, session=Session, beginning=tuple)
     cpdef Session _begin(self, Accepted accepted)

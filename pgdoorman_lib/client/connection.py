@@ -17,7 +17,16 @@ from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.replication import ReplicationSession
 from pgdoorman_lib.client.session import Session
-from pgdoorman_lib.errors import DoormanError, HandshakeFailed, PeerGone, ProtocolViolation, Refusal
+from pgdoorman_lib.client.strangers import OncePerAddress
+from pgdoorman_lib.errors import (
+    DoormanError,
+    HandshakeFailed,
+    OtherProtocol,
+    PeerGone,
+    ProtocolViolation,
+    Refusal,
+    TooManyLogins,
+)
 from pgdoorman_lib.log import Limited
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.pollable import Pollable
@@ -25,12 +34,17 @@ from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.messages import authentication_ok, backend_key_data, error_from, ready_for_query
+from pgdoorman_lib.wire.proxy import parse, wanted
 
 _int = int
 
 log = logging.getLogger(__name__)
-#: Anybody can have them fail, as often as he likes.
+#: Anybody can have them fail, as often as he likes: handshakes, what has not said who it is, what has to give way.
 handshakes = Limited(log)
+strangers = Limited(log)
+crowd = Limited(log)
+#: Who speaks another protocol does so again and again.
+others = OncePerAddress(60.0)
 
 #: Seconds for a client to take what is left for it, our last words included, when its session is over.
 LINGER_SECONDS = 5.0
@@ -75,9 +89,12 @@ class Connection(Pollable):
         """Begin; only the hub may call this, in a turn of the engine."""
         pooler = self.pooler
         pooler.connections.total += 1
-        pooler.open.add(self)
-        pooler.logins.begin(self)
         stream = self.stream
+        pooler.open.add(self)
+        crowded = pooler.logins.begin(self, stream.peer_host)
+        full = len(pooler.open) > pooler.max_open
+        if crowded or full:
+            self._make_room(full)
         task = Task(pooler.engine, self)
         self.task = task
         stream.task = task
@@ -139,19 +156,29 @@ class Connection(Pollable):
 
     def _log_in(self) -> Accepted | CancelRequested:
         pooler = self.pooler
+        stream = self.stream
         task = self.task
         assert task is not None
         try:
             task.wait(self)
-            found = login(self.stream, pooler.policy, self)
+            if pooler.proxies is not None and stream.peer_host and stream.peer_host in pooler.proxies:
+                self._ask_origin()
+            found = login(stream, pooler.policy, self)
         finally:
-            pooler.logins.end(self)
+            pooler.logins.end(self, stream.peer_host)
         if isinstance(found, Accepted):
-            if self.stream.tls is not None:
+            pooler.admit(found.admin)
+            self.admitted = 1
+            if stream.tls is not None:
                 pooler.connections.tls += 1
             else:
                 pooler.connections.plain += 1
         return found
+
+    @property
+    def address(self) -> str:
+        """As in abc.HasDeadline."""
+        return self.stream.peer_host
 
     def asks(self, user: str, database: str) -> None:
         """As in abc.Guest."""
@@ -160,8 +187,29 @@ class Connection(Pollable):
 
     def admit(self, console: bool) -> None:
         """As in abc.Guest."""
-        self.pooler.admit(console)
-        self.admitted = 1
+        # It counts once it is in: whoever only stands at the door takes nobody's place.
+        self.pooler.check_room(console)
+
+    def _ask_origin(self) -> None:
+        """Have the balancer say whose connection this is: that address is its own from now on; may switch."""
+        stream = self.stream
+        balancer = stream.peer_host
+        header = b""
+        while (left := wanted(header)) > 0:
+            header += stream.read_exact(left)
+        origin = parse(header)
+        if origin.host:
+            stream.peer_host = origin.host
+            stream.peer_port = origin.port
+            self.pooler.logins.move(self, balancer, origin.host)
+            log.debug("[%s] comes through %s", stream.peer, balancer)
+
+    def _make_room(self, full: bool) -> None:
+        """End one of those that have not logged in; no switch."""
+        pooler = self.pooler
+        oldest = pooler.logins.surplus(self.stream.peer_host, full)
+        if oldest is not None:
+            pooler.engine.loop.run_callback(oldest.give_way, pooler.too_many())
 
     def _cancel(self, request: CancelRequested) -> None:
         self.pooler.connections.cancel += 1
@@ -221,12 +269,18 @@ class Connection(Pollable):
         pooler = self.pooler
         if isinstance(error, HandshakeFailed):
             handshakes.info("%s %s", self._label(), error.message)
+        elif isinstance(error, OtherProtocol):
+            if others.is_due(self.stream.peer_host, clock()):
+                log.warning("%s closing client: %s (SQLSTATE %s)", self._label(), error.message, error.sqlstate)
+            self._tell(error)
         elif error is not None and isinstance(error, PeerGone):
             log.debug("%s %s", self._label(), error.message)
         elif error is not None:
-            log.warning("%s closing client: %s (SQLSTATE %s)", self._label(), _for_the_log(error), error.sqlstate)
-            if self._listens():
-                self.stream.write(error_from(error))
+            line = (
+                crowd.warning if isinstance(error, TooManyLogins) else log.warning if self.user else strangers.warning
+            )
+            line("%s closing client: %s (SQLSTATE %s)", self._label(), _for_the_log(error), error.sqlstate)
+            self._tell(error)
         elif session is not None and pooler.log_disconnections:
             log.info("%s client disconnected: %s", self._label(), reason)
         if session is not None:
@@ -234,6 +288,11 @@ class Connection(Pollable):
         if self.admitted:
             self.admitted = 0
             pooler.admitted -= 1
+
+    def _tell(self, error: DoormanError) -> None:
+        """Queue ``error`` for the client, if it may be told."""
+        if self._listens():
+            self.stream.write(error_from(error))
 
     def _listens(self) -> bool:
         """Whether the client may still be told something."""
@@ -256,6 +315,11 @@ class Connection(Pollable):
     def too_late(self) -> None:
         """See ``HasDeadline``."""
         self._throw(ProtocolViolation("canceling authentication due to timeout", sqlstate="57014"))
+
+    def give_way(self, error: DoormanError) -> None:
+        """End it with ``error`` unless it has logged in by now; only the hub may call this."""
+        if self.session is None and not self.admitted and self.task is not None:
+            self.task.throw(error)
 
     def terminate_when_idle(self, error: DoormanError) -> None:
         """End it with ``error``: at once while it logs in, else when no transaction is open; no switch."""

@@ -29,6 +29,7 @@ from pgdoorman_lib.wire.startup import (
     PHYSICAL,
     CancelRequest,
     StartupMessage,
+    not_a_length,
     parse_options,
     parse_replication,
     parse_startup,
@@ -126,19 +127,24 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
     else:
         candidate = _pool_candidate(user, database, policy, rule)
         method = method_for(candidate.secret, rule)
-    client_key = authenticate(stream, candidate, method, policy.mock_secret)
     protocol = min(request.protocol, consts.PROTOCOL_3_2)
-    accepted = Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication)
     if method == MD5 and not (tls or admin or replication or _asks_for_more(request)):
-        cache.remember(stream.peer_host, packet, (candidate, accepted))
-    return accepted
+        accepted = Accepted(user, database, _settings(request.parameters), protocol, False)
+        known = (candidate, accepted)
+        cache.meet(stream.peer_host, packet, known)
+        authenticate(stream, candidate, MD5, policy.mock_secret)
+        cache.remember(stream.peer_host, packet, known)
+        return accepted
+    client_key = authenticate(stream, candidate, method, policy.mock_secret)
+    return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication)
 
 
 def read_startup_packet(stream: Stream) -> bytes:
     """The next startup packet without its length word; ProtocolViolation for an impossible length; may switch."""
-    length = int32(stream.read_exact(4), 0)
+    word = stream.read_exact(4)
+    length = int32(word, 0)
     if not 8 <= length <= consts.MAX_STARTUP_PACKET:
-        raise ProtocolViolation("invalid length of startup packet")
+        raise not_a_length(word)
     return stream.read_exact(length - 4)
 
 
@@ -227,13 +233,14 @@ def _console_candidate(user: str, general: ClientLoginSettings, rule: str | None
 
 def _pool_candidate(user: str, database: str, policy: LoginPolicy, rule: str | None) -> Candidate:
     account = policy.find_user(database, user)
+    stand_in = policy.stand_in(user)  # also where it is of no use: how long this takes must not tell
     secret = account.password if account is not None else ""
     refusal = None
     if account is None:
         refusal = "no such user in a pool of that name"
     elif not secret and rule != TRUST:
         refusal = _NO_SECRET
-    return Candidate(user, secret or policy.stand_in(user), refusal)
+    return Candidate(user, secret or stand_in, refusal)
 
 
 def _settings(parameters: _Texts) -> _Texts:

@@ -3,8 +3,10 @@
 Rules:
 1. Only decisions are remembered: which user of which pool that is, by which secret it proves that, what it asked for.
    They hang on the packet, the client's address and the configuration; with another configuration all are forgotten.
-2. Only of clients that have proven who they are, by MD5 and without TLS, and that wanted a pool and nothing out of the
+2. Only of clients that were asked for a proof by MD5, without TLS, and that wanted a pool and nothing out of the
    ordinary. The proof is asked for each time.
+3. Whether the user exists or not, or else how long the challenge takes to come would tell. Those that have proven who
+   they are are remembered apart from those that have not, who may be anybody and any number.
 """
 
 from __future__ import annotations
@@ -28,18 +30,29 @@ class LoginCache:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, bytes], KnownLogin] = {}
+        self._met: dict[tuple[str, bytes], KnownLogin] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def remember(self, host: str, packet: _bytes, known: KnownLogin) -> None:
-        """A client from ``host`` (empty: the unix socket) was let in with ``packet``, the length word left out."""
+    def meet(self, host: str, packet: _bytes, known: KnownLogin) -> None:
+        """A client from ``host`` (empty: the unix socket) is asked for a proof; ``packet`` is without length word."""
         if len(packet) > MAX_PACKET:
             return
+        if len(self._met) >= MAX_REMEMBERED:
+            self._met.clear()
+        self._met[host, packet] = known
+
+    def remember(self, host: str, packet: _bytes, known: KnownLogin) -> None:
+        """The same client was let in."""
+        if len(packet) > MAX_PACKET:
+            return
+        self._met.pop((host, packet), None)
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         self._known[host, packet] = known
 
     def find(self, host: str, packet: _bytes) -> KnownLogin | None:
         """What is known of a client from ``host`` that has sent ``packet``."""
-        return self._known.get((host, packet))
+        key = (host, packet)
+        return self._known.get(key) or self._met.get(key)

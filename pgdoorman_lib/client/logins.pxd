@@ -8,12 +8,24 @@ from pgdoorman_lib.net.syscalls cimport clock
 cdef class Logins:
     cdef object _limit
     cdef dict _began
+    cdef dict _from
+    cdef dict _crowd
+    cdef public long most
+    cdef public long most_per_address
+    cdef public str exceeded
     cdef object _timer
     cdef double _due
 
-    @cython.locals(now=double, limit=double)
-    cpdef begin(self, object who)
-    cpdef end(self, object who)
+    @cython.locals(now=double, limit=double, same=dict)
+    cpdef bint begin(self, object who, str address) except -1
+    cpdef end(self, object who, str address)
+    cpdef move(self, object who, str before, str address)
+    @cython.locals(same=dict)
+    cpdef surplus(self, str address, bint full)
+    @cython.locals(same=dict)
+    cdef dict _add(self, object who, str address)
+    @cython.locals(same=dict)
+    cdef _take(self, object who, str address)
     cpdef close(self)
     cpdef _arm(self, double due, double seconds)
     @cython.locals(now=double, limit=double, first=double, began=double)

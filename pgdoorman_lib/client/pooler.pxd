@@ -17,6 +17,10 @@ cdef class Pooler:
     cdef public int admitted
     cdef public bint draining
     cdef public long max_connections
+    cdef public long max_open
+    cdef public long max_files
+    cdef public object proxies
     cdef public bint log_connections
     cdef public bint log_disconnections
+    cpdef check_room(self, bint console)
     cpdef admit(self, bint console)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pgdoorman_lib.auth.hba import Networks
 from pgdoorman_lib.client.login import Accepted
-from pgdoorman_lib.client.logins import Logins
+from pgdoorman_lib.client.logins import MANY, Logins
+from pgdoorman_lib.client.places import CONSOLE_PLACES, FEWEST_LOGINS, Shares
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.config.general import General
-from pgdoorman_lib.errors import ShuttingDown, TooManyClients
+from pgdoorman_lib.errors import ShuttingDown, TooManyClients, TooManyLogins
 from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.stream import Stream
@@ -18,8 +20,6 @@ from pgdoorman_lib.server.connection import Server
 if TYPE_CHECKING:
     from pgdoorman_lib.client.connection import Connection
 
-#: Clients of the console that get in beyond max_connections.
-CONSOLE_PLACES = 3
 GOODBYE = "terminating connection due to administrator command"
 
 
@@ -27,13 +27,16 @@ class Pooler:
     """What connections need of the application around them, which derives from this."""
 
     engine: Engine
-    logins: Logins
     clients: Clients
     connections: ConnectionStats
     general: General
     policy: Any  # LoginPolicy
 
     def __init__(self, general: General) -> None:
+        self.logins = Logins(lambda: self.general.client_login_timeout)
+        #: connections there may be, and what the process may have as open files if that is why
+        self.max_open = MANY
+        self.max_files = 0
         self.govern(general)
         #: those accepted and not ended
         self.open: set[Connection] = set()
@@ -43,22 +46,48 @@ class Pooler:
         self.draining = 0
 
     def govern(self, general: General) -> None:
-        """Go by another [general] section from now on."""
+        """Go by another [general] section from now on; ConfigError for networks that are none.
+
+        What the limit of open files leaves of it has to be told anew (``keep_within``).
+        """
         self.general = general
         self.max_connections = general.max_connections
+        logins = self.logins
+        logins.most = general.max_login_connections or max(general.max_connections, FEWEST_LOGINS)
+        logins.most_per_address = general.max_login_connections_per_address or MANY
+        self.proxies = Networks(general.proxy_protocol, "general.proxy_protocol") if general.proxy_protocol else None
         self.log_connections = 1 if general.log_client_connections else 0
         self.log_disconnections = 1 if general.log_client_disconnections else 0
 
-    def admit(self, console: bool) -> None:
-        """Count a client that wants to log in; TooManyClients when max_connections are there, ShuttingDown.
+    def keep_within(self, shares: Shares) -> None:
+        """Have no more connections than the limit of open files has room for."""
+        self.max_open = shares.connections
+        self.max_files = shares.limit if shares.clients < self.max_connections else 0
+        self.max_connections = min(self.max_connections, shares.clients)
+
+    def check_room(self, console: bool) -> None:
+        """TooManyClients when max_connections have logged in, ShuttingDown.
 
         For the ``console`` there are places more: who looks for the reason must get in.
         """
         if self.draining:
             raise ShuttingDown(GOODBYE)
         if self.admitted >= (self.max_connections + CONSOLE_PLACES if console else self.max_connections):
-            raise TooManyClients("sorry, too many clients already")
+            text = "sorry, too many clients already"
+            if self.max_files:
+                text += f": the pooler's limit of {self.max_files} open files leaves room for {self.max_connections}"
+            raise TooManyClients(text)
+
+    def admit(self, console: bool) -> None:
+        """Count a client that has logged in; raises as ``check_room``: others may have come while it did."""
+        self.check_room(console)
         self.admitted += 1
+
+    def too_many(self) -> TooManyLogins:
+        """What one is told who has to go before he has logged in."""
+        return TooManyLogins(
+            f"too many connections that have not logged in: one of the oldest gives way ({self.logins.exceeded})"
+        )
 
     def find_pool(self, database: str, user: str) -> Pool | None:
         """The pool of (database, user)."""

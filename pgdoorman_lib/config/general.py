@@ -64,6 +64,40 @@ class General:
         reload="live",
         ours=True,
     )
+    max_login_connections: int = setting(
+        "integer",
+        0,
+        "Connections that have not logged in, at one time: for one more the oldest of the address with the most gives "
+        "way; 0 = as many as max_connections, but at least 100.",
+        reload="live",
+        maximum=2**30,
+        ours=True,
+    )
+    max_login_connections_per_address: int = setting(
+        "integer",
+        0,
+        "The same for those of one address; 0 = no limit of its own.",
+        reload="live",
+        maximum=2**30,
+        ours=True,
+    )
+    proxy_protocol: tuple[str, ...] = setting(
+        "networks",
+        [],
+        "Networks of load balancers that begin each connection with a PROXY protocol header (version 1 or 2): the "
+        "client it names is who counts. One from elsewhere is refused, and so is a connection from there without one.",
+        reload="live",
+        ours=True,
+    )
+    mock_authentication_secret: str | None = setting(
+        "secret",
+        None,
+        "From this the salts come that SCRAM shows for users who are unknown or have a plain password: the same in all "
+        "poolers behind one address.",
+        reload="live",
+        unset="from the machine's id",
+        ours=True,
+    )
     hba: tuple[str, ...] = setting(
         "networks", [], "Networks clients may connect from; empty = all. Not with pg_hba.", reload="live"
     )

@@ -528,11 +528,13 @@ class Stream(Channel):
                 detail="This could be either a client-software bug or evidence of an attempted "
                 "man-in-the-middle attack.",
             )
+        self.flush()
+        received, sent = self.received, self.sent
+        if server_side:
+            self._fill_or_park()  # what a handshake takes is not for those who only ask for one
         cipher_in = ssl.MemoryBIO()
         cipher_out = ssl.MemoryBIO()
         tls = context.wrap_bio(cipher_in, cipher_out, server_side=server_side, server_hostname=server_hostname)
-        self.flush()
-        received, sent = self.received, self.sent
         while True:
             failure: ssl.SSLError | None = None
             done = True
@@ -549,7 +551,8 @@ class Stream(Channel):
                 raise failure
             if done:
                 break
-            self._fill_or_park()
+            if self.start == self.end:
+                self._fill_or_park()
             block = self.block
             assert block is not None
             cipher_in.write(memoryview(block)[self.start : self.end])
@@ -584,6 +587,7 @@ class Stream(Channel):
                 return n
             if n == 0:
                 raise PeerGone("connection closed by the other side")
+            self.release()  # who waits holds no buffer, however little has come
             self._park()
 
     def read_exact(self, size: _int) -> _bytes:

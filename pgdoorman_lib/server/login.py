@@ -60,6 +60,11 @@ _ATTEMPTS = {
     "verify-ca": (TLS,),
     "verify-full": (TLS,),
 }
+#: A server that takes nothing but TLS may say nothing before it closes a connection without: there is no other attempt.
+_PERHAPS_TLS = (
+    ', before it said anything: if it takes nothing but TLS, server_tls_mode has to be "prefer" or "require", which '
+    'begin with TLS; "allow" does not'
+)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,11 @@ def login(
                 if exc.sqlstate != "28000" or conversation.asked_to_authenticate or same:
                     raise
                 refusal = exc
+            except ServerUnavailable as exc:
+                stream.close()
+                if settings.server_tls_mode == "allow" and attempt == PLAIN and stream.received == 0:
+                    raise ServerUnavailable(f"{exc.message}{_PERHAPS_TLS}") from exc.__cause__
+                raise
             except BaseException:
                 stream.close()
                 raise

@@ -10,7 +10,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 
-from pgdoorman_lib.errors import ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.errors import OtherProtocol, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.wire import consts
 
 _int = int
@@ -25,6 +25,17 @@ LOGICAL = "database"
 _SSL_REQUEST = consts.SSL_REQUEST
 _GSSENC_REQUEST = consts.GSSENC_REQUEST
 _CANCEL_REQUEST = consts.CANCEL_REQUEST
+#: What other protocols begin with, and what to say of it.
+_PROXY = "a PROXY protocol header (version {}) from an address that is not in proxy_protocol"
+_HTTP = "an HTTP request"
+_OTHERS = {
+    b"PROX": _PROXY.format(1),
+    b"\r\n\r\n": _PROXY.format(2),
+    **dict.fromkeys((b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"PRI "), _HTTP),
+    b"SSH-": "the greeting of an SSH client",
+}
+_TLS = "a TLS handshake without an SSLRequest before it (sslnegotiation=direct is not supported)"
+_TLS_RECORD = b"\x16\x03"
 _OPTION_PREFIX = "_pq_."
 _SPACES = " \t\n\v\f\r"
 # Words are parted by white space; a backslash takes the next character as it is (PostgreSQL's pg_split_opts).
@@ -89,6 +100,12 @@ def parse_startup(packet: bytes) -> StartupMessage | SSLRequest | GSSENCRequest 
 def unsupported_protocol(code: int) -> UnsupportedFeature:
     """The error for a version, or request code, that is not spoken here."""
     return UnsupportedFeature(f"unsupported frontend protocol {code >> 16}.{code & 0xFFFF}: server supports 3.0 to 3.2")
+
+
+def not_a_length(word: bytes) -> ProtocolViolation:
+    """The error for four bytes that can't be the length of a first packet: OtherProtocol when they tell what it is."""
+    seen = _OTHERS.get(word) or (_TLS if word.startswith(_TLS_RECORD) else None)
+    return OtherProtocol(f"invalid length of startup packet: received {seen}") if seen else _invalid_length()
 
 
 def _invalid_length() -> ProtocolViolation:

@@ -58,6 +58,9 @@ class General:
     admin_username = "admin"
     admin_password = "console"
     max_connections = 10
+    max_login_connections = 0
+    max_login_connections_per_address = 0
+    proxy_protocol: tuple[str, ...] = ()
     log_client_connections = False
     log_client_disconnections = False
 
@@ -78,6 +81,7 @@ class Inn(Pooler):
         self.connections = ConnectionStats()
         self.limit = 0.0
         self.logins = Logins(lambda: self.limit)
+        self.govern(self.general)
         self.pool: Pool | None = self.new_pool()
         self.configure(PASSWORD)
         #: logins about which everything had to be decided
@@ -231,6 +235,23 @@ def test_the_session_has_the_settings_of_the_first(inn: Inn) -> None:
     assert session.application_name == "till"
     assert session.info().peer == "{}:{}".format(*guest.socket.getsockname())
     guest.leave()
+
+
+def test_about_strangers_no_more_is_decided_than_about_those_that_exist(inn: Inn) -> None:
+    """Or the time that the challenge takes would tell who exists; nor do they make others be forgotten."""
+    packet = startup(user="mallory", database="shop")
+    for _ in range(3):
+        guest = Guest(inn, packet)
+        guest.say(answer(guest.hear(13)))
+        assert b"28P01" in guest.hear_end()
+        assert inn.decided == 1
+    cache = inn.policy.cache
+    assert len(cache) == 1
+    candidate = Candidate("mallory", "md5" + "0" * 32, "no such user")
+    for number in range(3 * MAX_REMEMBERED):
+        cache.meet("192.0.2.1", b"packet %d" % number, (candidate, None))
+    assert len(cache._met) <= MAX_REMEMBERED
+    assert cache.find("127.0.0.1", HELLO[4:]) is not None
 
 
 @pytest.mark.parametrize("at", [1, 4, 8, len(HELLO) - 1])

@@ -31,6 +31,8 @@ from wire_client import (
     startup,
 )
 
+from pgdoorman_lib.auth.mock import mock_key
+
 PG_HBA = """
 # type  database     user            address         method
 host    all          barred          127.0.0.1/32    reject
@@ -248,6 +250,32 @@ def test_the_salt_made_up_for_an_unknown_user_is_always_the_same(doorman: Doorma
 
 
 # -- pg_hba
+
+
+def test_the_salt_made_up_for_an_unknown_user_survives_a_restart(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    """As a stored secret's does, or asking again after one would tell who exists."""
+    pools = {"scram": app_pool(postgres, 1)}
+    secret = {"mock_authentication_secret": "from a good generator"}
+    doorman = make_doorman({"general": secret, "pools": pools})
+    unknown = server_first(doorman, "nobody-known")
+    doorman.stop()
+    doorman.start()
+    assert server_first(doorman, "nobody-known") == unknown
+    # Another process of the same configuration, elsewhere, makes the same; one with another secret does not.
+    assert server_first(make_doorman({"general": secret, "pools": pools}), "nobody-known") == unknown
+    config = doorman.config
+    config["general"]["mock_authentication_secret"] = "from another generator"
+    doorman.reload(config)
+    assert server_first(doorman, "nobody-known") != unknown
+
+
+@pytest.mark.skipif(mock_key(None) is None, reason="this machine has no id")
+def test_the_machine_s_id_is_enough_for_that(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    unknown = server_first(doorman, "nobody-known")
+    doorman.stop()
+    doorman.start()
+    assert server_first(doorman, "nobody-known") == unknown
 
 
 def test_trust_asks_for_nothing(doorman: Doorman) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,8 +62,6 @@ def test_large_values_by_tls(doorman: Doorman) -> None:
 
 
 def test_cancel_by_tls(doorman: Doorman, postgres: Postgres) -> None:
-    import threading
-
     with doorman.connect(sslmode="require") as connection:
         errors: list[str | None] = []
 
@@ -318,6 +319,32 @@ def test_servers_we_must_not_talk_to(
             tls_postgres.install_file("server.crt", certs.server.certificate.read_bytes())
             tls_postgres.install_file("server.key", certs.server.private_key.read_bytes())
             tls_postgres.restart()
+
+
+@pytest.mark.parametrize("mode", ["allow", "disable"])
+def test_a_server_that_takes_nothing_but_tls_is_named(make_doorman: MakeDoorman, mode: str) -> None:
+    """As stunnel before PostgreSQL: whoever begins otherwise than with an SSLRequest is closed without a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def close_all() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    peer, _ = listening.accept()
+                    with peer:
+                        peer.recv(1024)
+
+        thread = threading.Thread(target=close_all)
+        thread.start()
+        try:
+            pool = {"server_host": "127.0.0.1", "server_port": listening.getsockname()[1], "server_tls_mode": mode}
+            doorman = make_doorman({"general": {"query_wait_timeout": "1s"}, "pools": {"testdb": pool}})
+            with pytest.raises(WireError):
+                doorman.wire()
+            line = doorman.wait_log("closed the connection unexpectedly during login")
+            assert ('server_tls_mode has to be "prefer" or "require"' in line) == (mode == "allow")
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
 
 
 def test_our_certificate_to_the_server(make_doorman: MakeDoorman, tls_postgres: Postgres, certs: Certificates) -> None:
