@@ -15,6 +15,7 @@ from pgdoorman_lib.client.begin import begin, no_such_pool, pool_of
 from pgdoorman_lib.client.lingering import linger
 from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.pooler import Pooler
+from pgdoorman_lib.client.rejections import reason_of
 from pgdoorman_lib.client.replication import ReplicationSession
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.errors import DoormanError, HandshakeFailed, PeerGone, ProtocolViolation, Refusal
@@ -112,6 +113,7 @@ class Connection(Pollable):
             error = exc
             if self.session is None:
                 self.pooler.connections.errors += 1
+                self._count_rejected(exc)
         finally:
             if session is None:  # also when killed
                 self.close(error, reason)
@@ -186,6 +188,7 @@ class Connection(Pollable):
             self.close,
         )
         session.link.use(pool)
+        pool.stats.client_login_count += 1
         session.link.begin_with(settings, told, base)
         self.session = session
         clients.add(session)
@@ -204,6 +207,7 @@ class Connection(Pollable):
         number, secret = pooler.clients.new_key(accepted.protocol)
         session = ReplicationSession(self.stream, server, number, secret, accepted.user, accepted.database, pool.stats)
         self.session = session
+        pool.stats.client_login_count += 1
         pooler.clients.add(session)
         if pooler.find_pool(accepted.database, accepted.user) is None:
             session.terminate_when_idle(
@@ -225,6 +229,8 @@ class Connection(Pollable):
             log.debug("%s %s", self._label(), error.message)
         elif error is not None:
             log.warning("%s closing client: %s (SQLSTATE %s)", self._label(), _for_the_log(error), error.sqlstate)
+            if isinstance(session, Session):
+                session.link.pool_stats.count_error(error.sqlstate)
             if self._listens():
                 self.stream.write(error_from(error))
         elif session is not None and pooler.log_disconnections:
@@ -234,6 +240,11 @@ class Connection(Pollable):
         if self.admitted:
             self.admitted = 0
             pooler.admitted -= 1
+
+    def _count_rejected(self, error: DoormanError) -> None:
+        reason = reason_of(error, bool(self.user))
+        if reason is not None:
+            self.pooler.connections.reject(reason)
 
     def _listens(self) -> bool:
         """Whether the client may still be told something."""
