@@ -37,7 +37,8 @@ from pgdoorman_lib.connector import Connector
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
 from pgdoorman_lib.metrics.averages import Averages
-from pgdoorman_lib.metrics.counters import ConnectionStats
+from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
+from pgdoorman_lib.metrics.statsd import StatsdExporter
 from pgdoorman_lib.net import sockopt
 from pgdoorman_lib.net.arenas import keep_chunks
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
@@ -88,6 +89,7 @@ class App(Pooler):
         self._pools = Pools(self._make_pool)
         self._pools.apply(effective(config))
         self.averages = Averages(self._pools.all, clock)
+        self._statsd = StatsdExporter(self, config.statsd)
         self._listeners: list[Listener] = []
         self._hurry = gevent.event.Event()
         self._stop = gevent.event.Event()
@@ -131,6 +133,11 @@ class App(Pooler):
     def unpooled(self) -> Iterable[Server]:
         """The servers of replication clients."""
         return [session.server for session in self.clients.replicating]
+
+    @property
+    def openings(self) -> OpeningStats:
+        """How long the steps of opening servers take."""
+        return self._connector.stats
 
     @property
     def build(self) -> dict[str, str]:
@@ -191,6 +198,7 @@ class App(Pooler):
                 session.terminate_when_idle(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage
         self._set_socket_options()
+        gevent.spawn(self._statsd.use, config.statsd)  # what it still has to send takes its time
         log.info("configuration reloaded: %s", changes)
 
     def shutdown(self) -> None:
@@ -210,6 +218,7 @@ class App(Pooler):
 
     def _live(self) -> None:
         self.averages.start()
+        self._statsd.start()
         interval = min(SWEEP_INTERVAL, self.config.general.retain_connections_time)
         self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._pools.all, interval))
         self._greenlets.append(gevent.spawn(Watch().run, self._pools.all))
@@ -275,6 +284,7 @@ class App(Pooler):
         self._close_listeners()
         self.logins.close()
         self.averages.stop()
+        self._statsd.stop()
         self.janitor.finish()
         gevent.killall(self._greenlets)
         self._pools.close()
