@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pgdoorman_lib.abc import PoolView, RunningPooler
+from pgdoorman_lib.metrics.averages import Latencies
 from pgdoorman_lib.metrics.pacing import Pace
 
 #: Clients counted before the clock is asked whether others are due.
@@ -25,6 +26,31 @@ class PoolReading:
     clients_idle: int = 0
     clients_active: int = 0
     clients_waiting: int = 0
+    #: of what is waited for or lent now: µs of the first in the queue, and ms of the server lent for longest
+    max_wait: int = 0
+    oldest_active_ms: int = 0
+    #: mean wait of the last complete period, ms
+    wait_ms: float = 0.0
+    #: over the servers there are now
+    prepare_hits: int = 0
+    prepare_misses: int = 0
+    tls_servers: int = 0
+    latencies: Latencies | None = None
+
+    def look_closer(self, pooler: RunningPooler) -> None:
+        """Fill in what a pool's counts alone don't tell."""
+        now = pooler.now()
+        self.max_wait = int(self.pool.max_wait(now) * 1_000_000)
+        self.wait_ms = pooler.averages.of(self.pool.stats).wait_time / 1000
+        self.latencies = pooler.averages.latencies(self.pool.stats)
+        oldest = now
+        for server in self.pool.servers:
+            if server.state == "active":
+                oldest = min(oldest, server.active_since)
+            self.prepare_hits += server.stats.prepare_hit
+            self.prepare_misses += server.stats.prepare_miss
+            self.tls_servers += server.tls
+        self.oldest_active_ms = int((now - oldest) * 1000)
 
 
 def pool_readings(pooler: RunningPooler, pace: Pace) -> Iterator[PoolReading]:

@@ -119,7 +119,9 @@ def test_reload_changes_and_ends_it(make_doorman: MakeDoorman, receiver: Receive
     eventually(receiver.lines, message="lines")
     doorman.reload({**doorman.config, **over(receiver, tag_style="datadog", prefix="x.y")})
     eventually(
-        lambda: [line for line in receiver.lines() if re.match(r"x\.y\.pools\.pool_size:8\|g\|#database:testdb,", line)],
+        lambda: [
+            line for line in receiver.lines() if re.match(r"x\.y\.pools\.pool_size:8\|g\|#database:testdb,", line)
+        ],
         message="tagged lines",
     )
     config = dict(doorman.config)
