@@ -309,6 +309,10 @@ class ClientView(Protocol):
     def database(self) -> str: ...
     @property
     def state(self) -> str: ...
+    @property
+    def held(self) -> tuple[int, int]:
+        """How many statements with a name it holds, and how many without."""
+
     def info(self) -> ClientInfo: ...
 
 

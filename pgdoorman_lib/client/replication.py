@@ -149,6 +149,11 @@ class ReplicationSession:
         """As in ``ClientInfo``: it is never without its server."""
         return "active"
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """As in ClientView."""
+        return 0, 0
+
     def info(self) -> ClientInfo:
         """What SHOW CLIENTS tells; nothing pins the server."""
         return info_of(self, self.client, self.stats, self.server.application_name, self.state, "")

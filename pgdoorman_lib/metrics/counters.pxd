@@ -42,6 +42,9 @@ cdef class PoolStats:
     cdef public long long client_login_count
     cdef public long long prepare_hit
     cdef public long long prepare_miss
+    cdef public long long wait_count
+    cdef public long long open_count
+    cdef public long long open_failures
     cdef public long long asked
     cdef public long long asked_unknown
     cdef public Histogram query_hist

@@ -151,9 +151,10 @@ class PoolStats:
     """Totals of one pool since it was made; times and the three histograms are µs, ``received``/``sent`` are bytes.
 
     ``received`` is what clients sent, ``sent`` what they were sent (PgBouncer's SHOW STATS). ``errors`` are those told
-    to clients, ``sqlstates`` the same by code. ``prepare_hit``, ``prepare_miss``: statements that a server had already,
-    and had not. ``asked``: transactions at whose end the server was asked what they have left, ``asked_unknown``: those
-    that may have left anything.
+    to clients, ``sqlstates`` the same by code. ``wait_hist`` has every borrow, ``wait_count`` those that had to wait.
+    ``open_count``, ``open_failures``: servers that were to be opened, and could not be. ``prepare_hit``,
+    ``prepare_miss``: statements that a server had already, and had not. ``asked``: transactions at whose end the server
+    was asked what they have left, ``asked_unknown``: those that may have left anything.
     """
 
     __slots__ = (
@@ -161,6 +162,8 @@ class PoolStats:
         "asked_unknown",
         "client_login_count",
         "errors",
+        "open_count",
+        "open_failures",
         "prepare_hit",
         "prepare_miss",
         "query_count",
@@ -169,6 +172,7 @@ class PoolStats:
         "received",
         "sent",
         "sqlstates",
+        "wait_count",
         "wait_hist",
         "wait_time",
         "xact_count",
@@ -188,6 +192,9 @@ class PoolStats:
         self.client_login_count = 0
         self.prepare_hit = 0
         self.prepare_miss = 0
+        self.wait_count = 0
+        self.open_count = 0
+        self.open_failures = 0
         self.asked = 0
         self.asked_unknown = 0
         self.sqlstates: dict[str, int] = {}

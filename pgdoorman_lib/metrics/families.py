@@ -12,11 +12,15 @@ from operator import attrgetter
 from pgdoorman_lib.metrics.averages import Latencies
 from pgdoorman_lib.metrics.counters import BOUNDS, QUERY_BOUND, WAIT_BOUND, XACT_BOUND, Histogram, PoolStats
 from pgdoorman_lib.metrics.reading import PoolReading
+from pgdoorman_lib.wire.statements import OVERHEAD as STATEMENT_OVERHEAD
 
 PREFIX = "pg_doorman_"
 OLD = "Old, see {}. "
 
 PERCENTILES = (50, 90, 95, 99)
+#: What errors are told as: connection exceptions, insufficient resources, operator's intervention, a failed
+#: transaction, a statement that is not there.
+SQLSTATES = ("08", "53", "57", "25P02", "26000", "other")
 
 Value = Callable[[PoolReading], float]
 
@@ -65,10 +69,22 @@ class Values(Family):
 
 
 class Errors(Family):
-    """A counter with the SQLSTATE as a label."""
+    """A counter with the SQLSTATE as a label, as pg_doorman has it: classes, two codes, and all others together."""
 
     def write(self, out: list[str], labels: str, reading: PoolReading) -> None:
-        for sqlstate, count in list(reading.pool.stats.sqlstates.items()):
+        counts = dict.fromkeys(SQLSTATES, 0)
+        for sqlstate, count in reading.pool.stats.sqlstates.items():
+            label = sqlstate if sqlstate in counts else sqlstate[:2]
+            counts[label if label in counts else "other"] += count
+        for label, count in counts.items():
+            out.append(f'{PREFIX}{self.name}{{sqlstate="{label}",{labels}}} {count}\n')
+
+
+class ErrorsByCode(Family):
+    """The same with every SQLSTATE there was."""
+
+    def write(self, out: list[str], labels: str, reading: PoolReading) -> None:
+        for sqlstate, count in reading.pool.stats.sqlstates.items():
             out.append(f'{PREFIX}{self.name}{{sqlstate="{sqlstate}",{labels}}} {count}\n')
 
 
@@ -129,6 +145,10 @@ def _of(name: str) -> Value:
     return attrgetter(name)
 
 
+def _held(reading: PoolReading) -> float:
+    return reading.named + reading.unnamed
+
+
 _DIRECTIONS = (
     ('direction="received"', _counted("received")),
     ('direction="sent"', _counted("sent")),
@@ -158,6 +178,18 @@ POOL_FAMILIES: tuple[Family, ...] = (
         "Server connections being opened.",
         ('type="inflight_creates"', _of("pool.opening_count")),
     ),
+    Values(
+        "pool_scaling_total",
+        "counter",
+        "Server connections that were to be opened.",
+        ('type="creates_started"', _counted("open_count")),
+    ),
+    Values(
+        "pools_opening_failures_total",
+        "counter",
+        "Server connections that could not be opened.",
+        ("", _counted("open_failures")),
+    ),
     Values("pools_paused", "gauge", "1 for a pool that is paused.", ("", lambda reading: int(reading.pool.paused))),
     Values(
         "pools_maxwait_microseconds",
@@ -175,7 +207,8 @@ POOL_FAMILIES: tuple[Family, ...] = (
     Values("pools_queries_total", "counter", "Queries.", ("", _counted("query_count"))),
     Values("pools_transactions_total", "counter", "Transactions.", ("", _counted("xact_count"))),
     Values("pools_bytes_total", "counter", "Bytes from and to clients.", *_DIRECTIONS),
-    Errors("pools_errors_total", "counter", "Errors told to clients."),
+    Errors("pools_errors_total", "counter", "Errors told to clients, by class."),
+    ErrorsByCode("pools_errors_by_code_total", "counter", "Errors told to clients, by SQLSTATE."),
     Values("pools_logins_total", "counter", "Clients that logged in.", ("", _counted("client_login_count"))),
     Values(
         "servers_prepared_hits_total",
@@ -197,7 +230,7 @@ POOL_FAMILIES: tuple[Family, ...] = (
     ),
     Durations("pools_transaction_duration_seconds", "Time of a transaction.", XACT_BOUND, attrgetter("xact_hist")),
     Durations(
-        "pools_wait_duration_seconds", "Wait for a server, of those who waited.", WAIT_BOUND, attrgetter("wait_hist")
+        "pools_wait_duration_seconds", "Wait for a server, of all who got one.", WAIT_BOUND, attrgetter("wait_hist")
     ),
     Values(
         "pool_prepared_cache_entries",
@@ -206,6 +239,15 @@ POOL_FAMILIES: tuple[Family, ...] = (
         ("", lambda reading: len(reading.pool.registry.known)),
     ),
     Values("pool_prepared_cache_bytes", "gauge", "Bytes of their texts.", ("", _of("pool.registry.bytes"))),
+    Values("clients_prepared_cache_entries", "gauge", "Statements that clients hold.", ("", _held)),
+    Values("clients_prepared_named_entries", "gauge", "Those of them with a name.", ("", _of("named"))),
+    Values("clients_prepared_anonymous_entries", "gauge", "Those without.", ("", _of("unnamed"))),
+    Values(
+        "clients_prepared_cache_bytes",
+        "gauge",
+        "Bytes they take beside the texts, which are the pool's.",
+        ("", lambda reading: _held(reading) * STATEMENT_OVERHEAD),
+    ),
     Users("users_configured", "gauge", "1 for each user."),
     # What pg_doorman deprecates.
     Values(

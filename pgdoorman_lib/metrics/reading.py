@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgdoorman_lib.abc import PoolView, RunningPooler
 from pgdoorman_lib.metrics.averages import Latencies
@@ -26,6 +26,9 @@ class PoolReading:
     clients_idle: int = 0
     clients_active: int = 0
     clients_waiting: int = 0
+    #: statements they hold, with names and without
+    named: int = 0
+    unnamed: int = 0
     #: of what is waited for or lent now: µs of the first in the queue, and ms of the server lent for longest
     max_wait: int = 0
     oldest_active_ms: int = 0
@@ -53,26 +56,43 @@ class PoolReading:
         self.oldest_active_ms = int((now - oldest) * 1000)
 
 
+@dataclass(slots=True)
+class _Clients:
+    """Those of one database and user."""
+
+    states: dict[str, int] = field(default_factory=dict)
+    named: int = 0
+    unnamed: int = 0
+
+
 def pool_readings(pooler: RunningPooler, pace: Pace) -> Iterator[PoolReading]:
     """Read every pool in force, ordered by database and user, each when it is asked for; may switch."""
-    counts = _clients_by_state(pooler, pace)
+    counted = _count_clients(pooler, pace)
+    nobody = _Clients()
     pools = sorted(pooler.pools, key=lambda pool: (pool.settings.database, pool.settings.user))
     for pool in pools:
         key = (pool.settings.database, pool.settings.user)
-        states = counts.get(key, {})
-        yield PoolReading(*key, pool, states.get("idle", 0), states.get("active", 0), states.get("waiting", 0))
+        clients = counted.get(key, nobody)
+        idle, active, waiting = (clients.states.get(state, 0) for state in ("idle", "active", "waiting"))
+        yield PoolReading(*key, pool, idle, active, waiting, clients.named, clients.unnamed)
         pace.breathe()
 
 
-def _clients_by_state(pooler: RunningPooler, pace: Pace) -> dict[_PoolKey, dict[str, int]]:
-    counts: dict[_PoolKey, dict[str, int]] = {}
+def _count_clients(pooler: RunningPooler, pace: Pace) -> dict[_PoolKey, _Clients]:
+    counted: dict[_PoolKey, _Clients] = {}
     for number, client in enumerate(pooler.clients, 1):
-        states = counts.setdefault((client.database, client.user), {})
+        key = (client.database, client.user)
+        clients = counted.get(key)
+        if clients is None:
+            clients = counted[key] = _Clients()
         state = client.state
-        states[state] = states.get(state, 0) + 1
+        clients.states[state] = clients.states.get(state, 0) + 1
+        named, unnamed = client.held
+        clients.named += named
+        clients.unnamed += unnamed
         if number % _CLIENTS_IN_A_ROW == 0:
             pace.breathe()
-    return counts
+    return counted
 
 
 def resident_bytes() -> int:

@@ -53,6 +53,9 @@ COUNTERS = (
     ("bytes.received", "received"),
     ("bytes.sent", "sent"),
     ("logins", "client_login_count"),
+    ("waits", "wait_count"),
+    ("openings", "open_count"),
+    ("opening_failures", "open_failures"),
 )
 TIMINGS = (("query", "query_hist"), ("transaction", "xact_hist"), ("wait", "wait_hist"))
 #: What connections may have been, attributes of ConnectionStats.
@@ -321,7 +324,6 @@ class StatsdExporter:
 
 def _counts(stats: PoolStats) -> _Counts:
     counts = {(metric, ""): getattr(stats, attribute) for metric, attribute in COUNTERS}
-    counts["waits", ""] = stats.wait_hist.count
     counts.update({("errors", sqlstate): number for sqlstate, number in stats.sqlstates.items()})
     return counts
 

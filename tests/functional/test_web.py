@@ -112,7 +112,8 @@ def test_metrics_tell_what_clients_do(doorman: Doorman) -> None:
             message="eight queries",
         )
     after = samples(doorman)
-    assert after["pg_doorman_pools_errors_total", frozenset({**APP, "sqlstate": "42703"}.items())] == 1
+    assert after["pg_doorman_pools_errors_by_code_total", frozenset({**APP, "sqlstate": "42703"}.items())] == 1
+    assert after["pg_doorman_pools_errors_total", frozenset({**APP, "sqlstate": "other"}.items())] == 1
     assert after["pg_doorman_pools_query_duration_seconds_bucket", frozenset({**APP, "le": "+Inf"}.items())] >= 8
     assert after["pg_doorman_pool_size", frozenset(APP.items())] == 8
     assert after["pg_doorman_backend_create_duration_seconds_count", frozenset({("phase", "auth")})] >= 1

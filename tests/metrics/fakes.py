@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from pgdoorman_lib.config.model import Config, General
 from pgdoorman_lib.config.model import Pool as PoolConfig
 from pgdoorman_lib.metrics.averages import Averages
-from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats, PoolStats
+from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
 
 
 @dataclass
@@ -30,7 +29,7 @@ class FakeServer:
     state: str = "active"
     tls: bool = True
     active_since: float = 998.5
-    stats: Any = None
+    stats: LinkStats = field(default_factory=LinkStats)
 
 
 @dataclass
@@ -54,6 +53,7 @@ class FakeClient:
     database: str = "exampledb"
     user: str = "doorman"
     state: str = "idle"
+    held: tuple[int, int] = (2, 1)
 
 
 class FakePooler:

@@ -55,9 +55,11 @@ def pooler() -> FakePooler:
         stats.query_hist.add(us)
     stats.xact_hist.add(1000)
     stats.wait_hist.add(100)
-    stats.count_error("42601")
+    for sqlstate in ("42601", "25P01", "25P02", "08006", "08P01"):
+        stats.count_error(sqlstate)
+    stats.open_count, stats.open_failures = 9, 4
     server = pooler.pools[0].servers[0]
-    server.stats = type("", (), {"prepare_hit": 6, "prepare_miss": 1})()
+    server.stats.prepare_hit, server.stats.prepare_miss = 6, 1
     return pooler
 
 
@@ -72,7 +74,12 @@ def test_one_pool(pooler: FakePooler) -> None:
         ("pool_scaling", "type", "inflight_creates"): 1,
         ("pools_bytes_total", "direction", "received"): 700,
         ("pools_bytes", "direction", "sent"): 9000,
-        ("pools_errors_total", "sqlstate", "42601"): 1,
+        ("pools_errors_total", "sqlstate", "08"): 2,
+        ("pools_errors_total", "sqlstate", "25P02"): 1,
+        ("pools_errors_total", "sqlstate", "26000"): 0,
+        ("pools_errors_total", "sqlstate", "other"): 2,
+        ("pools_errors_by_code_total", "sqlstate", "25P01"): 1,
+        ("pool_scaling_total", "type", "creates_started"): 9,
         ("users_configured", "pool_mode", "transaction"): 1,
         ("pools_queries_percentile", "percentile", "50"): 3.999,
         ("pools_transactions_percentile", "percentile", "99"): 0.999,
@@ -101,6 +108,11 @@ def test_one_pool(pooler: FakePooler) -> None:
         "servers_prepared_misses": 1,
         "pool_prepared_cache_entries": 2,
         "pool_prepared_cache_bytes": 77,
+        "pools_opening_failures_total": 4,
+        "clients_prepared_cache_entries": 9,
+        "clients_prepared_named_entries": 6,
+        "clients_prepared_anonymous_entries": 3,
+        "clients_prepared_cache_bytes": 9 * 512,
         "pools_queries_count": 5,
         "pools_transactions_count": 3,
         "pools_queries_total_time": 12.5,

@@ -60,6 +60,7 @@ def work(pool: FakePool, count: int = 1) -> None:
         stats.query_hist.add(3000)
         stats.xact_hist.add(5000)
         stats.wait_hist.add(100)
+        stats.wait_count += 1
         stats.count_error("42601")
     stats.client_login_count += 1
 
