@@ -5,7 +5,7 @@ Whoever is handed in (by ``app``, or by a test) has these attributes; nothing de
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pgdoorman_lib.client.login_cache import LoginCache
     from pgdoorman_lib.config.model import Config
     from pgdoorman_lib.metrics.averages import Averages
-    from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, PoolStats
+    from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
 
 # Sockets and TLS (net).
 
@@ -271,6 +271,15 @@ class ServerView(Protocol):
     def application_name(self) -> str: ...
 
 
+class StatementsView(Protocol):
+    """The statements a pool remembers; ``bytes`` are those of their texts."""
+
+    @property
+    def known(self) -> Sized: ...
+    @property
+    def bytes(self) -> int: ...
+
+
 class PoolView(Protocol):
     """One pool; ``max_wait(now)`` is how long the first waiter has stood in the queue, in seconds."""
 
@@ -290,11 +299,23 @@ class PoolView(Protocol):
     def servers(self) -> Iterable[ServerView]: ...
     @property
     def stats(self) -> PoolStats: ...
+    @property
+    def registry(self) -> StatementsView: ...
     def max_wait(self, now: float) -> float: ...
 
 
 class ClientView(Protocol):
-    """One client, of whatever kind."""
+    """One client, of whatever kind; ``state`` as in its ``info``."""
+
+    @property
+    def user(self) -> str: ...
+    @property
+    def database(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def held(self) -> tuple[int, int]:
+        """How many statements with a name it holds, and how many without."""
 
     def info(self) -> ClientInfo: ...
 
@@ -323,9 +344,39 @@ class RunningPooler(Protocol):
     @property
     def connections(self) -> ConnectionStats: ...
     @property
+    def openings(self) -> OpeningStats: ...
+    @property
+    def draining(self) -> int:
+        """Not 0: nobody new comes in."""
+
+    @property
     def log_level(self) -> str: ...
     def now(self) -> float: ...
     def memory(self) -> Iterable[tuple[str, int, int, int, int]]: ...
     def reload(self) -> None: ...
     def shutdown(self) -> None: ...
     def set_log_level(self, text: str) -> None: ...
+
+
+class TableColumn(Protocol):
+    """A column of a table that the console shows."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Table(Protocol):
+    """A table that the console shows: ``rows(pooler)`` has a value for each of ``columns`` in each row."""
+
+    @property
+    def columns(self) -> Sequence[TableColumn]: ...
+    @property
+    def rows(self) -> Callable[[RunningPooler], Sequence[Sequence[object]]]: ...
+
+
+class MetricsPage(Protocol):
+    """A page of text in UTF-8; its length is in bytes."""
+
+    @property
+    def pieces(self) -> Sequence[bytes]: ...
+    def __len__(self) -> int: ...

@@ -37,7 +37,7 @@ from pgdoorman_lib.connector import Connector
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
 from pgdoorman_lib.metrics.averages import Averages
-from pgdoorman_lib.metrics.counters import ConnectionStats
+from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
 from pgdoorman_lib.net import sockopt
 from pgdoorman_lib.net.arenas import keep_chunks
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
@@ -54,6 +54,7 @@ from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import drain
 from pgdoorman_lib.signals import Signals
+from pgdoorman_lib.telemetry import Telemetry
 from pgdoorman_lib.wire.statements import TOKEN_SIZE, name_process
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class App(Pooler):
         self._pools = Pools(self._make_pool)
         self._pools.apply(effective(config))
         self.averages = Averages(self._pools.all, clock)
+        self._telemetry = Telemetry(self, config)
         self._listeners: list[Listener] = []
         self._hurry = gevent.event.Event()
         self._stop = gevent.event.Event()
@@ -127,6 +129,11 @@ class App(Pooler):
     def unpooled(self) -> Iterable[Server]:
         """The servers of replication clients."""
         return [session.server for session in self.clients.replicating]
+
+    @property
+    def openings(self) -> OpeningStats:
+        """How long the steps of opening servers take."""
+        return self._connector.stats
 
     @property
     def build(self) -> dict[str, str]:
@@ -188,6 +195,7 @@ class App(Pooler):
                 session.terminate_when_idle(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage
         self._set_socket_options()
+        self._telemetry.use(config)
         log.info("configuration reloaded: %s", changes)
 
     def shutdown(self) -> None:
@@ -201,12 +209,14 @@ class App(Pooler):
         self._share_descriptors()
         # First of all: who sees us listen takes us for ready, and may send a signal.
         with Signals(self._stop.set, self._hurry.set, self._reload_logged).handled():
+            self._telemetry.listen()
             self._listen()
             self._live()
         return EXIT_OK
 
     def _live(self) -> None:
         self.averages.start()
+        self._telemetry.start()
         interval = min(SWEEP_INTERVAL, self.config.general.retain_connections_time)
         self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._pools.all, interval))
         self._greenlets.append(gevent.spawn(Watch().run, self._pools.all))
@@ -272,6 +282,7 @@ class App(Pooler):
         self._close_listeners()
         self.logins.close()
         self.averages.stop()
+        self._telemetry.stop()
         self.janitor.finish()
         gevent.killall(self._greenlets)
         self._pools.close()

@@ -11,6 +11,7 @@ from typing import Any
 from pgdoorman_lib.auth.md5 import is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.errors import DoormanError, ServerRefused
+from pgdoorman_lib.metrics.counters import OpeningStats
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
@@ -18,7 +19,7 @@ from pgdoorman_lib.server import baseline
 from pgdoorman_lib.server.auth import Credentials
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run as run_sql
-from pgdoorman_lib.server.login import before_it_is_lent, failure, login, time_limit
+from pgdoorman_lib.server.login import Stamps, before_it_is_lent, failure, login, time_limit
 from pgdoorman_lib.wire.baseline import REST
 from pgdoorman_lib.wire.messages import terminate
 
@@ -35,6 +36,8 @@ class Connector:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        #: how long the steps took
+        self.stats = OpeningStats()
 
     def open_unpooled(self, pool: Pool, parameters: dict[str, str]) -> Server:
         """Open a server outside the pool, for one client: what that asks for wins over the pool's; may switch."""
@@ -82,12 +85,25 @@ class Connector:
             made = login(settings, self.engine, credentials, parameters)
         except ServerRefused as exc:
             raise _refused(exc, credentials) from exc.__cause__
+        self._count(made.stamps)
         now = clock()
         lifetime = settings.server_lifetime
         spread = 1 + LIFETIME_JITTER * (2 * int.from_bytes(os.urandom(2), "big") / 65535 - 1)
         expires = now + lifetime * spread if lifetime > 0 else float("inf")
         log.info("[%s@%s] new server connection (pid %d)", settings.user, settings.database, made.pid)
         return Server(made.stream, settings, made.pid, made.secret, made.parameters, now, expires)
+
+    def _count(self, stamps: Stamps) -> None:
+        stats = self.stats
+        stats.tcp_connect.add(_us(stamps.connected - stamps.begun))
+        if stamps.encrypted:
+            stats.tls.add(_us(stamps.encrypted - stamps.connected))
+        stats.auth.add(_us(stamps.authenticated - (stamps.encrypted or stamps.connected)))
+        stats.startup.add(_us(stamps.ready - stamps.authenticated))
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1_000_000)
 
 
 def _ask_health(pool: Pool, server: Server, question: str) -> None:

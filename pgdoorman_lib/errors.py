@@ -76,6 +76,10 @@ class NotPermitted(DoormanError):
     fault = "client"
 
 
+class TlsRequired(NotPermitted):
+    """tls_mode asks for TLS, and the client has not."""
+
+
 class NoSuchPool(DoormanError):
     """The pool a connected client used is not in the configuration any more."""
 

@@ -34,9 +34,11 @@ LAYERS = {
     "pgdoorman_lib.shutdown": 5,
     "pgdoorman_lib.signals": 5,
     "pgdoorman_lib.admin": 6,
+    "pgdoorman_lib.web": 6,
     "pgdoorman_lib.generate": 6,
     "pgdoorman_lib.supervisor": 7,
     "pgdoorman_lib.app": 7,
+    "pgdoorman_lib.telemetry": 7,
     "pgdoorman": 7,
 }
 

@@ -15,6 +15,7 @@ from pgdoorman_lib.client.begin import begin, no_such_pool, pool_of
 from pgdoorman_lib.client.lingering import linger
 from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.pooler import Pooler
+from pgdoorman_lib.client.rejections import reason_of
 from pgdoorman_lib.client.replication import ReplicationSession
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.client.strangers import OncePerAddress
@@ -129,6 +130,7 @@ class Connection(Pollable):
             error = exc
             if self.session is None:
                 self.pooler.connections.errors += 1
+                self._count_rejected(exc)
         finally:
             if session is None:  # also when killed
                 self.close(error, reason)
@@ -234,6 +236,7 @@ class Connection(Pollable):
             self.close,
         )
         session.link.use(pool)
+        pool.stats.client_login_count += 1
         session.link.begin_with(settings, told, base)
         self.session = session
         clients.add(session)
@@ -252,6 +255,7 @@ class Connection(Pollable):
         number, secret = pooler.clients.new_key(accepted.protocol)
         session = ReplicationSession(self.stream, server, number, secret, accepted.user, accepted.database, pool.stats)
         self.session = session
+        pool.stats.client_login_count += 1
         pooler.clients.add(session)
         if pooler.find_pool(accepted.database, accepted.user) is None:
             session.terminate_when_idle(
@@ -280,6 +284,8 @@ class Connection(Pollable):
                 crowd.warning if isinstance(error, TooManyLogins) else log.warning if self.user else strangers.warning
             )
             line("%s closing client: %s (SQLSTATE %s)", self._label(), _for_the_log(error), error.sqlstate)
+            if isinstance(session, Session):
+                session.link.pool_stats.count_error(error.sqlstate)
             self._tell(error)
         elif session is not None and pooler.log_disconnections:
             log.info("%s client disconnected: %s", self._label(), reason)
@@ -288,6 +294,11 @@ class Connection(Pollable):
         if self.admitted:
             self.admitted = 0
             pooler.admitted -= 1
+
+    def _count_rejected(self, error: DoormanError) -> None:
+        reason = reason_of(error, bool(self.user))
+        if reason is not None:
+            self.pooler.connections.reject(reason)
 
     def _tell(self, error: DoormanError) -> None:
         """Queue ``error`` for the client, if it may be told."""

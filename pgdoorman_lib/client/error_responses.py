@@ -9,6 +9,7 @@ from typing import Any
 from pgdoorman_lib.client.errands import Errands
 from pgdoorman_lib.client.link import Link
 from pgdoorman_lib.client.prepared import PreparedStatements
+from pgdoorman_lib.metrics.counters import OTHER_SQLSTATES
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.effects import Refused
 from pgdoorman_lib.wire.messages import is_fatal, parse_fields
@@ -112,7 +113,7 @@ class ErrorResponses:
             if link.tracker is not None:
                 link.tracker.failed = True
             self.batch.told_sets = 0  # one of them may have failed: the tags of others are taken seriously
-            link.pool_stats.errors += 1
+            link.pool_stats.count_error(_sqlstate_of(body))
             link.stats.errors += 1
             link.server.stats.errors += 1
             if b"C0A000\0" in body and b"RRevalidateCachedQuery\0" in body:
@@ -128,6 +129,13 @@ class ErrorResponses:
             link.server.fatal_received = 1
             words = parse_fields(body).get("M", "")
             log.info("%s PostgreSQL (pid %d) ends the session: %s", link.owner.label(), link.server.pid, words)
+
+
+def _sqlstate_of(body: bytes) -> str:
+    """The SQLSTATE in the body of an ErrorResponse, which is whole or begins there."""
+    at = body.find(b"\0C")
+    code = body[at + 2 : at + 7]
+    return code.decode("ascii") if at >= 0 and len(code) == 5 and code.isalnum() else OTHER_SQLSTATES
 
 
 def _is_lost(message: bytes) -> bool:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pgdoorman_lib.abc import ClientLoginSettings, Guest, LoginPolicy
 from pgdoorman_lib.auth.hba import MD5, TRUST
 from pgdoorman_lib.auth.verify import Candidate, authenticate, console_method_for, method_for
-from pgdoorman_lib.errors import HandshakeFailed, NotPermitted, ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.errors import HandshakeFailed, NotPermitted, ProtocolViolation, TlsRequired, UnsupportedFeature
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import int32
@@ -104,7 +104,7 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
     replication = parse_replication(request.parameters.get("replication", ""))
     general = policy.general
     if general.tls_mode in _TLS_REQUIRED and not tls and not stream.is_unix:
-        raise NotPermitted("Connection without SSL is not allowed by tls_mode.")
+        raise TlsRequired("Connection without SSL is not allowed by tls_mode.")
     rule = policy.hba.admit(
         is_unix=bool(stream.is_unix),
         tls=tls,

@@ -285,6 +285,7 @@ class PreparedStatements:
             return self._refuse(run, pos)
         if held.has(statement):
             link.server.stats.prepare_hit += 1
+            link.pool_stats.prepare_hit += 1
             held.touch(statement)
             replies.add_effect(owed.MADE_PARSE, NamedParse(link.statements, name, statement, held, 1))
             self.emit_made()

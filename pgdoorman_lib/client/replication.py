@@ -144,9 +144,19 @@ class ReplicationSession:
         self.termination: DoormanError | None = None
         server.state = "active"
 
+    @property
+    def state(self) -> str:
+        """As in ``ClientInfo``: it is never without its server."""
+        return "active"
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """As in ClientView."""
+        return 0, 0
+
     def info(self) -> ClientInfo:
-        """What SHOW CLIENTS tells: it is never without its server, and nothing pins that."""
-        return info_of(self, self.client, self.stats, self.server.application_name, "active", "")
+        """What SHOW CLIENTS tells; nothing pins the server."""
+        return info_of(self, self.client, self.stats, self.server.application_name, self.state, "")
 
     # Its life.
 

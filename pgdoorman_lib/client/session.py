@@ -131,6 +131,11 @@ class Session(Owner):
             return "waiting" if self.waiting else "idle"
         return "idle" if (self.link.pins or self.kept) and self._idle() else "active"
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """As in ClientView."""
+        return len(self.link.statements.names), int(self.link.statements.unnamed is not None)
+
     # The greenlet's body.
 
     def start(self) -> Task:

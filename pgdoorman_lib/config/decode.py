@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 
 from pgdoorman_lib.config.document import Path
 from pgdoorman_lib.config.keys import Key, keys_of, type_name
-from pgdoorman_lib.config.model import AuthQuery, General, Include, Pool, Talos, User, Web
+from pgdoorman_lib.config.model import AuthQuery, General, Include, Pool, Statsd, Talos, User, Web
 from pgdoorman_lib.config.source import Source
 
 NOT_SUPPORTED = "not supported yet"
 
-SECTIONS = ("general", "pools", "include", "talos", "web", "prometheus")
+SECTIONS = ("general", "pools", "include", "talos", "web", "prometheus", "statsd")
 
 EVERY_DATABASE = "*"
 """PgBouncer's name of the pool for all databases that have none of their own."""
@@ -66,6 +66,9 @@ class Decoder:
             self.source.refuse(("prometheus",), "this is another name of [web], which is there too")
         name = "prometheus" if "prometheus" in data else "web"
         return self._section(Web, data.get(name, {}), (name,))
+
+    def statsd(self) -> Statsd | None:
+        return self._section(Statsd, self.source.data.get("statsd", {}), ("statsd",))
 
     def pools(self) -> dict[str, Pool]:
         """The pools that could be read."""

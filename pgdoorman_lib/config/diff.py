@@ -78,5 +78,6 @@ def in_force(old: Config, new: Config, changes: Changes) -> Config:
         pending=changes.restart,
         general=dataclasses.replace(new.general, **kept["general"]),
         web=dataclasses.replace(new.web, **kept["web"]),
+        statsd=dataclasses.replace(new.statsd, **kept["statsd"]),
         talos=dataclasses.replace(new.talos, **kept["talos"]),
     )

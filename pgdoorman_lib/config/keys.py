@@ -24,6 +24,7 @@ Kind = Literal[
     "secret",
     "path",
     "choice",
+    "metric",
     "strings",
     "hosts",
     "addresses",
@@ -52,6 +53,7 @@ EXPECTED: dict[str, str] = {
     "secret": "a string",
     "path": "a path",
     "choice": "a string",
+    "metric": "letters, digits, - and _, in parts with dots between them",
     "strings": "a list of strings",
     "hosts": "a string or a list of strings",
     "addresses": 'a list of "host:port" strings',
@@ -62,6 +64,7 @@ EXPECTED: dict[str, str] = {
 }
 
 _ADDRESS = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
+_METRIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _OCTAL = re.compile(r"(?:0[oO])?([0-7]{1,6})")
 
 
@@ -222,6 +225,13 @@ def _choice(key: Key, raw: object) -> str:
     return value
 
 
+def _metric(key: Key, raw: object) -> str:
+    text = _text(key, raw)
+    if _METRIC.fullmatch(text) is None:
+        raise key.wrong(raw)
+    return text
+
+
 def _strings(key: Key, raw: object) -> tuple[str, ...]:
     if not isinstance(raw, list):
         raise key.wrong(raw)
@@ -302,6 +312,7 @@ _READERS: dict[str, Callable[[Key, Any], Any]] = {
     "secret": _text,
     "path": _text,
     "choice": _choice,
+    "metric": _metric,
     "strings": _strings,
     "hosts": _hosts,
     "addresses": _addresses,

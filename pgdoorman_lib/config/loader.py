@@ -45,8 +45,8 @@ def _config(source: Source) -> Config:
     decoder = Decoder(source)
     decoder.top_level()
     general, pools = decoder.general(), decoder.pools()
-    talos, web = decoder.talos(), decoder.web()
-    if general is None or talos is None or web is None or not source.usable:
+    talos, web, statsd = decoder.talos(), decoder.web(), decoder.statsd()
+    if general is None or talos is None or web is None or statsd is None or not source.usable:
         source.give_up()
     general = _read_hba(general, source)
     validate(general, pools, source)
@@ -60,6 +60,7 @@ def _config(source: Source) -> Config:
         pools=pools,
         talos=talos,
         web=web,
+        statsd=statsd,
         path=source.file,
         secret_files=tuple(decoder.secret_files),
         lenient=source.lenient,

@@ -1,7 +1,7 @@
 """The whole configuration as frozen dataclasses: the one truth about keys, defaults and meaning.
 
 Attribute names are the TOML keys; durations are seconds, sizes bytes, tables of strings are tuples of pairs. What a key
-is, `keys.Key`, lies in each field's metadata. [general] and [pools.NAME] are in modules of their own.
+is, `keys.Key`, lies in each field's metadata. [general], [pools.NAME], [web] and [statsd] are in modules of their own.
 """
 
 from __future__ import annotations
@@ -10,11 +10,24 @@ import dataclasses
 from typing import Any
 
 from pgdoorman_lib.config import units
-from pgdoorman_lib.config.general import NOT_YET, U16, U32, General
+from pgdoorman_lib.config.general import NOT_YET, General
 from pgdoorman_lib.config.keys import HIDDEN, HbaSource, Key, keys_of, setting
+from pgdoorman_lib.config.metrics import Statsd, Web
 from pgdoorman_lib.config.pools import AuthQuery, Pool, User
 
-__all__ = ["AuthQuery", "Config", "General", "HbaSource", "Include", "Pool", "Talos", "User", "Web", "show_rows"]
+__all__ = [
+    "AuthQuery",
+    "Config",
+    "General",
+    "HbaSource",
+    "Include",
+    "Pool",
+    "Statsd",
+    "Talos",
+    "User",
+    "Web",
+    "show_rows",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,45 +46,6 @@ class Talos:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Web:
-    """[web], also written [prometheus]: metrics and pages by HTTP; not supported yet."""
-
-    enabled: bool = setting(
-        "boolean",
-        False,
-        "Serve metrics by HTTP.",
-        reload="restart",
-        support=NOT_YET,
-        off=(False,),
-        unmet="lenient",
-    )
-    host: str = setting("text", "0.0.0.0", "Address.", reload="restart", support=NOT_YET)
-    port: int = setting("integer", 9127, "Port.", reload="restart", support=NOT_YET, maximum=U16)
-    ui: bool = setting("boolean", False, "Serve the pages too.", reload="live", support=NOT_YET)
-    ui_anonymous: bool = setting("boolean", False, "Show them without login.", reload="live", support=NOT_YET)
-    log_tap_max_entries: int = setting(
-        "integer", 8192, "Log lines kept for the pages.", reload="live", support=NOT_YET, maximum=U32
-    )
-    sso_enabled: bool = setting("boolean", False, "Accept tokens.", reload="live", support=NOT_YET)
-    sso_proxy_url: str | None = setting(
-        "text", None, "Where tokens are made.", reload="live", support=NOT_YET, unset="none"
-    )
-    sso_public_key_file: str | None = setting(
-        "path", None, "Key they are signed with (PEM).", reload="live", support=NOT_YET, unset="none"
-    )
-    sso_audience: tuple[str, ...] = setting("strings", [], "Audiences accepted.", reload="live", support=NOT_YET)
-    sso_allowed_users: tuple[str, ...] = setting("strings", ["*"], "Users accepted.", reload="live", support=NOT_YET)
-    sso_groups_claim: str = setting("text", "groups", "Claim with the groups.", reload="live", support=NOT_YET)
-    sso_admin_groups: tuple[str, ...] = setting(
-        "strings", [], "Groups that administer.", reload="live", support=NOT_YET
-    )
-    sso_require_https: bool = setting("boolean", False, "Tokens only by HTTPS.", reload="live", support=NOT_YET)
-    trusted_proxies: tuple[str, ...] = setting(
-        "networks", [], "Proxies whose headers are believed.", reload="live", support=NOT_YET
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """One configuration, read and checked.
 
@@ -84,7 +58,8 @@ class Config:
     general: General
     pools: dict[str, Pool]
     talos: Talos = Talos()
-    web: Web = Web()
+    web: Web = dataclasses.field(default_factory=Web)
+    statsd: Statsd = dataclasses.field(default_factory=Statsd)
     path: str = ""
     secret_files: tuple[str, ...] = ()
     lenient: bool = False
@@ -92,9 +67,9 @@ class Config:
     fingerprints: tuple[tuple[str, str], ...] = ()
     pending: tuple[tuple[str, str], ...] = ()
 
-    def sections(self) -> tuple[tuple[str, General | Web | Talos], ...]:
+    def sections(self) -> tuple[tuple[str, General | Web | Statsd | Talos], ...]:
         """The sections that there are once, with their names."""
-        return ("general", self.general), ("web", self.web), ("talos", self.talos)
+        return ("general", self.general), ("web", self.web), ("statsd", self.statsd), ("talos", self.talos)
 
 
 def show_rows(config: Config) -> list[tuple[str, str, str, str]]:

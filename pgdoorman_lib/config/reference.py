@@ -10,7 +10,7 @@ import textwrap
 from typing import Any
 
 from pgdoorman_lib.config.keys import Key, keys_of
-from pgdoorman_lib.config.model import AuthQuery, General, Include, Pool, Talos, User, Web, written
+from pgdoorman_lib.config.model import AuthQuery, General, Include, Pool, Statsd, Talos, User, Web, written
 
 _HEAD = """\
 # Every key pgdoorman knows, with its default. Written by `python -m pgdoorman_lib.config.reference`: don't edit.
@@ -52,7 +52,8 @@ def render() -> str:
         _section("[[pools.exampledb.users]]", User),
         _section("[pools.exampledb.auth_query]", AuthQuery, commented=True),
         _section("[talos]", Talos, commented=True),
-        _section("[web]", Web, commented=True),
+        _section("[web]", Web),
+        _section("[statsd]", Statsd),
     ]
     return "\n".join(sections)
 

@@ -3,39 +3,61 @@
 Rules:
 1. Nothing here is ever reset: readers keep their own older copy and subtract (``metrics.averages``), so that two
    readers never spoil each other's window and a monotonic counter is what it says.
-2. The data path adds to attributes directly; ``Histogram.add`` is the only method it calls.
+2. The data path adds to attributes directly; ``Histogram.add`` is the only method it calls for each query.
 3. Times are whole microseconds, sizes are bytes.
 """
 
 from __future__ import annotations
 
 from array import array
+from itertools import accumulate
+from math import ceil
+from typing import Any
 
 _int = int
 
-#: Buckets of a histogram: four in every power of two, so a value is known to 25 % of itself or better; the last one
-#: starts at 7.5 * 2^30 µs (2 h 14 min) and takes everything above.
-BUCKETS = 128
+#: Buckets of a histogram: 32 in every power of two, so the middle of one is no more than 1.6 % from any value in it;
+#: the last one starts at 63 * 2^27 µs (2 h 20 min) and takes everything above.
+BUCKETS = 928
 #: The largest value counted as itself; larger ones (a clock that jumped, a day-long transaction) count as this.
 MAX_VALUE = (1 << 33) - 1
-# The same number as a C integer, where this module is compiled.
+#: Bounds of the coarse counts beside the buckets, each ten times the one before; one count more is for all above.
+BOUNDS = 5
+#: The least of those bounds (µs), by what is counted: those of pg_doorman's histograms for Prometheus.
+QUERY_BOUND, XACT_BOUND, WAIT_BOUND = 500, 1000, 100
+#: SQLSTATEs that are counted each for itself; code can invent as many as it likes (RAISE ... USING ERRCODE).
+MAX_SQLSTATES = 100
+#: What all further ones are counted under.
+OTHER_SQLSTATES = "other"
+# The same numbers as C integers, where this module is compiled.
 _MAX_VALUE = MAX_VALUE
+_BUCKETS = BUCKETS
+_BOUNDS = BOUNDS
+#: Counts of buckets go round at 2^32, which differences don't notice.
+_MASK = 0xFFFFFFFF
 
 
 def bucket_floor(index: _int) -> _int:
     """Return the smallest value (µs) that falls into bucket ``index`` (0 ≤ index ≤ BUCKETS)."""
-    if index < 8:
+    if index < 64:
         return index
-    return (4 + index % 4) << (index // 4 - 1)
+    return (32 + index % 32) << (index // 32 - 1)
 
 
 class Histogram:
-    """Counts of durations (µs) in log-scale buckets: 1 KiB, whatever is added."""
+    """Counts of durations (µs), of a fixed size: 4 KiB from the first one on.
 
-    __slots__ = ("buckets", "count", "total")
+    ``count`` and ``total`` are of all durations; ``within`` counts exactly how many are at most ``bound``, ten times
+    that, and so on, each by the least bound it keeps to; ``buckets``, for percentiles over a time, go round at 2^32.
+    """
 
-    def __init__(self) -> None:
-        self.buckets = array("q", bytes(8 * BUCKETS))
+    __slots__ = ("bound", "buckets", "count", "total", "within")
+
+    def __init__(self, bound: _int = XACT_BOUND) -> None:
+        self.bound = bound
+        #: None while nothing was counted: most pools of many rest
+        self.buckets: Any = None
+        self.within = array("q", bytes(8 * (BOUNDS + 1)))
         self.count = 0
         self.total = 0
 
@@ -47,74 +69,110 @@ class Histogram:
             us = _MAX_VALUE
         self.count += 1
         self.total += us
-        # The three leading bits choose the bucket: the first is the power of two, the next two the quarter of it.
+        place = 0
+        bound = self.bound
+        while place < _BOUNDS and us > bound:
+            bound *= 10
+            place += 1
+        self.within[place] += 1
+        # The six leading bits choose the bucket: the first is the power of two, the next five the part of it.
         shift = 0
-        while us >> shift > 7:
+        while us >> shift > 1023:
+            shift += 4
+        while us >> shift > 63:
             shift += 1
-        if shift > 0:
-            us = (us >> shift) + 4 * shift
-        self.buckets[us] += 1
+        us = (us >> shift) + 32 * shift
+        if self.buckets is None:
+            self.buckets = array("I", bytes(4 * BUCKETS))
+        self.buckets[us] = (self.buckets[us] + 1) & _MASK
 
     def copy(self) -> Histogram:
         """Return an independent copy."""
-        other = Histogram()
-        other.merge(self)
+        other = Histogram(self.bound)
+        other.count = self.count
+        other.total = self.total
+        other.within = array("q", bytes(self.within))
+        if self.buckets is not None:
+            other.buckets = array("I", bytes(self.buckets))
         return other
 
     def merge(self, other: Histogram) -> None:
-        """Add all that ``other`` counted."""
+        """Add all that ``other``, of the same ``bound``, counted."""
         self.count += other.count
         self.total += other.total
-        for index in range(BUCKETS):
-            self.buckets[index] += other.buckets[index]
+        for place in range(_BOUNDS + 1):
+            self.within[place] += other.within[place]
+        if other.buckets is None:
+            return
+        if self.buckets is None:
+            self.buckets = array("I", bytes(4 * BUCKETS))
+        for index in range(_BUCKETS):
+            self.buckets[index] = (self.buckets[index] + other.buckets[index]) & _MASK
 
     def since(self, older: Histogram) -> Histogram:
         """Return what was added after ``older``, an earlier copy of this histogram."""
-        newer = Histogram()
+        newer = Histogram(self.bound)
         newer.count = self.count - older.count
+        if newer.count == 0:
+            return newer
         newer.total = self.total - older.total
-        for index in range(BUCKETS):
-            newer.buckets[index] = self.buckets[index] - older.buckets[index]
+        for place in range(_BOUNDS + 1):
+            newer.within[place] = self.within[place] - older.within[place]
+        newer.buckets = array("I", bytes(self.buckets))
+        if older.buckets is not None:
+            for index in range(_BUCKETS):
+                newer.buckets[index] = (newer.buckets[index] - older.buckets[index]) & _MASK
         return newer
 
     def percentile(self, percent: float) -> _int:
-        """Return the duration (µs) that ``percent`` (0..100) of those counted do not exceed.
+        """Return the duration (µs) that ``percent`` (0..100) of those counted do not exceed, within 1.6 %.
 
-        0 when nothing was counted. Inside a bucket the values are taken as evenly spread.
+        0 when nothing was counted. Only of a histogram over a time (``since``) in which fewer than 2^32 were added.
         """
         if self.count <= 0:
             return 0
-        rank = self.count * percent / 100.0
+        rank = max(1, ceil(self.count * percent / 100.0))
         below = 0
-        top = 0
-        for index in range(BUCKETS):
-            inside = self.buckets[index]
-            if inside <= 0:
-                continue
-            floor = bucket_floor(index)
-            top = bucket_floor(index + 1) - 1
-            if below + inside >= rank:
-                return floor + round((top - floor) * max(rank - below, 0.0) / inside)
-            below += inside
-        return top
+        index = 0
+        while index < _BUCKETS - 1:
+            below += self.buckets[index]
+            if below >= rank:
+                break
+            index += 1
+        floor = bucket_floor(index)
+        return floor + (bucket_floor(index + 1) - 1 - floor) // 2
+
+    def upto(self) -> list[int]:
+        """Return how many were at most ``bound``, ten times that, and so on: BOUNDS numbers, each with those before."""
+        return list(accumulate(self.within))[:BOUNDS]
 
 
 class PoolStats:
     """Totals of one pool since it was made; times and the three histograms are µs, ``received``/``sent`` are bytes.
 
-    ``received`` is what clients sent, ``sent`` what they were sent (PgBouncer's SHOW STATS). ``asked``: transactions at
-    whose end the server was asked what they have left, ``asked_unknown``: those that may have left anything.
+    ``received`` is what clients sent, ``sent`` what they were sent (PgBouncer's SHOW STATS). ``errors`` are those told
+    to clients, ``sqlstates`` the same by code. ``wait_hist`` has every borrow, ``wait_count`` those that had to wait.
+    ``open_count``, ``open_failures``: servers that were to be opened, and could not be. ``prepare_hit``,
+    ``prepare_miss``: statements that a server had already, and had not. ``asked``: transactions at whose end the server
+    was asked what they have left, ``asked_unknown``: those that may have left anything.
     """
 
     __slots__ = (
         "asked",
         "asked_unknown",
+        "client_login_count",
         "errors",
+        "open_count",
+        "open_failures",
+        "prepare_hit",
+        "prepare_miss",
         "query_count",
         "query_hist",
         "query_time",
         "received",
         "sent",
+        "sqlstates",
+        "wait_count",
         "wait_hist",
         "wait_time",
         "xact_count",
@@ -131,11 +189,26 @@ class PoolStats:
         self.query_time = 0
         self.wait_time = 0
         self.errors = 0
+        self.client_login_count = 0
+        self.prepare_hit = 0
+        self.prepare_miss = 0
+        self.wait_count = 0
+        self.open_count = 0
+        self.open_failures = 0
         self.asked = 0
         self.asked_unknown = 0
-        self.query_hist = Histogram()
-        self.xact_hist = Histogram()
-        self.wait_hist = Histogram()
+        self.sqlstates: dict[str, int] = {}
+        self.query_hist = Histogram(QUERY_BOUND)
+        self.xact_hist = Histogram(XACT_BOUND)
+        self.wait_hist = Histogram(WAIT_BOUND)
+
+    def count_error(self, sqlstate: str) -> None:
+        """Count an error told to a client."""
+        self.errors += 1
+        counted = self.sqlstates
+        if sqlstate not in counted and len(counted) >= MAX_SQLSTATES:
+            sqlstate = OTHER_SQLSTATES
+        counted[sqlstate] = counted.get(sqlstate, 0) + 1
 
 
 class LinkStats:
@@ -157,10 +230,11 @@ class ConnectionStats:
     """Connections accepted since start, by what they turned out to be (SHOW CONNECTIONS).
 
     ``total`` counts every accept; each ends as one of ``tls`` or ``plain`` (authenticated sessions), ``cancel`` (cancel
-    requests) or ``errors`` (refused, failed or gone before they were any of the others).
+    requests) or ``errors`` (refused, failed or gone before they were any of the others). ``rejected`` has those that
+    were refused, by the reason.
     """
 
-    __slots__ = ("cancel", "errors", "plain", "tls", "total")
+    __slots__ = ("cancel", "errors", "plain", "rejected", "tls", "total")
 
     def __init__(self) -> None:
         self.total = 0
@@ -168,3 +242,20 @@ class ConnectionStats:
         self.tls = 0
         self.plain = 0
         self.cancel = 0
+        self.rejected: dict[str, int] = {}
+
+    def reject(self, reason: str) -> None:
+        """Count one that was refused."""
+        self.rejected[reason] = self.rejected.get(reason, 0) + 1
+
+
+class OpeningStats:
+    """How long the steps of opening a server take, over all pools: histograms of µs."""
+
+    __slots__ = ("auth", "startup", "tcp_connect", "tls")
+
+    def __init__(self) -> None:
+        self.tcp_connect = Histogram()
+        self.tls = Histogram()
+        self.auth = Histogram()
+        self.startup = Histogram()

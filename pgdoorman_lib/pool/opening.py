@@ -64,6 +64,7 @@ class Opening:
     def start(self) -> None:
         """Begin to open one server in a greenlet of its own."""
         self.count += 1
+        self.pool.stats.open_count += 1
         gevent.spawn(self._open)
 
     def _open(self) -> None:
@@ -108,6 +109,7 @@ class Opening:
 
     def _failed(self, exc: DoormanError) -> None:
         pool = self.pool
+        pool.stats.open_failures += 1
         now = clock()
         self.backoff = min(BACKOFF_LAST, self.backoff * 2 or BACKOFF_FIRST)
         self.retry_at = now + self.backoff * random.uniform(0.8, 1.2)

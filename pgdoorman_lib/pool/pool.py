@@ -218,6 +218,7 @@ class Pool:
                 if server is None:
                     continue
                 borrower.assigned = server
+                self.stats.wait_hist.add(0)
                 return True
         now = clock()
         borrower.waiting_since = now
@@ -271,9 +272,10 @@ class Pool:
 
     def _count_wait(self, borrower: Borrower) -> None:
         waited = int((self.engine.now - borrower.waiting_since) * 1000000.0)
+        self.stats.wait_hist.add(waited)
         if waited > 0:
             self.stats.wait_time += waited
-            self.stats.wait_hist.add(waited)
+            self.stats.wait_count += 1
 
     def _take_idle(self, borrower: Borrower) -> Server | None:
         """Take the next idle server; None when that one was no good (it is closed then)."""

@@ -67,6 +67,17 @@ _PERHAPS_TLS = (
 )
 
 
+@dataclass
+class Stamps:
+    """When the steps of a login were done, monotonic seconds; 0 for TLS that there is none of."""
+
+    begun: float = 0.0
+    connected: float = 0.0
+    encrypted: float = 0.0
+    authenticated: float = 0.0
+    ready: float = 0.0
+
+
 @dataclass(frozen=True)
 class LoggedIn:
     """A connection in state ``I``: what the server said of itself. ``secret`` is its cancel key (empty: none given)."""
@@ -75,6 +86,7 @@ class LoggedIn:
     pid: int
     secret: bytes = field(repr=False)
     parameters: dict[str, str]
+    stamps: Stamps = field(compare=False)
 
 
 def login(
@@ -98,13 +110,14 @@ def login(
         for attempt in _attempts(settings):
             if refusal is not None:
                 log.debug("trying %s after: %s", attempt, refusal.message)
+            stamps = Stamps(time.monotonic())
             try:
-                stream = dial(settings, engine, deadline - time.monotonic(), attempt, options)
+                stream = dial(settings, engine, deadline - time.monotonic(), attempt, options, stamps)
             except _TlsNotOffered:
                 if refusal is not None:
                     raise refusal from None
                 raise
-            conversation = _Conversation(stream, credentials)
+            conversation = _Conversation(stream, credentials, stamps)
             try:
                 return conversation.run(packet)
             except ServerRefused as exc:
@@ -127,12 +140,20 @@ def login(
     raise refusal
 
 
-def dial(settings: ServerAddress, engine: Engine, timeout: float, attempt: str, options: SocketOptions) -> Stream:
+def dial(
+    settings: ServerAddress,
+    engine: Engine,
+    timeout: float,
+    attempt: str,
+    options: SocketOptions,
+    stamps: Stamps | None = None,
+) -> Stream:
     """A connection to the server with TLS as ``attempt`` says (PLAIN, TLS_IF_OFFERED or TLS); may switch.
 
     A unix socket never has TLS. Raises as ``login`` does. ``timeout`` in seconds is for connecting; the caller limits
-    the handshake by ``time_limit``.
+    the handshake by ``time_limit``. ``stamps`` takes down how long both took.
     """
+    stamps = stamps or Stamps()
     context = None
     if attempt != PLAIN and not settings.server_host.startswith("/"):
         try:
@@ -141,12 +162,14 @@ def dial(settings: ServerAddress, engine: Engine, timeout: float, attempt: str, 
             # The files changed since the configuration was checked; their paths are nothing for a client.
             raise ServerUnavailable("the files for TLS to the server can't be used") from exc
     stream = open_stream(settings.server_host, settings.server_port, engine, max(0.0, timeout), options)
+    stamps.connected = time.monotonic()
     if context is None:
         return stream
     try:
         with _as_server(stream):
             if _ask_for_tls(stream):
                 _start_tls(stream, context, settings.server_host)
+                stamps.encrypted = time.monotonic()
             elif attempt == TLS:
                 raise _TlsNotOffered("the server does not support TLS, which server_tls_mode requires")
     except BaseException:
@@ -236,8 +259,9 @@ def _as_server(stream: Stream) -> Iterator[None]:
 class _Conversation:
     """From StartupMessage to ReadyForQuery on a connected stream."""
 
-    def __init__(self, stream: Stream, credentials: Credentials) -> None:
+    def __init__(self, stream: Stream, credentials: Credentials, stamps: Stamps) -> None:
         self.stream = stream
+        self.stamps = stamps
         self.authenticator = Authenticator(credentials)
         self.asked_to_authenticate = False
         self.pid = 0
@@ -255,13 +279,16 @@ class _Conversation:
                 left -= 5 + len(body)
                 if kind == consts.READY_FOR_QUERY:
                     self._check_ready(body)
-                    return LoggedIn(stream, self.pid, self.secret, self.parameters)
+                    self.stamps.ready = time.monotonic()
+                    return LoggedIn(stream, self.pid, self.secret, self.parameters, self.stamps)
                 self._take(kind, body)
 
     def _take(self, kind: int, body: bytes) -> None:
         if kind == consts.AUTHENTICATION:
             self.asked_to_authenticate = True
             message = self.authenticator.answer(body)
+            if self.authenticator.done:
+                self.stamps.authenticated = time.monotonic()
             if message is not None:
                 self.stream.write(message)
                 self.stream.flush()

@@ -172,8 +172,6 @@ def test_missing_and_misshapen_sections(text, phrase):
         ("pool", 'auth_query = {query = "q", user = "u"}'),
         ("user", 'auth_pam_service = "x"'),
         ("more", '[talos]\nkeys = ["k.pem"]'),
-        ("more", "[web]\nenabled = true"),
-        ("more", "[prometheus]\nenabled = true"),
     ],
 )
 def test_what_is_not_there_yet_is_refused(section, line):
@@ -200,7 +198,7 @@ def test_tokens_are_not_there_yet(name, prefix):
         ("general", 'daemon_pid_file = "/tmp/x.pid"'),
         ("pool", "max_db_connections = 0\nreserve_pool_size = 0\nreserve_pool_timeout = 3000"),
         ("more", "[talos]\nkeys = []\ndatabases = ['a']"),
-        ("more", "[web]\nenabled = false\nui = true"),
+        ("more", "[web]\nenabled = true\nui = false"),
         ("more", "[prometheus]\nenabled = false\nport = 9127"),
         ("more", "[include]\n"),
     ],
@@ -330,7 +328,8 @@ def test_show_rows():
 
 
 def test_every_key_says_what_it_is():
-    for section in (model.General, model.Pool, model.User, model.AuthQuery, model.Talos, model.Web, model.Include):
+    once = (model.General, model.Talos, model.Web, model.Statsd, model.Include)
+    for section in (*once, model.Pool, model.User, model.AuthQuery):
         documented = {name for name, _ in keys_of(section)}
         assert {field.name for field in dataclasses.fields(section)} - documented <= {"users", "auth_query"}
         for name, key in keys_of(section):
@@ -426,3 +425,45 @@ def test_pg_hba_in_three_forms(files):
     path = load(general='pg_hba = { path = "rules.toml" }').general.pg_hba
     assert (path.name, path.text) == ("rules.toml", "host all all all reject\n")
     assert "general.pg_hba: Could not open 'gone'" in refusal(general='pg_hba = { path = "gone" }')
+
+
+# -- [statsd] and [web]
+
+
+def test_statsd_is_off_unless_a_host_is_named():
+    statsd = load().statsd
+    assert (statsd.host, statsd.port, statsd.prefix, statsd.interval, statsd.tag_style) == (
+        *(None, 8125, "pgdoorman", 10.0, "none"),
+    )
+    statsd = load(more='[statsd]\nhost = "h"\nprefix = "a.b-c_d"\ntag_style = "datadog"\ninterval = "1s"').statsd
+    assert (statsd.host, statsd.prefix, statsd.interval, statsd.tag_style) == ("h", "a.b-c_d", 1.0, "datadog")
+
+
+@pytest.mark.parametrize("prefix", ["", "a..b", ".a", "a.", "a:b", "a b", "a|b", "é", "a\\n"])
+def test_a_prefix_is_parts_of_a_name(prefix):
+    assert "statsd.prefix: found" in refusal(more=f'[statsd]\nprefix = "{prefix}"')
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ('tag_style = "prometheus"', "statsd.tag_style: unknown variant"),
+        ("port = 0", "an integer from 1 to 65535"),
+        ("interval = 0", "must be > 0"),
+        ("hots = 'x'", "did you mean host?"),
+    ],
+)
+def test_what_statsd_does_not_take(line, text):
+    assert text in refusal(more=f"[statsd]\n{line}")
+
+
+def test_web_listens_on_loopback_unless_told_otherwise():
+    for name in ("web", "prometheus"):
+        config = load(more=f"[{name}]\nenabled = true")
+        assert (config.web.enabled, config.web.host, config.web.port, config.warnings) == (True, "127.0.0.1", 9127, ())
+
+
+@pytest.mark.parametrize("key", ["ui", "sso_enabled"])
+def test_pages_and_tokens_are_warned_of(key):
+    (warning,) = load(more=f"[web]\nenabled = true\n{key} = true").warnings
+    assert f"web.{key}: not supported yet" in warning

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdoorman_lib.metrics.counters import BUCKETS, MAX_VALUE, Histogram, LinkStats, PoolStats, bucket_floor
+from pgdoorman_lib.metrics.counters import (
+    BOUNDS,
+    BUCKETS,
+    MAX_SQLSTATES,
+    MAX_VALUE,
+    OTHER_SQLSTATES,
+    ConnectionStats,
+    Histogram,
+    LinkStats,
+    PoolStats,
+    bucket_floor,
+)
 
 durations = st.integers(0, MAX_VALUE)
 
@@ -30,10 +41,12 @@ def test_bounds_rise_and_are_tight() -> None:
     floors = [bucket_floor(index) for index in range(BUCKETS + 1)]
     assert floors == sorted(set(floors))
     assert floors[-1] == MAX_VALUE + 1
-    assert all(after - before <= max(1, before / 4) for before, after in itertools.pairwise(floors))
+    assert all(after - before <= max(1, before / 32) for before, after in itertools.pairwise(floors))
 
 
-@pytest.mark.parametrize(("us", "index"), [(-5, 0), (0, 0), (1, 1), (MAX_VALUE, 127), (1 << 60, 127)])
+@pytest.mark.parametrize(
+    ("us", "index"), [(-5, 0), (0, 0), (1, 1), (63, 63), (64, 64), (MAX_VALUE, BUCKETS - 1), (1 << 60, BUCKETS - 1)]
+)
 def test_ends_of_the_scale(us: int, index: int) -> None:
     histogram = Histogram()
     histogram.add(us)
@@ -48,7 +61,42 @@ def test_percentile_is_in_the_bucket_of_the_exact_one(values: list[int], percent
         histogram.add(value)
     rank = max(1, -(-len(values) * percent // 100))
     exact = sorted(values)[int(rank) - 1]
-    assert abs(histogram.percentile(percent) - exact) <= max(1, exact / 4)
+    assert abs(histogram.percentile(percent) - exact) <= exact * 0.016
+
+
+@given(st.lists(durations, max_size=200), st.sampled_from([100, 500, 1000]))
+def test_coarse_counts_are_exact(values: list[int], bound: int) -> None:
+    histogram = Histogram(bound)
+    for value in values:
+        histogram.add(value)
+    bounds = [bound * 10**place for place in range(BOUNDS)]
+    assert histogram.upto() == [sum(value <= limit for value in values) for limit in bounds]
+
+
+def test_a_value_at_the_bound_is_within_it() -> None:
+    histogram = Histogram(500)
+    for us in (500, 501, 5_000_000, 5_000_001):
+        histogram.add(us)
+    assert histogram.upto() == [1, 2, 2, 2, 3]
+
+
+def test_a_bucket_goes_round_and_differences_stay_right() -> None:
+    older, histogram = Histogram(), Histogram()
+    for one in (older, histogram):
+        one.add(7)
+        one.buckets[7] = 0xFFFFFFFF
+    for _ in range(3):
+        histogram.add(7)
+    assert histogram.buckets[7] == 2
+    newer = histogram.since(older)
+    assert (newer.count, newer.buckets[7], newer.percentile(99)) == (3, 3, 7)
+
+
+@pytest.mark.parametrize("kind", [PoolStats])
+def test_what_rests_takes_no_buckets(kind: type) -> None:
+    stats = kind()
+    assert stats.query_hist.buckets is None
+    assert stats.query_hist.copy().since(stats.query_hist).percentile(99) == 0
 
 
 def test_percentile_of_nothing_is_zero() -> None:
@@ -66,7 +114,10 @@ def test_since_undoes_merge(first: list[int], second: list[int]) -> None:
     both.merge(added)
     assert (both.count, both.total) == (len(first) + len(second), sum(first) + sum(second))
     difference = both.since(before)
-    assert list(difference.buckets) == list(added.buckets)
+    assert list([] if difference.buckets is None else difference.buckets) == list(
+        [] if added.buckets is None else added.buckets
+    )
+    assert difference.upto() == added.upto()
     assert (difference.count, difference.total) == (added.count, added.total)
 
 
@@ -84,3 +135,20 @@ def test_stats_start_at_zero_and_take_no_other_attribute(kind: type) -> None:
     assert (stats.xact_count, stats.query_count, stats.errors, stats.received, stats.sent) == (0, 0, 0, 0, 0)
     with pytest.raises(AttributeError):
         stats.misspelt = 1
+
+
+def test_errors_are_counted_by_code_up_to_a_limit() -> None:
+    stats = PoolStats()
+    for number in range(MAX_SQLSTATES + 5):
+        stats.count_error(f"X{number:04}")
+    stats.count_error("X0000")
+    assert stats.errors == sum(stats.sqlstates.values()) == MAX_SQLSTATES + 6
+    assert len(stats.sqlstates) == MAX_SQLSTATES + 1
+    assert (stats.sqlstates["X0000"], stats.sqlstates[OTHER_SQLSTATES]) == (2, 5)
+
+
+def test_refused_connections_are_counted_by_reason() -> None:
+    stats = ConnectionStats()
+    for reason in ("hba", "hba", "too_many_clients"):
+        stats.reject(reason)
+    assert stats.rejected == {"hba": 2, "too_many_clients": 1}

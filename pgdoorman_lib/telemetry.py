@@ -1,0 +1,64 @@
+"""What the running pooler tells of itself without being asked by a client: statsd, and HTTP with metrics and tables."""
+
+from __future__ import annotations
+
+import logging
+
+import gevent
+
+from pgdoorman_lib.abc import RunningPooler
+from pgdoorman_lib.admin import sockets
+from pgdoorman_lib.admin.show import SHOWS
+from pgdoorman_lib.client.rejections import REASONS
+from pgdoorman_lib.config.model import Config, format_address
+from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.metrics.prometheus import CONTENT_TYPE, Exposition
+from pgdoorman_lib.metrics.statsd import StatsdExporter
+from pgdoorman_lib.web.pages import Pages
+from pgdoorman_lib.web.server import HttpServer, bind
+
+log = logging.getLogger(__name__)
+
+
+class Telemetry:
+    """Tells about ``pooler`` as ``config`` says: ``listen``, ``start``, and ``stop`` in the end."""
+
+    def __init__(self, pooler: RunningPooler, config: Config) -> None:
+        self._pooler = pooler
+        self._config = config
+        self._statsd = StatsdExporter(pooler, config.statsd)
+        self._servers: list[HttpServer] = []
+
+    def listen(self) -> None:
+        """Bind what [web] names; ConfigError when that can't be."""
+        web = self._config.web
+        if not web.enabled:
+            return
+        exposition = Exposition(self._pooler, _count_sockets, REASONS)
+        pages = Pages(self._pooler, SHOWS, exposition.page, CONTENT_TYPE)
+        try:
+            self._servers = [HttpServer(sock, pages.answer) for sock in bind(web.host, web.port)]
+        except OSError as exc:
+            raise ConfigError(f"could not listen for HTTP: {exc.strerror or exc}") from exc
+
+    def start(self) -> None:
+        """Answer, and send."""
+        self._statsd.start()
+        for server in self._servers:
+            server.start()
+            log.info("listening for HTTP on %s", format_address(*server.address[:2]))
+
+    def use(self, config: Config) -> None:
+        """Go by another configuration as far as that needs no restart; what is still to be sent takes its time."""
+        gevent.spawn(self._statsd.use, config.statsd)
+
+    def stop(self) -> None:
+        """Send what is left, and listen no more; may switch."""
+        self._statsd.stop()
+        for server in self._servers:
+            server.stop()
+
+
+def _count_sockets() -> dict[str, int]:
+    """As ``admin.sockets``; may switch."""
+    return dict(zip(sockets.NAMES, sockets.count_by_state(), strict=True))
