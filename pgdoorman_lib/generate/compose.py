@@ -22,9 +22,7 @@ _HEAD = """\
 # It holds the secrets that clients log in with: nobody but the pooler's account may read it.
 # Every key, also those left out here: pgdoorman generate --reference.
 """
-_TRUSTING = (
-    "Roles without a stored password are trusted from this machine, as the server does; others prove theirs."
-)
+_TRUSTING = "Roles without a stored password are trusted from this machine, as the server does; others prove theirs."
 
 
 def compose(
