@@ -63,6 +63,8 @@ def ask(host: str, port: int, user: str, password: str, database: str, tls: bool
         "startup_params": _PARAMETERS,
     }
     if host.startswith("/"):
+        if tls:
+            raise DoormanError(f"there is no TLS on the unix socket in {host}: leave --ssl out, or name an address")
         options |= {"unix_sock": f"{host}/.s.PGSQL.{port}", "ssl_context": False}
     else:
         options |= {"host": host, "port": port, "ssl_context": _unchecked() if tls else False}

@@ -195,6 +195,9 @@ def test_by_unix_socket(scram: Server, tmp_path: Path) -> None:
     done = asked(scram, tmp_path, "--host", str(scram.socket_dir), "-u", "postgres", PGPASSWORD="")
     assert done.returncode == 0, done.stderr
     assert keys(done.stdout)["server_host"] == f'"{scram.socket_dir}"'
+    encrypted = asked(scram, tmp_path, "--host", str(scram.socket_dir), "--ssl")
+    assert encrypted.returncode == 1
+    assert "there is no TLS on the unix socket" in encrypted.stderr
     # The server may know us by our account there: nobody is trusted for that.
     assert 'role "plain" left out' in done.stderr
     assert "trust" not in "".join(line for line in done.stdout.splitlines(True) if not line.startswith("#"))
