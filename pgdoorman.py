@@ -16,6 +16,9 @@ import argh
 
 from pgdoorman_lib import __version__, build
 
+GENERATE = "generate"
+EXIT_ARGUMENTS = 2
+
 
 def one_of(*words: str) -> Callable[[str], str]:
     """A type for argparse, whose ``choices`` don't look at defaults, and ours come from the environment."""
@@ -51,15 +54,92 @@ def serve(
     sys.exit(app.run(config, log_level=log_level, log_format=log_format, color=not no_color, lenient=lenient))
 
 
+def number(least: int, most: int) -> Callable[[str], int]:
+    """A type for argparse."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+            raise ArgumentTypeError(f"{text!r} is no number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+@argh.arg("--host", help="PostgreSQL to ask: a name, an address, or the directory of its unix socket [env PGHOST]")
+@argh.arg("-p", "--port", type=number(1, 65535), help="its port [env PGPORT]")
+@argh.arg("-u", "--user", help="a superuser, or who else may read pg_shadow [env PGUSER]")
+@argh.arg("--password", help="its password; other users of the machine see options, not variables [env PGPASSWORD]")
+@argh.arg("-d", "--database", help="the database to connect to; pools are made for all of them [env PGDATABASE]")
+@argh.arg("--ssl", help='connect by TLS, and have the pooler do so (server_tls_mode = "require")')
+@argh.arg("--pool-size", type=number(1, 2**32 - 1), help="server connections of each pool")
+@argh.arg("-s", "--session-pool-mode", help="pools lend a server for a session, not for a transaction")
+@argh.arg("--server-host", help="where the pooler finds PostgreSQL, if not at --host")
+@argh.arg("-o", "--output", help="the file to write, else standard output")
+@argh.arg("-f", "--format", type=one_of("toml", "yaml"), help="else as the suffix of --output says, else toml")
+@argh.arg("--no-comments", help="no comments, nor keys that are unset")
+@argh.arg("--reference", help="every key with its default; asks no server")
+@argh.arg("--russian-comments", "--ru", help="refused: comments are in English only")
+def generate(
+    *,
+    host: str = os.environ.get("PGHOST") or "localhost",
+    port: int = os.environ.get("PGPORT") or 5432,  # type: ignore[assignment]  # argparse reads texts by the type
+    user: str = os.environ.get("PGUSER") or "postgres",
+    password: str | None = None,
+    database: str = os.environ.get("PGDATABASE") or "postgres",
+    ssl: bool = False,
+    pool_size: int = 40,
+    session_pool_mode: bool = False,
+    server_host: str | None = None,
+    output: str | None = None,
+    format: str | None = None,
+    no_comments: bool = False,
+    reference: bool = False,
+    russian_comments: bool = False,
+) -> None:
+    """Write a configuration for the databases and roles of a running PostgreSQL, with their stored passwords."""
+    from pgdoorman_lib.generate import Options, run
+
+    if russian_comments:
+        print("pgdoorman: generate: comments are in English only; --no-comments leaves them out", file=sys.stderr)
+        sys.exit(EXIT_ARGUMENTS)
+    options = Options(
+        host=host,
+        port=port,
+        user=user,
+        # Not as a default, which the help shows.
+        password=os.environ.get("PGPASSWORD", "") if password is None else password,
+        database=database,
+        ssl=ssl,
+        pool_size=pool_size,
+        session_pool_mode=session_pool_mode,
+        server_host=server_host,
+        output=output,
+        form=format,
+        comments=not no_comments,
+        reference=reference,
+    )
+    sys.exit(run(options))
+
+
+def parser_of(command: Callable[..., None], name: str) -> argh.ArghParser:
+    """A parser whose one command is ``command``."""
+    parser = argh.ArghParser(prog=name)
+    parser.set_default_command(command, name_mapping_policy=argh.assembling.NameMappingPolicy.BY_NAME_IF_KWONLY)
+    return parser
+
+
 def main() -> None:
     """Entry point of the command ``pgdoorman``; always ends by SystemExit."""
-    if "generate" in sys.argv[1:]:  # pgdoorman [OPTIONS] [CONFIG] generate ...
-        sys.exit("pgdoorman: generate is not supported yet")
-    parser = argh.ArghParser(prog="pgdoorman")
+    parser = parser_of(serve, "pgdoorman")
     version = f"pgdoorman {__version__} ({build()}, Python {platform.python_version()})"
     parser.add_argument("-V", "--version", action="version", version=version, help="print version and build and exit")
-    parser.set_default_command(serve, name_mapping_policy=argh.assembling.NameMappingPolicy.BY_NAME_IF_KWONLY)
-    parser.dispatch()
+    parser.epilog = "pgdoorman generate [OPTIONS] writes a configuration from a running PostgreSQL: generate --help."
+    arguments = sys.argv[1:]
+    if GENERATE in arguments:  # pgdoorman [OPTIONS] [CONFIG] generate [OPTIONS]
+        at = arguments.index(GENERATE)
+        parser.parse_args(arguments[:at])
+        parser, arguments = parser_of(generate, "pgdoorman generate"), arguments[at + 1 :]
+    parser.dispatch(arguments)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,18 @@ class ServerTlsSettings(Protocol):
     def server_tls_private_key(self) -> str | None: ...
 
 
+# Whom a line of the log is about (log).
+
+
+class OfPool(Protocol):
+    """A pool's settings, or a session: both say whose they are."""
+
+    @property
+    def user(self) -> str: ...
+    @property
+    def database(self) -> str: ...
+
+
 # Servers (server).
 
 

@@ -38,6 +38,7 @@ from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
+from pgdoorman_lib.metrics.summary import Summary
 from pgdoorman_lib.net import sockopt
 from pgdoorman_lib.net.arenas import keep_chunks
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
@@ -86,6 +87,7 @@ class App(Pooler):
         self._pools.apply(effective(config))
         self.averages = Averages(self._pools.all, clock)
         self._telemetry = Telemetry(self, config)
+        self._summary = Summary(self, lambda: self.general.log_stats)
         self._listeners: list[Listener] = []
         self._hurry = gevent.event.Event()
         self._stop = gevent.event.Event()
@@ -208,14 +210,15 @@ class App(Pooler):
         """Listen and serve until told to stop, then drain; returns the exit code."""
         self._share_descriptors()
         # First of all: who sees us listen takes us for ready, and may send a signal.
-        with Signals(self._stop.set, self._hurry.set, self._reload_logged).handled():
+        with Signals(self._stop.set, self._hurry.set, self._reload_logged, logs.reopen).handled():
             self._telemetry.listen()
             self._listen()
             self._live()
         return EXIT_OK
 
     def _live(self) -> None:
-        self.averages.start()
+        self.averages.start(self._summary.due.set)
+        self._greenlets.append(gevent.spawn(self._summary.run))
         self._telemetry.start()
         interval = min(SWEEP_INTERVAL, self.config.general.retain_connections_time)
         self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._pools.all, interval))
@@ -364,6 +367,8 @@ def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: boo
     try:
         config = load(path, lenient=lenient)
         _check(config)
+        general = config.general
+        logs.direct(log_format, general.log_file, general.syslog_prog_name, general.syslog_socket)
         app = App(config)
     except ConfigError as exc:
         return _say_unusable(exc)
@@ -373,4 +378,6 @@ def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: boo
         return app.run()
     except ConfigError as exc:
         log.error("%s", exc.message)
+        if logs.is_directed():  # whoever has started it looks there
+            print(f"pgdoorman: {exc.message}", file=sys.stderr)
         return EXIT_FAILED

@@ -42,9 +42,7 @@ class Canceller:
             else:
                 self.cancel_server(session.server)
         except DoormanError as exc:
-            log.warning(
-                "[%s@%s #%d] cancel request failed: %s", session.user, session.database, session.id, exc.message
-            )
+            log.warning("%s cancel request failed: %s", session.label(), exc.message)
 
     def _cancel_statement(self, session: Session) -> None:
         """Cancel what a session has under way, and nothing of anybody else's; may switch."""

@@ -11,6 +11,7 @@ from typing import Any
 from pgdoorman_lib.auth.md5 import is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.errors import DoormanError, ServerRefused
+from pgdoorman_lib.log import of_pool
 from pgdoorman_lib.metrics.counters import OpeningStats
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
@@ -46,7 +47,7 @@ class Connector:
         try:
             return self.connect(pool, dataclasses.replace(pool.settings, startup_parameters=own), parameters)
         except DoormanError as exc:
-            log.warning("%s", failure(pool.settings, exc))
+            log.warning("%s %s", of_pool(pool.settings), failure(pool.settings, exc))
             raise
 
     def connect(self, pool: Pool, settings: Any = None, parameters: Mapping[str, str] | None = None) -> Server:
@@ -90,7 +91,7 @@ class Connector:
         lifetime = settings.server_lifetime
         spread = 1 + LIFETIME_JITTER * (2 * int.from_bytes(os.urandom(2), "big") / 65535 - 1)
         expires = now + lifetime * spread if lifetime > 0 else float("inf")
-        log.info("[%s@%s] new server connection (pid %d)", settings.user, settings.database, made.pid)
+        log.info("%s new server connection (pid %d)", of_pool(settings), made.pid)
         return Server(made.stream, settings, made.pid, made.secret, made.parameters, now, expires)
 
     def _count(self, stamps: Stamps) -> None:
@@ -119,7 +120,7 @@ def _ask_health(pool: Pool, server: Server, question: str) -> None:
         except ServerRefused as exc:
             if server.fatal_received:
                 raise
-            log.warning("[%s@%s] pooler_check_query fails: %s", settings.user, settings.database, exc.message)
+            log.warning("%s pooler_check_query fails: %s", of_pool(settings), exc.message)
             pool.health.learn(None)
             return
     pool.health.learn(answer)

@@ -1,4 +1,4 @@
-"""What signals mean to the process: stop, hurry, reload; others than these are logged and change nothing."""
+"""What signals mean to the process: stop, hurry, reload, reopen; others are logged and change nothing."""
 
 from __future__ import annotations
 
@@ -15,19 +15,27 @@ log = logging.getLogger(__name__)
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 #: They would end the process, but nobody who sends them to a pooler wants that. SIGPIPE Python ignores by itself.
-WITHOUT_MEANING = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM)
+WITHOUT_MEANING = (signal.SIGUSR2, signal.SIGALRM)
 
 
 class Signals:
-    """``stop`` is called for the first SIGTERM or SIGINT, ``hurry`` for each after it, ``reload`` for SIGHUP.
+    """``stop`` is called for the first SIGTERM or SIGINT, ``hurry`` for each after it.
 
-    ``stop`` and ``hurry`` must not switch; ``reload`` gets a greenlet of its own.
+    ``reopen`` is called for SIGUSR1 and SIGHUP, and says whether there was a file to open again; ``reload`` for SIGHUP,
+    behind it, in a greenlet of its own. The others must not switch.
     """
 
-    def __init__(self, stop: Callable[[], None], hurry: Callable[[], None], reload: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        stop: Callable[[], None],
+        hurry: Callable[[], None],
+        reload: Callable[[], None],
+        reopen: Callable[[], bool],
+    ) -> None:
         self._stop = stop
         self._hurry = hurry
         self._reload = reload
+        self._reopen = reopen
         self._stopping = False
 
     @contextmanager
@@ -36,6 +44,7 @@ class Signals:
         handlers: dict[signal.Signals, Callable[[int, Any], None]] = {
             **dict.fromkeys(STOPS, self._on_stop),
             signal.SIGHUP: self._on_reload,
+            signal.SIGUSR1: self._on_reopen,
             **dict.fromkeys(WITHOUT_MEANING, self._on_nothing),
         }
         previous = [(number, set_signal(number, handler)) for number, handler in handlers.items()]
@@ -52,7 +61,14 @@ class Signals:
         self._stop()
 
     def _on_reload(self, number: int, frame: Any) -> None:
+        self._reopen()
         gevent.spawn(self._reload)
+
+    def _on_reopen(self, number: int, frame: Any) -> None:
+        if self._reopen():
+            log.info("SIGUSR1: the log's file was opened again")
+        else:
+            log.warning("SIGUSR1: ignored, there is no log_file to open again")
 
     def _on_nothing(self, number: int, frame: Any) -> None:
         log.warning("%s has no meaning here: ignored", signal.Signals(number).name)

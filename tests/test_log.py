@@ -11,7 +11,7 @@ import re
 import pytest
 
 from pgdoorman_lib import log
-from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.errors import ConfigError, DoormanError
 
 LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z {2}INFO test_log\.py:\d+: hello world$")
 
@@ -188,7 +188,7 @@ def test_wrong_set_up(logger):
 
 def test_lines_of_one_kind_are_limited(logger, monkeypatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(log.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("pgdoorman_lib.log.limited.time.monotonic", lambda: now[0])
     stream = io.StringIO()
     log.setup(stream=stream)
     limited = log.Limited(logger)
@@ -221,7 +221,7 @@ def test_a_full_pipe_stops_nobody(logger) -> None:
         logger.info("here again")
         text = (read + there.read(1 << 20)).decode()
     assert handler.lost == 0
-    assert f"WARN pgdoorman_lib/log.py: {lost} lines of the log were lost" in text
+    assert f"WARN pgdoorman_lib/log/sinks.py: {lost} lines of the log were lost" in text
     assert text.endswith(": here again\n")
     assert len(text.splitlines()) == 200 - lost + 2
 
@@ -249,3 +249,50 @@ def test_a_lost_stderr_is_counted_and_no_error(logger, capsys):
     logger.info("x")
     assert logging.getLogger().handlers[-1].lost == 1
     assert capsys.readouterr().err == ""
+
+
+def test_a_full_disk_is_survived_and_lines_are_counted(logger) -> None:
+    log.setup(stream=io.StringIO())
+    log.direct("text", "/dev/full", None, "/dev/log")
+    assert log.is_directed()
+    for _ in range(3):
+        logger.info("x")
+    assert logging.getLogger().handlers[-1].lost == 3
+    log.setup(stream=io.StringIO())
+    assert not log.is_directed()
+
+
+def test_a_pipe_that_nobody_reads_refuses_to_be_the_log(logger, tmp_path) -> None:
+    """Instead of waiting for somebody."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match=r"general\.log_file: could not open '.*/pipe'"):
+        log.direct("text", str(path), None, "/dev/log")
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "fields"),
+    [
+        (
+            log.label("u", "d", 7, "1.2.3.4:5"),
+            "[u@d #7]",
+            {"user": "u", "database": "d", "id": 7, "address": "1.2.3.4:5"},
+        ),
+        (log.label("u", "d"), "[u@d]", {"user": "u", "database": "d"}),
+        (log.label("u", "d", address="a:1"), "[u@d a:1]", {"user": "u", "database": "d", "address": "a:1"}),
+        (log.label("u", "d", address="a:1", told=False), "[u@d]", {"user": "u", "database": "d", "address": "a:1"}),
+        (log.label(address="a:1"), "[a:1]", {"address": "a:1"}),
+        (log.label(database="d"), "[d]", {"database": "d"}),
+    ],
+)
+def test_whom_a_line_is_about(logger, label, text, fields) -> None:
+    stream = io.StringIO()
+    log.setup(stream=stream)
+    logger.info("%s comes", label)
+    assert stream.getvalue().endswith(f"{text} comes\n")
+    stream = io.StringIO()
+    log.setup(format="structured", stream=stream)
+    logger.info("%s comes", label)
+    entry = json.loads(stream.getvalue())
+    assert entry.pop("message") == f"{text} comes"
+    assert {name: entry[name] for name in entry if name not in ("timestamp", "level", "file", "line")} == fields

@@ -28,7 +28,7 @@ from pgdoorman_lib.errors import (
     Refusal,
     TooManyLogins,
 )
-from pgdoorman_lib.log import Limited
+from pgdoorman_lib.log import Label, Limited, label
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.pollable import Pollable
 from pgdoorman_lib.net.stream import Stream
@@ -120,7 +120,8 @@ class Connection(Pollable):
             if isinstance(found, CancelRequested):
                 self._cancel(found)
             elif found.admin:
-                log.info("[%s@%s] console client connected from %s", found.user, found.database, self.stream.peer)
+                who = label(found.user, found.database, address=self.stream.peer, told=False)
+                log.info("%s console client connected from %s", who, self.stream.peer)
                 self.pooler.console(self.stream, found)
             elif found.replication:
                 reason = self._replicate(found)
@@ -312,14 +313,11 @@ class Connection(Pollable):
             return False
         return not self.stream.eof or (isinstance(session, Session) and bool(session.link.half_closed))
 
-    def _label(self) -> str:
+    def _label(self) -> Label:
         """Who that is, for the log."""
-        session = self.session
-        if session is not None:
-            return f"[{session.user}@{session.database} #{session.id}]"
-        if self.user:
-            return f"[{self.user[:LONGEST_NAME]}@{self.database[:LONGEST_NAME]} {self.stream.peer}]"
-        return f"[{self.stream.peer}]"
+        if self.session is not None:
+            return self.session.label()
+        return label(self.user[:LONGEST_NAME], self.database[:LONGEST_NAME], address=self.stream.peer)
 
     # What others do to it.
 

@@ -22,7 +22,7 @@ cdef class Owner(Borrower):
     cdef public bint asked_sequences
 
     cpdef int init_owner(self) except -1
-    cpdef str label(self)
+    cpdef object label(self)
 
 
 @cython.final

@@ -6,6 +6,7 @@ from typing import Any
 
 from pgdoorman_lib.client.batch import Batch
 from pgdoorman_lib.client.tracking import Tracker
+from pgdoorman_lib.log import Label, label
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.queue import Borrower
 from pgdoorman_lib.server.connection import Server
@@ -38,9 +39,9 @@ class Owner(Borrower):
         self.drew = 0
         self.asked_sequences = 0
 
-    def label(self) -> str:
+    def label(self) -> Label:
         """Who it is, for the log."""
-        return ""
+        return label()
 
 
 class Link:

@@ -20,6 +20,7 @@ import gevent
 from pgdoorman_lib.client.info import ClientInfo, info_of
 from pgdoorman_lib.client.lingering import FAIRNESS, TimeIsUp, discard
 from pgdoorman_lib.errors import DoormanError, ProtocolViolation, ServerGone
+from pgdoorman_lib.log import Label, label
 from pgdoorman_lib.metrics.counters import LinkStats, PoolStats
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import EOF, HIGH_WATER, NOTHING, Stream
@@ -154,6 +155,10 @@ class ReplicationSession:
         """As in ClientView."""
         return 0, 0
 
+    def label(self) -> Label:
+        """Who it is, for the log."""
+        return label(self.user, self.database, self.id, self.client.peer)
+
     def info(self) -> ClientInfo:
         """What SHOW CLIENTS tells; nothing pins the server."""
         return info_of(self, self.client, self.stats, self.server.application_name, self.state, "")
@@ -287,4 +292,4 @@ class ReplicationSession:
         server.stream.task = None
         server.stream.close()
         server.state = "closed"
-        log.info("[%s@%s #%d] closing server #%d (pid %d)", self.user, self.database, self.id, server.id, server.pid)
+        log.info("%s closing server #%d (pid %d)", self.label(), server.id, server.pid)

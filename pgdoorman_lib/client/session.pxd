@@ -36,7 +36,7 @@ cdef class Session(Owner):
     cdef public bint kept
     cdef public int in_vain
 
-    cpdef str label(self)
+    cpdef object label(self)
     @cython.locals(client=Stream)
     cpdef Task start(self)
     cpdef run(self)

@@ -17,6 +17,7 @@ from pgdoorman_lib.client.info import ClientInfo, info_of
 from pgdoorman_lib.client.link import Link, Owner
 from pgdoorman_lib.client.relay import Relay
 from pgdoorman_lib.errors import DoormanError, NoSuchPool, ProtocolViolation
+from pgdoorman_lib.log import Label, label
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import Stream
@@ -111,8 +112,8 @@ class Session(Owner):
         #: the error to say goodbye with, once no transaction is open
         self.termination: DoormanError | None = None
 
-    def label(self) -> str:
-        return f"[{self.user}@{self.database} #{self.id}]"
+    def label(self) -> Label:
+        return label(self.user, self.database, self.id, self.link.client.peer)
 
     def info(self) -> ClientInfo:
         """What SHOW CLIENTS tells."""

@@ -216,20 +216,33 @@ class General:
     )
     log_client_connections: bool = setting("boolean", True, "Log each login.", reload="live")
     log_client_disconnections: bool = setting("boolean", True, "Log each client's end.", reload="live")
+    log_stats: bool = setting(
+        "boolean",
+        True,
+        "Each 15 seconds, log a line of every pool that has clients: rates, connections, latencies.",
+        reload="live",
+        ours=True,
+    )
+    log_file: str | None = setting(
+        "path",
+        None,
+        "Log to this file; SIGUSR1 and SIGHUP open it again, for logrotate.",
+        reload="restart",
+        unset="log to stderr",
+        ours=True,
+    )
     daemon_pid_file: str = setting(
         "path", "/tmp/pg_doorman.pid", "Where --daemon writes its process id.", reload="restart"
     )
     syslog_prog_name: str | None = setting(
         "text",
         None,
-        "Log to syslog under this name.",
+        "Log to this machine's syslog under this name; with log_file to both.",
         reload="restart",
-        support=NOT_YET,
-        off=("",),
-        unmet="lenient",
         empty=True,
         unset="log to stderr",
     )
+    syslog_socket: str = setting("path", "/dev/log", "The syslog's datagram socket.", reload="restart", ours=True)
 
     # -- pools
     server_round_robin: bool = setting(

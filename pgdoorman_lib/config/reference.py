@@ -1,25 +1,30 @@
-"""conf/reference.toml: every key with its meaning and default, written from the model.
+"""conf/reference.toml: every key with its meaning and default, written from the model; `generate` writes by the same.
 
 ``python -m pgdoorman_lib.config.reference > conf/reference.toml`` renews it; a test holds the two equal.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 from typing import Any
 
+from pgdoorman_lib.config import writing
 from pgdoorman_lib.config.keys import Key, keys_of
 from pgdoorman_lib.config.model import AuthQuery, General, Include, Pool, Statsd, Talos, User, Web, written
+from pgdoorman_lib.config.writing import TOML, Entry, Section, Value
 
+_WRITTEN_BY = "Written by `python -m pgdoorman_lib.config.reference`: don't edit."
 _HEAD = """\
-# Every key pgdoorman knows, with its default. Written by `python -m pgdoorman_lib.config.reference`: don't edit.
+# Every key pgdoorman knows, with its default. {}
 #
 # A key that stands in a comment is unset by default, has no effect here, or is not supported yet.
 # Durations are milliseconds, or "500ms", "5s", "10m", "1h", "1d"; those said to be in seconds take a plain number as
 # seconds. Sizes are bytes, or "64KB", "1MB", "1G" (powers of 1024).
 # After a reload: live = holds at once; pool = the pools it concerns are rebuilt; restart = waits for a restart.
 """
+_WIDTH = 116
 
 _EXAMPLES = {
     "admin_username": '"admin"',
@@ -32,39 +37,63 @@ _EXAMPLES = {
 }
 
 _KIND_EXAMPLES = {
-    "boolean": "false",
-    "integer": "0",
-    "duration": '"30s"',
-    "seconds": "5",
-    "size": '"1MB"',
-    "strings": "[]",
-    "pg_hba": '{ path = "pg_hba.conf" }',
+    "boolean": Value("false"),
+    "integer": Value("0"),
+    "duration": Value('"30s"'),
+    "seconds": Value("5"),
+    "size": Value('"1MB"'),
+    "strings": Value("[]"),
+    "pg_hba": Value('{ path = "pg_hba.conf" }', '{ path: "pg_hba.conf" }'),
 }
 
 
-def render() -> str:
-    """The text of conf/reference.toml; it is itself a valid configuration that says what the defaults say."""
+def render(form: str = TOML, *, comments: bool = True, source: str = _WRITTEN_BY) -> str:
+    """Every key with its default: a valid configuration that says what the defaults say.
+
+    ``source`` says in the first line where the text comes from. Without ``comments`` there are only the keys that are
+    set.
+    """
     sections = [
-        _HEAD,
-        _section("[include]", Include),
-        _section("[general]", General),
-        _section("[pools.exampledb]", Pool),
-        _section("[[pools.exampledb.users]]", User),
-        _section("[pools.exampledb.auth_query]", AuthQuery, commented=True),
-        _section("[talos]", Talos, commented=True),
-        _section("[web]", Web),
-        _section("[statsd]", Statsd),
+        _section(("include",), "[include]", Include, comments),
+        _section(("general",), "[general]", General, comments),
+        _section(("pools", "exampledb"), "[pools.exampledb]", Pool, comments),
+        _section(("pools", "exampledb", "users"), "[[pools.exampledb.users]]", User, comments, item=True),
     ]
-    return "\n".join(sections)
+    if comments:
+        for path, model in ((("pools", "exampledb", "auth_query"), AuthQuery), (("talos",), Talos)):
+            sections.append(_section(path, f"[{'.'.join(path)}]", model, comments, hidden=True))
+    for name, table in (("web", Web), ("statsd", Statsd)):
+        sections.append(_section((name,), f"[{name}]", table, comments))
+    head = _HEAD.format(source) if comments else ""
+    return writing.render(head, sections, form)
 
 
-def _section(header: str, model: Any, *, commented: bool = False) -> str:
-    lines = [f"# {header}" if commented else header]
-    doc = textwrap.wrap((model.__doc__ or "").strip(), 116)
-    lines = [*(f"# {line}" for line in doc), *lines]
-    for name, key in keys_of(model):
-        lines += ["", *(f"# {line}" for line in textwrap.wrap(_meaning(key), 116)), _assignment(name, key, commented)]
-    return "\n".join(lines) + "\n"
+def _section(
+    path: tuple[str, ...], header: str, model: Any, comments: bool, *, item: bool = False, hidden: bool = False
+) -> Section:
+    entries = (entry_of(name, key, textwrap.wrap(_meaning(key), _WIDTH)) for name, key in keys_of(model))
+    doc = textwrap.wrap((model.__doc__ or "").strip(), _WIDTH)
+    if not comments:
+        shown = tuple(Entry(entry.name, entry.value) for entry in entries if not entry.hidden)
+        return Section(path, shown, item=item)
+    return Section(path, tuple(entries), tuple(doc), item=item, hidden=hidden, spaced=True)
+
+
+def entry_of(name: str, key: Key, comment: list[str]) -> Entry:
+    """``key`` with its default, or an example in a comment where it has none or does nothing here."""
+    if key.required:
+        value = Value(_EXAMPLES[name])
+    elif key.default is None:
+        value = Value(f'"{key.choices[0]}"') if key.choices else _KIND_EXAMPLES.get(key.kind, Value('"..."'))
+    else:
+        value = Value(written(key, key.default_value()))
+    hidden = key.support != "yes" or (key.default is None and not key.required)
+    return Entry(name, value, tuple(comment), hidden)
+
+
+def summary(key: Key) -> str:
+    """What a key means, in one line: the first sentence of its documentation."""
+    return re.split(r"(?<=\.) (?=[A-Z])", key.doc, maxsplit=1)[0]
 
 
 def _meaning(key: Key) -> str:
@@ -87,17 +116,6 @@ def _meaning(key: Key) -> str:
     else:
         notes.append(key.reload)
     return f"{key.doc} ({'; '.join(notes)})"
-
-
-def _assignment(name: str, key: Key, commented: bool) -> str:
-    if key.required:
-        value = _EXAMPLES[name]
-    elif key.default is None:
-        value = f'"{key.choices[0]}"' if key.choices else _KIND_EXAMPLES.get(key.kind, '"..."')
-    else:
-        value = written(key, key.default_value())
-    hidden = commented or key.support != "yes" or (key.default is None and not key.required)
-    return f"{'# ' if hidden else ''}{name} = {value}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ MAX_SOCKET_PATH = 107
 
 def notices(config: Config) -> list[str]:
     """Texts for the operator, each naming the key or file it is about and what to do."""
-    found = [*_socket_directory(config), *_readable_secrets(config)]
+    found = [*_socket_directory(config), *_log_file(config), *_readable_secrets(config)]
     if os.geteuid() == 0:
         found.append("running as root, which is never needed: give the process a user of its own")
     return found
@@ -35,6 +35,17 @@ def _socket_directory(config: Config) -> list[str]:
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         return [f"{key} is too long: the socket's path may have {MAX_SOCKET_PATH} bytes, {path} has more"]
     return []
+
+
+def _log_file(config: Config) -> list[str]:
+    """Without making it, whether it could be written to."""
+    path = config.general.log_file
+    if path is None or os.access(path, os.W_OK):
+        return []
+    directory = os.path.dirname(path) or "."
+    if not os.path.exists(path) and os.access(directory, os.W_OK | os.X_OK):
+        return []
+    return [f"general.log_file: '{path}' can't be written to by user {os.geteuid()}: a start will fail"]
 
 
 def _readable_secrets(config: Config) -> list[str]:

@@ -85,10 +85,10 @@ class Averages:
         self._ticked_at = clock()
         self._ticker: gevent.Greenlet[..., None] | None = None
 
-    def start(self) -> None:
-        """Start the ticker's greenlet."""
+    def start(self, then: Callable[[], object] = lambda: None) -> None:
+        """Start the ticker's greenlet; ``then`` is called behind each tick, and may not switch."""
         if self._ticker is None:
-            self._ticker = gevent.spawn(self._run)
+            self._ticker = gevent.spawn(self._run, then)
 
     def stop(self) -> None:
         """Stop the ticker and wait for its end; harmless when it does not run."""
@@ -146,7 +146,8 @@ class Averages:
         )
         return _Window(stats, counters, last=histograms, before_last=last, averages=averages)
 
-    def _run(self) -> None:
+    def _run(self, then: Callable[[], object]) -> None:
         while True:
             gevent.sleep(self._period)
             self.tick()
+            then()

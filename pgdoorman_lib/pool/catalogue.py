@@ -18,6 +18,7 @@ import gevent
 import gevent.event
 
 from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.log import label
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
@@ -130,13 +131,13 @@ class Catalogue:
         if any(ANYTHING in lexicon.named for lexicon in self._lexicons.values()) and not self._warned:
             self._warned = True
             log.warning(
-                "[%s] every transaction is asked what it has left: an operator, a cast or a type of this database calls"
+                "%s every transaction is asked what it has left: an operator, a cast or a type of this database calls"
                 " a function that may leave something behind (trusted_functions excuses one that does not)",
-                server.settings.server_database,
+                label(database=server.settings.server_database),
             )
         log.info(
-            "[%s] catalogue read in %.0f ms: %d names may leave something behind",
-            server.settings.server_database,
+            "%s catalogue read in %.0f ms: %d names may leave something behind",
+            label(database=server.settings.server_database),
             (clock() - started) * 1000,
             len(next(iter(self._lexicons.values())).named) if self._lexicons else 0,
         )
@@ -194,4 +195,4 @@ class Watch:
                 with pool.connection() as server:  # switch
                     catalogue.look(server)
             except (DoormanError, Moved) as exc:
-                log.debug("[%s] the catalogue could not be looked at: %s", pool.settings.database, exc)
+                log.debug("%s the catalogue could not be looked at: %s", label(database=pool.settings.database), exc)

@@ -15,6 +15,7 @@ from pgdoorman_lib.errors import (
     ServerRefused,
     ServerUnavailable,
 )
+from pgdoorman_lib.log import of_pool
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.login import failure
 
@@ -89,9 +90,9 @@ class Opening:
 
     def _succeeded(self) -> None:
         if self.failures:
-            settings = self.pool.settings
-            text = "[%s@%s] connected to the server again, after %d failed attempts"
-            log.info(text, settings.user, settings.database, self.failures)
+            log.info(
+                "%s connected to the server again, after %d failed attempts", of_pool(self.pool.settings), self.failures
+            )
         self.failures = 0
         self.backoff = 0.0
         self.last_error = None
@@ -103,7 +104,7 @@ class Opening:
         if same and now < self.report_at:
             return
         count = f"; {self.failures} attempts have failed in a row" if self.failures > 1 else ""
-        log.warning("%s%s", failure(self.pool.settings, exc), count)
+        log.warning("%s %s%s", of_pool(self.pool.settings), failure(self.pool.settings, exc), count)
         self.reported = (exc.message, exc.sqlstate)
         self.report_at = now + REPORT_INTERVAL
 

@@ -33,6 +33,7 @@ cdef class Pool:
     cdef public int unpinning
     cdef public int max_pinned
     cdef public object paused
+    cdef public object slow
     cdef public bint by_transaction
     cdef public bint shared
     cdef public bint sync_parameters

@@ -19,6 +19,7 @@ from pgdoorman_lib.errors import (
     ServerProtocolViolation,
     ServerUnavailable,
 )
+from pgdoorman_lib.log import Limited, of_pool
 from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
@@ -42,6 +43,9 @@ _int = int
 _float = float
 
 log = logging.getLogger(__name__)
+
+#: Waits for a server that are warned of, from so many µs on.
+SLOW_CHECKOUT = 500_000
 
 
 class Pool:
@@ -85,6 +89,7 @@ class Pool:
         "settings",
         "shared",
         "size",
+        "slow",
         "stats",
         "sync_parameters",
         "tidy",
@@ -130,6 +135,7 @@ class Pool:
         self.retired = 0
         #: a timer on the hub's loop, None while not armed
         self.expiry: Any = None
+        self.slow = Limited(log)
         self.opening = Opening(self)
         self.probes = Probes(self)
         #: what is known of programs that ask for values of sequences, None while none has asked
@@ -276,6 +282,15 @@ class Pool:
         if waited > 0:
             self.stats.wait_time += waited
             self.stats.wait_count += 1
+            if waited >= SLOW_CHECKOUT:
+                self.slow.warning(
+                    "%s a server was waited for %d ms: %d of %d are in use, %d more wait",
+                    of_pool(self.settings),
+                    waited // 1000,
+                    self.borrowed,
+                    self.size,
+                    self.queue.waiting,
+                )
 
     def _take_idle(self, borrower: Borrower) -> Server | None:
         """Take the next idle server; None when that one was no good (it is closed then)."""
@@ -372,14 +387,7 @@ class Pool:
         """Close a server that is in nobody's hands, nor among the idle ones any more; no switch."""
         server.state = "closed"
         self.servers.discard(server)
-        log.info(
-            "[%s@%s] closing server #%d (pid %d): %s",
-            self.settings.user,
-            self.settings.database,
-            server.id,
-            server.pid,
-            reason,
-        )
+        log.info("%s closing server #%d (pid %d): %s", of_pool(self.settings), server.id, server.pid, reason)
         stream = server.stream
         stream.task = None
         if not stream.closed:
@@ -415,15 +423,14 @@ class Pool:
             " backends between transactions"
         )
         if settings.shared_backend == "refuse":
-            log.error("[%s@%s] %s: the pool refuses its clients", settings.user, settings.database, text)
+            log.error("%s %s: the pool refuses its clients", of_pool(settings), text)
             self.refusal = ServerUnavailable(text)
             self.retire("the server shares its backends")
             return
         log.warning(
-            "[%s@%s] %s. Nothing a client sets, locks or listens to is safe there; from now on the pool works as with"
+            "%s %s. Nothing a client sets, locks or listens to is safe there; from now on the pool works as with"
             ' session_state = "reset"',
-            settings.user,
-            settings.database,
+            of_pool(settings),
             text,
         )
 

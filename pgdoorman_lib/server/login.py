@@ -350,7 +350,7 @@ def describe(exc: DoormanError) -> str:
 def failure(settings: Any, exc: DoormanError) -> str:
     """What the log says when no server could be opened for a pool with these ``settings``: where, as whom, and why."""
     return (
-        f"[{settings.user}@{settings.database}] connecting to the server {settings.server_host}:{settings.server_port}"
+        f"connecting to the server {settings.server_host}:{settings.server_port}"
         f" (database {settings.server_database!r}, user {settings.server_username!r}) failed: {describe(exc)}"
         f" (SQLSTATE {exc.sqlstate})"
     )

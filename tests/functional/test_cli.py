@@ -284,12 +284,6 @@ def test_a_port_in_use(tmp_path: Path, postgres: Postgres) -> None:
     assert "in use" in (done.stderr + done.stdout).lower()
 
 
-def test_generate_keeps_its_seat(tmp_path: Path) -> None:
-    done = run("generate", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "not supported yet" in done.stderr
-
-
 def test_log_level(make_doorman: MakeDoorman) -> None:
     quiet = make_doorman(arguments=("-l", "error"))
     with quiet.wire() as client:
