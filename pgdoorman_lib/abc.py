@@ -5,7 +5,7 @@ Whoever is handed in (by ``app``, or by a test) has these attributes; nothing de
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pgdoorman_lib.config.model import Config
     from pgdoorman_lib.metrics.averages import Averages
     from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, PoolStats
+    from pgdoorman_lib.net.stream import Stream
+    from pgdoorman_lib.wire.statements import Registry
 
 # Sockets and TLS (net).
 
@@ -184,6 +186,8 @@ class LoginPolicy(Protocol):
         """The secret that a login goes by when there is no such user; see ``auth.verify.Users``."""
 
     def is_admin_database(self, name: str) -> bool: ...
+    def console_secret(self, user: str) -> str | None:
+        """The secret of a user of the console, None for who is none."""
 
 
 class HasDeadline(Protocol):
@@ -231,12 +235,21 @@ class SettingsView(Protocol):
     def server_port(self) -> int: ...
     @property
     def server_database(self) -> str: ...
+    @property
+    def server_username(self) -> str: ...
+    @property
+    def server_lifetime(self) -> float: ...
+    @property
+    def server_idle_check_timeout(self) -> float: ...
+    @property
+    def startup_parameters(self) -> Sequence[tuple[str, str]]: ...
 
 
 class ServerView(Protocol):
-    """One server connection; ``state`` is login, idle or active; ``wait`` is idle, read or write.
+    """One server connection; ``state`` is login, idle, active or cleaning; ``wait`` is idle, read or write.
 
-    ``created_at`` and ``active_since`` (when it was last borrowed) are monotonic seconds.
+    ``created_at``, ``active_since`` (when it was last borrowed) and ``idle_since`` are monotonic seconds; ``cancels``
+    is how many cancel requests are under way to it.
     """
 
     @property
@@ -257,6 +270,12 @@ class ServerView(Protocol):
     def created_at(self) -> float: ...
     @property
     def active_since(self) -> float: ...
+    @property
+    def idle_since(self) -> float: ...
+    @property
+    def cancels(self) -> int: ...
+    @property
+    def stream(self) -> Stream: ...
     @property
     def prepared_count(self) -> int: ...
     @property
@@ -281,7 +300,13 @@ class PoolView(Protocol):
     @property
     def opening_count(self) -> int: ...
     @property
+    def opened_count(self) -> int:
+        """How many were opened since the pool was made."""
+
+    @property
     def waiting_count(self) -> int: ...
+    @property
+    def registry(self) -> Registry: ...
     @property
     def servers(self) -> Iterable[ServerView]: ...
     @property
@@ -293,6 +318,16 @@ class ClientView(Protocol):
     """One client, of whatever kind."""
 
     def info(self) -> ClientInfo: ...
+
+
+class ConsoleClients(Protocol):
+    """The clients of the console; ``stats`` counts what all have asked since the start."""
+
+    @property
+    def stats(self) -> PoolStats: ...
+    def __iter__(self) -> Iterator[ClientView]: ...
+    def add(self, number: int, session: ClientView) -> None: ...
+    def remove(self, number: int) -> None: ...
 
 
 class RunningPooler(Protocol):
@@ -310,6 +345,12 @@ class RunningPooler(Protocol):
 
     @property
     def clients(self) -> Iterable[ClientView]: ...
+    @property
+    def consoles(self) -> ConsoleClients: ...
+    @property
+    def login_count(self) -> int:
+        """Clients that have connected and not logged in yet."""
+
     @property
     def config(self) -> Config: ...
     @property

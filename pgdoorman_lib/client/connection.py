@@ -186,6 +186,7 @@ class Connection(Pollable):
             self.close,
         )
         session.link.use(pool)
+        pool.stats.client_login_count += 1
         session.link.begin_with(settings, told, base)
         self.session = session
         clients.add(session)
@@ -202,8 +203,11 @@ class Connection(Pollable):
         pool = pool_of(pooler.find_pool, accepted)
         server = pooler.open_server(pool, {**accepted.parameters, "replication": accepted.replication})
         number, secret = pooler.clients.new_key(accepted.protocol)
-        session = ReplicationSession(self.stream, server, number, secret, accepted.user, accepted.database, pool.stats)
+        session = ReplicationSession(
+            self.stream, server, number, secret, accepted.user, accepted.database, pool.stats, accepted.replication
+        )
         self.session = session
+        pool.stats.client_login_count += 1
         pooler.clients.add(session)
         if pooler.find_pool(accepted.database, accepted.user) is None:
             session.terminate_when_idle(

@@ -83,6 +83,7 @@ class Deployment:
         if held.has(statement):
             held.touch(statement)
             self.link.server.stats.prepare_hit += 1
+            self.link.pool_stats.prepare_hit += 1
         else:
             self.missing(statement, statement.acts)
             if statement.by_sql:
@@ -94,6 +95,7 @@ class Deployment:
         """``statement`` will be made on the server: have room for it, but not for the price of what ``acts`` needs."""
         held = self.link.server.statements
         self.link.server.stats.prepare_miss += 1
+        self.link.pool_stats.prepare_miss += 1
         held.supersede(statement)
         self._evict(acts, statement.handle.size)
         if held.doubtful:

@@ -26,6 +26,12 @@ cdef class PoolStats:
     cdef public long long errors
     cdef public long long asked
     cdef public long long asked_unknown
+    cdef public long long client_login_count
+    cdef public long long prepare_hit
+    cdef public long long prepare_miss
+    cdef public long long assignments
+    cdef public long long client_parses
+    cdef public long long binds
     cdef public Histogram query_hist
     cdef public Histogram xact_hist
     cdef public Histogram wait_hist

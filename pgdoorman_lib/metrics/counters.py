@@ -104,12 +104,21 @@ class PoolStats:
 
     ``received`` is what clients sent, ``sent`` what they were sent (PgBouncer's SHOW STATS). ``asked``: transactions at
     whose end the server was asked what they have left, ``asked_unknown``: those that may have left anything.
+    ``assignments``: how often a client was given a server. ``client_parses`` and ``binds`` of named statements that
+    clients have sent where they are shared; ``prepare_hit``, ``prepare_miss``: statements that a server had already,
+    and had not.
     """
 
     __slots__ = (
         "asked",
         "asked_unknown",
+        "assignments",
+        "binds",
+        "client_login_count",
+        "client_parses",
         "errors",
+        "prepare_hit",
+        "prepare_miss",
         "query_count",
         "query_hist",
         "query_time",
@@ -133,6 +142,12 @@ class PoolStats:
         self.errors = 0
         self.asked = 0
         self.asked_unknown = 0
+        self.client_login_count = 0
+        self.prepare_hit = 0
+        self.prepare_miss = 0
+        self.assignments = 0
+        self.client_parses = 0
+        self.binds = 0
         self.query_hist = Histogram()
         self.xact_hist = Histogram()
         self.wait_hist = Histogram()
