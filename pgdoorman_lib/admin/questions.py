@@ -29,14 +29,19 @@ _COMPLETION = re.compile(
     r".*?(?:LIKE|=)\s*(?:pg_catalog\.lower\()?E?'(?P<prefix>[^'%]*)",
     re.IGNORECASE | re.DOTALL,
 )
-#: What says that a query is about catalogues: their schemas, and what is named like one of their tables.
-_CATALOGUE = re.compile(r"\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?[(\s]*(?:pg_|information_schema\b)", re.IGNORECASE)
+#: What says that a query is about catalogues: their schemas, what is named like one of their tables, the search path.
+_CATALOGUE = re.compile(
+    r"\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?[(\s]*"
+    r"(?:pg_|information_schema\b|(?:unnest\s*\(\s*)?current_schemas\s*\()",
+    re.IGNORECASE,
+)
 _PARAMETER = re.compile(r"\$(\d{1,3})\b")
 _INTERNER = re.compile(r"INTERNER (\d{1,6})")
 
 #: Pieces of a query for finding where its list of expressions ends, and what stands in it at the top.
 _PIECE = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[()\[\],]|[\w$.*]+|\S""")
 _WORD = re.compile(r"[\w$]+|\"(?:[^\"]|\"\")*\"")
+_PATH = re.compile(r"[\w$.]+|\"(?:[^\"]|\"\")*\"")
 #: Words that end the list.
 _ENDS = frozenset(("FROM", "WHERE", "UNION", "ORDER", "LIMIT", "GROUP", "HAVING", "INTO"))
 
@@ -185,6 +190,7 @@ def _name_of(expression: str) -> str:
         return "case"
     is_call = len(pieces) > 2 and pieces[1] == "(" and pieces[-1] == ")"
     if len(pieces) > 1 and not is_call:
-        return "?column?"
+        behind = pieces[-2] == ")" or _PATH.fullmatch(pieces[-2])
+        return pieces[-1].strip('"') if behind and _WORD.fullmatch(pieces[-1]) else "?column?"
     name = pieces[0].rpartition(".")[2].strip('"')
     return name if _WORD.fullmatch(name) and not name[0].isdigit() else "?column?"

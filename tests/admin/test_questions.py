@@ -119,6 +119,8 @@ def test_the_one_who_asks_is_among_the_clients() -> None:
         ("WITH x AS (SELECT oid FROM pg_class) SELECT x.oid AS a, 1 FROM x", ["a", "?column?"]),
         ("SELECT set_config('bytea_output','hex',false) FROM pg_show_all_settings()", ["set_config"]),
         ("SELECT a || 'x', b + 1, -1, 'text' FROM pg_class", ["?column?"] * 4),
+        ("SELECT n.nspname schema_name, count(*) n, x::text FROM pg_class", ["schema_name", "n", "?column?"]),
+        ("SELECT * FROM unnest(current_schemas(true))", ["?column?"]),
         ("SELECT datname FROM pg_database UNION ALL SELECT 'all'", ["datname"]),
     ],
 )
