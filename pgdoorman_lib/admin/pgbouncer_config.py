@@ -70,7 +70,6 @@ _KEYS = sorted(
         _Key("log_connections", _yes, "log_client_connections"),
         _Key("log_disconnections", _yes, "log_client_disconnections"),
         _Key("max_client_conn", _text, "max_connections"),
-        _Key("max_prepared_statements", _text, "prepared_statements_cache_size"),
         _Key("query_wait_timeout", _seconds, "query_wait_timeout"),
         _Key("server_check_delay", _seconds, "server_idle_check_timeout"),
         _Key("server_connect_timeout", _seconds, "connect_timeout"),
@@ -123,7 +122,14 @@ _KEYS = sorted(
 def _made_of_several(config: Config) -> dict[str, str]:
     """Keys that are more than one of ours, or none of [general]'s."""
     general = config.general
-    return {"admin_users": _names((general.admin_username, *general.admin_users)), "conffile": config.path}
+    kept = general.server_prepared_statements_cache_size
+    if kept is None:
+        kept = general.prepared_statements_cache_size
+    return {
+        "admin_users": _names((general.admin_username, *general.admin_users)),
+        "conffile": config.path,
+        "max_prepared_statements": str(kept if general.prepared_statements else 0),
+    }
 
 
 def config_rows(pooler: RunningPooler) -> list[Row]:

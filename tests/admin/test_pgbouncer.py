@@ -212,6 +212,7 @@ def test_config_has_our_values_under_its_names_in_its_units() -> None:
     assert found["listen_port"] == ("5432", "5432", "no")
     assert found["tcp_user_timeout"][0] == "60000"
     assert found["unix_socket_mode"][0] == "0600"
+    assert found["max_prepared_statements"][0] == "8192"
     assert found["admin_users"][0] == "admin"
     assert "top secret" not in repr(found)
 

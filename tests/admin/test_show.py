@@ -254,6 +254,7 @@ def test_parameters_that_servers_begin_with() -> None:
     pooler = FakePooler()
     assert rows(pooler, "STARTUP_PARAMETERS") == [("doorman", "exampledb", "work_mem", "8MB", "general", "applied")]
     pooler.config.pools["exampledb"] = Pool(startup_parameters=(("Work_Mem", "8MB"),))
+    pooler.pools[0].settings.startup_parameters = (("WORK_MEM", "8MB"),)
     assert only(pooler, "STARTUP_PARAMETERS")["source"] == "pool"
 
 
