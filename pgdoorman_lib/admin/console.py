@@ -5,8 +5,8 @@ Rules:
    on (the reference sends FATAL and goes on, which makes drivers close); bytes that are not the protocol get FATAL
    08P01 and the end of the session.
 2. After an error in the extended protocol everything up to Sync is skipped, as PostgreSQL does.
-3. A result is complete in memory before its first row is sent, so that no pool changes while its rows are made; it is
-   handed to the kernel in pieces.
+3. A result is complete in memory before its first row is sent; it is handed to the kernel in pieces, and others run in
+   between.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pgdoorman_lib.admin.planning import plan
 from pgdoorman_lib.admin.plans import Plan, Session, UnknownStatement
 from pgdoorman_lib.admin.rows import BINARY_FORMAT, TEXT, TEXT_FORMAT, Column, encode, row_description
 from pgdoorman_lib.admin.statements import StatementError, split_statements
-from pgdoorman_lib.admin.tables import Row
+from pgdoorman_lib.admin.tables import Row, paced
 from pgdoorman_lib.client.info import ClientInfo, info_of
 from pgdoorman_lib.errors import DoormanError, OutOfMemory, PeerGone, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.metrics.counters import LinkStats
@@ -318,7 +318,7 @@ class _Console:
         assert portal.rows is not None, "the portal was run"
         rows = portal.rows[portal.sent : portal.sent + max_rows] if max_rows > 0 else portal.rows[portal.sent :]
         queued = 0
-        for row in rows:
+        for row in paced(rows):
             data = messages.data_row(
                 [
                     encode(value, column.type, code)

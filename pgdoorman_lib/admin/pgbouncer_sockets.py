@@ -11,7 +11,7 @@ from typing import Any
 
 from pgdoorman_lib.abc import RunningPooler, ServerView
 from pgdoorman_lib.admin.rows import INT4, columns
-from pgdoorman_lib.admin.tables import Row, console_infos, infos, sorted_pools
+from pgdoorman_lib.admin.tables import Row, all_infos, infos, paced, sorted_pools
 from pgdoorman_lib.client.info import ClientInfo
 
 SHORT = (
@@ -146,17 +146,15 @@ def _server(server: ServerView, link: ClientInfo | None, pooler: RunningPooler, 
 
 def _client_rows(pooler: RunningPooler) -> Iterator[tuple[Any, Row]]:
     clock = _clock(pooler)
-    for client in (*infos(pooler), *console_infos(pooler)):
+    for client in all_infos(pooler):
         yield client.stream, _client(client, pooler, clock)
 
 
 def _server_rows(pooler: RunningPooler) -> Iterator[tuple[Any, Row]]:
     clock = _clock(pooler)
     linked = {client.server: client for client in infos(pooler) if client.server}
-    for pool in sorted_pools(pooler):
-        for server in pool.servers:
-            yield server.stream, _server(server, linked.get(server.id), pooler, clock)
-    for server in pooler.unpooled:
+    servers = [server for pool in sorted_pools(pooler) for server in pool.servers]
+    for server in paced((*servers, *pooler.unpooled)):
         yield server.stream, _server(server, linked.get(server.id), pooler, clock)
 
 

@@ -60,6 +60,8 @@ def encode(value: Value, kind: int, code: int) -> bytes | None:
             return encode_numeric(_decimal(value))
     if isinstance(value, str):
         return value.encode()
+    if isinstance(value, int):
+        return b"%d" % value
     return format(_decimal(value), "f").encode()
 
 

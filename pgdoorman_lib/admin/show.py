@@ -16,6 +16,7 @@ from pgdoorman_lib.admin.rows import INT4, NUMERIC, columns
 from pgdoorman_lib.admin.tables import (
     Row,
     Show,
+    all_infos,
     boolean,
     clients_by_state,
     connections,
@@ -23,6 +24,7 @@ from pgdoorman_lib.admin.tables import (
     flag,
     infos,
     microseconds_within_second,
+    paced,
     sorted_pools,
 )
 from pgdoorman_lib.config.model import show_rows
@@ -172,7 +174,7 @@ def _clients(pooler: RunningPooler) -> list[Row]:
             max(0, int(now - client.connected_at)),
             client.pinned,
         )
-        for client in (*infos(pooler), *console_infos(pooler))
+        for client in all_infos(pooler)
     ]
 
 
@@ -201,8 +203,8 @@ def _server_row(server: ServerView, now: float) -> Row:
 
 def _servers(pooler: RunningPooler) -> list[Row]:
     now = pooler.now()
-    pooled = [_server_row(server, now) for pool in sorted_pools(pooler) for server in pool.servers]
-    return pooled + [_server_row(server, now) for server in pooler.unpooled]
+    servers = [server for pool in sorted_pools(pooler) for server in pool.servers]
+    return [_server_row(server, now) for server in paced((*servers, *pooler.unpooled))]
 
 
 def _users(pooler: RunningPooler) -> list[Row]:

@@ -1,19 +1,29 @@
 """What a table of the console is, in whichever dialect, and how the running pooler is walked to fill one.
 
-A rows function only reads, and does not switch greenlets while it walks live pools or clients.
+Rules:
+1. A rows function only reads, and does not switch greenlets while it adds up what live pools or clients have.
+2. One that has a row for each connection lets others run after every few (``paced``): there may be thousands, and each
+   row is made of one connection alone, which can be told of even when it has ended meanwhile.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import gevent
 
 from pgdoorman_lib.abc import PoolView, RunningPooler
 from pgdoorman_lib.admin.rows import Column, Value
 from pgdoorman_lib.client.info import ClientInfo
 
 Row = Sequence[Value]
+_Item = TypeVar("_Item")
+
+#: Rows of connections that are made or sent before others may run: a millisecond's work, compiled or not.
+_PACE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,14 @@ def boolean(value: bool) -> str:
     return "true" if value else "false"
 
 
+def paced(items: Iterable[_Item]) -> Iterator[_Item]:
+    """The items there are now, with others running in between; may switch."""
+    for count, item in enumerate(list(items), 1):
+        yield item
+        if count % _PACE == 0:
+            gevent.sleep(0)
+
+
 def sorted_pools(pooler: RunningPooler) -> list[PoolView]:
     """All pools, by database and user."""
     return sorted(pooler.pools, key=lambda pool: (pool.settings.database, pool.settings.user))
@@ -57,6 +75,11 @@ def sorted_pools(pooler: RunningPooler) -> list[PoolView]:
 def infos(pooler: RunningPooler) -> Iterator[ClientInfo]:
     """The clients of the pools, those of replication included; not those of the console."""
     return (client.info() for client in pooler.clients)
+
+
+def all_infos(pooler: RunningPooler) -> Iterator[ClientInfo]:
+    """All clients, those of the console last; paced."""
+    return (client.info() for client in paced((*pooler.clients, *pooler.consoles)))
 
 
 def console_infos(pooler: RunningPooler) -> Iterator[ClientInfo]:

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 
+import gevent
 import pytest
-from admin.fakes import SYNC, Answer, FakePooler, FakeStream, answers, bind, describe, execute, parse, query
+from admin.fakes import (
+    SYNC,
+    Answer,
+    FakeClient,
+    FakePooler,
+    FakeServer,
+    FakeStream,
+    answers,
+    bind,
+    describe,
+    execute,
+    parse,
+    query,
+)
 
 from pgdoorman_lib.admin import console
 from pgdoorman_lib.admin.dialects import PGBOUNCER, PGDOORMAN
@@ -206,3 +220,28 @@ def test_who_is_taken_off_the_list_loses_his_rights_at_once() -> None:
     found = talk(query("RELOAD"), query("RELOAD"), query("SHOW USERS"), user="operator", pooler=pooler)
     assert "".join(answer.kind for answer in found) == "CZEZTDCZ"
     assert pooler.done == ["reload"]
+
+
+# -- and the others
+
+
+@pytest.mark.parametrize("dialect", ["pgdoorman", "pgbouncer"])
+@pytest.mark.parametrize("name", ["CLIENTS", "SERVERS"])
+def test_a_long_table_lets_others_run(name: str, dialect: str) -> None:
+    pooler = FakePooler()
+    pooler.clients = [FakeClient(id=number) for number in range(1000)]
+    pooler.pools[0].servers = [FakeServer(id=number) for number in range(1000)]
+    turns: list[int] = []
+
+    def other() -> None:
+        while True:
+            turns.append(1)
+            gevent.sleep(0)
+
+    running = gevent.spawn(other)
+    gevent.sleep(0)
+    found = talk(query(f"SHOW {name}"), dialect=dialect, pooler=pooler)
+    running.kill()
+    assert len([answer for answer in found if answer.kind == "D"]) >= 1000
+    # While rows are made, and while they are sent.
+    assert len(turns) > 2 * 1000 / 60
