@@ -5,12 +5,13 @@ Whoever is handed in (by ``app``, or by a test) has these attributes; nothing de
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import ssl
 
+    from pgdoorman_lib.admin.consoles import Consoles
     from pgdoorman_lib.client.info import ClientInfo
     from pgdoorman_lib.client.login_cache import LoginCache
     from pgdoorman_lib.config.model import Config
@@ -320,16 +321,6 @@ class ClientView(Protocol):
     def info(self) -> ClientInfo: ...
 
 
-class ConsoleClients(Protocol):
-    """The clients of the console; ``stats`` counts what all have asked since the start."""
-
-    @property
-    def stats(self) -> PoolStats: ...
-    def __iter__(self) -> Iterator[ClientView]: ...
-    def add(self, number: int, session: ClientView) -> None: ...
-    def remove(self, number: int) -> None: ...
-
-
 class RunningPooler(Protocol):
     """The pooler, as the console sees it.
 
@@ -346,7 +337,7 @@ class RunningPooler(Protocol):
     @property
     def clients(self) -> Iterable[ClientView]: ...
     @property
-    def consoles(self) -> ConsoleClients: ...
+    def consoles(self) -> Consoles: ...
     @property
     def login_count(self) -> int:
         """Clients that have connected and not logged in yet."""
