@@ -5,17 +5,20 @@ Whoever is handed in (by ``app``, or by a test) has these attributes; nothing de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import ssl
 
+    from pgdoorman_lib.admin.consoles import Consoles
     from pgdoorman_lib.client.info import ClientInfo
     from pgdoorman_lib.client.login_cache import LoginCache
     from pgdoorman_lib.config.model import Config
     from pgdoorman_lib.metrics.averages import Averages
     from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
+    from pgdoorman_lib.net.stream import Stream
+    from pgdoorman_lib.wire.statements import Registry
 
 # Sockets and TLS (net).
 
@@ -196,6 +199,8 @@ class LoginPolicy(Protocol):
         """The secret that a login goes by when there is no such user; see ``auth.verify.Users``."""
 
     def is_admin_database(self, name: str) -> bool: ...
+    def console_secret(self, user: str) -> str | None:
+        """The secret of a user of the console, None for who is none."""
 
 
 class HasDeadline(Protocol):
@@ -247,12 +252,21 @@ class SettingsView(Protocol):
     def server_port(self) -> int: ...
     @property
     def server_database(self) -> str: ...
+    @property
+    def server_username(self) -> str: ...
+    @property
+    def server_lifetime(self) -> float: ...
+    @property
+    def server_idle_check_timeout(self) -> float: ...
+    @property
+    def startup_parameters(self) -> Sequence[tuple[str, str]]: ...
 
 
 class ServerView(Protocol):
-    """One server connection; ``state`` is login, idle or active; ``wait`` is idle, read or write.
+    """One server connection; ``state`` is login, idle, active or cleaning; ``wait`` is idle, read or write.
 
-    ``created_at`` and ``active_since`` (when it was last borrowed) are monotonic seconds.
+    ``created_at``, ``active_since`` (when it was last borrowed) and ``idle_since`` are monotonic seconds; ``cancels``
+    is how many cancel requests are under way to it.
     """
 
     @property
@@ -274,6 +288,12 @@ class ServerView(Protocol):
     @property
     def active_since(self) -> float: ...
     @property
+    def idle_since(self) -> float: ...
+    @property
+    def cancels(self) -> int: ...
+    @property
+    def stream(self) -> Stream: ...
+    @property
     def prepared_count(self) -> int: ...
     @property
     def pinned(self) -> str:
@@ -281,15 +301,6 @@ class ServerView(Protocol):
 
     @property
     def application_name(self) -> str: ...
-
-
-class StatementsView(Protocol):
-    """The statements a pool remembers; ``bytes`` are those of their texts."""
-
-    @property
-    def known(self) -> Sized: ...
-    @property
-    def bytes(self) -> int: ...
 
 
 class PoolView(Protocol):
@@ -306,30 +317,38 @@ class PoolView(Protocol):
     @property
     def opening_count(self) -> int: ...
     @property
+    def opened_count(self) -> int:
+        """How many were opened since the pool was made."""
+
+    @property
     def waiting_count(self) -> int: ...
+    @property
+    def registry(self) -> Registry: ...
     @property
     def servers(self) -> Iterable[ServerView]: ...
     @property
     def stats(self) -> PoolStats: ...
-    @property
-    def registry(self) -> StatementsView: ...
     def max_wait(self, now: float) -> float: ...
 
 
-class ClientView(Protocol):
-    """One client, of whatever kind; ``state`` as in its ``info``."""
+class ListedClient(Protocol):
+    """One client that SHOW CLIENTS has a row of, a console's too."""
 
     @property
     def user(self) -> str: ...
     @property
     def database(self) -> str: ...
+    def info(self) -> ClientInfo: ...
+
+
+class ClientView(ListedClient, Protocol):
+    """One client of a pool, of whatever kind; ``state`` as in its ``info``."""
+
     @property
     def state(self) -> str: ...
     @property
     def held(self) -> tuple[int, int]:
         """How many statements with a name it holds, and how many without."""
-
-    def info(self) -> ClientInfo: ...
 
 
 class RunningPooler(Protocol):
@@ -347,6 +366,12 @@ class RunningPooler(Protocol):
 
     @property
     def clients(self) -> Iterable[ClientView]: ...
+    @property
+    def consoles(self) -> Consoles: ...
+    @property
+    def login_count(self) -> int:
+        """Clients that have connected and not logged in yet."""
+
     @property
     def config(self) -> Config: ...
     @property

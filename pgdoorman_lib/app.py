@@ -18,6 +18,7 @@ import gevent.event
 from pgdoorman_lib import __version__, build
 from pgdoorman_lib import log as logs
 from pgdoorman_lib.admin import console
+from pgdoorman_lib.admin.consoles import Consoles
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.verify import Users
 from pgdoorman_lib.cancel import Canceller
@@ -76,6 +77,7 @@ class App(Pooler):
         self.engine = choose(config.general.io_engine)
         self.engine.memory_limit = config.general.max_memory_usage
         self.clients = Clients()
+        self.consoles = Consoles()
         self.connections = ConnectionStats()
         self.policy = ConfiguredPolicy()
         self.policy.use(config)
@@ -109,7 +111,8 @@ class App(Pooler):
 
     def console(self, stream: Stream, accepted: Accepted) -> None:
         """Serve the admin console; may switch."""
-        console.serve(stream, self, accepted.user, accepted.parameters)
+        number, _ = self.clients.new_key(accepted.protocol)
+        console.serve(stream, self, accepted.user, accepted.parameters, accepted.database, number)
 
     # Pools.
 
@@ -136,6 +139,11 @@ class App(Pooler):
     def openings(self) -> OpeningStats:
         """How long the steps of opening servers take."""
         return self._connector.stats
+
+    @property
+    def login_count(self) -> int:
+        """Clients that have connected and not logged in yet."""
+        return len(self.logins)
 
     @property
     def build(self) -> dict[str, str]:

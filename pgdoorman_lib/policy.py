@@ -39,6 +39,7 @@ class ConfiguredPolicy:
     def __init__(self) -> None:
         self._random = random_key()
         self.is_admin_database = frozenset(ADMIN_DATABASES).__contains__
+        self._console: dict[str, str] = {}
 
     def use(self, config: Config) -> None:
         """Go by ``config`` from now on."""
@@ -48,6 +49,23 @@ class ConfiguredPolicy:
         self.tls_context = client_facing_context(config.general)
         self.cache = LoginCache()
         self.hba = hba.gate(config.general.hba, config.general.pg_hba)
+        self._console = _console_secrets(config)
         self.find_user = users.find
         self.database_of = users.database_of
         self.stand_in = users.stand_in
+
+    def console_secret(self, user: str) -> str | None:
+        """The secret of a user of the console, None for who is none."""
+        return self._console.get(user)
+
+
+def _console_secrets(config: Config) -> dict[str, str]:
+    general = config.general
+    named = {*general.admin_users, *general.stats_users}
+    secrets = {
+        user.username: user.password
+        for pool in config.pools.values()
+        for user in pool.users
+        if user.username in named and user.password
+    }
+    return secrets | {general.admin_username: general.admin_password}

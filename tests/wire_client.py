@@ -61,12 +61,22 @@ class Message:
     @property
     def column_names(self) -> list[str]:
         """The names in a RowDescription."""
-        count, offset, names = struct.unpack_from("!h", self.body)[0], 2, []
+        return [name for name, _ in self._described]
+
+    @property
+    def column_types(self) -> list[int]:
+        """The OIDs of the types in a RowDescription."""
+        return [oid for _, oid in self._described]
+
+    @property
+    def _described(self) -> list[tuple[str, int]]:
+        count, offset, described = struct.unpack_from("!h", self.body)[0], 2, []
         for _ in range(count):
             end = self.body.index(b"\0", offset)
-            names.append(self.body[offset:end].decode())
+            (oid,) = struct.unpack_from("!i", self.body, end + 7)
+            described.append((self.body[offset:end].decode(), oid))
             offset = end + 19
-        return names
+        return described
 
 
 class WireError(AssertionError):

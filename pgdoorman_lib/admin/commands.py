@@ -15,63 +15,14 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 
-from pgdoorman_lib.admin.plans import BadValue, Plan, Row, Session, UnknownCommand, UnknownSetting, UnknownStatement
-from pgdoorman_lib.admin.rows import INT4, VOID, Column, Value, columns
-from pgdoorman_lib.admin.show import NOT_YET_SHOWN, SHOWS
+from pgdoorman_lib.admin.parameters import CLIENT_PARAMETERS
+from pgdoorman_lib.admin.plans import BadValue, Plan, Session, UnknownCommand, UnknownSetting, UnknownStatement
+from pgdoorman_lib.admin.rows import columns
 from pgdoorman_lib.admin.statements import StatementError
+from pgdoorman_lib.admin.tables import Row
 from pgdoorman_lib.errors import ConfigError, UnsupportedFeature
 
 log = logging.getLogger(__name__)
-
-#: Parameters a client may set for itself and is told of by ParameterStatus, as PostgreSQL spells them.
-REPORTED_PARAMETERS = (
-    "application_name",
-    "client_encoding",
-    "DateStyle",
-    "IntervalStyle",
-    "TimeZone",
-    "standard_conforming_strings",
-)
-_CLIENT_PARAMETERS = {name.lower(): name for name in REPORTED_PARAMETERS} | {
-    name: name
-    for name in (
-        "bytea_output",
-        "client_min_messages",
-        "default_transaction_deferrable",
-        "default_transaction_isolation",
-        "default_transaction_read_only",
-        "extra_float_digits",
-        "idle_in_transaction_session_timeout",
-        "jit",
-        "lc_messages",
-        "lc_monetary",
-        "lc_numeric",
-        "lc_time",
-        "lock_timeout",
-        "row_security",
-        "search_path",
-        "statement_timeout",
-        "synchronous_commit",
-        "transaction_deferrable",
-        "transaction_isolation",
-        "transaction_read_only",
-        "transaction_timeout",
-    )
-}
-
-#: SHOW of what a driver asks about the server, beside what the welcome said.
-_SERVER_SETTINGS = {
-    "transaction_isolation": "read committed",
-    "default_transaction_isolation": "read committed",
-    "transaction_read_only": "off",
-    "default_transaction_read_only": "off",
-    "search_path": "",
-    "max_identifier_length": "63",
-    "bytea_output": "hex",
-    "extra_float_digits": "1",
-    "statement_timeout": "0",
-    "lock_timeout": "0",
-}
 
 _TRANSACTION_TAGS = {
     "BEGIN": "BEGIN",
@@ -95,12 +46,6 @@ _SET = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SET_TRANSACTION = re.compile(r"SET\s+(?:(?:SESSION|LOCAL)\s+)?(?:TRANSACTION|CHARACTERISTICS)\b", re.IGNORECASE)
-#: psql's completion asks pg_settings for names like the letters typed so far.
-_COMPLETION = re.compile(
-    r"SELECT\s+(?:name|pg_catalog\.lower\(name\))\s+FROM\b.*\bpg_settings\b"
-    r".*?(?:LIKE|=)\s*(?:pg_catalog\.lower\()?E?'(?P<prefix>[^'%]*)",
-    re.IGNORECASE | re.DOTALL,
-)
 
 
 def plan(text: str, session: Session) -> Plan:
@@ -117,35 +62,9 @@ def plan(text: str, session: Session) -> Plan:
     if verb in _NOT_YET:
         raise UnsupportedFeature(f"{verb} is not supported yet")
     hint = "SHOW HELP lists the commands."
-    name = text.upper()
-    if name in SHOWS:
-        hint = f"Did you mean SHOW {name}?"
-    elif nearest := difflib.get_close_matches(verb, [*_PLANNERS, *_NOT_YET], 1):
+    if nearest := difflib.get_close_matches(verb, [*_PLANNERS, *_NOT_YET, "SHOW", "SELECT"], 1):
         hint = f"Did you mean {nearest[0]}? {hint}"
     raise UnknownCommand("Unsupported query against the admin database", hint=hint)
-
-
-def _show(text: str, words: list[str], session: Session) -> Plan:
-    name = " ".join(words[1:]).upper()
-    pooler = session.pooler
-    show = SHOWS.get(name)
-    if show is not None:
-        return Plan("SHOW", lambda: show.rows(pooler), show.columns)
-    if name in NOT_YET_SHOWN or name.startswith("INTERNER "):
-        raise UnsupportedFeature(f"SHOW {name} is not supported yet")
-    key = {"TIME ZONE": "timezone", "TRANSACTION ISOLATION LEVEL": "transaction_isolation"}.get(name, name.lower())
-    settings = _SERVER_SETTINGS | session.parameters
-    spelling = next((parameter for parameter in settings if parameter.lower() == key), None)
-    if spelling is not None:
-        # Read when it runs: the statement may be prepared before a SET.
-        return Plan("SHOW", lambda: [(_setting(session, spelling),)], columns(spelling))
-    nearest = difflib.get_close_matches(name, SHOWS, 1)
-    hint = f"Did you mean SHOW {nearest[0]}?" if nearest else "SHOW HELP lists the commands."
-    raise UnknownCommand("Unsupported SHOW query against the admin database", hint=hint)
-
-
-def _setting(session: Session, name: str) -> str:
-    return session.parameters.get(name, _SERVER_SETTINGS.get(name, ""))
 
 
 def _set(text: str, words: list[str], session: Session) -> Plan:
@@ -158,13 +77,13 @@ def _set(text: str, words: list[str], session: Session) -> Plan:
     value = _unquote(match["value"])
     if name == "log_level":
         return Plan("SET", lambda: _set_log_level(session, value))
-    if name not in _CLIENT_PARAMETERS:
+    if name not in CLIENT_PARAMETERS:
         raise UnknownSetting(
             f'unrecognized configuration parameter "{name}"', hint="Only log_level can be set at run time; see RELOAD."
         )
     if name == "client_encoding" and value.lower().replace("-", "") not in ("utf8", "unicode", "default"):
         raise BadValue(f'the admin database speaks UTF8, not "{value}"')
-    spelling = _CLIENT_PARAMETERS[name]
+    spelling = CLIENT_PARAMETERS[name]
     return Plan("SET", lambda: _set_parameter(session, spelling, value))
 
 
@@ -217,32 +136,6 @@ def _chains(words: list[str]) -> bool:
     return tail[-2:] == ["AND", "CHAIN"]
 
 
-def _select(text: str, words: list[str], session: Session) -> Plan:
-    if completion := _COMPLETION.match(text):
-        # A LIKE pattern: its underscores are escaped.
-        prefix = completion["prefix"].lower().replace("\\", "")
-        # Its query for SET asks only for settings of some contexts; its query for SHOW takes all.
-        known = ("log_level",) if "context" in text else tuple(name.lower() for name in SHOWS)
-        names = [(name,) for name in known if name.startswith(prefix)]
-        return Plan("SELECT", lambda: names, columns("name"), count_rows=True)
-    if "pg_settings" in text:
-        return Plan("SELECT", tuple, columns("name"), count_rows=True)
-    answers: dict[str, tuple[Column, Value]] = {
-        "1": (Column("?column?", INT4), 1),
-        "version()": (Column("version"), f"PostgreSQL {session.parameters.get('server_version', '')}"),
-        "current_schema()": (Column("current_schema"), None),
-        "current_user": (Column("current_user"), session.user),
-        "session_user": (Column("session_user"), session.user),
-        "pg_is_in_recovery()": (Column("pg_is_in_recovery"), "f"),
-        "pg_advisory_unlock_all()": (Column("pg_advisory_unlock_all", VOID), ""),
-    }
-    expression = " ".join(words[1:]).lower().removeprefix("pg_catalog.")
-    if expression not in answers:
-        raise UnknownCommand("Unsupported query against the admin database", hint="SHOW HELP lists the commands.")
-    column, value = answers[expression]
-    return Plan("SELECT", lambda: [(value,)], (column,), count_rows=True)
-
-
 def _reset(text: str, words: list[str], session: Session) -> Plan:
     target = " ".join(words[1:]).lower()
     key = {"time zone": "timezone"}.get(target, target)
@@ -250,9 +143,9 @@ def _reset(text: str, words: list[str], session: Session) -> Plan:
         return Plan("RESET", lambda: _set_log_level(session, "default"))
     if target == "interner":
         raise UnsupportedFeature("RESET INTERNER is not supported yet")
-    if key != "all" and key not in _CLIENT_PARAMETERS:
+    if key != "all" and key not in CLIENT_PARAMETERS:
         raise UnknownSetting(f'unrecognized configuration parameter "{target}"')
-    return Plan("RESET", lambda: _restore(session, None if key == "all" else _CLIENT_PARAMETERS[key]))
+    return Plan("RESET", lambda: _restore(session, None if key == "all" else CLIENT_PARAMETERS[key]))
 
 
 def _restore(session: Session, only: str | None = None) -> Sequence[Row]:
@@ -334,9 +227,7 @@ def _no_arguments(words: list[str]) -> None:
 
 
 _PLANNERS: dict[str, Callable[[str, list[str], Session], Plan]] = {
-    "SHOW": _show,
     "SET": _set,
-    "SELECT": _select,
     "RELOAD": _reload,
     "SHUTDOWN": _shutdown,
     **dict.fromkeys(_TRANSACTION_TAGS, _transaction),
@@ -346,3 +237,6 @@ _PLANNERS: dict[str, Callable[[str, list[str], Session], Plan]] = {
     "CLOSE": _nothing_to_close,
     "UNLISTEN": _nothing_to_close,
 }
+
+#: The words that commands begin with; SHOW and SELECT are ``questions``'.
+VERBS = frozenset(_PLANNERS)

@@ -5,8 +5,8 @@ Rules:
    on (the reference sends FATAL and goes on, which makes drivers close); bytes that are not the protocol get FATAL
    08P01 and the end of the session.
 2. After an error in the extended protocol everything up to Sync is skipped, as PostgreSQL does.
-3. A result is complete in memory before its first row is sent, so that no pool changes while its rows are made; it is
-   handed to the kernel in pieces.
+3. A result is complete in memory before its first row is sent; it is handed to the kernel in pieces, and others run in
+   between.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pgdoorman_lib.abc import ConsoleStream, RunningPooler
-from pgdoorman_lib.admin.commands import REPORTED_PARAMETERS, plan
 from pgdoorman_lib.admin.extended import BindRequest, parse_bind, parse_execute, parse_named, parse_parse
-from pgdoorman_lib.admin.plans import Plan, Row, Session, UnknownStatement
-from pgdoorman_lib.admin.rows import BINARY_FORMAT, TEXT_FORMAT, Column, encode, row_description
+from pgdoorman_lib.admin.parameters import REPORTED_PARAMETERS
+from pgdoorman_lib.admin.planning import plan
+from pgdoorman_lib.admin.plans import Plan, Session, UnknownStatement
+from pgdoorman_lib.admin.rows import BINARY_FORMAT, TEXT, TEXT_FORMAT, Column, encode, row_description
 from pgdoorman_lib.admin.statements import StatementError, split_statements
+from pgdoorman_lib.admin.tables import Row, paced
+from pgdoorman_lib.client.info import ClientInfo, info_of
 from pgdoorman_lib.errors import DoormanError, OutOfMemory, PeerGone, ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.wire import consts, messages
 
 #: The longest message the console reads: its statements are a line, and splitting them blocks everybody else.
@@ -56,14 +60,22 @@ class _Portal:
     sent: int = 0
 
 
-def serve(stream: ConsoleStream, pooler: RunningPooler, user: str, parameters: Mapping[str, str] | None = None) -> None:
+def serve(
+    stream: ConsoleStream,
+    pooler: RunningPooler,
+    user: str,
+    parameters: Mapping[str, str] | None = None,
+    dialect: str = "pgdoorman",
+    number: int = 0,
+) -> None:
     """Answer an authenticated admin client until it leaves; sends the welcome, AuthenticationOk to ReadyForQuery.
 
-    ``parameters`` are those of its startup message. Returns when the client is gone, said goodbye or broke the
-    protocol; a DoormanError thrown into the session (shutting down) is told to the client first. The caller closes the
-    stream.
+    ``parameters`` are those of its startup message, ``dialect`` is the database it wants, ``number`` its own among all
+    clients. Returns when the client is gone, said goodbye or broke the protocol; a DoormanError thrown into the session
+    (shutting down) is told to the client first. The caller closes the stream.
     """
-    console = _Console(stream, pooler, user, parameters or {})
+    console = _Console(stream, pooler, user, parameters or {}, dialect, number)
+    pooler.consoles.add(number, console)
     try:
         console.welcome()
         console.run()
@@ -75,6 +87,8 @@ def serve(stream: ConsoleStream, pooler: RunningPooler, user: str, parameters: M
             stream.flush()
         except PeerGone:
             return
+    finally:
+        pooler.consoles.remove(number)
 
 
 def welcome_parameters(version: str, parameters: Mapping[str, str]) -> dict[str, str]:
@@ -97,10 +111,27 @@ def welcome_parameters(version: str, parameters: Mapping[str, str]) -> dict[str,
 
 
 class _Console:
-    def __init__(self, stream: ConsoleStream, pooler: RunningPooler, user: str, parameters: Mapping[str, str]) -> None:
+    """A session; ``info`` is what the tables tell of its client, as of any other."""
+
+    def __init__(
+        self,
+        stream: ConsoleStream,
+        pooler: RunningPooler,
+        user: str,
+        parameters: Mapping[str, str],
+        dialect: str,
+        number: int,
+    ) -> None:
         self.stream = stream
+        self.id = number
+        self.user = user
+        self.database = dialect
+        self.connected_at = pooler.now()
+        self.stats = LinkStats()
+        #: a statement of it is running
+        self.busy = False
         told = welcome_parameters(pooler.build["version"], parameters)
-        self.session = Session(pooler, user, parameters=told, defaults=dict(told))
+        self.session = Session(pooler, user, parameters=told, defaults=dict(told), dialect=dialect)
         self.told = dict(told)
         self.portals: dict[str, _Portal] = {}
         self.skipping = False
@@ -111,6 +142,11 @@ class _Console:
             consts.EXECUTE: self.execute,
             consts.CLOSE: self.close,
         }
+
+    def info(self) -> ClientInfo:
+        """What SHOW CLIENTS tells."""
+        name = self.session.parameters["application_name"]
+        return info_of(self, self.stream, self.stats, name, "active" if self.busy else "idle")
 
     def welcome(self) -> None:
         """Send everything from AuthenticationOk to the first ReadyForQuery."""
@@ -160,7 +196,26 @@ class _Console:
         self.stream.write(messages.ready_for_query(bytes((status,))))
         self.stream.flush()
 
+    def notify(self) -> None:
+        """Send the notices there are."""
+        for notice in self.session.notices:
+            self.stream.write(notice)
+        self.session.notices.clear()
+
+    def run_plan(self, planned: Plan) -> Sequence[Row]:
+        """Run a statement, and count it; its rows."""
+        self.busy = True
+        for stats in (self.stats, self.session.pooler.consoles.stats):
+            stats.query_count += 1
+            stats.xact_count += 1
+        try:
+            return planned.run()
+        finally:
+            self.busy = False
+
     def error(self, exc: DoormanError) -> None:
+        self.notify()
+        self.stats.errors += 1
         self.stream.write(messages.error_response("ERROR", exc.sqlstate, exc.message, detail=exc.detail, hint=exc.hint))
 
     # Simple protocol.
@@ -177,7 +232,7 @@ class _Console:
             for statement in statements:
                 planned = plan(statement, self.session)
                 portal = _Portal(planned, (TEXT_FORMAT,) * len(planned.columns or ()))
-                portal.rows = planned.run()
+                portal.rows = self.run_plan(planned)
                 if planned.columns is not None:
                     self.stream.write(row_description(planned.columns, portal.formats))
                 self.send_rows(portal, planned, 0)
@@ -204,6 +259,7 @@ class _Console:
     def bind(self, body: bytes) -> None:
         request = parse_bind(body)
         planned = self.statement(request.statement)
+        request.check(planned.parameters if planned else 0)
         _limit(self.portals, request.portal, "portals")
         self.portals[request.portal] = _Portal(planned, _formats(request, planned))
         self.stream.write(messages.BIND_COMPLETE_MESSAGE)
@@ -213,7 +269,7 @@ class _Console:
         described: tuple[Column, ...] | None
         if kind == "S":
             planned = self.statement(name)
-            self.stream.write(messages.parameter_description(()))
+            self.stream.write(messages.parameter_description((TEXT,) * (planned.parameters if planned else 0)))
             formats: tuple[int, ...] = (TEXT_FORMAT,) * len(planned.columns or () if planned else ())
         else:
             portal = self.portal(name)
@@ -231,7 +287,7 @@ class _Console:
             self.stream.write(messages.EMPTY_QUERY_MESSAGE)
             return
         if portal.rows is None:
-            portal.rows = portal.plan.run()
+            portal.rows = self.run_plan(portal.plan)
         self.send_rows(portal, portal.plan, max_rows)
 
     def close(self, body: bytes) -> None:
@@ -262,7 +318,7 @@ class _Console:
         assert portal.rows is not None, "the portal was run"
         rows = portal.rows[portal.sent : portal.sent + max_rows] if max_rows > 0 else portal.rows[portal.sent :]
         queued = 0
-        for row in rows:
+        for row in paced(rows):
             data = messages.data_row(
                 [
                     encode(value, column.type, code)
@@ -283,6 +339,7 @@ class _Console:
             if self.told[name] != value:
                 self.told[name] = value
                 self.stream.write(messages.parameter_status(name, value))
+        self.notify()
         tag = f"{planned.tag} {len(rows)}" if planned.count_rows else planned.tag
         self.stream.write(messages.command_complete(tag))
 

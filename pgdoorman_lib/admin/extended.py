@@ -11,11 +11,21 @@ from pgdoorman_lib.errors import ProtocolViolation
 
 @dataclass(frozen=True, slots=True)
 class BindRequest:
-    """A Bind without parameters: the names, and the result format codes as sent (none, one for all, or one each)."""
+    """A Bind: the names, how many parameters, and the result format codes as sent (none, one for all, or one each)."""
 
     portal: str
     statement: str
+    parameters: int
     result_formats: tuple[int, ...]
+
+    def check(self, wanted: int) -> None:
+        """Raise StatementError (08P01, the session goes on) unless it has as many parameters as are ``wanted``."""
+        if self.parameters != wanted:
+            raise StatementError(
+                f'bind message supplies {self.parameters} parameters, but prepared statement "{self.statement}"'
+                f" requires {wanted}",
+                sqlstate="08P01",
+            )
 
 
 class _Body:
@@ -56,7 +66,7 @@ class _Body:
 
 
 def parse_parse(body: bytes) -> tuple[str, str]:
-    """Return (name, SQL) of a Parse; the parameter types it may carry are ignored, no command has parameters."""
+    """Return (name, SQL) of a Parse; the parameter types it may carry are ignored, no parameter has an effect."""
     reader = _Body(body)
     name, sql = reader.string(), reader.string()
     reader.take(4 * max(0, reader.int16()))
@@ -65,7 +75,7 @@ def parse_parse(body: bytes) -> tuple[str, str]:
 
 
 def parse_bind(body: bytes) -> BindRequest:
-    """Return a Bind; raises StatementError (08P01, the session goes on) when it supplies parameters."""
+    """Return a Bind, without the values of its parameters."""
     reader = _Body(body)
     portal, statement = reader.string(), reader.string()
     reader.int16s()
@@ -76,12 +86,7 @@ def parse_bind(body: bytes) -> BindRequest:
             reader.take(length)
     formats = reader.int16s()
     reader.end()
-    if parameters:
-        raise StatementError(
-            f'bind message supplies {parameters} parameters, but prepared statement "{statement}" requires 0',
-            sqlstate="08P01",
-        )
-    return BindRequest(portal, statement, formats)
+    return BindRequest(portal, statement, max(0, parameters), formats)
 
 
 def parse_named(body: bytes) -> tuple[str, str]:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pgdoorman_lib.abc import RunningPooler
-from pgdoorman_lib.admin.rows import Column, Value
+from pgdoorman_lib.admin.rows import Column
+from pgdoorman_lib.admin.tables import Row
 from pgdoorman_lib.errors import DoormanError
-
-Row = Sequence[Value]
+from pgdoorman_lib.wire import messages
 
 
 class UnknownCommand(DoormanError):
@@ -40,17 +40,36 @@ class BadValue(DoormanError):
     fault = "client"
 
 
+class AdminAccessNeeded(DoormanError):
+    """A command from one of ``stats_users``, who may only look (08P01 and the words, as in PgBouncer)."""
+
+    sqlstate = "08P01"
+    fault = "client"
+
+    def __init__(self) -> None:
+        super().__init__("admin access needed", hint="Users in stats_users may use SHOW; see admin_users.")
+
+
+class InvalidCommand(DoormanError):
+    """Not a command of PgBouncer's console (08P01 and the words, as there: by them pgcli knows what it talks to)."""
+
+    sqlstate = "08P01"
+    fault = "client"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A statement ready to run: its result's columns (None: no result), its command tag, and ``run() -> rows``.
 
-    ``count_rows`` puts the number of rows behind the tag, as SELECT does.
+    ``count_rows`` puts the number of rows behind the tag, as SELECT does; ``parameters``: how many, all of type text,
+    it may be given, which change nothing.
     """
 
     tag: str
     run: Callable[[], Sequence[Row]] = tuple
     columns: tuple[Column, ...] | None = None
     count_rows: bool = False
+    parameters: int = 0
 
 
 @dataclass(slots=True)
@@ -58,6 +77,8 @@ class Session:
     """One console connection: the pooler it looks at, its parameters, and whether its client opened a transaction.
 
     ``defaults`` is what RESET brings back; ``statements`` are the prepared ones by name, None for an empty one.
+    ``dialect`` is ``pgdoorman`` or ``pgbouncer``, whose words are used; ``notices`` are the NoticeResponses to be sent
+    with the answer.
     """
 
     pooler: RunningPooler
@@ -66,3 +87,15 @@ class Session:
     defaults: dict[str, str] = field(default_factory=dict)
     statements: dict[str, Plan | None] = field(default_factory=dict)
     in_transaction: bool = False
+    dialect: str = "pgdoorman"
+    notices: list[bytes] = field(default_factory=list)
+
+    def notice(self, text: str, detail: str | None = None) -> None:
+        """Tell the client ``text`` with the answer."""
+        self.notices.append(messages.notice_response("NOTICE", "00000", text, detail=detail))
+
+    @property
+    def read_only(self) -> bool:
+        """Whether its user may only look: by the configuration in force, so that a reload takes rights away at once."""
+        general = self.pooler.config.general
+        return self.user != general.admin_username and self.user not in general.admin_users

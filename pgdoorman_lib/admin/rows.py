@@ -10,8 +10,11 @@ from decimal import Decimal
 from pgdoorman_lib.wire.consts import ROW_DESCRIPTION
 
 #: Type OIDs and sizes of pg_type; a negative size means variable.
-TEXT, INT4, NUMERIC, VOID = 25, 23, 1700, 2278
-_SIZES = {TEXT: -1, INT4: 4, NUMERIC: -1, VOID: 4}
+TEXT, BOOL, INT8, INT4, NUMERIC, VOID = 25, 16, 20, 23, 1700, 2278
+_SIZES = {TEXT: -1, BOOL: 1, INT8: 8, INT4: 4, NUMERIC: -1, VOID: 4}
+
+#: The largest value of an int4 column.
+INT4_MAX = (1 << 31) - 1
 
 #: Format codes (PostgreSQL docs, "Formats and Format Codes").
 TEXT_FORMAT, BINARY_FORMAT = 0, 1
@@ -49,10 +52,16 @@ def encode(value: Value, kind: int, code: int) -> bytes | None:
     if code == BINARY_FORMAT:
         if kind == INT4:
             return struct.pack("!i", int(value))
+        if kind == BOOL:
+            return b"\x01" if value == "t" else b"\x00"
+        if kind == INT8:
+            return struct.pack("!q", int(value))
         if kind == NUMERIC:
             return encode_numeric(_decimal(value))
     if isinstance(value, str):
         return value.encode()
+    if isinstance(value, int):
+        return b"%d" % value
     return format(_decimal(value), "f").encode()
 
 

@@ -1,62 +1,33 @@
-"""Every SHOW of the console as data: the columns, and a function from the running pooler to rows.
+"""The reference's tables about the whole pooler: the columns, and a function from the running pooler to rows.
 
 Rules:
 1. Names, order and types of columns are the reference's (newest version); what it always shows as 0 is 0 here too.
-2. A rows function only reads, and does not switch greenlets while it walks live pools or clients.
-3. ``database`` of SHOW DATABASES is the server's database, as in PgBouncer; the reference repeats the pool's name.
+2. ``database`` of SHOW DATABASES is the server's database, as in PgBouncer; the reference repeats the pool's name.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
-from pgdoorman_lib.abc import PoolView, RunningPooler, ServerView
+from pgdoorman_lib.abc import RunningPooler, ServerView
 from pgdoorman_lib.admin import sockets
-from pgdoorman_lib.admin.rows import INT4, NUMERIC, Column, Value, columns
-from pgdoorman_lib.client.info import ClientInfo
+from pgdoorman_lib.admin.features import FEATURES
+from pgdoorman_lib.admin.rows import INT4, NUMERIC, columns
+from pgdoorman_lib.admin.tables import (
+    Row,
+    Show,
+    all_infos,
+    boolean,
+    clients_by_state,
+    connections,
+    console_infos,
+    flag,
+    infos,
+    microseconds_within_second,
+    paced,
+    sorted_pools,
+)
 from pgdoorman_lib.config.model import show_rows
-
-Row = Sequence[Value]
-
-
-@dataclass(frozen=True, slots=True)
-class Show:
-    """One SHOW: its columns, and ``rows(pooler)``."""
-
-    columns: tuple[Column, ...]
-    rows: Callable[[RunningPooler], list[Row]]
-
-
-def _flag(value: bool) -> str:
-    return "1" if value else "0"
-
-
-def _boolean(value: bool) -> str:
-    return "true" if value else "false"
-
-
-def _pools(pooler: RunningPooler) -> list[PoolView]:
-    return sorted(pooler.pools, key=lambda pool: (pool.settings.database, pool.settings.user))
-
-
-def _infos(pooler: RunningPooler) -> Iterator[ClientInfo]:
-    return (client.info() for client in pooler.clients)
-
-
-def _clients_by_state(pooler: RunningPooler) -> Callable[[PoolView, str], int]:
-    """Return a function from a pool and a state to the number of the pool's clients in it."""
-    counts = Counter((client.database, client.user, client.state) for client in _infos(pooler))
-    return lambda pool, state: counts[pool.settings.database, pool.settings.user, state]
-
-
-def _connections(pool: PoolView) -> int:
-    return pool.idle_count + pool.borrowed_count + pool.opening_count
-
-
-def _microseconds_within_second(seconds: float) -> int:
-    return int(seconds * 1_000_000) % 1_000_000
 
 
 def _version(pooler: RunningPooler) -> list[Row]:
@@ -64,14 +35,9 @@ def _version(pooler: RunningPooler) -> list[Row]:
     return [(f"PgDoorman {build['version']} ({build['build']}, {build['engine']} engine)",)]
 
 
-def _help(pooler: RunningPooler) -> list[Row]:
-    shows = "SHOW " + "|".join(SHOWS)
-    return [(item,) for item in (shows, "SET log_level = '<level>'|'default'", "RELOAD", "SHUTDOWN")]
-
-
 def _databases(pooler: RunningPooler) -> list[Row]:
     rows: list[Row] = []
-    for pool in _pools(pooler):
+    for pool in sorted_pools(pooler):
         settings = pool.settings
         rows.append(
             (
@@ -85,7 +51,7 @@ def _databases(pooler: RunningPooler) -> list[Row]:
                 0,
                 settings.pool_mode,
                 settings.pool_size,
-                _connections(pool),
+                connections(pool),
             )
         )
     return rows
@@ -93,9 +59,9 @@ def _databases(pooler: RunningPooler) -> list[Row]:
 
 def _pools_rows(pooler: RunningPooler) -> list[Row]:
     now = pooler.now()
-    clients = _clients_by_state(pooler)
+    clients = clients_by_state(pooler)
     rows: list[Row] = []
-    for pool in _pools(pooler):
+    for pool in sorted_pools(pooler):
         settings = pool.settings
         max_wait = pool.max_wait(now)
         oldest = max((now - server.active_since for server in pool.servers if server.state == "active"), default=0.0)
@@ -114,10 +80,10 @@ def _pools_rows(pooler: RunningPooler) -> list[Row]:
                 pool.opening_count,
                 settings.pool_size,
                 int(max_wait),
-                _microseconds_within_second(max_wait),
+                microseconds_within_second(max_wait),
                 pooler.averages.of(pool.stats).xact_time,
-                _flag(pool.paused),
-                _flag(False),
+                flag(pool.paused),
+                flag(False),
                 max(0, int(oldest * 1000)),
                 pool.stats.asked,
                 pool.stats.asked_unknown,
@@ -128,9 +94,9 @@ def _pools_rows(pooler: RunningPooler) -> list[Row]:
 
 def _pools_extended(pooler: RunningPooler) -> list[Row]:
     now = pooler.now()
-    clients = _clients_by_state(pooler)
+    clients = clients_by_state(pooler)
     rows: list[Row] = []
-    for pool in _pools(pooler):
+    for pool in sorted_pools(pooler):
         settings, stats = pool.settings, pool.stats
         max_wait = pool.max_wait(now)
         latencies = pooler.averages.latencies(stats)
@@ -151,7 +117,7 @@ def _pools_extended(pooler: RunningPooler) -> list[Row]:
                 pool.opening_count,
                 settings.pool_size,
                 round(max_wait, 6),
-                _microseconds_within_second(max_wait),
+                microseconds_within_second(max_wait),
                 settings.pool_mode,
                 stats.received,
                 stats.sent,
@@ -163,7 +129,7 @@ def _pools_extended(pooler: RunningPooler) -> list[Row]:
 
 def _stats(pooler: RunningPooler) -> list[Row]:
     rows: list[Row] = []
-    for pool in _pools(pooler):
+    for pool in sorted_pools(pooler):
         stats, averages = pool.stats, pooler.averages.of(pool.stats)
         rows.append(
             (
@@ -199,7 +165,7 @@ def _clients(pooler: RunningPooler) -> list[Row]:
             client.user,
             client.application_name,
             client.peer,
-            _boolean(client.tls),
+            boolean(client.tls),
             client.state,
             client.wait,
             client.stats.xact_count,
@@ -208,7 +174,7 @@ def _clients(pooler: RunningPooler) -> list[Row]:
             max(0, int(now - client.connected_at)),
             client.pinned,
         )
-        for client in _infos(pooler)
+        for client in all_infos(pooler)
     ]
 
 
@@ -220,7 +186,7 @@ def _server_row(server: ServerView, now: float) -> Row:
         server.settings.database,
         server.settings.user,
         server.application_name,
-        _boolean(server.tls),
+        boolean(server.tls),
         server.state,
         server.wait,
         stats.xact_count,
@@ -237,17 +203,17 @@ def _server_row(server: ServerView, now: float) -> Row:
 
 def _servers(pooler: RunningPooler) -> list[Row]:
     now = pooler.now()
-    pooled = [_server_row(server, now) for pool in _pools(pooler) for server in pool.servers]
-    return pooled + [_server_row(server, now) for server in pooler.unpooled]
+    servers = [server for pool in sorted_pools(pooler) for server in pool.servers]
+    return [_server_row(server, now) for server in paced((*servers, *pooler.unpooled))]
 
 
 def _users(pooler: RunningPooler) -> list[Row]:
-    return [(pool.settings.user, pool.settings.pool_mode) for pool in _pools(pooler)]
+    return [(pool.settings.user, pool.settings.pool_mode) for pool in sorted_pools(pooler)]
 
 
 def _lists(pooler: RunningPooler) -> list[Row]:
-    pools = _pools(pooler)
-    states = Counter(client.state for client in _infos(pooler))
+    pools = sorted_pools(pooler)
+    states = Counter(client.state for client in (*infos(pooler), *console_infos(pooler)))
     # The admin database, its user and its pool count too, as in the reference.
     counts = {
         "databases": len({pool.settings.database for pool in pools}) + 1,
@@ -274,15 +240,19 @@ def _connections_rows(pooler: RunningPooler) -> list[Row]:
 _NAME = columns("database user")
 
 SHOWS: dict[str, Show] = {
-    "HELP": Show(columns("item"), _help),
-    "VERSION": Show(columns("version"), _version),
-    "CONFIG": Show(columns("key value default changeable"), lambda pooler: list(show_rows(pooler.config))),
+    "VERSION": Show(columns("version"), _version, "version, build and engine"),
+    "CONFIG": Show(
+        columns("key value default changeable"),
+        lambda pooler: list(show_rows(pooler.config)),
+        "every key of the configuration, and whether it changes by RELOAD",
+    ),
     "DATABASES": Show(
         columns("name host port database force_user")
         + columns("pool_size min_pool_size reserve_pool", INT4)
         + columns("pool_mode")
         + columns("max_connections current_connections", INT4),
         _databases,
+        "each pool's server, size and connections",
     ),
     "POOLS": Show(
         _NAME
@@ -292,6 +262,7 @@ SHOWS: dict[str, Show] = {
         + columns("paused fallback_active")
         + columns("oldest_active_age_ms asked asked_unknown", NUMERIC),
         _pools_rows,
+        "each pool: its clients, servers, and who waits how long",
     ),
     "POOLS_EXTENDED": Show(
         _NAME
@@ -301,12 +272,14 @@ SHOWS: dict[str, Show] = {
         + columns("bytes_recieved bytes_sent query_0.99 transaction_0.99", NUMERIC)
         + columns("query_0.95 transaction_0.95 query_0.5 transaction_0.5", NUMERIC),
         _pools_extended,
+        "the same with bytes and percentiles of times (µs)",
     ),
     "CLIENTS": Show(
         columns("client_id database user application_name addr tls state wait")
         + columns("transaction_count query_count error_count age_seconds", NUMERIC)
         + columns("pinned"),
         _clients,
+        "each client: what it is, does and has done",
     ),
     "SERVERS": Show(
         columns("server_id server_process_id database_name user application_name tls state wait")
@@ -314,8 +287,9 @@ SHOWS: dict[str, Show] = {
         + columns("prepare_cache_hit prepare_cache_miss prepare_cache_size", NUMERIC)
         + columns("pinned"),
         _servers,
+        "each server connection, and what keeps a client on it",
     ),
-    "USERS": Show(columns("name pool_mode"), _users),
+    "USERS": Show(columns("name pool_mode"), _users, "users of pools, and their mode"),
     "STATS": Show(
         _NAME
         + columns("total_xact_count total_query_count total_received total_sent", NUMERIC)
@@ -323,19 +297,24 @@ SHOWS: dict[str, Show] = {
         + columns("avg_xact_count avg_query_count avg_recv avg_sent avg_errors", NUMERIC)
         + columns("avg_xact_time avg_query_time avg_wait_time", NUMERIC),
         _stats,
+        "each pool's totals and its averages over 15 s",
     ),
-    "LISTS": Show(columns("list") + columns("items", INT4), _lists),
-    "SOCKETS": Show(columns(" ".join(sockets.NAMES), NUMERIC), lambda pooler: [sockets.count_by_state()]),
-    "MEM": Show(columns("name") + columns("size used free memtotal", NUMERIC), lambda pooler: list(pooler.memory())),
-    "CONNECTIONS": Show(columns("total errors tls plain cancel", NUMERIC), _connections_rows),
-    "LOG_LEVEL": Show(columns("log_level"), lambda pooler: [(pooler.log_level,)]),
+    "LISTS": Show(columns("list") + columns("items", INT4), _lists, "how many there are of everything"),
+    "SOCKETS": Show(
+        columns(" ".join(sockets.NAMES), NUMERIC),
+        lambda pooler: [sockets.count_by_state()],
+        "this process's sockets by state",
+    ),
+    "MEM": Show(
+        columns("name") + columns("size used free memtotal", NUMERIC),
+        lambda pooler: list(pooler.memory()),
+        "where memory is",
+    ),
+    "CONNECTIONS": Show(
+        columns("total errors tls plain cancel", NUMERIC),
+        _connections_rows,
+        "connections accepted since the start, by kind",
+    ),
+    "LOG_LEVEL": Show(columns("log_level"), lambda pooler: [(pooler.log_level,)], "the log's levels in force"),
+    **FEATURES,
 }
-
-#: Tables of the reference, and of PgBouncer, that come with the features they are about.
-NOT_YET_SHOWN = frozenset(
-    (
-        *("POOLS_MEMORY", "PREPARED_STATEMENTS", "INTERNER", "AUTH_QUERY", "STARTUP_PARAMETERS", "POOL_COORDINATOR"),
-        *("POOL_SCALING", "STATS_TOTALS", "STATS_AVERAGES", "TOTALS", "FDS", "ACTIVE_SOCKETS", "STATE", "PEERS"),
-        *("PEER_POOLS", "DNS_HOSTS", "DNS_ZONES"),
-    )
-)

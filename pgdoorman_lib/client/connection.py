@@ -254,7 +254,9 @@ class Connection(Pollable):
         pool = pool_of(pooler.find_pool, accepted)
         server = pooler.open_server(pool, {**accepted.parameters, "replication": accepted.replication})
         number, secret = pooler.clients.new_key(accepted.protocol)
-        session = ReplicationSession(self.stream, server, number, secret, accepted.user, accepted.database, pool.stats)
+        session = ReplicationSession(
+            self.stream, server, number, secret, accepted.user, accepted.database, pool.stats, accepted.replication
+        )
         self.session = session
         pool.stats.client_login_count += 1
         pooler.clients.add(session)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.wire.prepared import ClientStatements
 
 
 class ClientInfo(NamedTuple):
@@ -29,10 +30,38 @@ class ClientInfo(NamedTuple):
     connected_at: float
     #: what keeps it on its server between transactions, in words; empty when nothing does
     pinned: str
+    #: its connection
+    stream: Stream
+    #: the number of the server it has, 0 for none
+    server: int
+    #: its prepared statements, None where it has none of its own
+    statements: ClientStatements | None
+    #: monotonic seconds: since when it waits for a server (0: it does not), and when it has asked for something last
+    waiting_since: float
+    asked_at: float
+    #: ``none``, ``logical`` or ``physical``
+    replication: str
 
 
-def info_of(who: Any, client: Stream, stats: LinkStats, application_name: str, state: str, pinned: str) -> ClientInfo:
-    """What is told of ``who``, of whatever class, whose client is at the other end of the stream ``client``."""
+def info_of(
+    who: Any,
+    client: Any,
+    stats: LinkStats,
+    application_name: str,
+    state: str,
+    *,
+    pinned: str = "",
+    server: Any = None,
+    link: Any = None,
+    waiting_since: float = 0.0,
+    replication: str = "none",
+) -> ClientInfo:
+    """What is told of ``who``, of whatever class, whose client is at the other end of the stream ``client``.
+
+    A session has a ``link``; who has none may have a ``server`` of its own.
+    """
+    if link is not None:
+        server = link.server
     return ClientInfo(
         who.id,
         who.user,
@@ -45,4 +74,10 @@ def info_of(who: Any, client: Stream, stats: LinkStats, application_name: str, s
         stats,
         who.connected_at,
         pinned,
+        client,
+        server.id if server is not None else 0,
+        link.statements if link is not None else None,
+        waiting_since,
+        max(link.query_started, who.connected_at) if link is not None else who.connected_at,
+        replication,
     )

@@ -198,6 +198,7 @@ class Link:
 
     def attach(self, server: Server) -> None:
         """Borrow ``server``: its events are ours from here to ``detach``."""
+        self.pool_stats.assignments += 1
         self.server = server
         self.srv = server.stream
         self.replies = server.replies

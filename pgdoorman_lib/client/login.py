@@ -17,7 +17,7 @@ import re
 import ssl
 from dataclasses import dataclass, field
 
-from pgdoorman_lib.abc import ClientLoginSettings, Guest, LoginPolicy
+from pgdoorman_lib.abc import Guest, LoginPolicy
 from pgdoorman_lib.auth.hba import MD5, TRUST
 from pgdoorman_lib.auth.verify import Candidate, authenticate, console_method_for, method_for
 from pgdoorman_lib.errors import HandshakeFailed, NotPermitted, ProtocolViolation, TlsRequired, UnsupportedFeature
@@ -122,7 +122,7 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
             # It is of no database, and need not name one: any pool of the user leads to its server.
             database = policy.database_of(user) or database
     if admin:
-        candidate = _console_candidate(user, general, rule)
+        candidate = _console_candidate(user, policy, rule)
         method = console_method_for(candidate.secret, rule)
     else:
         candidate = _pool_candidate(user, database, policy, rule)
@@ -222,13 +222,15 @@ def _asks_for_more(request: StartupMessage) -> bool:
     return request.minor > _NEWEST_MINOR or bool(request.unknown_options)
 
 
-def _console_candidate(user: str, general: ClientLoginSettings, rule: str | None) -> Candidate:
+def _console_candidate(user: str, policy: LoginPolicy, rule: str | None) -> Candidate:
+    secret = policy.console_secret(user)
     refusal = None
-    if user != general.admin_username:
-        refusal = "not the console's user"
-    elif not general.admin_password and rule != TRUST:
+    if secret is None:
+        refusal = "not a user of the console"
+    elif not secret and rule != TRUST:
         refusal = _NO_SECRET
-    return Candidate(user, general.admin_password, refusal)
+    # Who is none goes by the look of the one whom every console has.
+    return Candidate(user, policy.general.admin_password if secret is None else secret, refusal)
 
 
 def _pool_candidate(user: str, database: str, policy: LoginPolicy, rule: str | None) -> Candidate:

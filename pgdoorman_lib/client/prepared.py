@@ -172,6 +172,7 @@ class PreparedStatements:
         self.deployment.ensure(statement)
         batch.named = 1
         if kind == consts.BIND:
+            link.pool_stats.binds += 1
             replies.add(owed.BIND)
             if begin == pos + 6:
                 batch.bound = statement
@@ -263,6 +264,7 @@ class PreparedStatements:
             link.srv.send_copy(message, 0, len(message))
             return events.REPLACED
         name = bytes(data[pos + 5 : name_end if name_end - pos - 5 < _MAX_NAME else pos + 5 + _MAX_NAME])
+        link.pool_stats.client_parses += 1
         link.to_server_part(run, pos)
         if name in link.statements.names:
             self.deployment.take(name)

@@ -28,6 +28,7 @@ from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.framing import INCOMPLETE, frame_size
+from pgdoorman_lib.wire.startup import PHYSICAL
 
 log = logging.getLogger("pgdoorman.client")
 
@@ -107,7 +108,7 @@ class ReplicationSession:
     """A logged-in replication client; to the console and the registry it is a client like any other.
 
     ``id`` is its number, from which the process id in its cancel key is made, ``secret`` the rest of it; a cancel goes
-    to ``server`` whatever runs there. ``stats`` of the pool get the bytes.
+    to ``server`` whatever runs there. ``pool_stats`` get the bytes; ``replication`` is PHYSICAL or LOGICAL.
     """
 
     __slots__ = (
@@ -116,6 +117,7 @@ class ReplicationSession:
         "database",
         "down",
         "id",
+        "physical",
         "pool_stats",
         "secret",
         "server",
@@ -127,7 +129,15 @@ class ReplicationSession:
     )
 
     def __init__(
-        self, client: Stream, server: Server, id: int, secret: bytes, user: str, database: str, pool_stats: PoolStats
+        self,
+        client: Stream,
+        server: Server,
+        id: int,
+        secret: bytes,
+        user: str,
+        database: str,
+        pool_stats: PoolStats,
+        replication: str,
     ) -> None:
         self.client = client
         self.server = server
@@ -138,6 +148,7 @@ class ReplicationSession:
         self.connected_at = clock()
         self.stats = LinkStats()
         self.pool_stats = pool_stats
+        self.physical = replication == PHYSICAL
         self.up = Forwarder(client, server.stream)
         self.down = Forwarder(server.stream, client)
         #: waits on both streams; None before and after ``serve``
@@ -161,7 +172,16 @@ class ReplicationSession:
 
     def info(self) -> ClientInfo:
         """What SHOW CLIENTS tells; nothing pins the server."""
-        return info_of(self, self.client, self.stats, self.server.application_name, self.state, "")
+        kind = "physical" if self.physical else "logical"
+        return info_of(
+            self,
+            self.client,
+            self.stats,
+            self.server.application_name,
+            self.state,
+            server=self.server,
+            replication=kind,
+        )
 
     # Its life.
 

@@ -117,8 +117,13 @@ class Session(Owner):
 
     def info(self) -> ClientInfo:
         """What SHOW CLIENTS tells."""
-        pinned = ", ".join(filter(None, (reasons(self.link.pins), REASON if self.kept else "")))
-        return info_of(self, self.link.client, self.link.stats, self.application_name, self.state, pinned)
+        link = self.link
+        return info_of(
+            *(self, link.client, link.stats, self.application_name, self.state),
+            pinned=", ".join(filter(None, (reasons(link.pins), REASON if self.kept else ""))),
+            link=link,
+            waiting_since=self.waiting_since if self.waiting else 0.0,
+        )
 
     @property
     def application_name(self) -> str:

@@ -112,6 +112,16 @@ class General:
     # -- the console
     admin_username: str = setting("text", REQUIRED, "User of the console (database pgdoorman).", reload="live")
     admin_password: str = setting("secret", REQUIRED, "Password of that user.", reload="live", empty=True)
+    admin_users: tuple[str, ...] = setting(
+        "strings",
+        [],
+        "More users of the console, each by the password he has in a pool.",
+        reload="live",
+        ours=True,
+    )
+    stats_users: tuple[str, ...] = setting(
+        "strings", [], "The same, who may look (SHOW) and change nothing.", reload="live", ours=True
+    )
 
     # -- time limits
     connect_timeout: float = setting(

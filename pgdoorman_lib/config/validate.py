@@ -29,6 +29,7 @@ def validate(general: General, pools: dict[str, Pool], source: Source) -> None:
     """Check the whole; every rule broken and every warning is taken down in ``source``."""
     _listening(general, source)
     _console(general, source)
+    _console_users(general, pools, source)
     _client_tls(general, source)
     _general_pools(general, source)
     _server_tls(general, None, ("general",), source)
@@ -56,6 +57,18 @@ def _console(general: General, source: Source) -> None:
             ("general", "admin_password"),
             "anybody can guess it, and whoever knows it can stop the pooler from the console: choose another",
         )
+
+
+def _console_users(general: General, pools: dict[str, Pool], source: Source) -> None:
+    for key in ("admin_users", "stats_users"):
+        for name in getattr(general, key):
+            known = {user.password for pool in pools.values() for user in pool.users if user.username == name}
+            if name == general.admin_username:
+                source.refuse(("general", key), f'"{name}" is admin_username, who has a password of his own')
+            elif not known - {""}:
+                source.refuse(("general", key), f'no pool has a user "{name}" with a password, which would be his here')
+            elif len(known) > 1:
+                source.refuse(("general", key), f'pools have different passwords of "{name}": which is his here?')
 
 
 def _client_tls(general: General, source: Source) -> None:

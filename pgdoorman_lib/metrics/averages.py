@@ -28,6 +28,19 @@ _COUNTERS = (
     "xact_time",
     "query_time",
     "wait_time",
+    "assignments",
+    "client_login_count",
+    "client_parses",
+    "prepare_miss",
+    "binds",
+)
+#: The rates of those counters behind ``wait_time``.
+_OTHER_RATES = (
+    "assignments_per_second",
+    "logins_per_second",
+    "client_parses_per_second",
+    "server_parses_per_second",
+    "binds_per_second",
 )
 _HISTOGRAMS = ("query_hist", "xact_hist", "wait_hist")
 
@@ -47,6 +60,11 @@ class PoolAverages:
     xact_time: int = 0
     query_time: int = 0
     wait_time: int = 0
+    assignments_per_second: int = 0
+    logins_per_second: int = 0
+    client_parses_per_second: int = 0
+    server_parses_per_second: int = 0
+    binds_per_second: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +149,7 @@ class Averages:
             last = tuple(Histogram() for _ in _HISTOGRAMS)
         else:
             before, last = window.counters, window.last
-        xacts, queries, received, sent, errors, xact_time, query_time, wait_time = (
+        xacts, queries, received, sent, errors, xact_time, query_time, wait_time, *others = (
             new - old for new, old in zip(counters, before, strict=True)
         )
         averages = PoolAverages(
@@ -143,6 +161,7 @@ class Averages:
             xact_time=xact_time // xacts if xacts > 0 else 0,
             query_time=query_time // queries if queries > 0 else 0,
             wait_time=wait_time // xacts if xacts > 0 else 0,
+            **{name: round(number / elapsed) for name, number in zip(_OTHER_RATES, others, strict=True)},
         )
         return _Window(stats, counters, last=histograms, before_last=last, averages=averages)
 

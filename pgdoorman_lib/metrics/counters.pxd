@@ -47,6 +47,9 @@ cdef class PoolStats:
     cdef public long long open_failures
     cdef public long long asked
     cdef public long long asked_unknown
+    cdef public long long assignments
+    cdef public long long client_parses
+    cdef public long long binds
     cdef public Histogram query_hist
     cdef public Histogram xact_hist
     cdef public Histogram wait_hist

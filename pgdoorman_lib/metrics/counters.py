@@ -151,16 +151,21 @@ class PoolStats:
     """Totals of one pool since it was made; times and the three histograms are µs, ``received``/``sent`` are bytes.
 
     ``received`` is what clients sent, ``sent`` what they were sent (PgBouncer's SHOW STATS). ``errors`` are those told
-    to clients, ``sqlstates`` the same by code. ``wait_hist`` has every borrow, ``wait_count`` those that had to wait.
-    ``open_count``, ``open_failures``: servers that were to be opened, and could not be. ``prepare_hit``,
-    ``prepare_miss``: statements that a server had already, and had not. ``asked``: transactions at whose end the server
-    was asked what they have left, ``asked_unknown``: those that may have left anything.
+    to clients, ``sqlstates`` the same by code. ``assignments``: how often a client was given a server; ``wait_hist``
+    has every borrow, ``wait_count`` those that had to wait. ``open_count``, ``open_failures``: servers that were to be
+    opened, and could not be. ``client_parses`` and ``binds`` of named statements that clients have sent where they are
+    shared; ``prepare_hit``, ``prepare_miss``: statements that a server had already, and had not. ``asked``:
+    transactions at whose end the server was asked what they have left, ``asked_unknown``: those that may have left
+    anything.
     """
 
     __slots__ = (
         "asked",
         "asked_unknown",
+        "assignments",
+        "binds",
         "client_login_count",
+        "client_parses",
         "errors",
         "open_count",
         "open_failures",
@@ -197,6 +202,9 @@ class PoolStats:
         self.open_failures = 0
         self.asked = 0
         self.asked_unknown = 0
+        self.assignments = 0
+        self.client_parses = 0
+        self.binds = 0
         self.sqlstates: dict[str, int] = {}
         self.query_hist = Histogram(QUERY_BOUND)
         self.xact_hist = Histogram(XACT_BOUND)

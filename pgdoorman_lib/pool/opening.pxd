@@ -10,6 +10,7 @@ cdef class Opening:
     cdef public object pool
     cdef public Py_ssize_t count
     cdef public Py_ssize_t parallel
+    cdef public long long made
     cdef public object last_error
     cdef public int failures
     cdef public tuple reported

@@ -38,6 +38,8 @@ class Opening:
         #: under way, and how many may be at once
         self.count = 0
         self.parallel = min(pool.settings.scaling_max_parallel_creates, pool.settings.max_concurrent_creates)
+        #: connections made over its life
+        self.made = 0
         #: why the last one failed; None since one has succeeded
         self.last_error: DoormanError | None = None
         #: in a row, and what was logged of the last (message, SQLSTATE), and when the same is worth a line again
@@ -89,6 +91,7 @@ class Opening:
         self.grow(clock())
 
     def _succeeded(self) -> None:
+        self.made += 1
         if self.failures:
             log.info(
                 "%s connected to the server again, after %d failed attempts", of_pool(self.pool.settings), self.failures

@@ -181,6 +181,11 @@ class Pool:
         return self.opening.count
 
     @property
+    def opened_count(self) -> _int:
+        """Connections made over its life."""
+        return self.opening.made
+
+    @property
     def waiting_count(self) -> _int:
         """Borrowers in the queue."""
         return self.queue.waiting

@@ -6,12 +6,15 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgdoorman_lib.admin.consoles import Consoles
 from pgdoorman_lib.client.info import ClientInfo
 from pgdoorman_lib.config.model import Config, General
 from pgdoorman_lib.config.model import Pool as PoolConfig
 from pgdoorman_lib.errors import PeerGone, ProtocolViolation
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, PoolStats
+from pgdoorman_lib.wire.prepared import ClientStatements
+from pgdoorman_lib.wire.statements import Registry
 
 
 @dataclass
@@ -24,6 +27,40 @@ class FakeSettings:
     server_host: str = "db.internal"
     server_port: int = 5432
     server_database: str = "real"
+    server_username: str = "owner"
+    server_lifetime: float = 1200.0
+    server_idle_check_timeout: float = 60.0
+    startup_parameters: tuple[tuple[str, str], ...] = (("work_mem", "8MB"),)
+
+
+@dataclass
+class FakeSocket:
+    def getsockname(self) -> tuple[str, int]:
+        return "127.0.0.1", 6432
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        assert size == 12
+        return struct.pack("3i", 4242, 0, 0)
+
+
+@dataclass
+class FakeBuffers:
+    """What the tables look at of a Stream."""
+
+    peer_host: str = "127.0.0.1"
+    peer_port: int = 5555
+    is_unix: bool = False
+    tls: Any = None
+    blocked: bool = False
+    sock: FakeSocket = field(default_factory=FakeSocket)
+    start: int = 0
+    end: int = 0
+    out_start: int = 0
+    out_pending: int = 0
+
+    @property
+    def peer(self) -> str:
+        return f"{self.peer_host}:{self.peer_port}"
 
 
 @dataclass
@@ -37,6 +74,9 @@ class FakeServer:
     stats: LinkStats = field(default_factory=LinkStats)
     created_at: float = 940.0
     active_since: float = 998.5
+    idle_since: float = 999.0
+    cancels: int = 0
+    stream: FakeBuffers = field(default_factory=FakeBuffers)
     prepared_count: int = 3
     pinned: str = "listen"
     application_name: str = "app"
@@ -50,8 +90,10 @@ class FakePool:
     borrowed_count: int = 2
     opening_count: int = 1
     waiting_count: int = 1
+    opened_count: int = 9
     servers: list[FakeServer] = field(default_factory=lambda: [FakeServer()])
     stats: PoolStats = field(default_factory=PoolStats)
+    registry: Registry = field(default_factory=lambda: Registry(100))
 
     def max_wait(self, now: float) -> float:
         return 2.25
@@ -70,6 +112,12 @@ class FakeClient:
     stats: LinkStats = field(default_factory=LinkStats)
     connected_at: float = 900.0
     pinned: str = "listen"
+    stream: FakeBuffers = field(default_factory=FakeBuffers)
+    server: int = 0
+    statements: ClientStatements | None = field(default_factory=ClientStatements)
+    waiting_since: float = 0.0
+    asked_at: float = 990.0
+    replication: str = "none"
 
     def info(self) -> ClientInfo:
         return ClientInfo(*(getattr(self, name) for name in ClientInfo._fields))
@@ -88,6 +136,8 @@ class FakePooler:
         self.build = {"version": "0.1.0", "build": "interpreted", "engine": "gevent"}
         self.averages = Averages(lambda: self.pools, self.now)
         self.connections = ConnectionStats()
+        self.consoles = Consoles()
+        self.login_count = 0
         self.log_level = "info"
         self.done: list[str] = []
         self.failure: Exception | None = None
@@ -113,10 +163,11 @@ class FakePooler:
         self.done.append(what)
 
 
-class FakeStream:
+class FakeStream(FakeBuffers):
     """A client that sent ``incoming`` and closed; what it was sent is ``outgoing``."""
 
     def __init__(self, incoming: bytes = b"") -> None:
+        super().__init__()
         self.incoming = incoming
         self.outgoing = b""
         self.flushed = 0

@@ -171,7 +171,7 @@ def test_changed_parameters_are_reported_once() -> None:
         (
             "SELECT name FROM (SELECT pg_catalog.lower(name) AS name FROM pg_catalog.pg_settings UNION ALL SELECT"
             " 'all') ss WHERE substring(name,1,4)='pool'",
-            [b"pools", b"pools_extended"],
+            [b"pool_coordinator", b"pool_scaling", b"pools", b"pools_extended", b"pools_memory"],
         ),
         (
             "SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name) LIKE"

@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 from admin.fakes import FakeClient, FakePool, FakePooler, FakeServer, FakeSettings
 
-from pgdoorman_lib.admin.rows import INT4, NUMERIC, TEXT
-from pgdoorman_lib.admin.show import NOT_YET_SHOWN, SHOWS, Row
+from pgdoorman_lib.admin.dialects import PGBOUNCER, PGDOORMAN
+from pgdoorman_lib.admin.rows import INT4, INT8, NUMERIC, TEXT
+from pgdoorman_lib.admin.tables import Dialect, Row
+from pgdoorman_lib.config.model import Pool
+from pgdoorman_lib.wire.statements import Statement, Unnamed
 
-# One letter a column: text, int4, numeric.
-LETTERS = {TEXT: "t", INT4: "i", NUMERIC: "n"}
+SHOWS = PGDOORMAN.shows
+
+# One letter a column: text, int4, int8, numeric.
+LETTERS = {TEXT: "t", INT4: "i", INT8: "q", NUMERIC: "n"}
 
 SHAPES = {
     "HELP": ("t", "item"),
@@ -52,7 +57,32 @@ SHAPES = {
     "MEM": ("tnnnn", "name size used free memtotal"),
     "CONNECTIONS": ("nnnnn", "total errors tls plain cancel"),
     "LOG_LEVEL": ("t", "log_level"),
+    "POOLS_MEMORY": (
+        "tt" + "n" * 8,
+        "database user pool_prepared_count pool_prepared_bytes client_prepared_count client_prepared_bytes"
+        " client_named_count client_anonymous_count client_anonymous_evictions_alive async_clients",
+    ),
+    "PREPARED_STATEMENTS": ("tnttnt", "pool hash name query count_used kind"),
+    "INTERNER": ("tnn", "kind entries bytes"),
+    "AUTH_QUERY": (
+        "t" + "n" * 12,
+        "database cache_entries cache_hits cache_misses cache_refetches cache_rate_limited auth_success auth_failure"
+        " executor_queries executor_errors dynamic_pools_current dynamic_pools_created dynamic_pools_destroyed",
+    ),
+    "STARTUP_PARAMETERS": ("tttttt", "user database parameter value source state"),
+    "POOL_COORDINATOR": (
+        "t" + "n" * 7,
+        "database max_db_conn current reserve_size reserve_used evictions reserve_acq exhaustions",
+    ),
+    "POOL_SCALING": (
+        "tt" + "n" * 8,
+        "user database inflight creates gate_waits gate_budget_ex antic_notify antic_timeout create_fallback"
+        " replenish_def",
+    ),
 }
+
+#: Tables of features that are not built, or that there is nothing of here.
+EMPTY = {"AUTH_QUERY", "POOL_COORDINATOR", "PREPARED_STATEMENTS", "PEERS", "PEER_POOLS", "DNS_HOSTS", "DNS_ZONES"}
 
 
 def rows(pooler: FakePooler, name: str) -> list[Row]:
@@ -72,20 +102,23 @@ def test_columns_are_the_references(name: str) -> None:
     assert "".join(LETTERS[column.type] for column in described) == letters
 
 
-def test_every_table_has_its_shape_tested() -> None:
-    assert set(SHOWS) == set(SHAPES) | {"SOCKETS"}
-    assert not NOT_YET_SHOWN & set(SHOWS)
+def test_every_table_of_the_reference_has_its_shape_tested() -> None:
+    assert set(SHOWS) == set(SHAPES) | {"SOCKETS"} | set(PGBOUNCER.shows)
 
 
+@pytest.mark.parametrize("dialect", [PGDOORMAN, PGBOUNCER], ids=["pgdoorman", "pgbouncer"])
 @pytest.mark.parametrize("name", SHOWS)
-def test_values_fit_their_columns(name: str) -> None:
-    described = SHOWS[name].columns
+def test_values_fit_their_columns(name: str, dialect: Dialect) -> None:
+    show = dialect.shows[name]
+    described = show.columns
+    assert show.about
     assert len({column.name for column in described}) == len(described)
-    made = rows(FakePooler(), name)
-    assert made
+    made = show.rows(FakePooler())
+    assert made or name in EMPTY | {"ACTIVE_SOCKETS"}
     for row in made:
         for value, column in zip(row, described, strict=True):
-            assert isinstance(value, str if column.type == TEXT else int | float)
+            if value is not None:
+                assert isinstance(value, str if column.type == TEXT else int | float), column.name
 
 
 def test_databases() -> None:
@@ -194,4 +227,44 @@ def test_config_shows_no_secret() -> None:
 
 def test_help_names_every_table() -> None:
     text = "\n".join(str(row[0]) for row in rows(FakePooler(), "HELP"))
-    assert all(name in text for name in (*SHOWS, "RELOAD", "SHUTDOWN", "SET log_level"))
+    assert all(f"SHOW {name}: {show.about}" in text for name, show in SHOWS.items())
+    assert all(name in text for name in ("RELOAD", "SHUTDOWN", "SET <key>"))
+
+
+def test_prepared_statements_of_pools_and_their_clients() -> None:
+    pooler = FakePooler()
+    registry = pooler.pools[0].registry
+    shared = registry.get(b"SELECT 1\0\0\0", None)
+    other = registry.get(b"SELECT 22\0\0\0", None)
+    names = [client.statements for client in pooler.clients]
+    assert names[0] is not None and names[1] is not None
+    names[0].enter(b"a", shared)
+    names[1].enter(b"b", shared)
+    names[1].enter(b"c", Statement(b"pgdoorman_0_1", b"SELECT 3\0\0\0"))
+    names[1].unnamed = Unnamed(b"SELECT 4444\0\0\0")
+    assert rows(pooler, "POOLS_MEMORY") == [("exampledb", "doorman", 2, 23, 4, 3 * 11 + 14, 3, 1, 0, 0)]
+    assert rows(pooler, "PREPARED_STATEMENTS") == [
+        ("doorman@exampledb", shared.handle.line, shared.name.decode(), "SELECT 1", 2, "named"),
+        ("doorman@exampledb", other.handle.line, other.name.decode(), "SELECT 22", 0, "named"),
+    ]
+    assert rows(pooler, "INTERNER") == [("named", 2, 23), ("anonymous", 0, 0)]
+
+
+def test_parameters_that_servers_begin_with() -> None:
+    pooler = FakePooler()
+    assert rows(pooler, "STARTUP_PARAMETERS") == [("doorman", "exampledb", "work_mem", "8MB", "general", "applied")]
+    pooler.config.pools["exampledb"] = Pool(startup_parameters=(("Work_Mem", "8MB"),))
+    pooler.pools[0].settings.startup_parameters = (("WORK_MEM", "8MB"),)
+    assert only(pooler, "STARTUP_PARAMETERS")["source"] == "pool"
+
+
+def test_pool_scaling() -> None:
+    assert rows(FakePooler(), "POOL_SCALING") == [("doorman", "exampledb", 1, 9, 0, 0, 0, 0, 0, 0)]
+
+
+def test_the_consoles_own_client_is_shown() -> None:
+    pooler = FakePooler()
+    pooler.consoles.add(99, FakeClient(id=99, database="pgdoorman", user="admin", state="active"))
+    assert [row[0] for row in rows(pooler, "CLIENTS")] == ["#c12", "#c13", "#c14", "#c99"]
+    counts = dict(rows(pooler, "LISTS"))
+    assert (counts["free_clients"], counts["used_clients"]) == (1, 3)

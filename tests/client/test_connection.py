@@ -120,6 +120,7 @@ class Inn(Pooler):
             database_of=users.database_of,
             stand_in=users.stand_in,
             is_admin_database=lambda name: name == "pgdoorman",
+            console_secret={self.general.admin_username: self.general.admin_password}.get,
         )
 
     def _decide(self, **client: Any) -> str | None:

@@ -97,6 +97,10 @@ class Context:
     def stand_in(self, user: str) -> str:
         return self.users.stand_in(user)
 
+    def console_secret(self, user: str) -> str | None:
+        general = self.general
+        return general.admin_password if user == general.admin_username else None
+
     def is_admin_database(self, name: str) -> bool:
         return name in ("pgdoorman", "pgbouncer")
 

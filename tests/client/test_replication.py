@@ -43,7 +43,9 @@ class Rig:
         self.stream, self.client = stream_pair(engine, buffer=buffer)
         self.postgres, self.server = server_pair(engine, buffer=buffer)
         self.pool_stats = PoolStats()
-        self.session = ReplicationSession(self.stream, self.postgres, 77, b"key!", "alice", "shop", self.pool_stats)
+        self.session = ReplicationSession(
+            self.stream, self.postgres, 77, b"key!", "alice", "shop", self.pool_stats, "true"
+        )
         self.reason = ""
         self.error: DoormanError | None = None
         self.greenlet = gevent.spawn(self._run)

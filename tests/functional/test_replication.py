@@ -574,7 +574,7 @@ def test_it_counts_as_a_client_and_not_in_the_pool(make_doorman: MakeDoorman) ->
             servers = [r for r in show("SERVERS") if r["application_name"] == "standby"]
             assert [(r["database_name"], r["state"]) for r in servers] == [("onedb", "active")]
             lists = {r["list"]: int(r["items"]) for r in show("LISTS")}
-            assert (lists["used_servers"], lists["free_servers"], lists["used_clients"]) == (2, 1, 2)
+            assert (lists["used_servers"], lists["free_servers"], lists["used_clients"]) == (2, 1, 3)
             for refused in (logical, physical):
                 with pytest.raises(WireError) as caught:
                     refused(doorman)

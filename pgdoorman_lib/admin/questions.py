@@ -1,0 +1,196 @@
+"""What is asked of the console: SHOW and SELECT, from the text of one statement to a plan.
+
+Rules:
+1. A query of the system catalogues gets an answer without rows, with a column for each expression: that is what psql's
+   and GUIs' completion and listings can go on with.
+2. What drivers ask about the server (versions, users, settings) is answered; any other SELECT is refused.
+3. PgBouncer takes SELECT for SHOW, and refuses ``SELECT 1``: by that some tools know it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+
+from pgdoorman_lib.admin.dialects import DIALECTS, usage_detail
+from pgdoorman_lib.admin.features import interner_top
+from pgdoorman_lib.admin.parameters import SERVER_SETTINGS
+from pgdoorman_lib.admin.plans import Plan, Session, UnknownCommand
+from pgdoorman_lib.admin.rows import BOOL, INT4, VOID, Column, Value, columns
+from pgdoorman_lib.admin.tables import Row
+from pgdoorman_lib.errors import UnsupportedFeature
+
+_HINT = "SHOW HELP lists the commands."
+
+#: psql's completion asks pg_settings for names like the letters typed so far.
+_COMPLETION = re.compile(
+    r"SELECT\s+(?:name|pg_catalog\.lower\(name\))\s+FROM\b.*\bpg_settings\b"
+    r".*?(?:LIKE|=)\s*(?:pg_catalog\.lower\()?E?'(?P<prefix>[^'%]*)",
+    re.IGNORECASE | re.DOTALL,
+)
+#: What says that a query is about catalogues: their schemas, what is named like one of their tables, the search path.
+_CATALOGUE = re.compile(
+    r"\b(?:FROM|JOIN)\s+(?:ONLY\s+|LATERAL\s+)?[(\s]*"
+    r"(?:pg_|information_schema\b|(?:unnest\s*\(\s*)?current_schemas\s*\()",
+    re.IGNORECASE,
+)
+_PARAMETER = re.compile(r"\$(\d{1,3})\b")
+_INTERNER = re.compile(r"INTERNER (\d{1,6})")
+
+#: Pieces of a query for finding where its list of expressions ends, and what stands in it at the top.
+_PIECE = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[()\[\],]|[\w$.*]+|\S""")
+_WORD = re.compile(r"[\w$]+|\"(?:[^\"]|\"\")*\"")
+_PATH = re.compile(r"[\w$.]+|\"(?:[^\"]|\"\")*\"")
+#: Words that end the list.
+_ENDS = frozenset(("FROM", "WHERE", "UNION", "ORDER", "LIMIT", "GROUP", "HAVING", "INTO"))
+
+
+def show(text: str, words: list[str], session: Session) -> Plan:
+    """The plan of SHOW; UnknownCommand (58000) or UnsupportedFeature (0A000)."""
+    dialect = DIALECTS[session.dialect]
+    name = " ".join(words[1:]).upper()
+    if name == "HELP" and dialect.pgbouncer:
+        return Plan("SHOW", lambda: _usage(session))
+    table = dialect.shows.get(name)
+    if table is None and (top := _INTERNER.fullmatch(name)):
+        table = interner_top(int(top[1]))
+    if table is not None:
+        rows, pooler = table.rows, session.pooler
+        return Plan("SHOW", lambda: rows(pooler), table.columns)
+    if name in dialect.refused:
+        raise UnsupportedFeature(dialect.refused[name])
+    key = {"TIME ZONE": "timezone", "TRANSACTION ISOLATION LEVEL": "transaction_isolation"}.get(name, name.lower())
+    settings = SERVER_SETTINGS | session.parameters
+    spelling = next((parameter for parameter in settings if parameter.lower() == key), None)
+    if spelling is not None:
+        # Read when it runs: the statement may be prepared before a SET.
+        return Plan("SHOW", lambda: [(_setting(session, spelling),)], columns(spelling))
+    nearest = difflib.get_close_matches(name, dialect.shows, 1)
+    hint = f"Did you mean SHOW {nearest[0]}?" if nearest else _HINT
+    raise UnknownCommand("Unsupported SHOW query against the admin database", hint=hint)
+
+
+def _usage(session: Session) -> list[Row]:
+    session.notice("Console usage", usage_detail())
+    return []
+
+
+def _setting(session: Session, name: str) -> str:
+    return session.parameters.get(name, SERVER_SETTINGS.get(name, ""))
+
+
+def select(text: str, words: list[str], session: Session) -> Plan:
+    """The plan of SELECT, or of WITH; UnknownCommand (58000) for one that is neither known nor about catalogues."""
+    dialect = DIALECTS[session.dialect]
+    if completion := _COMPLETION.match(text):
+        # A LIKE pattern: its underscores are escaped.
+        prefix = completion["prefix"].lower().replace("\\", "")
+        # Its query for SET asks only for settings of some contexts; its query for SHOW takes all.
+        known = ("log_level",) if "context" in text else tuple(sorted(name.lower() for name in dialect.shows))
+        names = [(name,) for name in known if name.startswith(prefix)]
+        return Plan("SELECT", lambda: names, columns("name"), count_rows=True)
+    if dialect.pgbouncer and len(words) == 2:
+        if words[1] == "1":
+            raise UnknownCommand("Unsupported query against the admin database", hint=_HINT)
+        if words[1].upper() in dialect.shows:
+            return show(text, words, session)
+    expressions = list(_expressions(text))
+    if _CATALOGUE.search(text):
+        return Plan(
+            "SELECT",
+            columns=tuple(Column(_name_of(expression)) for expression in expressions),
+            count_rows=True,
+            parameters=max((int(number) for number in _PARAMETER.findall(text)), default=0),
+        )
+    answers = _answers(session)
+    found = [answers.get(_plain(expression)) for expression in expressions]
+    if not found or None in found or words[0].upper() != "SELECT" or _has_more(text):
+        raise UnknownCommand("Unsupported query against the admin database", hint=_HINT)
+    named = [answer for answer in found if answer is not None]
+    described = tuple(
+        Column(_alias_of(expression) or column.name, column.type)
+        for expression, (column, _) in zip(expressions, named, strict=True)
+    )
+    row = tuple(value for _, value in named)
+    return Plan("SELECT", lambda: [row], described, count_rows=True)
+
+
+def _answers(session: Session) -> dict[str, tuple[Column, Value]]:
+    """What is answered to which expression, in lower case."""
+    return {
+        "1": (Column("?column?", INT4), 1),
+        "version()": (Column("version"), f"PostgreSQL {session.parameters.get('server_version', '')}"),
+        "current_schema": (Column("current_schema"), None),
+        "current_schema()": (Column("current_schema"), None),
+        "current_database()": (Column("current_database"), session.dialect),
+        "current_catalog": (Column("current_catalog"), session.dialect),
+        "current_user": (Column("current_user"), session.user),
+        "session_user": (Column("session_user"), session.user),
+        "user": (Column("user"), session.user),
+        "pg_is_in_recovery()": (Column("pg_is_in_recovery", BOOL), "f"),
+        "pg_advisory_unlock_all()": (Column("pg_advisory_unlock_all", VOID), ""),
+    }
+
+
+def _pieces(text: str) -> Iterator[tuple[str, int]]:
+    """The pieces of a query with the depth of the parentheses they stand in."""
+    depth = 0
+    for piece in _PIECE.findall(text):
+        depth -= piece in (")", "]")
+        yield piece, depth
+        depth += piece in ("(", "[")
+
+
+def _has_more(text: str) -> bool:
+    """Whether there is anything but a list of expressions."""
+    return any(depth == 0 and piece.upper() in _ENDS for piece, depth in _pieces(text))
+
+
+def _expressions(text: str) -> Iterator[str]:
+    """The expressions of a query's own SELECT, as they are written, blanks aside."""
+    current: list[str] | None = None
+    for piece, depth in _pieces(text):
+        word = piece.upper()
+        if current is None:
+            if depth == 0 and word == "SELECT":
+                current = []
+        elif depth == 0 and word in _ENDS:
+            break
+        elif depth == 0 and piece == ",":
+            yield " ".join(current)
+            current = []
+        elif current or word not in ("DISTINCT", "ALL"):
+            current.append(piece)
+    if current:
+        yield " ".join(current)
+
+
+def _alias_of(expression: str) -> str:
+    """What stands behind AS, without its quotes; empty when there is none."""
+    before, found, name = expression.rpartition(" AS ") if " AS " in expression else expression.rpartition(" as ")
+    return name.strip('"') if found and before and _WORD.fullmatch(name) else ""
+
+
+def _plain(expression: str) -> str:
+    """An expression without its alias, schema and blanks, in lower case."""
+    alias = _alias_of(expression)
+    if alias:
+        expression = expression[: expression.lower().rindex(" as ")]
+    return expression.lower().replace(" ", "").removeprefix("pg_catalog.")
+
+
+def _name_of(expression: str) -> str:
+    """The name PostgreSQL would give the column, more or less: the alias, the column or the function."""
+    pieces = expression.split()
+    alias = _alias_of(expression)
+    if alias or not pieces:
+        return alias or "?column?"
+    if pieces[0].upper() == "CASE":
+        return "case"
+    is_call = len(pieces) > 2 and pieces[1] == "(" and pieces[-1] == ")"
+    if len(pieces) > 1 and not is_call:
+        behind = pieces[-2] == ")" or _PATH.fullmatch(pieces[-2])
+        return pieces[-1].strip('"') if behind and _WORD.fullmatch(pieces[-1]) else "?column?"
+    name = pieces[0].rpartition(".")[2].strip('"')
+    return name if _WORD.fullmatch(name) and not name[0].isdigit() else "?column?"

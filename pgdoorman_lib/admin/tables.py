@@ -1,0 +1,103 @@
+"""What a table of the console is, in whichever dialect, and how the running pooler is walked to fill one.
+
+Rules:
+1. A rows function only reads, and does not switch greenlets while it adds up what live pools or clients have.
+2. One that has a row for each connection lets others run after every few (``paced``): there may be thousands, and each
+   row is made of one connection alone, which can be told of even when it has ended meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import gevent
+
+from pgdoorman_lib.abc import PoolView, RunningPooler
+from pgdoorman_lib.admin.rows import Column, Value
+from pgdoorman_lib.client.info import ClientInfo
+
+Row = Sequence[Value]
+_Item = TypeVar("_Item")
+
+#: Rows of connections that are made or sent before others may run: a millisecond's work, compiled or not.
+_PACE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """One SHOW: its columns, ``rows(pooler)``, and in a few words what it tells (SHOW HELP)."""
+
+    columns: tuple[Column, ...]
+    rows: Callable[[RunningPooler], list[Row]]
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What a session at one of the console's databases speaks.
+
+    ``database``: the name that leads to it; ``shows``: its tables by name; ``refused``: SHOWs that there will not be,
+    and why; ``pgbouncer``: unknown commands, SELECT and SHOW HELP are answered as PgBouncer does.
+    """
+
+    database: str
+    shows: Mapping[str, Show]
+    refused: Mapping[str, str]
+    pgbouncer: bool = False
+
+
+def flag(value: bool) -> str:
+    """A yes or no in a text column of digits."""
+    return "1" if value else "0"
+
+
+def boolean(value: bool) -> str:
+    """A yes or no in words."""
+    return "true" if value else "false"
+
+
+def paced(items: Iterable[_Item]) -> Iterator[_Item]:
+    """The items there are now, with others running in between; may switch."""
+    for count, item in enumerate(list(items), 1):
+        yield item
+        if count % _PACE == 0:
+            gevent.sleep(0)
+
+
+def sorted_pools(pooler: RunningPooler) -> list[PoolView]:
+    """All pools, by database and user."""
+    return sorted(pooler.pools, key=lambda pool: (pool.settings.database, pool.settings.user))
+
+
+def infos(pooler: RunningPooler) -> Iterator[ClientInfo]:
+    """The clients of the pools, those of replication included; not those of the console."""
+    return (client.info() for client in pooler.clients)
+
+
+def all_infos(pooler: RunningPooler) -> Iterator[ClientInfo]:
+    """All clients, those of the console last; paced."""
+    return (client.info() for client in paced((*pooler.clients, *pooler.consoles)))
+
+
+def console_infos(pooler: RunningPooler) -> Iterator[ClientInfo]:
+    """The clients of the console."""
+    return (client.info() for client in pooler.consoles)
+
+
+def clients_by_state(pooler: RunningPooler) -> Callable[[PoolView, str], int]:
+    """Return a function from a pool and a state to the number of the pool's clients in it."""
+    counts = Counter((client.database, client.user, client.state) for client in infos(pooler))
+    return lambda pool, state: counts[pool.settings.database, pool.settings.user, state]
+
+
+def connections(pool: PoolView) -> int:
+    """The pool's server connections, those being made included."""
+    return pool.idle_count + pool.borrowed_count + pool.opening_count
+
+
+def microseconds_within_second(seconds: float) -> int:
+    """What ``maxwait_us`` has beside ``maxwait``, the whole seconds."""
+    return int(seconds * 1_000_000) % 1_000_000
