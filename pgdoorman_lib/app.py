@@ -30,8 +30,9 @@ from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.config.diff import diff, in_force
 from pgdoorman_lib.config.effective import effective
-from pgdoorman_lib.config.loader import load
-from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.config.keys import keys_of
+from pgdoorman_lib.config.loader import load, with_values
+from pgdoorman_lib.config.model import Config, in_words
 from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.connector import Connector
 from pgdoorman_lib.errors import ConfigError
@@ -45,6 +46,7 @@ from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
+from pgdoorman_lib.operations import Operations
 from pgdoorman_lib.policy import ConfiguredPolicy
 from pgdoorman_lib.pool.catalogue import Catalogue, Watch
 from pgdoorman_lib.pool.database import Databases
@@ -52,7 +54,7 @@ from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.shutdown import drain
+from pgdoorman_lib.shutdown import Shutdown
 from pgdoorman_lib.signals import Signals
 from pgdoorman_lib.wire.statements import TOKEN_SIZE, name_process
 
@@ -74,6 +76,9 @@ class App(Pooler):
         name_process(os.urandom(TOKEN_SIZE))
         self.policy: ConfiguredPolicy
         self.config = config
+        #: what the file said when it was read last, and what the console has set since, by (section, key)
+        self._from_file = config
+        self._set: dict[tuple[str, str], object] = {}
         self.engine = choose(config.general.io_engine)
         self.engine.memory_limit = config.general.max_memory_usage
         self.clients = Clients()
@@ -87,10 +92,10 @@ class App(Pooler):
         self._databases = Databases(Catalogue)
         self._pools = Pools(self._make_pool)
         self._pools.apply(effective(config))
+        self.operations = Operations(self._pools, self)
         self.averages = Averages(self._pools.all, clock)
         self._listeners: list[Listener] = []
-        self._hurry = gevent.event.Event()
-        self._stop = gevent.event.Event()
+        self._shutdown = Shutdown(self, self.operations)
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
     # What client.connection needs.
@@ -109,7 +114,7 @@ class App(Pooler):
 
     def console(self, stream: Stream, accepted: Accepted) -> None:
         """Serve the admin console; may switch."""
-        console.serve(stream, self, accepted.user, accepted.parameters)
+        console.serve(stream, self, accepted.user, accepted.parameters, accepted.database)
 
     # Pools.
 
@@ -161,8 +166,8 @@ class App(Pooler):
         """SET log_level; DoormanError (42601) for what can't be read."""
         logs.set_level(text)
 
-    def reload(self) -> None:
-        """Read the configuration again; ConfigError, and nothing has changed, when it can't be used."""
+    def reload(self) -> list[str]:
+        """Read the configuration again, and tell of it; ConfigError, and nothing has changed, when it can't be used."""
         try:
             config = load(self.config.path, lenient=self.config.lenient)
             _check(config)
@@ -170,12 +175,35 @@ class App(Pooler):
             for problem in exc.message.splitlines():
                 log.error("reload failed, the configuration stays as it was: %s", problem)
             raise
+        told = [f"{section}.{name} is as in the file again, not as it was SET" for section, name in self._set]
+        self._set = {}
+        self._from_file = config
+        return told + self._use(config)
+
+    def set_key(self, section: str, name: str, raw: object) -> str:
+        """SET of a key to ``raw``, as TOML would have it; what it is then. ConfigError, and nothing has changed."""
+        return self._override(section, name, {**self._set, (section, name): raw})
+
+    def reset_key(self, section: str, name: str) -> str:
+        """RESET of a key to what the file has; as ``set_key``."""
+        return self._override(section, name, {key: raw for key, raw in self._set.items() if key != (section, name)})
+
+    def _override(self, section: str, name: str, values: dict[tuple[str, str], object]) -> str:
+        config = with_values(self._from_file, values)
+        _check(config)
+        self._set = values
+        self._use(config)
+        holder = dict(self.config.sections())[section]
+        return f"{name} is {in_words(dict(keys_of(holder))[name], getattr(holder, name))}"
+
+    def _use(self, config: Config) -> list[str]:
+        """Go by ``config`` as far as that needs no restart, and return what there is to tell of it."""
         changes = diff(self.config, config)
         known = notices(self.config)
-        for warning in (*config.warnings, *(notice for notice in notices(config) if notice not in known)):
+        told = [*config.warnings, *(notice for notice in notices(config) if notice not in known)]
+        told += [f"{key} was changed: it is {value} after a restart" for key, value in changes.restart]
+        for warning in told:
             log.warning("%s", warning)
-        for key, value in changes.restart:
-            log.warning("%s was changed: it is %s after a restart", key, value)
         config = in_force(self.config, config, changes)
         self.config = config
         self.govern(config.general)
@@ -192,10 +220,11 @@ class App(Pooler):
         self.engine.memory_limit = config.general.max_memory_usage
         self._set_socket_options()
         log.info("configuration reloaded: %s", changes)
+        return [str(changes), *told]
 
-    def shutdown(self) -> None:
-        """Begin to drain; returns at once."""
-        self._stop.set()
+    def shutdown(self, mode: str = "drain") -> None:
+        """Begin to end, in one of ``shutdown.MODES``; returns at once."""
+        self._shutdown.begin(mode)
 
     # Life.
 
@@ -203,7 +232,7 @@ class App(Pooler):
         """Listen and serve until told to stop, then drain; returns the exit code."""
         self._raise_descriptor_limit()
         # First of all: who sees us listen takes us for ready, and may send a signal.
-        with Signals(self._stop.set, self._hurry.set, self._reload_logged).handled():
+        with Signals(self.shutdown, self._shutdown.hurry, self._reload_logged).handled():
             self._listen()
             self._live()
         return EXIT_OK
@@ -218,8 +247,10 @@ class App(Pooler):
         gc.freeze()
         log.info("pgdoorman %s (%s, %s engine) is ready", __version__, build(), self.engine.name)
         try:
-            self._stop.wait()
-            self._drain()
+            self._shutdown.wait()
+            self.draining = 1
+            self._close_listeners()
+            self._shutdown.carry_out(self.config.general.shutdown_timeout)
         finally:
             self._end()
 
@@ -256,14 +287,6 @@ class App(Pooler):
             self.reload()
         except ConfigError as exc:
             log.debug("SIGHUP changed nothing: %s", exc.message)
-
-    def _drain(self) -> None:
-        """Let open transactions finish, within shutdown_timeout; everybody else is told to go."""
-        limit = self.config.general.shutdown_timeout
-        log.info("shutting down, waiting up to %g s for open transactions", limit)
-        self.draining = 1
-        self._close_listeners()
-        drain(self.open, limit, self._hurry)
 
     def _close_listeners(self) -> None:
         for listener in self._listeners:

@@ -79,6 +79,13 @@ class NoSuchPool(DoormanError):
     fault = "operator"
 
 
+class Disabled(DoormanError):
+    """DISABLE: no client may log in to this pool."""
+
+    sqlstate = "55000"
+    fault = "operator"
+
+
 class TooManyClients(DoormanError):
     """max_connections is reached."""
 

@@ -31,6 +31,7 @@ LAYERS = {
     "pgdoorman_lib.policy": 5,
     "pgdoorman_lib.cancel": 5,
     "pgdoorman_lib.connector": 5,
+    "pgdoorman_lib.operations": 5,
     "pgdoorman_lib.shutdown": 5,
     "pgdoorman_lib.signals": 5,
     "pgdoorman_lib.admin": 6,

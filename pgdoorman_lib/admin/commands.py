@@ -15,7 +15,8 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 
-from pgdoorman_lib.admin.plans import BadValue, Plan, Row, Session, UnknownCommand, UnknownSetting, UnknownStatement
+from pgdoorman_lib.admin import operating, settings
+from pgdoorman_lib.admin.plans import BadValue, Plan, Row, Session, UnknownCommand, UnknownStatement
 from pgdoorman_lib.admin.rows import INT4, VOID, Column, Value, columns
 from pgdoorman_lib.admin.show import NOT_YET_SHOWN, SHOWS
 from pgdoorman_lib.admin.statements import StatementError
@@ -55,7 +56,6 @@ _CLIENT_PARAMETERS = {name.lower(): name for name in REPORTED_PARAMETERS} | {
         "transaction_deferrable",
         "transaction_isolation",
         "transaction_read_only",
-        "transaction_timeout",
     )
 }
 
@@ -84,11 +84,6 @@ _TRANSACTION_TAGS = {
     "RELEASE": "RELEASE",
 }
 
-#: Commands of the reference and of PgBouncer that come with the features they are about.
-_NOT_YET = frozenset(
-    ("PAUSE", "RESUME", "RECONNECT", "KILL", "KILL_CLIENT", "UPGRADE", "DISABLE", "ENABLE", "SUSPEND", "WAIT_CLOSE")
-)
-
 _SET = re.compile(
     r"SET\s+(?:SESSION\s+|LOCAL\s+)?(?:(?P<zone>TIME\s+ZONE)\s+|(?P<names>NAMES)\s+|(?P<name>[\w.]+)\s*(?:=|\s+TO\s)\s*)"
     r"(?P<value>.*)",
@@ -114,13 +109,11 @@ def plan(text: str, session: Session) -> Plan:
     planner = _PLANNERS.get(verb)
     if planner is not None:
         return planner(text, words, session)
-    if verb in _NOT_YET:
-        raise UnsupportedFeature(f"{verb} is not supported yet")
     hint = "SHOW HELP lists the commands."
     name = text.upper()
     if name in SHOWS:
         hint = f"Did you mean SHOW {name}?"
-    elif nearest := difflib.get_close_matches(verb, [*_PLANNERS, *_NOT_YET], 1):
+    elif nearest := difflib.get_close_matches(verb, _PLANNERS, 1):
         hint = f"Did you mean {nearest[0]}? {hint}"
     raise UnknownCommand("Unsupported query against the admin database", hint=hint)
 
@@ -153,15 +146,13 @@ def _set(text: str, words: list[str], session: Session) -> Plan:
         return Plan("SET")
     match = _SET.fullmatch(text)
     if match is None:
-        raise StatementError("syntax error in SET", hint="SET log_level = '<level>'")
+        raise StatementError("syntax error in SET", hint="SET key = value")
     name = (match["name"] or ("TimeZone" if match["zone"] else "client_encoding")).lower()
     value = _unquote(match["value"])
     if name == "log_level":
         return Plan("SET", lambda: _set_log_level(session, value))
     if name not in _CLIENT_PARAMETERS:
-        raise UnknownSetting(
-            f'unrecognized configuration parameter "{name}"', hint="Only log_level can be set at run time; see RELOAD."
-        )
+        return settings.plan_set(session, name, value)
     if name == "client_encoding" and value.lower().replace("-", "") not in ("utf8", "unicode", "default"):
         raise BadValue(f'the admin database speaks UTF8, not "{value}"')
     spelling = _CLIENT_PARAMETERS[name]
@@ -251,7 +242,7 @@ def _reset(text: str, words: list[str], session: Session) -> Plan:
     if target == "interner":
         raise UnsupportedFeature("RESET INTERNER is not supported yet")
     if key != "all" and key not in _CLIENT_PARAMETERS:
-        raise UnknownSetting(f'unrecognized configuration parameter "{target}"')
+        return settings.plan_reset(session, target)
     return Plan("RESET", lambda: _restore(session, None if key == "all" else _CLIENT_PARAMETERS[key]))
 
 
@@ -308,37 +299,11 @@ def _nothing_to_close(text: str, words: list[str], session: Session) -> Plan:
     return Plan("UNLISTEN" if words[0].upper() == "UNLISTEN" else "CLOSE CURSOR ALL")
 
 
-def _reload(text: str, words: list[str], session: Session) -> Plan:
-    _no_arguments(words)
-
-    def run() -> Sequence[Row]:
-        session.pooler.reload()
-        return ()
-
-    return Plan("RELOAD", run)
-
-
-def _shutdown(text: str, words: list[str], session: Session) -> Plan:
-    _no_arguments(words)
-
-    def run() -> Sequence[Row]:
-        session.pooler.shutdown()
-        return [("t",)]
-
-    return Plan("SHUTDOWN", run, columns("success"))
-
-
-def _no_arguments(words: list[str]) -> None:
-    if len(words) > 1:
-        raise UnsupportedFeature(f"{' '.join(words).upper()} is not supported yet")
-
-
 _PLANNERS: dict[str, Callable[[str, list[str], Session], Plan]] = {
     "SHOW": _show,
     "SET": _set,
     "SELECT": _select,
-    "RELOAD": _reload,
-    "SHUTDOWN": _shutdown,
+    **operating.PLANNERS,
     **dict.fromkeys(_TRANSACTION_TAGS, _transaction),
     "RESET": _reset,
     "DISCARD": _discard,

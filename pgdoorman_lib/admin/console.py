@@ -56,14 +56,20 @@ class _Portal:
     sent: int = 0
 
 
-def serve(stream: ConsoleStream, pooler: RunningPooler, user: str, parameters: Mapping[str, str] | None = None) -> None:
+def serve(
+    stream: ConsoleStream,
+    pooler: RunningPooler,
+    user: str,
+    parameters: Mapping[str, str] | None = None,
+    dialect: str = "pgdoorman",
+) -> None:
     """Answer an authenticated admin client until it leaves; sends the welcome, AuthenticationOk to ReadyForQuery.
 
-    ``parameters`` are those of its startup message. Returns when the client is gone, said goodbye or broke the
-    protocol; a DoormanError thrown into the session (shutting down) is told to the client first. The caller closes the
-    stream.
+    ``parameters`` are those of its startup message, ``dialect`` is the database it wants. Returns when the client is
+    gone, said goodbye or broke the protocol; a DoormanError thrown into the session (shutting down) is told to the
+    client first. The caller closes the stream.
     """
-    console = _Console(stream, pooler, user, parameters or {})
+    console = _Console(stream, pooler, user, parameters or {}, dialect)
     try:
         console.welcome()
         console.run()
@@ -97,10 +103,13 @@ def welcome_parameters(version: str, parameters: Mapping[str, str]) -> dict[str,
 
 
 class _Console:
-    def __init__(self, stream: ConsoleStream, pooler: RunningPooler, user: str, parameters: Mapping[str, str]) -> None:
+    def __init__(
+        self, stream: ConsoleStream, pooler: RunningPooler, user: str, parameters: Mapping[str, str], dialect: str
+    ) -> None:
         self.stream = stream
         told = welcome_parameters(pooler.build["version"], parameters)
-        self.session = Session(pooler, user, parameters=told, defaults=dict(told))
+        self.session = Session(pooler, user, parameters=told, defaults=dict(told), dialect=dialect)
+        self.session.has_left = self.has_left
         self.told = dict(told)
         self.portals: dict[str, _Portal] = {}
         self.skipping = False
@@ -160,7 +169,21 @@ class _Console:
         self.stream.write(messages.ready_for_query(bytes((status,))))
         self.stream.flush()
 
+    def has_left(self) -> bool:
+        """Whether the client has closed its connection, as far as is known; takes what else it has sent."""
+        stream = self.stream
+        while stream.readable and stream.fill() > 0:
+            pass
+        return bool(stream.eof or stream.hangup)
+
+    def notify(self) -> None:
+        """Send the notices there are."""
+        for notice in self.session.notices:
+            self.stream.write(notice)
+        self.session.notices.clear()
+
     def error(self, exc: DoormanError) -> None:
+        self.notify()
         self.stream.write(messages.error_response("ERROR", exc.sqlstate, exc.message, detail=exc.detail, hint=exc.hint))
 
     # Simple protocol.
@@ -283,6 +306,7 @@ class _Console:
             if self.told[name] != value:
                 self.told[name] = value
                 self.stream.write(messages.parameter_status(name, value))
+        self.notify()
         tag = f"{planned.tag} {len(rows)}" if planned.count_rows else planned.tag
         self.stream.write(messages.command_complete(tag))
 

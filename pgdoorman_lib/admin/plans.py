@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from pgdoorman_lib.abc import RunningPooler
 from pgdoorman_lib.admin.rows import Column, Value
-from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.errors import DoormanError, PeerGone
+from pgdoorman_lib.wire import messages
 
 Row = Sequence[Value]
 
@@ -58,6 +59,8 @@ class Session:
     """One console connection: the pooler it looks at, its parameters, and whether its client opened a transaction.
 
     ``defaults`` is what RESET brings back; ``statements`` are the prepared ones by name, None for an empty one.
+    ``dialect`` is ``pgdoorman`` or ``pgbouncer``, whose words are used; ``notices`` are the NoticeResponses to be sent
+    with the answer; ``has_left`` tells whether the client is gone.
     """
 
     pooler: RunningPooler
@@ -66,3 +69,15 @@ class Session:
     defaults: dict[str, str] = field(default_factory=dict)
     statements: dict[str, Plan | None] = field(default_factory=dict)
     in_transaction: bool = False
+    dialect: str = "pgdoorman"
+    notices: list[bytes] = field(default_factory=list)
+    has_left: Callable[[], bool] = bool
+
+    def notice(self, text: str) -> None:
+        """Tell the client ``text`` with the answer."""
+        self.notices.append(messages.notice_response("NOTICE", "00000", text))
+
+    def stay(self) -> None:
+        """PeerGone when nobody waits for the answer any more."""
+        if self.has_left():
+            raise PeerGone("the console's client has left")

@@ -61,11 +61,13 @@ class Pool:
         "connect",
         "credentials",
         "database",
+        "disabled",
         "engine",
         "eof_timeout",
         "expiry",
         "forget_names",
         "health",
+        "held",
         "log_parameters",
         "login_parameters",
         "max_pinned",
@@ -125,9 +127,14 @@ class Pool:
         self.queue = ServerQueue(engine, not settings.server_round_robin, bool(self.sync_parameters))
         self.log_parameters = 1 if settings.log_client_parameter_status_changes else 0
         self.parse_limit = settings.message_size_to_be_stream
+        #: nothing is lent, what comes back is closed: it is paused or retired
+        self.held = 0
+        #: by the console, until RESUME; who wants a server waits
         self.paused = False
-        #: replaced by a reload or closed: nothing is lent any more, what comes back is closed
+        #: replaced by a reload or closed
         self.retired = 0
+        #: by the console, until ENABLE: no client logs in
+        self.disabled = False
         #: a timer on the hub's loop, None while not armed
         self.expiry: Any = None
         self.opening = Opening(self)
@@ -203,10 +210,8 @@ class Pool:
         """
         borrower.assigned = None
         borrower.wait_error = None
-        if self.retired:
-            if self.refusal is not None:
-                raise self.refusal
-            raise Moved
+        if self.held:
+            return self._wait_for_resume(borrower)
         queue = self.queue
         if not queue.waiting or self.forget_names:
             while (
@@ -234,6 +239,20 @@ class Pool:
                 queue.leave(borrower)
                 raise self.opening.timeout_error()
             return False
+        self._arm_expiry(now)
+        return False
+
+    def _wait_for_resume(self, borrower: Borrower) -> bool:
+        """Queue the borrower of a pool that is held; Moved when it was replaced, or why it refuses its clients."""
+        if self.retired:
+            if self.refusal is not None:
+                raise self.refusal
+            raise Moved
+        if self.timeout <= 0:
+            raise self.opening.timeout_error()
+        now = clock()
+        borrower.waiting_since = now
+        self.queue.join(borrower)
         self._arm_expiry(now)
         return False
 
@@ -309,8 +328,8 @@ class Pool:
 
     def checkin(self, server: Server) -> None:
         """Take a server back from its borrower and pass it on; no switch."""
-        if self.retired:
-            self.discard(server, "pool was replaced")
+        if self.held:
+            self.discard(server, self._why_held())
         elif server.is_reusable() and not server.dirty:
             self.settle(server)
         elif server.is_reusable() or (server.cancels and not server.fatal_received and not server.stream.eof):
@@ -322,10 +341,10 @@ class Pool:
 
     def settle(self, server: Server) -> None:
         """A server is clean: lend it to the first waiter, or let it rest. No switch."""
-        if self.retired:
-            self.discard(server, "pool was replaced")
+        if self.held:
+            self.discard(server, self._why_held())
         elif self.engine.now > server.expires_at and clock() > server.expires_at:
-            self.discard(server, "server_lifetime reached")
+            self.discard(server, server.condemned or "server_lifetime reached")
             self.opening.grow(clock())
         elif self.forget_names and self.queue.waiting:
             self._lend_where_it_suits(server)
@@ -336,6 +355,9 @@ class Pool:
             else:
                 server.state = "active"
                 self._count_wait(borrower)
+
+    def _why_held(self) -> str:
+        return "pool was replaced" if self.retired else "pool is paused"
 
     def _lend_where_it_suits(self, server: Server) -> None:
         """Lend ``server`` to a waiter whom it suits; if it suits none, it rests or makes room for one that does."""
@@ -468,7 +490,7 @@ class Pool:
 
     def sweep(self, now: _float) -> None:
         """Close what rested or lived too long, then open up to min_pool_size; no switch."""
-        if self.retired:
+        if self.held:
             return
         settings = self.settings
         keep = settings.min_pool_size
@@ -501,6 +523,7 @@ class Pool:
     def retire(self, reason: str) -> None:
         """Lend nothing more: idle servers are closed now, borrowed ones when they come back, waiters ask again."""
         self.retired = 1
+        self.held = 1
         if self.expiry is not None:
             self.expiry.stop()
             self.expiry.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from pgdoorman_lib.pool.holding import Orders
 from pgdoorman_lib.pool.pool import Pool
 
 
@@ -15,6 +16,8 @@ class Pools:
         self._make = make
         self._pools: dict[tuple[str, str], Pool] = {}
         self._leaving: set[Pool] = set()
+        #: what the console has ordered of them
+        self.orders = Orders()
 
     def __iter__(self) -> Iterator[Pool]:
         return iter(list(self._pools.values()))
@@ -41,14 +44,24 @@ class Pools:
                 pool.retire("configuration was reloaded")
         for key, settings in wanted.items():
             if key not in self._pools:
-                self._pools[key] = self._make(settings)
+                self._pools[key] = self._new(settings)
         self._leaving = {pool for pool in self._leaving if pool.servers}
 
+    def _new(self, settings: Any) -> Pool:
+        pool = self._make(settings)
+        self.orders.obey(pool)
+        return pool
+
     def _heir(self, pool: Pool, settings: Any) -> Pool:
-        heir = self._make(settings)
+        heir = self._new(settings)
         if settings.secret == pool.settings.secret:
             heir.credentials = pool.credentials
         return heir
+
+    def obey(self) -> None:
+        """Bring them all to what is ordered."""
+        for pool in self._pools.values():
+            self.orders.obey(pool)
 
     def all(self) -> Iterator[Pool]:
         """Every pool that still has servers, the retired ones included."""

@@ -435,7 +435,7 @@ def test_a_pool_that_was_replaced(inn: Inn) -> None:
     before = Guest(inn)
     before.enter()
     assert old is not None
-    old.retired = 1
+    old.retired = old.held = 1
     inn.pool = inn.new_pool()
     guest = Guest(inn)
     guest.enter()
@@ -446,7 +446,7 @@ def test_a_pool_that_was_replaced(inn: Inn) -> None:
 
 def test_a_pool_that_is_gone(inn: Inn) -> None:
     assert inn.pool is not None
-    inn.pool.retired = 1
+    inn.pool.retired = inn.pool.held = 1
     inn.pool = None
     guest = Guest(inn)
     guest.say(answer(guest.hear(13)))
