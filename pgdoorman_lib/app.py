@@ -23,13 +23,14 @@ from pgdoorman_lib.auth.verify import Users
 from pgdoorman_lib.cancel import Canceller
 from pgdoorman_lib.client.begin import no_such_pool
 from pgdoorman_lib.client.connection import accept
+from pgdoorman_lib.client.limits import Limits
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.config.diff import diff, in_force
-from pgdoorman_lib.config.effective import effective
+from pgdoorman_lib.config.effective import effective, wildcard
 from pgdoorman_lib.config.keys import keys_of
 from pgdoorman_lib.config.loader import load, with_values
 from pgdoorman_lib.config.model import Config, in_words
@@ -42,6 +43,7 @@ from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.net import sockopt
 from pgdoorman_lib.net.arenas import keep_chunks
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
+from pgdoorman_lib.net.descriptors import raise_limit
 from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
@@ -52,6 +54,7 @@ from pgdoorman_lib.pool.catalogue import Catalogue, Watch
 from pgdoorman_lib.pool.database import Databases
 from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
 from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.quota import Quotas
 from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import Shutdown
@@ -63,9 +66,6 @@ log = logging.getLogger(__name__)
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_CONFIG = 78
-
-#: Descriptors a pool-less process needs beyond its connections.
-SPARE_DESCRIPTORS = 64
 
 
 class App(Pooler):
@@ -90,9 +90,11 @@ class App(Pooler):
         self._connector = Connector(self.engine)
         self.janitor = Janitor(self._canceller.cancel_server)
         self._databases = Databases(Catalogue)
+        self._quotas = Quotas()
         self._pools = Pools(self._make_pool)
-        self._pools.apply(effective(config))
+        self._use_pools(config)
         self.operations = Operations(self._pools, self)
+        self.limits = Limits(lambda: self.general, self._pools.all, self.clients)
         self.averages = Averages(self._pools.all, clock)
         self._listeners: list[Listener] = []
         self._shutdown = Shutdown(self, self.operations)
@@ -119,7 +121,25 @@ class App(Pooler):
     # Pools.
 
     def _make_pool(self, settings: Any) -> Pool:
-        return Pool(settings, self.engine, self._connector.connect, self.janitor.tidy, self._databases.of(settings))
+        pool = Pool(settings, self.engine, self._connector.connect, self.janitor.tidy, self._databases.of(settings))
+        self._quotas.join(pool)
+        return pool
+
+    def _use_pools(self, config: Config) -> None:
+        """Have the pools that ``config`` wants."""
+        self._pools.apply(effective(config), wildcard(config), config.pools)
+        self._quotas.govern(config.general.max_user_connections, self._pools.all())
+        self.named = config.pools
+        self.max_clients_by_database = {
+            name: pool.max_db_client_connections
+            for name, pool in config.pools.items()
+            if pool.max_db_client_connections is not None
+        }
+
+    def _sweep_pools(self) -> Iterator[Pool]:
+        """All pools there are, those that nobody uses any more are taken away."""
+        self._pools.drop_unused(clock(), self.config.general.autodb_idle_timeout, self.clients.count_of)
+        return self._pools.all()
 
     def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
         """Open a server outside the pool, for one client; may switch."""
@@ -208,8 +228,9 @@ class App(Pooler):
         self.config = config
         self.govern(config.general)
         self.logins.limit_changed()
+        self.limits.changed()
         self.policy.use(config)
-        self._pools.apply(effective(config))
+        self._use_pools(config)
         for session in self.clients:
             pool = self.find_pool(session.database, session.user)
             if isinstance(session, Session):
@@ -230,7 +251,7 @@ class App(Pooler):
 
     def run(self) -> int:
         """Listen and serve until told to stop, then drain; returns the exit code."""
-        self._raise_descriptor_limit()
+        raise_limit(self.config.general.max_connections + sum(pool.size for pool in self._pools))
         # First of all: who sees us listen takes us for ready, and may send a signal.
         with Signals(self.shutdown, self._shutdown.hurry, self._reload_logged).handled():
             self._listen()
@@ -239,8 +260,9 @@ class App(Pooler):
 
     def _live(self) -> None:
         self.averages.start()
+        self.limits.changed()
         interval = min(SWEEP_INTERVAL, self.config.general.retain_connections_time)
-        self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._pools.all, interval))
+        self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._sweep_pools, interval))
         self._greenlets.append(gevent.spawn(Watch().run, self._pools.all))
         # What lives now lives as long as the process: the collector need not look at it again.
         gc.collect()
@@ -297,6 +319,7 @@ class App(Pooler):
     def _end(self) -> None:
         self._close_listeners()
         self.logins.close()
+        self.limits.close()
         self.averages.stop()
         self.janitor.finish()
         gevent.killall(self._greenlets)
@@ -304,18 +327,6 @@ class App(Pooler):
         self.engine.flush()
         self.engine.close()
         log.info("pgdoorman has ended")
-
-    def _raise_descriptor_limit(self) -> None:
-        """Have as many descriptors as the configuration may need, or as the system gives."""
-        pools = sum(pool.size for pool in self._pools)
-        wanted = self.config.general.max_connections + pools + SPARE_DESCRIPTORS
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == resource.RLIM_INFINITY or soft >= wanted:
-            return
-        possible = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (possible, hard))
-        if possible < wanted:
-            log.warning("max_connections and the pools may need %d descriptors, the system allows %d", wanted, possible)
 
 
 def _without_linger(options: sockopt.SocketOptions) -> sockopt.SocketOptions:

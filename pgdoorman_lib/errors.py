@@ -107,6 +107,13 @@ class CheckoutTimeout(DoormanError):
     fault = "operator"
 
 
+class TimedOut(DoormanError):
+    """A client is over one of the limits in time; SQLSTATE and words are those of PostgreSQL's limit of that kind."""
+
+    sqlstate = "57014"
+    fault = "client"
+
+
 class OutOfMemory(DoormanError):
     """A message, or the sum of those being read, is over its limit."""
 

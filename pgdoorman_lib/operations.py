@@ -28,7 +28,9 @@ class Operations:
         self._pooler = pooler
 
     def knows(self, target: Target) -> bool:
-        """Whether there is a pool of ``target``."""
+        """Whether there is a pool of ``target``, or one is made for whoever comes."""
+        if target.database is not None and self._pools.may_have(target.database, target.user):
+            return True
         return any(target.covers(pool.settings.database, pool.settings.user) for pool in self._pools)
 
     def _of(self, target: Target) -> Iterator[Pool]:
@@ -93,12 +95,12 @@ class Operations:
                 pool.queue.next().fail(error)
 
     def clients(self, target: Target) -> list[Connection]:
-        """The connections of its clients, those that log in included; no console."""
+        """The connections of its clients, those that log in included, and not those that have been told the end."""
         is_console = self._pooler.policy.is_admin_database
         return [
             connection
             for connection in self._pooler.open
-            if connection.database and not is_console(connection.database) and target.covers(*whose(connection))
+            if connection.admitted and not is_console(connection.database) and target.covers(*whose(connection))
         ]
 
     def kill_client(self, number: int) -> bool:

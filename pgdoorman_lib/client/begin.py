@@ -79,6 +79,22 @@ def pool_of(find_pool: FindPool, accepted: Accepted) -> Pool:
     return pool
 
 
+def with_host(accepted: Accepted, peer: str) -> Accepted:
+    """``accepted`` with the client's address in its application_name, as PgBouncer writes it."""
+    parameters = {name: value for name, value in accepted.parameters.items() if name.lower() != "application_name"}
+    name = next((value for name, value in accepted.parameters.items() if name.lower() == "application_name"), "app")
+    parameters["application_name"] = f"{name} - {peer}"
+    return Accepted(
+        accepted.user,
+        accepted.database,
+        parameters,
+        accepted.protocol,
+        accepted.admin,
+        accepted.client_key,
+        accepted.replication,
+    )
+
+
 def no_such_pool(database: str, user: str) -> NoSuchPool:
     """The error for a client whose pool is not in the configuration any more."""
     return NoSuchPool(f"No pool configured for database: {database}, user: {user}")

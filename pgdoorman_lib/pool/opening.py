@@ -67,6 +67,8 @@ class Opening:
 
     def start(self) -> None:
         """Begin to open one server in a greenlet of its own."""
+        if self.pool.quota is not None:
+            self.pool.quota.make_room(self.pool)
         self.count += 1
         gevent.spawn(self._open)
 
@@ -127,6 +129,8 @@ class Opening:
             while pool.queue.waiting > self.count + pool.probes.count:
                 pool.queue.next().fail(self.timeout_error())
         self._arm(now)
+        if pool.quota is not None:
+            pool.quota.freed(pool)
 
     def _arm(self, now: float) -> None:
         if self.retry is None and self.pool.queue.waiting:

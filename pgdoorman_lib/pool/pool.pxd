@@ -49,6 +49,7 @@ cdef class Pool:
     cdef public Registry registry
     cdef public Scanner scanner
     cdef public PoolStats stats
+    cdef public object quota
     cdef public object login_parameters
     cdef public bint moved
     cdef public object refusal

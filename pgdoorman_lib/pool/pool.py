@@ -78,6 +78,7 @@ class Pool:
         "pinned",
         "probes",
         "queue",
+        "quota",
         "refusal",
         "registry",
         "retired",
@@ -153,6 +154,8 @@ class Pool:
         self.health = Health(settings.pooler_check_query)
         self.stats = PoolStats()
         self.beginnings = Beginnings(engine)
+        #: what it shares with other pools of the same server user, None without a limit (``pool.quota``)
+        self.quota: Any = None
         #: startup parameters of logins beyond those of the settings
         self.login_parameters: Mapping[str, str] | None = None
         #: its servers' backends were seen to change
@@ -378,6 +381,8 @@ class Pool:
         server.stream.task = None
         server.idle_since = self.engine.now
         self.borrowed -= 1
+        if self.quota is not None:
+            self.quota.freed(self)
 
     def discard(self, server: Server, reason: str) -> None:
         """Close a borrowed server; no switch. One that is closed already is left alone."""
@@ -406,12 +411,16 @@ class Pool:
             if not stream.eof and not stream.send_failed and not server.replies.copy_in:
                 stream.write(terminate())
             stream.close()
+        if self.quota is not None:
+            self.quota.freed(self)
 
     # Its servers.
 
     def has_room(self) -> bool:
         """Whether one more server may be opened."""
-        return bool(self.queue.qsize() + self.borrowed + self.opening.count < self.size)
+        if self.queue.qsize() + self.borrowed + self.opening.count >= self.size:
+            return False
+        return self.quota is None or bool(self.quota.may_grow(self))
 
     def welcome(self, server: Server) -> None:
         """Take a server fresh from its login in, and lend it."""
@@ -511,6 +520,7 @@ class Pool:
             len(self.servers) + opening.count < min(keep, self.size)
             and opening.count < limit
             and now >= opening.retry_at
+            and (self.quota is None or self.quota.has_room())
         ):
             opening.start()
         opening.grow(now)

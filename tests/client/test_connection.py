@@ -58,6 +58,8 @@ class General:
     admin_username = "admin"
     admin_password = "console"
     max_connections = 10
+    max_db_client_connections = 0
+    application_name_add_host = False
     log_client_connections = False
     log_client_disconnections = False
 
