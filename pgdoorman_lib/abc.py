@@ -322,6 +322,12 @@ class Operations(Protocol):
     def kill_client(self, number: int) -> bool: ...
 
 
+class Cancellable(Protocol):
+    """Who stops waiting once ``cancelled`` is set."""
+
+    cancelled: bool
+
+
 class RunningPooler(Protocol):
     """The pooler, as the console sees it.
 
@@ -353,6 +359,10 @@ class RunningPooler(Protocol):
     def memory(self) -> Iterable[tuple[str, int, int, int, int]]: ...
     @property
     def operations(self) -> Operations: ...
+    @property
+    def cancellable(self) -> dict[tuple[int, bytes], Cancellable]:
+        """The console's sessions with a command that waits, by their cancel keys."""
+
     def reload(self) -> Sequence[str]: ...
     def set_key(self, section: str, name: str, raw: object) -> str: ...
     def reset_key(self, section: str, name: str) -> str: ...

@@ -8,7 +8,7 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,10 @@ import gevent.event
 
 from pgdoorman_lib import __version__, build
 from pgdoorman_lib import log as logs
+from pgdoorman_lib.abc import Cancellable
 from pgdoorman_lib.admin import console
-from pgdoorman_lib.auth import hba
-from pgdoorman_lib.auth.verify import Users
 from pgdoorman_lib.cancel import Canceller
+from pgdoorman_lib.check import check
 from pgdoorman_lib.client.begin import no_such_pool
 from pgdoorman_lib.client.connection import accept
 from pgdoorman_lib.client.limits import Limits
@@ -47,7 +47,6 @@ from pgdoorman_lib.net.descriptors import raise_limit
 from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
-from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
 from pgdoorman_lib.operations import Operations
 from pgdoorman_lib.policy import ConfiguredPolicy
 from pgdoorman_lib.pool.catalogue import Catalogue, Watch
@@ -86,6 +85,7 @@ class App(Pooler):
         self.connections = ConnectionStats()
         self.policy = ConfiguredPolicy(os.urandom(32))
         self.policy.use(config)
+        self.cancellable: dict[tuple[int, bytes], Cancellable] = {}
         self._canceller = Canceller(self.engine, self.clients)
         self._connector = Connector(self.engine)
         self.janitor = Janitor(self._canceller.cancel_server)
@@ -112,7 +112,11 @@ class App(Pooler):
 
     def cancel(self, number: int, secret: bytes) -> None:
         """Carry out a cancel request; may switch."""
-        self._canceller.cancel(number, secret)
+        command = self.cancellable.get((number, secret))
+        if command is not None:
+            command.cancelled = True
+        else:
+            self._canceller.cancel(number, secret)
 
     def console(self, stream: Stream, accepted: Accepted) -> None:
         """Serve the admin console; may switch."""
@@ -190,7 +194,7 @@ class App(Pooler):
         """Read the configuration again, and tell of it; ConfigError, and nothing has changed, when it can't be used."""
         try:
             config = load(self.config.path, lenient=self.config.lenient)
-            _check(config)
+            check(config)
         except ConfigError as exc:
             for problem in exc.message.splitlines():
                 log.error("reload failed, the configuration stays as it was: %s", problem)
@@ -210,7 +214,7 @@ class App(Pooler):
 
     def _override(self, section: str, name: str, values: dict[tuple[str, str], object]) -> str:
         config = with_values(self._from_file, values)
-        _check(config)
+        check(config)
         self._set = values
         self._use(config)
         holder = dict(self.config.sections())[section]
@@ -334,25 +338,6 @@ def _without_linger(options: sockopt.SocketOptions) -> sockopt.SocketOptions:
     return dataclasses.replace(options, so_linger=None)
 
 
-def _check(config: Config) -> None:
-    """Find all a start would find fault with, short of listening; ConfigError that names the file, a line for each."""
-    general = config.general
-    checks: list[Callable[[], object]] = [
-        lambda: Users(config.pools, b""),
-        lambda: hba.gate(general.hba, general.pg_hba),
-        lambda: client_facing_context(general),
-        *(partial(server_facing_context, settings) for settings in effective(config).values()),
-    ]
-    problems: dict[str, None] = {}
-    for check in checks:
-        try:
-            check()
-        except ConfigError as exc:
-            problems[f"{config.path}: {exc.message}"] = None
-    if problems:
-        raise ConfigError("\n".join(problems))
-
-
 def _say_unusable(exc: ConfigError) -> int:
     """Tell on stderr what is wrong with the configuration, a line for each problem; returns the exit code."""
     for problem in exc.message.splitlines():
@@ -364,7 +349,7 @@ def test_config(path: str, *, lenient: bool = False) -> int:
     """Check a configuration for ``-t``; prints the verdict and returns the exit code."""
     try:
         config = load(path, lenient=lenient)
-        _check(config)
+        check(config)
     except ConfigError as exc:
         return _say_unusable(exc)
     for warning in (*config.warnings, *notices(config)):
@@ -386,7 +371,7 @@ def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: boo
     gevent.config.track_greenlet_tree = False
     try:
         config = load(path, lenient=lenient)
-        _check(config)
+        check(config)
         app = App(config)
     except ConfigError as exc:
         return _say_unusable(exc)

@@ -126,8 +126,8 @@ class _Console:
         self.stream.write(messages.authentication_ok())
         for name, value in self.told.items():
             self.stream.write(messages.parameter_status(name, value))
-        # libpq makes no cancel handle without a key; this one belongs to nobody, the console has nothing to cancel.
-        self.stream.write(messages.backend_key_data(os.getpid() & 0x7FFFFFFF, os.urandom(4)))
+        self.session.cancel_key = key = (os.getpid() & 0x7FFFFFFF, os.urandom(4))
+        self.stream.write(messages.backend_key_data(*key))
         self.ready()
 
     def run(self) -> None:

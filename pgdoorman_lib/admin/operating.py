@@ -1,7 +1,8 @@
 """The console's commands that act on pools, clients and the process.
 
-PAUSE and WAIT_CLOSE answer when what they wait for has come; a client of the console that leaves meanwhile takes back
-nothing. Whether a name means anything is looked at when a command runs, not when it is planned.
+PAUSE and WAIT_CLOSE answer when what they wait for has come. A client of the console that leaves meanwhile takes back
+nothing; one that cancels takes its PAUSE back. Whether a name means anything is looked at when a command runs, not when
+it is planned.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import gevent
 
-from pgdoorman_lib.admin.plans import Plan, Row, Session
+from pgdoorman_lib.admin.plans import Cancelled, Plan, Row, Session
 from pgdoorman_lib.admin.rows import columns
 from pgdoorman_lib.admin.statements import StatementError
 from pgdoorman_lib.admin.targets import Refused, refused, target_of
@@ -40,11 +41,18 @@ def _pause(text: str, session: Session) -> Sequence[Row]:
     if operations.is_paused(target) and session.dialect == "pgbouncer":
         raise Refused("already suspended/paused", sqlstate="08P01")
     _ordered(text, session)
+    before = operations.is_paused(target)
     operations.pause(target)
-    while operations.open_servers(target):
-        _wait(session)
-        if not operations.is_paused(target):
-            raise Refused("RESUME has taken the PAUSE back", sqlstate="57014")
+    try:
+        with session.cancellable():
+            while operations.open_servers(target):
+                _wait(session)
+                if not operations.is_paused(target):
+                    raise Refused("RESUME has taken the PAUSE back", sqlstate="57014")
+    except Cancelled:
+        if not before:
+            operations.resume(target)
+        raise
     return ()
 
 
@@ -93,8 +101,9 @@ def _reconnect(text: str, session: Session) -> Sequence[Row]:
 
 def _wait_close(text: str, session: Session) -> Sequence[Row]:
     target = target_of(text, session)
-    while session.pooler.operations.condemned_servers(target):
-        _wait(session)
+    with session.cancellable():
+        while session.pooler.operations.condemned_servers(target):
+            _wait(session)
     return ()
 
 

@@ -148,6 +148,7 @@ class FakePooler:
         self.done: list[str] = []
         self.told: list[str] = []
         self.operations = FakeOperations(self)
+        self.cancellable: dict[tuple[int, bytes], Any] = {}
         self.failure: Exception | None = None
 
     def now(self) -> float:

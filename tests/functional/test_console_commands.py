@@ -137,6 +137,19 @@ def test_a_console_that_leaves_while_it_waits(doorman: Doorman) -> None:
         assert not [line for line in doorman.log_lines[before:] if "rror" in line]
 
 
+def test_a_pause_that_is_cancelled_is_taken_back(doorman: Doorman) -> None:
+    with resumed(doorman), console(doorman) as waiting, doorman.wire() as busy, doorman.wire() as other:
+        busy.ask_query("BEGIN")
+        waiting.send(query("PAUSE testdb"))
+        eventually(lambda: doorman.pool()["paused"] == 1)
+        other_is_waiting(doorman, other)
+        waiting.cancel()
+        assert failure(waiting.read_ready()) == ("57014", "canceling statement due to user request")
+        assert kinds(other.read_ready()) == "TDCZ"
+        busy.ask_query("COMMIT")
+        assert tag(waiting.ask_query("PAUSE testdb")) == "PAUSE", "a cancel is for one command"
+
+
 def test_pgbouncers_words(doorman: Doorman) -> None:
     with resumed(doorman), console(doorman, "pgbouncer") as admin:
         assert failure(admin.ask_query("RESUME")) == ("08P01", "pooler is not paused/suspended")
