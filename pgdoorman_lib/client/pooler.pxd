@@ -19,4 +19,8 @@ cdef class Pooler:
     cdef public long max_connections
     cdef public bint log_connections
     cdef public bint log_disconnections
+    cdef public bint add_host
+    cdef public dict max_clients_by_database
+    cdef public object named
     cpdef admit(self, bint console)
+    cpdef admit_to(self, str database)

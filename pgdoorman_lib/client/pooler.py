@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import Logins
 from pgdoorman_lib.client.registry import Clients
+from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.errors import ShuttingDown, TooManyClients
 from pgdoorman_lib.metrics.counters import ConnectionStats
@@ -39,6 +41,10 @@ class Pooler:
         self.open: set[Connection] = set()
         #: how many of them count against max_connections
         self.admitted = 0
+        #: max_db_client_connections of pools that have their own, by name
+        self.max_clients_by_database: dict[str, int] = {}
+        #: databases that have a pool of their own
+        self.named: Collection[str] = ()
         #: nobody new comes in
         self.draining = 0
 
@@ -47,6 +53,7 @@ class Pooler:
         self.general = general
         self.max_connections = general.max_connections
         self.log_connections = 1 if general.log_client_connections else 0
+        self.add_host = 1 if general.application_name_add_host else 0
         self.log_disconnections = 1 if general.log_client_disconnections else 0
 
     def admit(self, console: bool) -> None:
@@ -59,6 +66,15 @@ class Pooler:
         if self.admitted >= (self.max_connections + CONSOLE_PLACES if console else self.max_connections):
             raise TooManyClients("sorry, too many clients already")
         self.admitted += 1
+
+    def admit_to(self, database: str) -> None:
+        """TooManyClients when a database has as many clients as it may; the client has proven who it is."""
+        limits = self.max_clients_by_database
+        limit = self.general.max_db_client_connections
+        if limits:
+            limit = limits.get(database if database in self.named else EVERY_DATABASE, limit)
+        if limit and self.clients.count_of(database) >= limit:
+            raise TooManyClients(f'too many connections for database "{database}"')
 
     def find_pool(self, database: str, user: str) -> Pool | None:
         """The pool of (database, user)."""

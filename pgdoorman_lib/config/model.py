@@ -14,7 +14,19 @@ from pgdoorman_lib.config.general import NOT_YET, U16, U32, General
 from pgdoorman_lib.config.keys import HIDDEN, HbaSource, Key, keys_of, setting
 from pgdoorman_lib.config.pools import AuthQuery, Pool, User
 
-__all__ = ["AuthQuery", "Config", "General", "HbaSource", "Include", "Pool", "Talos", "User", "Web", "show_rows"]
+__all__ = [
+    "AuthQuery",
+    "Config",
+    "General",
+    "HbaSource",
+    "Include",
+    "Pool",
+    "Talos",
+    "User",
+    "Web",
+    "in_words",
+    "show_rows",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +103,7 @@ class Config:
     warnings: tuple[str, ...] = ()
     fingerprints: tuple[tuple[str, str], ...] = ()
     pending: tuple[tuple[str, str], ...] = ()
+    tree: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def sections(self) -> tuple[tuple[str, General | Web | Talos], ...]:
         """The sections that there are once, with their names."""
@@ -145,6 +158,15 @@ def shown(key: Key, value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     return str(value)
+
+
+def in_words(key: Key, value: Any) -> str:
+    """``value`` of ``key`` for a sentence: no secret, and what an unset one means."""
+    if value is None:
+        return f"unset ({key.unset})" if key.unset else "unset"
+    if key.kind in ("secret", "parameters", "pg_hba"):
+        return shown(key, value)
+    return written(key, value)
 
 
 def format_address(host: str, port: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import gevent
 import pytest
@@ -210,10 +211,11 @@ def test_admin_users_may_all() -> None:
 
 def test_who_is_taken_off_the_list_loses_his_rights_at_once() -> None:
     class Reloading(FakePooler):
-        def reload(self) -> None:
-            super().reload()
+        def reload(self) -> Any:
+            told: Any = super().reload()
             general = dataclasses.replace(self.config.general, admin_users=())
             self.config = dataclasses.replace(self.config, general=general)
+            return told
 
     pooler = Reloading()
     pooler.config = watched().config

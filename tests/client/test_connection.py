@@ -58,6 +58,8 @@ class General:
     admin_username = "admin"
     admin_password = "console"
     max_connections = 10
+    max_db_client_connections = 0
+    application_name_add_host = False
     log_client_connections = False
     log_client_disconnections = False
 
@@ -436,7 +438,7 @@ def test_a_pool_that_was_replaced(inn: Inn) -> None:
     before = Guest(inn)
     before.enter()
     assert old is not None
-    old.retired = 1
+    old.retired = old.held = 1
     inn.pool = inn.new_pool()
     guest = Guest(inn)
     guest.enter()
@@ -447,7 +449,7 @@ def test_a_pool_that_was_replaced(inn: Inn) -> None:
 
 def test_a_pool_that_is_gone(inn: Inn) -> None:
     assert inn.pool is not None
-    inn.pool.retired = 1
+    inn.pool.retired = inn.pool.held = 1
     inn.pool = None
     guest = Guest(inn)
     guest.say(answer(guest.hear(13)))
