@@ -8,7 +8,7 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,22 +17,24 @@ import gevent.event
 
 from pgdoorman_lib import __version__, build
 from pgdoorman_lib import log as logs
+from pgdoorman_lib.abc import Cancellable
 from pgdoorman_lib.admin import console
 from pgdoorman_lib.admin.consoles import Consoles
-from pgdoorman_lib.auth import hba
-from pgdoorman_lib.auth.verify import Users
 from pgdoorman_lib.cancel import Canceller
+from pgdoorman_lib.check import check
 from pgdoorman_lib.client.begin import no_such_pool
 from pgdoorman_lib.client.connection import accept
+from pgdoorman_lib.client.limits import Limits
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.places import needed, raise_limit, share
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.config.diff import diff, in_force
-from pgdoorman_lib.config.effective import effective
-from pgdoorman_lib.config.loader import load
-from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.config.effective import effective, wildcard
+from pgdoorman_lib.config.keys import keys_of
+from pgdoorman_lib.config.loader import load, with_values
+from pgdoorman_lib.config.model import Config, in_words
 from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.connector import Connector
 from pgdoorman_lib.errors import ConfigError
@@ -46,15 +48,16 @@ from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
-from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
+from pgdoorman_lib.operations import Operations
 from pgdoorman_lib.policy import ConfiguredPolicy
 from pgdoorman_lib.pool.catalogue import Catalogue, Watch
 from pgdoorman_lib.pool.database import Databases
 from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
 from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.quota import Quotas
 from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.shutdown import drain
+from pgdoorman_lib.shutdown import Shutdown
 from pgdoorman_lib.signals import Signals
 from pgdoorman_lib.telemetry import Telemetry
 from pgdoorman_lib.wire.statements import TOKEN_SIZE, name_process
@@ -74,6 +77,9 @@ class App(Pooler):
         name_process(os.urandom(TOKEN_SIZE))
         self.policy: ConfiguredPolicy
         self.config = config
+        #: what the file said when it was read last, and what the console has set since, by (section, key)
+        self._from_file = config
+        self._set: dict[tuple[str, str], object] = {}
         self.engine = choose(config.general.io_engine)
         self.engine.memory_limit = config.general.max_memory_usage
         self.clients = Clients()
@@ -81,18 +87,21 @@ class App(Pooler):
         self.connections = ConnectionStats()
         self.policy = ConfiguredPolicy()
         self.policy.use(config)
+        self.cancellable: dict[tuple[int, bytes], Cancellable] = {}
         self._canceller = Canceller(self.engine, self.clients)
         self._connector = Connector(self.engine)
         self.janitor = Janitor(self._canceller.cancel_server)
         self._databases = Databases(Catalogue)
+        self._quotas = Quotas()
         self._pools = Pools(self._make_pool)
-        self._pools.apply(effective(config))
+        self._use_pools(config)
+        self.operations = Operations(self._pools, self)
+        self.limits = Limits(lambda: self.general, self._pools.all, self.clients)
         self.averages = Averages(self._pools.all, clock)
         self._telemetry = Telemetry(self, config)
         self._summary = Summary(self, lambda: self.general.log_stats)
         self._listeners: list[Listener] = []
-        self._hurry = gevent.event.Event()
-        self._stop = gevent.event.Event()
+        self._shutdown = Shutdown(self, self.operations)
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
     # What client.connection needs.
@@ -107,7 +116,11 @@ class App(Pooler):
 
     def cancel(self, number: int, secret: bytes) -> None:
         """Carry out a cancel request; may switch."""
-        self._canceller.cancel(number, secret)
+        command = self.cancellable.get((number, secret))
+        if command is not None:
+            command.cancelled = True
+        else:
+            self._canceller.cancel(number, secret)
 
     def console(self, stream: Stream, accepted: Accepted) -> None:
         """Serve the admin console; may switch."""
@@ -117,7 +130,25 @@ class App(Pooler):
     # Pools.
 
     def _make_pool(self, settings: Any) -> Pool:
-        return Pool(settings, self.engine, self._connector.connect, self.janitor.tidy, self._databases.of(settings))
+        pool = Pool(settings, self.engine, self._connector.connect, self.janitor.tidy, self._databases.of(settings))
+        self._quotas.join(pool)
+        return pool
+
+    def _use_pools(self, config: Config) -> None:
+        """Have the pools that ``config`` wants."""
+        self._pools.apply(effective(config), wildcard(config), config.pools)
+        self._quotas.govern(config.general.max_user_connections, self._pools.all())
+        self.named = config.pools
+        self.max_clients_by_database = {
+            name: pool.max_db_client_connections
+            for name, pool in config.pools.items()
+            if pool.max_db_client_connections is not None
+        }
+
+    def _sweep_pools(self) -> Iterator[Pool]:
+        """All pools there are, those that nobody uses any more are taken away."""
+        self._pools.drop_unused(clock(), self.config.general.autodb_idle_timeout, self.clients.count_of)
+        return self._pools.all()
 
     def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
         """Open a server outside the pool, for one client; may switch."""
@@ -174,27 +205,51 @@ class App(Pooler):
         """SET log_level; DoormanError (42601) for what can't be read."""
         logs.set_level(text)
 
-    def reload(self) -> None:
-        """Read the configuration again; ConfigError, and nothing has changed, when it can't be used."""
+    def reload(self) -> list[str]:
+        """Read the configuration again, and tell of it; ConfigError, and nothing has changed, when it can't be used."""
         try:
             config = load(self.config.path, lenient=self.config.lenient)
-            _check(config)
+            check(config)
         except ConfigError as exc:
             for problem in exc.message.splitlines():
                 log.error("reload failed, the configuration stays as it was: %s", problem)
             raise
+        told = [f"{section}.{name} is as in the file again, not as it was SET" for section, name in self._set]
+        self._set = {}
+        self._from_file = config
+        return told + self._use(config)
+
+    def set_key(self, section: str, name: str, raw: object) -> str:
+        """SET of a key to ``raw``, as TOML would have it; what it is then. ConfigError, and nothing has changed."""
+        return self._override(section, name, {**self._set, (section, name): raw})
+
+    def reset_key(self, section: str, name: str) -> str:
+        """RESET of a key to what the file has; as ``set_key``."""
+        return self._override(section, name, {key: raw for key, raw in self._set.items() if key != (section, name)})
+
+    def _override(self, section: str, name: str, values: dict[tuple[str, str], object]) -> str:
+        config = with_values(self._from_file, values)
+        check(config)
+        self._set = values
+        self._use(config)
+        holder = dict(self.config.sections())[section]
+        return f"{name} is {in_words(dict(keys_of(holder))[name], getattr(holder, name))}"
+
+    def _use(self, config: Config) -> list[str]:
+        """Go by ``config`` as far as that needs no restart, and return what there is to tell of it."""
         changes = diff(self.config, config)
         known = notices(self.config)
-        for warning in (*config.warnings, *(notice for notice in notices(config) if notice not in known)):
+        told = [*config.warnings, *(notice for notice in notices(config) if notice not in known)]
+        told += [f"{key} was changed: it is {value} after a restart" for key, value in changes.restart]
+        for warning in told:
             log.warning("%s", warning)
-        for key, value in changes.restart:
-            log.warning("%s was changed: it is %s after a restart", key, value)
         config = in_force(self.config, config, changes)
         self.config = config
         self.govern(config.general)
         self.logins.limit_changed()
+        self.limits.changed()
         self.policy.use(config)
-        self._pools.apply(effective(config))
+        self._use_pools(config)
         self._share_descriptors()
         for session in self.clients:
             pool = self.find_pool(session.database, session.user)
@@ -207,10 +262,11 @@ class App(Pooler):
         self._set_socket_options()
         self._telemetry.use(config)
         log.info("configuration reloaded: %s", changes)
+        return [str(changes), *told]
 
-    def shutdown(self) -> None:
-        """Begin to drain; returns at once."""
-        self._stop.set()
+    def shutdown(self, mode: str = "drain") -> None:
+        """Begin to end, in one of ``shutdown.MODES``; returns at once."""
+        self._shutdown.begin(mode)
 
     # Life.
 
@@ -218,7 +274,7 @@ class App(Pooler):
         """Listen and serve until told to stop, then drain; returns the exit code."""
         self._share_descriptors()
         # First of all: who sees us listen takes us for ready, and may send a signal.
-        with Signals(self._stop.set, self._hurry.set, self._reload_logged, logs.reopen).handled():
+        with Signals(self.shutdown, self._shutdown.hurry, self._reload_logged, logs.reopen).handled():
             self._telemetry.listen()
             self._listen()
             self._live()
@@ -228,16 +284,19 @@ class App(Pooler):
         self.averages.start(self._summary.due.set)
         self._greenlets.append(gevent.spawn(self._summary.run))
         self._telemetry.start()
+        self.limits.changed()
         interval = min(SWEEP_INTERVAL, self.config.general.retain_connections_time)
-        self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._pools.all, interval))
+        self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._sweep_pools, interval))
         self._greenlets.append(gevent.spawn(Watch().run, self._pools.all))
         # What lives now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         log.info("pgdoorman %s (%s, %s engine) is ready", __version__, build(), self.engine.name)
         try:
-            self._stop.wait()
-            self._drain()
+            self._shutdown.wait()
+            self.draining = 1
+            self._close_listeners()
+            self._shutdown.carry_out(self.config.general.shutdown_timeout)
         finally:
             self._end()
 
@@ -275,14 +334,6 @@ class App(Pooler):
         except ConfigError as exc:
             log.debug("SIGHUP changed nothing: %s", exc.message)
 
-    def _drain(self) -> None:
-        """Let open transactions finish, within shutdown_timeout; everybody else is told to go."""
-        limit = self.config.general.shutdown_timeout
-        log.info("shutting down, waiting up to %g s for open transactions", limit)
-        self.draining = 1
-        self._close_listeners()
-        drain(self.open, limit, self._hurry)
-
     def _close_listeners(self) -> None:
         for listener in self._listeners:
             listener.close()
@@ -292,6 +343,7 @@ class App(Pooler):
     def _end(self) -> None:
         self._close_listeners()
         self.logins.close()
+        self.limits.close()
         self.averages.stop()
         self._telemetry.stop()
         self.janitor.finish()
@@ -321,26 +373,6 @@ def _without_linger(options: sockopt.SocketOptions) -> sockopt.SocketOptions:
     return dataclasses.replace(options, so_linger=None)
 
 
-def _check(config: Config) -> None:
-    """Find all a start would find fault with, short of listening; ConfigError that names the file, a line for each."""
-    general = config.general
-    checks: list[Callable[[], object]] = [
-        lambda: Users(config.pools, b""),
-        lambda: hba.gate(general.hba, general.pg_hba),
-        lambda: hba.Networks(general.proxy_protocol, "general.proxy_protocol"),
-        lambda: client_facing_context(general),
-        *(partial(server_facing_context, settings) for settings in effective(config).values()),
-    ]
-    problems: dict[str, None] = {}
-    for check in checks:
-        try:
-            check()
-        except ConfigError as exc:
-            problems[f"{config.path}: {exc.message}"] = None
-    if problems:
-        raise ConfigError("\n".join(problems))
-
-
 def _say_unusable(exc: ConfigError) -> int:
     """Tell on stderr what is wrong with the configuration, a line for each problem; returns the exit code."""
     for problem in exc.message.splitlines():
@@ -352,7 +384,7 @@ def test_config(path: str, *, lenient: bool = False) -> int:
     """Check a configuration for ``-t``; prints the verdict and returns the exit code."""
     try:
         config = load(path, lenient=lenient)
-        _check(config)
+        check(config)
     except ConfigError as exc:
         return _say_unusable(exc)
     for warning in (*config.warnings, *notices(config)):
@@ -374,7 +406,7 @@ def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: boo
     gevent.config.track_greenlet_tree = False
     try:
         config = load(path, lenient=lenient)
-        _check(config)
+        check(config)
         general = config.general
         logs.direct(log_format, general.log_file, general.syslog_prog_name, general.syslog_socket)
         app = App(config)

@@ -87,6 +87,13 @@ class NoSuchPool(DoormanError):
     fault = "operator"
 
 
+class Disabled(DoormanError):
+    """DISABLE: no client may log in to this pool."""
+
+    sqlstate = "55000"
+    fault = "operator"
+
+
 class TooManyClients(DoormanError):
     """max_connections is reached."""
 
@@ -110,6 +117,13 @@ class CheckoutTimeout(DoormanError):
 
     sqlstate = "53300"
     fault = "operator"
+
+
+class TimedOut(DoormanError):
+    """A client is over one of the limits in time; SQLSTATE and words are those of PostgreSQL's limit of that kind."""
+
+    sqlstate = "57014"
+    fault = "client"
 
 
 class OutOfMemory(DoormanError):

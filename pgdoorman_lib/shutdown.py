@@ -1,39 +1,102 @@
-"""The end of the clients' connections when the pooler shuts down."""
+"""The end of the process: how it is asked for, and what becomes of the clients' connections.
+
+Modes: ``drain`` tells idle clients to go and gives open transactions until shutdown_timeout; ``servers`` gives them all
+the time they need, but nobody who waits for a server gets one; ``clients`` tells nobody anything, and waits until the
+last client has left; ``now`` waits for nothing. One can be followed by another that waits less.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 
 import gevent
-from gevent.event import Event
+import gevent.event
 
+from pgdoorman_lib.abc import Operations
 from pgdoorman_lib.client.connection import Connection
-from pgdoorman_lib.client.pooler import GOODBYE
+from pgdoorman_lib.client.pooler import GOODBYE, Pooler
 from pgdoorman_lib.errors import ShuttingDown
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.holding import Target
 
 log = logging.getLogger(__name__)
 
+#: From the one that waits longest to the one that waits least.
+MODES = ("clients", "servers", "drain", "now")
 
-def drain(connections: Collection[Connection], limit: float, hurry: Event) -> None:
-    """Let open transactions finish within ``limit`` seconds, or until ``hurry``; everybody else is told to go.
+#: Seconds for clients that are ended to take our last words.
+LAST_WORDS = 1.0
+#: Seconds between two looks at who is left.
+LOOK_INTERVAL = 0.02
 
-    ``connections`` are those that are open, which leave it as they end; may switch.
-    """
-    for connection in list(connections):
-        connection.terminate_when_idle(ShuttingDown(GOODBYE))
-    deadline = clock() + limit
-    while connections and clock() < deadline and not hurry.is_set():
-        hurry.wait(min(0.02, max(0.0, deadline - clock())))
-    if connections:
+
+class Shutdown:
+    """The end of ``pooler``'s clients, once somebody has asked for it."""
+
+    def __init__(self, pooler: Pooler, operations: Operations) -> None:
+        self._pooler = pooler
+        self._operations = operations
+        self._asked = gevent.event.Event()
+        self._hurry = gevent.event.Event()
+        self._mode = MODES[0]
+
+    def begin(self, mode: str) -> None:
+        """Ask for the end, or for one that waits less than the last; from anywhere, no switch."""
+        if not self._asked.is_set() or MODES.index(mode) > MODES.index(self._mode):
+            self._mode = mode
+        if mode == "now":
+            self._hurry.set()
+        self._asked.set()
+
+    def hurry(self) -> None:
+        """Wait for nothing any more; no switch."""
+        self._hurry.set()
+
+    def wait(self) -> None:
+        """Wait until somebody asks for the end; may switch."""
+        self._asked.wait()
+
+    def carry_out(self, limit: float) -> None:
+        """Have the clients' connections end, by the mode; ``limit`` is shutdown_timeout, seconds. May switch.
+
+        Nobody comes in any more.
+        """
+        if self._mode == "clients":
+            log.info("shutting down, waiting for the last client to leave")
+            while self._mode == "clients" and self._operations.clients(Target()) and not self._hurry.is_set():
+                self._look_again()
+        elif self._mode == "servers":
+            log.info("shutting down, waiting for open transactions")
+            self._operations.pause(Target())
+            self._operations.fail_waiters(ShuttingDown(GOODBYE))
+            self._tell()
+            while self._mode == "servers" and self._operations.clients(Target()) and not self._hurry.is_set():
+                self._look_again()
+        if self._mode == "drain":
+            log.info("shutting down, waiting up to %g s for open transactions", limit)
+        self._tell()
+        deadline = clock() + limit
+        while self._pooler.open and clock() < deadline and not self._hurry.is_set():
+            self._look_again()
+        if self._pooler.open:
+            self._kill()
+
+    def _look_again(self) -> None:
+        self._hurry.wait(LOOK_INTERVAL)
+
+    def _tell(self) -> None:
+        for connection in list(self._pooler.open):
+            connection.terminate_when_idle(ShuttingDown(GOODBYE))
+
+    def _kill(self) -> None:
+        left: set[Connection] = self._pooler.open
         log.warning(
             "graceful shutdown %s: %d clients are disconnected",
-            "cut short" if hurry.is_set() else "timed out",
-            len(connections),
+            "cut short" if self._hurry.is_set() else "timed out",
+            len(left),
         )
-        for connection in connections:
+        for connection in left:
             connection.kill(ShuttingDown(GOODBYE))
-        deadline = clock() + 1.0
-        while connections and clock() < deadline:
-            gevent.sleep(0.01)
+        deadline = clock() + LAST_WORDS
+        while left and clock() < deadline:
+            gevent.sleep(LOOK_INTERVAL / 2)

@@ -15,9 +15,9 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 
+from pgdoorman_lib.admin import operating, settings
 from pgdoorman_lib.admin.parameters import CLIENT_PARAMETERS
-from pgdoorman_lib.admin.plans import BadValue, Plan, Session, UnknownCommand, UnknownSetting, UnknownStatement
-from pgdoorman_lib.admin.rows import columns
+from pgdoorman_lib.admin.plans import BadValue, Plan, Session, UnknownCommand, UnknownStatement
 from pgdoorman_lib.admin.statements import StatementError
 from pgdoorman_lib.admin.tables import Row
 from pgdoorman_lib.errors import ConfigError, UnsupportedFeature
@@ -34,11 +34,6 @@ _TRANSACTION_TAGS = {
     "SAVEPOINT": "SAVEPOINT",
     "RELEASE": "RELEASE",
 }
-
-#: Commands of the reference and of PgBouncer that come with the features they are about.
-_NOT_YET = frozenset(
-    ("PAUSE", "RESUME", "RECONNECT", "KILL", "KILL_CLIENT", "UPGRADE", "DISABLE", "ENABLE", "SUSPEND", "WAIT_CLOSE")
-)
 
 _SET = re.compile(
     r"SET\s+(?:SESSION\s+|LOCAL\s+)?(?:(?P<zone>TIME\s+ZONE)\s+|(?P<names>NAMES)\s+|(?P<name>[\w.]+)\s*(?:=|\s+TO\s)\s*)"
@@ -59,10 +54,8 @@ def plan(text: str, session: Session) -> Plan:
     planner = _PLANNERS.get(verb)
     if planner is not None:
         return planner(text, words, session)
-    if verb in _NOT_YET:
-        raise UnsupportedFeature(f"{verb} is not supported yet")
     hint = "SHOW HELP lists the commands."
-    if nearest := difflib.get_close_matches(verb, [*_PLANNERS, *_NOT_YET, "SHOW", "SELECT"], 1):
+    if nearest := difflib.get_close_matches(verb, [*_PLANNERS, "SHOW", "SELECT"], 1):
         hint = f"Did you mean {nearest[0]}? {hint}"
     raise UnknownCommand("Unsupported query against the admin database", hint=hint)
 
@@ -72,15 +65,13 @@ def _set(text: str, words: list[str], session: Session) -> Plan:
         return Plan("SET")
     match = _SET.fullmatch(text)
     if match is None:
-        raise StatementError("syntax error in SET", hint="SET log_level = '<level>'")
+        raise StatementError("syntax error in SET", hint="SET key = value")
     name = (match["name"] or ("TimeZone" if match["zone"] else "client_encoding")).lower()
     value = _unquote(match["value"])
     if name == "log_level":
         return Plan("SET", lambda: _set_log_level(session, value))
     if name not in CLIENT_PARAMETERS:
-        raise UnknownSetting(
-            f'unrecognized configuration parameter "{name}"', hint="Only log_level can be set at run time; see RELOAD."
-        )
+        return settings.plan_set(session, name, value)
     if name == "client_encoding" and value.lower().replace("-", "") not in ("utf8", "unicode", "default"):
         raise BadValue(f'the admin database speaks UTF8, not "{value}"')
     spelling = CLIENT_PARAMETERS[name]
@@ -144,7 +135,7 @@ def _reset(text: str, words: list[str], session: Session) -> Plan:
     if target == "interner":
         raise UnsupportedFeature("RESET INTERNER is not supported yet")
     if key != "all" and key not in CLIENT_PARAMETERS:
-        raise UnknownSetting(f'unrecognized configuration parameter "{target}"')
+        return settings.plan_reset(session, target)
     return Plan("RESET", lambda: _restore(session, None if key == "all" else CLIENT_PARAMETERS[key]))
 
 
@@ -201,35 +192,9 @@ def _nothing_to_close(text: str, words: list[str], session: Session) -> Plan:
     return Plan("UNLISTEN" if words[0].upper() == "UNLISTEN" else "CLOSE CURSOR ALL")
 
 
-def _reload(text: str, words: list[str], session: Session) -> Plan:
-    _no_arguments(words)
-
-    def run() -> Sequence[Row]:
-        session.pooler.reload()
-        return ()
-
-    return Plan("RELOAD", run)
-
-
-def _shutdown(text: str, words: list[str], session: Session) -> Plan:
-    _no_arguments(words)
-
-    def run() -> Sequence[Row]:
-        session.pooler.shutdown()
-        return [("t",)]
-
-    return Plan("SHUTDOWN", run, columns("success"))
-
-
-def _no_arguments(words: list[str]) -> None:
-    if len(words) > 1:
-        raise UnsupportedFeature(f"{' '.join(words).upper()} is not supported yet")
-
-
 _PLANNERS: dict[str, Callable[[str, list[str], Session], Plan]] = {
     "SET": _set,
-    "RELOAD": _reload,
-    "SHUTDOWN": _shutdown,
+    **operating.PLANNERS,
     **dict.fromkeys(_TRANSACTION_TAGS, _transaction),
     "RESET": _reset,
     "DISCARD": _discard,

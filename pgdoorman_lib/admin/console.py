@@ -132,6 +132,7 @@ class _Console:
         self.busy = False
         told = welcome_parameters(pooler.build["version"], parameters)
         self.session = Session(pooler, user, parameters=told, defaults=dict(told), dialect=dialect)
+        self.session.has_left = self.has_left
         self.told = dict(told)
         self.portals: dict[str, _Portal] = {}
         self.skipping = False
@@ -153,8 +154,8 @@ class _Console:
         self.stream.write(messages.authentication_ok())
         for name, value in self.told.items():
             self.stream.write(messages.parameter_status(name, value))
-        # libpq makes no cancel handle without a key; this one belongs to nobody, the console has nothing to cancel.
-        self.stream.write(messages.backend_key_data(os.getpid() & 0x7FFFFFFF, os.urandom(4)))
+        self.session.cancel_key = key = (os.getpid() & 0x7FFFFFFF, os.urandom(4))
+        self.stream.write(messages.backend_key_data(*key))
         self.ready()
 
     def run(self) -> None:
@@ -195,6 +196,13 @@ class _Console:
         status = consts.TX_BLOCK if self.session.in_transaction else consts.TX_IDLE
         self.stream.write(messages.ready_for_query(bytes((status,))))
         self.stream.flush()
+
+    def has_left(self) -> bool:
+        """Whether the client has closed its connection, as far as is known; takes what else it has sent."""
+        stream = self.stream
+        while stream.readable and stream.fill() > 0:
+            pass
+        return bool(stream.eof or stream.hangup)
 
     def notify(self) -> None:
         """Send the notices there are."""

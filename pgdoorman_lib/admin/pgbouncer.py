@@ -74,16 +74,23 @@ def _databases(pooler: RunningPooler) -> list[Row]:
             None,
             0,
             sum(connections(pool) for pool in pools),
-            0,
+            _client_limit(pooler, database),
             present[database],
             int(all(pool.paused for pool in pools)),
-            0,
+            int(all(pool.disabled for pool in pools)),
         )
 
     listens = pooler.config.general.port
     console = (CONSOLE, None, listens, CONSOLE, CONSOLE, _CONSOLE_SIZE, 0, 0, 0, "statement", None, 0, 0, 0)
     users = sum(1 for _ in pooler.consoles)
     return _with_console((row(*found) for found in _by_database(pooler)), (*console, users, 0, 0))
+
+
+def _client_limit(pooler: RunningPooler, database: str) -> int:
+    """max_db_client_connections in force; 0 for none."""
+    pool = pooler.config.pools.get(database)
+    own = pool.max_db_client_connections if pool is not None else None
+    return pooler.config.general.max_db_client_connections if own is None else own
 
 
 def _pools(pooler: RunningPooler) -> list[Row]:
@@ -142,7 +149,7 @@ def _users(pooler: RunningPooler) -> list[Row]:
             str(sizes.pop()) if len(sizes) == 1 else "",
             "",
             modes.pop() if len(modes) == 1 else None,
-            0,
+            pooler.config.general.max_user_connections,
             sum(connections(pool) for pool in of_user),
             0,
             present[user],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pgdoorman_lib.abc import RunningPooler
 from pgdoorman_lib.admin.rows import Column
 from pgdoorman_lib.admin.tables import Row
-from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.errors import DoormanError, PeerGone
 from pgdoorman_lib.wire import messages
 
 
@@ -30,6 +31,13 @@ class UnknownStatement(DoormanError):
     """A prepared statement's name that this session has not (26000)."""
 
     sqlstate = "26000"
+    fault = "client"
+
+
+class Cancelled(DoormanError):
+    """The console's client has cancelled the command that it waits for (57014)."""
+
+    sqlstate = "57014"
     fault = "client"
 
 
@@ -78,7 +86,8 @@ class Session:
 
     ``defaults`` is what RESET brings back; ``statements`` are the prepared ones by name, None for an empty one.
     ``dialect`` is ``pgdoorman`` or ``pgbouncer``, whose words are used; ``notices`` are the NoticeResponses to be sent
-    with the answer.
+    with the answer; ``has_left`` tells whether the client is gone. ``cancel_key`` is what a cancel request shows, upon
+    which ``cancelled`` is set.
     """
 
     pooler: RunningPooler
@@ -89,10 +98,30 @@ class Session:
     in_transaction: bool = False
     dialect: str = "pgdoorman"
     notices: list[bytes] = field(default_factory=list)
+    has_left: Callable[[], bool] = bool
+    cancel_key: tuple[int, bytes] = (0, b"")
+    cancelled: bool = False
 
     def notice(self, text: str, detail: str | None = None) -> None:
         """Tell the client ``text`` with the answer."""
         self.notices.append(messages.notice_response("NOTICE", "00000", text, detail=detail))
+
+    def stay(self) -> None:
+        """PeerGone when nobody waits for the answer any more, Cancelled when the client does not want to."""
+        if self.has_left():
+            raise PeerGone("the console's client has left")
+        if self.cancelled:
+            raise Cancelled("canceling statement due to user request")
+
+    @contextmanager
+    def cancellable(self) -> Iterator[None]:
+        """A command waits within, and may be cancelled."""
+        self.cancelled = False
+        self.pooler.cancellable[self.cancel_key] = self
+        try:
+            yield
+        finally:
+            del self.pooler.cancellable[self.cancel_key]
 
     @property
     def read_only(self) -> bool:

@@ -29,6 +29,7 @@ from pgdoorman_lib.auth.scram import (
     mock_salt,
     mock_secret,
 )
+from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, ProtocolViolation, Refusal
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
@@ -71,6 +72,7 @@ class Users(Generic[AccountT]):
         self._users: dict[tuple[str, str], AccountT] = {}
         self._secrets: dict[str, str] = {}
         self._key = key
+        self._databases = frozenset(pools)
         for database, pool in pools.items():
             for user in pool.users:
                 try:
@@ -85,12 +87,12 @@ class Users(Generic[AccountT]):
         self._usual = looks.most_common(1)[0][0] if looks else _look("")
 
     def find(self, database: str, user: str) -> AccountT | None:
-        """The user of that name in the pool of that name."""
-        return self._users.get((database, user))
+        """The user of that name in the pool of that name, or where there is no such pool in the one for every other."""
+        return self._users.get((database if database in self._databases else EVERY_DATABASE, user))
 
     def database_of(self, user: str) -> str | None:
         """The first pool that has a user of that name."""
-        return next((database for database, name in self._users if name == user), None)
+        return next((database for database, name in self._users if name == user and database != EVERY_DATABASE), None)
 
     def stand_in(self, user: str) -> str:
         """The secret to go by for a user who is not in the pool asked for, or has no secret.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pgdoorman_lib.client.login import Accepted
-from pgdoorman_lib.errors import NoSuchPool, ProtocolViolation, ServerRefused
+from pgdoorman_lib.errors import Disabled, NoSuchPool, ProtocolViolation, ServerRefused
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.queue import Moved
@@ -37,7 +37,7 @@ FindPool = Callable[[str, str], Pool | None]
 def begin(find_pool: FindPool, accepted: Accepted) -> tuple[Pool, Beginning]:
     """The pool of a client that was let in, and what its session begins with; may switch.
 
-    NoSuchPool, also when it is removed meanwhile; ServerUnavailable and what else borrowing a server raises;
+    NoSuchPool, also when it is removed meanwhile; Disabled; ServerUnavailable and what else borrowing a server raises;
     ServerRefused for settings that PostgreSQL does not take.
     """
     while True:
@@ -68,13 +68,31 @@ def begin(find_pool: FindPool, accepted: Accepted) -> tuple[Pool, Beginning]:
 
 
 def pool_of(find_pool: FindPool, accepted: Accepted) -> Pool:
-    """The pool of a client that was let in, which learns what the client has proven to know; NoSuchPool."""
+    """The pool of a client that was let in, which learns what the client has proven to know; NoSuchPool, Disabled."""
     pool = find_pool(accepted.database, accepted.user)
     if pool is None:
         raise no_such_pool(accepted.database, accepted.user)
+    if pool.disabled:
+        raise Disabled(f'database "{accepted.database}" is not currently accepting connections')
     if accepted.client_key is not None:
         pool.credentials = accepted.client_key
     return pool
+
+
+def with_host(accepted: Accepted, peer: str) -> Accepted:
+    """``accepted`` with the client's address in its application_name, as PgBouncer writes it."""
+    parameters = {name: value for name, value in accepted.parameters.items() if name.lower() != "application_name"}
+    name = next((value for name, value in accepted.parameters.items() if name.lower() == "application_name"), "app")
+    parameters["application_name"] = f"{name} - {peer}"
+    return Accepted(
+        accepted.user,
+        accepted.database,
+        parameters,
+        accepted.protocol,
+        accepted.admin,
+        accepted.client_key,
+        accepted.replication,
+    )
 
 
 def no_such_pool(database: str, user: str) -> NoSuchPool:

@@ -11,7 +11,7 @@ import logging
 from typing import Any
 
 from pgdoorman_lib.client import events
-from pgdoorman_lib.client.begin import begin, no_such_pool, pool_of
+from pgdoorman_lib.client.begin import begin, no_such_pool, pool_of, with_host
 from pgdoorman_lib.client.lingering import linger
 from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.pooler import Pooler
@@ -221,7 +221,11 @@ class Connection(Pollable):
     def _begin(self, accepted: Accepted) -> Session:
         """Welcome the client to its session, which is ready to ``start``; may switch. Raises what ``begin`` does."""
         pooler = self.pooler
+        pooler.admit_to(accepted.database)
+        if pooler.add_host:
+            accepted = with_host(accepted, self.stream.peer)
         pool, beginning = begin(pooler.find_pool, accepted)
+        pooler.admit_to(accepted.database)  # others have come meanwhile
         settings, reports, told, base = beginning
         clients = pooler.clients
         number, secret = clients.new_key(accepted.protocol)
@@ -251,6 +255,7 @@ class Connection(Pollable):
     def _replicate(self, accepted: Accepted) -> str:
         """Open a server for this client alone and tie the two together until either ends; may switch."""
         pooler = self.pooler
+        pooler.admit_to(accepted.database)
         pool = pool_of(pooler.find_pool, accepted)
         server = pooler.open_server(pool, {**accepted.parameters, "replication": accepted.replication})
         number, secret = pooler.clients.new_key(accepted.protocol)

@@ -22,5 +22,9 @@ cdef class Pooler:
     cdef public object proxies
     cdef public bint log_connections
     cdef public bint log_disconnections
+    cdef public bint add_host
+    cdef public dict max_clients_by_database
+    cdef public object named
     cpdef check_room(self, bint console)
     cpdef admit(self, bint console)
+    cpdef admit_to(self, str database)

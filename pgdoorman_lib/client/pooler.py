@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from pgdoorman_lib.auth.hba import Networks
@@ -9,6 +10,7 @@ from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import MANY, Logins
 from pgdoorman_lib.client.places import CONSOLE_PLACES, FEWEST_LOGINS, Shares
 from pgdoorman_lib.client.registry import Clients
+from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.errors import ShuttingDown, TooManyClients, TooManyLogins
 from pgdoorman_lib.metrics.counters import ConnectionStats
@@ -42,6 +44,10 @@ class Pooler:
         self.open: set[Connection] = set()
         #: how many of them count against max_connections
         self.admitted = 0
+        #: max_db_client_connections of pools that have their own, by name
+        self.max_clients_by_database: dict[str, int] = {}
+        #: databases that have a pool of their own
+        self.named: Collection[str] = ()
         #: nobody new comes in
         self.draining = 0
 
@@ -57,6 +63,7 @@ class Pooler:
         logins.most_per_address = general.max_login_connections_per_address or MANY
         self.proxies = Networks(general.proxy_protocol, "general.proxy_protocol") if general.proxy_protocol else None
         self.log_connections = 1 if general.log_client_connections else 0
+        self.add_host = 1 if general.application_name_add_host else 0
         self.log_disconnections = 1 if general.log_client_disconnections else 0
 
     def keep_within(self, shares: Shares) -> None:
@@ -88,6 +95,15 @@ class Pooler:
         return TooManyLogins(
             f"too many connections that have not logged in: one of the oldest gives way ({self.logins.exceeded})"
         )
+
+    def admit_to(self, database: str) -> None:
+        """TooManyClients when a database has as many clients as it may; the client has proven who it is."""
+        limits = self.max_clients_by_database
+        limit = self.general.max_db_client_connections
+        if limits:
+            limit = limits.get(database if database in self.named else EVERY_DATABASE, limit)
+        if limit and self.clients.count_of(database) >= limit:
+            raise TooManyClients(f'too many connections for database "{database}"')
 
     def find_pool(self, database: str, user: str) -> Pool | None:
         """The pool of (database, user)."""

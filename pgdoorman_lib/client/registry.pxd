@@ -13,8 +13,10 @@ cdef long _PROTOCOL_3_2
 cdef class Clients:
     cdef dict _sessions
     cdef long _last
+    cdef dict _by_database
 
     cpdef add(self, object session)
     cpdef remove(self, object session)
+    cpdef int count_of(self, str database) except -1
     @cython.locals(number=long)
     cpdef tuple new_key(self, long protocol)

@@ -29,6 +29,7 @@ class Clients:
     def __init__(self) -> None:
         self._sessions: dict[int, Session | ReplicationSession] = {}
         self._last = 0
+        self._by_database: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -52,10 +53,20 @@ class Clients:
     def add(self, session: Session | ReplicationSession) -> None:
         """A session begins."""
         self._sessions[session.id] = session
+        self._by_database[session.database] = self._by_database.get(session.database, 0) + 1
 
     def remove(self, session: Session | ReplicationSession) -> None:
         """A session has ended."""
-        self._sessions.pop(session.id, None)
+        if self._sessions.pop(session.id, None) is not None:
+            left = self._by_database[session.database] - 1
+            if left:
+                self._by_database[session.database] = left
+            else:
+                del self._by_database[session.database]
+
+    def count_of(self, database: str) -> _int:
+        """How many sessions are on ``database``, as clients name it."""
+        return self._by_database.get(database, 0)
 
     def by_key(self, process: int, secret: bytes) -> Session | ReplicationSession | None:
         """The session of a cancel key, or None; takes equally long for a wrong secret."""

@@ -200,6 +200,8 @@ class Requests:
                     break
             if replies.count == 0 and kind != consts.COPY_DATA:
                 link.query_started = client.engine.now
+                if replies.status == consts.TX_IDLE and not batch.in_batch:
+                    link.xact_started = link.query_started
             if batch.rewritings is not None and (kind == consts.QUERY or kind == consts.PARSE or kind == consts.BIND):
                 self.sqlprepare.another(kind, data, pos, pos + avail)
             if kind == consts.QUERY:

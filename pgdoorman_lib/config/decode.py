@@ -14,7 +14,7 @@ NOT_SUPPORTED = "not supported yet"
 SECTIONS = ("general", "pools", "include", "talos", "web", "prometheus", "statsd")
 
 EVERY_DATABASE = "*"
-"""PgBouncer's name of the pool for all databases that have none of their own."""
+"""The name of the pool for all databases that have none of their own, as in PgBouncer."""
 
 # Names an operator may have put one section too high or too low, and where they belong.
 _ELSEWHERE = {
@@ -83,8 +83,6 @@ class Decoder:
         path: Path = ("pools", name)
         if not name or "\0" in name:
             self.source.refuse(path, "a pool needs a name without null bytes")
-        if name == EVERY_DATABASE:
-            self.source.refuse(path, f"a pool for every database is {NOT_SUPPORTED}: write a [pools.NAME] for each")
         if not self._table(raw, path):
             return None
         rest = {key: value for key, value in raw.items() if key not in ("users", "auth_query")}

@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from pgdoorman_lib.config.effective import PoolKey, effective
+from pgdoorman_lib.config.decode import EVERY_DATABASE
+from pgdoorman_lib.config.effective import PoolKey, PoolSettings, effective, wildcard
 from pgdoorman_lib.config.keys import keys_of
 from pgdoorman_lib.config.model import Config, shown
 
@@ -41,7 +42,7 @@ class Changes:
 
 def diff(old: Config, new: Config) -> Changes:
     """Compare; a pool is changed when anything in its effective settings is, wherever it was written."""
-    before, after = effective(old), effective(new)
+    before, after = _pools(old), _pools(new)
     live: list[str] = []
     restart: list[tuple[str, str]] = []
     for (section, was), (_, now) in zip(old.sections(), new.sections(), strict=True):
@@ -65,6 +66,11 @@ def diff(old: Config, new: Config) -> Changes:
         restart=tuple(restart),
         files=tuple(files),
     )
+
+
+def _pools(config: Config) -> dict[PoolKey, PoolSettings]:
+    """The settings of every pool, and of what pools are made by for other databases."""
+    return effective(config) | {(EVERY_DATABASE, user): settings for user, settings in wildcard(config).items()}
 
 
 def in_force(old: Config, new: Config, changes: Changes) -> Config:

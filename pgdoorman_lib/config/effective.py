@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TypeVar
 
+from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.config.model import Config, General, Pool, User
 from pgdoorman_lib.config.validate import merged_parameters
 
@@ -122,13 +123,32 @@ _POOL_ONLY = (
 
 
 def effective(config: Config) -> dict[PoolKey, PoolSettings]:
-    """The settings of every pool, by (database, user): the user's over the pool's over [general]'s."""
+    """The settings of every pool, by (database, user): the user's over the pool's over [general]'s.
+
+    [pools."*"] is none: see ``wildcard``.
+    """
     fingerprints = dict(config.fingerprints)
     return {
         (database, user.username): _settings(config.general, database, pool, user, fingerprints)
         for database, pool in config.pools.items()
+        if database != EVERY_DATABASE
         for user in pool.users
     }
+
+
+def wildcard(config: Config) -> dict[str, PoolSettings]:
+    """What pools are made by, by user, for databases that [pools] does not name; see ``for_database``."""
+    pool = config.pools.get(EVERY_DATABASE)
+    if pool is None:
+        return {}
+    fingerprints = dict(config.fingerprints)
+    return {user.username: _settings(config.general, EVERY_DATABASE, pool, user, fingerprints) for user in pool.users}
+
+
+def for_database(template: PoolSettings, database: str) -> PoolSettings:
+    """One of ``wildcard``'s for a certain database, which the server has under the same name unless it says other."""
+    real = database if template.server_database == EVERY_DATABASE else template.server_database
+    return dataclasses.replace(template, database=database, server_database=real)
 
 
 def first(*values: _Value | None, last: _Value) -> _Value:

@@ -57,6 +57,23 @@ class General:
         reload="live",
         minimum=1,
     )
+    max_db_client_connections: int = setting(
+        "integer", 0, "Clients of a database at one time; one more gets 53300. 0 = no limit.", reload="live", ours=True
+    )
+    max_user_connections: int = setting(
+        "integer",
+        0,
+        "Server connections of one server_username, over all pools; who needs one more waits, or takes the place of "
+        "one that rests in another pool. 0 = no limit.",
+        reload="live",
+        ours=True,
+    )
+    application_name_add_host: bool = setting(
+        "boolean", False, "Add a client's address to the application_name of its login.", reload="live", ours=True
+    )
+    autodb_idle_timeout: float = setting(
+        "duration", "1h", 'After this a pool of [pools."*"] that nobody uses is taken away.', reload="live", ours=True
+    )
     client_login_timeout: float = setting(
         "duration",
         "60s",
@@ -129,6 +146,21 @@ class General:
     )
     query_wait_timeout: float = setting(
         "duration", "5s", "How long a client waits for a free server connection; 0 = not at all."
+    )
+    query_wait_notify: float = setting(
+        "duration", "0", "A client that waits for longer is told so, once; 0 = never.", reload="live", ours=True
+    )
+    query_timeout: float = setting(
+        "duration", "0", "Limit for a statement with its wait; over it 57014. 0 = none.", reload="live", ours=True
+    )
+    idle_transaction_timeout: float = setting(
+        "duration", "0", "Limit for idling in a transaction; over it 25P03. 0 = none.", reload="live", ours=True
+    )
+    transaction_timeout: float = setting(
+        "duration", "0", "Limit for a transaction; over it 25P04. 0 = none.", reload="live", ours=True
+    )
+    client_idle_timeout: float = setting(
+        "duration", "0", "Limit for a client without a server to say nothing; over it 57P05.", reload="live", ours=True
     )
     idle_timeout: float = setting(
         "duration",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from pgdoorman_lib.config.decode import Decoder
 from pgdoorman_lib.config.document import Document, Path, parse
@@ -16,6 +18,9 @@ from pgdoorman_lib.errors import ConfigError
 
 _SERVER_TLS_FILES = ("server_tls_ca_cert", "server_tls_certificate", "server_tls_private_key")
 _CLIENT_TLS_FILES = ("tls_certificate", "tls_private_key", "tls_ca_cert")
+
+SET = "SET"
+"""Where a value comes from that the console has set, in the place of a file's name."""
 
 
 def load(path: str, *, lenient: bool = False) -> Config:
@@ -32,6 +37,22 @@ def loads(text: str, path: str = "pg_doorman.toml", *, lenient: bool = False) ->
     return _config(Source(_parse(text, path), path, lenient=lenient))
 
 
+def with_values(config: Config, values: Mapping[tuple[str, str], Any]) -> Config:
+    """``config`` as it would be if its file had these ``values``, by (section, key), as TOML has them.
+
+    The file itself is not read again, but those it names are. ConfigError as of ``load``.
+    """
+    data = copy.deepcopy(config.tree)
+    source = Source(Document(data, {}), config.path, lenient=config.lenient)
+    source.files.append(SET)
+    for (section, name), value in values.items():
+        if section == "web" and "prometheus" in data:
+            section = "prometheus"
+        data.setdefault(section, {})[name] = value
+        source.origins[section, name] = (SET, 0)
+    return _config(source)
+
+
 def _config(source: Source) -> Config:
     include = Decoder(source).include()
     for name in include.files if include is not None else ():
@@ -42,6 +63,7 @@ def _config(source: Source) -> Config:
                 f"{name}:{line}: include: an included file can't include others; name them in {source.file}"
             )
         source.merge(document, name)
+    tree = {name: copy.deepcopy(value) for name, value in source.data.items() if name != "include"}
     decoder = Decoder(source)
     decoder.top_level()
     general, pools = decoder.general(), decoder.pools()
@@ -66,6 +88,7 @@ def _config(source: Source) -> Config:
         lenient=source.lenient,
         warnings=tuple(source.warnings),
         fingerprints=fingerprints,
+        tree=tree,
     )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Talos",
     "User",
     "Web",
+    "in_words",
     "show_rows",
 ]
 
@@ -66,6 +67,7 @@ class Config:
     warnings: tuple[str, ...] = ()
     fingerprints: tuple[tuple[str, str], ...] = ()
     pending: tuple[tuple[str, str], ...] = ()
+    tree: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def sections(self) -> tuple[tuple[str, General | Web | Statsd | Talos], ...]:
         """The sections that there are once, with their names."""
@@ -120,6 +122,15 @@ def shown(key: Key, value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     return str(value)
+
+
+def in_words(key: Key, value: Any) -> str:
+    """``value`` of ``key`` for a sentence: no secret, and what an unset one means."""
+    if value is None:
+        return f"unset ({key.unset})" if key.unset else "unset"
+    if key.kind in ("secret", "parameters", "pg_hba"):
+        return shown(key, value)
+    return written(key, value)
 
 
 def format_address(host: str, port: int) -> str:

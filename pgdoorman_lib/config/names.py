@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 _PLAIN_MS = " (a plain number counts seconds there, milliseconds here)"
 _NONE = "there is none here"
 _NO_LIMIT = "there is no such limit here"
-_SET_AT_SERVER = "there is no such limit here; set {} in PostgreSQL or in startup_parameters"
 _OPENSSL = "there is none here: TLS 1.2 and later with OpenSSL's own choice"
 _LOOKED_UP = "users looked up in the server are not supported yet; list them under [[pools.NAME.users]]"
 
@@ -59,8 +58,6 @@ _ABSENT = {
     "client_encoding": _NONE + "; see startup_parameters",
     "datestyle": _NONE + "; see startup_parameters",
     "timezone": _NONE + "; see startup_parameters",
-    "max_user_connections": "there is none here; pool_size of each user in [[pools.NAME.users]] is the limit",
-    "max_db_client_connections": "there is none here; see max_connections in [general]",
     "max_user_client_connections": "there is none here; see max_connections in [general]",
     "auth_file": "there is none here; list the users under [[pools.NAME.users]]",
     "auth_type": "there is none here: each user's secret says how it is asked for; see pg_hba in [general]",
@@ -77,15 +74,9 @@ _ABSENT = {
     "server_fast_close": _NONE,
     "ignore_startup_parameters": "there is none here: what a client sends at its login reaches the server",
     "track_extra_parameters": "there is none here: every parameter a client sets follows it",
-    "application_name_add_host": _NONE,
     "disable_pqexec": _NONE,
-    "query_timeout": _SET_AT_SERVER.format("statement_timeout"),
-    "idle_transaction_timeout": _SET_AT_SERVER.format("idle_in_transaction_session_timeout"),
-    "transaction_timeout": _SET_AT_SERVER.format("transaction_timeout"),
-    "client_idle_timeout": _NO_LIMIT,
     "cancel_wait_timeout": _NO_LIMIT,
     "suspend_timeout": "there is none here; see shutdown_timeout in [general]",
-    "autodb_idle_timeout": _NONE,
     "dns_max_ttl": _NONE,
     "dns_nxdomain_ttl": _NONE,
     "dns_zone_check_period": _NONE,

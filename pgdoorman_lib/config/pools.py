@@ -136,6 +136,9 @@ class Pool:
     server_tls_ca_cert: str | None = setting("path", None, "Overrides [general]'s.", unset=GENERAL)
     server_tls_certificate: str | None = setting("path", None, "Overrides [general]'s.", unset=GENERAL)
     server_tls_private_key: str | None = setting("path", None, "Overrides [general]'s.", unset=GENERAL)
+    max_db_client_connections: int | None = setting(
+        "integer", None, "Overrides [general]'s.", reload="live", maximum=U32, ours=True, unset=GENERAL
+    )
     max_db_connections: int | None = setting(
         "integer", None, "Server connections of all users together.", support=NOT_YET, off=(0,), maximum=U32, unset="0"
     )

@@ -183,12 +183,7 @@ class Watch:
         for pool in list(pools):
             catalogue = pool.database.catalogue
             catalogue.wanted = self.wanted
-            if (
-                id(catalogue) in done
-                or pool.retired
-                or not (pool.servers or catalogue.doubted)
-                or not catalogue.is_due()
-            ):
+            if id(catalogue) in done or pool.held or not (pool.servers or catalogue.doubted) or not catalogue.is_due():
                 continue
             done.add(id(catalogue))
             try:

@@ -63,11 +63,24 @@ class Janitor:
         if half_sent or server.fatal_received or server.stream.eof or server.stream.send_failed:
             pool.discard(server, "client left in the middle of a message" if half_sent else "server has gone")
             return
+        if server.condemned:
+            self._at_work.spawn(self._cut_short, pool, server)
+            return
         self._at_work.spawn(self._guarded, pool, server, True, in_batch)
 
     def finish(self) -> None:
         """Wait until every server in hand has been dealt with; may switch, for CLEANING_TIMEOUT at most."""
         self._at_work.join()
+
+    def _cut_short(self, pool: Pool, server: Server) -> None:
+        """Close a server nobody is to have any more, and have PostgreSQL end what runs there; may switch."""
+        try:
+            if server.replies.count:
+                self._cancel(server)
+        except DoormanError as exc:
+            log.warning("what ran on server #%d (pid %d) was not cancelled: %s", server.id, server.pid, exc.message)
+        finally:
+            pool.discard(server, server.condemned)
 
     def _guarded(self, pool: Pool, server: Server, abandoned: bool, in_batch: bool) -> None:
         """The greenlet: one deadline around everything, and the server goes somewhere in any case."""

@@ -9,6 +9,7 @@ from pgdoorman_lib.net.syscalls cimport clock
 cdef class Opening:
     cdef public object pool
     cdef public Py_ssize_t count
+    cdef public int generation
     cdef public Py_ssize_t parallel
     cdef public long long made
     cdef public object last_error

@@ -26,6 +26,8 @@ BACKOFF_FIRST = 0.05
 BACKOFF_LAST = 1.0
 #: Seconds between two lines in the log about the same failure.
 REPORT_INTERVAL = 60.0
+#: Why servers are closed that were opened before a RECONNECT.
+RENEWED = "RECONNECT by the console"
 #: SQLSTATEs of a refused login that may go away by waiting: starting up, shutting down, too many connections.
 PASSING_REFUSALS = ("57P03", "57P01", "57P02", "53300", "53400", "53000", "53200")
 
@@ -37,6 +39,8 @@ class Opening:
         self.pool = pool
         #: under way, and how many may be at once
         self.count = 0
+        #: how often the servers opened until then were told to go
+        self.generation = 0
         self.parallel = min(pool.settings.scaling_max_parallel_creates, pool.settings.max_concurrent_creates)
         #: connections made over its life
         self.made = 0
@@ -54,7 +58,7 @@ class Opening:
     def grow(self, now: float) -> None:
         """Open as many servers as waiters need for whom no probe is under way, a few at a time; no switch."""
         pool = self.pool
-        if pool.retired or not pool.queue.waiting:
+        if pool.held or not pool.queue.waiting:
             return
         if now < self.retry_at:
             self._arm(now)
@@ -66,12 +70,15 @@ class Opening:
 
     def start(self) -> None:
         """Begin to open one server in a greenlet of its own."""
+        if self.pool.quota is not None:
+            self.pool.quota.make_room(self.pool)
         self.count += 1
         self.pool.stats.open_count += 1
         gevent.spawn(self._open)
 
     def _open(self) -> None:
         """The opener greenlet: connect, log in, lend."""
+        generation = self.generation
         try:
             server = self.pool.connect(self.pool)  # switch
         except DoormanError as exc:  # also of a server that breaks the protocol, or is none
@@ -87,6 +94,8 @@ class Opening:
             raise
         self.count -= 1
         self._succeeded()
+        if generation != self.generation:
+            server.condemn(RENEWED)
         self.pool.welcome(server)
         self.grow(clock())
 
@@ -126,6 +135,8 @@ class Opening:
             while pool.queue.waiting > self.count + pool.probes.count:
                 pool.queue.next().fail(self.timeout_error())
         self._arm(now)
+        if pool.quota is not None:
+            pool.quota.freed(pool)
 
     def _arm(self, now: float) -> None:
         if self.retry is None and self.pool.queue.waiting:

@@ -32,8 +32,10 @@ cdef class Pool:
     cdef public int pinned
     cdef public int unpinning
     cdef public int max_pinned
-    cdef public object paused
     cdef public object slow
+    cdef public bint held
+    cdef public bint paused
+    cdef public bint disabled
     cdef public bint by_transaction
     cdef public bint shared
     cdef public bint sync_parameters
@@ -48,6 +50,7 @@ cdef class Pool:
     cdef public Registry registry
     cdef public Scanner scanner
     cdef public PoolStats stats
+    cdef public object quota
     cdef public object login_parameters
     cdef public bint moved
     cdef public object refusal
@@ -58,6 +61,8 @@ cdef class Pool:
 
     @cython.locals(server=Server, now=double, queue=ServerQueue)
     cpdef bint request(self, Borrower borrower) except -1
+    @cython.locals(now=double)
+    cdef bint _wait_for_resume(self, Borrower borrower) except -1
     cpdef void withdraw(self, Borrower borrower) except *
     cpdef Server checkout(self, Borrower borrower)
     @cython.locals(waited="long long")

@@ -65,11 +65,13 @@ class Pool:
         "connect",
         "credentials",
         "database",
+        "disabled",
         "engine",
         "eof_timeout",
         "expiry",
         "forget_names",
         "health",
+        "held",
         "log_parameters",
         "login_parameters",
         "max_pinned",
@@ -80,6 +82,7 @@ class Pool:
         "pinned",
         "probes",
         "queue",
+        "quota",
         "refusal",
         "registry",
         "retired",
@@ -130,9 +133,14 @@ class Pool:
         self.queue = ServerQueue(engine, not settings.server_round_robin, bool(self.sync_parameters))
         self.log_parameters = 1 if settings.log_client_parameter_status_changes else 0
         self.parse_limit = settings.message_size_to_be_stream
+        #: nothing is lent, what comes back is closed: it is paused or retired
+        self.held = 0
+        #: by the console, until RESUME; who wants a server waits
         self.paused = False
-        #: replaced by a reload or closed: nothing is lent any more, what comes back is closed
+        #: replaced by a reload or closed
         self.retired = 0
+        #: by the console, until ENABLE: no client logs in
+        self.disabled = False
         #: a timer on the hub's loop, None while not armed
         self.expiry: Any = None
         self.slow = Limited(log)
@@ -152,6 +160,8 @@ class Pool:
         self.health = Health(settings.pooler_check_query)
         self.stats = PoolStats()
         self.beginnings = Beginnings(engine)
+        #: what it shares with other pools of the same server user, None without a limit (``pool.quota``)
+        self.quota: Any = None
         #: startup parameters of logins beyond those of the settings
         self.login_parameters: Mapping[str, str] | None = None
         #: its servers' backends were seen to change
@@ -214,10 +224,8 @@ class Pool:
         """
         borrower.assigned = None
         borrower.wait_error = None
-        if self.retired:
-            if self.refusal is not None:
-                raise self.refusal
-            raise Moved
+        if self.held:
+            return self._wait_for_resume(borrower)
         queue = self.queue
         if not queue.waiting or self.forget_names:
             while (
@@ -246,6 +254,20 @@ class Pool:
                 queue.leave(borrower)
                 raise self.opening.timeout_error()
             return False
+        self._arm_expiry(now)
+        return False
+
+    def _wait_for_resume(self, borrower: Borrower) -> bool:
+        """Queue the borrower of a pool that is held; Moved when it was replaced, or why it refuses its clients."""
+        if self.retired:
+            if self.refusal is not None:
+                raise self.refusal
+            raise Moved
+        if self.timeout <= 0:
+            raise self.opening.timeout_error()
+        now = clock()
+        borrower.waiting_since = now
+        self.queue.join(borrower)
         self._arm_expiry(now)
         return False
 
@@ -331,8 +353,8 @@ class Pool:
 
     def checkin(self, server: Server) -> None:
         """Take a server back from its borrower and pass it on; no switch."""
-        if self.retired:
-            self.discard(server, "pool was replaced")
+        if self.held:
+            self.discard(server, self._why_held())
         elif server.is_reusable() and not server.dirty:
             self.settle(server)
         elif server.is_reusable() or (server.cancels and not server.fatal_received and not server.stream.eof):
@@ -344,10 +366,10 @@ class Pool:
 
     def settle(self, server: Server) -> None:
         """A server is clean: lend it to the first waiter, or let it rest. No switch."""
-        if self.retired:
-            self.discard(server, "pool was replaced")
+        if self.held:
+            self.discard(server, self._why_held())
         elif self.engine.now > server.expires_at and clock() > server.expires_at:
-            self.discard(server, "server_lifetime reached")
+            self.discard(server, server.condemned or "server_lifetime reached")
             self.opening.grow(clock())
         elif self.forget_names and self.queue.waiting:
             self._lend_where_it_suits(server)
@@ -358,6 +380,9 @@ class Pool:
             else:
                 server.state = "active"
                 self._count_wait(borrower)
+
+    def _why_held(self) -> str:
+        return "pool was replaced" if self.retired else "pool is paused"
 
     def _lend_where_it_suits(self, server: Server) -> None:
         """Lend ``server`` to a waiter whom it suits; if it suits none, it rests or makes room for one that does."""
@@ -378,6 +403,8 @@ class Pool:
         server.stream.task = None
         server.idle_since = self.engine.now
         self.borrowed -= 1
+        if self.quota is not None:
+            self.quota.freed(self)
 
     def discard(self, server: Server, reason: str) -> None:
         """Close a borrowed server; no switch. One that is closed already is left alone."""
@@ -399,12 +426,16 @@ class Pool:
             if not stream.eof and not stream.send_failed and not server.replies.copy_in:
                 stream.write(terminate())
             stream.close()
+        if self.quota is not None:
+            self.quota.freed(self)
 
     # Its servers.
 
     def has_room(self) -> bool:
         """Whether one more server may be opened."""
-        return bool(self.queue.qsize() + self.borrowed + self.opening.count < self.size)
+        if self.queue.qsize() + self.borrowed + self.opening.count >= self.size:
+            return False
+        return self.quota is None or bool(self.quota.may_grow(self))
 
     def welcome(self, server: Server) -> None:
         """Take a server fresh from its login in, and lend it."""
@@ -482,7 +513,7 @@ class Pool:
 
     def sweep(self, now: _float) -> None:
         """Close what rested or lived too long, then open up to min_pool_size; no switch."""
-        if self.retired:
+        if self.held:
             return
         settings = self.settings
         keep = settings.min_pool_size
@@ -503,6 +534,7 @@ class Pool:
             len(self.servers) + opening.count < min(keep, self.size)
             and opening.count < limit
             and now >= opening.retry_at
+            and (self.quota is None or self.quota.has_room())
         ):
             opening.start()
         opening.grow(now)
@@ -515,6 +547,7 @@ class Pool:
     def retire(self, reason: str) -> None:
         """Lend nothing more: idle servers are closed now, borrowed ones when they come back, waiters ask again."""
         self.retired = 1
+        self.held = 1
         if self.expiry is not None:
             self.expiry.stop()
             self.expiry.close()

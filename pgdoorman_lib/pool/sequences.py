@@ -78,7 +78,7 @@ class Sequences:
             session.in_vain = 0
         elif drew:
             session.in_vain += 1
-        if asked or not drew or session.in_vain >= PATIENCE or self.pool.retired:
+        if asked or not drew or session.in_vain >= PATIENCE or self.pool.held:
             return 0
         if not self._crowded(1):
             since = now

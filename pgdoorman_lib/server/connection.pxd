@@ -36,11 +36,13 @@ cdef class Server:
     cdef public int pins
     cdef public long drawn_by
     cdef public set option_names
+    cdef public str condemned
     cdef public int cancels
     cdef public bint fatal_received
     cdef public object state
     cdef public object pool
     cdef public LinkStats stats
     cdef public object login_application_name
+    cpdef int condemn(self, str reason) except -1
     cpdef int report(self, str name, str value) except -1
     cpdef bint is_reusable(self) except -1

@@ -46,6 +46,7 @@ class Server:
         "backend",
         "base",
         "cancels",
+        "condemned",
         "created_at",
         "dirty",
         "drawn_by",
@@ -119,6 +120,8 @@ class Server:
         self.drawn_by = 0
         #: customized options that were ever set on it, None before the first (``pool.names``)
         self.option_names: set[str] | None = None
+        #: why it is closed as soon as it is given back; empty: it is not
+        self.condemned = ""
         #: cancel requests under way to it
         self.cancels = 0
         #: PostgreSQL has said FATAL: nothing more will come
@@ -160,6 +163,11 @@ class Server:
         """The application_name in effect."""
         name = str(self.reported.values.get("application_name", self.login_application_name))
         return name.encode(errors="surrogateescape").decode(errors="replace")
+
+    def condemn(self, reason: str) -> None:
+        """Have it closed, for ``reason``, as soon as it is given back: nobody else gets it."""
+        self.condemned = reason
+        self.expires_at = 0.0
 
     def report(self, name: str, value: str) -> None:
         """The server has reported a parameter."""

@@ -10,9 +10,10 @@ from pgdoorman_lib.admin.consoles import Consoles
 from pgdoorman_lib.client.info import ClientInfo
 from pgdoorman_lib.config.model import Config, General
 from pgdoorman_lib.config.model import Pool as PoolConfig
-from pgdoorman_lib.errors import PeerGone, ProtocolViolation
+from pgdoorman_lib.errors import DoormanError, PeerGone, ProtocolViolation
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, PoolStats
+from pgdoorman_lib.pool.holding import Target, take_back
 from pgdoorman_lib.wire.prepared import ClientStatements
 from pgdoorman_lib.wire.statements import Registry
 
@@ -86,6 +87,7 @@ class FakeServer:
 class FakePool:
     settings: FakeSettings = field(default_factory=FakeSettings)
     paused: bool = False
+    disabled: bool = False
     idle_count: int = 4
     borrowed_count: int = 2
     opening_count: int = 1
@@ -123,6 +125,61 @@ class FakeClient:
         return ClientInfo(*(getattr(self, name) for name in ClientInfo._fields))
 
 
+class FakeOperations:
+    """Pools ``exampledb`` and one user; ``open`` and ``condemned`` servers go one by one, each time they are counted."""
+
+    def __init__(self, pooler: FakePooler) -> None:
+        self.pooler = pooler
+        self.paused: set[Target] = set()
+        self.open = 2
+        self.condemned = 2
+
+    def knows(self, target: Target) -> bool:
+        return target.covers("exampledb", "doorman") or target == Target("exampledb", "doorman")
+
+    def pause(self, target: Target) -> None:
+        self.pooler._do(f"pause {target.database} {target.user}")
+        self.paused.add(target)
+
+    def is_paused(self, target: Target) -> bool:
+        return any(order.covers(*target) for order in self.paused)
+
+    def resume(self, target: Target) -> bool:
+        self.pooler._do(f"resume {target.database} {target.user}")
+        return take_back(self.paused, target)
+
+    def disable(self, target: Target) -> None:
+        self.pooler._do(f"disable {target.database} {target.user}")
+
+    def enable(self, target: Target) -> bool:
+        self.pooler._do(f"enable {target.database} {target.user}")
+        return False
+
+    def reconnect(self, target: Target) -> None:
+        self.pooler._do(f"reconnect {target.database} {target.user}")
+
+    def open_servers(self, target: Target) -> int:
+        self.open = max(0, self.open - 1)
+        return self.open
+
+    def condemned_servers(self, target: Target) -> int:
+        self.condemned = max(0, self.condemned - 1)
+        return self.condemned
+
+    def kill(self, target: Target) -> None:
+        self.pooler._do(f"kill {target.database} {target.user}")
+
+    def fail_waiters(self, error: DoormanError) -> None:
+        self.pooler._do(f"fail {error.sqlstate}")
+
+    def clients(self, target: Target) -> list[object]:
+        return []
+
+    def kill_client(self, number: int) -> bool:
+        self.pooler._do(f"kill_client {number}")
+        return number == 12
+
+
 class FakePooler:
     """The pooler the console looks at; ``done`` records what it was told to do, ``failure`` is raised by it."""
 
@@ -140,6 +197,9 @@ class FakePooler:
         self.login_count = 0
         self.log_level = "info"
         self.done: list[str] = []
+        self.told: list[str] = []
+        self.operations = FakeOperations(self)
+        self.cancellable: dict[tuple[int, bytes], Any] = {}
         self.failure: Exception | None = None
 
     def now(self) -> float:
@@ -148,11 +208,20 @@ class FakePooler:
     def memory(self) -> list[tuple[str, int, int, int, int]]:
         return [("buffers", 16384, 3, 5, 131072)]
 
-    def reload(self) -> None:
+    def reload(self) -> list[str]:
         self._do("reload")
+        return self.told
 
-    def shutdown(self) -> None:
-        self._do("shutdown")
+    def set_key(self, section: str, name: str, raw: object) -> str:
+        self._do(f"set {section}.{name} {raw!r}")
+        return f"{name} is {raw}"
+
+    def reset_key(self, section: str, name: str) -> str:
+        self._do(f"reset {section}.{name}")
+        return f"{name} is reset"
+
+    def shutdown(self, mode: str = "drain") -> None:
+        self._do(f"shutdown {mode}")
 
     def set_log_level(self, text: str) -> None:
         self._do(f"log_level {text}")
@@ -171,6 +240,10 @@ class FakeStream(FakeBuffers):
         self.incoming = incoming
         self.outgoing = b""
         self.flushed = 0
+        self.readable = self.eof = self.hangup = False
+
+    def fill(self) -> int:
+        return 0
 
     def read_message(self, max_length: int = 1 << 20) -> tuple[int, bytes]:
         if not self.incoming:

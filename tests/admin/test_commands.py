@@ -45,7 +45,7 @@ def test_shutdown() -> None:
     pooler = FakePooler()
     described, row, complete, _ = talk(query("shutdown;"), pooler=pooler)
     assert ([column[0] for column in described.value], row.value, complete.value) == (["success"], [b"t"], "SHUTDOWN")
-    assert pooler.done == ["shutdown"]
+    assert pooler.done == ["shutdown drain"]
 
 
 @pytest.mark.parametrize(

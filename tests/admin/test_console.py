@@ -99,9 +99,9 @@ def test_session_goes_on_after_errors() -> None:
         ("SHOW POOL", "58000", "SHOW POOLS"),
         ("SHOW", "58000", "SHOW HELP"),
         ("SHOW 'x", "42601", ""),
-        ("PAUSE", "0A000", ""),
-        ("KILL exampledb", "0A000", ""),
-        ("SHUTDOWN WAIT_FOR_CLIENTS", "0A000", ""),
+        ("SUSPEND", "0A000", "PAUSE"),
+        ("UPGRADE", "0A000", "so_reuseport"),
+        ("SHUTDOWN AT_ONCE", "42601", "WAIT_FOR_CLIENTS"),
         ("SET work_mem = 1", "42704", ""),
         ("SET log_level", "42601", ""),
         ("SET client_encoding = latin1", "22023", ""),
@@ -198,7 +198,7 @@ def test_prepare_and_describe_have_no_effect() -> None:
     assert kinds(parse("SHUTDOWN"), describe("S"), bind(), describe("P"), SYNC, pooler=pooler) == "1tT2TZ"
     assert pooler.done == []
     assert kinds(parse("SHUTDOWN"), bind(), execute(), SYNC, pooler=pooler) == "12DCZ"
-    assert pooler.done == ["shutdown"]
+    assert pooler.done == ["shutdown drain"]
 
 
 @pytest.mark.parametrize(

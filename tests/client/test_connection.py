@@ -61,6 +61,8 @@ class General:
     max_login_connections = 0
     max_login_connections_per_address = 0
     proxy_protocol: tuple[str, ...] = ()
+    max_db_client_connections = 0
+    application_name_add_host = False
     log_client_connections = False
     log_client_disconnections = False
 
@@ -457,7 +459,7 @@ def test_a_pool_that_was_replaced(inn: Inn) -> None:
     before = Guest(inn)
     before.enter()
     assert old is not None
-    old.retired = 1
+    old.retired = old.held = 1
     inn.pool = inn.new_pool()
     guest = Guest(inn)
     guest.enter()
@@ -468,7 +470,7 @@ def test_a_pool_that_was_replaced(inn: Inn) -> None:
 
 def test_a_pool_that_is_gone(inn: Inn) -> None:
     assert inn.pool is not None
-    inn.pool.retired = 1
+    inn.pool.retired = inn.pool.held = 1
     inn.pool = None
     guest = Guest(inn)
     guest.say(answer(guest.hear(13)))

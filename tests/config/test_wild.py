@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import yaml
 
-from pgdoorman_lib.config import loader, model
+from pgdoorman_lib.config import effective, loader, model
 from pgdoorman_lib.config.document import parse
 from pgdoorman_lib.config.keys import keys_of
 from pgdoorman_lib.config.names import _ABSENT, _RENAMED, hint
@@ -27,7 +29,7 @@ def problems(text: str, **how: bool) -> list[str]:
 STRAY = (
     "[generall]\n"
     + GENERAL
-    + 'max_conections = 5\npool_mode = "session"\nquery_timeout = 5\n'
+    + 'max_conections = 5\npool_mode = "session"\ncancel_wait_timeout = 5\n'
     + "[pools.db]\npool_size = 3\n"
     + USER
     + "min_pool_sise = 1\n"
@@ -37,8 +39,7 @@ STRAY_LINES = [
     "f.toml:1: generall: unknown section; did you mean general?",
     "f.toml:5: general.max_conections: unknown key; did you mean max_connections?",
     "f.toml:6: general.pool_mode: unknown key; pool_mode belongs to [pools.NAME]",
-    "f.toml:7: general.query_timeout: unknown key; PgBouncer's query_timeout: there is no such limit here; set "
-    "statement_timeout in PostgreSQL or in startup_parameters",
+    "f.toml:7: general.cancel_wait_timeout: unknown key; PgBouncer's cancel_wait_timeout: there is no such limit here",
     "f.toml:9: pools.db.pool_size: unknown key; pool_size belongs to [[pools.NAME.users]]",
     "f.toml:14: pools.db.users[0].min_pool_sise: unknown key; did you mean min_pool_size?",
 ]
@@ -55,7 +56,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_lines():
         "generall",
         "general.max_conections",
         "general.pool_mode",
-        "general.query_timeout",
+        "general.cancel_wait_timeout",
         "general.port",
         "pools.db.pool_size",
         "pools.db.users[0].pool_size",
@@ -148,13 +149,23 @@ def test_what_would_change_who_gets_what_is_refused_all_the_same(lines):
     assert "not supported yet" in found
 
 
-def test_a_pool_for_every_database_is_refused():
-    for lenient in (False, True):
-        (found,) = problems(f'{GENERAL}[pools."*"]\n', lenient=lenient)
-        assert (
-            found
-            == 'f.toml:4: pools."*": a pool for every database is not supported yet: write a [pools.NAME] for each'
-        )
+def test_a_pool_for_every_database():
+    config = loader.loads(
+        GENERAL
+        + """
+[pools.shop]
+users = [{username = "alice", password = "a", pool_size = 1}]
+[pools."*"]
+server_host = "db"
+users = [{username = "bob", password = "b", pool_size = 2}]
+"""
+    )
+    assert list(effective.effective(config)) == [("shop", "alice")]
+    template = effective.wildcard(config)["bob"]
+    made = effective.for_database(template, "mall")
+    assert (made.database, made.server_database, made.server_host, made.pool_size) == ("mall", "mall", "db", 2)
+    one = dataclasses.replace(template, server_database="real")
+    assert effective.for_database(one, "mall").server_database == "real"
 
 
 # -- from PgBouncer
@@ -165,7 +176,7 @@ def test_a_pool_for_every_database_is_refused():
     [
         ("max_client_conn", "max_connections in [general]"),
         ("server_idle_timeout", "idle_timeout in [general] or [pools.NAME] (a plain number counts seconds there"),
-        ("query_timeout", "there is no such limit here; set statement_timeout"),
+        ("cancel_wait_timeout", "there is no such limit here"),
         ("server_reset_query", "there is none here; see cleanup_server_connections"),
         ("listen_addr", "host in [general]"),
         ("default_pool_size", "pool_size of each user"),

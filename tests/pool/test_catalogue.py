@@ -27,7 +27,7 @@ class FakePool:
             trusted_functions=list(trusted), forget_option_names=False, database="shop", server_database="shop"
         )
         self.database = SimpleNamespace(catalogue=catalogue)
-        self.retired = False
+        self.held = False
         self.servers = ["one"]
         catalogue.join(self)
 
@@ -278,7 +278,7 @@ def test_only_with_a_pool_that_has_servers(far: FakeDatabase, catalogue: Catalog
     pools = [FakePool(catalogue), FakePool(catalogue), FakePool(catalogue)]
     catalogue.ready(far.server)
     far.now += MARKER_INTERVAL
-    pools[0].retired = True
+    pools[0].held = True
     pools[1].servers = []
     watch.round(pools[:2])  # type: ignore[arg-type]
     assert far.looks == 0

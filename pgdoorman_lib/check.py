@@ -1,0 +1,34 @@
+"""What a configuration must pass beyond being read: its secrets, its rules, its certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from pgdoorman_lib.auth import hba
+from pgdoorman_lib.auth.verify import Users
+from pgdoorman_lib.config.effective import effective, wildcard
+from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
+
+
+def check(config: Config) -> None:
+    """Find all a start would find fault with, short of listening; ConfigError that names the file, a line for each."""
+    general = config.general
+    checks: list[Callable[[], object]] = [
+        lambda: Users(config.pools, b""),
+        lambda: hba.gate(general.hba, general.pg_hba),
+        lambda: hba.Networks(general.proxy_protocol, "general.proxy_protocol"),
+        lambda: client_facing_context(general),
+        *(partial(server_facing_context, settings) for settings in effective(config).values()),
+        *(partial(server_facing_context, settings) for settings in wildcard(config).values()),
+    ]
+    problems: dict[str, None] = {}
+    for check in checks:
+        try:
+            check()
+        except ConfigError as exc:
+            problems[f"{config.path}: {exc.message}"] = None
+    if problems:
+        raise ConfigError("\n".join(problems))
