@@ -217,7 +217,9 @@ class App(Pooler):
         told = [f"{section}.{name} is as in the file again, not as it was SET" for section, name in self._set]
         self._set = {}
         self._from_file = config
-        return told + self._use(config)
+        changes, *more = self._use(config)
+        log.info("configuration reloaded: %s", changes)
+        return [*told, changes, *more]
 
     def set_key(self, section: str, name: str, raw: object) -> str:
         """SET of a key to ``raw``, as TOML would have it; what it is then. ConfigError, and nothing has changed."""
@@ -236,7 +238,7 @@ class App(Pooler):
         return f"{name} is {in_words(dict(keys_of(holder))[name], getattr(holder, name))}"
 
     def _use(self, config: Config) -> list[str]:
-        """Go by ``config`` as far as that needs no restart, and return what there is to tell of it."""
+        """Go by ``config`` as far as that needs no restart; what has changed, and what else there is to tell of it."""
         changes = diff(self.config, config)
         known = notices(self.config)
         told = [*config.warnings, *(notice for notice in notices(config) if notice not in known)]
@@ -261,7 +263,6 @@ class App(Pooler):
         self.engine.memory_limit = config.general.max_memory_usage
         self._set_socket_options()
         self._telemetry.use(config)
-        log.info("configuration reloaded: %s", changes)
         return [str(changes), *told]
 
     def shutdown(self, mode: str = "drain") -> None:

@@ -1,0 +1,129 @@
+"""max_user_connections: what pools of one server user have together, and who gets the next server."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from core_fakes import PATIENCE, until
+from pool.test_pool import House, engine, in_greenlet  # noqa: F401 - a fixture
+
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.pool.holding import open_servers, pause, resume
+from pgdoorman_lib.pool.quota import Quota, Quotas
+
+
+@pytest.fixture
+def houses(engine: Engine) -> Iterator[list[House]]:  # noqa: F811
+    """Three pools of up to three servers each, two in all."""
+    quota = Quota(2)
+    made = [House(engine) for _ in range(3)]
+    for house in made:
+        quota.join(house.pool)
+    yield made
+    for house in made:
+        house.pool.quota = None
+        house.close()
+
+
+def opened(houses: list[House]) -> int:
+    return sum(open_servers(house.pool) for house in houses)
+
+
+def test_one_that_rests_elsewhere_gives_way_the_longest_at_rest_first(houses: list[House]) -> None:
+    first, second, third = houses
+    servers = [first.checkout(), second.checkout()]
+    first.pool.checkin(servers[0])
+    gevent.sleep(0.01)
+    servers[1].idle_since = servers[0].idle_since
+    second.engine.now += 1
+    second.pool.checkin(servers[1])
+    server = third.checkout()
+    assert [one.state for one in servers] == ["closed", "idle"]
+    assert opened(houses) == 2
+    third.pool.checkin(server)
+
+
+def test_who_waits_gets_his_turn_when_a_server_rests_or_is_closed(houses: list[House]) -> None:
+    first, second, third = houses
+    one, two = first.checkout(), second.checkout()
+    waiting = [in_greenlet(third.checkout), in_greenlet(third.checkout)]
+    gevent.sleep(0.02)
+    assert not any(greenlet.ready() for greenlet in waiting)
+    first.pool.checkin(one)
+    until(lambda: any(greenlet.ready() for greenlet in waiting))
+    second.pool.discard(two, "a fault")
+    for greenlet in waiting:
+        third.pool.checkin(greenlet.get(timeout=PATIENCE))
+    assert opened(houses) <= 2
+
+
+def test_a_paused_pool_takes_nothing_from_others(houses: list[House]) -> None:
+    first, second, _ = houses
+    one, two = first.checkout(), first.checkout()
+    pause(second.pool)
+    waiting = in_greenlet(second.checkout)
+    first.pool.checkin(one)
+    first.pool.checkin(two)
+    gevent.sleep(0.02)
+    assert [one.state, two.state] == ["idle", "idle"] and not waiting.ready()
+    resume(second.pool)
+    second.pool.checkin(waiting.get(timeout=PATIENCE))
+
+
+def test_a_warm_minimum_does_not_take_from_others(engine: Engine) -> None:  # noqa: F811
+    quota = Quota(1)
+    first, second = House(engine), House(engine, min_pool_size=1)
+    for house in (first, second):
+        quota.join(house.pool)
+    server = first.checkout()
+    first.pool.checkin(server)
+    second.pool.sweep(engine.now)
+    gevent.sleep(0.02)
+    assert (server.state, second.attempts) == ("idle", 0)
+    for house in (first, second):
+        house.pool.quota = None
+        house.close()
+
+
+def test_a_limit_comes_and_goes(engine: Engine) -> None:  # noqa: F811
+    quotas = Quotas()
+    house = House(engine)
+    quotas.join(house.pool)
+    assert house.pool.quota is None
+    quotas.govern(1, [house.pool])
+    server = house.checkout()
+    waiting = in_greenlet(house.checkout)
+    gevent.sleep(0.02)
+    assert not waiting.ready()
+    quotas.govern(0, [house.pool])
+    house.pool.checkin(waiting.get(timeout=PATIENCE))
+    house.pool.checkin(server)
+    house.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_hammer(houses: list[House], seed: int) -> None:
+    """Everybody is served, and there are never more than two."""
+    dice = random.Random(seed)
+    most = 0
+
+    def client(house: House) -> None:
+        nonlocal most
+        for _ in range(15):
+            server = house.checkout()
+            most = max(most, opened(houses))
+            gevent.sleep(dice.choice((0, 0, 0.001)))
+            if dice.random() < 0.1:
+                house.pool.discard(server, "a fault")
+            else:
+                house.pool.checkin(server)
+            gevent.sleep(dice.choice((0, 0.001)))
+            house.pool.check()
+
+    clients = [gevent.spawn(client, house) for house in houses for _ in range(3)]
+    for greenlet in clients:
+        greenlet.get(timeout=PATIENCE)
+    assert most <= 2
