@@ -18,6 +18,9 @@ MAX_STARTUP_PACKET = 10_000
 STARTUP_PARAMETERS_BUDGET = MAX_STARTUP_PACKET - 512
 """What startup_parameters may take of it; the rest is for user, database and application_name."""
 
+SHORTEST_SECRET = 16
+"""Characters a secret should have that nobody has to remember, and that can be tried out off line."""
+
 _RESERVED = ("user", "database", "replication", "options", "role", "session_authorization")
 _RESERVED_PREFIX = "_pq_."
 _GUC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -45,6 +48,17 @@ def _listening(general: General, source: Source) -> None:
         source.refuse((*path, "host"), "nothing to listen on: expected an address here, listen, or unix_socket_dir")
     if general.hba and general.pg_hba is not None:
         source.refuse((*path, "hba"), "general.hba and general.pg_hba cannot be specified at the same time")
+    for network in general.proxy_protocol:
+        if network.endswith("/0"):
+            source.warn(
+                (*path, "proxy_protocol"),
+                f"'{network}' has everybody begin with a header and say in it to be anybody: list the balancers alone",
+            )
+    if len(general.mock_authentication_secret or "*" * SHORTEST_SECRET) < SHORTEST_SECRET:
+        source.warn(
+            (*path, "mock_authentication_secret"),
+            f"fewer than {SHORTEST_SECRET} characters can be guessed from the salts made of it: take random ones",
+        )
     if 0 < general.tcp_socket_buffer_size < 65536:
         source.warn(
             (*path, "tcp_socket_buffer_size"), "less than 64KB slows large results down; 0 lets the system tune"

@@ -297,6 +297,21 @@ def test_warnings():
 
 
 @pytest.mark.parametrize(
+    ("line", "warning"),
+    [
+        ('proxy_protocol = ["10.0.0.0/8", "::/0"]', "general.proxy_protocol: '::/0' has everybody"),
+        ('mock_authentication_secret = "a short one"', "general.mock_authentication_secret: fewer than 16 characters"),
+    ],
+)
+def test_what_gives_too_much_away_is_warned_of(line, warning):
+    (found,) = load(general=line).warnings
+    assert warning in found
+    assert "a short one" not in found
+    fine = 'proxy_protocol = ["10.0.0.0/8"]\nmock_authentication_secret = "sixteen letters!"'
+    assert load(general=fine).warnings == ()
+
+
+@pytest.mark.parametrize(
     "line", ["admin_password = 5", "admin_password = ['x-s3cret']", "admin_password = 's3cret\\u0000'"]
 )
 def test_a_wrong_secret_is_not_shown(line):
