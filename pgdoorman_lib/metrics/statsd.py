@@ -171,7 +171,7 @@ class StatsdExporter:
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
-        """Send what is left, if the server was found, and end; may switch."""
+        """Send what is left, unless the last round has failed, and end; may switch."""
         with self._changing:
             if self._greenlet is None:
                 return
@@ -198,7 +198,7 @@ class StatsdExporter:
                 self.send()
             except Exception:  # a fault of ours: the next round may do better, and tells the same
                 log.exception("statsd: a round has failed")
-        if self._client is not None:
+        if not self._failure:  # else it would only fail again, and take its time
             self.send()
 
     def send(self) -> None:

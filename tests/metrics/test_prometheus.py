@@ -153,7 +153,7 @@ def test_types_are_those_of_the_reference(pooler: FakePooler) -> None:
     assert {"pools_transactions_count", "pools_queries_total_time", "pools_bytes"} <= others.keys()
 
 
-@pytest.mark.parametrize("name", ['a"b', "back\\slash", "new\nline", "né", "\udce9", "{},=#", " "])
+@pytest.mark.parametrize("name", ['a"b', "back\\slash", "back\\n", "new\nline", "né", "\udce9", "{},=#", " "])
 def test_names_of_any_kind(pooler: FakePooler, name: str) -> None:
     pooler.pools = [FakePool(FakeSettings(name, "u"), servers=[])]
     pooler.clients = [FakeClient(name, "u", "idle")]

@@ -155,10 +155,15 @@ def test_packets_fit_and_nothing_is_left_out(pooler: FakePooler, receiver: Recei
     assert sum(name.endswith(".queries") for name in names) == 30
 
 
+@pytest.mark.parametrize("others", [0, 20])
 def test_nothing_is_lost_while_the_receiver_is_away(
-    pooler: FakePooler, receiver: Receiver, exporter: StatsdExporter, caplog: pytest.LogCaptureFixture
+    pooler: FakePooler, receiver: Receiver, exporter: StatsdExporter, caplog: pytest.LogCaptureFixture, others: int
 ) -> None:
-    """Neither what was sent to a closed port nor what was counted meanwhile; and nothing comes twice."""
+    """Neither what was sent to a closed port nor what was counted meanwhile; and nothing comes twice.
+
+    With many other pools a round has many packets, and is given up where the first fails.
+    """
+    pooler.pools += [FakePool(FakeSettings(f"x{number}", "u" * 60)) for number in range(others)]
     caplog.set_level(logging.INFO, statsd.__name__)
     total = 0
 
@@ -170,7 +175,8 @@ def test_nothing_is_lost_while_the_receiver_is_away(
         )
 
     for away in (False, True, True, True, False, False, True, False, False):
-        work(pooler.pools[0], 5)
+        for pool in pooler.pools:
+            work(pool, 5)
         if away:
             receiver.close()
             exporter.send()
@@ -262,6 +268,16 @@ def test_from_start_to_stop(pooler: FakePooler, receiver: Receiver) -> None:
     exporter.stop()
     exporter.stop()
     assert queries() == 6
+
+
+def test_a_short_life_is_told_of(pooler: FakePooler, receiver: Receiver) -> None:
+    """The last round comes although none was due."""
+    exporter = StatsdExporter(pooler, settings(receiver, interval=3600.0))
+    exporter.start()
+    gevent.sleep(0)
+    work(pooler.pools[0])
+    exporter.stop()
+    assert receiver.values()["pgdoorman.pools.exampledb.doorman.queries"] == "2|c"
 
 
 def test_other_settings(pooler: FakePooler, receiver: Receiver) -> None:
