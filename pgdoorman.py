@@ -47,11 +47,11 @@ def serve(
     lenient: bool = False,
 ) -> None:
     """PostgreSQL connection pooler. Exit codes: 0 ended as asked, 1 failed, 2 bad arguments, 78 bad configuration."""
-    from pgdoorman_lib import app
+    from pgdoorman_lib import start
 
     if test_config:
-        sys.exit(app.test_config(config, lenient=lenient))
-    sys.exit(app.run(config, log_level=log_level, log_format=log_format, color=not no_color, lenient=lenient))
+        sys.exit(start.test_config(config, lenient=lenient))
+    sys.exit(start.run(config, log_level=log_level, log_format=log_format, color=not no_color, lenient=lenient))
 
 
 def number(least: int, most: int) -> Callable[[str], int]:

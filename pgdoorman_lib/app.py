@@ -17,7 +17,6 @@ import gevent.event
 
 from pgdoorman_lib import __version__, build
 from pgdoorman_lib import log as logs
-from pgdoorman_lib.abc import Cancellable
 from pgdoorman_lib.admin import console
 from pgdoorman_lib.admin.consoles import Consoles
 from pgdoorman_lib.cancel import Canceller
@@ -43,7 +42,6 @@ from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
 from pgdoorman_lib.metrics.summary import Summary
 from pgdoorman_lib.net import sockopt
-from pgdoorman_lib.net.arenas import keep_chunks
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
@@ -60,13 +58,10 @@ from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import Shutdown
 from pgdoorman_lib.signals import Signals
 from pgdoorman_lib.telemetry import Telemetry
+from pgdoorman_lib.views import Cancellable
 from pgdoorman_lib.wire.statements import TOKEN_SIZE, name_process
 
 log = logging.getLogger(__name__)
-
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_CONFIG = 78
 
 
 class App(Pooler):
@@ -154,7 +149,7 @@ class App(Pooler):
         """Open a server outside the pool, for one client; may switch."""
         return self._connector.open_unpooled(pool, parameters)
 
-    # What the console reads (abc.RunningPooler).
+    # What the console reads (views.RunningPooler).
 
     @property
     def pools(self) -> Iterable[Pool]:
@@ -271,15 +266,14 @@ class App(Pooler):
 
     # Life.
 
-    def run(self) -> int:
-        """Listen and serve until told to stop, then drain; returns the exit code."""
+    def run(self) -> None:
+        """Listen and serve until told to stop, then drain; ConfigError when it can't listen."""
         self._share_descriptors()
         # First of all: who sees us listen takes us for ready, and may send a signal.
         with Signals(self.shutdown, self._shutdown.hurry, self._reload_logged, logs.reopen).handled():
             self._telemetry.listen()
             self._listen()
             self._live()
-        return EXIT_OK
 
     def _live(self) -> None:
         self.averages.start(self._summary.due.set)
@@ -372,53 +366,3 @@ class App(Pooler):
 def _without_linger(options: sockopt.SocketOptions) -> sockopt.SocketOptions:
     """A client must get our last words: closing may not reset its connection."""
     return dataclasses.replace(options, so_linger=None)
-
-
-def _say_unusable(exc: ConfigError) -> int:
-    """Tell on stderr what is wrong with the configuration, a line for each problem; returns the exit code."""
-    for problem in exc.message.splitlines():
-        print(f"Config parse error: Configuration error: {problem}", file=sys.stderr)
-    return EXIT_CONFIG
-
-
-def test_config(path: str, *, lenient: bool = False) -> int:
-    """Check a configuration for ``-t``; prints the verdict and returns the exit code."""
-    try:
-        config = load(path, lenient=lenient)
-        check(config)
-    except ConfigError as exc:
-        return _say_unusable(exc)
-    for warning in (*config.warnings, *notices(config)):
-        print(f"pgdoorman: warning: {warning}", file=sys.stderr)
-    print(f"pgdoorman: the configuration file {path} syntax is ok")
-    print(f"pgdoorman: configuration file {path} test is successful")
-    return EXIT_OK
-
-
-def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: bool = False) -> int:
-    """Run the pooler with the configuration at ``path`` until it is told to stop; returns the exit code.
-
-    ``lenient``: names in it that are no keys are only warned of.
-    """
-    logs.keep_standard_descriptors()
-    logs.setup(log_level, log_format, None if color else False)
-    keep_chunks()
-    # Who spawned whom, with its stack, is only for debuggers, and a good part of what a greenlet costs.
-    gevent.config.track_greenlet_tree = False
-    try:
-        config = load(path, lenient=lenient)
-        check(config)
-        general = config.general
-        logs.direct(log_format, general.log_file, general.syslog_prog_name, general.syslog_socket)
-        app = App(config)
-    except ConfigError as exc:
-        return _say_unusable(exc)
-    for warning in (*config.warnings, *notices(config)):
-        log.warning("%s", warning)
-    try:
-        return app.run()
-    except ConfigError as exc:
-        log.error("%s", exc.message)
-        if logs.is_directed():  # whoever has started it looks there
-            print(f"pgdoorman: {exc.message}", file=sys.stderr)
-        return EXIT_FAILED

@@ -12,12 +12,12 @@ import logging
 import gevent
 import gevent.event
 
-from pgdoorman_lib.abc import Operations
 from pgdoorman_lib.client.connection import Connection
 from pgdoorman_lib.client.pooler import GOODBYE, Pooler
 from pgdoorman_lib.errors import ShuttingDown
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.holding import Target
+from pgdoorman_lib.views import Operations
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ import logging
 
 import gevent
 
-from pgdoorman_lib.abc import RunningPooler
 from pgdoorman_lib.admin import sockets
 from pgdoorman_lib.admin.show import SHOWS
 from pgdoorman_lib.client.rejections import REASONS
@@ -14,6 +13,7 @@ from pgdoorman_lib.config.model import Config, format_address
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.metrics.prometheus import CONTENT_TYPE, Exposition
 from pgdoorman_lib.metrics.statsd import StatsdExporter
+from pgdoorman_lib.views import RunningPooler
 from pgdoorman_lib.web.pages import Pages
 from pgdoorman_lib.web.server import HttpServer, bind
 

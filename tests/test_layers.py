@@ -17,6 +17,7 @@ LAYERS = {
     "pgdoorman_lib.wire": 0,
     "pgdoorman_lib.errors": 0,
     "pgdoorman_lib.abc": 0,
+    "pgdoorman_lib.views": 0,
     "pgdoorman_lib.net": 1,
     "pgdoorman_lib.config": 1,
     "pgdoorman_lib.log": 1,
@@ -40,6 +41,7 @@ LAYERS = {
     "pgdoorman_lib.generate": 6,
     "pgdoorman_lib.supervisor": 7,
     "pgdoorman_lib.app": 7,
+    "pgdoorman_lib.start": 7,
     "pgdoorman_lib.telemetry": 7,
     "pgdoorman": 7,
 }

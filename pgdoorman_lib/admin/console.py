@@ -15,7 +15,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pgdoorman_lib.abc import ConsoleStream, RunningPooler
 from pgdoorman_lib.admin.extended import BindRequest, parse_bind, parse_execute, parse_named, parse_parse
 from pgdoorman_lib.admin.parameters import REPORTED_PARAMETERS
 from pgdoorman_lib.admin.planning import plan
@@ -26,6 +25,7 @@ from pgdoorman_lib.admin.tables import Row, paced
 from pgdoorman_lib.client.info import ClientInfo, info_of
 from pgdoorman_lib.errors import DoormanError, OutOfMemory, PeerGone, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.metrics.counters import LinkStats
+from pgdoorman_lib.views import ConsoleStream, RunningPooler
 from pgdoorman_lib.wire import consts, messages
 
 #: The longest message the console reads: its statements are a line, and splitting them blocks everybody else.

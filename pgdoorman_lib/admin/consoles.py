@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgdoorman_lib.abc import ListedClient
 from pgdoorman_lib.metrics.counters import PoolStats
+from pgdoorman_lib.views import ListedClient
 
 
 class Consoles:

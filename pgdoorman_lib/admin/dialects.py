@@ -5,12 +5,12 @@ Each has its own tables first, and those of the other that it has none of.
 
 from __future__ import annotations
 
-from pgdoorman_lib.abc import RunningPooler
 from pgdoorman_lib.admin.commands import VERBS
 from pgdoorman_lib.admin.pgbouncer import CONSOLE, PGBOUNCER_SHOWS, REFUSED
 from pgdoorman_lib.admin.rows import columns
 from pgdoorman_lib.admin.show import SHOWS
 from pgdoorman_lib.admin.tables import Dialect, Row, Show
+from pgdoorman_lib.views import RunningPooler
 
 #: Commands as they are written, and what they do; those that this version has are listed.
 COMMANDS = {

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from pgdoorman_lib.abc import RunningPooler
 from pgdoorman_lib.admin.rows import NUMERIC, columns
 from pgdoorman_lib.admin.tables import Row, Show, infos, sorted_pools
+from pgdoorman_lib.views import RunningPooler
 from pgdoorman_lib.wire.prepared import ClientStatements
 from pgdoorman_lib.wire.statements import Statement
 

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from pgdoorman_lib.abc import PoolView, RunningPooler
 from pgdoorman_lib.admin.pgbouncer_config import config_rows
 from pgdoorman_lib.admin.pgbouncer_sockets import SHORT, WHOLE, active_sockets, clients, servers, sockets
 from pgdoorman_lib.admin.pgbouncer_stats import AVERAGES, STATS, TOTALS, all_totals, averages, stats, totals
@@ -28,6 +27,7 @@ from pgdoorman_lib.admin.tables import (
     microseconds_within_second,
     sorted_pools,
 )
+from pgdoorman_lib.views import PoolView, RunningPooler
 
 #: The console's database, pool and user, as PgBouncer shows them, and the size of that pool there.
 CONSOLE = "pgbouncer"

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pgdoorman_lib.abc import RunningPooler
 from pgdoorman_lib.admin.tables import Row, flag
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.keys import keys_of
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
+from pgdoorman_lib.views import RunningPooler
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-from pgdoorman_lib.abc import RunningPooler, ServerView
 from pgdoorman_lib.admin.rows import INT4, columns
 from pgdoorman_lib.admin.tables import Row, all_infos, infos, paced, sorted_pools
 from pgdoorman_lib.client.info import ClientInfo
+from pgdoorman_lib.views import RunningPooler, ServerView
 
 SHORT = (
     columns("type user database replication state addr")

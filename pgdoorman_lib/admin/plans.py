@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from pgdoorman_lib.abc import RunningPooler
 from pgdoorman_lib.admin.rows import Column
 from pgdoorman_lib.admin.tables import Row
 from pgdoorman_lib.errors import DoormanError, PeerGone
+from pgdoorman_lib.views import RunningPooler
 from pgdoorman_lib.wire import messages
 
 

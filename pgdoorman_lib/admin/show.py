@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pgdoorman_lib.abc import RunningPooler, ServerView
 from pgdoorman_lib.admin import sockets
 from pgdoorman_lib.admin.features import FEATURES
 from pgdoorman_lib.admin.rows import INT4, NUMERIC, columns
@@ -28,6 +27,7 @@ from pgdoorman_lib.admin.tables import (
     sorted_pools,
 )
 from pgdoorman_lib.config.model import show_rows
+from pgdoorman_lib.views import RunningPooler, ServerView
 
 
 def _version(pooler: RunningPooler) -> list[Row]:

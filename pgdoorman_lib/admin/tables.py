@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import gevent
 
-from pgdoorman_lib.abc import PoolView, RunningPooler
 from pgdoorman_lib.admin.rows import Column, Value
 from pgdoorman_lib.client.info import ClientInfo
+from pgdoorman_lib.views import PoolView, RunningPooler
 
 Row = Sequence[Value]
 _Item = TypeVar("_Item")

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.pool.sequences import REASON
 from pgdoorman_lib.wire.prepared import ClientStatements
+from pgdoorman_lib.wire.session_state import reasons
 
 
 class ClientInfo(NamedTuple):
@@ -41,6 +43,17 @@ class ClientInfo(NamedTuple):
     asked_at: float
     #: ``none``, ``logical`` or ``physical``
     replication: str
+
+
+def session_info(session: Any) -> ClientInfo:
+    """What is told of a ``Session``."""
+    link = session.link
+    return info_of(
+        *(session, link.client, link.stats, session.application_name, session.state),
+        pinned=", ".join(filter(None, (reasons(link.pins), REASON if session.kept else ""))),
+        link=link,
+        waiting_since=session.waiting_since if session.waiting else 0.0,
+    )
 
 
 def info_of(

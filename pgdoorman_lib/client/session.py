@@ -13,7 +13,7 @@ from typing import Any
 
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.faults import server_ended
-from pgdoorman_lib.client.info import ClientInfo, info_of
+from pgdoorman_lib.client.info import ClientInfo, session_info
 from pgdoorman_lib.client.link import Link, Owner
 from pgdoorman_lib.client.relay import Relay
 from pgdoorman_lib.errors import DoormanError, NoSuchPool, ProtocolViolation
@@ -22,7 +22,7 @@ from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.queue import Moved
-from pgdoorman_lib.pool.sequences import MIXED, REASON
+from pgdoorman_lib.pool.sequences import MIXED
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.session_state import (
@@ -31,7 +31,6 @@ from pgdoorman_lib.wire.session_state import (
     DIRTY_PREPARED,
     DIRTY_SESSION,
     DIRTY_TEMPORARY,
-    reasons,
 )
 from pgdoorman_lib.wire.settings import BASE
 
@@ -117,13 +116,7 @@ class Session(Owner):
 
     def info(self) -> ClientInfo:
         """What SHOW CLIENTS tells."""
-        link = self.link
-        return info_of(
-            *(self, link.client, link.stats, self.application_name, self.state),
-            pinned=", ".join(filter(None, (reasons(link.pins), REASON if self.kept else ""))),
-            link=link,
-            waiting_since=self.waiting_since if self.waiting else 0.0,
-        )
+        return session_info(self)
 
     @property
     def application_name(self) -> str:

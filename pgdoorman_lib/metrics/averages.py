@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import gevent
 
-from pgdoorman_lib.abc import HasStats
 from pgdoorman_lib.metrics.counters import Histogram, PoolStats
+from pgdoorman_lib.views import HasStats
 
 #: Seconds between two ticks: the reference's and PgBouncer's averages are over windows of this order.
 PERIOD = 15.0

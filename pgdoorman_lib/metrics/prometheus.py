@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 import gevent.lock
 
-from pgdoorman_lib.abc import RunningPooler
 from pgdoorman_lib.metrics.counters import XACT_BOUND
 from pgdoorman_lib.metrics.families import (
     OLD,
@@ -29,6 +28,7 @@ from pgdoorman_lib.metrics.families import (
 from pgdoorman_lib.metrics.pacing import Pace
 from pgdoorman_lib.metrics.reading import pool_readings, resident_bytes
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.views import RunningPooler
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pgdoorman_lib.abc import PoolView, RunningPooler
 from pgdoorman_lib.metrics.averages import Latencies
 from pgdoorman_lib.metrics.pacing import Pace
+from pgdoorman_lib.views import PoolView, RunningPooler
 
 #: Clients counted before the clock is asked whether others are due.
 _CLIENTS_IN_A_ROW = 64

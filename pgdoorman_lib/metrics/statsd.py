@@ -21,13 +21,13 @@ import gevent.event
 import gevent.lock
 from statsd.client.udp import Pipeline, StatsClient
 
-from pgdoorman_lib.abc import PoolView, RunningPooler
 from pgdoorman_lib.config.metrics import Statsd
 from pgdoorman_lib.metrics.counters import Histogram, PoolStats
 from pgdoorman_lib.metrics.naming import PoolNames
 from pgdoorman_lib.metrics.pacing import Pace
 from pgdoorman_lib.metrics.reading import PoolReading, pool_readings, resident_bytes
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.views import PoolView, RunningPooler
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import gevent
 import gevent.event
 
-from pgdoorman_lib.abc import PoolView, RunningPooler
 from pgdoorman_lib.log import of_pool
 from pgdoorman_lib.metrics.counters import Histogram
+from pgdoorman_lib.views import PoolView, RunningPooler
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from itertools import islice
 
 import gevent
 
-from pgdoorman_lib.abc import MetricsPage, RunningPooler, Table
 from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.views import MetricsPage, RunningPooler, Table
 from pgdoorman_lib.web.server import Request, Response, text
 
 #: Rows encoded in one piece.

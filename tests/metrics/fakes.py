@@ -57,7 +57,7 @@ class FakeClient:
 
 
 class FakePooler:
-    """As abc.RunningPooler, as far as the exporters look."""
+    """As views.RunningPooler, as far as the exporters look."""
 
     def __init__(self) -> None:
         self.clock = 1000.0

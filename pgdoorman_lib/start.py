@@ -1,0 +1,73 @@
+"""Starting the pooler with a configuration file, or testing the file alone, and the exit codes of both."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import gevent
+
+from pgdoorman_lib import log as logs
+from pgdoorman_lib.app import App
+from pgdoorman_lib.check import check
+from pgdoorman_lib.config.loader import load
+from pgdoorman_lib.config.surroundings import notices
+from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.net.arenas import keep_chunks
+
+log = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_CONFIG = 78
+
+
+def _say_unusable(exc: ConfigError) -> int:
+    """Tell on stderr what is wrong with the configuration, a line for each problem; returns the exit code."""
+    for problem in exc.message.splitlines():
+        print(f"Config parse error: Configuration error: {problem}", file=sys.stderr)
+    return EXIT_CONFIG
+
+
+def test_config(path: str, *, lenient: bool = False) -> int:
+    """Check a configuration for ``-t``; prints the verdict and returns the exit code."""
+    try:
+        config = load(path, lenient=lenient)
+        check(config)
+    except ConfigError as exc:
+        return _say_unusable(exc)
+    for warning in (*config.warnings, *notices(config)):
+        print(f"pgdoorman: warning: {warning}", file=sys.stderr)
+    print(f"pgdoorman: the configuration file {path} syntax is ok")
+    print(f"pgdoorman: configuration file {path} test is successful")
+    return EXIT_OK
+
+
+def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: bool = False) -> int:
+    """Run the pooler with the configuration at ``path`` until it is told to stop; returns the exit code.
+
+    ``lenient``: names in it that are no keys are only warned of.
+    """
+    logs.keep_standard_descriptors()
+    logs.setup(log_level, log_format, None if color else False)
+    keep_chunks()
+    # Who spawned whom, with its stack, is only for debuggers, and a good part of what a greenlet costs.
+    gevent.config.track_greenlet_tree = False
+    try:
+        config = load(path, lenient=lenient)
+        check(config)
+        general = config.general
+        logs.direct(log_format, general.log_file, general.syslog_prog_name, general.syslog_socket)
+        app = App(config)
+    except ConfigError as exc:
+        return _say_unusable(exc)
+    for warning in (*config.warnings, *notices(config)):
+        log.warning("%s", warning)
+    try:
+        app.run()
+        return EXIT_OK
+    except ConfigError as exc:
+        log.error("%s", exc.message)
+        if logs.is_directed():  # whoever has started it looks there
+            print(f"pgdoorman: {exc.message}", file=sys.stderr)
+        return EXIT_FAILED
