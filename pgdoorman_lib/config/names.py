@@ -97,6 +97,10 @@ _ABSENT = {
     "stats_period": _NONE,
     "pidfile": _NONE,
     "syslog_facility": _NONE,
+    "login_notify_message": _NONE,
+    "auth_pam_confdir": _NONE,
+    "pool_idle_timeout": 'there is none here; pools of [pools."*"] go after autodb_idle_timeout in [general]',
+    "conffile": _NONE,
     "service_name": _NONE,
     "job_name": _NONE,
 }
