@@ -3,5 +3,5 @@
 
 cdef class LoginCache:
     cdef dict _known
-    cdef dict _met
+    cdef readonly dict _met
     cpdef tuple find(self, str host, bytes packet)
