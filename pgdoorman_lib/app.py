@@ -342,6 +342,7 @@ class App(Pooler):
         self.averages.stop()
         self._telemetry.stop()
         self.janitor.finish()
+        self._canceller.close()
         gevent.killall(self._greenlets)
         self._pools.close()
         self.engine.flush()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import threading
 import time
 
@@ -58,6 +60,22 @@ def test_a_second_cancel_works_like_the_first(doorman: Doorman, postgres: Postgr
             eventually(lambda number=number: runs(postgres, f"again {number}"))
             client.cancel()
             assert client.read_ready()[-2].sqlstate == "57014"
+
+
+def test_a_cancel_that_comes_before_postgresql_has_read_the_statement(doorman: Doorman) -> None:
+    """PostgreSQL ignores it: a backend that gets no time, as on a busy machine, meets it before it reads on."""
+    with doorman.wire("onedb") as client:
+        backend = int(client.value("SELECT pg_backend_pid()"))
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            client.send(query("SELECT pg_sleep(30)"))
+            client.cancel()
+            assert client.is_quiet(0.3)
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        assert client.read_ready()[-2].sqlstate == "57014"
+        # Nothing is repeated for a statement that has ended.
+        assert client.value("SELECT pg_sleep(3)") == ""
 
 
 def test_a_cancel_while_nothing_runs_is_forgotten(doorman: Doorman) -> None:
