@@ -336,6 +336,21 @@ def test_shutdown_waits_for_servers(make_doorman: MakeDoorman) -> None:
         assert doorman.wait() == 0
 
 
+def test_a_shutdown_that_waited_for_clients_waits_for_servers(make_doorman: MakeDoorman) -> None:
+    """It is still as long as it takes: shutdown_timeout is not for the one who has asked for that."""
+    doorman = make_doorman({"general": {"shutdown_timeout": "100ms"}})
+    with console(doorman) as admin, doorman.wire() as busy:
+        busy.ask_query("BEGIN")
+        admin.ask_query("SHUTDOWN WAIT_FOR_CLIENTS")
+        doorman.wait_log("waiting for the last client")
+        admin.ask_query("SHUTDOWN WAIT_FOR_SERVERS")
+        assert busy.is_quiet(1.0)
+        assert busy.value("SELECT 1") == "1"
+        busy.send(query("COMMIT"))
+        assert kinds(busy.read_messages_to_end()) == "CZE"
+        assert doorman.wait() == 0
+
+
 @pytest.mark.parametrize("end", ["the client leaves", "another SHUTDOWN"])
 def test_shutdown_waits_for_clients(make_doorman: MakeDoorman, end: str) -> None:
     doorman = make_doorman()
