@@ -518,6 +518,8 @@ class Pool:
         settings = self.settings
         keep = settings.min_pool_size
         for server in list(self.queue):
+            if server.state != "idle":
+                continue  # to close the one before it has let another pool take its place (``quota``)
             if now > server.expires_at:
                 self.queue.remove(server)
                 self.forget(server, "server_lifetime reached")

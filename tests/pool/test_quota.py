@@ -88,6 +88,25 @@ def test_a_warm_minimum_does_not_take_from_others(engine: Engine) -> None:  # no
         house.close()
 
 
+def test_what_others_take_while_a_pool_is_swept(houses: list[House]) -> None:
+    """Each server that is closed for its age is two others' chance, of which one takes the next to be looked at."""
+    first, *others = houses
+    old = [first.checkout(), first.checkout()]
+    for house in others:
+        house.pool.opening.retry_at = first.engine.now + 100  # PostgreSQL was out of reach
+    waiting = [in_greenlet(house.checkout) for house in others]
+    gevent.sleep(0.02)
+    for server in old:
+        first.pool.checkin(server)
+        server.expires_at = 0.0
+    for house in others:
+        house.pool.opening.retry_at = 0.0
+    first.pool.sweep(first.engine.now)
+    for house, greenlet in zip(others, waiting, strict=True):
+        house.pool.checkin(greenlet.get(timeout=PATIENCE))
+    assert [server.state for server in old] == ["closed", "closed"]
+
+
 def test_a_limit_comes_and_goes(engine: Engine) -> None:  # noqa: F811
     quotas = Quotas()
     house = House(engine)
