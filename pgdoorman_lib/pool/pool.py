@@ -371,6 +371,8 @@ class Pool:
         elif self.engine.now > server.expires_at and clock() > server.expires_at:
             self.discard(server, server.condemned or "server_lifetime reached")
             self.opening.grow(clock())
+        elif self.quota is not None and self.queue.waiting and self.quota.is_owed(self):
+            self.discard(server, "max_user_connections is reached, and those of another pool have waited for longer")
         elif self.forget_names and self.queue.waiting:
             self._lend_where_it_suits(server)
         else:
