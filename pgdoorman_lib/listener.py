@@ -109,7 +109,8 @@ class Listener(StreamServer):
         """Let in who is there, in BaseServer's way but without its call for each of a method that none of us needs."""
         engine = self._engine
         if self._put_off and self._put_off == engine.began:
-            return  # the kernel tells of more, for whom the next turn is
+            self._go_on_next_turn()  # this one looks again, or the kernel tells of more
+            return
         self._put_off = 0.0
         accept = self._acceptor.accept
         self._all_in = False
@@ -123,9 +124,15 @@ class Listener(StreamServer):
             self.delay = self.min_delay
         except OSError:
             super()._do_read()  # type: ignore[misc] # meets it again, and knows how to wait
-        channel = self._channel
-        if channel is not None and not self._all_in:
+        if not self._all_in:
             self._put_off = engine.began
+            self._go_on_next_turn()
+
+    def _go_on_next_turn(self) -> None:
+        """Have the engine call again: nobody else tells of those who stand in the backlog already."""
+        engine = self._engine
+        channel = self._channel
+        if channel is not None and channel not in engine.idle:
             engine.note(channel, 1)
             engine.kick()
 

@@ -54,6 +54,11 @@ class Operations:
         self._pools.obey()
         return found
 
+    def unpause(self, target: Target) -> None:
+        """Take back the PAUSE of ``target`` itself alone: those of parts of it are others' orders."""
+        self._pools.orders.paused.discard(target)
+        self._pools.obey()
+
     def disable(self, target: Target) -> None:
         """Let no client log in any more; those who are there stay."""
         self._pools.orders.disabled.add(target)

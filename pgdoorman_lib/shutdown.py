@@ -65,7 +65,7 @@ class Shutdown:
             log.info("shutting down, waiting for the last client to leave")
             while self._mode == "clients" and self._operations.clients(Target()) and not self._hurry.is_set():
                 self._look_again()
-        elif self._mode == "servers":
+        if self._mode == "servers":
             log.info("shutting down, waiting for open transactions")
             self._operations.pause(Target())
             self._operations.fail_waiters(ShuttingDown(GOODBYE))

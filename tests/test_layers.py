@@ -84,8 +84,8 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield name.removesuffix(".__init__"), path
 
 
-#: Where the seams between the layers stand: it names their types, and imports none of them when it runs.
-SEAMS = "pgdoorman_lib.abc"
+#: Where the seams between the layers stand: they name their types, and import none of them when they run.
+SEAMS = {"pgdoorman_lib.abc", "pgdoorman_lib.views"}
 
 
 def for_types_only(tree: ast.AST) -> set[ast.AST]:
@@ -101,7 +101,7 @@ def for_types_only(tree: ast.AST) -> set[ast.AST]:
 
 def imports(module: str, tree: ast.AST, is_package: bool) -> Iterator[tuple[str, int]]:
     """Everything imported anywhere in a module, with its line."""
-    passed_over = for_types_only(tree) if module == SEAMS else set()
+    passed_over = for_types_only(tree) if module in SEAMS else set()
     for node in ast.walk(tree):
         if node in passed_over:
             continue
@@ -189,9 +189,9 @@ def protocols(tree: ast.AST) -> list[str]:
     ]
 
 
-def test_the_seams_stand_in_one_place() -> None:
+def test_the_seams_stand_in_their_places() -> None:
     found = {name for name, path in modules() if protocols(ast.parse(path.read_text()))}
-    assert found == {SEAMS}
+    assert found == SEAMS
 
 
 # Size and numbers.
@@ -199,6 +199,7 @@ def test_the_seams_stand_in_one_place() -> None:
 MAX_LINES = 400
 #: Longer ones, each with what is to become of it; a name leaves when its file is shorter.
 LONG = {
+    "pgdoorman_lib.config.general": "every key of [general] with its words; keys of one subject may leave it",
     "pgdoorman_lib.net.engine": "task, channel and engine know each other's C types",
     "pgdoorman_lib.net.stream": "TLS stands in it",
     "pgdoorman_lib.pool.pool": "what SHOW reads stands in it",

@@ -16,6 +16,7 @@ from core_fakes import ENGINES, running, until
 from pgdoorman_lib.listener import Listener, open_tcp
 from pgdoorman_lib.net import sockopt
 from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.syscalls import clock
 
 
 @pytest.fixture(params=ENGINES)
@@ -86,6 +87,23 @@ def test_so_many_in_a_turn_and_no_more(engine: Engine) -> None:
         listener.close()
         for client in came:
             client.close()
+
+
+def test_nobody_is_left_in_the_backlog_by_a_turn_that_looks_again(street: Street) -> None:
+    """An engine may look several times in one turn: who was put off is for the next, although nobody new comes."""
+    engine, most = street.listener._engine, Listener.max_accept
+    street.listener.max_accept = 0
+    with ExitStack() as stack:
+        for _ in range(most + 5):
+            street.come(stack)
+        until(lambda: street.listener._put_off > 0)
+        gevent.sleep(0.05)  # the kernel has told of all of them, and will not again
+        street.listener.max_accept = most
+        engine.began = engine.now = clock()
+        for _ in range(3):
+            engine.run()
+        assert len(street.served) == most
+        until(lambda: len(street.served) == most + 5)
 
 
 def test_a_fault_pauses_and_the_backlog_waits(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:

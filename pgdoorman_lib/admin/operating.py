@@ -52,7 +52,7 @@ def _pause(text: str, session: Session) -> Sequence[Row]:
                     raise Refused("RESUME has taken the PAUSE back", sqlstate="57014")
     except Cancelled:
         if not before:
-            operations.resume(target)
+            operations.unpause(target)
         raise
     return ()
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 from pgdoorman_lib.admin import commands, questions
 from pgdoorman_lib.admin.dialects import DIALECTS
 from pgdoorman_lib.admin.parameters import CLIENT_PARAMETERS
 from pgdoorman_lib.admin.plans import AdminAccessNeeded, InvalidCommand, Plan, Session, UnknownCommand
+from pgdoorman_lib.admin.tables import Row
 
 _QUESTIONS = {"SHOW": questions.show, "SELECT": questions.select, "WITH": questions.select}
 
@@ -34,13 +38,23 @@ def plan(text: str, session: Session) -> Plan:
     try:
         if question is not None:
             return question(text, words, session)
-        if verb in commands.VERBS and session.read_only and not _is_its_own(text, verb):
+        if verb not in commands.VERBS or _is_its_own(text, verb):
+            return commands.plan(text, session)
+        if session.read_only:
             raise AdminAccessNeeded
-        return commands.plan(text, session)
+        planned = commands.plan(text, session)
+        return replace(planned, run=partial(_run_as_admin, planned, session))
     except UnknownCommand as exc:
         if not DIALECTS[session.dialect].pgbouncer:
             raise _hinted(exc, text, session) from None
         raise InvalidCommand(f"invalid command '{text}', use SHOW HELP;", hint=exc.hint) from exc
+
+
+def _run_as_admin(planned: Plan, session: Session) -> Sequence[Row]:
+    """Run a plan; AdminAccessNeeded when a reload has taken the right away since it was made."""
+    if session.read_only:
+        raise AdminAccessNeeded
+    return planned.run()
 
 
 def _is_its_own(text: str, verb: str) -> bool:

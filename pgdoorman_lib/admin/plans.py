@@ -122,6 +122,7 @@ class Session:
             yield
         finally:
             del self.pooler.cancellable[self.cancel_key]
+            self.cancelled = False
 
     @property
     def read_only(self) -> bool:

@@ -13,6 +13,7 @@ import difflib
 import re
 from collections.abc import Iterator
 
+from pgdoorman_lib.admin import settings
 from pgdoorman_lib.admin.dialects import DIALECTS, usage_detail
 from pgdoorman_lib.admin.features import interner_top
 from pgdoorman_lib.admin.parameters import SERVER_SETTINGS
@@ -61,8 +62,8 @@ def show(text: str, words: list[str], session: Session) -> Plan:
     if name in dialect.refused:
         raise UnsupportedFeature(dialect.refused[name])
     key = {"TIME ZONE": "timezone", "TRANSACTION ISOLATION LEVEL": "transaction_isolation"}.get(name, name.lower())
-    settings = SERVER_SETTINGS | session.parameters
-    spelling = next((parameter for parameter in settings if parameter.lower() == key), None)
+    known = SERVER_SETTINGS | session.parameters
+    spelling = next((parameter for parameter in known if parameter.lower() == key), None)
     if spelling is not None:
         # Read when it runs: the statement may be prepared before a SET.
         return Plan("SHOW", lambda: [(_setting(session, spelling),)], columns(spelling))
@@ -87,7 +88,7 @@ def select(text: str, words: list[str], session: Session) -> Plan:
         # A LIKE pattern: its underscores are escaped.
         prefix = completion["prefix"].lower().replace("\\", "")
         # Its query for SET asks only for settings of some contexts; its query for SHOW takes all.
-        known = ("log_level",) if "context" in text else tuple(sorted(name.lower() for name in dialect.shows))
+        known = settings.names() if "context" in text else tuple(sorted(name.lower() for name in dialect.shows))
         names = [(name,) for name in known if name.startswith(prefix)]
         return Plan("SELECT", lambda: names, columns("name"), count_rows=True)
     if dialect.pgbouncer and len(words) == 2:

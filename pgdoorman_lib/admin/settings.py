@@ -11,6 +11,7 @@ from typing import Any
 
 from pgdoorman_lib.admin.plans import BadValue, Plan, Session, UnknownSetting
 from pgdoorman_lib.admin.targets import PGBOUNCER_SQLSTATE, Refused
+from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.keys import HIDDEN, Key, keys_of
 from pgdoorman_lib.config.names import hint
 from pgdoorman_lib.errors import ConfigError, DoormanError
@@ -20,6 +21,12 @@ log = logging.getLogger(__name__)
 _BOOLEANS = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _SECONDS = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
+
+
+def names() -> tuple[str, ...]:
+    """What SET takes without the name of a section, by name."""
+    live = {name for name, key in keys_of(General) if key.reload != "restart"}
+    return tuple(sorted(live | {"log_level"}))
 
 
 def plan_set(session: Session, name: str, value: str) -> Plan:

@@ -26,6 +26,7 @@ from pgdoorman_lib.errors import (
     PeerGone,
     ProtocolViolation,
     Refusal,
+    TooManyClients,
     TooManyLogins,
 )
 from pgdoorman_lib.log import Label, Limited, label
@@ -264,6 +265,10 @@ class Connection(Pollable):
         )
         self.session = session
         pool.stats.client_login_count += 1
+        try:
+            pooler.admit_to(accepted.database)  # others have come meanwhile
+        except TooManyClients as exc:
+            session.terminate_when_idle(exc)
         pooler.clients.add(session)
         if pooler.find_pool(accepted.database, accepted.user) is None:
             session.terminate_when_idle(

@@ -164,30 +164,48 @@ class Catalogue:
 
 
 class Watch:
-    """The greenlet that looks at the catalogues of databases in use."""
+    """The greenlet that looks at the catalogues of databases in use; each look has one of its own.
+
+    While a pool is busy or paused nobody waits for it but the look at its own database.
+    """
 
     def __init__(self) -> None:
         self.wanted = gevent.event.Event()
+        #: looks under way, and the pool whose server each uses or waits for
+        self._looks: dict[Catalogue, tuple[Pool, gevent.Greenlet[..., None]]] = {}
 
     def run(self, pools: Any) -> None:
         """Look at them for ever; ``pools`` gives the pools there are."""
-        while True:
-            self.wanted.wait(MARKER_INTERVAL)
-            self.wanted.clear()
-            self.round(pools())
-            gevent.sleep(READING_PAUSE)
+        try:
+            while True:
+                self.wanted.wait(MARKER_INTERVAL)
+                self.wanted.clear()
+                self.round(pools())
+                gevent.sleep(READING_PAUSE)
+        finally:
+            gevent.killall([greenlet for _, greenlet in self._looks.values()], block=False)
 
     def round(self, pools: Iterable[Pool]) -> None:
-        """Look at each once that is due and in use."""
-        done: set[int] = set()
+        """Look at each once that is due and in use; those that take longer than READING_PAUSE go on behind this."""
+        for pool, greenlet in self._looks.values():
+            if pool.held:
+                greenlet.kill(block=False)  # nothing is lent there; another pool of the database may
+        begun = []
         for pool in list(pools):
             catalogue = pool.database.catalogue
             catalogue.wanted = self.wanted
-            if id(catalogue) in done or pool.held or not (pool.servers or catalogue.doubted) or not catalogue.is_due():
+            busy = catalogue in self._looks or pool.held
+            if busy or not (pool.servers or catalogue.doubted) or not catalogue.is_due():
                 continue
-            done.add(id(catalogue))
-            try:
-                with pool.connection() as server:  # switch
-                    catalogue.look(server)
-            except (DoormanError, Moved) as exc:
-                log.debug("%s the catalogue could not be looked at: %s", label(database=pool.settings.database), exc)
+            begun.append(gevent.spawn(self._look, pool, catalogue))
+            self._looks[catalogue] = pool, begun[-1]
+        gevent.joinall(begun, timeout=READING_PAUSE)
+
+    def _look(self, pool: Pool, catalogue: Catalogue) -> None:
+        try:
+            with pool.connection() as server:  # switch
+                catalogue.look(server)
+        except (DoormanError, Moved) as exc:
+            log.debug("%s the catalogue could not be looked at: %s", label(database=pool.settings.database), exc)
+        finally:
+            self._looks.pop(catalogue, None)

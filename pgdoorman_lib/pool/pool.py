@@ -371,6 +371,8 @@ class Pool:
         elif self.engine.now > server.expires_at and clock() > server.expires_at:
             self.discard(server, server.condemned or "server_lifetime reached")
             self.opening.grow(clock())
+        elif self.quota is not None and self.queue.waiting and self.quota.is_owed(self):
+            self.discard(server, "max_user_connections is reached, and those of another pool have waited for longer")
         elif self.forget_names and self.queue.waiting:
             self._lend_where_it_suits(server)
         else:
@@ -518,6 +520,8 @@ class Pool:
         settings = self.settings
         keep = settings.min_pool_size
         for server in list(self.queue):
+            if server.state != "idle":
+                continue  # to close the one before it has let another pool take its place (``quota``)
             if now > server.expires_at:
                 self.queue.remove(server)
                 self.forget(server, "server_lifetime reached")

@@ -1,7 +1,7 @@
 """max_user_connections: how many servers all pools of one server user may have together, and who gets the next.
 
 While the limit is off no pool has a quota. A pool at the limit that needs one more server takes the place of one that
-rests in another pool; when none rests, it is told as soon as there is room.
+rests in another pool; when none rests, it is told as soon as there is room, and after PATIENCE room is made for it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pgdoorman_lib.pool.pool import Pool
 
 #: Why a server is closed that another pool took the place of.
 TAKEN = "max_user_connections is reached, and another pool needs a connection"
+#: Seconds that clients of a pool wait at most while those of another have one server after the other.
+PATIENCE = 1.0
 
 
 class Quota:
@@ -59,6 +61,21 @@ class Quota:
         """The pool, other than ``pool``, with the server that has rested for longest."""
         others = [other for other in self._pools if other is not pool and other.queue.qsize()]
         return min(others, key=lambda other: next(iter(other.queue)).idle_since, default=None)
+
+    def is_owed(self, pool: Pool) -> bool:
+        """Whether a server that ``pool`` would lend on has to make room for others, who have waited for too long."""
+        if self._left() > 0:
+            return False
+        now = clock()
+        longest = max(PATIENCE, pool.max_wait(now))
+        return any(
+            other.max_wait(now) > longest
+            and not (other.held or other.opening.count)
+            and now >= other.opening.retry_at
+            and open_servers(other) < other.size
+            for other in self._pools
+            if other is not pool
+        )
 
     def freed(self, pool: Pool) -> None:
         """A server of ``pool`` rests or is closed: it may be another's turn. No switch."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from pgdoorman_lib.config.effective import for_database
-from pgdoorman_lib.pool.holding import Orders
+from pgdoorman_lib.pool.holding import Orders, open_servers
 from pgdoorman_lib.pool.pool import Pool
 
 
@@ -65,7 +65,7 @@ class Pools:
             pool = self._pools[key]
             if wanted.get(key) != pool.settings:
                 del self._pools[key]
-                if pool.servers:
+                if open_servers(pool):
                     self._leaving.add(pool)
                 replacement = wanted.get(key)
                 if replacement is not None:
@@ -75,7 +75,7 @@ class Pools:
         for key, settings in wanted.items():
             if key not in self._pools:
                 self._pools[key] = self._new(settings)
-        self._leaving = {pool for pool in self._leaving if pool.servers}
+        self._leaving = {pool for pool in self._leaving if open_servers(pool)}
 
     def drop_unused(self, now: float, limit: float, clients_of: Callable[[str], int]) -> None:
         """Take pools of databases that are not named away, ``limit`` seconds after their last server and client.
@@ -112,9 +112,9 @@ class Pools:
             self.orders.obey(pool)
 
     def all(self) -> Iterator[Pool]:
-        """Every pool that still has servers, the retired ones included."""
+        """Every pool, and of the retired ones those that still have servers or open one."""
         yield from list(self._pools.values())
-        yield from [pool for pool in self._leaving if pool.servers]
+        yield from [pool for pool in self._leaving if open_servers(pool)]
 
     def close(self) -> None:
         """Retire everything."""

@@ -31,6 +31,11 @@ PATIENCE = 100
 MAX_NAMES = 1000
 
 
+def _program(application_name: str) -> str:
+    """Whose name that is, without the address that application_name_add_host has put behind it."""
+    return application_name.rpartition(" - ")[0] or application_name
+
+
 class Sequences:
     """What a pool has learnt, and the sessions that keep their server."""
 
@@ -46,12 +51,12 @@ class Sequences:
     def learn(self, name: str) -> _int:
         """An application of this name asks."""
         if len(self.names) < MAX_NAMES:
-            self.names.add(name)
+            self.names.add(_program(name))
         return 0
 
     def lent(self, session: Any, server: Any) -> _int:
         """``session`` has just borrowed ``server``: if it may ask, there must be nothing of anybody else."""
-        session.drawing = session.in_vain < PATIENCE and session.application_name in self.names
+        session.drawing = session.in_vain < PATIENCE and _program(session.application_name) in self.names
         session.drew = 0
         session.asked_sequences = 0
         if session.drawing and server.drawn_by != session.number:

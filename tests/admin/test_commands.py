@@ -180,8 +180,13 @@ def test_changed_parameters_are_reported_once() -> None:
         ),
         (
             "SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings  WHERE context IN ('user', 'superuser')    AND"
-            " pg_catalog.lower(name) LIKE pg_catalog.lower('log\\_%')\nLIMIT 1000",
+            " pg_catalog.lower(name) LIKE pg_catalog.lower('log\\_l%')\nLIMIT 1000",
             [b"log_level"],
+        ),
+        (
+            "SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings  WHERE context IN ('user', 'superuser')    AND"
+            " pg_catalog.lower(name) LIKE pg_catalog.lower('query\\_w%')\nLIMIT 1000",
+            [b"query_wait_notify", b"query_wait_timeout"],
         ),
         ("SELECT name FROM pg_catalog.pg_settings WHERE name LIKE 'zzz%' LIMIT 1000", []),
         ("SELECT vartype FROM pg_catalog.pg_settings WHERE pg_catalog.lower(name) = pg_catalog.lower('log_level')", []),

@@ -24,6 +24,6 @@ def test_every_table_is_documented() -> None:
 
 
 def test_every_command_is_documented() -> None:
-    documented = [cell.strip("`").replace("\\|", "|") for cell in rows("What it does")]
+    documented = [cell.strip("`").replace("\\|", "|") for cell in rows("Commands")]
     assert documented == list(COMMANDS)
     assert {usage for usage, _ in commands()} <= set(documented)

@@ -209,18 +209,32 @@ def test_admin_users_may_all() -> None:
     assert pooler.done == ["reload"]
 
 
-def test_who_is_taken_off_the_list_loses_his_rights_at_once() -> None:
-    class Reloading(FakePooler):
-        def reload(self) -> Any:
-            told: Any = super().reload()
-            general = dataclasses.replace(self.config.general, admin_users=())
-            self.config = dataclasses.replace(self.config, general=general)
-            return told
+class Reloading(FakePooler):
+    """Its RELOAD takes everybody off the list."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = watched().config
+
+    def reload(self) -> Any:
+        told: Any = super().reload()
+        general = dataclasses.replace(self.config.general, admin_users=())
+        self.config = dataclasses.replace(self.config, general=general)
+        return told
+
+
+def test_who_is_taken_off_the_list_loses_his_rights_at_once() -> None:
     pooler = Reloading()
-    pooler.config = watched().config
     found = talk(query("RELOAD"), query("RELOAD"), query("SHOW USERS"), user="operator", pooler=pooler)
     assert "".join(answer.kind for answer in found) == "CZEZTDCZ"
+    assert pooler.done == ["reload"]
+
+
+def test_what_was_prepared_with_rights_does_not_run_without() -> None:
+    pooler = Reloading()
+    sent = parse("SHUTDOWN", "later"), SYNC, query("RELOAD"), bind("later"), execute(), SYNC
+    found = talk(*sent, user="operator", pooler=pooler)
+    assert [answer.value["M"] for answer in found if answer.kind == "E"] == ["admin access needed"]
     assert pooler.done == ["reload"]
 
 

@@ -28,7 +28,7 @@ def test_clients_of_a_database(make_doorman: MakeDoorman) -> None:
         with doorman.wire("twodb"):
             assert refusal(doorman, "twodb")[0] == "53300"
         two.terminate()
-        eventually(lambda: len(doorman.admin("SHOW CLIENTS")) == 1)
+        eventually(lambda: len(doorman.admin("SHOW CLIENTS")) == 2, message="one, and the console")
         with doorman.wire() as again:
             assert again.value("SELECT 1") == "1"
         assert one.value("SELECT 1") == "1"
@@ -79,6 +79,24 @@ def test_the_hosts_in_application_names(make_doorman: MakeDoorman) -> None:
             assert client.value("SHOW application_name") == f"{name} - {host}:{port}"
         named.ask_query("SET application_name = 'other'")
         assert named.value("SHOW application_name") == "other"
+
+
+def test_a_program_that_asks_for_keys_is_known_by_its_name_without_the_host(
+    make_doorman: MakeDoorman, postgres: Postgres
+) -> None:
+    """Or each connection would have to be told once that there is nothing, before what it asks is known."""
+    doorman = make_doorman({"general": {"application_name_add_host": True}})
+    postgres.sql("CREATE SEQUENCE tills; GRANT ALL ON tills TO app", database="testdb")
+    try:
+        with doorman.wire("onedb", application_name="till") as first:
+            first.ask_query("SELECT lastval()")
+        with doorman.wire("onedb", application_name="till") as till, doorman.wire("onedb") as other:
+            for _ in range(3):
+                given = till.value("SELECT nextval('tills')")
+                assert till.value("SELECT lastval()") == given
+                other.value("SELECT nextval('tills')")
+    finally:
+        postgres.sql("DROP SEQUENCE tills", database="testdb")
 
 
 def with_wildcard(make_doorman: MakeDoorman, postgres: Postgres, **general: object) -> Doorman:

@@ -150,6 +150,20 @@ def test_a_pause_that_is_cancelled_is_taken_back(doorman: Doorman) -> None:
         assert tag(waiting.ask_query("PAUSE testdb")) == "PAUSE", "a cancel is for one command"
 
 
+def test_a_cancelled_pause_takes_back_itself_alone_and_kill_follows(doorman: Doorman) -> None:
+    """Another operator's PAUSE of a part holds on; and whoever does not want to wait any longer goes on with KILL."""
+    with resumed(doorman) as admin, console(doorman) as waiting, doorman.wire() as busy:
+        assert tag(admin.ask_query("PAUSE onedb")) == "PAUSE"
+        busy.ask_query("BEGIN")
+        waiting.send(query("PAUSE"))
+        eventually(lambda: doorman.pool()["paused"] == 1)
+        waiting.cancel()
+        assert failure(waiting.read_ready())[0] == "57014"
+        assert (doorman.pool()["paused"], doorman.pool("onedb")["paused"]) == (0, 1)
+        assert tag(waiting.ask_query("KILL testdb")) == "KILL"
+        assert [m.sqlstate for m in busy.read_messages_to_end()] == ["57P01"]
+
+
 def test_pgbouncers_words(doorman: Doorman) -> None:
     with resumed(doorman), console(doorman, "pgbouncer") as admin:
         assert failure(admin.ask_query("RESUME")) == ("08P01", "pooler is not paused/suspended")
@@ -333,6 +347,21 @@ def test_shutdown_waits_for_servers(make_doorman: MakeDoorman) -> None:
             assert busy.value("SELECT 1") == "1"
             busy.send(query("COMMIT"))
             assert kinds(busy.read_messages_to_end()) == "CZE"
+        assert doorman.wait() == 0
+
+
+def test_a_shutdown_that_waited_for_clients_waits_for_servers(make_doorman: MakeDoorman) -> None:
+    """It is still as long as it takes: shutdown_timeout is not for the one who has asked for that."""
+    doorman = make_doorman({"general": {"shutdown_timeout": "100ms"}})
+    with console(doorman) as admin, doorman.wire() as busy:
+        busy.ask_query("BEGIN")
+        admin.ask_query("SHUTDOWN WAIT_FOR_CLIENTS")
+        doorman.wait_log("waiting for the last client")
+        admin.ask_query("SHUTDOWN WAIT_FOR_SERVERS")
+        assert busy.is_quiet(1.0)
+        assert busy.value("SELECT 1") == "1"
+        busy.send(query("COMMIT"))
+        assert kinds(busy.read_messages_to_end()) == "CZE"
         assert doorman.wait() == 0
 
 

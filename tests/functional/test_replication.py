@@ -7,6 +7,7 @@ import signal
 import ssl
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -231,6 +232,32 @@ def test_the_console_has_no_replication(doorman: Doorman) -> None:
         client.send(startup(user="admin", database="pgdoorman", replication="database"))
         answer = client.read()
         assert (answer.kind, answer.sqlstate) == ("E", "0A000")
+
+
+def test_the_limit_of_clients_holds_for_those_who_come_together(make_doorman: MakeDoorman) -> None:
+    """While each waits for its server the others do, too."""
+    doorman = make_doorman({"general": {"max_db_client_connections": 1}})
+    told: list[str] = []
+    done = threading.Event()
+
+    def come() -> None:
+        try:
+            with logical(doorman) as client:
+                client.send(query("IDENTIFY_SYSTEM"))
+                answer = client.read()
+                told.append(answer.sqlstate if answer.kind == "E" else answer.kind)
+                done.wait(30)
+        except WireError as exc:
+            told.append(exc.message.sqlstate)
+
+    threads = [threading.Thread(target=come) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(told) == len(threads))
+    done.set()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(told) == ["53300"] * 7 + ["T"]
 
 
 def test_scram_pass_through(make_doorman: MakeDoorman, postgres: Postgres) -> None:

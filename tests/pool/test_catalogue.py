@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
+import gevent.event
 import pytest
 
 from pgdoorman_lib.errors import ServerGone
@@ -320,4 +322,40 @@ def test_a_server_that_is_lost_ends_no_round(far: FakeDatabase, catalogue: Catal
     assert far.readings == 4 and all(pool.doubts for pool in pools)
     far.meanwhile = lambda: None
     watch.round(pools)  # type: ignore[arg-type]
+    assert not any(pool.doubts for pool in pools)
+
+
+def test_a_pool_that_lends_nothing_keeps_no_other_waiting(
+    far: FakeDatabase, catalogue: Catalogue, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither other databases, nor once it is paused other pools of its own."""
+    never = gevent.event.Event()
+    left: list[str] = []
+
+    @contextmanager
+    def connection(pool: FakePool) -> Iterator[Any]:
+        if pool is busy:
+            try:
+                never.wait()
+            finally:
+                left.append("the line")
+        yield far.server
+
+    monkeypatch.setattr(FakePool, "connection", connection, raising=False)
+    monkeypatch.setattr(module, "READING_PAUSE", 0.01)
+    other = Catalogue()
+    pools: list[Any] = [busy := FakePool(catalogue), FakePool(other)]
+    for one in (catalogue, other):
+        one.ready(far.server)
+        one.doubt()
+    watch.round(pools)
+    assert (pools[0].doubts, pools[1].doubts, left) == (1, 0, [])
+    pools.append(FakePool(catalogue))
+    watch.round(pools)
+    assert pools[2].doubts, "it is looked at once, for all pools of the database"
+    busy.held = True
+    watch.round(pools)
+    gevent.sleep(0)
+    assert left
+    watch.round(pools)
     assert not any(pool.doubts for pool in pools)

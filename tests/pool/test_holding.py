@@ -15,6 +15,7 @@ from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.pool import holding
 from pgdoorman_lib.pool.holding import Target
 from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.queue import Moved
 from pgdoorman_lib.pool.registry import Pools
 
 
@@ -126,4 +127,23 @@ def test_orders_hold_for_pools_to_come(engine: Engine) -> None:  # noqa: F811
     assert holding.take_back(pools.orders.paused, Target())
     pools.obey()
     assert not any(paused(*key) for key in everything)
+    pools.close()
+
+
+def test_a_server_that_a_replaced_pool_still_opens_is_not_forgotten(house: House) -> None:
+    """A SET of a key rebuilds pools; the PAUSE behind it waits for what they had begun."""
+    pools = Pools(lambda settings: House(house.engine).pool if pools_made else house.pool)
+    pools_made: list[int] = []
+    key = ("shop", "al")
+    pools.apply({key: house.settings})
+    pools_made.append(1)
+    house.gate.clear()
+    waiting = in_greenlet(house.checkout)
+    until(lambda: house.connecting == 1)
+    pools.apply({key: Settings(pool_size=9)})
+    with pytest.raises(Moved):
+        waiting.get(timeout=PATIENCE)
+    assert house.pool in list(pools.all())
+    house.gate.set()
+    until(lambda: house.pool not in list(pools.all()))
     pools.close()

@@ -11,6 +11,7 @@ from core_fakes import PATIENCE, until
 from pool.test_pool import House, engine, in_greenlet  # noqa: F401 - a fixture
 
 from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.pool import quota as quota_module
 from pgdoorman_lib.pool.holding import open_servers, pause, resume
 from pgdoorman_lib.pool.quota import Quota, Quotas
 
@@ -86,6 +87,47 @@ def test_a_warm_minimum_does_not_take_from_others(engine: Engine) -> None:  # no
     for house in (first, second):
         house.pool.quota = None
         house.close()
+
+
+def test_a_busy_pool_does_not_keep_all_for_itself(houses: list[House], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clients hand one server to the next without end; those of another pool get their turn all the same."""
+    monkeypatch.setattr(quota_module, "PATIENCE", 0.05)
+    first, second, _ = houses
+    done: list[int] = []
+
+    def busy() -> None:
+        while not done:
+            server = first.checkout()
+            gevent.sleep(0.001)
+            first.pool.checkin(server)
+
+    clients = [gevent.spawn(busy) for _ in range(6)]
+    until(lambda: first.pool.queue.waiting > 0 and opened(houses) == 2)
+    waiting = in_greenlet(second.checkout)
+    server = waiting.get(timeout=PATIENCE)
+    assert opened(houses) <= 2
+    done.append(1)
+    second.pool.checkin(server)
+    gevent.joinall(clients, timeout=PATIENCE, raise_error=True)
+
+
+def test_what_others_take_while_a_pool_is_swept(houses: list[House]) -> None:
+    """Each server that is closed for its age is two others' chance, of which one takes the next to be looked at."""
+    first, *others = houses
+    old = [first.checkout(), first.checkout()]
+    for house in others:
+        house.pool.opening.retry_at = first.engine.now + 100  # PostgreSQL was out of reach
+    waiting = [in_greenlet(house.checkout) for house in others]
+    gevent.sleep(0.02)
+    for server in old:
+        first.pool.checkin(server)
+        server.expires_at = 0.0
+    for house in others:
+        house.pool.opening.retry_at = 0.0
+    first.pool.sweep(first.engine.now)
+    for house, greenlet in zip(others, waiting, strict=True):
+        house.pool.checkin(greenlet.get(timeout=PATIENCE))
+    assert [server.state for server in old] == ["closed", "closed"]
 
 
 def test_a_limit_comes_and_goes(engine: Engine) -> None:  # noqa: F811
