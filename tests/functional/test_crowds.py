@@ -132,6 +132,19 @@ def test_a_limit_for_each_address(make_doorman: MakeDoorman) -> None:
         assert all(standing(many))
 
 
+def test_a_limit_for_each_address_behind_a_balancer(make_doorman: MakeDoorman) -> None:
+    """It holds for the addresses in the headers, and not for the balancer's own, from which all come."""
+    doorman = make_doorman({"general": {"proxy_protocol": ["127.0.0.2"], "max_login_connections_per_address": 5}})
+    header = "PROXY TCP4 {} 127.0.0.1 4711 6432\r\n".format
+    many, few = header("192.0.2.7").encode(), header("198.51.100.9").encode()
+    with crowd(doorman, 20, many[:-1], "127.0.0.2") as undecided, crowd(doorman, 5, few, "127.0.0.2") as others:
+        with crowd(doorman, 20, many, "127.0.0.2") as crowded:
+            eventually(lambda: sum(standing(crowded)) == 5)
+            assert standing(crowded)[-5:] == [True] * 5
+            doorman.wait_log(r"192\.0\.2\.7:4711.*\(max_login_connections_per_address\)")
+        assert all(standing(undecided) + standing(others))
+
+
 def limited(soft: int, hard: int) -> Callable[[], None]:
     def preexec() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
