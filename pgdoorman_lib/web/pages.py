@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
@@ -16,6 +15,7 @@ from itertools import islice
 
 import gevent
 
+from pgdoorman_lib.auth.verify import knows_password
 from pgdoorman_lib.errors import DoormanError
 from pgdoorman_lib.views import MetricsPage, RunningPooler, Table
 from pgdoorman_lib.web.server import Request, Response, text
@@ -103,22 +103,23 @@ class Pages:
             return text(HTTPStatus.FORBIDDEN, "set general.admin_password to read the tables")
         given = request.headers.get("Authorization")
         if given is not None:
-            expected = f"{general.admin_username}:{general.admin_password}".encode()
-            if hmac.compare_digest(_credentials(given), expected):
+            user, password = _credentials(given)
+            if user == general.admin_username and knows_password(user, general.admin_password, password):
                 return None
             gevent.sleep(FAILED_LOGIN_PAUSE)
         return text(HTTPStatus.UNAUTHORIZED, "the console's user and password are asked for", _CHALLENGE)
 
 
-def _credentials(header: str) -> bytes:
-    """``user:password`` out of an Authorization header; empty if that is none by a password."""
+def _credentials(header: str) -> tuple[str, str]:
+    """User and password out of an Authorization header; both empty if that is none by a password."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
-        return b""
+        return "", ""
     try:
-        return base64.b64decode(encoded.strip(), validate=True)
+        user, _, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
-        return b""
+        return "", ""
+    return user, password
 
 
 def _pieces(page: MetricsPage) -> Iterator[bytes]:

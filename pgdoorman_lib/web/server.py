@@ -23,7 +23,7 @@ from gevent.server import StreamServer
 
 log = logging.getLogger(__name__)
 
-#: Connections at a time; for one more the one that has rested longest goes, and if none rests it is told 503.
+#: Connections at a time; for one more the one that has owed us a request longest goes, and if none does it is told 503.
 MAX_CONNECTIONS = 64
 #: Bytes of a request, up to the empty line behind its headers.
 MAX_HEAD = 8192
@@ -87,12 +87,11 @@ class HttpServer(StreamServer):
 
     def _serve(self, sock: Any, address: Any) -> None:
         connection = _Connection(sock, self._answer, self._rests)
-        if len(self._connections) >= MAX_CONNECTIONS and not self._make_room():
-            connection.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
-            connection.close()
-            return
-        self._connections[connection] = True
         try:
+            if len(self._connections) >= MAX_CONNECTIONS and not self._make_room():
+                connection.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+                return
+            self._connections[connection] = True
             connection.serve()
         except OSError as exc:
             log.debug("HTTP from %s: %s", address, exc)
@@ -135,7 +134,10 @@ class _Connection:
     def serve(self) -> None:
         """Answer one request after the other; may switch. OSError when the peer is gone or late."""
         while True:
+            # In the midst of a request, too: whoever sends halves of them would keep all others out.
+            self._rests(self, True)
             head = self._read_head()
+            self._rests(self, False)
             if head is None:
                 return
             with gevent.Timeout(ANSWER_LIMIT, _Late):
@@ -153,17 +155,15 @@ class _Connection:
         self._sock.close()
 
     def refuse(self, status: HTTPStatus, words: str) -> None:
-        """Tell the peer why nothing more comes from here."""
-        handler = _Handler(b"", self._send)
-        handler.refuse(status, words)
+        """Tell the peer why nothing more comes from here; may switch. OSError when it is gone or does not take it."""
+        with gevent.Timeout(ANSWER_LIMIT, _Late):
+            _Handler(b"", self._send).refuse(status, words)
 
     def _read_head(self) -> bytes | None:
         """The next request up to the empty line; None when there is none, and the peer was told why if that helps."""
         if not self._buffer:
-            self._rests(self, True)
             with suppress(_Late), gevent.Timeout(IDLE_LIMIT, _Late):
                 self._buffer += self._sock.recv(_READ)
-            self._rests(self, False)
             if not self._buffer:
                 return None
         try:
