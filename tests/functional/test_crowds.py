@@ -6,13 +6,17 @@ import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from eventually import eventually
 from fix_certs import Certificates
 from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_pool
 from fix_postgres import Postgres
+from throwaway_postgres import free_port
 from wire_client import SSL_REQUEST, WireClient, WireError, kinds, query, startup
+
+from pgdoorman_lib.web.server import MAX_CONNECTIONS
 
 CHALLENGE_ME = startup(user="app", database="testdb")
 
@@ -152,15 +156,20 @@ def limited(soft: int, hard: int) -> Callable[[], None]:
     return preexec
 
 
-def test_clients_are_refused_before_a_server_can_not_be_opened(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+@pytest.mark.parametrize("http", [0, MAX_CONNECTIONS], ids=["", "HTTP"])
+def test_clients_are_refused_before_a_server_can_not_be_opened(
+    make_doorman: MakeDoorman, postgres: Postgres, http: int
+) -> None:
     """The limit of open files is raised as far as it can be; what it lacks then, new clients lack, and are told so."""
-    config = {
+    config: dict[str, Any] = {
         "general": {"max_connections": 1000, "query_wait_timeout": "5s"},
+        "web": {"enabled": http > 0, "port": free_port()},
         "pools": {"testdb": app_pool(postgres, 30)},
     }
     doorman = make_doorman(config, preexec=limited(50, 300))
     doorman.wait_log(r"open files, the system allows 300: no more than \d+ clients get in")
     clients: list[WireClient] = []
+    asking = [socket.create_connection(("127.0.0.1", config["web"]["port"]), 10) for _ in range(http)]
     try:
         with crowd(doorman, 200, CHALLENGE_ME):
             with pytest.raises(WireError) as caught:
@@ -169,7 +178,7 @@ def test_clients_are_refused_before_a_server_can_not_be_opened(make_doorman: Mak
             fields = caught.value.message.fields
             assert fields["C"] == "53300"
             assert "limit of 300 open files" in fields["M"]
-            assert len(clients) > 130
+            assert len(clients) > 130 - http
             # Every place in the pool can be had by those who are in, and the console answers.
             for client in clients[:30]:
                 client.send(query("BEGIN"))
@@ -182,8 +191,8 @@ def test_clients_are_refused_before_a_server_can_not_be_opened(make_doorman: Mak
             clients.pop().terminate()
             eventually(lambda: works(doorman) is None)
     finally:
-        for client in clients:
-            client.close()
+        for one in (*clients, *asking):
+            one.close()
 
 
 @pytest.mark.parametrize("said", [b"", b"\0", SSL_REQUEST], ids=["nothing", "a byte", "asked for TLS"])
