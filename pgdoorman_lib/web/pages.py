@@ -14,6 +14,7 @@ from http import HTTPStatus
 from itertools import islice
 
 import gevent
+import gevent.lock
 
 from pgdoorman_lib.auth.verify import knows_password
 from pgdoorman_lib.errors import DoormanError
@@ -48,6 +49,7 @@ class Pages:
         self._tables = {name.lower(): table for name, table in tables.items()}
         self._metrics = metrics
         self._metrics_type = metrics_type
+        self._checking = gevent.lock.RLock()
         self._pages: dict[str, Callable[[Request], Response]] = {
             "/": lambda request: text(HTTPStatus.OK, f"pgdoorman: {_PATHS}"),
             "/metrics": self._metrics_page,
@@ -104,10 +106,15 @@ class Pages:
         given = request.headers.get("Authorization")
         if given is not None:
             user, password = _credentials(given)
-            if user == general.admin_username and knows_password(user, general.admin_password, password):
+            if user == general.admin_username and self._knows(user, general.admin_password, password):
                 return None
             gevent.sleep(FAILED_LOGIN_PAUSE)
         return text(HTTPStatus.UNAUTHORIZED, "the console's user and password are asked for", _CHALLENGE)
+
+    def _knows(self, user: str, secret: str, password: str) -> bool:
+        """As ``knows_password``, in a thread and one at a time: anybody may ask, and SCRAM takes long; may switch."""
+        with self._checking:
+            return bool(gevent.get_hub().threadpool.apply(knows_password, (user, secret, password)))
 
 
 def _credentials(header: str) -> tuple[str, str]:
