@@ -95,7 +95,8 @@ class Connection(Pollable):
         crowded = pooler.logins.begin(self, stream.peer_host)
         full = len(pooler.open) > pooler.max_open
         if crowded or full:
-            self._make_room(None if self._is_balancer() else stream.peer_host, full)
+            # A unix socket has no address.
+            self._make_room(None if self._is_balancer() else stream.peer_host or None, full)
         task = Task(pooler.engine, self)
         self.task = task
         stream.task = task

@@ -77,7 +77,7 @@ class Logins:
     def surplus(self, address: str | None, full: bool) -> Any:
         """Who has to go now that one has come from ``address``, None if nobody; his login is over.
 
-        ``address`` None: it is not known yet. ``full``: there are too many connections of all kinds.
+        ``address`` None: there is none, or not yet. ``full``: there are too many connections of all kinds.
         """
         same: Any = self._from.get(address) if address is not None else None
         if same is not None and len(same) > self.most_per_address:

@@ -6,6 +6,7 @@ import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,6 +148,23 @@ def test_a_limit_for_each_address_behind_a_balancer(make_doorman: MakeDoorman) -
             assert standing(crowded)[-5:] == [True] * 5
             doorman.wait_log(r"192\.0\.2\.7:4711.*\(max_login_connections_per_address\)")
         assert all(standing(undecided) + standing(others))
+
+
+def test_the_unix_socket_is_no_address(make_doorman: MakeDoorman, short_directory: Path) -> None:
+    """All of the machine's clients may come by it at one time."""
+    directory = str(short_directory)
+    doorman = make_doorman({"general": {"unix_socket_dir": directory, "max_login_connections_per_address": 2}})
+    sockets = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+    try:
+        for one in sockets:
+            one.connect(f"{directory}/.s.PGSQL.{doorman.port}")
+            one.sendall(CHALLENGE_ME)
+            assert one.recv(1) == b"R"
+        works(doorman)
+        assert all(standing(sockets))
+    finally:
+        for one in sockets:
+            one.close()
 
 
 def limited(soft: int, hard: int) -> Callable[[], None]:
