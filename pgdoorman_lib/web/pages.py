@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from itertools import islice
@@ -18,8 +19,12 @@ import gevent.lock
 
 from pgdoorman_lib.auth.verify import knows_password
 from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.log import Limited
 from pgdoorman_lib.views import MetricsPage, RunningPooler, Table
 from pgdoorman_lib.web.server import Request, Response, text
+
+#: Anybody can be refused, as often as he likes.
+refused = Limited(logging.getLogger(__name__))
 
 #: Rows encoded in one piece.
 ROWS_IN_A_PIECE = 50
@@ -108,6 +113,7 @@ class Pages:
             user, password = _credentials(given)
             if user == general.admin_username and self._knows(user, general.admin_password, password):
                 return None
+            refused.warning("[%s] wrong user or password for %s by HTTP", request.peer, request.path)
             gevent.sleep(FAILED_LOGIN_PAUSE)
         return text(HTTPStatus.UNAUTHORIZED, "the console's user and password are asked for", _CHALLENGE)
 

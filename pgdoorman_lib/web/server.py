@@ -21,6 +21,8 @@ from typing import Any
 import gevent
 from gevent.server import StreamServer
 
+from pgdoorman_lib.config.model import format_address
+
 log = logging.getLogger(__name__)
 
 #: Connections at a time; for one more the one that has owed us a request longest goes, and if none does it is told 503.
@@ -41,11 +43,15 @@ BACKLOG = 64
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: ``path`` is without its query, ``headers`` don't mind the case of names."""
+    """What is asked for: ``path`` is without its query, ``headers`` don't mind the case of names.
+
+    ``peer`` is who asks, ``host:port``.
+    """
 
     method: str
     path: str
     headers: Message
+    peer: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class HttpServer(StreamServer):
         self._connections: dict[_Connection, bool] = {}
 
     def _serve(self, sock: Any, address: Any) -> None:
-        connection = _Connection(sock, self._answer, self._rests)
+        connection = _Connection(sock, format_address(*address[:2]), self._answer, self._rests)
         try:
             if len(self._connections) >= MAX_CONNECTIONS and not self._make_room():
                 connection.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
@@ -123,10 +129,11 @@ class HttpServer(StreamServer):
 class _Connection:
     """One peer."""
 
-    def __init__(self, sock: Any, answer: Answer, rests: Callable[[_Connection, bool], None]) -> None:
+    def __init__(self, sock: Any, peer: str, answer: Answer, rests: Callable[[_Connection, bool], None]) -> None:
         # A head and its body are two small packets, of which the second would wait for the peer's word about the first.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
+        self._peer = peer
         self._answer = answer
         self._rests = rests
         self._buffer = bytearray()
@@ -192,7 +199,8 @@ class _Connection:
         if not handler.parse_request() or not handler.may_ask():
             return False
         if handler.command in METHODS:
-            response = self._answer(Request(handler.command, _path_of(handler.path), handler.headers))
+            request = Request(handler.command, _path_of(handler.path), handler.headers, self._peer)
+            response = self._answer(request)
         else:
             response = text(HTTPStatus.METHOD_NOT_ALLOWED, "GET or HEAD", ("Allow", ", ".join(METHODS)))
         handler.send(response)

@@ -262,6 +262,18 @@ def test_a_stored_secret_is_no_password(make_doorman: MakeDoorman, secret: str) 
     assert ask(doorman, "/api/pools", Authorization="Basic " + base64.b64encode(b"admin:x").decode()).status == 401
 
 
+def test_who_is_refused_is_in_the_log(doorman: Doorman) -> None:
+    """As who tries passwords at the console is; a line a second at most."""
+    mark = len(doorman.log_lines)
+
+    def told() -> bool:
+        assert ask(doorman, "/api/pools", Authorization="none").status == 401
+        return any("wrong user or password for /api/pools" in line for line in doorman.log_lines[mark:])
+
+    eventually(told)
+    assert "[127.0.0.1:" in doorman.wait_log("wrong user or password for /api/pools", after=mark)
+
+
 # -- hostile peers
 
 
