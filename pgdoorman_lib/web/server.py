@@ -22,6 +22,7 @@ import gevent
 from gevent.server import StreamServer
 
 from pgdoorman_lib.config.model import format_address
+from pgdoorman_lib.listener import Exhausted
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,16 @@ class HttpServer(StreamServer):
         self._answer = answer
         #: those there are, in the order in which they began to rest; True while they do
         self._connections: dict[_Connection, bool] = {}
+
+    def do_read(self) -> Any:
+        """As StreamServer's; where accepting fails, as without descriptors, it pauses, and the log says so."""
+        try:
+            return super().do_read()
+        except OSError as exc:
+            if self.is_fatal_error(exc):
+                raise
+            log.error("cannot accept by HTTP: %s; pausing for %g s", exc.strerror or exc, self.delay)
+            raise Exhausted from exc
 
     def _serve(self, sock: Any, address: Any) -> None:
         connection = _Connection(sock, format_address(*address[:2]), self._answer, self._rests)

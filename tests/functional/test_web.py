@@ -7,6 +7,7 @@ import gzip
 import http.client
 import json
 import re
+import resource
 import signal
 import socket
 import threading
@@ -377,6 +378,16 @@ def test_half_requests_keep_nobody_out(doorman: Doorman) -> None:
     finally:
         for sock in halves:
             sock.close()
+
+
+def test_without_descriptors_it_waits_for_some(make_doorman: MakeDoorman) -> None:
+    config = {"web": {"enabled": True, "port": free_port()}}
+    doorman = make_doorman(config, preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50)))
+    sockets = [socket.create_connection(("127.0.0.1", port_of(doorman)), timeout=20) for _ in range(MAX_CONNECTIONS)]
+    doorman.wait_log("cannot accept by HTTP: Too many open files; pausing for ")
+    for sock in sockets:
+        sock.close()
+    assert ask(doorman, "/health").status == 200
 
 
 def test_busy_connections_are_a_limited_number(doorman: Doorman) -> None:
