@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,8 +115,8 @@ class Pages:
             if user == general.admin_username and self._knows(user, general.admin_password, password):
                 return None
             refused.warning("[%s] wrong user or password for %s by HTTP", request.peer, request.path)
-            gevent.sleep(FAILED_LOGIN_PAUSE)
-        return text(HTTPStatus.UNAUTHORIZED, "the console's user and password are asked for", _CHALLENGE)
+        asked = text(HTTPStatus.UNAUTHORIZED, "the console's user and password are asked for", _CHALLENGE)
+        return asked if given is None else dataclasses.replace(asked, pause=FAILED_LOGIN_PAUSE)
 
     def _knows(self, user: str, secret: str, password: str) -> bool:
         """As ``knows_password``, in a thread and one at a time: anybody may ask, and SCRAM takes long; may switch."""

@@ -59,7 +59,8 @@ class Request:
 class Response:
     """What is answered. ``body`` is sent piece by piece, and may switch before each; ``length`` is its bytes, if known.
 
-    ``headers`` are more (name, value); ``compressible``: who takes gzip gets it so.
+    ``headers`` are more (name, value); ``compressible``: who takes gzip gets it so. ``pause`` are seconds before it is
+    sent, in which the connection rests.
     """
 
     status: HTTPStatus
@@ -68,6 +69,7 @@ class Response:
     length: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
     compressible: bool = False
+    pause: float = 0.0
 
 
 Answer = Callable[[Request], Response]
@@ -214,6 +216,10 @@ class _Connection:
             response = self._answer(request)
         else:
             response = text(HTTPStatus.METHOD_NOT_ALLOWED, "GET or HEAD", ("Allow", ", ".join(METHODS)))
+        if response.pause:
+            self._rests(self, True)
+            gevent.sleep(response.pause)
+            self._rests(self, False)
         handler.send(response)
         # Who sends many requests in one packet doesn't keep the others waiting.
         gevent.sleep(0)
