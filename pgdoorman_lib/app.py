@@ -57,7 +57,7 @@ from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import Shutdown
 from pgdoorman_lib.signals import Signals
-from pgdoorman_lib.telemetry import Telemetry
+from pgdoorman_lib.telemetry import Telemetry, most_connections
 from pgdoorman_lib.views import Cancellable
 from pgdoorman_lib.wire.statements import TOKEN_SIZE, name_process
 
@@ -352,14 +352,14 @@ class App(Pooler):
     def _share_descriptors(self) -> None:
         """Have as many descriptors as the configuration may need, or as the system gives, and divide them."""
         clients, logins = self.config.general.max_connections, self.logins.most
-        servers = sum(pool.size for pool in self._pools)
+        servers = sum(pool.size for pool in self._pools) + most_connections(self.config.web)
         wanted = needed(servers, clients, logins)
         shares = share(raise_limit(wanted), servers, clients, logins)
         self.keep_within(shares)
         if shares.clients < clients:
             log.warning(
-                "max_connections and the pools may need %d open files, the system allows %d: no more than %d clients "
-                "get in (ulimit -n, LimitNOFILE= of the unit)",
+                "max_connections, the pools and [web] may need %d open files, the system allows %d: no more than %d "
+                "clients get in (ulimit -n, LimitNOFILE= of the unit)",
                 *(wanted, shares.limit, shares.clients),
             )
 

@@ -9,13 +9,14 @@ import gevent
 from pgdoorman_lib.admin import sockets
 from pgdoorman_lib.admin.show import SHOWS
 from pgdoorman_lib.client.rejections import REASONS
+from pgdoorman_lib.config.metrics import Web
 from pgdoorman_lib.config.model import Config, format_address
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.metrics.prometheus import CONTENT_TYPE, Exposition
 from pgdoorman_lib.metrics.statsd import StatsdExporter
 from pgdoorman_lib.views import RunningPooler
 from pgdoorman_lib.web.pages import Pages
-from pgdoorman_lib.web.server import HttpServer, bind
+from pgdoorman_lib.web.server import MAX_CONNECTIONS, HttpServer, bind
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,11 @@ class Telemetry:
         self._statsd.stop()
         for server in self._servers:
             server.stop()
+
+
+def most_connections(web: Web) -> int:
+    """How many connections there may be at a time by HTTP."""
+    return MAX_CONNECTIONS if web.enabled else 0
 
 
 def _count_sockets() -> dict[str, int]:

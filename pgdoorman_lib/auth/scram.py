@@ -71,6 +71,11 @@ class ScramSecret:
         """The secret for a password in plain text: a millisecond of work, but for those derived lately."""
         return _derive(password, salt, iterations)
 
+    def is_of(self, password: str) -> bool:
+        """Whether it is the secret of a password, which anybody may have given: none is remembered."""
+        found = _derived(password, self.salt, self.iterations)
+        return hmac.compare_digest(found.stored_key, self.stored_key)
+
     def __str__(self) -> str:
         parts = (base64.b64encode(part).decode() for part in (self.salt, self.stored_key, self.server_key))
         return "{}${}:{}${}:{}".format(MECHANISM, self.iterations, *parts)
@@ -154,13 +159,15 @@ class ScramExchange:
         return client_key
 
 
-# Passwords in the configuration are few; a burst of logins pays for each once.
-@lru_cache(maxsize=4096)
-def _derive(password: str, salt: bytes, iterations: int) -> ScramSecret:
+def _derived(password: str, salt: bytes, iterations: int) -> ScramSecret:
     salted = hashlib.pbkdf2_hmac("sha256", prepared(password).encode(), salt, iterations)
     client_key = hmac.digest(salted, b"Client Key", "sha256")
     server_key = hmac.digest(salted, b"Server Key", "sha256")
     return ScramSecret(iterations, salt, hashlib.sha256(client_key).digest(), server_key)
+
+
+# Passwords in the configuration are few; a burst of logins pays for each once.
+_derive = lru_cache(maxsize=4096)(_derived)
 
 
 def _malformed(detail: str) -> ProtocolViolation:

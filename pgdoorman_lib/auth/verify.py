@@ -12,6 +12,7 @@ PostgreSQL docs, "Password Authentication" and "Protocol Flow: Start-up"; its au
 
 from __future__ import annotations
 
+import hmac
 import struct
 from collections import Counter
 from collections.abc import Mapping
@@ -157,6 +158,15 @@ def console_method_for(secret: str, rule: str | None) -> str:
     if rule is not None and rule != MD5:
         return rule
     return SCRAM_SHA_256 if ScramSecret.looks_like(secret) else MD5
+
+
+def knows_password(user: str, secret: str, password: str) -> bool:
+    """Whether ``password``, which the user has told, is the one of a configured secret of any form."""
+    if is_hash(secret):
+        return hmac.compare_digest(hash_password(password, user), secret)
+    if ScramSecret.looks_like(secret):
+        return ScramSecret.parse(secret).is_of(password)
+    return hmac.compare_digest(password.encode(), secret.encode())
 
 
 def failed(user: str, why: str) -> AuthenticationFailed:

@@ -96,7 +96,8 @@ class Connection(Pollable):
         crowded = pooler.logins.begin(self, stream.peer_host)
         full = len(pooler.open) > pooler.max_open
         if crowded or full:
-            self._make_room(full)
+            # A unix socket has no address.
+            self._make_room(None if self._is_balancer() else stream.peer_host or None, full)
         task = Task(pooler.engine, self)
         self.task = task
         stream.task = task
@@ -165,7 +166,7 @@ class Connection(Pollable):
         assert task is not None
         try:
             task.wait(self)
-            if pooler.proxies is not None and stream.peer_host and stream.peer_host in pooler.proxies:
+            if self._is_balancer():
                 self._ask_origin()
             found = login(stream, pooler.policy, self)
         finally:
@@ -194,6 +195,12 @@ class Connection(Pollable):
         # It counts once it is in: whoever only stands at the door takes nobody's place.
         self.pooler.check_room(console)
 
+    def _is_balancer(self) -> bool:
+        """Whether it comes from where balancers are, which have to say whose connection it is."""
+        host = self.stream.peer_host
+        proxies = self.pooler.proxies
+        return proxies is not None and bool(host) and host in proxies
+
     def _ask_origin(self) -> None:
         """Have the balancer say whose connection this is: that address is its own from now on; may switch."""
         stream = self.stream
@@ -205,13 +212,14 @@ class Connection(Pollable):
         if origin.host:
             stream.peer_host = origin.host
             stream.peer_port = origin.port
-            self.pooler.logins.move(self, balancer, origin.host)
+            if self.pooler.logins.move(self, balancer, origin.host):
+                self._make_room(origin.host, False)
             log.debug("[%s] comes through %s", stream.peer, balancer)
 
-    def _make_room(self, full: bool) -> None:
-        """End one of those that have not logged in; no switch."""
+    def _make_room(self, address: str | None, full: bool) -> None:
+        """End one of those that have not logged in, as ``Logins.surplus`` has it; no switch."""
         pooler = self.pooler
-        oldest = pooler.logins.surplus(self.stream.peer_host, full)
+        oldest = pooler.logins.surplus(address, full)
         if oldest is not None:
             pooler.engine.loop.run_callback(oldest.give_way, pooler.too_many())
 

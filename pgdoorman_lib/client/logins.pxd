@@ -19,7 +19,7 @@ cdef class Logins:
     @cython.locals(now=double, limit=double, same=dict)
     cpdef bint begin(self, object who, str address) except -1
     cpdef end(self, object who, str address)
-    cpdef move(self, object who, str before, str address)
+    cpdef bint move(self, object who, str before, str address) except -1
     @cython.locals(same=dict)
     cpdef surplus(self, str address, bint full)
     @cython.locals(same=dict)

@@ -67,18 +67,19 @@ class Logins:
         if self._began.pop(who, None) is not None:
             self._take(who, address)
 
-    def move(self, who: HasDeadline, before: str, address: str) -> None:
-        """A login turns out to be from ``address``."""
-        if who in self._began:
-            self._take(who, before)
-            self._add(who, address)
+    def move(self, who: HasDeadline, before: str, address: str) -> bool:
+        """A login turns out to be from ``address``; whether there are too many from there now."""
+        if who not in self._began:
+            return False
+        self._take(who, before)
+        return len(self._add(who, address)) > self.most_per_address
 
-    def surplus(self, address: str, full: bool) -> Any:
+    def surplus(self, address: str | None, full: bool) -> Any:
         """Who has to go now that one has come from ``address``, None if nobody; his login is over.
 
-        ``full``: there are too many connections of all kinds.
+        ``address`` None: there is none, or not yet. ``full``: there are too many connections of all kinds.
         """
-        same: Any = self._from.get(address)
+        same: Any = self._from.get(address) if address is not None else None
         if same is not None and len(same) > self.most_per_address:
             self.exceeded = "max_login_connections_per_address"
         elif len(self._began) > self.most or (full and self._began):

@@ -133,7 +133,13 @@ def _can_be_ruled(name: str) -> bool:
 
 
 def _rules(without: list[str]) -> Iterator[str]:
-    """Lines of pg_hba: these roles are trusted from this machine alone, and everybody else proves to know a secret."""
+    """Lines of pg_hba: these roles are trusted from this machine alone, and everybody else proves to know a secret.
+
+    So does everybody at the console, whose user may be called like one of them.
+    """
+    console = ",".join(ADMIN_DATABASES)
+    yield f"local {console} all md5"
+    yield f"host {console} all all md5"
     for name in without:
         role = '"' + name.replace('"', '""') + '"'
         yield f"local all {role} trust"

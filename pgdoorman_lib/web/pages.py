@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
+import dataclasses
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from itertools import islice
 
 import gevent
+import gevent.lock
 
+from pgdoorman_lib.auth.verify import knows_password
 from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.log import Limited
 from pgdoorman_lib.views import MetricsPage, RunningPooler, Table
 from pgdoorman_lib.web.server import Request, Response, text
+
+#: Anybody can be refused, as often as he likes.
+refused = Limited(logging.getLogger(__name__))
 
 #: Rows encoded in one piece.
 ROWS_IN_A_PIECE = 50
@@ -48,6 +55,7 @@ class Pages:
         self._tables = {name.lower(): table for name, table in tables.items()}
         self._metrics = metrics
         self._metrics_type = metrics_type
+        self._checking = gevent.lock.RLock()
         self._pages: dict[str, Callable[[Request], Response]] = {
             "/": lambda request: text(HTTPStatus.OK, f"pgdoorman: {_PATHS}"),
             "/metrics": self._metrics_page,
@@ -103,22 +111,29 @@ class Pages:
             return text(HTTPStatus.FORBIDDEN, "set general.admin_password to read the tables")
         given = request.headers.get("Authorization")
         if given is not None:
-            expected = f"{general.admin_username}:{general.admin_password}".encode()
-            if hmac.compare_digest(_credentials(given), expected):
+            user, password = _credentials(given)
+            if user == general.admin_username and self._knows(user, general.admin_password, password):
                 return None
-            gevent.sleep(FAILED_LOGIN_PAUSE)
-        return text(HTTPStatus.UNAUTHORIZED, "the console's user and password are asked for", _CHALLENGE)
+            refused.warning("[%s] wrong user or password for %s by HTTP", request.peer, request.path)
+        asked = text(HTTPStatus.UNAUTHORIZED, "the console's user and password are asked for", _CHALLENGE)
+        return asked if given is None else dataclasses.replace(asked, pause=FAILED_LOGIN_PAUSE)
+
+    def _knows(self, user: str, secret: str, password: str) -> bool:
+        """As ``knows_password``, in a thread and one at a time: anybody may ask, and SCRAM takes long; may switch."""
+        with self._checking:
+            return bool(gevent.get_hub().threadpool.apply(knows_password, (user, secret, password)))
 
 
-def _credentials(header: str) -> bytes:
-    """``user:password`` out of an Authorization header; empty if that is none by a password."""
+def _credentials(header: str) -> tuple[str, str]:
+    """User and password out of an Authorization header; both empty if that is none by a password."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
-        return b""
+        return "", ""
     try:
-        return base64.b64decode(encoded.strip(), validate=True)
+        user, _, password = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
-        return b""
+        return "", ""
+    return user, password
 
 
 def _pieces(page: MetricsPage) -> Iterator[bytes]:

@@ -21,9 +21,12 @@ from typing import Any
 import gevent
 from gevent.server import StreamServer
 
+from pgdoorman_lib.config.model import format_address
+from pgdoorman_lib.listener import Exhausted
+
 log = logging.getLogger(__name__)
 
-#: Connections at a time; for one more the one that has rested longest goes, and if none rests it is told 503.
+#: Connections at a time; for one more the one that has owed us a request longest goes, and if none does it is told 503.
 MAX_CONNECTIONS = 64
 #: Bytes of a request, up to the empty line behind its headers.
 MAX_HEAD = 8192
@@ -41,18 +44,23 @@ BACKLOG = 64
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for: ``path`` is without its query, ``headers`` don't mind the case of names."""
+    """What is asked for: ``path`` is without its query, ``headers`` don't mind the case of names.
+
+    ``peer`` is who asks, ``host:port``.
+    """
 
     method: str
     path: str
     headers: Message
+    peer: str
 
 
 @dataclass(frozen=True)
 class Response:
     """What is answered. ``body`` is sent piece by piece, and may switch before each; ``length`` is its bytes, if known.
 
-    ``headers`` are more (name, value); ``compressible``: who takes gzip gets it so.
+    ``headers`` are more (name, value); ``compressible``: who takes gzip gets it so. ``pause`` are seconds before it is
+    sent, in which the connection rests.
     """
 
     status: HTTPStatus
@@ -61,6 +69,7 @@ class Response:
     length: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
     compressible: bool = False
+    pause: float = 0.0
 
 
 Answer = Callable[[Request], Response]
@@ -85,14 +94,23 @@ class HttpServer(StreamServer):
         #: those there are, in the order in which they began to rest; True while they do
         self._connections: dict[_Connection, bool] = {}
 
-    def _serve(self, sock: Any, address: Any) -> None:
-        connection = _Connection(sock, self._answer, self._rests)
-        if len(self._connections) >= MAX_CONNECTIONS and not self._make_room():
-            connection.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
-            connection.close()
-            return
-        self._connections[connection] = True
+    def do_read(self) -> Any:
+        """As StreamServer's; where accepting fails, as without descriptors, it pauses, and the log says so."""
         try:
+            return super().do_read()
+        except OSError as exc:
+            if self.is_fatal_error(exc):
+                raise
+            log.error("cannot accept by HTTP: %s; pausing for %g s", exc.strerror or exc, self.delay)
+            raise Exhausted from exc
+
+    def _serve(self, sock: Any, address: Any) -> None:
+        connection = _Connection(sock, format_address(*address[:2]), self._answer, self._rests)
+        try:
+            if len(self._connections) >= MAX_CONNECTIONS and not self._make_room():
+                connection.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+                return
+            self._connections[connection] = True
             connection.serve()
         except OSError as exc:
             log.debug("HTTP from %s: %s", address, exc)
@@ -124,10 +142,11 @@ class HttpServer(StreamServer):
 class _Connection:
     """One peer."""
 
-    def __init__(self, sock: Any, answer: Answer, rests: Callable[[_Connection, bool], None]) -> None:
+    def __init__(self, sock: Any, peer: str, answer: Answer, rests: Callable[[_Connection, bool], None]) -> None:
         # A head and its body are two small packets, of which the second would wait for the peer's word about the first.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock = sock
+        self._peer = peer
         self._answer = answer
         self._rests = rests
         self._buffer = bytearray()
@@ -135,7 +154,10 @@ class _Connection:
     def serve(self) -> None:
         """Answer one request after the other; may switch. OSError when the peer is gone or late."""
         while True:
+            # In the midst of a request, too: whoever sends halves of them would keep all others out.
+            self._rests(self, True)
             head = self._read_head()
+            self._rests(self, False)
             if head is None:
                 return
             with gevent.Timeout(ANSWER_LIMIT, _Late):
@@ -153,17 +175,15 @@ class _Connection:
         self._sock.close()
 
     def refuse(self, status: HTTPStatus, words: str) -> None:
-        """Tell the peer why nothing more comes from here."""
-        handler = _Handler(b"", self._send)
-        handler.refuse(status, words)
+        """Tell the peer why nothing more comes from here; may switch. OSError when it is gone or does not take it."""
+        with gevent.Timeout(ANSWER_LIMIT, _Late):
+            _Handler(b"", self._send).refuse(status, words)
 
     def _read_head(self) -> bytes | None:
         """The next request up to the empty line; None when there is none, and the peer was told why if that helps."""
         if not self._buffer:
-            self._rests(self, True)
             with suppress(_Late), gevent.Timeout(IDLE_LIMIT, _Late):
                 self._buffer += self._sock.recv(_READ)
-            self._rests(self, False)
             if not self._buffer:
                 return None
         try:
@@ -192,9 +212,14 @@ class _Connection:
         if not handler.parse_request() or not handler.may_ask():
             return False
         if handler.command in METHODS:
-            response = self._answer(Request(handler.command, _path_of(handler.path), handler.headers))
+            request = Request(handler.command, _path_of(handler.path), handler.headers, self._peer)
+            response = self._answer(request)
         else:
             response = text(HTTPStatus.METHOD_NOT_ALLOWED, "GET or HEAD", ("Allow", ", ".join(METHODS)))
+        if response.pause:
+            self._rests(self, True)
+            gevent.sleep(response.pause)
+            self._rests(self, False)
         handler.send(response)
         # Who sends many requests in one packet doesn't keep the others waiting.
         gevent.sleep(0)

@@ -6,13 +6,18 @@ import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from eventually import eventually
 from fix_certs import Certificates
 from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_pool
 from fix_postgres import Postgres
+from throwaway_postgres import free_port
 from wire_client import SSL_REQUEST, WireClient, WireError, kinds, query, startup
+
+from pgdoorman_lib.web.server import MAX_CONNECTIONS
 
 CHALLENGE_ME = startup(user="app", database="testdb")
 
@@ -132,6 +137,36 @@ def test_a_limit_for_each_address(make_doorman: MakeDoorman) -> None:
         assert all(standing(many))
 
 
+def test_a_limit_for_each_address_behind_a_balancer(make_doorman: MakeDoorman) -> None:
+    """It holds for the addresses in the headers, and not for the balancer's own, from which all come."""
+    doorman = make_doorman({"general": {"proxy_protocol": ["127.0.0.2"], "max_login_connections_per_address": 5}})
+    header = "PROXY TCP4 {} 127.0.0.1 4711 6432\r\n".format
+    many, few = header("192.0.2.7").encode(), header("198.51.100.9").encode()
+    with crowd(doorman, 20, many[:-1], "127.0.0.2") as undecided, crowd(doorman, 5, few, "127.0.0.2") as others:
+        with crowd(doorman, 20, many, "127.0.0.2") as crowded:
+            eventually(lambda: sum(standing(crowded)) == 5)
+            assert standing(crowded)[-5:] == [True] * 5
+            doorman.wait_log(r"192\.0\.2\.7:4711.*\(max_login_connections_per_address\)")
+        assert all(standing(undecided) + standing(others))
+
+
+def test_the_unix_socket_is_no_address(make_doorman: MakeDoorman, short_directory: Path) -> None:
+    """All of the machine's clients may come by it at one time."""
+    directory = str(short_directory)
+    doorman = make_doorman({"general": {"unix_socket_dir": directory, "max_login_connections_per_address": 2}})
+    sockets = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+    try:
+        for one in sockets:
+            one.connect(f"{directory}/.s.PGSQL.{doorman.port}")
+            one.sendall(CHALLENGE_ME)
+            assert one.recv(1) == b"R"
+        works(doorman)
+        assert all(standing(sockets))
+    finally:
+        for one in sockets:
+            one.close()
+
+
 def limited(soft: int, hard: int) -> Callable[[], None]:
     def preexec() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -139,15 +174,20 @@ def limited(soft: int, hard: int) -> Callable[[], None]:
     return preexec
 
 
-def test_clients_are_refused_before_a_server_can_not_be_opened(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+@pytest.mark.parametrize("http", [0, MAX_CONNECTIONS], ids=["", "HTTP"])
+def test_clients_are_refused_before_a_server_can_not_be_opened(
+    make_doorman: MakeDoorman, postgres: Postgres, http: int
+) -> None:
     """The limit of open files is raised as far as it can be; what it lacks then, new clients lack, and are told so."""
-    config = {
+    config: dict[str, Any] = {
         "general": {"max_connections": 1000, "query_wait_timeout": "5s"},
+        "web": {"enabled": http > 0, "port": free_port()},
         "pools": {"testdb": app_pool(postgres, 30)},
     }
     doorman = make_doorman(config, preexec=limited(50, 300))
     doorman.wait_log(r"open files, the system allows 300: no more than \d+ clients get in")
     clients: list[WireClient] = []
+    asking = [socket.create_connection(("127.0.0.1", config["web"]["port"]), 10) for _ in range(http)]
     try:
         with crowd(doorman, 200, CHALLENGE_ME):
             with pytest.raises(WireError) as caught:
@@ -156,7 +196,7 @@ def test_clients_are_refused_before_a_server_can_not_be_opened(make_doorman: Mak
             fields = caught.value.message.fields
             assert fields["C"] == "53300"
             assert "limit of 300 open files" in fields["M"]
-            assert len(clients) > 130
+            assert len(clients) > 130 - http
             # Every place in the pool can be had by those who are in, and the console answers.
             for client in clients[:30]:
                 client.send(query("BEGIN"))
@@ -169,8 +209,8 @@ def test_clients_are_refused_before_a_server_can_not_be_opened(make_doorman: Mak
             clients.pop().terminate()
             eventually(lambda: works(doorman) is None)
     finally:
-        for client in clients:
-            client.close()
+        for one in (*clients, *asking):
+            one.close()
 
 
 @pytest.mark.parametrize("said", [b"", b"\0", SSL_REQUEST], ids=["nothing", "a byte", "asked for TLS"])

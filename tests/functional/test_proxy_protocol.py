@@ -197,3 +197,23 @@ def test_wrong_passwords_name_the_client(doorman: Doorman) -> None:
     with balancer(doorman, V1) as client, pytest.raises(WireError):
         client.login("app", "testdb", "wrong")
     doorman.wait_log(rf"{CLIENT}:4711.*password authentication failed", after=mark)
+
+
+def test_a_remembered_login_is_that_address_s(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    """What was decided for one client behind a balancer is nothing to the next, who sends the same packet."""
+    user = {"username": "app_md5", "password": postgres.secret("app_md5"), "pool_size": 1}
+    doorman = make_doorman(
+        {
+            "general": {
+                "proxy_protocol": [BALANCER],
+                "pg_hba": f"host all all {OTHER}/32 reject\nhost all all all md5",
+            },
+            "pools": {"testdb": {"users": [user]}},
+        }
+    )
+    for _ in range(2):
+        with balancer(doorman, v2()) as client:
+            client.login("app_md5", "testdb", postgres.password("app_md5"))
+        with balancer(doorman, v2(OTHER)) as client:
+            client.send(startup(user="app_md5", database="testdb"))
+            assert refused(client)["C"] == "28000"

@@ -24,9 +24,9 @@ def made(form: str = "toml", *, roles: tuple[Role, ...], databases: tuple[str, .
     return loads(text, f"file.{form}"), notes
 
 
-def rule_for(config: Config, user: str, address: str) -> str | None:
+def rule_for(config: Config, user: str, address: str, database: str = "db") -> str | None:
     gate = hba.gate((), config.general.pg_hba)
-    return gate.admit(is_unix=not address, tls=False, address=address, database="db", user=user)
+    return gate.admit(is_unix=not address, tls=False, address=address, database=database, user=user)
 
 
 @pytest.mark.parametrize("form", ["toml", "yaml"])
@@ -58,6 +58,7 @@ def test_roles_without_a_password_are_trusted_from_here_alone(form: str) -> None
     for name in names:
         for address in ("", "127.0.0.1", "::1"):
             assert rule_for(config, name, address) == "trust"
+            assert rule_for(config, name, address, "pgdoorman") == rule_for(config, name, address, "pgbouncer") == "md5"
         assert rule_for(config, name, "192.0.2.1") == "md5"
     for address in ("", "127.0.0.1", "192.0.2.1"):
         assert rule_for(config, "proven", address) == "md5"

@@ -39,7 +39,7 @@ def ask(table: FakeTable) -> tuple[int, Any]:
     pages = Pages(FakePooler(), {"THINGS": table}, Page, "text/plain")
     headers = Message()
     headers["Authorization"] = "Basic " + base64.b64encode(b"admin:top secret").decode()
-    response = pages.answer(Request("GET", "/api/things", headers))
+    response = pages.answer(Request("GET", "/api/things", headers, "192.0.2.7:4711"))
     return response.status, json.loads(b"".join(response.body))
 
 
