@@ -10,6 +10,8 @@ from posix.unistd cimport close as c_close
 
 import os
 
+import _socket
+
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t
@@ -64,13 +66,27 @@ cdef class Accepted:
         if setsockopt(self.fd, level, option, &value, sizeof(value)) < 0:
             raise OSError(errno, os.strerror(errno))
 
-    def getsockopt(self, int level, int option):
-        """The value of an integer option; OSError."""
+    def getsockopt(self, int level, int option, size=None):
+        """The value of an integer option, or with a ``size`` that of another as so many bytes at most; OSError."""
         cdef int value = 0
         cdef socklen_t length = sizeof(value)
+        if size is not None:
+            return self._ask(lambda copy: copy.getsockopt(level, option, size))
         if getsockopt(self.fd, level, option, &value, &length) < 0:
             raise OSError(errno, os.strerror(errno))
         return value
+
+    def getsockname(self):
+        """As a socket's: its own address; OSError."""
+        return self._ask(lambda copy: copy.getsockname())
+
+    def _ask(self, question):
+        """What a socket object on a descriptor of its own answers, for what is seldom asked; OSError."""
+        copy = _socket.socket(fileno=os.dup(self.fd))
+        try:
+            return question(copy)
+        finally:
+            copy.close()
 
     def close(self):
         """Close the descriptor; idempotent."""
@@ -87,15 +103,15 @@ cdef class Accepted:
 cdef class Acceptor:
     """Takes connections from a listening, non-blocking socket, which it keeps but does not close."""
 
-    cdef object socket
+    cdef object listening
     cdef int fd
     #: the address of the last client, as it came and as text: the next one's is often the same
     cdef uint32_t last
     cdef str last_host
 
-    def __init__(self, socket):
-        self.socket = socket
-        self.fd = socket.fileno()
+    def __init__(self, listening):
+        self.listening = listening
+        self.fd = listening.fileno()
         self.last_host = None
 
     def accept(self):

@@ -61,9 +61,14 @@ def test_what_comes_out_is_connected_and_does_not_block(listener: Any) -> None:
             assert os.read(sock.fileno(), 10) == b"hello"
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == bytes(8)
+            assert sock.getsockname() == listener.getsockname()
+            assert not os.get_blocking(sock.fileno())
         finally:
             sock.close()
         assert sock.fileno() == -1
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            sock.getsockname()
         sock.close()
         assert client.recv(1) == b""
     assert acceptor.accept() is None
