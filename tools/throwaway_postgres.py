@@ -204,6 +204,8 @@ class ThrowawayPostgres:
     ) -> None:
         self.host = "127.0.0.1"
         self.port = port or free_port()
+        #: nobody has been told the port yet, so another will do as well
+        self._may_move = not port
         self.bindir = find_bindir(version)
         self.settings = {**DEFAULT_SETTINGS, **(settings or {})}
         self.hba = tuple(DEFAULT_HBA if hba is None else hba)
@@ -237,7 +239,10 @@ class ThrowawayPostgres:
             # After kill(), shared memory stays "in use" until the last of the old children has noticed.
             if time.monotonic() > deadline:
                 raise PostgresFailed(f"PostgreSQL did not start:\n{self.log_tail()}")
+            if self._may_move and "Address already in use" in self.log_tail(10):
+                self.port = free_port()  # somebody has taken it since it was found free
             time.sleep(0.1)
+        self._may_move = False
 
     def stop(self, mode: str = "fast") -> None:
         """Stop: "smart" waits for clients, "fast" ends them, "immediate" does not tidy up. No effect if it is down."""
