@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from pgdoorman_lib.admin.rows import NUMERIC, columns
-from pgdoorman_lib.admin.tables import Row, Show, infos, sorted_pools
+from pgdoorman_lib.admin.tables import Row, Show, infos, no_rows, sorted_pools
 from pgdoorman_lib.views import RunningPooler
 from pgdoorman_lib.wire.prepared import ClientStatements
 from pgdoorman_lib.wire.statements import Statement
@@ -110,10 +110,6 @@ def _pool_scaling(pooler: RunningPooler) -> list[Row]:
     ]
 
 
-def _nothing(pooler: RunningPooler) -> list[Row]:
-    return []
-
-
 FEATURES: dict[str, Show] = {
     "POOLS_MEMORY": Show(
         columns("database user")
@@ -141,7 +137,7 @@ FEATURES: dict[str, Show] = {
         + columns("cache_entries cache_hits cache_misses cache_refetches cache_rate_limited", NUMERIC)
         + columns("auth_success auth_failure executor_queries executor_errors", NUMERIC)
         + columns("dynamic_pools_current dynamic_pools_created dynamic_pools_destroyed", NUMERIC),
-        _nothing,
+        no_rows,
         "users looked up in the server (there are none yet)",
     ),
     "STARTUP_PARAMETERS": Show(
@@ -152,7 +148,7 @@ FEATURES: dict[str, Show] = {
     "POOL_COORDINATOR": Show(
         columns("database")
         + columns("max_db_conn current reserve_size reserve_used evictions reserve_acq exhaustions", NUMERIC),
-        _nothing,
+        no_rows,
         "max_db_connections and the reserve (not there yet)",
     ),
     "POOL_SCALING": Show(

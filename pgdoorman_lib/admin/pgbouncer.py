@@ -24,7 +24,9 @@ from pgdoorman_lib.admin.tables import (
     clients_by_state,
     connections,
     infos,
+    is_used,
     microseconds_within_second,
+    no_rows,
     sorted_pools,
 )
 from pgdoorman_lib.views import PoolView, RunningPooler
@@ -82,7 +84,7 @@ def _databases(pooler: RunningPooler) -> list[Row]:
 
     listens = pooler.config.general.port
     console = (CONSOLE, None, listens, CONSOLE, CONSOLE, _CONSOLE_SIZE, 0, 0, 0, "statement", None, 0, 0, 0)
-    users = sum(1 for _ in pooler.consoles)
+    users = len(pooler.consoles)
     return _with_console((row(*found) for found in _by_database(pooler)), (*console, users, 0, 0))
 
 
@@ -102,10 +104,8 @@ def _pools(pooler: RunningPooler) -> list[Row]:
         states: Counter[str] = Counter()
         cancels = 0
         for server in pool.servers:
-            state = server.state
-            if state == "idle" and 0 < settings.server_idle_check_timeout < now - server.idle_since:
-                state = "used"
-            elif state == "cleaning" and server.cancels:
+            state = "used" if is_used(server, now) else server.state
+            if state == "cleaning" and server.cancels:
                 state = "being_canceled"
             states[state] += 1
             cancels += server.cancels
@@ -131,13 +131,13 @@ def _pools(pooler: RunningPooler) -> list[Row]:
                 None,
             )
         )
-    users = sum(1 for _ in pooler.consoles)
+    users = len(pooler.consoles)
     return _with_console(rows, (CONSOLE, CONSOLE, users, *(0,) * 12, "statement", None))
 
 
 def _users(pooler: RunningPooler) -> list[Row]:
     present = Counter(client.user for client in infos(pooler))
-    present[CONSOLE] += sum(1 for _ in pooler.consoles)
+    present[CONSOLE] += len(pooler.consoles)
     pools = sorted(pooler.pools, key=lambda pool: str(pool.settings.user))
     rows: dict[str, Row] = {CONSOLE: (CONSOLE, "", "", None, 0, 0, 0, present[CONSOLE])}
     for user, found in groupby(pools, lambda pool: str(pool.settings.user)):
@@ -166,7 +166,7 @@ def _lists(pooler: RunningPooler) -> list[Row]:
         "pools": len(pools) + 1,
         "peer_pools": 0,
         "free_clients": 0,
-        "used_clients": sum(1 for _ in pooler.clients) + sum(1 for _ in pooler.consoles),
+        "used_clients": sum(1 for _ in pooler.clients) + len(pooler.consoles),
         "login_clients": pooler.login_count,
         "free_servers": 0,
         "used_servers": sum(connections(pool) for pool in pools) + sum(1 for _ in pooler.unpooled),
@@ -191,10 +191,6 @@ def _state(pooler: RunningPooler) -> list[Row]:
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
-
-
-def _nothing(pooler: RunningPooler) -> list[Row]:
-    return []
 
 
 PGBOUNCER_SHOWS: dict[str, Show] = {
@@ -231,10 +227,10 @@ PGBOUNCER_SHOWS: dict[str, Show] = {
         "users of pools, and their connections",
     ),
     "VERSION": Show(columns("version"), _version, "version, build and engine"),
-    "PEERS": Show(columns("peer_id", INT4) + columns("host") + columns("port pool_size", INT4), _nothing, "no rows"),
+    "PEERS": Show(columns("peer_id", INT4) + columns("host") + columns("port pool_size", INT4), no_rows, "no rows"),
     "PEER_POOLS": Show(
         columns("peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login", INT4),
-        _nothing,
+        no_rows,
         "no rows",
     ),
     "SOCKETS": Show(WHOLE, sockets, "clients and servers with what their buffers hold"),
@@ -244,10 +240,10 @@ PGBOUNCER_SHOWS: dict[str, Show] = {
     "STATE": Show(columns("key value"), _state, "whether everything is paused"),
     "DNS_HOSTS": Show(
         columns("hostname") + columns("ttl", INT8) + columns("addrs"),
-        _nothing,
+        no_rows,
         "no rows: the system resolves names, for each connection anew",
     ),
-    "DNS_ZONES": Show(columns("zonename") + columns("serial", INT8) + columns("count", INT4), _nothing, "no rows"),
+    "DNS_ZONES": Show(columns("zonename") + columns("serial", INT8) + columns("count", INT4), no_rows, "no rows"),
     "STATS": Show(STATS, stats, "each database's totals, and its averages over 15 s"),
     "STATS_TOTALS": Show(TOTALS, totals, "the totals alone"),
     "STATS_AVERAGES": Show(AVERAGES, averages, "the averages alone"),

@@ -35,10 +35,6 @@ def _seconds(value: float) -> str:
     return f"{value:g}"
 
 
-def _yes(value: bool) -> str:
-    return flag(value)
-
-
 def _names(value: tuple[str, ...]) -> str:
     return ",".join(value)
 
@@ -57,7 +53,7 @@ def _absent(names: str, value: str | None) -> tuple[_Key, ...]:
 
 _KEYS = sorted(
     (
-        _Key("application_name_add_host", _yes, "application_name_add_host"),
+        _Key("application_name_add_host", flag, "application_name_add_host"),
         _Key("autodb_idle_timeout", _seconds, "autodb_idle_timeout"),
         _Key("client_idle_timeout", _seconds, "client_idle_timeout"),
         _Key("idle_transaction_timeout", _seconds, "idle_transaction_timeout"),
@@ -75,20 +71,20 @@ _KEYS = sorted(
         _Key("listen_addr", _names, "host"),
         _Key("listen_backlog", _text, "backlog"),
         _Key("listen_port", _text, "port"),
-        _Key("log_connections", _yes, "log_client_connections"),
-        _Key("log_disconnections", _yes, "log_client_disconnections"),
+        _Key("log_connections", flag, "log_client_connections"),
+        _Key("log_disconnections", flag, "log_client_disconnections"),
         _Key("max_client_conn", _text, "max_connections"),
         _Key("query_wait_timeout", _seconds, "query_wait_timeout"),
         _Key("server_check_delay", _seconds, "server_idle_check_timeout"),
         _Key("server_connect_timeout", _seconds, "connect_timeout"),
         _Key("server_idle_timeout", _seconds, "idle_timeout"),
         _Key("server_lifetime", _seconds, "server_lifetime"),
-        _Key("server_round_robin", _yes, "server_round_robin"),
+        _Key("server_round_robin", flag, "server_round_robin"),
         _Key("server_tls_ca_file", _text, "server_tls_ca_cert"),
         _Key("server_tls_cert_file", _text, "server_tls_certificate"),
         _Key("server_tls_key_file", _text, "server_tls_private_key"),
         _Key("server_tls_sslmode", _text, "server_tls_mode"),
-        _Key("so_reuseport", _yes, "so_reuseport"),
+        _Key("so_reuseport", flag, "so_reuseport"),
         _Key("stats_users", _names, "stats_users"),
         _Key("suspend_timeout", _seconds, "shutdown_timeout"),
         _Key("tcp_keepalive", _fixed("1")),

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pgdoorman_lib.admin.rows import INT4, columns
-from pgdoorman_lib.admin.tables import Row, all_infos, infos, paced, sorted_pools
+from pgdoorman_lib.admin.tables import Row, all_infos, infos, is_used, microseconds_within_second, paced, sorted_pools
 from pgdoorman_lib.client.info import ClientInfo
 from pgdoorman_lib.views import RunningPooler, ServerView
 
@@ -102,7 +102,7 @@ def _client(client: ClientInfo, pooler: RunningPooler, clock: Callable[[float], 
         clock(client.connected_at),
         clock(client.asked_at),
         int(waited),
-        int(waited * 1_000_000) % 1_000_000,
+        microseconds_within_second(waited),
         0,
         f"#c{client.id}",
         f"#s{client.server}" if client.server else "",
@@ -115,9 +115,7 @@ def _client(client: ClientInfo, pooler: RunningPooler, clock: Callable[[float], 
 
 
 def _server(server: ServerView, link: ClientInfo | None, pooler: RunningPooler, clock: Callable[[float], str]) -> Row:
-    state = server.state
-    if state == "idle" and 0 < server.settings.server_idle_check_timeout < pooler.now() - server.idle_since:
-        state = "used"
+    state = "used" if is_used(server, pooler.now()) else server.state
     address, port, local_address, local_port = _ends(server.stream, server.settings.server_port)
     return (
         "S",

@@ -17,7 +17,7 @@ import gevent
 
 from pgdoorman_lib.admin.rows import Column, Value
 from pgdoorman_lib.client.info import ClientInfo
-from pgdoorman_lib.views import PoolView, RunningPooler
+from pgdoorman_lib.views import PoolView, RunningPooler, ServerView
 
 Row = Sequence[Value]
 _Item = TypeVar("_Item")
@@ -96,6 +96,16 @@ def clients_by_state(pooler: RunningPooler) -> Callable[[PoolView, str], int]:
 def connections(pool: PoolView) -> int:
     """The pool's server connections, those being made included."""
     return pool.idle_count + pool.borrowed_count + pool.opening_count
+
+
+def is_used(server: ServerView, now: float) -> bool:
+    """Whether PgBouncer would call a server used instead of idle: it is probed before it is lent."""
+    return server.state == "idle" and 0 < server.settings.server_idle_check_timeout < now - server.idle_since
+
+
+def no_rows(pooler: RunningPooler) -> list[Row]:
+    """The rows of a table about what is not here."""
+    return []
 
 
 def microseconds_within_second(seconds: float) -> int:
