@@ -5,14 +5,13 @@ Each has its own tables first, and those of the other that it has none of.
 
 from __future__ import annotations
 
-from pgdoorman_lib.admin.commands import VERBS
 from pgdoorman_lib.admin.pgbouncer import CONSOLE, PGBOUNCER_SHOWS, REFUSED
 from pgdoorman_lib.admin.rows import columns
 from pgdoorman_lib.admin.show import SHOWS
 from pgdoorman_lib.admin.tables import Dialect, Row, Show
 from pgdoorman_lib.views import RunningPooler
 
-#: Commands as they are written, and what they do; those that this version has are listed.
+#: Commands as they are written, and what they do.
 COMMANDS = {
     "RELOAD": "read the configuration again",
     "PAUSE [<db>[, <user>]]": "lend no servers, and wait until all have come back",
@@ -29,14 +28,9 @@ COMMANDS = {
 }
 
 
-def commands() -> list[tuple[str, str]]:
-    """The commands there are: how each is written, and what it does."""
-    return [(usage, about) for usage, about in COMMANDS.items() if usage.split()[0] in VERBS]
-
-
 def _help(pooler: RunningPooler) -> list[Row]:
     tables = [(f"SHOW {name}", show.about) for name, show in sorted(PGDOORMAN.shows.items())]
-    return [(f"{usage}: {about}",) for usage, about in (*tables, *commands())]
+    return [(f"{usage}: {about}",) for usage, about in (*tables, *COMMANDS.items())]
 
 
 HELP = {"HELP": Show(columns("item"), _help, "this list")}
@@ -50,4 +44,4 @@ DIALECTS = {dialect.database: dialect for dialect in (PGDOORMAN, PGBOUNCER)}
 def usage_detail() -> str:
     """The DETAIL of PgBouncer's SHOW HELP: a line for each kind of table, and one for each command."""
     shows = "|".join(sorted(PGBOUNCER.shows))
-    return "".join(f"\n\t{usage}" for usage in (f"SHOW {shows}", *(usage for usage, _ in commands())))
+    return "".join(f"\n\t{usage}" for usage in (f"SHOW {shows}", *COMMANDS))

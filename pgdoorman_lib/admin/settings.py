@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from pgdoorman_lib.admin.plans import BadValue, Plan, Session, UnknownSetting
-from pgdoorman_lib.admin.targets import PGBOUNCER_SQLSTATE, Refused
+from pgdoorman_lib.admin.targets import PGBOUNCER_SQLSTATE, Refused, refused
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.keys import HIDDEN, Key, keys_of
 from pgdoorman_lib.config.names import hint
@@ -89,10 +89,8 @@ def _find(session: Session, name: str) -> tuple[str, str, Key]:
             f'unrecognized configuration parameter "{name}"', hint=near or "SHOW CONFIG lists the parameters."
         )
     if key.reload == "restart":
-        raise Refused(
-            f'parameter "{name}" cannot be changed without restarting the pooler',
-            sqlstate=PGBOUNCER_SQLSTATE if session.dialect == "pgbouncer" else "55P02",
-        )
+        text = f'parameter "{name}" cannot be changed without restarting the pooler'
+        raise refused(session, text, "55P02", text)
     return section, key_name, key
 
 
