@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import logging
 import os
 import resource
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -37,11 +36,10 @@ from pgdoorman_lib.config.model import Config, in_words
 from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.connector import Connector
 from pgdoorman_lib.errors import ConfigError
-from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
+from pgdoorman_lib.listening import Listening
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
 from pgdoorman_lib.metrics.summary import Summary
-from pgdoorman_lib.net import sockopt
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
@@ -50,6 +48,7 @@ from pgdoorman_lib.operations import Operations
 from pgdoorman_lib.policy import ConfiguredPolicy
 from pgdoorman_lib.pool.catalogue import Catalogue, Watch
 from pgdoorman_lib.pool.database import Databases
+from pgdoorman_lib.pool.holding import Target
 from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.quota import Quotas
@@ -57,6 +56,8 @@ from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import Shutdown
 from pgdoorman_lib.signals import Signals
+from pgdoorman_lib.supervisor.program import Program
+from pgdoorman_lib.supervisor.succession import Succession
 from pgdoorman_lib.telemetry import Telemetry, most_connections
 from pgdoorman_lib.views import Cancellable
 from pgdoorman_lib.wire.statements import TOKEN_SIZE, name_process
@@ -67,7 +68,7 @@ log = logging.getLogger(__name__)
 class App(Pooler):
     """One process of the pooler. ``config`` is changed only by ``reload``."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, program: Program | None = None) -> None:
         super().__init__(config.general)
         name_process(os.urandom(TOKEN_SIZE))
         self.policy: ConfiguredPolicy
@@ -84,7 +85,7 @@ class App(Pooler):
         self.policy.use(config)
         self.cancellable: dict[tuple[int, bytes], Cancellable] = {}
         self._canceller = Canceller(self.engine, self.clients)
-        self._connector = Connector(self.engine)
+        self.connector = Connector(self.engine)
         self.janitor = Janitor(self._canceller.cancel_server)
         self._databases = Databases(Catalogue)
         self._quotas = Quotas()
@@ -93,10 +94,11 @@ class App(Pooler):
         self.operations = Operations(self._pools, self)
         self.limits = Limits(lambda: self.general, self._pools.all, self.clients)
         self.averages = Averages(self._pools.all, clock)
-        self._telemetry = Telemetry(self, config)
+        self.telemetry = Telemetry(self, config)
         self._summary = Summary(self, lambda: self.general.log_stats)
-        self._listeners: list[Listener] = []
+        self.listening = Listening(partial(accept, self), self.engine)
         self._shutdown = Shutdown(self, self.operations)
+        self._succession = Succession(self, program)
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
     # What client.connection needs.
@@ -114,8 +116,15 @@ class App(Pooler):
         command = self.cancellable.get((number, secret))
         if command is not None:
             command.cancelled = True
-        else:
-            self._canceller.cancel(number, secret)
+        elif not self.cancel_here(number, secret):
+            self._succession.pass_cancel_on(number, secret)
+
+    def cancel_here(self, number: int, secret: bytes) -> bool:
+        """Carry out a cancel request for a client of this process; whether there is one with that key. May switch."""
+        found = self._canceller.cancel(number, secret)
+        if not found:
+            log.debug("a cancel request with a key that nobody has here")
+        return found
 
     def console(self, stream: Stream, accepted: Accepted) -> None:
         """Serve the admin console; may switch."""
@@ -125,7 +134,7 @@ class App(Pooler):
     # Pools.
 
     def _make_pool(self, settings: Any) -> Pool:
-        pool = Pool(settings, self.engine, self._connector.connect, self.janitor.tidy, self._databases.of(settings))
+        pool = Pool(settings, self.engine, self.connector.connect, self.janitor.tidy, self._databases.of(settings))
         self._quotas.join(pool)
         return pool
 
@@ -147,7 +156,7 @@ class App(Pooler):
 
     def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
         """Open a server outside the pool, for one client; may switch."""
-        return self._connector.open_unpooled(pool, parameters)
+        return self.connector.open_unpooled(pool, parameters)
 
     # What the console reads (views.RunningPooler).
 
@@ -164,7 +173,7 @@ class App(Pooler):
     @property
     def openings(self) -> OpeningStats:
         """How long the steps of opening servers take."""
-        return self._connector.stats
+        return self.connector.stats
 
     @property
     def login_count(self) -> int:
@@ -256,9 +265,38 @@ class App(Pooler):
             elif pool is None:
                 session.terminate_when_idle(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage
-        self._set_socket_options()
-        self._telemetry.use(config)
+        self.listening.set_up(config.general)
+        self.telemetry.use(config)
         return [str(changes), *told]
+
+    def ordered(self) -> dict[str, Any]:
+        """What the console has ordered, for ``obey`` in the process behind this one."""
+        orders = self._pools.orders
+        return {
+            "set": [[section, name, raw] for (section, name), raw in self._set.items()],
+            "paused": [list(target) for target in orders.paused],
+            "disabled": [list(target) for target in orders.disabled],
+        }
+
+    def obey(self, state: Mapping[str, Any]) -> None:
+        """Go by what was ordered of the process before this one, as ``ordered`` tells it."""
+        values: dict[tuple[str, str], object] = {(section, name): raw for section, name, raw in state["set"]}
+        try:
+            if values:
+                config = with_values(self._from_file, values)
+                check(config)
+                self._set = values
+                self._use(config)
+        except ConfigError as exc:
+            log.warning("what was SET before the upgrade is not in force any more: %s", exc.message)
+        orders = self._pools.orders
+        orders.paused = {Target(*target) for target in state["paused"]}
+        orders.disabled = {Target(*target) for target in state["disabled"]}
+        self._pools.obey()
+
+    def upgrade(self) -> None:
+        """As in views.RunningPooler; may switch."""
+        self._succession.upgrade()
 
     def shutdown(self, mode: str = "drain") -> None:
         """Begin to end, in one of ``shutdown.MODES``; returns at once."""
@@ -270,15 +308,23 @@ class App(Pooler):
         """Listen and serve until told to stop, then drain; ConfigError when it can't listen."""
         self._share_descriptors()
         # First of all: who sees us listen takes us for ready, and may send a signal.
-        with Signals(self.shutdown, self._shutdown.hurry, self._reload_logged, logs.reopen).handled():
-            self._telemetry.listen()
-            self._listen()
-            self._live()
+        with Signals(
+            self.shutdown, self._shutdown.hurry, self._reload_logged, logs.reopen, self._succession.upgrade_logged
+        ).handled():
+            try:
+                self._succession.come()
+                self.telemetry.listen(self._succession.inherit)
+                self.listening.listen(self.config.general, self._succession.inherit)
+                self._succession.begin()
+                self.listening.start()
+                self._live()
+            finally:
+                self.listening.close()
 
     def _live(self) -> None:
         self.averages.start(self._summary.due.set)
         self._greenlets.append(gevent.spawn(self._summary.run))
-        self._telemetry.start()
+        self.telemetry.start()
         self.limits.changed()
         interval = min(SWEEP_INTERVAL, self.config.general.retain_connections_time)
         self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._sweep_pools, interval))
@@ -290,38 +336,10 @@ class App(Pooler):
         try:
             self._shutdown.wait()
             self.draining = 1
-            self._close_listeners()
+            self.listening.close()
             self._shutdown.carry_out(self.config.general.shutdown_timeout)
         finally:
             self._end()
-
-    def _listen(self) -> None:
-        """Bind everything, then listen everywhere, at the first address last: when that answers, all others do."""
-        general = self.config.general
-        backlog = general.backlog or max(1, general.max_connections)
-        take = partial(accept, self)
-        try:
-            for host, port in general.addresses():
-                self._listeners += open_tcp(host, port, take, self.engine, general.so_reuseport)
-            if general.unix_socket_dir is not None:
-                self._listeners.append(
-                    open_unix(general.unix_socket_dir, general.port, general.unix_socket_mode, take, self.engine)
-                )
-            self._set_socket_options()
-            for listener in reversed(self._listeners):
-                listener.listen(backlog)
-        except OSError as exc:
-            self._close_listeners()
-            raise ConfigError(f"could not listen: {exc.strerror or exc}") from exc
-        for listener in self._listeners:
-            listener.start()
-            log.info("listening on %s", listener.name)
-
-    def _set_socket_options(self) -> None:
-        """Set the sockets of all clients up that come from now on."""
-        options = _without_linger(sockopt.SocketOptions.of(self.config.general))
-        for listener in self._listeners:
-            listener.set_up(options)
 
     def _reload_logged(self) -> None:
         try:
@@ -329,18 +347,12 @@ class App(Pooler):
         except ConfigError as exc:
             log.debug("SIGHUP changed nothing: %s", exc.message)
 
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-            remove_unix(listener)
-        self._listeners = []
-
     def _end(self) -> None:
-        self._close_listeners()
+        self.listening.close()
         self.logins.close()
         self.limits.close()
         self.averages.stop()
-        self._telemetry.stop()
+        self.telemetry.stop()
         self.janitor.finish()
         self._canceller.close()
         gevent.killall(self._greenlets)
@@ -362,8 +374,3 @@ class App(Pooler):
                 "clients get in (ulimit -n, LimitNOFILE= of the unit)",
                 *(wanted, shares.limit, shares.clients),
             )
-
-
-def _without_linger(options: sockopt.SocketOptions) -> sockopt.SocketOptions:
-    """A client must get our last words: closing may not reset its connection."""
-    return dataclasses.replace(options, so_linger=None)

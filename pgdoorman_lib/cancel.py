@@ -12,6 +12,7 @@ from pgdoorman_lib.errors import DoormanError
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.server.cancel import send_cancel
 from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire.messages import error_response
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,14 @@ class Canceller:
         #: those that look whether a cancel has to be repeated
         self._watching: set[gevent.Greenlet[..., None]] = set()
 
-    def cancel(self, number: int, secret: bytes) -> None:
-        """Carry a client's cancel request to the server that runs its statement, if any; may switch."""
+    def cancel(self, number: int, secret: bytes) -> bool:
+        """Carry a client's cancel request to the server that runs its statement, if any; may switch.
+
+        Returns whether there is a client with this key.
+        """
         session = self.clients.by_key(number, secret)
         if session is None:
-            log.debug("a cancel request with a key that nobody has")
-            return
+            return False
         try:
             if isinstance(session, Session):
                 self._cancel_statement(session)
@@ -46,13 +49,14 @@ class Canceller:
                 self.cancel_server(session.server)
         except DoormanError as exc:
             log.warning("%s cancel request failed: %s", session.label(), exc.message)
+        return True
 
     def _cancel_statement(self, session: Session) -> None:
         """Cancel what a session has under way, and nothing of anybody else's; may switch."""
         link = session.link
         server = link.server
         if session.waiting and session.wait_error is None:
-            session.cancel_waiting()
+            cancel_waiting(session)
         while server is not None and link.server is server and link.batch.settling:
             gevent.sleep(SETTLING_PAUSE)  # switch: the client's statement waits for its parameters
         if server is None or link.server is not server or not server.replies.count:
@@ -94,6 +98,14 @@ class Canceller:
             )
         finally:
             server.cancels -= 1
+
+
+def cancel_waiting(session: Session) -> None:
+    """Cancel a statement that waits for a server, as PostgreSQL cancels one that runs; no switch."""
+    session.link.pool.withdraw(session)
+    session.waiting = 0
+    session.relay.without_server.refuse(error_response("ERROR", "57014", "canceling statement due to user request"))
+    session.task.wake()
 
 
 class _Statement:

@@ -22,6 +22,7 @@ from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run as run_sql
 from pgdoorman_lib.server.login import Stamps, before_it_is_lent, failure, login, time_limit
 from pgdoorman_lib.wire.baseline import REST
+from pgdoorman_lib.wire.literals import set_config
 from pgdoorman_lib.wire.messages import terminate
 
 log = logging.getLogger(__name__)
@@ -62,23 +63,33 @@ class Connector:
             server.stream.close()
             server = self._log_in(pool, pool.settings, REST)
             baseline.ask(server)
-        if pool.by_transaction and (pool.transparent or pool.settings.cleanup_server_connections):
-            with before_it_is_lent(server.stream):
-                self._know(pool, server)
+        self.know(pool, server)
         question = pool.health.question
         if question is not None:
             _ask_health(pool, server, question)
         return server
 
-    def _know(self, pool: Pool, server: Server) -> None:
-        """See that its database's catalogue is known; may switch."""
-        # What little time the role allows its statements is not for those of ours.
-        limited = server.base.value("statement_timeout") not in (None, "0")
-        if limited:
-            run_sql(server, "SET statement_timeout = 0")
-        pool.database.catalogue.ready(server)
-        if limited:
-            run_sql(server, "RESET statement_timeout")
+    @staticmethod
+    def _goes_by_catalogue(pool: Pool) -> bool:
+        return bool(pool.by_transaction and (pool.transparent or pool.settings.cleanup_server_connections))
+
+    def knows(self, pool: Pool) -> bool:
+        """Whether all is known that must be before a server of ``pool`` is lent."""
+        return not self._goes_by_catalogue(pool) or pool.database.catalogue.is_read
+
+    def know(self, pool: Pool, server: Server) -> None:
+        """See that its database's catalogue is known; may switch. A server that fails at that is closed."""
+        if not self._goes_by_catalogue(pool):
+            return
+        # What little time its role or its client allows its statements is not for those of ours.
+        own = server.applied.values.get("statement_timeout")
+        limited = own is not None or server.base.value("statement_timeout") not in (None, "0")
+        with before_it_is_lent(server.stream):
+            if limited:
+                run_sql(server, "SET statement_timeout = 0")
+            pool.database.catalogue.ready(server)
+            if limited:
+                run_sql(server, "RESET statement_timeout" if own is None else set_config("statement_timeout", own))
 
     def _log_in(self, pool: Pool, settings: Any, parameters: Mapping[str, str] | None) -> Server:
         credentials = _credentials(pool)

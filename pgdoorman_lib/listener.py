@@ -172,12 +172,27 @@ class Listener(StreamServer):
             self._engine.hub.handle_error(self.name, *sys.exc_info())
 
 
+#: The listening socket that another process has handed over for an address or path, None if it has none.
+Inherit = Callable[[str], Any]
+
+
+def inherits_nothing(name: str) -> Any:
+    """No process was here before this one."""
+    return None
+
+
 def open_tcp(
-    host: str, port: int, handle: Callable[[Any], None], engine: Engine, reuse_port: bool = False
+    host: str,
+    port: int,
+    handle: Callable[[Any], None],
+    engine: Engine,
+    reuse_port: bool = False,
+    inherit: Inherit = inherits_nothing,
 ) -> list[Listener]:
     """One for each address ``host`` stands for, bound and not listening yet; OSError, naming it, when one can't be.
 
-    ``reuse_port``: other processes may listen on the same port, and the kernel divides clients between all of them.
+    Sockets that ``inherit`` has listen already. ``reuse_port``: other processes may listen on the same port, and the
+    kernel divides clients between all of them.
     """
     wildcard = host in ("", "*")
     found: list[Any] = socket.getaddrinfo(
@@ -187,6 +202,10 @@ def open_tcp(
     for family, kind, proto, _, address in dict.fromkeys(found):
         shown = f"[{address[0]!s}]" if family == socket.AF_INET6 else str(address[0])
         name = f"{shown}:{address[1]}"
+        inherited = inherit(name)
+        if inherited is not None:
+            listeners.append(Listener(inherited, handle, name, engine))
+            continue
         sock = socket.socket(family, kind, proto)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -211,12 +230,24 @@ def _naming(exc: OSError, name: str) -> OSError:
     return OSError(exc.errno, f"{name}: {os.strerror(exc.errno or 0)}")
 
 
-def open_unix(directory: str, port: int, mode: int, handle: Callable[[Any], None], engine: Engine) -> Listener:
+def open_unix(
+    directory: str,
+    port: int,
+    mode: int,
+    handle: Callable[[Any], None],
+    engine: Engine,
+    inherit: Inherit = inherits_nothing,
+) -> Listener:
     """One bound to ``directory/.s.PGSQL.port``, not listening yet; a socket nobody answers on is replaced.
+
+    One that ``inherit`` has listens already.
 
     ConfigError when something else stands there or another process listens; OSError when it can't be bound.
     """
     path = os.path.join(directory, f".s.PGSQL.{port}")
+    inherited = inherit(path)
+    if inherited is not None:
+        return Listener(inherited, handle, path, engine)
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

@@ -1,4 +1,4 @@
-"""What signals mean to the process: stop, hurry, reload, reopen; others are logged and change nothing."""
+"""What signals mean to the process: stop, hurry, reload, reopen, upgrade; others are logged and change nothing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 #: They would end the process, but nobody who sends them to a pooler wants that. SIGPIPE Python ignores by itself.
-WITHOUT_MEANING = (signal.SIGUSR2, signal.SIGALRM)
+WITHOUT_MEANING = (signal.SIGALRM,)
 
 
 class Signals:
     """``stop`` is called for the first SIGTERM or SIGINT, ``hurry`` for each after it.
 
     ``reopen`` is called for SIGUSR1 and SIGHUP, and says whether there was a file to open again; ``reload`` for SIGHUP,
-    behind it, in a greenlet of its own. The others must not switch.
+    behind it, and ``upgrade`` for SIGUSR2, both in greenlets of their own. The others must not switch.
     """
 
     def __init__(
@@ -31,11 +31,13 @@ class Signals:
         hurry: Callable[[], None],
         reload: Callable[[], None],
         reopen: Callable[[], bool],
+        upgrade: Callable[[], None],
     ) -> None:
         self._stop = stop
         self._hurry = hurry
         self._reload = reload
         self._reopen = reopen
+        self._upgrade = upgrade
         self._stopping = False
 
     @contextmanager
@@ -45,6 +47,7 @@ class Signals:
             **dict.fromkeys(STOPS, self._on_stop),
             signal.SIGHUP: self._on_reload,
             signal.SIGUSR1: self._on_reopen,
+            signal.SIGUSR2: self._on_upgrade,
             **dict.fromkeys(WITHOUT_MEANING, self._on_nothing),
         }
         previous = [(number, set_signal(number, handler)) for number, handler in handlers.items()]
@@ -69,6 +72,9 @@ class Signals:
             log.info("SIGUSR1: the log's file was opened again")
         else:
             log.warning("SIGUSR1: ignored, there is no log_file to open again")
+
+    def _on_upgrade(self, number: int, frame: Any) -> None:
+        gevent.spawn(self._upgrade)
 
     def _on_nothing(self, number: int, frame: Any) -> None:
         log.warning("%s has no meaning here: ignored", signal.Signals(number).name)

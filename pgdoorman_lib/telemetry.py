@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 import gevent
 
@@ -12,6 +14,7 @@ from pgdoorman_lib.client.rejections import REASONS
 from pgdoorman_lib.config.metrics import Web
 from pgdoorman_lib.config.model import Config, format_address
 from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.listener import Inherit
 from pgdoorman_lib.metrics.prometheus import CONTENT_TYPE, Exposition
 from pgdoorman_lib.metrics.statsd import StatsdExporter
 from pgdoorman_lib.views import RunningPooler
@@ -30,15 +33,18 @@ class Telemetry:
         self._statsd = StatsdExporter(pooler, config.statsd)
         self._servers: list[HttpServer] = []
 
-    def listen(self) -> None:
-        """Bind what [web] names; ConfigError when that can't be."""
+    def listen(self, inherit: Inherit) -> None:
+        """Bind what [web] names, unless ``inherit`` has it; ConfigError when that can't be."""
         web = self._config.web
         if not web.enabled:
             return
         exposition = Exposition(self._pooler, _count_sockets, REASONS)
         pages = Pages(self._pooler, SHOWS, exposition.page, CONTENT_TYPE)
         try:
-            self._servers = [HttpServer(sock, pages.answer) for sock in bind(web.host, web.port)]
+            self._servers = [
+                HttpServer(sock, pages.answer)
+                for sock in bind(web.host, web.port, lambda address: inherit(_name(address)))
+            ]
         except OSError as exc:
             raise ConfigError(f"could not listen for HTTP: {exc.strerror or exc}") from exc
 
@@ -49,6 +55,20 @@ class Telemetry:
             server.start()
             log.info("listening for HTTP on %s", format_address(*server.address[:2]))
 
+    def sockets(self) -> Iterator[tuple[str, Any]]:
+        """Every socket that is listened with for HTTP, with its name."""
+        yield from ((_name(server.address), server.socket) for server in self._servers)
+
+    def pause(self) -> None:
+        """Leave who comes by HTTP in the backlog, for another process."""
+        for server in self._servers:
+            server.stop_accepting()
+
+    def resume(self) -> None:
+        """Answer who comes by HTTP again."""
+        for server in self._servers:
+            server.start_accepting()
+
     def use(self, config: Config) -> None:
         """Go by another configuration as far as that needs no restart; what is still to be sent takes its time."""
         gevent.spawn(self._statsd.use, config.statsd)
@@ -58,6 +78,11 @@ class Telemetry:
         self._statsd.stop()
         for server in self._servers:
             server.stop()
+
+
+def _name(address: Any) -> str:
+    """What a listening socket for HTTP is called between processes."""
+    return "http " + format_address(*address[:2])
 
 
 def most_connections(web: Web) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import os
 import re
 import shutil
@@ -52,6 +53,45 @@ def merged(base: TomlTable, over: Mapping[str, Any]) -> TomlTable:
     return out
 
 
+class Successor:
+    """The process that has taken over from one that was started here, with what is used of ``subprocess.Popen``.
+
+    It becomes this process's child when that one has ended (``PR_SET_CHILD_SUBREAPER``).
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                return None if psutil.pid_exists(self.pid) else 0
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(0.01)
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+
+def become_subreaper() -> None:
+    """Be the parent of what the processes started here leave behind."""
+    option = 36  # PR_SET_CHILD_SUBREAPER in linux/prctl.h
+    ctypes.CDLL(None).prctl(option, 1, 0, 0, 0)
+
+
 class Doorman:
     """One pooler process. ``config`` is the TOML as a dict; ``host`` and ``port`` are where it listens."""
 
@@ -64,7 +104,9 @@ class Doorman:
         self.port: int = config["general"]["port"]
         self.config_path = directory / "pg_doorman.toml"
         self.log_path = directory / "pgdoorman.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Successor | None = None
+        #: those that have been upgraded, and may still hand over
+        self.predecessors: list[subprocess.Popen[bytes] | Successor] = []
         #: A test that provokes something logged as a traceback on purpose says why here.
         self.allowed_in_log: re.Pattern[str] | None = None
         #: Set by a test that ends the process itself.
@@ -167,6 +209,39 @@ class Doorman:
         self.send_signal(number)
         return self.wait(timeout)
 
+    def upgrade(self) -> None:
+        """Have a new process take over by SIGUSR2: from then on it is the one that is looked after."""
+        self._upgrade(lambda: self.send_signal(signal.SIGUSR2))
+
+    def upgrade_by_console(self) -> str:
+        """As ``upgrade``, by UPGRADE; what the console says."""
+        said: list[str] = []
+
+        def ask() -> None:
+            with self.admin_connect() as connection:
+                said.append(str(connection.execute("UPGRADE").statusmessage))
+
+        self._upgrade(ask)
+        return said[0]
+
+    def _upgrade(self, ask: Callable[[], None]) -> None:
+        become_subreaper()
+        before = len(self.log_lines)
+        ask()
+        line = self.wait_log(r"process \d+ serves new clients|upgrade failed", after=before, timeout=START_DEADLINE)
+        found = re.search(r"process (\d+) serves", line)
+        assert found is not None, self.log_text()
+        assert self.process is not None
+        self.predecessors.append(self.process)
+        self.process = Successor(int(found[1]))
+
+    def end_of_predecessor(self, timeout: float = STOP_DEADLINE) -> int:
+        """Wait until the process before this one has ended; its exit code."""
+        try:
+            return self.predecessors.pop().wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the old process did not end within {timeout} s\n{self.log_text()}") from None
+
     def _remember_offspring(self) -> None:
         try:
             self._offspring = psutil.Process(self.pid).children(recursive=True)
@@ -177,7 +252,8 @@ class Doorman:
         """Leave nothing behind after a failure."""
         assert self.process is not None
         self.ended_by_test = True
-        for process in [*self._offspring, psutil.Process(self.pid)]:
+        known = (psutil.Process(one.pid) for one in self.predecessors if one.poll() is None)
+        for process in [*self._offspring, *known, psutil.Process(self.pid)]:
             if _alive(process):
                 process.kill()
         self.process.wait(STOP_DEADLINE)
@@ -187,6 +263,10 @@ class Doorman:
         if self.process is not None and not self.ended_by_test:
             if not self.running:
                 raise AssertionError(f"pgdoorman ended by itself with {self.process.returncode}\n{self.log_text()}")
+            for one in self.predecessors:
+                one.send_signal(signal.SIGTERM)
+            while self.predecessors:
+                self.end_of_predecessor()
             code = self.stop()
             assert code == 0, f"exit code {code} after SIGTERM\n{self.log_text()}"
         self.check_log()

@@ -23,6 +23,7 @@ COMMANDS = {
     "KILL_CLIENT <id>": "disconnect one client; SHOW CLIENTS has the number",
     "WAIT_CLOSE [<db>[, <user>]]": "wait until servers that RECONNECT is about are closed",
     "SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]": "let transactions end, then end",
+    "UPGRADE": "have a new process of the installed program take over",
     "SET <key> = <value>": "change a key until the next RELOAD; log_level = '<level>'|'default'",
     "RESET <key>": "what SET has changed is again as in the file",
 }

@@ -208,10 +208,16 @@ def _suspend(text: str, words: list[str], session: Session) -> Plan:
 
 
 def _upgrade(text: str, words: list[str], session: Session) -> Plan:
-    raise UnsupportedFeature(
-        "UPGRADE is not supported yet: no other process can take the clients over",
-        hint="With so_reuseport = true start a second process, then SHUTDOWN WAIT_FOR_CLIENTS here.",
-    )
+    _no_arguments(words)
+
+    def run() -> Sequence[Row]:
+        _ordered(text, session)
+        session.pooler.upgrade()
+        return [("t",)]
+
+    if session.dialect == "pgbouncer":
+        return Plan("UPGRADE", lambda: run()[:0])
+    return Plan("UPGRADE", run, columns("success"))
 
 
 def _no_arguments(words: list[str]) -> None:

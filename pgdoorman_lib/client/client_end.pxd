@@ -25,4 +25,4 @@ cdef class ClientEnd:
     @cython.final
     cdef int stop_timer(self) except -1
     @cython.final
-    cdef str parting(self, int event)
+    cpdef str parting(self, int event)

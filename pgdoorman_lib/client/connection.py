@@ -12,6 +12,7 @@ from typing import Any
 
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.begin import begin, no_such_pool, pool_of, with_host
+from pgdoorman_lib.client.departure import Departure
 from pgdoorman_lib.client.lingering import linger
 from pgdoorman_lib.client.login import Accepted, CancelRequested, login
 from pgdoorman_lib.client.pooler import Pooler
@@ -253,6 +254,8 @@ class Connection(Pollable):
         pool.stats.client_login_count += 1
         session.link.begin_with(settings, told, base)
         self.session = session
+        if pooler.take_away is not None:
+            session.termination = Departure(pooler.take_away)
         clients.add(session)
         self.stream.write(
             b"".join((_AUTHENTICATION_OK, reports, backend_key_data(_PROCESS_BASE + number, secret), _READY_FOR_QUERY))
@@ -365,7 +368,7 @@ class Connection(Pollable):
     def _throw(self, error: DoormanError) -> None:
         session = self.session
         if session is not None and session.task is not None:
-            session.task.throw(error)
+            session.end(error)
         elif self.task is not None:
             self.task.throw(error)
 

@@ -1,11 +1,27 @@
-"""What a client is told when its session ends by a fault."""
+"""Why a session has ended: what the client is told, and what the log says."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.link import Link
-from pgdoorman_lib.errors import ServerGone
+from pgdoorman_lib.errors import ProtocolViolation, ServerGone
 from pgdoorman_lib.wire import consts, messages
+
+
+def ended(session: Any, event: int) -> str:
+    """What polling for ``session`` has come to at last, for the log; raises what the client must be told."""
+    link, relay = session.link, session.relay
+    if event == events.CLIENT_GONE and session.waiting:
+        return "client left while waiting for a server"
+    if event in (events.CLIENT_GONE, events.TERMINATE):
+        return str(relay.client_end.parting(event))
+    if event == events.CLIENT_FAULT:
+        raise ProtocolViolation(link.fault, sqlstate=link.fault_sqlstate)
+    if event == events.TOO_MANY_PINS:
+        raise relay.leftovers.too_many_pins()
+    return server_ended(link, relay.errands.refusal, event)
 
 
 def server_ended(link: Link, refusal: bytes | None, event: int) -> str:

@@ -46,7 +46,7 @@ cdef class Leftovers:
     @cython.locals(server=Server)
     cdef int _take_settings(self, object found) except -1
     @cython.final
-    cdef int pin(self, int pins) except -1
+    cpdef int pin(self, int pins) except -1
     @cython.final
     @cython.locals(pool=Pool)
     cdef bint _over_limit(self) except -1

@@ -223,4 +223,4 @@ def _strike(session: Session, which: str, general: General) -> None:
         server.condemn(f"its client was over {which}")
     sqlstate, words = _WORDS[which]
     limit = format_duration(getattr(general, which))
-    session.task.throw(TimedOut(words, detail=f"{which} of the pooler is {limit}.", sqlstate=sqlstate))
+    session.end(TimedOut(words, detail=f"{which} of the pooler is {limit}.", sqlstate=sqlstate))

@@ -15,6 +15,7 @@ cdef class Pooler:
     cdef public object policy
     cdef public set open
     cdef public int admitted
+    cdef public object take_away
     cdef public bint draining
     cdef public long max_connections
     cdef public long max_open

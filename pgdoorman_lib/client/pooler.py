@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from pgdoorman_lib.auth.hba import Networks
@@ -48,6 +48,8 @@ class Pooler:
         self.max_clients_by_database: dict[str, int] = {}
         #: databases that have a pool of their own
         self.named: Collection[str] = ()
+        #: takes sessions away to another process (``Departure``), those that begin now, too; None: they stay
+        self.take_away: Callable[[Any], bool] | None = None
         #: nobody new comes in
         self.draining = 0
 

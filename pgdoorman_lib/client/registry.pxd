@@ -15,6 +15,7 @@ cdef class Clients:
     cdef long _last
     cdef dict _by_database
 
+    cpdef int go_on_behind(self, long number) except -1
     cpdef add(self, object session)
     cpdef remove(self, object session)
     cpdef int count_of(self, str database) except -1

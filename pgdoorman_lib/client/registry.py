@@ -37,6 +37,18 @@ class Clients:
     def __iter__(self) -> Iterator[Session | ReplicationSession]:
         return iter(list(self._sessions.values()))
 
+    def __contains__(self, number: object) -> bool:
+        return number in self._sessions
+
+    @property
+    def last(self) -> int:
+        """The number given last."""
+        return self._last
+
+    def go_on_behind(self, number: _int) -> None:
+        """Give numbers behind ``number`` from now on: those up to it are another process's clients'."""
+        self._last = number
+
     def new_key(self, protocol: _int) -> tuple[int, bytes]:
         """A number nobody has, from 1, and a random secret of the length ``protocol`` allows."""
         while True:

@@ -214,6 +214,10 @@ class ReplicationSession:
             client.task = None
             self.task = None
 
+    def end(self, error: DoormanError) -> None:
+        """As ``Session.end``."""
+        self.task.throw(error)
+
     def terminate_when_idle(self, error: DoormanError) -> None:
         """End it with ``error``, soon; no switch."""
         self.termination = error

@@ -32,6 +32,7 @@ cdef class Session(Owner):
     cdef public object abandon
     cdef public object close
     cdef public bint waiting
+    cdef public bint leaving
     cdef public object termination
     cdef public bint kept
     cdef public int in_vain
@@ -47,11 +48,11 @@ cdef class Session(Owner):
     @cython.final
     cdef int _say_goodbye(self) except -1
     @cython.final
+    cdef bint _may_end(self) except -1
+    @cython.final
     cdef bint _idle(self) except -1
     @cython.final
     cdef bint _resting(self) except -1
-    @cython.final
-    cdef str _ended(self, int event)
     @cython.final
     @cython.locals(pool=Pool)
     cdef int _borrow(self) except -1
@@ -72,5 +73,5 @@ cdef class Session(Owner):
     @cython.final
     @cython.locals(server=Server, in_batch=bint, half_sent=bint)
     cdef void _leave(self) except *
-    cpdef int cancel_waiting(self) except -1
+    cpdef int end(self, object error) except -1
     cpdef int terminate_when_idle(self, object error) except -1

@@ -12,11 +12,12 @@ from itertools import count
 from typing import Any
 
 from pgdoorman_lib.client import events
-from pgdoorman_lib.client.faults import server_ended
+from pgdoorman_lib.client.departure import Departure
+from pgdoorman_lib.client.faults import ended
 from pgdoorman_lib.client.info import ClientInfo, session_info
 from pgdoorman_lib.client.link import Link, Owner
 from pgdoorman_lib.client.relay import Relay
-from pgdoorman_lib.errors import DoormanError, NoSuchPool, ProtocolViolation
+from pgdoorman_lib.errors import DoormanError, NoSuchPool
 from pgdoorman_lib.log import Label, label
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.engine import Task
@@ -24,7 +25,7 @@ from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.queue import Moved
 from pgdoorman_lib.pool.sequences import MIXED
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.wire import consts, messages
+from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.session_state import (
     ASKED,
     DIRTY_PARAMETERS,
@@ -66,6 +67,7 @@ class Session(Owner):
         "id",
         "in_vain",
         "kept",
+        "leaving",
         "link",
         "plain",
         "relay",
@@ -108,8 +110,10 @@ class Session(Owner):
         self.kept = 0
         self.in_vain = 0
         self.waiting = 0
-        #: the error to say goodbye with, once no transaction is open
-        self.termination: DoormanError | None = None
+        #: it is on its way to another process: nothing of it may be touched
+        self.leaving = 0
+        #: the error to say goodbye with, once no transaction is open; or why it is to leave for another process
+        self.termination: DoormanError | Departure | None = None
 
     def label(self) -> Label:
         return label(self.user, self.database, self.id, self.link.client.peer)
@@ -165,13 +169,18 @@ class Session(Owner):
         return not left or self.link.server is not None or self.link.client.out_pending > 0
 
     def serve(self) -> str:
-        """Serve the client until it or its server is gone; may switch. Returns why it ended, for the log.
+        """Serve the client until it, or its server, is gone; may switch. Returns why it ended, for the log.
 
-        DoormanError: what the client must still be told. The server, if one is borrowed, is given back or abandoned in
-        any case, also when the greenlet is killed.
+        DoormanError: what the client must still be told. A borrowed server is given back or abandoned in any case.
         """
         try:
-            return self._ended(self.task.wait(self))
+            while True:
+                try:
+                    return ended(self, self.task.wait(self))
+                except Departure as departure:
+                    self.termination = None
+                    if departure.take(self):
+                        return "client has gone to another process"
         except DoormanError:
             raise
         except Exception:
@@ -187,12 +196,12 @@ class Session(Owner):
         while True:
             event = self._still_waiting() if self.waiting else self.relay.step()
             if event == events.PENDING:
-                if self.termination is not None and self._idle():
+                if self.termination is not None and self._may_end():
                     self._say_goodbye()
                 return events.PENDING
             if event == events.RELEASE:
                 self._give_back()
-                if self.termination is not None and not self.batch.settling:
+                if self.termination is not None and not self.batch.settling and self._may_end():
                     self._say_goodbye()
                 if self._resting():
                     return events.PENDING  # as ``step`` would find by a longer way
@@ -204,7 +213,15 @@ class Session(Owner):
     def _say_goodbye(self) -> None:
         """The session is to end here, once the client has taken its answers."""
         if self.link.client.push() != 0:
+            if self.waiting:
+                self.waiting = 0
+                self.link.pool.withdraw(self)
             raise self.termination  # type: ignore[misc]
+
+    def _may_end(self) -> bool:
+        """Whether this is the place for the session's termination."""
+        how = self.termination
+        return how.suits(self) if isinstance(how, Departure) else self._idle()
 
     def _idle(self) -> bool:
         """Whether the client has nothing under way: no message begun, no statement, no transaction."""
@@ -334,18 +351,6 @@ class Session(Owner):
 
     # The end.
 
-    def _ended(self, event: _int) -> str:
-        """What polling has come to at last, for the log; raises what the client must be told."""
-        if event == events.CLIENT_GONE and self.waiting:
-            return "client left while waiting for a server"
-        if event == events.CLIENT_GONE or event == events.TERMINATE:
-            return self.relay.client_end.parting(event)
-        if event == events.CLIENT_FAULT:
-            raise ProtocolViolation(self.link.fault, sqlstate=self.link.fault_sqlstate)
-        if event == events.TOO_MANY_PINS:
-            raise self.relay.leftovers.too_many_pins()
-        return server_ended(self.link, self.relay.errands.refusal, event)
-
     def _leave(self) -> None:
         """The session is over: nothing of it stays on a server."""
         link = self.link
@@ -380,18 +385,16 @@ class Session(Owner):
         else:
             self.abandon(server.pool, server, bool(in_batch), bool(half_sent))
 
-    def cancel_waiting(self) -> None:
-        """Cancel the statement that waits for a server, as PostgreSQL cancels one that runs; never switches."""
-        self.link.pool.withdraw(self)
-        self.waiting = 0
-        self.relay.without_server.refuse(
-            messages.error_response("ERROR", "57014", "canceling statement due to user request")
-        )
-        self.task.wake()
-
     def cut_off(self) -> bool:
         """Whether the client has been sent only the beginning of a message: nothing can be told it any more."""
         return bool(self.link.server_left and not self.link.server_drop)
+
+    def end(self, error: DoormanError) -> None:
+        """End the session with ``error`` wherever it waits (only the hub may call this)."""
+        if self.leaving:
+            self.termination = error  # should it come back
+        else:
+            self.task.throw(error)
 
     def terminate_when_idle(self, error: DoormanError) -> None:
         """End the session with ``error`` once no transaction is open and its answers are taken; never switches."""

@@ -91,6 +91,11 @@ class Catalogue:
         """Whether something has happened that was not looked into yet; no server may outlive a transaction then."""
         return self._doubted
 
+    @property
+    def is_read(self) -> bool:
+        """Whether its pools go by it already."""
+        return self._rows is not None
+
     def is_due(self) -> bool:
         """Whether the marker should be looked at."""
         return self._rows is not None and (self._doubted or clock() >= self._look_at)
@@ -183,7 +188,7 @@ class Watch:
                 self.round(pools())
                 gevent.sleep(READING_PAUSE)
         finally:
-            gevent.killall([greenlet for _, greenlet in self._looks.values()], block=False)
+            gevent.killall([greenlet for _, greenlet in self._looks.values()])  # before their sockets' engine ends
 
     def round(self, pools: Iterable[Pool]) -> None:
         """Look at each once that is due and in use; those that take longer than READING_PAUSE go on behind this."""

@@ -36,6 +36,7 @@ cdef class Pool:
     cdef public bint held
     cdef public bint paused
     cdef public bint disabled
+    cdef public Py_ssize_t elsewhere
     cdef public bint by_transaction
     cdef public bint shared
     cdef public bint sync_parameters
@@ -80,5 +81,6 @@ cdef class Pool:
     cdef int _rests(self, Server server) except -1
     cpdef bint has_room(self) except -1
     cpdef int welcome(self, Server server) except -1
+    cpdef int adopt(self, Server server) except -1
     cpdef void backend_moved(self, Server server, int process) except *
     cpdef void discard(self, Server server, str reason) except *

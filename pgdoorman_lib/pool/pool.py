@@ -66,6 +66,7 @@ class Pool:
         "credentials",
         "database",
         "disabled",
+        "elsewhere",
         "engine",
         "eof_timeout",
         "expiry",
@@ -141,6 +142,8 @@ class Pool:
         self.retired = 0
         #: by the console, until ENABLE: no client logs in
         self.disabled = False
+        #: servers of this pool that another process still has, which count towards its size (``pool.handover``)
+        self.elsewhere = 0
         #: a timer on the hub's loop, None while not armed
         self.expiry: Any = None
         self.slow = Limited(log)
@@ -435,18 +438,22 @@ class Pool:
 
     def has_room(self) -> bool:
         """Whether one more server may be opened."""
-        if self.queue.qsize() + self.borrowed + self.opening.count >= self.size:
+        if self.queue.qsize() + self.borrowed + self.opening.count + self.elsewhere >= self.size:
             return False
         return self.quota is None or bool(self.quota.may_grow(self))
 
     def welcome(self, server: Server) -> None:
         """Take a server fresh from its login in, and lend it."""
+        self.adopt(server)
+        self.beginnings.learn(server)
+        self.settle(server)
+
+    def adopt(self, server: Server) -> None:
+        """Take a server in, which counts as borrowed."""
         self.borrowed += 1
         self.servers.add(server)
         server.pool = self
         server.stream.on_idle = partial(self._idle_event, server)
-        self.beginnings.learn(server)
-        self.settle(server)
 
     def backend_moved(self, server: Server, process: _int) -> None:
         """The backend behind ``server`` is another process than it was: what a session sets is not its own there."""
@@ -535,7 +542,7 @@ class Pool:
         limit = settings.scaling_max_parallel_creates
         opening = self.opening
         while (
-            len(self.servers) + opening.count < min(keep, self.size)
+            len(self.servers) + opening.count + self.elsewhere < min(keep, self.size)
             and opening.count < limit
             and now >= opening.retry_at
             and (self.quota is None or self.quota.has_room())

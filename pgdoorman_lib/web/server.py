@@ -345,11 +345,18 @@ def _gzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield compressor.flush()
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """A listening socket for each address of ``host``; OSError, naming it, when one can't be."""
+def bind(host: str, port: int, inherit: Callable[[Any], Any] = lambda address: None) -> list[socket.socket]:
+    """A listening socket for each address of ``host``; OSError, naming it, when one can't be.
+
+    ``inherit`` gives one that listens at an address already, or None.
+    """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     for family, kind, protocol, _, address in dict.fromkeys(found):
+        inherited = inherit(address)
+        if inherited is not None:
+            sockets.append(inherited)
+            continue
         sock = socket.socket(family, kind, protocol)
         sockets.append(sock)
         try:

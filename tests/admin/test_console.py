@@ -100,7 +100,7 @@ def test_session_goes_on_after_errors() -> None:
         ("SHOW", "58000", "SHOW HELP"),
         ("SHOW 'x", "42601", ""),
         ("SUSPEND", "0A000", "PAUSE"),
-        ("UPGRADE", "0A000", "so_reuseport"),
+        ("UPGRADE NOW", "42601", ""),
         ("SHUTDOWN AT_ONCE", "42601", "WAIT_FOR_CLIENTS"),
         ("SET work_mem = 1", "42704", ""),
         ("SET log_level", "42601", ""),

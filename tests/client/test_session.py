@@ -14,6 +14,7 @@ from gevent import GreenletExit
 from gevent.event import Event
 from mini_postgres import MiniPostgres, tokens
 
+from pgdoorman_lib.cancel import cancel_waiting
 from pgdoorman_lib.client.batch import Batch
 from pgdoorman_lib.client.errands import Errands
 from pgdoorman_lib.client.leftovers import ATTEMPTS, Leftovers
@@ -689,7 +690,7 @@ def test_a_waiting_statement_is_cancelled(house: House) -> None:
     first.ask(messages.query("begin"))
     second.say(messages.parse(b"", b"x1"), messages.bind(b"", b""), messages.execute(), messages.sync())
     until(lambda: second.session.state == "waiting")
-    second.session.cancel_waiting()
+    cancel_waiting(second.session)
     assert second.hear() == [("E", b"57014"), ("Z", b"I")]
     assert house.pool.waiting_count == 0
     assert first.ask(messages.query("commit")) == "CZ"

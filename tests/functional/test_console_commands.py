@@ -175,7 +175,6 @@ def test_pgbouncers_words(doorman: Doorman) -> None:
     with console(doorman) as admin:
         assert failure(admin.ask_query("PAUSE nowhere")) == ("3D000", 'No pool for database "nowhere"')
         assert failure(admin.ask_query("SUSPEND"))[0] == "0A000"
-        assert failure(admin.ask_query("UPGRADE"))[0] == "0A000"
 
 
 def test_reconnect_closes_what_rests_now_and_the_rest_when_it_comes_back(doorman: Doorman) -> None:

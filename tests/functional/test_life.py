@@ -174,7 +174,7 @@ def test_started_again_on_the_same_port(make_doorman: MakeDoorman) -> None:
 # -- other signals, ports, stderr
 
 
-@pytest.mark.parametrize("name", ["SIGUSR1", "SIGUSR2", "SIGALRM", "SIGPIPE"])
+@pytest.mark.parametrize("name", ["SIGUSR1", "SIGALRM", "SIGPIPE"])
 def test_a_signal_without_meaning_ends_nothing(make_doorman: MakeDoorman, name: str) -> None:
     doorman = make_doorman()
     with doorman.wire() as client:

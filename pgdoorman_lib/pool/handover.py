@@ -1,0 +1,84 @@
+"""A pool whose servers and clients go to another process, and the one there that they come to.
+
+While a pool is in two processes, the one it comes to counts the servers of the other (``Pool.elsewhere``) as if they
+were its own, so that both together never have more than pool_size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.server import handover as servers
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire.handover import Plain
+
+#: ``Server.state`` while its connection is on its way to another process.
+LEAVING = "leaving"
+
+
+def pack(pool: Pool) -> Plain:
+    """What a pool knows of its servers and clients, and how many servers it has or opens."""
+    beginnings: Any = pool.beginnings
+    known = beginnings.base is not None and beginnings.reported is not None
+    return {
+        "database": pool.settings.database,
+        "user": pool.settings.user,
+        "servers": count(pool),
+        "base": servers.pack_base(beginnings.base) if known else None,
+        "reported": servers.pack_reported(beginnings.reported) if known else None,
+        "carried": sorted(beginnings.carried),
+        "credentials": pool.credentials,
+    }
+
+
+def unpack(pool: Pool, state: Mapping[str, Any]) -> None:
+    """Have ``pool``, which is new, know what ``pack`` has told of it."""
+    beginnings: Any = pool.beginnings
+    pool.elsewhere = state["servers"]
+    if state["reported"] is not None and beginnings.reported is None:
+        beginnings.base = servers.unpack_base(state["base"])
+        beginnings.reported = servers.unpack_reported(state["reported"])
+        beginnings.carried = frozenset(state["carried"])
+        beginnings.heard_at = clock()
+    if pool.credentials is None:
+        pool.credentials = state["credentials"]
+
+
+def count(pool: Pool) -> int:
+    """How many servers a pool has or opens."""
+    return len(pool.servers) + int(pool.opening.count)
+
+
+def elsewhere(pool: Pool, number: int) -> None:
+    """The other process has so many servers of ``pool`` left; no switch."""
+    pool.elsewhere = number
+    pool.opening.grow(clock())
+
+
+def may_go(server: Server) -> bool:
+    """Whether nothing of a server's would be lost on the way, and nothing of it is under way."""
+    return server.is_reusable() and not server.tls and not server.condemned and not server.replies.copy_in
+
+
+def begin(pool: Pool) -> Server | None:
+    """Take a server that rests, and may go, out of the hands of borrowers; None if there is none; no switch."""
+    for server in pool.queue:
+        if may_go(server) and not server.dirty:
+            pool.queue.remove(server)
+            pool.borrowed += 1
+            server.state = LEAVING
+            return server
+    return None
+
+
+def gone(pool: Pool, server: Server) -> None:
+    """A server, which counted as borrowed, is the other process's, and its place in the pool as well; no switch."""
+    pool.borrowed -= 1
+    pool.size = max(0, pool.size - 1)
+    pool.servers.discard(server)
+    server.state = "closed"
+    server.stream.tls = None  # nothing is said at the end of what goes on elsewhere
+    server.stream.close()

@@ -1,0 +1,83 @@
+"""A server connection as it goes to another process, and as it comes from one: as plain values, without its socket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.wire import handover as statements
+from pgdoorman_lib.wire.baseline import UNKNOWN, Base
+from pgdoorman_lib.wire.handover import Book, Plain
+from pgdoorman_lib.wire.reported import Reported
+from pgdoorman_lib.wire.settings import Settings
+
+#: ``Server.drawn_by`` when there may be values of sequences of whoever the other process has numbered.
+_SOMEBODYS = -1
+
+
+def pack(server: Server) -> Plain:
+    """What is known of a server on which nothing is under way. Times are monotonic: both are on one machine."""
+    return {
+        "pid": server.pid,
+        "secret": server.secret,
+        "reported": pack_reported(server.reported),
+        "created_at": server.created_at,
+        "expires_at": server.expires_at,
+        "applied": server.applied.values,
+        "base": pack_base(server.base),
+        "backend": server.backend,
+        "loaded": server.loaded,
+        "dirty": server.dirty,
+        "unasked": server.unasked,
+        "drawn": bool(server.drawn_by),
+        "option_names": None if server.option_names is None else sorted(server.option_names),
+        "condemned": server.condemned,
+        "statements": statements.pack_server(server.statements),
+    }
+
+
+def unpack(state: Mapping[str, Any], stream: Stream, settings: Any, book: Book) -> Server:
+    """The server that ``pack`` has made ``state`` of, at the other end of ``stream``; it is in no pool yet."""
+    server = Server(
+        stream, settings, state["pid"], state["secret"], {}, float(state["created_at"]), float(state["expires_at"])
+    )
+    for name, value in state["reported"]:
+        server.report(name, value)
+    server.applied = Settings.of(state["applied"])
+    server.base = unpack_base(state["base"])
+    server.backend = state["backend"]
+    server.loaded = state["loaded"]
+    server.dirty = state["dirty"]
+    server.unasked = state["unasked"]
+    server.drawn_by = _SOMEBODYS if state["drawn"] else 0
+    server.option_names = None if state["option_names"] is None else set(state["option_names"])
+    server.condemned = state["condemned"]
+    statements.unpack_server(server.statements, state["statements"], book)
+    return server
+
+
+def address(settings: Any) -> list[Any]:
+    """Which server, database and user a pool with these ``settings`` connects to."""
+    return [settings.server_host, settings.server_port, settings.server_database, settings.server_username]
+
+
+def pack_base(base: Base) -> Plain | None:
+    """What a session began with, None where that is not known."""
+    return None if base is UNKNOWN else {"values": base.values, "owned": sorted(base.owned)}
+
+
+def unpack_base(state: Mapping[str, Any] | None) -> Base:
+    """The one object for what ``pack_base`` has made ``state`` of."""
+    return UNKNOWN if state is None else Base.of(dict(state["values"]), state["owned"])
+
+
+def pack_reported(reported: Reported) -> list[list[str]]:
+    """Reported parameters, in their order."""
+    return [[name, value] for name, value in reported.values.items()]
+
+
+def unpack_reported(state: list[list[str]]) -> Reported:
+    """The one object for what ``pack_reported`` has made ``state`` of."""
+    return Reported.of({name: value for name, value in state})

@@ -1,0 +1,1 @@
+"""Processes of the pooler and what goes between them."""

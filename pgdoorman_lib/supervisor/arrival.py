@@ -1,0 +1,227 @@
+"""The new process of an upgrade: it takes listeners, clients and servers from the old one (``supervisor.upgrade``)."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import gevent.event
+
+from pgdoorman_lib.client import handover as clients
+from pgdoorman_lib.client.handover import Arrived, Unwanted
+from pgdoorman_lib.errors import ConfigError, DoormanError
+from pgdoorman_lib.net.engine import Task
+from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Refused
+from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.pool import handover as pools
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.server import handover as servers
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.server.execute import run
+from pgdoorman_lib.supervisor import kinds
+from pgdoorman_lib.wire.handover import Book
+from pgdoorman_lib.wire.settings import BASE
+
+if TYPE_CHECKING:
+    from pgdoorman_lib.app import App
+
+log = logging.getLogger(__name__)
+
+#: Seconds for the old process to say what comes next.
+STEP_SECONDS = 30.0
+#: Numbers of clients that are left to the old process, for those who log in there until it accepts nobody any more.
+NUMBERS_LEFT = 100_000
+
+
+class Arrival(Receiver):
+    """What comes from the process at the other end of ``sock``, for ``app``."""
+
+    def __init__(self, app: App, sock: socket.socket) -> None:
+        self._app = app
+        self._channel = Channel(sock, self)
+        self._expected = -1
+        self._begun = gevent.event.Event()
+        self._listening = gevent.event.Event()
+        self._book = Book()
+        #: listening sockets nobody has claimed, by name
+        self._sockets: dict[str, socket.socket] = {}
+
+    # Before it is the pooler.
+
+    def take_listeners(self) -> None:
+        """Have the old process's listening sockets; may switch. ConfigError: there is no such process any more."""
+        try:
+            self._channel.start(STEP_SECONDS)
+        except ParcelError as exc:
+            raise ConfigError(f"the upgrade was given up: {exc}") from exc
+        self._await(self._listening)
+
+    def listener(self, name: str) -> socket.socket | None:
+        """The socket that listens at ``name`` in the old process, to go on with; None if it does not listen there."""
+        return self._sockets.pop(name, None)
+
+    def be_the_pooler(self) -> None:
+        """Tell the old process that this one can listen, and wait until it may; may switch. ConfigError: it may not."""
+        for name, sock in self._sockets.items():
+            log.info("%s is listened at no more", name)
+            sock.close()
+        self._sockets = {}
+        try:
+            self._channel.send(Parcel(kinds.READY, {}), STEP_SECONDS)
+        except ParcelError as exc:
+            raise ConfigError(f"the upgrade was given up: {exc}") from exc
+        self._await(self._begun)
+        gevent.spawn(self._wait_for_its_end)
+
+    def _await(self, event: gevent.event.Event) -> None:
+        gevent.wait((event, self._channel.ended), timeout=STEP_SECONDS, count=1)
+        if not event.is_set():
+            self._channel.close(0.0)
+            raise ConfigError("the upgrade was given up: the old process has said nothing more")
+
+    def _wait_for_its_end(self) -> None:
+        self._channel.ended.wait()
+        log.info("upgrade: the old process has ended")
+        self._book = Book()
+        for pool in self._app.pools:
+            if pool.elsewhere:
+                pools.elsewhere(pool, 0)
+
+    def pass_cancel_on(self, number: int, secret: bytes) -> None:
+        """Have the old process cancel a statement of a client that is still there; may switch."""
+        if not self._channel.ended.is_set():
+            try:
+                self._channel.send(Parcel(kinds.CANCEL, {"number": number, "secret": secret}), STEP_SECONDS)
+            except ParcelError as exc:
+                log.debug("upgrade: a cancel request was not passed on: %s", exc)
+
+    # As Receiver; in the channel's greenlet, which must not wait.
+
+    def prepare(self, parcel: Parcel) -> None:
+        try:
+            getattr(self, f"_prepare_{parcel.kind}", super().prepare)(parcel)
+        except (Unwanted, KeyError, TypeError, ValueError) as exc:
+            raise Refused(str(exc) if isinstance(exc, Unwanted) else f"{type(exc).__name__}: {exc}") from exc
+
+    def take(self, parcel: Parcel) -> None:
+        getattr(self, f"_take_{parcel.kind}")(parcel)
+
+    def _prepare_listener(self, parcel: Parcel) -> None:
+        (_,) = parcel.descriptors
+
+    def _take_listener(self, parcel: Parcel) -> None:
+        (fd,) = parcel.detach()
+        self._sockets[parcel.state["name"]] = socket.socket(fileno=fd)
+
+    def _prepare_listeners(self, parcel: Parcel) -> None:
+        if parcel.state["count"] != len(self._sockets):
+            raise Refused("some are missing")
+
+    def _take_listeners(self, parcel: Parcel) -> None:
+        self._listening.set()
+
+    def _prepare_begin(self, parcel: Parcel) -> None:
+        parcel.prepared = parcel.state["pools"], parcel.state["clients"]
+
+    def _take_begin(self, parcel: Parcel) -> None:
+        told, last = parcel.prepared
+        self._app.clients.go_on_behind(last + NUMBERS_LEFT)
+        self._app.obey(parcel.state)
+        for state in told:
+            pool = self._app.find_pool(state["database"], state["user"])
+            if pool is not None:
+                pools.unpack(pool, state)
+        self._begun.set()
+
+    def _prepare_held(self, parcel: Parcel) -> None:
+        parcel.prepared = [(database, user, int(number)) for database, user, number in parcel.state["pools"]]
+
+    def _take_held(self, parcel: Parcel) -> None:
+        for database, user, number in parcel.prepared:
+            pool = self._app.find_pool(database, user)
+            if pool is not None:
+                pools.elsewhere(pool, number)
+
+    def _prepare_cancel(self, parcel: Parcel) -> None:
+        parcel.prepared = int(parcel.state["number"]), bytes(parcel.state["secret"])
+
+    def _take_cancel(self, parcel: Parcel) -> None:
+        gevent.spawn(self._app.cancel_here, *parcel.prepared)
+
+    def _prepare_server(self, parcel: Parcel) -> None:
+        (_,) = parcel.descriptors
+        state = parcel.state
+        pool = self._app.find_pool(state["database"], state["user"])
+        if pool is None or pool.held:
+            raise Refused("there is no such pool, or it is paused")
+        if state["address"] != servers.address(pool.settings):
+            raise Refused("the pool has servers elsewhere")
+        parcel.prepared = pool
+
+    def _take_server(self, parcel: Parcel) -> None:
+        pool: Pool = parcel.prepared
+        (fd,) = parcel.detach()
+        server = self._server(pool, fd, parcel.state)
+        if self._app.connector.knows(pool):
+            pool.settle(server)
+        else:
+            gevent.spawn(self._welcome, pool, server)
+
+    def _server(self, pool: Pool, fd: int, state: dict[str, Any]) -> Server:
+        """A server that has come, which counts as borrowed."""
+        server = servers.unpack(state, Stream(socket.socket(fileno=fd), self._app.engine), pool.settings, self._book)
+        pool.adopt(server)
+        server.stream.readable = 1  # nobody tells of what came while it was on its way
+        return server
+
+    def _know(self, pool: Pool, server: Server) -> bool:
+        """Have known what must be of a database before its first server is lent; whether it is. May switch."""
+        try:
+            self._app.connector.know(pool, server)
+        except DoormanError as exc:
+            pool.discard(server, exc.message)
+        return server.state != "closed"
+
+    def _welcome(self, pool: Pool, server: Server) -> None:
+        server.stream.task = Task(self._app.engine)
+        try:
+            if server.applied is not BASE:
+                run(server, BASE.sql_from(server.applied))
+                server.applied = BASE
+        except DoormanError as exc:
+            pool.discard(server, exc.message)
+            return
+        finally:
+            server.stream.task = None
+        if self._know(pool, server):
+            pool.settle(server)
+
+    def _prepare_client(self, parcel: Parcel) -> None:
+        kept = parcel.state.get("server")
+        if len(parcel.descriptors) != (1 if kept is None else 2):
+            raise Refused("a client has one socket, and one more with the server that it keeps")
+        parcel.prepared = clients.find_pool(self._app, parcel.state)
+
+    def _take_client(self, parcel: Parcel) -> None:
+        pool: Pool = parcel.prepared
+        state = parcel.state
+        fd, *more = parcel.detach()
+        sock = Arrived(fileno=fd)
+        if not more:
+            clients.arrive(self._app, sock, pool, state, None, self._book)
+            return
+        server = self._server(pool, more[0], state["server"])
+        server.state = "active"
+        if self._app.connector.knows(pool):
+            clients.arrive(self._app, sock, pool, state, server, self._book)
+        else:
+            gevent.spawn(self._welcome_with, sock, pool, state, server)
+
+    def _welcome_with(self, sock: Arrived, pool: Pool, state: dict[str, Any], server: Server) -> None:
+        """Serve a client that keeps its server, once enough is known; may switch."""
+        if self._know(pool, server):
+            clients.arrive(self._app, sock, pool, state, server, self._book)
+        else:
+            sock.close()

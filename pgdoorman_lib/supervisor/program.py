@@ -1,0 +1,42 @@
+"""How this program was started, so that it can be started once more, and the socket to the process before it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+
+#: The descriptor of the socket to the process that hands itself over, for the one that it starts.
+UPGRADE_FD = "PGDOORMAN_UPGRADE_FD"
+
+
+class Program:
+    """What was run, where; made when the process begins, since it may change its directory."""
+
+    def __init__(self, command: Sequence[str], directory: str) -> None:
+        self.command = list(command)
+        self.directory = directory
+
+    @classmethod
+    def running(cls) -> Program:
+        """This one."""
+        return cls(sys.orig_argv, os.getcwd())
+
+    def start_successor(self, end: socket.socket) -> subprocess.Popen[bytes]:
+        """Start it again, the version that is installed now, with one ``end`` of a socket pair; OSError. May switch."""
+        environment = {**os.environ, UPGRADE_FD: str(end.fileno())}
+        return subprocess.Popen(
+            self.command, cwd=self.directory, env=environment, pass_fds=(end.fileno(),), stdin=subprocess.DEVNULL
+        )
+
+
+def inherited() -> socket.socket | None:
+    """The socket to the process that is to hand itself over to this one, None when nobody is; only the first call."""
+    text = os.environ.pop(UPGRADE_FD, None)
+    if text is None:
+        return None
+    found = socket.socket(fileno=int(text))
+    os.set_inheritable(found.fileno(), False)
+    return found
