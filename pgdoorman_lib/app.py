@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import logging
 import os
 import resource
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -37,11 +36,11 @@ from pgdoorman_lib.config.model import Config, in_words
 from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.connector import Connector
 from pgdoorman_lib.errors import ConfigError
-from pgdoorman_lib.listener import Listener, open_tcp, open_unix, remove_unix
+from pgdoorman_lib.listener import Inherited
+from pgdoorman_lib.listeners import Listeners
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
 from pgdoorman_lib.metrics.summary import Summary
-from pgdoorman_lib.net import sockopt
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
@@ -57,7 +56,8 @@ from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import Shutdown
 from pgdoorman_lib.signals import Signals
-from pgdoorman_lib.telemetry import Telemetry, most_connections
+from pgdoorman_lib.supervisor.systemd import Systemd
+from pgdoorman_lib.telemetry import HTTP, Telemetry, most_connections
 from pgdoorman_lib.views import Cancellable
 from pgdoorman_lib.wire.statements import TOKEN_SIZE, name_process
 
@@ -65,9 +65,12 @@ log = logging.getLogger(__name__)
 
 
 class App(Pooler):
-    """One process of the pooler. ``config`` is changed only by ``reload``."""
+    """One process of the pooler. ``config`` is changed only by ``reload``.
 
-    def __init__(self, config: Config) -> None:
+    ``inherited`` are the sockets to listen on in place of what ``config`` names; ``systemd`` is told how we are.
+    """
+
+    def __init__(self, config: Config, systemd: Systemd, inherited: Sequence[Inherited] = ()) -> None:
         super().__init__(config.general)
         name_process(os.urandom(TOKEN_SIZE))
         self.policy: ConfiguredPolicy
@@ -95,7 +98,9 @@ class App(Pooler):
         self.averages = Averages(self._pools.all, clock)
         self._telemetry = Telemetry(self, config)
         self._summary = Summary(self, lambda: self.general.log_stats)
-        self._listeners: list[Listener] = []
+        self._systemd = systemd
+        self._inherited = inherited
+        self._listeners = Listeners(partial(accept, self), self.engine)
         self._shutdown = Shutdown(self, self.operations)
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
@@ -202,6 +207,10 @@ class App(Pooler):
 
     def reload(self) -> list[str]:
         """Read the configuration again, and tell of it; ConfigError, and nothing has changed, when it can't be used."""
+        with self._systemd.reloading():
+            return self._reload()
+
+    def _reload(self) -> list[str]:
         try:
             config = load(self.config.path, lenient=self.config.lenient)
             check(config)
@@ -256,7 +265,7 @@ class App(Pooler):
             elif pool is None:
                 session.terminate_when_idle(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage
-        self._set_socket_options()
+        self._listeners.set_up(config.general)
         self._telemetry.use(config)
         return [str(changes), *told]
 
@@ -266,16 +275,20 @@ class App(Pooler):
 
     # Life.
 
-    def run(self) -> None:
-        """Listen and serve until told to stop, then drain; ConfigError when it can't listen."""
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Listen and serve until told to stop, then drain; ConfigError when it can't listen.
+
+        ``on_ready`` is called once clients are served; what it raises ends all.
+        """
         self._share_descriptors()
         # First of all: who sees us listen takes us for ready, and may send a signal.
         with Signals(self.shutdown, self._shutdown.hurry, self._reload_logged, logs.reopen).handled():
-            self._telemetry.listen()
-            self._listen()
-            self._live()
+            self._telemetry.listen([each for each in self._inherited if each.called == HTTP])
+            self._listeners.open(self.config.general, [each for each in self._inherited if each.called != HTTP])
+            self._listeners.start()
+            self._live(on_ready)
 
-    def _live(self) -> None:
+    def _live(self, on_ready: Callable[[], None]) -> None:
         self.averages.start(self._summary.due.set)
         self._greenlets.append(gevent.spawn(self._summary.run))
         self._telemetry.start()
@@ -288,40 +301,20 @@ class App(Pooler):
         gc.freeze()
         log.info("pgdoorman %s (%s, %s engine) is ready", __version__, build(), self.engine.name)
         try:
+            on_ready()
+            self._systemd.ready()
+            self._greenlets.append(gevent.spawn(self._systemd.watch, self._count))
             self._shutdown.wait()
+            self._systemd.stopping()
             self.draining = 1
-            self._close_listeners()
+            self._listeners.close()
             self._shutdown.carry_out(self.config.general.shutdown_timeout)
         finally:
             self._end()
 
-    def _listen(self) -> None:
-        """Bind everything, then listen everywhere, at the first address last: when that answers, all others do."""
-        general = self.config.general
-        backlog = general.backlog or max(1, general.max_connections)
-        take = partial(accept, self)
-        try:
-            for host, port in general.addresses():
-                self._listeners += open_tcp(host, port, take, self.engine, general.so_reuseport)
-            if general.unix_socket_dir is not None:
-                self._listeners.append(
-                    open_unix(general.unix_socket_dir, general.port, general.unix_socket_mode, take, self.engine)
-                )
-            self._set_socket_options()
-            for listener in reversed(self._listeners):
-                listener.listen(backlog)
-        except OSError as exc:
-            self._close_listeners()
-            raise ConfigError(f"could not listen: {exc.strerror or exc}") from exc
-        for listener in self._listeners:
-            listener.start()
-            log.info("listening on %s", listener.name)
-
-    def _set_socket_options(self) -> None:
-        """Set the sockets of all clients up that come from now on."""
-        options = _without_linger(sockopt.SocketOptions.of(self.config.general))
-        for listener in self._listeners:
-            listener.set_up(options)
+    def _count(self) -> tuple[int, int]:
+        """How many clients and servers there are."""
+        return len(self.clients), sum(len(pool.servers) for pool in self._pools.all())
 
     def _reload_logged(self) -> None:
         try:
@@ -329,14 +322,8 @@ class App(Pooler):
         except ConfigError as exc:
             log.debug("SIGHUP changed nothing: %s", exc.message)
 
-    def _close_listeners(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-            remove_unix(listener)
-        self._listeners = []
-
     def _end(self) -> None:
-        self._close_listeners()
+        self._listeners.close()
         self.logins.close()
         self.limits.close()
         self.averages.stop()
@@ -347,6 +334,7 @@ class App(Pooler):
         self._pools.close()
         self.engine.flush()
         self.engine.close()
+        self._systemd.close()
         log.info("pgdoorman has ended")
 
     def _share_descriptors(self) -> None:
@@ -362,8 +350,3 @@ class App(Pooler):
                 "clients get in (ulimit -n, LimitNOFILE= of the unit)",
                 *(wanted, shares.limit, shares.clients),
             )
-
-
-def _without_linger(options: sockopt.SocketOptions) -> sockopt.SocketOptions:
-    """A client must get our last words: closing may not reset its connection."""
-    return dataclasses.replace(options, so_linger=None)

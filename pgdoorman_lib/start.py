@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import gevent
 
@@ -11,9 +15,11 @@ from pgdoorman_lib import log as logs
 from pgdoorman_lib.app import App
 from pgdoorman_lib.check import check
 from pgdoorman_lib.config.loader import load
+from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net.arenas import keep_chunks
+from pgdoorman_lib.supervisor.systemd import Systemd, handed_over
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +62,45 @@ def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: boo
     try:
         config = load(path, lenient=lenient)
         check(config)
-        general = config.general
+    except ConfigError as exc:
+        return _say_unusable(exc)
+    try:
+        inherited = handed_over(os.environ)
+        systemd = Systemd.of(os.environ)
+    except ConfigError as exc:
+        return _say_failed(exc)
+    make = partial(App, config, systemd, inherited)
+    return _serve(config, log_format, make, nullcontext(), lambda: None)
+
+
+def _serve(
+    config: Config,
+    log_format: str,
+    make: Callable[[], App],
+    held: AbstractContextManager[object],
+    ready: Callable[[], None],
+) -> int:
+    """Run what ``make`` makes, within ``held``; it calls ``ready`` when it serves. Returns the exit code."""
+    general = config.general
+    try:
         logs.direct(log_format, general.log_file, general.syslog_prog_name, general.syslog_socket)
-        app = App(config)
+        app = make()
     except ConfigError as exc:
         return _say_unusable(exc)
     for warning in (*config.warnings, *notices(config)):
         log.warning("%s", warning)
     try:
-        app.run()
+        with held:
+            app.run(ready)
         return EXIT_OK
     except ConfigError as exc:
         log.error("%s", exc.message)
         if logs.is_directed():  # whoever has started it looks there
-            print(f"pgdoorman: {exc.message}", file=sys.stderr)
+            _say_failed(exc)
         return EXIT_FAILED
+
+
+def _say_failed(exc: ConfigError) -> int:
+    """Tell on stderr why it can't start; returns the exit code."""
+    print(f"pgdoorman: {exc.message}", file=sys.stderr)
+    return EXIT_FAILED

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+from collections.abc import Sequence
 
 import gevent
 
@@ -12,6 +14,7 @@ from pgdoorman_lib.client.rejections import REASONS
 from pgdoorman_lib.config.metrics import Web
 from pgdoorman_lib.config.model import Config, format_address
 from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.listener import Inherited, adopt
 from pgdoorman_lib.metrics.prometheus import CONTENT_TYPE, Exposition
 from pgdoorman_lib.metrics.statsd import StatsdExporter
 from pgdoorman_lib.views import RunningPooler
@@ -19,6 +22,9 @@ from pgdoorman_lib.web.pages import Pages
 from pgdoorman_lib.web.server import MAX_CONNECTIONS, HttpServer, bind
 
 log = logging.getLogger(__name__)
+
+#: What an inherited socket for HTTP is called.
+HTTP = "http"
 
 
 class Telemetry:
@@ -30,15 +36,20 @@ class Telemetry:
         self._statsd = StatsdExporter(pooler, config.statsd)
         self._servers: list[HttpServer] = []
 
-    def listen(self) -> None:
-        """Bind what [web] names; ConfigError when that can't be."""
+    def listen(self, inherited: Sequence[Inherited]) -> None:
+        """Listen where [web] says, or on ``inherited`` sockets in its place; ConfigError when that can't be."""
         web = self._config.web
         if not web.enabled:
+            for each in inherited:
+                log.warning(
+                    "the socket called %s was handed over, and [web] is not enabled: nobody answers", each.called
+                )
             return
         exposition = Exposition(self._pooler, _count_sockets, REASONS)
         pages = Pages(self._pooler, SHOWS, exposition.page, CONTENT_TYPE)
         try:
-            self._servers = [HttpServer(sock, pages.answer) for sock in bind(web.host, web.port)]
+            sockets = [_adopt_tcp(each) for each in inherited] or bind(web.host, web.port)
+            self._servers = [HttpServer(sock, pages.answer) for sock in sockets]
         except OSError as exc:
             raise ConfigError(f"could not listen for HTTP: {exc.strerror or exc}") from exc
 
@@ -58,6 +69,14 @@ class Telemetry:
         self._statsd.stop()
         for server in self._servers:
             server.stop()
+
+
+def _adopt_tcp(inherited: Inherited) -> socket.socket:
+    sock = adopt(inherited)
+    if sock.family == socket.AF_UNIX:
+        sock.close()
+        raise ConfigError(f"the socket called {inherited.called} is a unix socket: HTTP is by TCP only")
+    return sock
 
 
 def most_connections(web: Web) -> int:
