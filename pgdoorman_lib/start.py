@@ -19,6 +19,8 @@ from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net.arenas import keep_chunks
+from pgdoorman_lib.supervisor.daemon import EXIT_NOT_STARTED, launch
+from pgdoorman_lib.supervisor.pid_file import PidFile
 from pgdoorman_lib.supervisor.systemd import Systemd, handed_over
 
 log = logging.getLogger(__name__)
@@ -49,10 +51,11 @@ def test_config(path: str, *, lenient: bool = False) -> int:
     return EXIT_OK
 
 
-def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: bool = False) -> int:
+def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: bool = False, daemon: bool = False) -> int:
     """Run the pooler with the configuration at ``path`` until it is told to stop; returns the exit code.
 
-    ``lenient``: names in it that are no keys are only warned of.
+    ``lenient``: names in it that are no keys are only warned of. ``daemon``: in the background, and this process's
+    exit code says whether it serves.
     """
     logs.keep_standard_descriptors()
     logs.setup(log_level, log_format, None if color else False)
@@ -70,7 +73,18 @@ def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: boo
     except ConfigError as exc:
         return _say_failed(exc)
     make = partial(App, config, systemd, inherited)
+    if daemon:
+        return launch(partial(_serve_detached, config, log_format, make))
     return _serve(config, log_format, make, nullcontext(), lambda: None)
+
+
+def _serve_detached(config: Config, log_format: str, make: Callable[[], App], ready: Callable[[], None]) -> int:
+    """As ``_serve``, in a daemon, whose id stands in daemon_pid_file meanwhile."""
+    general = config.general
+    if general.log_file is None and not general.syslog_prog_name:
+        log.warning("--daemon with neither log_file nor syslog_prog_name: from its start on, what is logged is lost")
+    code = _serve(config, log_format, make, PidFile(general.daemon_pid_file), ready)
+    return EXIT_NOT_STARTED if code == EXIT_FAILED else code
 
 
 def _serve(
