@@ -89,7 +89,10 @@ def test_a_reload_that_was_refused(manager: Manager, told: Systemd) -> None:
     with pytest.raises(ConfigError), told.reloading():
         raise ConfigError("no")
     told.look(lambda: (0, 0))
-    assert manager.told()[1:] == [["READY=1"], ["STATUS=0 clients, 0 servers; the last reload was refused, see the log"]]
+    assert manager.told()[1:] == [
+        ["READY=1"],
+        ["STATUS=0 clients, 0 servers; the last reload was refused, see the log"],
+    ]
     with told.reloading():
         pass
     told.look(lambda: (0, 0))
