@@ -18,6 +18,8 @@ from pgdoorman_lib import __version__, build
 
 GENERATE = "generate"
 EXIT_ARGUMENTS = 2
+#: What switches an option on that is a variable of the environment.
+YES = ("1", "true", "yes", "on")
 
 
 def one_of(*words: str) -> Callable[[str], str]:
@@ -35,6 +37,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 @argh.arg("-l", "--log-level", type=one_of("error", "warn", "info", "debug", "trace"), help="[env LOG_LEVEL]")
 @argh.arg("-F", "--log-format", type=one_of("text", "structured"), help="structured is JSON lines [env LOG_FORMAT]")
 @argh.arg("-n", "--no-color", help="no colours in the log [env NO_COLOR]")
+@argh.arg("-d", "--daemon", help="run in the background; daemon_pid_file has its process id [env DAEMON]")
 @argh.arg("-t", "--test-config", help="check the configuration file and exit")
 @argh.arg("--lenient", help="only warn of names in the configuration that are no keys, as pg_doorman ignores them")
 def serve(
@@ -43,15 +46,23 @@ def serve(
     log_level: str = os.environ.get("LOG_LEVEL") or "info",
     log_format: str = os.environ.get("LOG_FORMAT") or "text",
     no_color: bool = bool(os.environ.get("NO_COLOR")),
+    daemon: bool = os.environ.get("DAEMON", "").lower() in YES,
     test_config: bool = False,
     lenient: bool = False,
 ) -> None:
-    """PostgreSQL connection pooler. Exit codes: 0 ended as asked, 1 failed, 2 bad arguments, 78 bad configuration."""
+    """PostgreSQL connection pooler.
+
+    Exit codes: 0 ended as asked, 1 failed, 2 bad arguments, 71 the daemon could not start, 78 bad configuration.
+    """
     from pgdoorman_lib import start
 
     if test_config:
         sys.exit(start.test_config(config, lenient=lenient))
-    sys.exit(start.run(config, log_level=log_level, log_format=log_format, color=not no_color, lenient=lenient))
+    sys.exit(
+        start.run(
+            config, log_level=log_level, log_format=log_format, color=not no_color, lenient=lenient, daemon=daemon
+        )
+    )
 
 
 def number(least: int, most: int) -> Callable[[str], int]:

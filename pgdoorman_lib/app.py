@@ -7,7 +7,7 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from pgdoorman_lib.client.begin import no_such_pool
 from pgdoorman_lib.client.connection import accept
 from pgdoorman_lib.client.limits import Limits
 from pgdoorman_lib.client.login import Accepted
-from pgdoorman_lib.client.places import needed, raise_limit, share
+from pgdoorman_lib.client.places import divide
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
@@ -36,7 +36,8 @@ from pgdoorman_lib.config.model import Config, in_words
 from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.connector import Connector
 from pgdoorman_lib.errors import ConfigError
-from pgdoorman_lib.listening import Listening
+from pgdoorman_lib.listener import Inherited
+from pgdoorman_lib.listeners import Listeners
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
 from pgdoorman_lib.metrics.summary import Summary
@@ -48,7 +49,6 @@ from pgdoorman_lib.operations import Operations
 from pgdoorman_lib.policy import ConfiguredPolicy
 from pgdoorman_lib.pool.catalogue import Catalogue, Watch
 from pgdoorman_lib.pool.database import Databases
-from pgdoorman_lib.pool.holding import Target
 from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.quota import Quotas
@@ -56,9 +56,11 @@ from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import Shutdown
 from pgdoorman_lib.signals import Signals
+from pgdoorman_lib.supervisor.pid_file import PidFile
 from pgdoorman_lib.supervisor.program import Program
 from pgdoorman_lib.supervisor.succession import Succession
-from pgdoorman_lib.telemetry import Telemetry, most_connections
+from pgdoorman_lib.supervisor.systemd import Systemd
+from pgdoorman_lib.telemetry import HTTP, Telemetry, most_connections
 from pgdoorman_lib.views import Cancellable
 from pgdoorman_lib.wire.statements import TOKEN_SIZE, name_process
 
@@ -66,9 +68,20 @@ log = logging.getLogger(__name__)
 
 
 class App(Pooler):
-    """One process of the pooler. ``config`` is changed only by ``reload``."""
+    """One process of the pooler. ``config`` is changed only by ``reload``.
 
-    def __init__(self, config: Config, program: Program | None = None) -> None:
+    ``inherited`` are the sockets to listen on in place of what ``config`` names; ``systemd`` is told how we are;
+    ``program`` is how to start this once more; a daemon has a ``pid_file``.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        systemd: Systemd,
+        inherited: Sequence[Inherited] = (),
+        program: Program | None = None,
+        pid_file: PidFile | None = None,
+    ) -> None:
         super().__init__(config.general)
         name_process(os.urandom(TOKEN_SIZE))
         self.policy: ConfiguredPolicy
@@ -96,9 +109,12 @@ class App(Pooler):
         self.averages = Averages(self._pools.all, clock)
         self.telemetry = Telemetry(self, config)
         self._summary = Summary(self, lambda: self.general.log_stats)
-        self.listening = Listening(partial(accept, self), self.engine)
+        self.systemd = systemd
+        self._inherited = inherited
+        self.listeners = Listeners(partial(accept, self), self.engine)
         self._shutdown = Shutdown(self, self.operations)
-        self._succession = Succession(self, program)
+        self.pid_file = pid_file
+        self._succession = Succession(self, program or Program.running())
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
     # What client.connection needs.
@@ -211,6 +227,10 @@ class App(Pooler):
 
     def reload(self) -> list[str]:
         """Read the configuration again, and tell of it; ConfigError, and nothing has changed, when it can't be used."""
+        with self.systemd.reloading():
+            return self._reload()
+
+    def _reload(self) -> list[str]:
         try:
             config = load(self.config.path, lenient=self.config.lenient)
             check(config)
@@ -265,18 +285,14 @@ class App(Pooler):
             elif pool is None:
                 session.terminate_when_idle(no_such_pool(session.database, session.user))
         self.engine.memory_limit = config.general.max_memory_usage
-        self.listening.set_up(config.general)
+        self.listeners.set_up(config.general)
         self.telemetry.use(config)
         return [str(changes), *told]
 
     def ordered(self) -> dict[str, Any]:
         """What the console has ordered, for ``obey`` in the process behind this one."""
-        orders = self._pools.orders
-        return {
-            "set": [[section, name, raw] for (section, name), raw in self._set.items()],
-            "paused": [list(target) for target in orders.paused],
-            "disabled": [list(target) for target in orders.disabled],
-        }
+        keys = [[section, name, raw] for (section, name), raw in self._set.items()]
+        return {"set": keys, **self.operations.ordered()}
 
     def obey(self, state: Mapping[str, Any]) -> None:
         """Go by what was ordered of the process before this one, as ``ordered`` tells it."""
@@ -289,10 +305,7 @@ class App(Pooler):
                 self._use(config)
         except ConfigError as exc:
             log.warning("what was SET before the upgrade is not in force any more: %s", exc.message)
-        orders = self._pools.orders
-        orders.paused = {Target(*target) for target in state["paused"]}
-        orders.disabled = {Target(*target) for target in state["disabled"]}
-        self._pools.obey()
+        self.operations.obey(state)
 
     def upgrade(self) -> None:
         """As in views.RunningPooler; may switch."""
@@ -304,24 +317,30 @@ class App(Pooler):
 
     # Life.
 
-    def run(self) -> None:
-        """Listen and serve until told to stop, then drain; ConfigError when it can't listen."""
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Listen and serve until told to stop, then drain; ConfigError when it can't listen.
+
+        ``on_ready`` is called once clients are served; what it raises ends all.
+        """
         self._share_descriptors()
         # First of all: who sees us listen takes us for ready, and may send a signal.
+        succession = self._succession
         with Signals(
-            self.shutdown, self._shutdown.hurry, self._reload_logged, logs.reopen, self._succession.upgrade_logged
+            self.shutdown, self._shutdown.hurry, self._reload_logged, logs.reopen, succession.upgrade_logged
         ).handled():
+            inherited = succession.come() or self._inherited
+            self.telemetry.listen([each for each in inherited if each.called == HTTP], succession.inherit)
             try:
-                self._succession.come()
-                self.telemetry.listen(self._succession.inherit)
-                self.listening.listen(self.config.general, self._succession.inherit)
-                self._succession.begin()
-                self.listening.start()
-                self._live()
+                self.listeners.open(
+                    self.config.general, [each for each in inherited if each.called != HTTP], succession.inherit
+                )
+                succession.begin()
+                self.listeners.start()
+                self._live(on_ready)
             finally:
-                self.listening.close()
+                self.listeners.close()
 
-    def _live(self) -> None:
+    def _live(self, on_ready: Callable[[], None]) -> None:
         self.averages.start(self._summary.due.set)
         self._greenlets.append(gevent.spawn(self._summary.run))
         self.telemetry.start()
@@ -334,12 +353,21 @@ class App(Pooler):
         gc.freeze()
         log.info("pgdoorman %s (%s, %s engine) is ready", __version__, build(), self.engine.name)
         try:
+            on_ready()
+            self._succession.wait_until_main()
+            self.systemd.ready()
+            self._greenlets.append(gevent.spawn(self.systemd.watch, self._count))
             self._shutdown.wait()
+            self.systemd.stopping()
             self.draining = 1
-            self.listening.close()
+            self.listeners.close()
             self._shutdown.carry_out(self.config.general.shutdown_timeout)
         finally:
             self._end()
+
+    def _count(self) -> tuple[int, int]:
+        """How many clients and servers there are."""
+        return len(self.clients), sum(len(pool.servers) for pool in self._pools.all())
 
     def _reload_logged(self) -> None:
         try:
@@ -348,7 +376,7 @@ class App(Pooler):
             log.debug("SIGHUP changed nothing: %s", exc.message)
 
     def _end(self) -> None:
-        self.listening.close()
+        self.listeners.close()
         self.logins.close()
         self.limits.close()
         self.averages.stop()
@@ -359,18 +387,10 @@ class App(Pooler):
         self._pools.close()
         self.engine.flush()
         self.engine.close()
+        self.systemd.close()
         log.info("pgdoorman has ended")
 
     def _share_descriptors(self) -> None:
         """Have as many descriptors as the configuration may need, or as the system gives, and divide them."""
-        clients, logins = self.config.general.max_connections, self.logins.most
         servers = sum(pool.size for pool in self._pools) + most_connections(self.config.web)
-        wanted = needed(servers, clients, logins)
-        shares = share(raise_limit(wanted), servers, clients, logins)
-        self.keep_within(shares)
-        if shares.clients < clients:
-            log.warning(
-                "max_connections, the pools and [web] may need %d open files, the system allows %d: no more than %d "
-                "clients get in (ulimit -n, LimitNOFILE= of the unit)",
-                *(wanted, shares.limit, shares.clients),
-            )
+        self.keep_within(divide(servers, self.config.general.max_connections, self.logins.most))

@@ -12,6 +12,7 @@ import socket
 import stat
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gevent
@@ -172,7 +173,49 @@ class Listener(StreamServer):
             self._engine.hub.handle_error(self.name, *sys.exc_info())
 
 
-#: The listening socket that another process has handed over for an address or path, None if it has none.
+@dataclass(frozen=True)
+class Inherited:
+    """A listening socket that was open when this process began: its descriptor, what whoever opened it calls it."""
+
+    fd: int
+    called: str = ""
+
+
+def resolve(host: str, port: int) -> list[tuple[int, int, int, Any]]:
+    """The addresses to listen on that ``host`` stands for, each once: (family, kind, protocol, address). OSError."""
+    found = socket.getaddrinfo(
+        None if host in ("", "*") else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return list(dict.fromkeys((family, kind, proto, address) for family, kind, proto, _, address in found))
+
+
+def address_name(family: int, address: Any) -> str:
+    """``address`` of a socket of ``family`` in words; of a unix socket, the path, or @ and a name in no directory."""
+    if family == socket.AF_INET6:
+        return f"[{address[0]}]:{address[1]}"
+    if family == socket.AF_INET:
+        return f"{address[0]}:{address[1]}"
+    return "@" + address[1:].decode(errors="replace") if isinstance(address, bytes) else str(address)
+
+
+def adopt(inherited: Inherited) -> socket.socket:
+    """The socket behind a descriptor; ConfigError, naming it, unless it is a stream socket that listens."""
+    named = f" ({inherited.called})" if inherited.called else ""
+    try:
+        sock = socket.socket(fileno=inherited.fd)
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as exc:
+        raise ConfigError(f"inherited descriptor {inherited.fd}{named}: {exc.strerror}") from exc
+    if sock.type != socket.SOCK_STREAM or not listens:
+        sock.close()
+        raise ConfigError(
+            f"inherited descriptor {inherited.fd}{named} is no listening stream socket: the socket unit needs "
+            "ListenStream= and Accept=no"
+        )
+    return sock
+
+
+#: The listening socket that the process before this one has handed over for an address or path, None if it has none.
 Inherit = Callable[[str], Any]
 
 
@@ -194,14 +237,9 @@ def open_tcp(
     Sockets that ``inherit`` has listen already. ``reuse_port``: other processes may listen on the same port, and the
     kernel divides clients between all of them.
     """
-    wildcard = host in ("", "*")
-    found: list[Any] = socket.getaddrinfo(
-        None if wildcard else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
     listeners: list[Listener] = []
-    for family, kind, proto, _, address in dict.fromkeys(found):
-        shown = f"[{address[0]!s}]" if family == socket.AF_INET6 else str(address[0])
-        name = f"{shown}:{address[1]}"
+    for family, kind, proto, address in resolve(host, port):
+        name = address_name(family, address)
         inherited = inherit(name)
         if inherited is not None:
             listeners.append(Listener(inherited, handle, name, engine))
@@ -211,8 +249,7 @@ def open_tcp(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if hasattr(socket, "TCP_DEFER_ACCEPT"):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
+            defer(sock)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(address)
@@ -225,9 +262,20 @@ def open_tcp(
     return listeners
 
 
+def defer(sock: socket.socket) -> None:
+    """Have the kernel keep a connection back until its client has spoken, where it can; OSError."""
+    if hasattr(socket, "TCP_DEFER_ACCEPT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER_SECONDS)
+
+
 def _naming(exc: OSError, name: str) -> OSError:
     """The same error, which tells what it is about."""
     return OSError(exc.errno, f"{name}: {os.strerror(exc.errno or 0)}")
+
+
+def unix_path(directory: str, port: int) -> str:
+    """Where clients look for a unix socket."""
+    return os.path.join(directory, f".s.PGSQL.{port}")
 
 
 def open_unix(
@@ -244,7 +292,7 @@ def open_unix(
 
     ConfigError when something else stands there or another process listens; OSError when it can't be bound.
     """
-    path = os.path.join(directory, f".s.PGSQL.{port}")
+    path = unix_path(directory, port)
     inherited = inherit(path)
     if inherited is not None:
         return Listener(inherited, handle, path, engine)
@@ -280,12 +328,3 @@ def _remove_stale(path: str) -> None:
     finally:
         probe.close()
     os.unlink(path)
-
-
-def remove_unix(listener: Listener) -> None:
-    """Take the socket file away after the listener was closed."""
-    if listener.name.startswith("/"):
-        try:
-            os.unlink(listener.name)
-        except FileNotFoundError:
-            log.debug("%s is gone already", listener.name)

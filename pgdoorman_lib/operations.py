@@ -6,7 +6,7 @@ Everything here is done when the call returns, but for what borrowers have to gi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from pgdoorman_lib.client.connection import Connection
 from pgdoorman_lib.client.pooler import GOODBYE, Pooler
@@ -36,6 +36,21 @@ class Operations:
     def _of(self, target: Target) -> Iterator[Pool]:
         """Its pools, those included that a reload has replaced and that still have servers."""
         return (pool for pool in self._pools.all() if target.covers(pool.settings.database, pool.settings.user))
+
+    def ordered(self) -> dict[str, list[list[str | None]]]:
+        """What is paused and disabled, for ``obey`` in another process."""
+        orders = self._pools.orders
+        return {
+            "paused": [list(target) for target in orders.paused],
+            "disabled": [list(target) for target in orders.disabled],
+        }
+
+    def obey(self, state: Mapping[str, Iterable[Iterable[str | None]]]) -> None:
+        """Hold what was held in another process, as its ``ordered`` tells it."""
+        orders = self._pools.orders
+        orders.paused = {Target(*target) for target in state["paused"]}
+        orders.disabled = {Target(*target) for target in state["disabled"]}
+        self._pools.obey()
 
     # Holding.
 

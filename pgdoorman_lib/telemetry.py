@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gevent
@@ -14,7 +15,7 @@ from pgdoorman_lib.client.rejections import REASONS
 from pgdoorman_lib.config.metrics import Web
 from pgdoorman_lib.config.model import Config, format_address
 from pgdoorman_lib.errors import ConfigError
-from pgdoorman_lib.listener import Inherit
+from pgdoorman_lib.listener import Inherit, Inherited, adopt
 from pgdoorman_lib.metrics.prometheus import CONTENT_TYPE, Exposition
 from pgdoorman_lib.metrics.statsd import StatsdExporter
 from pgdoorman_lib.views import RunningPooler
@@ -22,6 +23,9 @@ from pgdoorman_lib.web.pages import Pages
 from pgdoorman_lib.web.server import MAX_CONNECTIONS, HttpServer, bind
 
 log = logging.getLogger(__name__)
+
+#: What an inherited socket for HTTP is called.
+HTTP = "http"
 
 
 class Telemetry:
@@ -33,18 +37,25 @@ class Telemetry:
         self._statsd = StatsdExporter(pooler, config.statsd)
         self._servers: list[HttpServer] = []
 
-    def listen(self, inherit: Inherit) -> None:
-        """Bind what [web] names, unless ``inherit`` has it; ConfigError when that can't be."""
+    def listen(self, inherited: Sequence[Inherited], inherit: Inherit) -> None:
+        """Listen where [web] says, or on ``inherited`` sockets in its place; ConfigError when that can't be.
+
+        For single addresses of [web], ``inherit`` may give sockets that listen already.
+        """
         web = self._config.web
         if not web.enabled:
+            for each in inherited:
+                log.warning(
+                    "the socket called %s was handed over, and [web] is not enabled: nobody answers", each.called
+                )
             return
         exposition = Exposition(self._pooler, _count_sockets, REASONS)
         pages = Pages(self._pooler, SHOWS, exposition.page, CONTENT_TYPE)
         try:
-            self._servers = [
-                HttpServer(sock, pages.answer)
-                for sock in bind(web.host, web.port, lambda address: inherit(_name(address)))
-            ]
+            sockets = [_adopt_tcp(each) for each in inherited] or bind(
+                web.host, web.port, lambda address: inherit(_name(address))
+            )
+            self._servers = [HttpServer(sock, pages.answer) for sock in sockets]
         except OSError as exc:
             raise ConfigError(f"could not listen for HTTP: {exc.strerror or exc}") from exc
 
@@ -60,7 +71,7 @@ class Telemetry:
         yield from ((_name(server.address), server.socket) for server in self._servers)
 
     def pause(self) -> None:
-        """Leave who comes by HTTP in the backlog, for another process."""
+        """Leave who comes by HTTP in the backlog."""
         for server in self._servers:
             server.stop_accepting()
 
@@ -80,9 +91,17 @@ class Telemetry:
             server.stop()
 
 
+def _adopt_tcp(inherited: Inherited) -> socket.socket:
+    sock = adopt(inherited)
+    if sock.family == socket.AF_UNIX:
+        sock.close()
+        raise ConfigError(f"the socket called {inherited.called} is a unix socket: HTTP is by TCP only")
+    return sock
+
+
 def _name(address: Any) -> str:
     """What a listening socket for HTTP is called between processes."""
-    return "http " + format_address(*address[:2])
+    return f"{HTTP} {format_address(*address[:2])}"
 
 
 def most_connections(web: Web) -> int:

@@ -29,7 +29,7 @@ LAYERS = {
     "pgdoorman_lib.pool": 3,
     "pgdoorman_lib.client": 4,
     "pgdoorman_lib.listener": 5,
-    "pgdoorman_lib.listening": 6,
+    "pgdoorman_lib.listeners": 6,
     "pgdoorman_lib.policy": 5,
     "pgdoorman_lib.check": 5,
     "pgdoorman_lib.cancel": 5,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
 
 #: Descriptors where there is no limit.
 MANY = 1 << 30
@@ -49,6 +52,19 @@ def share(limit: int, servers: int, clients: int, logins: int) -> Shares:
         entering = min(logins, max(connections // LOGINS_PART, LOGINS_LEAST))
         clients = max(1, min(clients, connections - entering - CONSOLE_PLACES))
     return Shares(limit, connections, clients)
+
+
+def divide(servers: int, clients: int, logins: int) -> Shares:
+    """Have as many descriptors as those may need, or as the system gives, and divide them; a warning when it is few."""
+    wanted = needed(servers, clients, logins)
+    shares = share(raise_limit(wanted), servers, clients, logins)
+    if shares.clients < clients:
+        log.warning(
+            "max_connections, the pools and [web] may need %d open files, the system allows %d: no more than %d "
+            "clients get in (ulimit -n, LimitNOFILE= of the unit)",
+            *(wanted, shares.limit, shares.clients),
+        )
+    return shares
 
 
 def raise_limit(wanted: int) -> int:

@@ -18,7 +18,7 @@ from pgdoorman_lib.log.lines import (
     place,
     timestamp,
 )
-from pgdoorman_lib.log.output import direct, is_directed, keep_standard_descriptors, reopen, setup
+from pgdoorman_lib.log.output import detach, direct, is_directed, keep_standard_descriptors, reopen, setup
 
 __all__ = [
     "FORMATS",
@@ -29,6 +29,7 @@ __all__ = [
     "Limited",
     "StructuredFormatter",
     "TextFormatter",
+    "detach",
     "direct",
     "file_name",
     "is_directed",

@@ -10,6 +10,7 @@ from typing import TextIO
 from pgdoorman_lib.errors import ConfigError, DoormanError
 from pgdoorman_lib.log.levels import levels
 from pgdoorman_lib.log.lines import FORMATS, formatter
+from pgdoorman_lib.log.printed import Printed
 from pgdoorman_lib.log.sinks import FileHandler, Sink, StreamHandler, SyslogHandler
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,22 @@ def reopen() -> bool:
         except OSError as exc:
             log.error("could not open %s again, the log goes on where it was: %s", handler.where, exc.strerror or exc)
     return bool(files)
+
+
+def detach() -> None:
+    """Let go of the terminal: standard input and output are /dev/null now, and standard error goes where the log does.
+
+    That is its file, or else syslog, which gets what Python prints. With neither, all that is logged is lost.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    os.close(null)
+    files = [handler for handler in logging.getLogger().handlers if isinstance(handler, FileHandler)]
+    if files:
+        files[0].take_stderr()
+    elif is_directed():
+        sys.stderr = Printed(log)
 
 
 def keep_standard_descriptors() -> None:

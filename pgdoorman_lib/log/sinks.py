@@ -120,6 +120,7 @@ class FileHandler(_Descriptor):
     def __init__(self, path: str) -> None:
         super().__init__()
         self.where = path
+        self._has_stderr = False
         self.open()
 
     def open(self) -> None:
@@ -129,6 +130,13 @@ class FileHandler(_Descriptor):
         self._cut = False
         if before >= 0:
             os.close(before)
+        if self._has_stderr:
+            os.dup2(self.fd, 2)
+
+    def take_stderr(self) -> None:
+        """Have standard error go there, too, from now on."""
+        self._has_stderr = True
+        os.dup2(self.fd, 2)
 
     def close(self) -> None:
         if self.fd >= 0:

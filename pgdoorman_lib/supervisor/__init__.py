@@ -1,1 +1,1 @@
-"""Processes of the pooler and what goes between them."""
+"""Who starts and watches the process, and the processes before and behind it: a launcher, systemd, upgrades."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import gevent.event
 from pgdoorman_lib.client import handover as clients
 from pgdoorman_lib.client.handover import Arrived, Unwanted
 from pgdoorman_lib.errors import ConfigError, DoormanError
+from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Refused
 from pgdoorman_lib.net.stream import Stream
@@ -44,19 +46,31 @@ class Arrival(Receiver):
         self._expected = -1
         self._begun = gevent.event.Event()
         self._listening = gevent.event.Event()
+        self._main = gevent.event.Event()
+        #: its sockets stand in for those of the configuration
+        self._activated = False
+        #: daemon_pid_file, open
+        self._pid_file = -1
         self._book = Book()
         #: listening sockets nobody has claimed, by name
         self._sockets: dict[str, socket.socket] = {}
 
     # Before it is the pooler.
 
-    def take_listeners(self) -> None:
-        """Have the old process's listening sockets; may switch. ConfigError: there is no such process any more."""
+    def take_listeners(self) -> list[Inherited]:
+        """Have the old process's listening sockets; may switch. ConfigError: there is no such process any more.
+
+        Returns those that are to stand in for all that the configuration names; for the others see ``listener``.
+        """
         try:
             self._channel.start(STEP_SECONDS)
         except ParcelError as exc:
             raise ConfigError(f"the upgrade was given up: {exc}") from exc
         self._await(self._listening)
+        if not self._activated:
+            return []
+        sockets, self._sockets = self._sockets, {}
+        return [Inherited(sock.detach(), name.partition(" ")[0]) for name, sock in sockets.items()]
 
     def listener(self, name: str) -> socket.socket | None:
         """The socket that listens at ``name`` in the old process, to go on with; None if it does not listen there."""
@@ -73,7 +87,15 @@ class Arrival(Receiver):
         except ParcelError as exc:
             raise ConfigError(f"the upgrade was given up: {exc}") from exc
         self._await(self._begun)
+        if self._app.pid_file is not None and self._pid_file >= 0:
+            self._app.pid_file.inherit(self._pid_file)
+        elif self._app.pid_file is not None:
+            self._app.pid_file.take()
         gevent.spawn(self._wait_for_its_end)
+
+    def wait_until_main(self) -> None:
+        """Wait until who watches the service knows that this is its process, or nobody will tell; may switch."""
+        gevent.wait((self._main, self._channel.ended), timeout=STEP_SECONDS, count=1)
 
     def _await(self, event: gevent.event.Event) -> None:
         gevent.wait((event, self._channel.ended), timeout=STEP_SECONDS, count=1)
@@ -120,7 +142,22 @@ class Arrival(Receiver):
             raise Refused("some are missing")
 
     def _take_listeners(self, parcel: Parcel) -> None:
+        self._activated = bool(parcel.state["activated"])
         self._listening.set()
+
+    def _prepare_pid_file(self, parcel: Parcel) -> None:
+        (_,) = parcel.descriptors
+        if self._app.pid_file is None or os.path.realpath(self._app.pid_file.path) != parcel.state["path"]:
+            raise Refused("the configuration names another")
+
+    def _take_pid_file(self, parcel: Parcel) -> None:
+        (self._pid_file,) = parcel.detach()
+
+    def _prepare_main(self, parcel: Parcel) -> None:
+        pass
+
+    def _take_main(self, parcel: Parcel) -> None:
+        self._main.set()
 
     def _prepare_begin(self, parcel: Parcel) -> None:
         parcel.prepared = parcel.state["pools"], parcel.state["clients"]

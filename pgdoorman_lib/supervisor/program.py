@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 #: The descriptor of the socket to the process that hands itself over, for the one that it starts.
 UPGRADE_FD = "PGDOORMAN_UPGRADE_FD"
@@ -30,6 +30,11 @@ class Program:
         return subprocess.Popen(
             self.command, cwd=self.directory, env=environment, pass_fds=(end.fileno(),), stdin=subprocess.DEVNULL
         )
+
+
+def is_successor(environment: Mapping[str, str]) -> bool:
+    """Whether a process hands itself over to this one."""
+    return UPGRADE_FD in environment
 
 
 def inherited() -> socket.socket | None:

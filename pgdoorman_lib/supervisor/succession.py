@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
+from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.supervisor.arrival import Arrival
 from pgdoorman_lib.supervisor.program import Program, inherited
 from pgdoorman_lib.supervisor.upgrade import Upgrade, UpgradeFailed
@@ -18,22 +19,26 @@ log = logging.getLogger(__name__)
 
 
 class Succession:
-    """``app``'s place in the line; ``program`` is how to start it once more, as this process was started if None."""
+    """``app``'s place in the line; ``program`` is how to start it once more."""
 
-    def __init__(self, app: App, program: Program | None) -> None:
+    def __init__(self, app: App, program: Program) -> None:
         self._app = app
-        self.program = program or Program.running()
+        self.program = program
         self._arrival: Arrival | None = None
         self._upgrade: Upgrade | None = None
 
     # The one before.
 
-    def come(self) -> None:
-        """Have the listeners of the process before this one, if any; may switch. ConfigError when that has gone."""
+    def come(self) -> list[Inherited]:
+        """Have the listeners of the process before this one, if any; may switch. ConfigError when that has gone.
+
+        Returns sockets that stand in for all addresses of the configuration, as whoever started the service had it.
+        """
         handed = inherited()
-        if handed is not None:
-            self._arrival = Arrival(self._app, handed)
-            self._arrival.take_listeners()
+        if handed is None:
+            return []
+        self._arrival = Arrival(self._app, handed)
+        return self._arrival.take_listeners()
 
     def inherit(self, name: str) -> Any:
         """The socket that the process before this one listens with at ``name``, None: there is none."""
@@ -43,6 +48,11 @@ class Succession:
         """Have the process before this one, if there is one, hand itself over; may switch."""
         if self._arrival is not None:
             self._arrival.be_the_pooler()
+
+    def wait_until_main(self) -> None:
+        """Wait until who watches the service knows of this process; may switch."""
+        if self._arrival is not None:
+            self._arrival.wait_until_main()
 
     # The one behind.
 

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -29,7 +30,7 @@ from pgdoorman_lib.client.connection import Connection
 from pgdoorman_lib.client.departure import Departure
 from pgdoorman_lib.client.pooler import GOODBYE
 from pgdoorman_lib.client.session import Session
-from pgdoorman_lib.errors import DoormanError, ShuttingDown
+from pgdoorman_lib.errors import ConfigError, DoormanError, ShuttingDown
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Refused
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool import handover as pools
@@ -72,7 +73,7 @@ class Upgrade:
         self._child: subprocess.Popen[bytes] | None = None
         self._ready = gevent.event.Event()
         #: the new process is the pooler
-        self.begun = app.listening.handed_over = False
+        self.begun = app.listeners.handed_over = False
         self._moving = Greenlets()
         #: sessions that can't go, or that the new process does not want, with the reason
         self._staying: dict[Session, str] = {}
@@ -110,10 +111,13 @@ class Upgrade:
         log.info("upgrade: process %d is version %s", self._child.pid, self._channel.peer_product)
 
     def _hand_listeners_over(self) -> None:
-        listening = [*self._app.listening.sockets(), *self._app.telemetry.sockets()]
+        app = self._app
+        listening = [*app.listeners.sockets(), *app.telemetry.sockets()]
         for name, sock in listening:
             self._send(kinds.LISTENER, {"name": name}, [sock.fileno()])
-        self._send(kinds.LISTENERS, {"count": len(listening)})
+        if app.pid_file is not None:
+            self._send(kinds.PID_FILE, {"path": os.path.realpath(app.pid_file.path)}, [app.pid_file.fd])
+        self._send(kinds.LISTENERS, {"count": len(listening), "activated": app.listeners.activated})
 
     def _wait_until_ready(self) -> None:
         assert self._channel is not None
@@ -127,7 +131,7 @@ class Upgrade:
     def _begin(self) -> None:
         """From here on the new process accepts clients; no server is opened here any more."""
         app = self._app
-        app.listening.pause()
+        app.listeners.pause()
         app.telemetry.pause()
         try:
             for pool in app.pools:
@@ -141,9 +145,17 @@ class Upgrade:
         except BaseException:
             self._resume()
             raise
-        self.begun = app.listening.handed_over = True
+        self.begun = app.listeners.handed_over = True
         app.take_away = self._take
+        if app.pid_file is not None:
+            app.pid_file.leave()
+        app.systemd.main_pid(self._pid)
+        app.systemd.close()
         log.info("upgrade: process %d serves new clients; those here move to it", self._pid)
+        try:
+            self._send(kinds.MAIN, {})
+        except ParcelError as exc:
+            log.debug("upgrade: it could not be told that it is the service's process: %s", exc)
 
     def _failed(self, reason: str) -> UpgradeFailed:
         """End the new process, and say why."""
@@ -322,7 +334,7 @@ class Upgrade:
         app.take_away = None
         if self.begun:
             log.error("upgrade: process %d has gone with %d clients; this one goes on", self._pid, self._moved_clients)
-        self.begun = app.listening.handed_over = False
+        self.begun = app.listeners.handed_over = False
         for connection in list(app.open):
             session = connection.session
             if isinstance(session, Session) and isinstance(session.termination, Departure):
@@ -330,8 +342,13 @@ class Upgrade:
         for pool in app.pools:
             pool.size = pool.settings.pool_size
             pool.opening.grow(clock())
-        app.listening.resume()
+        app.listeners.resume()
         app.telemetry.resume()
+        if app.pid_file is not None and app.pid_file.fd < 0:
+            try:
+                app.pid_file.take()
+            except ConfigError as exc:
+                log.error("%s", exc.message)
 
     # What the new process asks.
 
