@@ -22,8 +22,8 @@ import pytest
 import toml
 from eventually import eventually
 from fix_postgres import Postgres
+from ports import free_port
 from psycopg.rows import dict_row
-from throwaway_postgres import free_port
 from wire_client import WireClient, unclosed
 
 #: How long any start or any end of the process may take.

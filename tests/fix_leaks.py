@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import ports
 import psutil
 import pytest
 
@@ -27,13 +28,14 @@ _KEPT = ("anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/dev/urandom", "/dev
 
 def _descriptors() -> dict[int, str]:
     found = {}
+    kept = {lock.fileno() for lock in ports.locks}
     if _FD_DIRECTORY.is_dir():
         for name in os.listdir(_FD_DIRECTORY):
             try:
                 target = os.readlink(_FD_DIRECTORY / name)
             except FileNotFoundError:
                 continue  # the descriptor listdir itself used
-            if not target.startswith(_KEPT):
+            if not target.startswith(_KEPT) and int(name) not in kept:
                 found[int(name)] = target
     return found
 

@@ -17,7 +17,7 @@ import toml
 from fix_certs import Certificates
 from fix_doorman import Doorman, MakeDoorman, base_config, merged
 from fix_postgres import Postgres
-from throwaway_postgres import free_port
+from ports import free_port
 
 
 def run(

@@ -17,8 +17,9 @@ from eventually import eventually
 from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_pool, app_user
 from fix_postgres import Postgres
 from pgbouncer_columns import COLUMNS
+from ports import free_port
 from psycopg.rows import dict_row
-from throwaway_postgres import find_program, free_port, private_directory, unprivileged
+from throwaway_postgres import find_program, private_directory, unprivileged
 from wire_client import SYNC, WireClient, bind, describe_statement, execute, kinds, parse
 
 #: A collector's user.

@@ -12,7 +12,7 @@ import pytest
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman
 from fix_postgres import Postgres
-from throwaway_postgres import free_port
+from ports import free_port
 from wire_client import Message, WireError, query
 
 AUTHENTICATION_OK = b"R\0\0\0\x08\0\0\0\0"

@@ -13,7 +13,8 @@ import pytest
 from eventually import eventually
 from fix_doorman import Doorman
 from fix_postgres import Postgres
-from throwaway_postgres import find_program, free_port
+from ports import free_port
+from throwaway_postgres import find_program
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "first-pool.md"
 

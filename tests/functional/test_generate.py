@@ -15,7 +15,8 @@ import pytest
 from fix_certs import Certificates
 from fix_doorman import Doorman
 from fix_leaks import looked_after
-from throwaway_postgres import ThrowawayPostgres, free_port
+from ports import free_port
+from throwaway_postgres import ThrowawayPostgres
 
 METHODS = ("trust", "md5", "scram-sha-256")
 BOSS, BOSS_PASSWORD = "the boss", "boss's password"

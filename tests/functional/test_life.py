@@ -17,7 +17,7 @@ import toml
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, app_user, elapsed
 from fix_postgres import Postgres
-from throwaway_postgres import free_port
+from ports import free_port
 from wire_client import WireError, bound, kinds, prepared, query
 
 STOPS = [signal.SIGTERM, signal.SIGINT]

@@ -17,7 +17,7 @@ import toml
 from eventually import eventually, stays
 from fix_doorman import Doorman, MakeDoorman, base_config, merged
 from fix_postgres import Postgres
-from throwaway_postgres import free_port
+from ports import free_port
 from wire_client import WireError, query
 
 

@@ -11,7 +11,7 @@ import pytest
 import toml
 from fix_doorman import Doorman, MakeDoorman
 from fix_postgres import Postgres
-from throwaway_postgres import free_port
+from ports import free_port
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 #: What the text around the file asks PostgreSQL to have.

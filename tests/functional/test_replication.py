@@ -20,7 +20,8 @@ from fix_certs import Certificates
 from fix_doorman import Doorman, MakeDoorman, base_config, elapsed, until_idle
 from fix_postgres import HBA, Postgres
 from fix_proxy import MakeProxy
-from throwaway_postgres import PostgresNotFound, find_program, free_port
+from ports import free_port
+from throwaway_postgres import PostgresNotFound, find_program
 from wire_client import (
     COPY_DONE,
     SSL_REQUEST,

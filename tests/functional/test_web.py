@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from eventually import eventually
 from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman
+from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
-from throwaway_postgres import free_port
 
 from pgdoorman_lib.auth.md5 import hash_password
 from pgdoorman_lib.auth.scram import ScramSecret
