@@ -7,8 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 import psycopg
 import pytest
+from eventually import eventually
 from fix_leaks import looked_after
 from psycopg.rows import dict_row
 from throwaway_postgres import ThrowawayPostgres
@@ -128,8 +130,9 @@ class Postgres(ThrowawayPostgres):
         )
 
     def terminate(self, pid: int) -> None:
-        """pg_terminate_backend."""
+        """End a backend, and wait until it is gone: what it had to say stands on its connection then."""
         self.rows("SELECT pg_terminate_backend(%s)", (pid,))
+        eventually(lambda: not psutil.pid_exists(pid), message=f"backend {pid} is gone")
 
 
 @cache
