@@ -13,9 +13,10 @@ from pathlib import Path
 import ports
 import psutil
 import pytest
+from pace import patience
 
 #: How long what a test used may take to go away after it.
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = patience(3.0)
 
 _FD_DIRECTORY = Path("/proc/self/fd")
 

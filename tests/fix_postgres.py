@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from eventually import eventually
 from fix_leaks import looked_after
 from psycopg.rows import dict_row
 from throwaway_postgres import ThrowawayPostgres
-from wire_client import WireClient
+from wire_client import DEFAULT_TIMEOUT, WireClient
 
 #: Lines of pg_hba.conf: one role for each way a server can ask for a password.
 HBA = (
@@ -95,7 +96,7 @@ class Postgres(ThrowawayPostgres):
             "user": "app",
             "sslmode": "disable",
             "gssencmode": "disable",
-            "connect_timeout": 15,
+            "connect_timeout": math.ceil(DEFAULT_TIMEOUT),
         }
         defaults.update(parameters)
         if "password" not in defaults:

@@ -16,6 +16,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket as gsocket
+from pace import patience
 from ports import free_port
 
 from pgdoorman_lib.errors import LocalResourcesExhausted, ServerUnavailable
@@ -123,7 +124,7 @@ def test_unix_backlog_full(directory: Path, engine: Engine) -> None:
         late = gevent.spawn(open_stream, str(directory), 5432, engine, 5.0, OPTIONS)
         gevent.sleep(0)
         accepted = [listener.accept()[0]]
-        waiting.append(late.get(timeout=5))
+        waiting.append(late.get(timeout=patience(5)))
         for stream in waiting:
             stream.close()
         accepted[0].close()
@@ -180,7 +181,7 @@ class TestDeadline:
         started = time.monotonic()
         exc = failure(ServerUnavailable, *silent, engine, 0.1, OPTIONS)
         assert isinstance(exc.__cause__, TimeoutError)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < patience(2)
 
     def test_a_silent_address_leaves_time_for_the_next(
         self, silent: tuple[str, int], listener: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
@@ -206,7 +207,7 @@ class TestDeadline:
     def test_killed(self, silent: tuple[str, int], engine: Engine) -> None:
         greenlet = gevent.spawn(open_stream, *silent, engine, 30.0, OPTIONS)
         gevent.sleep(0.01)
-        greenlet.kill(timeout=5)
+        greenlet.kill(timeout=patience(5))
         assert greenlet.dead  # and no_leaks looks for the socket
 
 
