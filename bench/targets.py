@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from throwaway_postgres import ThrowawayPostgres, free_port, private_directory, unprivileged
+from ports import free_port
+from throwaway_postgres import ThrowawayPostgres, private_directory, unprivileged
 
 #: The same for every pooler. Clients prove themselves by MD5, and so do the poolers to PostgreSQL.
 DATABASE, USER, PASSWORD = "benchdb", "bench", "bench"

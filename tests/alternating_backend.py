@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pace import patience
 from wire_client import SYNC, Message, WireClient, message, query
 
 
@@ -54,7 +55,7 @@ class AlternatingBackend:
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(patience(10))
             assert not thread.is_alive()
         for session in self._sessions:
             session.wire.close()

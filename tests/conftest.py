@@ -14,9 +14,19 @@ for _path in (_HERE, _HERE.parent / "tools"):
     if str(_path) not in sys.path:
         sys.path.insert(0, str(_path))
 
+from pace import patience, slowness  # noqa: E402
+
 pytest.register_assert_rewrite("wire_client", "eventually", "fix_doorman", "fix_postgres", "fix_certs", "twins")
 
-pytest_plugins = ["fix_leaks", "fix_postgres", "fix_doorman", "fix_proxy", "fix_certs", "driver_programs"]
+pytest_plugins = [
+    "fix_leaks",
+    "fix_postgres",
+    "fix_doorman",
+    "fix_proxy",
+    "fix_certs",
+    "fix_progress",
+    "driver_programs",
+]
 
 # CI must say the same of the same commit; everywhere else each run tries other cases. How long one takes says nothing on a
 # machine that has other things to do.
@@ -35,6 +45,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    usual = config.getoption("timeout") or float(config.getini("timeout"))
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        item.add_marker(pytest.mark.timeout(patience(mark.args[0] if mark else usual)), append=False)
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow; run by --slow")
@@ -43,7 +57,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
-def pytest_report_header() -> str:
-    return "pgdoorman build: " + (
-        "interpreted (PGDOORMAN_PURE)" if os.environ.get("PGDOORMAN_PURE") else "as installed"
-    )
+def pytest_report_header() -> list[str]:
+    build = "interpreted (PGDOORMAN_PURE)" if os.environ.get("PGDOORMAN_PURE") else "as installed"
+    return [f"pgdoorman build: {build}", f"limits of time: {slowness():.1f} times those of a machine at rest"]

@@ -12,6 +12,7 @@ import gevent
 from gevent import socket as gsocket
 from gevent.event import Event
 from mini_postgres import MiniPostgres
+from pace import patience
 
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net.engine import Engine
@@ -21,7 +22,7 @@ from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.connection import Server
 
 #: Seconds nothing in these tests may take.
-PATIENCE = 10.0
+PATIENCE = patience(10.0)
 
 
 def _available() -> tuple[str, ...]:
@@ -53,7 +54,7 @@ class Settings:
     pool_mode: str = "transaction"
     pool_size: int = 3
     min_pool_size: int = 0
-    query_wait_timeout: float = 5.0
+    query_wait_timeout: float = patience(5.0)
     pooler_check_query: str = ";"
     idle_timeout: float = 0.0
     server_idle_check_timeout: float = 0.0

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pace import patience
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ROOT / "tests" / "drivers" / "programs"
@@ -26,6 +27,8 @@ CACHE = ROOT / ".drivers"
 #: Seconds for fetching packages and compiling, and for one run.
 BUILD_SECONDS = 900
 RUN_SECONDS = 150
+#: Seconds after which a program says itself where it hangs, if it reads the variable DEADLINE.
+DEADLINE_SECONDS = 28
 #: Connections that run each feature at the same time.
 CLIENTS = 8
 
@@ -82,7 +85,7 @@ def prepare(program: Program) -> Path:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=BUILD_SECONDS,
+            timeout=patience(BUILD_SECONDS),
         )
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return target
@@ -90,14 +93,15 @@ def prepare(program: Program) -> Path:
 
 def run(program: Program, folder: Path, server: Mapping[str, str], prefix: str) -> Outcome:
     """Run the built program against ``server`` (the PG* variables); AssertionError when it did not come to its end."""
+    mine = {"CLIENTS": str(CLIENTS), "PREFIX": prefix, "DEADLINE": str(patience(DEADLINE_SECONDS))}
     done = subprocess.run(
         program.run,
         cwd=folder,
-        env=_environment(program) | dict(server) | {"CLIENTS": str(CLIENTS), "PREFIX": prefix},
+        env=_environment(program) | dict(server) | mine,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=RUN_SECONDS,
+        timeout=patience(RUN_SECONDS),
     )
     outcome = Outcome()
     lines = done.stdout.splitlines()

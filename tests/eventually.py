@@ -6,15 +6,19 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from pace import patience, slowness_now
+
 T = TypeVar("T")
 
 
 def eventually(probe: Callable[[], T], *, timeout: float = 10.0, interval: float = 0.02, message: str = "") -> T:
-    """Call ``probe`` until it returns something true, which is returned; AssertionError after ``timeout`` seconds.
+    """Call ``probe`` until it returns something true, which is returned; AssertionError when it does not in time.
 
-    An AssertionError raised by the probe counts as "not yet" and is shown when time is up.
+    ``timeout`` is in seconds of a machine with nothing else to do (``pace``). An AssertionError raised by the probe counts
+    as "not yet" and is shown when time is up.
     """
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    limit, asked_again = patience(timeout), False
     while True:
         failure: AssertionError | None = None
         value: T | None = None
@@ -24,9 +28,12 @@ def eventually(probe: Callable[[], T], *, timeout: float = 10.0, interval: float
                 return value
         except AssertionError as exc:
             failure = exc
-        if time.monotonic() >= deadline:
-            text = message or getattr(probe, "__doc__", None) or "the condition"
-            raise AssertionError(f"{text}: not within {timeout} s; last: {failure or value!r}")
+        if time.monotonic() - began >= limit:
+            if not asked_again:
+                limit, asked_again = max(limit, timeout * slowness_now()), True
+            if time.monotonic() - began >= limit:
+                text = message or getattr(probe, "__doc__", None) or "the condition"
+                raise AssertionError(f"{text}: not within {limit:.1f} s; last: {failure or value!r}")
         time.sleep(interval)
 
 

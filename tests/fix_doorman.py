@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import math
 import os
 import re
 import shutil
@@ -23,11 +24,12 @@ import pytest
 import toml
 from eventually import eventually
 from fix_postgres import Postgres
+from pace import patience
+from ports import free_port
 from psycopg.rows import dict_row
-from throwaway_postgres import free_port
-from wire_client import WireClient, unclosed
+from wire_client import DEFAULT_TIMEOUT, WireClient, unclosed
 
-#: How long any start or any end of the process may take.
+#: How long any start or any end of the process may take, in seconds of a machine with nothing else to do.
 START_DEADLINE = 60.0
 STOP_DEADLINE = 15.0
 
@@ -157,7 +159,7 @@ class Doorman:
         hosts = general["host"] if isinstance(general["host"], list) else [general["host"]]
         try:
             for host in hosts:
-                socket.create_connection((host, self.port), timeout=1).close()
+                socket.create_connection((host, self.port), timeout=patience(1)).close()
             if directory := general.get("unix_socket_dir"):
                 with socket.socket(socket.AF_UNIX) as client:
                     client.connect(f"{directory}/.s.PGSQL.{self.port}")
@@ -187,18 +189,18 @@ class Doorman:
         if self.running:
             self.send_signal(signal.SIGKILL)
         assert self.process is not None
-        self.process.wait(STOP_DEADLINE)
+        self.process.wait(patience(STOP_DEADLINE))
         for child in self._offspring:
-            child.wait(STOP_DEADLINE)
+            child.wait(patience(STOP_DEADLINE))
 
     def wait(self, timeout: float = STOP_DEADLINE) -> int:
         """Wait for its end and give the exit code; AssertionError when it lives on."""
         assert self.process is not None
         try:
-            code = self.process.wait(timeout)
+            code = self.process.wait(patience(timeout))
         except subprocess.TimeoutExpired:
             self._abandon()
-            raise AssertionError(f"pgdoorman did not end within {timeout} s\n{self.log_text()}") from None
+            raise AssertionError(f"pgdoorman did not end within {patience(timeout):.0f} s\n{self.log_text()}") from None
         self.ended_by_test = True
         left = [p.pid for p in self._offspring if _alive(p)]
         assert not left, f"processes left behind by pgdoorman: {left}"
@@ -235,12 +237,12 @@ class Doorman:
         self.predecessors.append(self.process)
         self.process = Successor(int(found[1]))
 
-    def end_of_predecessor(self, timeout: float = STOP_DEADLINE) -> int:
+    def end_of_predecessor(self) -> int:
         """Wait until the process before this one has ended; its exit code."""
         try:
-            return self.predecessors.pop().wait(timeout)
+            return self.predecessors.pop().wait(patience(STOP_DEADLINE))
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the old process did not end within {timeout} s\n{self.log_text()}") from None
+            raise AssertionError(f"the old process does not end\n{self.log_text()}") from None
 
     def _remember_offspring(self) -> None:
         try:
@@ -256,7 +258,7 @@ class Doorman:
         for process in [*self._offspring, *known, psutil.Process(self.pid)]:
             if _alive(process):
                 process.kill()
-        self.process.wait(STOP_DEADLINE)
+        self.process.wait(patience(STOP_DEADLINE))
 
     def finish(self) -> None:
         """The end of its use: SIGTERM must end it with exit code 0 in time, with no traceback in its log."""
@@ -322,7 +324,7 @@ class Doorman:
             "user": "app",
             "sslmode": "disable",
             "gssencmode": "disable",
-            "connect_timeout": 15,
+            "connect_timeout": math.ceil(DEFAULT_TIMEOUT),
         }
         defaults.update(parameters)
         if "password" not in defaults:

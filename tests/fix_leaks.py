@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import ports
 import psutil
 import pytest
+from pace import patience
 
 #: How long what a test used may take to go away after it.
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = patience(3.0)
 
 _FD_DIRECTORY = Path("/proc/self/fd")
 
@@ -27,13 +29,14 @@ _KEPT = ("anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/dev/urandom", "/dev
 
 def _descriptors() -> dict[int, str]:
     found = {}
+    kept = {lock.fileno() for lock in ports.locks}
     if _FD_DIRECTORY.is_dir():
         for name in os.listdir(_FD_DIRECTORY):
             try:
                 target = os.readlink(_FD_DIRECTORY / name)
             except FileNotFoundError:
                 continue  # the descriptor listdir itself used
-            if not target.startswith(_KEPT):
+            if not target.startswith(_KEPT) and int(name) not in kept:
                 found[int(name)] = target
     return found
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+import psutil
 import psycopg
 import pytest
+from eventually import eventually
 from fix_leaks import looked_after
 from psycopg.rows import dict_row
 from throwaway_postgres import ThrowawayPostgres
-from wire_client import WireClient
+from wire_client import DEFAULT_TIMEOUT, WireClient
 
 #: Lines of pg_hba.conf: one role for each way a server can ask for a password.
 HBA = (
@@ -93,7 +96,7 @@ class Postgres(ThrowawayPostgres):
             "user": "app",
             "sslmode": "disable",
             "gssencmode": "disable",
-            "connect_timeout": 15,
+            "connect_timeout": math.ceil(DEFAULT_TIMEOUT),
         }
         defaults.update(parameters)
         if "password" not in defaults:
@@ -128,8 +131,9 @@ class Postgres(ThrowawayPostgres):
         )
 
     def terminate(self, pid: int) -> None:
-        """pg_terminate_backend."""
+        """End a backend, and wait until it is gone: what it had to say stands on its connection then."""
         self.rows("SELECT pg_terminate_backend(%s)", (pid,))
+        eventually(lambda: not psutil.pid_exists(pid), message=f"backend {pid} is gone")
 
 
 @cache

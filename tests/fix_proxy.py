@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import pytest
+from pace import patience
 
 Direction = Literal["up", "down"]  # up: towards the target
 
@@ -63,7 +64,7 @@ class Proxy:
                 near.close()
                 continue
             try:
-                far = socket.create_connection(self.target, timeout=10)
+                far = socket.create_connection(self.target, timeout=patience(10))
             except OSError:
                 _reset(near)
                 near.close()
@@ -161,7 +162,7 @@ class Proxy:
         with self._lock:
             threads = list(self._threads)
         for thread in threads:
-            thread.join(10)
+            thread.join(patience(10))
             assert not thread.is_alive()
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import gevent
 from gevent import ssl as gssl
+from pace import patience
 
 #: A script that runs longer than this hangs.
-SCRIPT_SECONDS = 10.0
+SCRIPT_SECONDS = patience(10.0)
 
 
 @dataclass
@@ -23,7 +24,7 @@ class Settings:
     server_database: str = "base"
     application_name: str = "pg_doorman"
     startup_parameters: tuple[tuple[str, str], ...] = ()
-    connect_timeout: float = 5.0
+    connect_timeout: float = patience(5.0)
     server_tls_mode: str = "disable"
     server_tls_ca_cert: str | None = None
     server_tls_certificate: str | None = None

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import socket
 
+from ports import free_port
+
 
 class Receiver:
     """Takes packets; ``close`` and ``open`` are its restart, on the same port."""
 
     def __init__(self, family: int = socket.AF_INET) -> None:
         self.family = family
-        self.port = 0
+        self.port = free_port()
         self.open()
 
     def open(self) -> None:
         self.sock = socket.socket(self.family, socket.SOCK_DGRAM)
         self.sock.bind(("::1" if self.family == socket.AF_INET6 else "127.0.0.1", self.port))
         self.sock.setblocking(False)
-        self.port = self.sock.getsockname()[1]
 
     def close(self) -> None:
         self.sock.close()

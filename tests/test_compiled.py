@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pace import patience
 from test_packaging import compiled_modules
 
 import pgdoorman_lib
@@ -34,7 +35,12 @@ def files(environment: dict[str, str]) -> dict[str, str]:
     code = f"import importlib, json; print(json.dumps({{m: importlib.import_module(m).__file__ for m in {MODULES!r}}}))"
     clean = {name: value for name, value in os.environ.items() if name != "PGDOORMAN_PURE"}
     answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=HOME, env={**clean, **environment}, timeout=60
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=HOME,
+        env={**clean, **environment},
+        timeout=patience(60),
     )
     assert answer.returncode == 0, answer.stderr
     return dict(json.loads(answer.stdout))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pace import patience
+
 import pgdoorman_lib
 
 HOME = Path(pgdoorman_lib.__path__[0]).parent
@@ -33,7 +35,12 @@ def test_each_module_first() -> None:
     # Extension modules can't be loaded twice into one process.
     environment = {**os.environ, "PGDOORMAN_PURE": "1"}
     answer = subprocess.run(
-        [sys.executable, "-c", CODE, *names], capture_output=True, text=True, cwd=HOME, env=environment, timeout=60
+        [sys.executable, "-c", CODE, *names],
+        capture_output=True,
+        text=True,
+        cwd=HOME,
+        env=environment,
+        timeout=patience(60),
     )
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout == ""

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pace import patience
 
 import pgdoorman_lib
 
@@ -40,7 +41,7 @@ def pgdoorman(*arguments: str, **environment: str) -> subprocess.CompletedProces
     }
     return subprocess.run(
         [sys.executable, "-m", "pgdoorman", *arguments],
-        capture_output=True, text=True, env={**clean, **environment}, cwd="/", timeout=30,
+        capture_output=True, text=True, env={**clean, **environment}, cwd="/", timeout=patience(30),
     )  # fmt: skip
 
 
@@ -100,13 +101,13 @@ def test_what_compiling_lacks_is_said_at_once(tmp_path: Path) -> None:
     installer = [sys.executable, str(ROOT / "tools" / "install.py")]
     environment = {"PATH": str(tmp_path), "CC": str(tmp_path / "cc")}
     done = subprocess.run(
-        [*installer, str(tmp_path / "venv")], env=environment, capture_output=True, text=True, timeout=20
+        [*installer, str(tmp_path / "venv")], env=environment, capture_output=True, text=True, timeout=patience(20)
     )
     assert done.returncode == 1
     assert "a C compiler missing: install them (apt-get install gcc libc6-dev" in done.stderr
     assert "PGDOORMAN_PURE=1" in done.stderr
     assert not (tmp_path / "venv").exists()
-    assert subprocess.run(installer, env=environment, capture_output=True, timeout=20).returncode == 2
+    assert subprocess.run(installer, env=environment, capture_output=True, timeout=patience(20)).returncode == 2
 
 
 def test_pure_switch_passes_over_extensions() -> None:

@@ -17,6 +17,7 @@ import pytest
 from eventually import eventually
 from fix_doorman import Doorman, app_pool
 from fix_postgres import Postgres
+from pace import patience
 from wire_client import SYNC, Message, WireClient, bind, execute, normal, parse, query
 
 #: One database for each side, since channels, advisory locks and rows are a database's.
@@ -286,7 +287,7 @@ class Twins:
 
     def answered_or_pinned(self, client: WireClient, timeout: float = 15.0) -> bool:
         """Whether a client that has sent something gets an answer; False when another keeps the server."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + patience(timeout)
         while client.is_quiet(0.01):
             if self.pinned():
                 return not client.is_quiet(0.05)

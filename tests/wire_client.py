@@ -17,12 +17,14 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pace import patience
+
 PROTOCOL_3_0 = 196608
 PROTOCOL_3_2 = 196610
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 GSSENC_REQUEST = struct.pack("!ii", 8, 80877104)
 
-DEFAULT_TIMEOUT = 15.0
+DEFAULT_TIMEOUT = patience(15.0)
 
 
 @dataclass(frozen=True)

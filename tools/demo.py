@@ -21,7 +21,8 @@ from pathlib import Path
 from types import FrameType
 
 import throwaway_postgres
-from throwaway_postgres import PostgresFailed, PostgresNotFound, ThrowawayPostgres, find_program, port_is_free
+from ports import port_is_free
+from throwaway_postgres import PostgresFailed, PostgresNotFound, ThrowawayPostgres, find_program
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".demo"

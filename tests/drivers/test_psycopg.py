@@ -11,6 +11,7 @@ import pytest
 from eventually import eventually
 from fix_doorman import Doorman, until_idle
 from fix_postgres import Postgres
+from pace import patience
 from psycopg import sql
 
 
@@ -127,7 +128,7 @@ def test_pipelines_of_many_clients(doorman: Doorman) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(40)
+        thread.join(patience(40))
     assert not failures
     until_idle(doorman, "few")
 
@@ -183,7 +184,7 @@ def test_notifications_in_session_mode(doorman: Doorman) -> None:
     with doorman.connect(dbname="own") as listener, doorman.connect(dbname="few") as notifier:
         listener.execute("LISTEN psycopg_channel")
         notifier.execute("NOTIFY psycopg_channel, 'payload'")
-        got = list(listener.notifies(timeout=15, stop_after=1))
+        got = list(listener.notifies(timeout=patience(15), stop_after=1))
         assert [(n.channel, n.payload) for n in got] == [("psycopg_channel", "payload")]
 
 
@@ -262,7 +263,7 @@ def test_cancel_from_another_thread(doorman: Doorman, postgres: Postgres, databa
         thread.start()
         with pytest.raises(psycopg.errors.QueryCanceled):
             connection.execute("SELECT pg_sleep(30), 'from a thread'")
-        thread.join(10)
+        thread.join(patience(10))
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 

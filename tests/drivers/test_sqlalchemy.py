@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from fix_doorman import Doorman, until_idle
 from fix_postgres import Postgres
+from pace import patience
 from sqlalchemy import ForeignKey, create_engine, func, inspect, select, text
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -119,7 +120,7 @@ def test_many_threads(engine: Engine, doorman: Doorman, database: str) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(40)
+        thread.join(patience(40))
     assert not failures
     with Session(engine) as session:
         assert session.scalar(select(func.count(Author.id))) == 150

@@ -13,6 +13,7 @@ import pytest
 from eventually import eventually, stays
 from fix_doorman import Doorman, MakeDoorman, until_idle
 from fix_postgres import Postgres
+from pace import patience
 from wire_client import WireClient, cancel_request, kinds, prepared, query
 
 
@@ -34,8 +35,8 @@ def test_cancel_a_running_statement(doorman: Doorman, postgres: Postgres, databa
         thread = threading.Thread(target=sleep)
         thread.start()
         eventually(lambda: runs(postgres, "psycopg cancel"))
-        connection.cancel_safe(timeout=5)
-        thread.join(10)
+        connection.cancel_safe(timeout=patience(5))
+        thread.join(patience(10))
         assert errors == ["57014"]
         # The connection is good for more.
         assert connection.execute("SELECT 1").fetchone() == (1,)
@@ -177,7 +178,7 @@ def test_a_cancel_hits_only_its_own_client(doorman: Doorman) -> None:
     eventually(lambda: wrong or (cancelled[0] > 10 and answered[0] > 50), timeout=20)
     stop.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(patience(30))
     assert not wrong
     until_idle(doorman)
 

@@ -17,11 +17,12 @@ import toml
 from fix_certs import Certificates
 from fix_doorman import Doorman, MakeDoorman, base_config, merged
 from fix_postgres import Postgres
-from throwaway_postgres import free_port
+from pace import patience
+from ports import free_port
 
 
 def run(
-    *arguments: str, cwd: Path, environment: dict[str, str] | None = None, timeout: float = 20
+    *arguments: str, cwd: Path, environment: dict[str, str] | None = None, timeout: float = patience(20)
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*Doorman.command(), *arguments],
@@ -68,7 +69,7 @@ def test_the_installed_command(tmp_path: Path) -> None:
     command = shutil.which("pgdoorman", path=str(Path(sys.executable).parent))
     if command is None:
         pytest.skip("pgdoorman is not installed for this Python")
-    done = subprocess.run([command, "-V"], cwd=tmp_path, capture_output=True, text=True, timeout=20)
+    done = subprocess.run([command, "-V"], cwd=tmp_path, capture_output=True, text=True, timeout=patience(20))
     assert (done.returncode, done.stdout[:10]) == (0, "pgdoorman ")
 
 

@@ -271,7 +271,7 @@ def test_no_secret_is_shown(doorman: Doorman) -> None:
 
 
 def test_the_console_needs_no_server(make_doorman: MakeDoorman, postgres: Postgres) -> None:
-    from throwaway_postgres import free_port
+    from ports import free_port
 
     doorman = make_doorman({"pools": {"testdb": {"server_port": free_port()}}})
     assert doorman.admin("SHOW POOLS")

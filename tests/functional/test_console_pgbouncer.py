@@ -16,9 +16,11 @@ import pytest
 from eventually import eventually
 from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_pool, app_user
 from fix_postgres import Postgres
+from pace import patience
 from pgbouncer_columns import COLUMNS
+from ports import free_port
 from psycopg.rows import dict_row
-from throwaway_postgres import find_program, free_port, private_directory, unprivileged
+from throwaway_postgres import find_program, private_directory, unprivileged
 from wire_client import SYNC, WireClient, bind, describe_statement, execute, kinds, parse
 
 #: A collector's user.
@@ -423,7 +425,7 @@ def _psql(doorman: Doorman, database: str, script: str) -> str:
         input=script,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=patience(30),
         env=doorman.environment() | {"PGPASSWORD": ADMIN_PASSWORD, "PGGSSENCMODE": "disable"},
     )
     assert done.returncode == 0, done.stderr

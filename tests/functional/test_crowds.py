@@ -14,7 +14,7 @@ from eventually import eventually
 from fix_certs import Certificates
 from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_pool
 from fix_postgres import Postgres
-from throwaway_postgres import free_port
+from ports import free_port
 from wire_client import SSL_REQUEST, WireClient, WireError, kinds, query, startup
 
 from pgdoorman_lib.web.server import MAX_CONNECTIONS

@@ -12,7 +12,8 @@ import pytest
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman
 from fix_postgres import Postgres
-from throwaway_postgres import free_port
+from pace import patience
+from ports import free_port
 from wire_client import Message, WireError, query
 
 AUTHENTICATION_OK = b"R\0\0\0\x08\0\0\0\0"
@@ -65,7 +66,7 @@ def answering(data: bytes) -> Iterator[tuple[int, list[int]]]:
     finally:
         listening.shutdown(socket.SHUT_RDWR)
         listening.close()
-        thread.join(10)
+        thread.join(patience(10))
 
 
 def told(doorman: Doorman, password: str | None = None) -> Message:

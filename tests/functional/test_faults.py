@@ -15,6 +15,7 @@ from eventually import eventually, stays
 from fix_doorman import Doorman, MakeDoorman, app_user, until_idle
 from fix_postgres import Postgres
 from fix_proxy import MakeProxy
+from pace import patience
 from wire_client import WireClient, WireError, kinds, parse, prepared, query
 
 GONE = {"57P01", "57P02", "57P03", "08006", "08P01", "08003"}
@@ -230,7 +231,7 @@ def test_postgresql_killed_and_restarted_under_load(make_doorman: MakeDoorman, c
     finally:
         stop.set()
         for thread in threads:
-            thread.join(40)
+            thread.join(patience(40))
     assert not failures
     until_idle(doorman)
     eventually(lambda: len(cluster.backends()) == doorman.pool()["sv_idle"])

@@ -13,7 +13,9 @@ import pytest
 from eventually import eventually
 from fix_doorman import Doorman
 from fix_postgres import Postgres
-from throwaway_postgres import find_program, free_port
+from pace import patience
+from ports import free_port
+from throwaway_postgres import find_program
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "first-pool.md"
 
@@ -44,7 +46,7 @@ class Reader:
     def types(self, block: str) -> str:
         done = subprocess.run(
             self.script(block), cwd=self.home, env=self.environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=40,
+            capture_output=True, text=True, timeout=patience(40),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -76,5 +78,5 @@ def test_the_page(reader: Reader) -> None:
         assert re.search(r"postgres +\| postgres +\| transaction", reader.types(look))
     finally:
         process.terminate()
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=patience(30)) == 0
     assert "Traceback" not in log_path.read_text()

@@ -15,7 +15,9 @@ import pytest
 from fix_certs import Certificates
 from fix_doorman import Doorman
 from fix_leaks import looked_after
-from throwaway_postgres import ThrowawayPostgres, free_port
+from pace import patience
+from ports import free_port
+from throwaway_postgres import ThrowawayPostgres
 
 METHODS = ("trust", "md5", "scram-sha-256")
 BOSS, BOSS_PASSWORD = "the boss", "boss's password"
@@ -79,7 +81,7 @@ def generate(*arguments: str, cwd: Path, **environment: str) -> subprocess.Compl
         text=True,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=30,
+        timeout=patience(30),
     )
 
 
@@ -124,7 +126,7 @@ def checked(path: Path) -> None:
     """The file passes the test as it is, and nothing is odd about it."""
     done = subprocess.run(
         [*Doorman.command(), "-t", str(path)],
-        cwd=path.parent, env=Doorman.environment(), capture_output=True, text=True, timeout=20,
+        cwd=path.parent, env=Doorman.environment(), capture_output=True, text=True, timeout=patience(20),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if "running as root" not in line] == []
@@ -314,7 +316,7 @@ def test_options_before_the_command(tmp_path: Path) -> None:
     """As in pg_doorman: they are read, and have nothing to do."""
     done = subprocess.run(
         [*Doorman.command(), "-l", "debug", "some.toml", "generate", "--reference"],
-        cwd=tmp_path, env=Doorman.environment(), capture_output=True, text=True, timeout=20,
+        cwd=tmp_path, env=Doorman.environment(), capture_output=True, text=True, timeout=patience(20),
     )  # fmt: skip
     assert done.returncode == 0
     assert "[general]" in done.stdout

@@ -17,7 +17,8 @@ import toml
 from eventually import eventually, stays
 from fix_doorman import Doorman, MakeDoorman, base_config, merged
 from fix_postgres import Postgres
-from throwaway_postgres import free_port
+from pace import patience
+from ports import free_port
 from wire_client import WireError, query
 
 
@@ -78,7 +79,7 @@ def run(tmp_path: Path, postgres: Postgres, **general: Any) -> subprocess.Comple
     path.write_text(toml.dumps(merged(base_config(postgres, free_port()), {"general": general})))
     return subprocess.run(
         [*Doorman.command(), str(path)],
-        cwd=tmp_path, env=Doorman.environment(), capture_output=True, text=True, timeout=30,
+        cwd=tmp_path, env=Doorman.environment(), capture_output=True, text=True, timeout=patience(30),
     )  # fmt: skip
 
 
@@ -106,7 +107,7 @@ def test_the_config_test_makes_no_file(tmp_path: Path, postgres: Postgres) -> No
         path.write_text(toml.dumps(merged(base_config(postgres, free_port()), over)))
         done = subprocess.run(
             [*Doorman.command(), "-t", str(path)],
-            cwd=tmp_path, env=Doorman.environment(), capture_output=True, text=True, timeout=30,
+            cwd=tmp_path, env=Doorman.environment(), capture_output=True, text=True, timeout=patience(30),
         )  # fmt: skip
         assert done.returncode == 0
         assert ("general.log_file" in done.stderr) == warned

@@ -16,6 +16,7 @@ from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_po
 from fix_postgres import Postgres
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pace import patience
 from wire_client import (
     GSSENC_REQUEST,
     PROTOCOL_3_0,
@@ -352,11 +353,11 @@ def test_the_console_asks_for_its_own_password(doorman: Doorman) -> None:
 )
 def test_who_says_too_little_is_closed_after_the_login_timeout(doorman: Doorman, said: bytes) -> None:
     with doorman.raw() as client:
-        client.timeout = 6.0
+        client.timeout = patience(6)
         client.send(said)
         began = time.monotonic()
         client.read_to_end()
-        assert 0.5 < time.monotonic() - began < 5.0
+        assert 0.5 < time.monotonic() - began < patience(4)
 
 
 def test_max_connections_is_exact(make_doorman: MakeDoorman) -> None:
@@ -400,7 +401,7 @@ def test_max_connections_is_exact_in_a_rush(make_doorman: MakeDoorman) -> None:
     barrier = threading.Barrier(30)
 
     def enter() -> None:
-        barrier.wait(10)
+        barrier.wait(patience(10))
         try:
             entered.append(doorman.wire())
         except WireError as exc:
@@ -410,7 +411,7 @@ def test_max_connections_is_exact_in_a_rush(make_doorman: MakeDoorman) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(patience(30))
     for client in entered:
         client.close()
     assert (len(entered), refused) == (10, ["53300"] * 20)

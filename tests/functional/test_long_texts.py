@@ -11,12 +11,13 @@ import pytest
 import twins
 from fix_doorman import Doorman
 from fix_postgres import Postgres
+from pace import patience
 from twins import Twins, extended, run
 from wire_client import WireClient, kinds, parse, query
 
 KIB = 1024
 #: What 20 texts of 16 KB may cost others at most, on a busy machine; a look that is not linear takes seconds for one.
-TEXTS, PINGS, DEADLINE = 20, 50, 10.0
+TEXTS, PINGS, DEADLINE = 20, 50, patience(10)
 
 
 def filled(piece: str, size: int = 16 * KIB, head: str = "", tail: str = "") -> str:
@@ -93,7 +94,7 @@ def beside(client: Callable[[], WireClient], work: Callable[[WireClient], None])
                 assert other.value("SELECT 1") == "1"
             taken = time.monotonic() - started
         finally:
-            worker.join(60)
+            worker.join(patience(60))
         assert not worker.is_alive()
     assert not failures, failures
     return taken
@@ -106,7 +107,7 @@ def test_no_text_of_16_kb_stops_others(doorman: Doorman, postgres: Postgres, nam
     data = {"simple": query(text), "extended": extended(run(text)), "parse": extended(parse("s", text))}[protocol]
 
     def send(client: WireClient) -> None:
-        client.timeout = 60
+        client.timeout = patience(60)
         for _ in range(TEXTS):
             assert client.ask(data)[-1].kind == "Z"
 
@@ -138,7 +139,7 @@ def test_a_statement_of_4_mb_passes(doorman: Doorman, postgres: Postgres, text: 
     data = query(text) if protocol == "simple" else extended(run(text))
 
     def send(client: WireClient) -> None:
-        client.timeout = 60
+        client.timeout = patience(60)
         answer = client.ask(data)
         assert kinds(answer) == ("TDCZ" if protocol == "simple" else "12DCZ"), answer[0].fields
         assert [m.columns for m in answer if m.kind == "D"] == [[b"t"]]

@@ -11,6 +11,7 @@ import pytest
 from eventually import eventually
 from fix_doorman import Doorman, app_pool, until_idle
 from fix_postgres import Postgres
+from pace import patience
 from wire_client import (
     FLUSH,
     SYNC,
@@ -587,7 +588,7 @@ def test_many_clients_many_statements_few_servers(doorman: Doorman) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(50)
+        thread.join(patience(50))
     assert not failures
     until_idle(doorman, "tinytwo")
 

@@ -17,6 +17,7 @@ from fix_doorman import Doorman, app_pool, until_idle
 from fix_postgres import Postgres
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from pace import patience
 from wire_client import (
     FLUSH,
     SYNC,
@@ -252,7 +253,7 @@ def run(doorman: Doorman, postgres: Postgres, database: str, servers: int, plan:
         pooled = [Session(pooled_a), Session(pooled_b)]
         said: list[str] = []
         for one in (direct_a, direct_b, pooled_a, pooled_b):
-            one.timeout = 4.0  # a wrong count of replies shows as one that never comes
+            one.timeout = patience(4.0)  # a wrong count of replies shows as one that never comes
 
         def do(step: Step) -> None:
             said.append(f"client {step.client}: " + " ".join(text for _, _, text in step.messages))

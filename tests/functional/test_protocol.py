@@ -15,6 +15,7 @@ from fix_postgres import Postgres
 from fix_proxy import MakeProxy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pace import patience
 from wire_client import (
     COPY_DONE,
     FLUSH,
@@ -615,7 +616,7 @@ def test_a_pipeline_larger_than_all_buffers_does_not_deadlock(doorman: Doorman) 
         sender = threading.Thread(target=send)
         sender.start()
         answers = client.read_ready(count)
-        sender.join(40)
+        sender.join(patience(40))
         assert not failure
         assert kinds(answers) == "12TDCZ" * count
 
@@ -645,7 +646,7 @@ def test_much_at_once_through_small_sockets(make_doorman: MakeDoorman, direction
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(patience(60))
     assert not failures
 
 

@@ -11,7 +11,8 @@ import pytest
 import toml
 from fix_doorman import Doorman, MakeDoorman
 from fix_postgres import Postgres
-from throwaway_postgres import free_port
+from pace import patience
+from ports import free_port
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 #: What the text around the file asks PostgreSQL to have.
@@ -39,7 +40,12 @@ def test_the_least_that_works_passes_the_test(tmp_path: Path) -> None:
     path.write_text(the_least_that_works())
     path.chmod(0o600)
     done = subprocess.run(
-        [*Doorman.command(), "-t"], cwd=tmp_path, env=Doorman.environment(), capture_output=True, text=True, timeout=20
+        [*Doorman.command(), "-t"],
+        cwd=tmp_path,
+        env=Doorman.environment(),
+        capture_output=True,
+        text=True,
+        timeout=patience(20),
     )
     assert done.returncode == 0, done.stderr
     warnings = [line for line in done.stderr.splitlines() if "running as root" not in line]

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from fix_doorman import Doorman, MakeDoorman, app_pool, app_user
 from fix_postgres import Postgres
+from pace import patience
 from throwaway_postgres import find_program
 
 PASSWORD = "of a superuser"
@@ -69,7 +70,7 @@ def run_all(server: Postgres | Doorman, output: Path) -> None:
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 env={**environment, "PGAPPNAME": f"pg_regress/{name}"},
-                timeout=300,
+                timeout=patience(300),
             )
 
 

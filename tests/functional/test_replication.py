@@ -20,7 +20,9 @@ from fix_certs import Certificates
 from fix_doorman import Doorman, MakeDoorman, base_config, elapsed, until_idle
 from fix_postgres import HBA, Postgres
 from fix_proxy import MakeProxy
-from throwaway_postgres import PostgresNotFound, find_program, free_port
+from pace import patience
+from ports import free_port
+from throwaway_postgres import PostgresNotFound, find_program
 from wire_client import (
     COPY_DONE,
     SSL_REQUEST,
@@ -246,7 +248,7 @@ def test_the_limit_of_clients_holds_for_those_who_come_together(make_doorman: Ma
                 client.send(query("IDENTIFY_SYSTEM"))
                 answer = client.read()
                 told.append(answer.sqlstate if answer.kind == "E" else answer.kind)
-                done.wait(30)
+                done.wait(patience(30))
         except WireError as exc:
             told.append(exc.message.sqlstate)
 
@@ -256,7 +258,7 @@ def test_the_limit_of_clients_holds_for_those_who_come_together(make_doorman: Ma
     eventually(lambda: len(told) == len(threads))
     done.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(patience(10))
     assert sorted(told) == ["53300"] * 7 + ["T"]
 
 
@@ -290,12 +292,13 @@ def test_rules(make_doorman: MakeDoorman, postgres: Postgres) -> None:
 
 
 def test_no_server(make_doorman: MakeDoorman) -> None:
-    doorman = make_doorman({"pools": {"testdb": {"server_port": free_port()}}})
+    patient = {"query_wait_timeout": "60s", "connect_timeout": "60s"}
+    doorman = make_doorman({"general": patient, "pools": {"testdb": {"server_port": free_port()}}})
     began = time.monotonic()
     with pytest.raises(WireError) as caught:
         logical(doorman)
     assert caught.value.message.sqlstate == "08006"
-    assert elapsed(began) < 5
+    assert elapsed(began) < patience(4)
     doorman.wait_log(r"connecting to the server 127\.0\.0\.1:\d+ \(database .testdb., user .app.\) failed")
 
 
@@ -436,7 +439,11 @@ def connection_options(doorman: Doorman) -> list[str]:
 def test_pg_basebackup(doorman: Doorman, tmp_path: Path, wal: str) -> None:
     command = [program("pg_basebackup"), *connection_options(doorman), "-D", str(tmp_path / "copy")]
     answer = subprocess.run(
-        [*command, "-X", wal, "-c", "fast", "--no-sync"], env=environment(), capture_output=True, text=True, timeout=50
+        [*command, "-X", wal, "-c", "fast", "--no-sync"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=patience(50),
     )
     assert answer.returncode == 0, answer.stderr
     assert (tmp_path / "copy" / "PG_VERSION").exists()
@@ -453,7 +460,7 @@ def test_pg_receivewal(doorman: Doorman, postgres: Postgres, tmp_path: Path) -> 
             postgres.rows("SELECT pg_switch_wal()")
         eventually(lambda: len([p for p in tmp_path.glob("0*") if not p.name.endswith(".partial")]) >= 2)
         receiving.send_signal(signal.SIGINT)
-        _, words = receiving.communicate(timeout=20)
+        _, words = receiving.communicate(timeout=patience(20))
         assert receiving.returncode == 0, words
     finally:
         if receiving.poll() is None:
@@ -465,7 +472,11 @@ def test_pg_recvlogical(doorman: Doorman, postgres: Postgres, tmp_path: Path) ->
     base = [program("pg_recvlogical"), *connection_options(doorman), "-d", "testdb", "-S", "by_program"]
     output = tmp_path / "changes"
     create = subprocess.run(
-        [*base, "--create-slot", "-P", "pgoutput"], env=environment(), capture_output=True, text=True, timeout=30
+        [*base, "--create-slot", "-P", "pgoutput"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=patience(30),
     )
     assert create.returncode == 0, create.stderr
     options = ["-o", "proto_version=1", "-o", "publication_names=everything", "--no-loop", "-F", "0"]
@@ -479,7 +490,7 @@ def test_pg_recvlogical(doorman: Doorman, postgres: Postgres, tmp_path: Path) ->
             eventually(lambda: output.exists() and b"by a program" in output.read_bytes())
             writer.execute("DELETE FROM changes")
         receiving.send_signal(signal.SIGINT)
-        _, words = receiving.communicate(timeout=20)
+        _, words = receiving.communicate(timeout=patience(20))
         assert receiving.returncode == 0, words
     finally:
         if receiving.poll() is None:
@@ -704,7 +715,7 @@ def test_nothing_is_left_behind(doorman: Doorman, postgres: Postgres) -> None:
 
 @pytest.mark.parametrize("reading", [True, False])
 def test_sigterm(make_doorman: MakeDoorman, postgres: Postgres, reading: bool) -> None:
-    doorman = make_doorman({"general": {"shutdown_timeout": "30s"}})
+    doorman = make_doorman({"general": {"shutdown_timeout": "120s"}})
     with logical(doorman) as client:
         subscription = Subscription(client, options=", messages 'true'")
         if not reading:
@@ -717,7 +728,7 @@ def test_sigterm(make_doorman: MakeDoorman, postgres: Postgres, reading: bool) -
             last = client.read_messages_to_end()[-1]
             assert (last.kind, last.sqlstate) == ("E", "57P01")
         assert doorman.wait() == 0
-        assert elapsed(began) < 10
+        assert elapsed(began) < patience(9)
         del subscription
 
 
@@ -728,7 +739,7 @@ def test_sigterm_while_the_login_waits_for_its_server(
     doorman = make_doorman(
         {
             "general": {
-                "shutdown_timeout": "30s",
+                "shutdown_timeout": "120s",
                 "connect_timeout": "30s",
                 "pg_hba": {"content": "host replication all all trust"},
             },
@@ -743,7 +754,7 @@ def test_sigterm_while_the_login_waits_for_its_server(
         doorman.send_signal(signal.SIGTERM)
         assert client.read_messages_to_end()[-1].sqlstate == "57P01"
         assert doorman.wait() == 0
-        assert elapsed(began) < 10
+        assert elapsed(began) < patience(9)
 
 
 def test_a_reload_ends_those_whose_pool_is_gone_and_no_others(make_doorman: MakeDoorman) -> None:

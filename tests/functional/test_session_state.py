@@ -11,6 +11,7 @@ import pytest
 from eventually import eventually
 from fix_doorman import Doorman, app_pool, app_user, until_idle
 from fix_postgres import Postgres
+from pace import patience
 from psycopg import errors
 from wire_client import SYNC, bind, describe_portal, execute, kinds, parse
 
@@ -331,7 +332,7 @@ def test_notifications_come_while_the_client_is_idle(doorman: Doorman, stack: Ex
     first, second = pair(doorman, stack, "two")
     first.execute("LISTEN news")
     second.execute("NOTIFY news, 'hello'")
-    (heard,) = first.notifies(timeout=10, stop_after=1)
+    (heard,) = first.notifies(timeout=patience(10), stop_after=1)
     assert (heard.channel, heard.payload) == ("news", "hello")
 
 

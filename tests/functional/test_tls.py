@@ -17,6 +17,7 @@ from eventually import eventually
 from fix_certs import Certificates
 from fix_doorman import Doorman, MakeDoorman
 from fix_postgres import Postgres
+from pace import patience
 from wire_client import SSL_REQUEST, WireClient, WireError, kinds, prepared, query, startup
 
 
@@ -74,8 +75,8 @@ def test_cancel_by_tls(doorman: Doorman, postgres: Postgres) -> None:
         thread = threading.Thread(target=sleep)
         thread.start()
         eventually(lambda: any("by tls" in b["query"] and b["state"] == "active" for b in postgres.backends()))
-        connection.cancel_safe(timeout=5)
-        thread.join(10)
+        connection.cancel_safe(timeout=patience(5))
+        thread.join(patience(10))
         assert errors == ["57014"]
 
 
@@ -344,7 +345,7 @@ def test_a_server_that_takes_nothing_but_tls_is_named(make_doorman: MakeDoorman,
             assert ('server_tls_mode has to be "prefer" or "require"' in line) == (mode == "allow")
         finally:
             listening.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+            thread.join(patience(10))
 
 
 def test_our_certificate_to_the_server(make_doorman: MakeDoorman, tls_postgres: Postgres, certs: Certificates) -> None:

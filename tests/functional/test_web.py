@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 from eventually import eventually
 from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman
+from pace import patience
+from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
-from throwaway_postgres import free_port
 
 from pgdoorman_lib.auth.md5 import hash_password
 from pgdoorman_lib.auth.scram import ScramSecret
@@ -57,7 +58,7 @@ def port_of(doorman: Doorman) -> int:
 
 @contextmanager
 def connected(doorman: Doorman) -> Iterator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection("127.0.0.1", port_of(doorman), timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(doorman), timeout=patience(20))
     try:
         yield connection
     finally:
@@ -280,7 +281,7 @@ def test_who_is_refused_is_in_the_log(doorman: Doorman) -> None:
 
 def raw(doorman: Doorman, data: bytes, *, half_close: bool = False) -> bytes:
     """All that is answered to ``data``."""
-    with socket.create_connection(("127.0.0.1", port_of(doorman)), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", port_of(doorman)), timeout=patience(20)) as sock:
         sock.sendall(data)
         if half_close:
             sock.shutdown(socket.SHUT_WR)
@@ -353,7 +354,8 @@ def test_many_connections_keep_nobody_out(doorman: Doorman) -> None:
     """Those at rest make room; and no descriptor stays behind."""
     files = doorman.open_files()
     resting = [
-        socket.create_connection(("127.0.0.1", port_of(doorman)), timeout=20) for _ in range(3 * MAX_CONNECTIONS)
+        socket.create_connection(("127.0.0.1", port_of(doorman)), timeout=patience(20))
+        for _ in range(3 * MAX_CONNECTIONS)
     ]
     assert ask(doorman, "/health").status == 200
     eventually(lambda: doorman.open_files() <= files + MAX_CONNECTIONS, message="the oldest were closed")
@@ -366,7 +368,9 @@ def test_many_connections_keep_nobody_out(doorman: Doorman) -> None:
 
 def test_half_requests_keep_nobody_out(doorman: Doorman) -> None:
     """Whoever owes the rest of a request makes room as well as who has not begun."""
-    halves = [socket.create_connection(("127.0.0.1", port_of(doorman)), timeout=20) for _ in range(MAX_CONNECTIONS)]
+    halves = [
+        socket.create_connection(("127.0.0.1", port_of(doorman)), timeout=patience(20)) for _ in range(MAX_CONNECTIONS)
+    ]
     try:
         for sock in halves:
             sock.sendall(b"GET / HTTP/1.1\r\n")
@@ -383,7 +387,9 @@ def test_half_requests_keep_nobody_out(doorman: Doorman) -> None:
 def test_without_descriptors_it_waits_for_some(make_doorman: MakeDoorman) -> None:
     config = {"web": {"enabled": True, "port": free_port()}}
     doorman = make_doorman(config, preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50)))
-    sockets = [socket.create_connection(("127.0.0.1", port_of(doorman)), timeout=20) for _ in range(MAX_CONNECTIONS)]
+    sockets = [
+        socket.create_connection(("127.0.0.1", port_of(doorman)), timeout=patience(20)) for _ in range(MAX_CONNECTIONS)
+    ]
     doorman.wait_log("cannot accept by HTTP: Too many open files; pausing for ")
     for sock in sockets:
         sock.close()
@@ -395,7 +401,8 @@ def test_wrong_passwords_keep_nobody_out(doorman: Doorman) -> None:
     wrong = b"GET /api HTTP/1.1\r\nAuthorization: none\r\n\r\n"
     for _ in range(3):
         sockets = [
-            socket.create_connection(("127.0.0.1", port_of(doorman)), timeout=20) for _ in range(MAX_CONNECTIONS)
+            socket.create_connection(("127.0.0.1", port_of(doorman)), timeout=patience(20))
+            for _ in range(MAX_CONNECTIONS)
         ]
         try:
             for sock in sockets:
@@ -452,7 +459,7 @@ def test_off_unless_asked_for(make_doorman: MakeDoorman) -> None:
     port = free_port()
     make_doorman({"web": {"port": port}})
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=5)
+        socket.create_connection(("127.0.0.1", port), timeout=patience(5))
 
 
 def test_a_port_that_is_taken(make_doorman: MakeDoorman) -> None:
@@ -467,7 +474,7 @@ def test_a_port_that_is_taken(make_doorman: MakeDoorman) -> None:
 def test_prometheus_is_another_name(make_doorman: MakeDoorman) -> None:
     port = free_port()
     doorman = make_doorman({"prometheus": {"enabled": True, "host": "localhost", "port": port}})
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=patience(5)) as sock:
         sock.sendall(b"GET /health HTTP/1.0\r\n\r\n")
         assert sock.recv(100).startswith(b"HTTP/1.1 200 OK")
     doorman.wait_log(r"listening for HTTP on 127.0.0.1:\d+")

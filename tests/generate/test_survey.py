@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from pace import patience
+
 from pgdoorman_lib.generate import survey
 
 
@@ -42,5 +44,5 @@ def test_what_may_help_is_told() -> None:
 
 def test_serving_does_without_pg8000() -> None:
     code = "import pgdoorman, pgdoorman_lib.app, sys; print([name for name in sys.modules if 'pg8000' in name])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd="/")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(60), cwd="/")
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gevent
 import pytest
+from pace import patience
 
 from pgdoorman_lib.metrics.averages import Averages, PoolAverages
 from pgdoorman_lib.metrics.counters import PoolStats
@@ -79,7 +80,7 @@ def test_ticker_runs_until_stopped() -> None:
     stats.query_count = 15
     bench.now += 15
     bench.averages.start()
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         while bench.averages.of(stats).queries_per_second != 1:
             gevent.sleep(0.001)
     bench.averages.stop()

@@ -16,6 +16,8 @@ from typing import Any
 import gevent
 import pytest
 from gevent import socket as gsocket
+from pace import patience
+from ports import free_port
 
 from pgdoorman_lib.errors import LocalResourcesExhausted, ServerUnavailable
 from pgdoorman_lib.net import connect, sockopt
@@ -59,13 +61,6 @@ def names(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
 
     monkeypatch.setattr(connect, "getaddrinfo", getaddrinfo)
-
-
-def refused_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def failure(kind: type[Exception], *arguments: Any) -> Any:
@@ -129,14 +124,14 @@ def test_unix_backlog_full(directory: Path, engine: Engine) -> None:
         late = gevent.spawn(open_stream, str(directory), 5432, engine, 5.0, OPTIONS)
         gevent.sleep(0)
         accepted = [listener.accept()[0]]
-        waiting.append(late.get(timeout=5))
+        waiting.append(late.get(timeout=patience(5)))
         for stream in waiting:
             stream.close()
         accepted[0].close()
 
 
 def test_refused(engine: Engine) -> None:
-    exc = failure(ServerUnavailable, "127.0.0.1", refused_port(), engine, 5.0, OPTIONS)
+    exc = failure(ServerUnavailable, "127.0.0.1", free_port(), engine, 5.0, OPTIONS)
     assert "refused" in exc.message
     assert exc.__cause__.errno == errno.ECONNREFUSED
 
@@ -150,19 +145,19 @@ def test_connected_to_itself(engine: Engine, monkeypatch: pytest.MonkeyPatch) ->
         finish(sock, address)
 
     monkeypatch.setattr(connect, "_finish_connect", bind_first)
-    exc = failure(ServerUnavailable, "127.0.0.1", refused_port(), engine, 5.0, OPTIONS)
+    exc = failure(ServerUnavailable, "127.0.0.1", free_port(), engine, 5.0, OPTIONS)
     assert "refused" in exc.message
 
 
 def test_next_address(listener: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    names(monkeypatch, ("127.0.0.1", refused_port()), listener.getsockname())
+    names(monkeypatch, ("127.0.0.1", free_port()), listener.getsockname())
     stream = open_stream("db.example", 1, engine, 5.0, OPTIONS)
     assert stream.sock.getpeername() == listener.getsockname()
     stream.close()
 
 
 def test_all_addresses_are_named_in_the_cause(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    names(monkeypatch, ("127.0.0.1", refused_port()), ("127.0.0.2", refused_port()))
+    names(monkeypatch, ("127.0.0.1", free_port()), ("127.0.0.2", free_port()))
     exc = failure(ServerUnavailable, "db.example", 1, engine, 5.0, OPTIONS)
     assert "127.0.0.1" in str(exc.__cause__)
     assert "127.0.0.2" in str(exc.__cause__)
@@ -186,7 +181,7 @@ class TestDeadline:
         started = time.monotonic()
         exc = failure(ServerUnavailable, *silent, engine, 0.1, OPTIONS)
         assert isinstance(exc.__cause__, TimeoutError)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < patience(2)
 
     def test_a_silent_address_leaves_time_for_the_next(
         self, silent: tuple[str, int], listener: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
@@ -212,7 +207,7 @@ class TestDeadline:
     def test_killed(self, silent: tuple[str, int], engine: Engine) -> None:
         greenlet = gevent.spawn(open_stream, *silent, engine, 30.0, OPTIONS)
         gevent.sleep(0.01)
-        greenlet.kill(timeout=5)
+        greenlet.kill(timeout=patience(5))
         assert greenlet.dead  # and no_leaks looks for the socket
 
 

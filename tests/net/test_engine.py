@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 import pytest
 from core_fakes import ENGINES, receive_all, running, stream_pair, until
+from pace import patience
 
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net import engines
@@ -215,7 +216,7 @@ def test_what_poll_raises_is_raised_in_the_greenlet(engine: Engine) -> None:
     greenlet = gevent.spawn(run)
     gevent.sleep(0)
     peer.sendall(b"x")
-    greenlet.join(5)
+    greenlet.join(patience(5))
     assert len(caught) == 1
     stream.close()
     peer.close()
@@ -308,7 +309,7 @@ def test_a_full_socket_is_sent_on_when_there_is_room(engine: Engine) -> None:
     engine.flush()
     assert stream.blocked and stream.armed and stream.out_pending > 0
     got = bytearray()
-    with gevent.Timeout(10):
+    with gevent.Timeout(patience(10)):
         while len(got) < len(data):
             peer.setblocking(True)
             got += peer.recv(1 << 16)
@@ -350,7 +351,7 @@ def test_room_found_by_the_last_push_resumes_the_task(engine: Engine, within_a_t
 
     greenlet = gevent.spawn(run)
     until(lambda: steps == ["waiting", "resumed"], "the task is resumed")
-    greenlet.join(1)
+    greenlet.join(patience(1))
     assert greenlet.successful()
     assert not stream.blocked and not stream.armed and not stream.out_pending
     stream.close()
@@ -572,7 +573,7 @@ def test_hot_traffic_leaves_time_for_others(engine: Engine) -> None:
         before = time.monotonic()
         gevent.spawn(lambda: None).join()
         late.append(time.monotonic() - before)
-    assert sorted(late)[len(late) // 2] < 0.25  # seconds; left without their turn they would wait for ever
+    assert sorted(late)[len(late) // 2] < patience(0.25)  # seconds; left without their turn they would wait for ever
     told: list[int] = []
     previous = signal.signal(signal.SIGUSR2, lambda number, frame: told.append(number))
     try:

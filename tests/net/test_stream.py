@@ -18,6 +18,7 @@ from gevent import socket as gsocket
 from gevent import ssl as gssl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pace import patience
 
 from pgdoorman_lib.errors import PeerGone, ProtocolViolation
 from pgdoorman_lib.net.buffers import BLOCK_SIZE
@@ -81,23 +82,23 @@ def test_an_idle_stream_holds_no_block(pair: Any) -> None:
 def test_a_full_block_says_so_and_moves_what_is_left(pair: Any) -> None:
     stream, peer = pair
     sender = gevent.spawn(peer.sendall, b"x" * (BLOCK_SIZE + 100))
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         while (n := stream.fill()) != FULL:
             if n == NOTHING:
                 gevent.sleep(0)
     assert stream.end - stream.start == BLOCK_SIZE
     stream.start = 100
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         while stream.fill() == NOTHING:
             gevent.sleep(0)
     assert stream.start == 0 and len(stream.block) == BLOCK_SIZE
-    sender.join(5)
+    sender.join(patience(5))
 
 
 def test_a_grown_block_goes_away(pair: Any) -> None:
     stream, peer = pair
     sender = gevent.spawn(peer.sendall, bytes(range(250)) * 400)
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         while stream.end - stream.start < 100000:
             n = stream.fill()
             if n == FULL:
@@ -108,7 +109,7 @@ def test_a_grown_block_goes_away(pair: Any) -> None:
     assert stream.block is None
     assert all(len(block) == BLOCK_SIZE for block in stream.engine.blocks)
     assert stream.engine.grown == 0
-    sender.join(5)
+    sender.join(patience(5))
 
 
 @pytest.mark.parametrize("consumed", [0, 3, 5])
@@ -135,20 +136,20 @@ def test_what_is_put_back_comes_first(pair: Any, size: int, consumed: int) -> No
 def test_grown_blocks_are_counted_to_the_end(pair: Any, end: str) -> None:
     stream, peer = pair
     sender = gevent.spawn(peer.sendall, b"x" * 50000)
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         while stream.end - stream.start < 50000:
             if stream.fill() == FULL:
                 stream.grow(stream.end - stream.start + 40000)
             gevent.sleep(0)
     assert stream.engine.grown == len(stream.block) > BLOCK_SIZE
-    sender.join(5)
+    sender.join(patience(5))
     if end != "close":
         block, start, finish = stream.block, stream.start, stream.end
         stream.block, stream.start, stream.end = None, 0, 0
         if end == "failed send":
             peer.close()
         stream.send_block(block, start, finish)
-        with gevent.Timeout(5):
+        with gevent.Timeout(patience(5)):
             while stream.out_pending:
                 stream.push()
                 receive_all(peer)
@@ -164,7 +165,7 @@ def test_data_and_the_end_in_one_event(pair: Any) -> None:
     arrived(stream)
     assert stream.fill() == 10
     # A short read, yet nothing will tell about the end a second time.
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         while (n := stream.fill()) == NOTHING:
             gevent.sleep(0)
     assert n == EOF
@@ -184,13 +185,13 @@ def test_half_closed_then_data_in_pieces(pair: Any) -> None:
 
     sender = gevent.spawn(talk)
     got = bytearray()
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         while (n := stream.fill()) != EOF:
             if n == NOTHING:
                 gevent.sleep(0)
             got += consume(stream)
     assert got == data
-    sender.join(5)
+    sender.join(patience(5))
 
 
 def test_the_end_after_the_data_was_read(pair: Any) -> None:
@@ -199,7 +200,7 @@ def test_the_end_after_the_data_was_read(pair: Any) -> None:
     arrived(stream)
     assert stream.fill() == 1
     peer.close()
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         while (n := stream.fill()) == NOTHING:
             gevent.sleep(0)
     assert n == EOF
@@ -227,7 +228,7 @@ def test_a_failed_send_does_not_lose_what_the_peer_said(engine: Engine) -> None:
     stream, peer = tcp_pair(engine)
     peer.sendall(b"FATAL: go away")
     peer.close()
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         while not stream.send_failed:
             stream.write(b"x")
             stream.engine.flush()
@@ -272,7 +273,7 @@ def test_queued_bytes_leave_in_order(steps: list[tuple[str, int]]) -> None:
             else:
                 got += receive_all(peer)
             assert stream.out_pending == len(expected) - stream.sent
-        with gevent.Timeout(10):
+        with gevent.Timeout(patience(10)):
             while stream.out_pending:
                 stream.push()
                 got += receive_all(peer)
@@ -292,10 +293,10 @@ def test_flush_waits_for_the_kernel(pair: Any) -> None:
     data = bytes(range(256)) * 1000
     reader = gevent.spawn(lambda: peer.makefile("rb").read(len(data)))
     stream.write(data)
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         stream.flush()
     assert stream.out_pending == 0
-    assert reader.get(timeout=5) == data
+    assert reader.get(timeout=patience(5)) == data
 
 
 def test_flush_to_nobody(pair: Any) -> None:
@@ -305,7 +306,7 @@ def test_flush_to_nobody(pair: Any) -> None:
     gevent.sleep(0.01)
     assert not waiting.ready()
     peer.close()
-    with gevent.Timeout(5), pytest.raises(PeerGone):
+    with gevent.Timeout(patience(5)), pytest.raises(PeerGone):
         waiting.get()
 
 
@@ -316,12 +317,12 @@ def test_read_exact_over_many_segments(pair: Any) -> None:
     stream, peer = pair
     data = bytes(range(256)) * 300
     sender = gevent.spawn(peer.sendall, data)
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         assert stream.read_exact(10) == data[:10]
         assert stream.read_exact(60000) == data[10:60010]
         assert stream.read_exact(len(data) - 60010) == data[60010:]
     assert stream.block is None
-    sender.join(5)
+    sender.join(patience(5))
 
 
 def test_read_exact_meets_the_end(pair: Any) -> None:
@@ -392,9 +393,9 @@ class Secure:
     def __init__(self, engine: Engine, contexts: Any, buffer: int = 4096) -> None:
         self.stream, raw = stream_pair(engine, buffer=buffer)
         connecting = gevent.spawn(contexts[1].wrap_socket, raw, server_hostname="localhost")
-        with gevent.Timeout(5):
+        with gevent.Timeout(patience(5)):
             self.stream.start_tls(contexts[0], server_side=True)
-        self.peer = connecting.get(timeout=5)
+        self.peer = connecting.get(timeout=patience(5))
 
     def close(self) -> None:
         self.stream.close()
@@ -411,7 +412,7 @@ def secure(engine: Engine, contexts: Any) -> Iterator[Secure]:
 def test_tls_both_ways(secure: Secure) -> None:
     stream, peer = secure.stream, secure.peer
     peer.sendall(b"question")
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         assert stream.read_exact(8) == b"question"
     stream.write(b"answer")
     stream.engine.flush()
@@ -423,14 +424,14 @@ def test_tls_huge_and_partial_writes(secure: Secure) -> None:
     stream, peer = secure.stream, secure.peer
     data = bytes(range(256)) * 2000
     sender = gevent.spawn(peer.sendall, data)
-    with gevent.Timeout(10):
+    with gevent.Timeout(patience(10)):
         assert stream.read_exact(len(data)) == data
-    sender.join(5)
+    sender.join(patience(5))
     reader = gevent.spawn(lambda: peer.makefile("rb").read(len(data)))
     stream.write(data)
     stream.engine.flush()
     assert stream.blocked
-    with gevent.Timeout(10):
+    with gevent.Timeout(patience(10)):
         assert reader.get() == data
     until(lambda: not stream.out_pending and stream.tls_out is None)
     assert not stream.armed
@@ -441,14 +442,14 @@ def test_tls_many_records_in_one_segment(secure: Secure) -> None:
     for _ in range(10):
         peer.sendall(b"abc")
     arrived(stream)
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         assert stream.read_exact(30) == b"abc" * 10
 
 
 def test_an_idle_tls_stream_holds_no_block(secure: Secure) -> None:
     stream, peer = secure.stream, secure.peer
     peer.sendall(b"abc")
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         stream.read_exact(3)
     assert stream.fill() == NOTHING
     assert stream.block is None
@@ -462,7 +463,7 @@ def test_tls_data_and_the_end_at_once(secure: Secure) -> None:
     peer.sendall(b"last words")
     peer.unwrap = None
     peer.close()
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         assert stream.read_exact(10) == b"last words"
         while (n := stream.fill()) == NOTHING:
             gevent.sleep(0)
@@ -486,10 +487,10 @@ def test_tls_data_in_the_segment_that_ends_the_handshake(engine: Engine, context
         raw.sendall(cipher_out.read())
 
     talking = gevent.spawn(talk)
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         stream.start_tls(contexts[0], server_side=True)
         assert stream.read_exact(8) == b"question"
-    talking.get(timeout=5)
+    talking.get(timeout=patience(5))
     stream.close()
     raw.close()
 
@@ -498,7 +499,7 @@ def test_tls_garbage_is_a_broken_connection(secure: Secure) -> None:
     stream, peer = secure.stream, secure.peer
     raw = socket.socket(fileno=peer.detach())
     raw.send(b"\x17\x03\x03\x00\x10" + bytes(16))
-    with gevent.Timeout(5):
+    with gevent.Timeout(patience(5)):
         while (n := stream.fill()) == NOTHING:
             gevent.sleep(0)
     assert n == EOF and stream.error
@@ -524,7 +525,7 @@ def test_handshake_with_somebody_who_leaves(pair: Any, contexts: Any) -> None:
     stream, peer = pair
     peer.sendall(b"\x16\x03\x01\x02\x00")
     peer.close()
-    with gevent.Timeout(5), pytest.raises(PeerGone):
+    with gevent.Timeout(patience(5)), pytest.raises(PeerGone):
         stream.start_tls(contexts[0], server_side=True)
 
 
@@ -532,7 +533,7 @@ def test_handshake_with_somebody_who_talks_nonsense(pair: Any, contexts: Any) ->
     stream, peer = pair
     peer.sendall(b"GET / HTTP/1.1\r\n\r\n")
     arrived(stream)
-    with gevent.Timeout(5), pytest.raises(ssl.SSLError):
+    with gevent.Timeout(patience(5)), pytest.raises(ssl.SSLError):
         stream.start_tls(contexts[0], server_side=True)
 
 
@@ -550,4 +551,4 @@ def test_what_is_queued_leaves_before_a_read_waits(pair: Any) -> None:
     asking = gevent.spawn(stream.read_exact, 6)
     assert peer.recv(100) == b"question"
     peer.sendall(b"answer")
-    assert asking.get(timeout=5) == b"answer"
+    assert asking.get(timeout=patience(5)) == b"answer"

@@ -8,6 +8,7 @@ from typing import Any
 import gevent
 import pytest
 from core_fakes import Postgres, Settings, running, server_pair, until
+from pace import patience
 
 from pgdoorman_lib.errors import ServerUnavailable
 from pgdoorman_lib.net.engine import Engine, Task
@@ -195,7 +196,7 @@ def test_waiters_get_the_cleaned_server(house: House) -> None:
     gevent.sleep(0)
     server.dirty = DIRTY_LISTEN
     house.pool.checkin(server)
-    assert waiting.get(timeout=5) is server
+    assert waiting.get(timeout=patience(5)) is server
     assert house.executed == ["UNLISTEN *"]
     house.pool.checkin(server)
 

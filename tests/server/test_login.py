@@ -11,6 +11,7 @@ import pytest
 from fix_certs import Certificates
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pace import patience
 from scramp import ScramMechanism
 from scripted_postgres import AUTH_OK, WELCOME, Connection, FakePostgres, Script, Settings, auth, error, message
 
@@ -343,7 +344,7 @@ class TestTime:
 
         fake.play(script)
         greenlet = gevent.spawn(login, fake.settings(), engine, APP)
-        assert asked.wait(5)
+        assert asked.wait(patience(5))
         greenlet.kill()
         assert fake.join() == [True]
 

@@ -11,6 +11,7 @@ import gevent
 import pytest
 from fix_certs import Certificates
 from fix_postgres import Postgres
+from pace import patience
 from scripted_postgres import Settings
 
 from pgdoorman_lib.errors import ServerRefused, ServerUnavailable
@@ -190,11 +191,11 @@ def test_cancel(tls_postgres: Postgres, engine: Engine, mode: str) -> None:
         for _ in range(2):  # a second cancel works as the first
             sleeping = gevent.spawn(query, session, "SELECT pg_sleep(30)")
             active = f"SELECT count(*) FROM pg_stat_activity WHERE pid = {session.pid} AND wait_event = 'PgSleep'"
-            with gevent.Timeout(10):
+            with gevent.Timeout(patience(10)):
                 while query(watcher, active)[0] != ["1"]:
                     gevent.sleep(0.01)
             send_cancel(where, engine, session.pid, session.secret, 5.0)
-            assert sleeping.get(timeout=5)[1]["C"] == "57014"
+            assert sleeping.get(timeout=patience(5))[1]["C"] == "57014"
         send_cancel(where, engine, session.pid, b"\0\0\0\0", 5.0)  # a wrong key is nobody's: no word of it
         assert query(session, "SELECT 1") == (["1"], {})
     finally:

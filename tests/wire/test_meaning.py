@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from pace import patience
 
 from pgdoorman_lib.wire.meaning import MAX_NAME, impossible, truncated, varying
 
@@ -59,9 +60,9 @@ def test_no_moments(text: str) -> None:
 
 def test_a_long_text_is_not_long_looked_at() -> None:
     text = b"SELECT " + b"'a', now(), " * 20000
-    started = time.perf_counter()
+    started = time.process_time()
     varying(text)
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < patience(1)
 
 
 @pytest.mark.parametrize(

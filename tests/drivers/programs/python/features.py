@@ -16,7 +16,7 @@ from typing import Any
 CLIENTS = int(os.environ["CLIENTS"])
 PREFIX = os.environ["PREFIX"]
 #: Seconds after which the program says where it hangs, and ends.
-DEADLINE = 28
+DEADLINE = float(os.environ["DEADLINE"])
 #: Seconds between the plain queries of a client that is not on its turn.
 PAUSE = 0.003
 
