@@ -22,6 +22,7 @@ LAYERS = {
     "pgdoorman_lib.config": 1,
     "pgdoorman_lib.log": 1,
     "pgdoorman_lib.metrics.counters": 1,
+    "pgdoorman_lib.metrics.measures": 1,
     "pgdoorman_lib.metrics.averages": 2,  # what reads the counters, for admin and exporters alike
     "pgdoorman_lib.metrics": 6,
     "pgdoorman_lib.server": 2,

@@ -21,6 +21,7 @@ import gevent
 from greenlet import getcurrent, greenlet
 
 from pgdoorman_lib.net.buffers import Buffers
+from pgdoorman_lib.net.measures import CLOSE_SECONDS
 from pgdoorman_lib.net.pollable import PENDING, Pollable
 from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.syscalls import clock
@@ -31,16 +32,9 @@ _float = float
 #: Seconds a turn may go on, waiting included, before timers and the hub's own descriptors get theirs; callbacks of the
 #: loop end it at once. It costs as much as a transaction: the way through the hub and back, and a timer of the kernel.
 TURN_SECONDS = 0.004
-#: A turn that follows the last one within so many seconds counts as traffic, and so many of them in a row as hot: then
-#: the turn waits for more by itself, which spares the way through the hub.
-CLOSE_SECONDS = 0.0004
+#: So many turns in a row that follow each other closely (CLOSE_SECONDS) count as hot: then a turn waits for more by
+#: itself, which spares the way through the hub.
 HOT_TURNS = 4
-
-# The same numbers as C integers, where this module is compiled.
-_TURN_SECONDS = TURN_SECONDS
-_CLOSE_SECONDS = CLOSE_SECONDS
-_HOT_TURNS = HOT_TURNS
-_PENDING = PENDING
 
 
 class Task:
@@ -76,16 +70,16 @@ class Task:
         if fault is not None:
             self.fault = None
             raise fault
-        if self.event == _PENDING:
+        if self.event == PENDING:
             self.event = pollable.poll()
         self.pollable = pollable
         try:
-            while self.event == _PENDING:
+            while self.event == PENDING:
                 self.park()
         finally:
             self.pollable = None
         event = self.event
-        self.event = _PENDING
+        self.event = PENDING
         return event
 
     def park(self) -> None:
@@ -119,7 +113,7 @@ class Task:
                 self.polling = 1
                 self.event = pollable.poll()
                 self.polling = 0
-            if pollable is not None and self.event == _PENDING:
+            if pollable is not None and self.event == PENDING:
                 pass  # it goes on waiting
             elif self.greenlet is None:
                 self.begin()
@@ -370,7 +364,7 @@ class Engine(Buffers):
         self.in_turn = 1
         self.now = clock()
         self.began = self.now
-        self.heat = self.heat + 1 if self.now - self.ended < _CLOSE_SECONDS else 0
+        self.heat = self.heat + 1 if self.now - self.ended < CLOSE_SECONDS else 0
         try:
             if self.later:
                 for task in self.later:
@@ -383,9 +377,9 @@ class Engine(Buffers):
 
     def spare(self, now: _float) -> _float:
         """Seconds this turn may wait for more instead of the hub; 0 if it is not worth it, or others have work."""
-        if self.heat < _HOT_TURNS or self.closed or self.callbacks:
+        if self.heat < HOT_TURNS or self.closed or self.callbacks:
             return 0.0
-        left = _TURN_SECONDS - (now - self.began)
+        left = TURN_SECONDS - (now - self.began)
         return left if left > 0.0 else 0.0
 
     def collect(self) -> None:

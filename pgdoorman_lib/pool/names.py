@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pgdoorman_lib.pool.queue import NEAR, Borrower, ServerQueue
+from pgdoorman_lib.pool.measures import NEAR
+from pgdoorman_lib.pool.queue import Borrower, ServerQueue
 from pgdoorman_lib.server.connection import Server
 
 #: Why a server is closed.
