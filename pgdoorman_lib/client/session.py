@@ -345,7 +345,7 @@ class Session(Owner):
     def _leave(self) -> None:
         """The session is over: nothing of it stays on a server."""
         link = self.link
-        self.relay.client_end.stop_timer()
+        self.relay.client_end.wait_no_more()
         link.statements.release()
         if self.waiting:
             self.waiting = 0

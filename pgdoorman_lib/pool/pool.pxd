@@ -3,6 +3,7 @@
 import cython
 
 from pgdoorman_lib.metrics.counters cimport PoolStats
+from pgdoorman_lib.net.deadlines cimport Deadline
 from pgdoorman_lib.net.engine cimport Engine, Task
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.pool.opening cimport Opening
@@ -44,7 +45,7 @@ cdef class Pool:
     cdef public bint forget_names
     cdef public Py_ssize_t parse_limit
     cdef public bint retired
-    cdef public object expiry
+    cdef public Deadline expiry
     cdef public object sequences
     cdef public object health
     cdef public Registry registry

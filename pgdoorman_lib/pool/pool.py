@@ -21,6 +21,7 @@ from pgdoorman_lib.errors import (
 )
 from pgdoorman_lib.log import Limited, of_pool
 from pgdoorman_lib.metrics.counters import PoolStats
+from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool import names
@@ -141,8 +142,8 @@ class Pool:
         self.retired = 0
         #: by the console, until ENABLE: no client logs in
         self.disabled = False
-        #: a timer on the hub's loop, None while not armed
-        self.expiry: Any = None
+        #: when the first in the queue has waited for long enough
+        self.expiry = Deadline(self._expire)
         self.slow = Limited(log)
         self.opening = Opening(self)
         self.probes = Probes(self)
@@ -475,16 +476,12 @@ class Pool:
     # Waiting no longer.
 
     def _arm_expiry(self, now: _float) -> None:
-        """One timer for the head of the queue: all wait equally long, so nobody behind it is due earlier."""
+        """A deadline for the head of the queue: all wait equally long, so nobody behind it is due earlier."""
         first = self.queue.first
-        if self.expiry is None and first is not None:
-            due = first.waiting_since + self.timeout
-            self.expiry = self.engine.loop.timer(max(0.001, due - now))
-            self.expiry.start(self._expire)
+        if self.expiry.due == 0.0 and first is not None:
+            self.expiry.set(first.waiting_since + self.timeout, now)
 
     def _expire(self) -> None:
-        self.expiry.close()
-        self.expiry = None
         now = clock()
         queue = self.queue
         while queue.first is not None and queue.first.waiting_since + self.timeout <= now + 0.0005:
@@ -552,10 +549,7 @@ class Pool:
         """Lend nothing more: idle servers are closed now, borrowed ones when they come back, waiters ask again."""
         self.retired = 1
         self.held = 1
-        if self.expiry is not None:
-            self.expiry.stop()
-            self.expiry.close()
-            self.expiry = None
+        self.expiry.clear()
         self.opening.close()
         if self.sequences is not None:
             self.sequences.close()

@@ -404,7 +404,7 @@ def test_a_half_close_behind_whole_messages(house: House, said: bytes, wanted: i
     assert house.far.heard.count(QUERY) == wanted
     assert second.reason == "client closed the connection" and second.error is None
     assert house.at_rest() == 1 and not house.cancelled
-    assert second.session.relay.client_end.eof_timer is None
+    assert second.session.relay.client_end.deadline is None
 
 
 @with_settings(client_eof_timeout=0.05)

@@ -94,7 +94,7 @@ class House:
             self.pool.discard(server, "the end")
         self.pool.check()
         assert not self.pool.servers and not self.pool.queue.waiting
-        assert self.pool.expiry is None and self.pool.opening.retry is None
+        assert self.pool.expiry.due == self.pool.opening.retry.due == 0.0
         for peer in self.peers.values():
             peer.close()
 
