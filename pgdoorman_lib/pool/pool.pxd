@@ -9,6 +9,7 @@ from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.pool.opening cimport Opening
 from pgdoorman_lib.pool.probes cimport Probes
 from pgdoorman_lib.pool.queue cimport Borrower, ServerQueue
+from pgdoorman_lib.server cimport states
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.statements cimport Registry

@@ -33,6 +33,7 @@ from pgdoorman_lib.pool.opening import Opening
 from pgdoorman_lib.pool.probes import Probes
 from pgdoorman_lib.pool.queue import Borrower, Moved, ServerQueue
 from pgdoorman_lib.pool.sequences import Sequences
+from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import frame_size
@@ -325,7 +326,7 @@ class Pool:
         own = self.sequences is not None and borrower.drawing and not self.forget_names
         server: Server = (self.sequences.take_own(borrower) if own else None) or (self.queue.get_nowait())
         self.borrowed += 1
-        server.state = "active"
+        server.enter(states.ACTIVE)
         if not server.is_reusable():
             self.discard(server, "connection lost while idle")
             return None
@@ -360,7 +361,7 @@ class Pool:
             self.settle(server)
         elif server.is_reusable() or (server.cancels and not server.fatal_received and not server.stream.eof):
             # It is to be cleaned; or a cancel is on its way, which must not hit the next borrower.
-            server.state = "cleaning"
+            server.enter(states.CLEANING)
             self.tidy(self, server)
         else:
             self.discard(server, "connection is not in a known state")
@@ -381,7 +382,7 @@ class Pool:
             if borrower is None:
                 self._rests(server)
             else:
-                server.state = "active"
+                server.enter(states.ACTIVE)
                 self._count_wait(borrower)
 
     def _why_held(self) -> str:
@@ -392,7 +393,7 @@ class Pool:
         borrower = names.take_waiter(self.queue, server)
         if borrower is not None:
             borrower.set(server)
-            server.state = "active"
+            server.enter(states.ACTIVE)
             self._count_wait(borrower)
         elif self.has_room() or self.opening.count >= self.queue.waiting:
             self.queue.resting.add(server)
@@ -402,7 +403,7 @@ class Pool:
             self.discard(server, names.REASON)
 
     def _rests(self, server: Server) -> None:
-        server.state = "idle"
+        server.enter(states.IDLE)
         server.stream.task = None
         server.idle_since = self.engine.now
         self.borrowed -= 1
@@ -411,7 +412,7 @@ class Pool:
 
     def discard(self, server: Server, reason: str) -> None:
         """Close a borrowed server; no switch. One that is closed already is left alone."""
-        if server.state == "closed":
+        if server.stage == states.CLOSED:
             return
         self.borrowed -= 1
         self.forget(server, reason)
@@ -420,7 +421,7 @@ class Pool:
 
     def forget(self, server: Server, reason: str) -> None:
         """Close a server that is in nobody's hands, nor among the idle ones any more; no switch."""
-        server.state = "closed"
+        server.enter(states.CLOSED)
         self.servers.discard(server)
         log.info("%s closing server #%d (pid %d): %s", of_pool(self.settings), server.id, server.pid, reason)
         stream = server.stream
@@ -492,7 +493,7 @@ class Pool:
 
     def _idle_event(self, server: Server) -> None:
         """News from a server nobody has borrowed: its end, or an aside; no switch."""
-        if server.state != "idle":
+        if server.stage != states.IDLE:
             return
         stream = server.stream
         reason = ""
@@ -517,7 +518,7 @@ class Pool:
         settings = self.settings
         keep = settings.min_pool_size
         for server in list(self.queue):
-            if server.state != "idle":
+            if server.stage != states.IDLE:
                 continue  # to close the one before it has let another pool take its place (``quota``)
             if now > server.expires_at:
                 self.queue.remove(server)

@@ -11,6 +11,7 @@ from typing import Any
 
 from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 
 #: Seconds a borrower waits for a server's answer before he is given, or opens, another.
@@ -33,7 +34,7 @@ class Probes:
         self._asked[server] = now
         self.count += 1
         self._arm(now)
-        server.state = "cleaning"
+        server.enter(states.CLEANING)
         self._pool.tidy(self._pool, server)
 
     def ended(self, server: Server) -> None:
