@@ -12,6 +12,7 @@ from pgdoorman_lib.client.texts import Texts
 from pgdoorman_lib.client.tracking import found_settings, known_settings
 from pgdoorman_lib.errors import TooManyPins
 from pgdoorman_lib.pool import names
+from pgdoorman_lib.pool.backends import backend_moved
 from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.baseline import NO_ROLE
 from pgdoorman_lib.wire.question import Findings, question
@@ -229,7 +230,7 @@ class Leftovers:
             return events.TOO_MANY_PINS if self._over_limit() else events.PENDING
         batch.findings = None
         if found.backend > 0 and server.backend and found.backend != server.backend:
-            server.pool.backend_moved(server, found.backend)
+            backend_moved(server, found.backend)
         server.dirty &= ~asked
         if found.ours >= 0 and found.ours != len(server.statements.prepared):
             server.dirty |= DIRTY_PREPARED  # something has dropped or made some behind our back

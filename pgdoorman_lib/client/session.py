@@ -258,7 +258,7 @@ class Session(Owner):
         link = self.link
         pool = server.pool
         if link.transparent != pool.transparent:
-            link.use(pool)  # its servers have proven to be others' (``Pool.backend_moved``)
+            link.use(pool)  # its servers have proven to be others' (``pool.backends``)
         link.attach(server)
         if server.drawn_by != self.number:
             server.drawn_by = MIXED if server.drawn_by else self.number

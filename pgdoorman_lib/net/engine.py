@@ -21,20 +21,13 @@ import gevent
 from greenlet import getcurrent, greenlet
 
 from pgdoorman_lib.net.buffers import Buffers
-from pgdoorman_lib.net.measures import CLOSE_SECONDS
+from pgdoorman_lib.net.measures import CLOSE_SECONDS, HOT_TURNS, TURN_SECONDS
 from pgdoorman_lib.net.pollable import PENDING, Pollable
 from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.syscalls import clock
 
 _int = int
 _float = float
-
-#: Seconds a turn may go on, waiting included, before timers and the hub's own descriptors get theirs; callbacks of the
-#: loop end it at once. It costs as much as a transaction: the way through the hub and back, and a timer of the kernel.
-TURN_SECONDS = 0.004
-#: So many turns in a row that follow each other closely (CLOSE_SECONDS) count as hot: then a turn waits for more by
-#: itself, which spares the way through the hub.
-HOT_TURNS = 4
 
 
 class Task:
@@ -238,8 +231,7 @@ class Engine(Buffers):
         #: several receives or sends are one system call: ``news`` is kept for ``fetch``, there is ``send_together``
         self.batches = 0
         #: when the turn under way began and the last one ended; how many turns followed each other closely
-        self.began = 0.0
-        self.ended = 0.0
+        self.began = self.ended = 0.0
         self.heat = 0
 
     # Sending.
@@ -362,8 +354,7 @@ class Engine(Buffers):
         if self.closed:
             return
         self.in_turn = 1
-        self.now = clock()
-        self.began = self.now
+        self.now = self.began = clock()
         self.heat = self.heat + 1 if self.now - self.ended < CLOSE_SECONDS else 0
         try:
             if self.later:

@@ -15,6 +15,7 @@ from pgdoorman_lib.errors import DoormanError, ServerGone
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.resting import sweep
 from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import drain, run
@@ -152,5 +153,5 @@ class Janitor:
         """The janitor's greenlet: every ``interval`` seconds, close what is too old and keep the warm minimum."""
         while True:
             for pool in list(pools()):
-                pool.sweep(clock())
+                sweep(pool, clock())
             gevent.sleep(interval)

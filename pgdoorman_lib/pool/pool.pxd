@@ -68,7 +68,7 @@ cdef class Pool:
     cpdef void withdraw(self, Borrower borrower) except *
     cpdef Server checkout(self, Borrower borrower)
     @cython.locals(waited="long long")
-    cpdef int _count_wait(self, Borrower borrower) except -1
+    cpdef int count_wait(self, Borrower borrower) except -1
     @cython.locals(server=Server)
     cpdef Server _take_idle(self, Borrower borrower)
     @cython.locals(server=Server)
@@ -77,10 +77,7 @@ cdef class Pool:
     cpdef int checkin(self, Server server) except -1
     @cython.locals(borrower=Borrower)
     cpdef int settle(self, Server server) except -1
-    @cython.locals(borrower=Borrower)
-    cdef int _lend_where_it_suits(self, Server server) except -1
-    cdef int _rests(self, Server server) except -1
+    cpdef int rests(self, Server server) except -1
     cpdef bint has_room(self) except -1
     cpdef int welcome(self, Server server) except -1
-    cpdef void backend_moved(self, Server server, int process) except *
     cpdef void discard(self, Server server, str reason) except *

@@ -16,15 +16,13 @@ from typing import Any
 
 from pgdoorman_lib.errors import (
     DoormanError,
-    ServerProtocolViolation,
-    ServerUnavailable,
 )
 from pgdoorman_lib.log import Limited, of_pool
 from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
-from pgdoorman_lib.pool import names
+from pgdoorman_lib.pool import names, resting
 from pgdoorman_lib.pool.beginnings import Beginnings
 from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.pool.health import Health
@@ -35,9 +33,7 @@ from pgdoorman_lib.pool.queue import Borrower, Moved, ServerQueue
 from pgdoorman_lib.pool.sequences import Sequences
 from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.wire import consts
-from pgdoorman_lib.wire.framing import frame_size
-from pgdoorman_lib.wire.messages import parse_fields, parse_parameter_status, terminate
+from pgdoorman_lib.wire.messages import terminate
 from pgdoorman_lib.wire.scan import Scanner
 from pgdoorman_lib.wire.statements import Registry
 
@@ -305,7 +301,8 @@ class Pool:
         """
         return lent(self)
 
-    def _count_wait(self, borrower: Borrower) -> None:
+    def count_wait(self, borrower: Borrower) -> None:
+        """A server has just gone to ``borrower``, who has waited for it."""
         waited = int((self.engine.now - borrower.waiting_since) * 1000000.0)
         self.stats.wait_hist.add(waited)
         if waited > 0:
@@ -376,33 +373,20 @@ class Pool:
         elif self.quota is not None and self.queue.waiting and self.quota.is_owed(self):
             self.discard(server, "max_user_connections is reached, and those of another pool have waited for longer")
         elif self.forget_names and self.queue.waiting:
-            self._lend_where_it_suits(server)
+            names.lend(self, server)
         else:
             borrower = self.queue.put(server)
             if borrower is None:
-                self._rests(server)
+                self.rests(server)
             else:
                 server.enter(states.ACTIVE)
-                self._count_wait(borrower)
+                self.count_wait(borrower)
 
     def _why_held(self) -> str:
         return "pool was replaced" if self.retired else "pool is paused"
 
-    def _lend_where_it_suits(self, server: Server) -> None:
-        """Lend ``server`` to a waiter whom it suits; if it suits none, it rests or makes room for one that does."""
-        borrower = names.take_waiter(self.queue, server)
-        if borrower is not None:
-            borrower.set(server)
-            server.enter(states.ACTIVE)
-            self._count_wait(borrower)
-        elif self.has_room() or self.opening.count >= self.queue.waiting:
-            self.queue.resting.add(server)
-            self._rests(server)
-            self.opening.grow(clock())
-        else:
-            self.discard(server, names.REASON)
-
-    def _rests(self, server: Server) -> None:
+    def rests(self, server: Server) -> None:
+        """A borrowed server goes to those at rest, where it stands already."""
         server.enter(states.IDLE)
         server.stream.task = None
         server.idle_since = self.engine.now
@@ -446,33 +430,9 @@ class Pool:
         self.borrowed += 1
         self.servers.add(server)
         server.pool = self
-        server.stream.on_idle = partial(self._idle_event, server)
+        server.stream.on_idle = partial(resting.heard, self, server)
         self.beginnings.learn(server)
         self.settle(server)
-
-    def backend_moved(self, server: Server, process: _int) -> None:
-        """The backend behind ``server`` is another process than it was: what a session sets is not its own there."""
-        server.backend = process
-        if self.moved:
-            return
-        self.moved = 1
-        self.transparent = 0
-        settings = self.settings
-        text = (
-            f"{settings.server_host}:{settings.server_port} is not a PostgreSQL session, but a pooler that exchanges"
-            " backends between transactions"
-        )
-        if settings.shared_backend == "refuse":
-            log.error("%s %s: the pool refuses its clients", of_pool(settings), text)
-            self.refusal = ServerUnavailable(text)
-            self.retire("the server shares its backends")
-            return
-        log.warning(
-            "%s %s. Nothing a client sets, locks or listens to is safe there; from now on the pool works as with"
-            ' session_state = "reset"',
-            of_pool(settings),
-            text,
-        )
 
     # Waiting no longer.
 
@@ -489,57 +449,7 @@ class Pool:
             queue.next().fail(self.opening.timeout_error())
         self._arm_expiry(now)
 
-    # Resting servers.
-
-    def _idle_event(self, server: Server) -> None:
-        """News from a server nobody has borrowed: its end, or an aside; no switch."""
-        if server.stage != states.IDLE:
-            return
-        stream = server.stream
-        reason = ""
-        while not reason:
-            n = stream.fill()
-            if n == -1:
-                break
-            if n <= 0:
-                reason = "server closed the connection while idle"
-                break
-            reason = _asides(server)
-        if reason or stream.hangup:
-            self.queue.remove(server)
-            self.forget(server, reason or "server closed the connection while idle")
-            if self.queue.waiting:
-                self.opening.grow(clock())
-
-    def sweep(self, now: _float) -> None:
-        """Close what rested or lived too long, then open up to min_pool_size; no switch."""
-        if self.held:
-            return
-        settings = self.settings
-        keep = settings.min_pool_size
-        for server in list(self.queue):
-            if server.stage != states.IDLE:
-                continue  # to close the one before it has let another pool take its place (``quota``)
-            if now > server.expires_at:
-                self.queue.remove(server)
-                self.forget(server, "server_lifetime reached")
-            elif (
-                settings.idle_timeout > 0
-                and now - server.idle_since > settings.idle_timeout
-                and len(self.servers) > keep
-            ):
-                self.queue.remove(server)
-                self.forget(server, "idle_timeout reached")
-        limit = settings.scaling_max_parallel_creates
-        opening = self.opening
-        while (
-            len(self.servers) + opening.count < min(keep, self.size)
-            and opening.count < limit
-            and now >= opening.retry_at
-            and (self.quota is None or self.quota.has_room())
-        ):
-            opening.start()
-        opening.grow(now)
+    # Its end.
 
     def reconnect(self, reason: str) -> None:
         """Close every idle server."""
@@ -557,34 +467,3 @@ class Pool:
         self.reconnect(reason)
         while self.queue.waiting:
             self.queue.next().fail(Moved())
-
-
-def _asides(server: Server) -> str:
-    """Take the notices and parameters an idle server sent; a reason to close it, or an empty string."""
-    stream = server.stream
-    while stream.end > stream.start:
-        block = stream.block
-        assert block is not None
-        size = frame_size(block, stream.start, stream.end)
-        if size == -2 or size > 8192:
-            return "unexpected data while idle"
-        if size < 0 or size > stream.end - stream.start:
-            return ""
-        kind = block[stream.start]
-        body = bytes(block[stream.start + 5 : stream.start + size])
-        stream.start += size
-        if kind == consts.ERROR_RESPONSE:
-            server.fatal_received = 1
-            return "server said: " + parse_fields(body).get("M", "")
-        if kind == consts.PARAMETER_STATUS:
-            try:
-                name, value = parse_parameter_status(body)
-            except ServerProtocolViolation:
-                return "unexpected data while idle"
-            server.report(name, value)
-            if name.lower() not in server.applied.values:
-                server.pool.beginnings.hears(name, value)  # the configuration was reloaded
-        elif kind != consts.NOTICE_RESPONSE and kind != consts.NOTIFICATION_RESPONSE:
-            return "unexpected message while idle"
-    stream.release()
-    return ""

@@ -35,6 +35,7 @@ from pgdoorman_lib.errors import (
 )
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.backends import backend_moved
 from pgdoorman_lib.pool.janitor import Janitor
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server.connection import Server
@@ -1039,8 +1040,8 @@ def test_a_backend_that_moves(house: House) -> None:
     customer = house.customer()
     assert customer.ask(QUERY) == "TDCZ" and customer.session.link.transparent
     (server,) = house.pool.servers
-    house.pool.backend_moved(server, 2)
-    house.pool.backend_moved(server, 3)
+    backend_moved(server, 2)
+    backend_moved(server, 3)
     assert customer.ask(QUERY) == "TDCZ" and not customer.session.link.transparent
     assert not house.customer().session.link.transparent
 
@@ -1050,7 +1051,7 @@ def test_a_backend_that_moves_and_must_not(house: House) -> None:
     customer = house.customer()
     assert customer.ask(QUERY) == "TDCZ"
     (server,) = house.pool.servers
-    house.pool.backend_moved(server, 2)
+    backend_moved(server, 2)
     customer.say(QUERY)
     customer.end()
     assert isinstance(customer.error, ServerUnavailable) and "exchanges backends" in customer.error.message
