@@ -35,6 +35,7 @@ COMPILED = (
     "pgdoorman_lib/net/line.py",
     "pgdoorman_lib/net/buffers.py",
     "pgdoorman_lib/net/pollable.py",
+    "pgdoorman_lib/net/deadlines.py",
     "pgdoorman_lib/net/engine.py",
     "pgdoorman_lib/net/watchers.py",
     "pgdoorman_lib/net/epoll.py",

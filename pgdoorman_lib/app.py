@@ -41,8 +41,8 @@ from pgdoorman_lib.listeners import Listeners
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
 from pgdoorman_lib.metrics.summary import Summary
-from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engines import choose
+from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.operations import Operations

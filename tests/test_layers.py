@@ -22,6 +22,7 @@ LAYERS = {
     "pgdoorman_lib.config": 1,
     "pgdoorman_lib.log": 1,
     "pgdoorman_lib.metrics.counters": 1,
+    "pgdoorman_lib.metrics.measures": 1,
     "pgdoorman_lib.metrics.averages": 2,  # what reads the counters, for admin and exporters alike
     "pgdoorman_lib.metrics": 6,
     "pgdoorman_lib.server": 2,
@@ -201,9 +202,8 @@ MAX_LINES = 400
 #: Longer ones, each with what is to become of it; a name leaves when its file is shorter.
 LONG = {
     "pgdoorman_lib.config.general": "every key of [general] with its words; keys of one subject may leave it",
-    "pgdoorman_lib.net.engine": "task, channel and engine know each other's C types",
-    "pgdoorman_lib.net.stream": "TLS stands in it",
-    "pgdoorman_lib.pool.pool": "what SHOW reads stands in it",
+    "pgdoorman_lib.net.stream": "a compiled class can't be spread over files; TLS stands in it, since filling and pushing must not take a call more",
+    "pgdoorman_lib.pool.pool": "a hundred lines are its slots and what they begin with; borrowing and giving back belong together",
 }
 
 

@@ -14,7 +14,7 @@ from pgdoorman_lib.admin.tables import Row, flag
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.keys import keys_of
 from pgdoorman_lib.config.model import Config
-from pgdoorman_lib.net.buffers import BLOCK_SIZE
+from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.views import RunningPooler
 
 

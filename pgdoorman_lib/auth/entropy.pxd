@@ -2,7 +2,7 @@
 
 import cython
 
-cdef Py_ssize_t _portion
+cdef Py_ssize_t PORTION
 
 
 cdef class Entropy:

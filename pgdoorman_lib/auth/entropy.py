@@ -14,8 +14,6 @@ _bytes = bytes
 #: Bytes drawn at once.
 PORTION = 4096
 
-_portion = PORTION
-
 
 class Entropy:
     """A portion of random bytes, and how many of them have been given out."""
@@ -28,7 +26,7 @@ class Entropy:
         """``size`` (0 ≤ size ≤ PORTION) bytes that nobody has had; OSError when the system has none."""
         start = self._used
         if start + size > len(self._drawn):
-            self._drawn = os.urandom(_portion)
+            self._drawn = os.urandom(PORTION)
             start = 0
         self._used = start + size
         drawn = self._drawn

@@ -1,8 +1,7 @@
 # C types of auth.verify.
 
 from pgdoorman_lib.auth.md5 cimport Md5Challenge, hash_password, is_hash
-
-cdef int _PASSWORD
+from pgdoorman_lib.wire cimport consts
 
 
 cdef class Candidate:

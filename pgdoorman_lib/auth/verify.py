@@ -47,8 +47,6 @@ MAX_SASL_MESSAGE = 1024
 
 _int = int
 
-_PASSWORD = consts.PASSWORD
-
 
 AccountT = TypeVar("AccountT", bound=Account)
 
@@ -215,7 +213,7 @@ def _scram(stream: Stream, candidate: Candidate, key: bytes) -> bytes:
 
 def _read(stream: Stream, what: str, limit: _int) -> bytes:
     kind, body = stream.read_message(limit)
-    if kind != _PASSWORD:
+    if kind != consts.PASSWORD:
         raise ProtocolViolation(f"expected {what}, got message type {kind}")
     return body
 

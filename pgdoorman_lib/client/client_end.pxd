@@ -4,7 +4,9 @@ import cython
 
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.net.deadlines cimport Deadline
 from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.framing cimport frame_size
 
@@ -12,7 +14,7 @@ from pgdoorman_lib.wire.framing cimport frame_size
 @cython.final
 cdef class ClientEnd:
     cdef public Link link
-    cdef public object eof_timer
+    cdef public Deadline deadline
 
     @cython.locals(client=Stream, said=int)
     cpdef bint gone(self) except -1
@@ -23,6 +25,6 @@ cdef class ClientEnd:
     @cython.final
     cdef int _close_half(self) except -1
     @cython.final
-    cdef int stop_timer(self) except -1
+    cdef int wait_no_more(self) except -1
     @cython.final
     cpdef str parting(self, int event)

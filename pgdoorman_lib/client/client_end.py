@@ -6,6 +6,8 @@ from typing import Any
 
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.net.deadlines import Deadline
+from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import frame_size
 
@@ -15,12 +17,12 @@ _int = int
 class ClientEnd:
     """Whether the client is gone, and how long it is waited for."""
 
-    __slots__ = ("eof_timer", "link")
+    __slots__ = ("deadline", "link")
 
     def __init__(self, link: Link) -> None:
         self.link = link
-        #: how long the client, which has closed its side, waits for its answers
-        self.eof_timer: Any = None
+        #: until when the client, which has closed its side, waits for its answers
+        self.deadline: Deadline | None = None
 
     def gone(self) -> bool:
         """Whether the client has closed its connection and does not want what it waits for; never switches.
@@ -78,19 +80,20 @@ class ClientEnd:
         """The client has closed its side: begin to count the time."""
         link = self.link
         link.half_closed = 1
-        if self.eof_timer is None:
-            self.eof_timer = link.client.engine.loop.timer(link.pool.eof_timeout)
-            self.eof_timer.start(self._wait_no_longer)
+        if self.deadline is None:
+            now = clock()
+            self.deadline = Deadline(self._overdue)
+            self.deadline.set(now + link.pool.eof_timeout, now)
 
-    def _wait_no_longer(self) -> None:
+    def _overdue(self) -> None:
         self.link.overdue = 1
         self.link.owner.task.wake()
 
-    def stop_timer(self) -> None:
-        if self.eof_timer is not None:
-            self.eof_timer.stop()
-            self.eof_timer.close()
-            self.eof_timer = None
+    def wait_no_more(self) -> None:
+        """The session is over, and so is the time the client had."""
+        if self.deadline is not None:
+            self.deadline.clear()
+            self.deadline = None
 
     def parting(self, event: _int) -> str:
         """How the client has left, CLIENT_GONE or TERMINATE, for the log."""

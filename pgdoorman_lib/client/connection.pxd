@@ -13,9 +13,9 @@ from pgdoorman_lib.net.pollable cimport Pollable
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.pool.pool cimport Pool
+from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.messages cimport backend_key_data
 
-cdef long _PROCESS_BASE
 cdef bytes _AUTHENTICATION_OK
 cdef bytes _READY_FOR_QUERY
 

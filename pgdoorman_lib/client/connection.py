@@ -55,7 +55,6 @@ LINGER_SECONDS = 5.0
 #: Letters of a name that are logged.
 LONGEST_NAME = 63
 
-_PROCESS_BASE = consts.PROCESS_BASE
 _AUTHENTICATION_OK = authentication_ok()
 _READY_FOR_QUERY = ready_for_query()
 
@@ -258,7 +257,9 @@ class Connection(Pollable):
             session.termination = Departure(pooler.take_away)
         clients.add(session)
         self.stream.write(
-            b"".join((_AUTHENTICATION_OK, reports, backend_key_data(_PROCESS_BASE + number, secret), _READY_FOR_QUERY))
+            b"".join(
+                (_AUTHENTICATION_OK, reports, backend_key_data(consts.PROCESS_BASE + number, secret), _READY_FOR_QUERY)
+            )
         )
         if pooler.log_connections:
             log.info("%s client connected from %s", self._label(), self.stream.peer)

@@ -10,8 +10,8 @@ from pgdoorman_lib.wire.effects cimport Eviction, InjectedParse, Verification
 from pgdoorman_lib.wire.prepared cimport ServerStatements
 from pgdoorman_lib.wire.statements cimport Acts, Handle, Statement
 
-cdef int _DIRTY_TEMPORARY
-cdef Py_ssize_t _LARGE
+cdef int DIRTY_TEMPORARY
+cdef Py_ssize_t LARGE
 
 
 @cython.final

@@ -7,23 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgdoorman_lib.client.fixed import FLUSH
 from pgdoorman_lib.client.link import Link
 from pgdoorman_lib.wire import owed
 from pgdoorman_lib.wire.effect import Effect
 from pgdoorman_lib.wire.effects import Eviction, InjectedParse, Verification
+from pgdoorman_lib.wire.measures import LARGE
 from pgdoorman_lib.wire.messages import close_statement, parse_message
-from pgdoorman_lib.wire.prepared import LARGE
 from pgdoorman_lib.wire.session_state import DIRTY_PREPARED, DIRTY_TEMPORARY
 from pgdoorman_lib.wire.statements import PREFIX, Acts, Handle, Statement
 
 _int = int
 
-#: the Flush message
-FLUSH = bytearray(b"H\x00\x00\x00\x04")
-
-# The same numbers as C integers, where this module is compiled.
-_LARGE = LARGE
-_DIRTY_TEMPORARY = DIRTY_TEMPORARY
 
 #: The statement and portal by which a PREPARE of ours is run within an extended-protocol batch.
 _ERRAND = PREFIX + b"errand"
@@ -68,7 +63,7 @@ class Deployment:
 
     def apart(self) -> bool:
         """Whether statements may mean something else here, and now, than they mean to others with the same settings."""
-        return bool(self.batch.planning_changed or (self.link.server.dirty | self.link.server.pins) & _DIRTY_TEMPORARY)
+        return bool(self.batch.planning_changed or (self.link.server.dirty | self.link.server.pins) & DIRTY_TEMPORARY)
 
     def fits(self, acts: Acts) -> bool:
         """Whether a text still means what it meant, and may have what it needs made on this server."""
@@ -193,7 +188,7 @@ class Deployment:
     def unheld(self, statement: Statement) -> None:
         """A client has closed ``statement``: so does the server if it is of no use to others, or too large for that."""
         handle = statement.handle
-        if handle.users or (handle.current and handle.size < _LARGE):
+        if handle.users or (handle.current and handle.size < LARGE):
             return
         self.link.registry.discard(statement)
         if self.link.server.statements.has(statement):

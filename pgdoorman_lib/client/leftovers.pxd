@@ -11,9 +11,10 @@ from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts
 
-cdef int _ASKED
-cdef int _POSSIBLE
-cdef int _ASK_AGAIN
+cdef int ASKED
+cdef int POSSIBLE
+cdef int ASK_AGAIN
+cdef int ONLY_BACKEND
 
 
 @cython.final

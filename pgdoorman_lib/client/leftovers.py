@@ -12,6 +12,7 @@ from pgdoorman_lib.client.texts import Texts
 from pgdoorman_lib.client.tracking import found_settings, known_settings
 from pgdoorman_lib.errors import TooManyPins
 from pgdoorman_lib.pool import names
+from pgdoorman_lib.pool.backends import backend_moved
 from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.baseline import NO_ROLE
 from pgdoorman_lib.wire.question import Findings, question
@@ -42,12 +43,6 @@ ASK_AGAIN = 16
 ATTEMPTS = 5
 #: Asked for instead of DIRTY_* bits when it is only about that.
 ONLY_BACKEND = 1 << 30
-
-# The same numbers as C integers, where this module is compiled.
-_ASKED = ASKED
-_POSSIBLE = POSSIBLE
-_ASK_AGAIN = ASK_AGAIN
-_ONLY_BACKEND = ONLY_BACKEND
 
 
 class Leftovers:
@@ -80,15 +75,15 @@ class Leftovers:
         known = tracker.known
         if known is not None and not tracker.failed and not link.pins and self._take_known(known):
             server.unasked += 1
-            if server.unasked % _ASK_AGAIN != 1:
+            if server.unasked % ASK_AGAIN != 1:
                 return 0
-            self._question(_ONLY_BACKEND, 0)  # it has to be seen now and then that the backend is the session's own
+            self._question(ONLY_BACKEND, 0)  # it has to be seen now and then that the backend is the session's own
             return 1
-        if tracker.unnamed == _POSSIBLE:
+        if tracker.unnamed == POSSIBLE:
             server.dirty |= DIRTY_CUSTOM
         elif tracker.unnamed:
             server.dirty |= DIRTY_TAKEN_BACK
-        asked = server.dirty & _ASKED
+        asked = server.dirty & ASKED
         taken = self.batch.taken
         if link.pins & DIRTY_PREPARED or (tracker.unnamed and not taken and not server.dirty & DIRTY_PREPARED):
             asked |= DIRTY_PREPARED
@@ -111,7 +106,7 @@ class Leftovers:
         """Note what the only statement has done, which has succeeded; False if that has to be asked."""
         link = self.link
         server = link.server
-        if server.applied is not link.owner.settings or server.dirty & _ASKED & ~(text.traces.bits | DIRTY_PARAMETERS):
+        if server.applied is not link.owner.settings or server.dirty & ASKED & ~(text.traces.bits | DIRTY_PARAMETERS):
             return False
         if not link.sync_parameters:
             return False  # nothing is the client's that it sets
@@ -154,7 +149,7 @@ class Leftovers:
         self.batch.examining = asked
         self.unhindered = unhindered
         self.attempts += 1
-        if asked != _ONLY_BACKEND:
+        if asked != ONLY_BACKEND:
             link.pool_stats.asked += 1
             if link.notes().unnamed:
                 link.pool_stats.asked_unknown += 1
@@ -235,7 +230,7 @@ class Leftovers:
             return events.TOO_MANY_PINS if self._over_limit() else events.PENDING
         batch.findings = None
         if found.backend > 0 and server.backend and found.backend != server.backend:
-            server.pool.backend_moved(server, found.backend)
+            backend_moved(server, found.backend)
         server.dirty &= ~asked
         if found.ours >= 0 and found.ours != len(server.statements.prepared):
             server.dirty |= DIRTY_PREPARED  # something has dropped or made some behind our back

@@ -1,8 +1,8 @@
 """Limits in time for what clients do: a statement, a transaction, idling in one, idling altogether, waiting.
 
 Rules:
-1. The data path knows nothing of them. It notes when a statement and a transaction began, for the statistics; one timer
-   looks at that when the next limit may be reached. While every limit is off there is no timer.
+1. The data path knows nothing of them. It notes when a statement and a transaction began, for the statistics; that
+   is looked at when the next limit may be reached, by a deadline. While every limit is off there is none.
 2. Whoever is over a limit is disconnected, as by PgBouncer, and told why in PostgreSQL's words. A server he has is
    condemned first: what runs there is cancelled, and nobody gets it.
 3. Nobody is told too early. Lateness is a twentieth of the limit, TICK at least.
@@ -13,12 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import gevent
-
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.units import format_duration
 from pgdoorman_lib.errors import TimedOut
+from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.wire import consts
@@ -57,8 +56,8 @@ class Limits:
         self._general = general
         self._pools = pools
         self._clients = clients
-        self._timer: Any = None
-        self._idle_timer: Any = None
+        self._deadline = Deadline(self._look)
+        self._idle_deadline = Deadline(self._look_at_idle)
         #: who was told that he waits, with the beginning of that wait
         self._told: dict[Session, float] = {}
         #: of clients without a server: bytes received from them, and since when there were no more
@@ -71,17 +70,14 @@ class Limits:
         self.close()
         general = self._general()
         if self._shortest(general) < _NEVER:
-            self._arm(0.0)
+            _look_in(self._deadline, 0.0)
         if general.client_idle_timeout > 0:
-            self._arm_idle(0.0)
+            _look_in(self._idle_deadline, 0.0)
 
     def close(self) -> None:
         """No limit holds any more."""
-        for timer in (self._timer, self._idle_timer):
-            if timer is not None:
-                timer.stop()
-                timer.close()
-        self._timer = self._idle_timer = None
+        self._deadline.clear()
+        self._idle_deadline.clear()
         self._told = {}
         self._idle = {}
         self._next_idle = {}
@@ -100,14 +96,8 @@ class Limits:
 
     # Those with a server, and those who wait.
 
-    def _arm(self, seconds: float) -> None:
-        self._timer = gevent.get_hub().loop.timer(max(TICK, seconds))
-        self._timer.start(self._look)
-
     def _look(self) -> None:
-        """The timer: deal with all that is due, and come back when the next may be."""
-        self._timer.close()
-        self._timer = None
+        """Deal with all that is due, and come back when the next may be."""
         general = self._general()
         shortest = self._shortest(general)
         now = clock()
@@ -125,7 +115,7 @@ class Limits:
                         due = at
             due = min(due, self._look_at_waiters(pool, general, now, over, told))
         self._told = told
-        self._arm(max(due - now, shortest * SHARE))
+        _look_in(self._deadline, max(due - now, shortest * SHARE))
         for session, which in over:
             _strike(session, which, general)
 
@@ -155,14 +145,8 @@ class Limits:
 
     # Those without.
 
-    def _arm_idle(self, seconds: float) -> None:
-        self._idle_timer = gevent.get_hub().loop.timer(max(TICK, seconds))
-        self._idle_timer.start(self._look_at_idle)
-
     def _look_at_idle(self) -> None:
-        """The timer: look at some clients, whether they have no server, and come back for others or a new round."""
-        self._idle_timer.close()
-        self._idle_timer = None
+        """Look at some clients, whether they have no server, and come back for others or a new round."""
         general = self._general()
         limit = general.client_idle_timeout
         if not self._round:
@@ -185,9 +169,14 @@ class Limits:
             self._next_idle[session] = (link.client.received, since)
         if not self._round:
             self._idle, self._next_idle = self._next_idle, {}
-        self._arm_idle(0.0 if self._round else min(LONGEST, limit * SHARE))
+        _look_in(self._idle_deadline, 0.0 if self._round else min(LONGEST, limit * SHARE))
         for session in over:
             _strike(session, CLIENT_IDLE, general)
+
+
+def _look_in(deadline: Deadline, seconds: float) -> None:
+    now = clock()
+    deadline.set(now + max(TICK, seconds), now)
 
 
 def _session_on(server: Any) -> Session | None:
@@ -217,7 +206,7 @@ def _next_limit(session: Session, general: General) -> tuple[str, float]:
 
 
 def _strike(session: Session, which: str, general: General) -> None:
-    """Disconnect a session that is over its limit; only a timer on the hub's loop may call this."""
+    """Disconnect a session that is over its limit; only a deadline may call this."""
     server = session.link.server
     if server is not None:
         server.condemn(f"its client was over {which}")

@@ -2,6 +2,7 @@
 
 import cython
 
+from pgdoorman_lib.net.deadlines cimport Deadline
 from pgdoorman_lib.net.syscalls cimport clock
 
 
@@ -13,8 +14,7 @@ cdef class Logins:
     cdef public long most
     cdef public long most_per_address
     cdef public str exceeded
-    cdef object _timer
-    cdef double _due
+    cdef Deadline _deadline
 
     @cython.locals(now=double, limit=double, same=dict)
     cpdef bint begin(self, object who, str address) except -1
@@ -27,6 +27,5 @@ cdef class Logins:
     @cython.locals(same=dict)
     cdef _take(self, object who, str address)
     cpdef close(self)
-    cpdef _arm(self, double due, double seconds)
     @cython.locals(now=double, limit=double, first=double, began=double)
     cpdef _expire(self)

@@ -1,7 +1,7 @@
-"""The logins under way: how many there may be, and the one timer that ends those that take too long.
+"""The logins under way: how many there may be, and the one deadline that ends those that take too long.
 
-All wait equally long, so the first to come is the first to be due: a list in order of arrival and a timer for its head
-do what a timer for each would. Where there are too many, the first to come has to go: who means it has logged in by
+All wait equally long, so the first to come is the first to be due: a list in order of arrival and a deadline for its
+head do what one for each would. Where there are too many, the first to come has to go: who means it has logged in by
 then. Of several addresses the one with the most connections loses one, so that a crowd from one place costs no others
 theirs.
 """
@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import gevent
-
 from pgdoorman_lib.abc import HasDeadline
+from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.syscalls import clock
 
 _float = float
@@ -40,9 +39,8 @@ class Logins:
         self.most_per_address = MANY
         #: what the last ``surplus`` was one too many for
         self.exceeded = ""
-        self._timer: Any = None
-        #: when the timer fires; 0 while it does not run
-        self._due = 0.0
+        #: when the first is due
+        self._deadline = Deadline(self._expire)
 
     def __len__(self) -> int:
         return len(self._began)
@@ -55,15 +53,15 @@ class Logins:
         now = clock()
         self._began[who] = now
         same = self._add(who, address)
-        if self._due == 0:
+        if self._deadline.due == 0.0:
             limit = self._limit()
             if limit > 0:
-                self._arm(now + limit, limit)
+                self._deadline.set(now + limit, now)
         return len(same) > self.most_per_address or len(self._began) > self.most
 
     def end(self, who: HasDeadline, address: str) -> None:
         """A login is over, one way or the other."""
-        # The timer goes on: to stop and start it for each login would cost more than that it finds nothing to do.
+        # The deadline stays: to move it for each login would cost more than that it finds nothing to do.
         if self._began.pop(who, None) is not None:
             self._take(who, address)
 
@@ -112,25 +110,15 @@ class Logins:
         """Go by what ``limit`` gives now."""
         self.close()
         if self._began:
-            self._arm(clock(), 0.0)
+            now = clock()
+            self._deadline.set(now, now)
 
     def close(self) -> None:
         """Nobody is late any more."""
-        if self._timer is not None:
-            self._timer.stop()
-            self._timer.close()
-            self._timer = None
-        self._due = 0.0
-
-    def _arm(self, due: _float, seconds: _float) -> None:
-        self.close()
-        self._timer = gevent.get_hub().loop.timer(seconds)
-        self._due = due
-        self._timer.start(self._expire)
+        self._deadline.clear()
 
     def _expire(self) -> None:
-        """End those who are due, and set the timer for the next."""
-        self._due = 0.0
+        """End those who are due, and set the deadline for the next."""
         limit = self._limit()
         if limit <= 0:
             return
@@ -143,7 +131,7 @@ class Logins:
                 break
             late.append(who)
         if first:
-            self._arm(first, first - now)
+            self._deadline.set(first, now)
         for who in late:
             if who in self._began:  # not ended by what the others did
                 who.too_late()

@@ -20,14 +20,15 @@ from pgdoorman_lib.wire.replies cimport Replies, owed_for
 from pgdoorman_lib.wire.statements cimport Acts, Statement, Tally
 
 cdef bytearray _scratch
-cdef bytearray _parse_complete
-cdef bytearray _close_complete
+cdef bytearray PARSE_COMPLETE
+cdef bytearray CLOSE_COMPLETE
 cdef bytearray _nobody
-cdef Tally _remembered
-cdef Py_ssize_t _MAX_SHARED
-cdef Py_ssize_t _MAX_NAME
-cdef Py_ssize_t _BLOCK_SIZE
-cdef Py_ssize_t _MAX_USED
+cdef Tally REMEMBERED
+cdef Py_ssize_t MAX_SHARED
+cdef Py_ssize_t MAX_NAME
+cdef Py_ssize_t BLOCK_SIZE
+cdef Py_ssize_t MAX_USED
+cdef Py_ssize_t OVERHEAD
 
 
 @cython.final

@@ -10,19 +10,21 @@ from typing import Any
 
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.deployment import Deployment
+from pgdoorman_lib.client.fixed import CLOSE_COMPLETE, PARSE_COMPLETE
 from pgdoorman_lib.client.link import Link
 from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.client.texts import Texts
 from pgdoorman_lib.client.unnamed import UnnamedStatement, unsettling
-from pgdoorman_lib.net.buffers import BLOCK_SIZE
+from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.syscalls import cut
 from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effects import Described, NameClosed, NamedParse, Refused, unnamed_parse
 from pgdoorman_lib.wire.framing import find_nul, put_header
 from pgdoorman_lib.wire.meaning import MAX_NAME, impossible, varying
+from pgdoorman_lib.wire.measures import OVERHEAD
 from pgdoorman_lib.wire.messages import describe_statement, error_response, parse_message
 from pgdoorman_lib.wire.replies import owed_for
-from pgdoorman_lib.wire.statements import OVERHEAD, PREFIX, REMEMBERED, Acts, Statement
+from pgdoorman_lib.wire.statements import PREFIX, REMEMBERED, Acts, Statement
 from pgdoorman_lib.wire.text import NOTHING
 
 _int = int
@@ -33,18 +35,7 @@ MAX_NAMED_PARSE = 64 << 20
 MAX_SHARED = 256 << 10
 #: Statements whose errors may still be owed that are remembered, in a pipeline of many.
 MAX_USED = 16
-#: the ParseComplete and CloseComplete messages
-PARSE_COMPLETE = bytearray(b"1\x00\x00\x00\x04")
-CLOSE_COMPLETE = bytearray(b"3\x00\x00\x00\x04")
 
-# The same with C types, where this module is compiled.
-_remembered = REMEMBERED
-_parse_complete = PARSE_COMPLETE
-_close_complete = CLOSE_COMPLETE
-_MAX_SHARED = MAX_SHARED
-_MAX_NAME = MAX_NAME
-_BLOCK_SIZE = BLOCK_SIZE
-_MAX_USED = MAX_USED
 
 _scratch = bytearray(64)
 #: What has PostgreSQL refuse a message of which we refuse to take more: a statement that can't exist.
@@ -117,7 +108,7 @@ class PreparedStatements:
             return self.unnamed.use_unnamed(data, run, pos, kind)
         if not replies.settled() or (batch.group_ran and not self.sqlprepare.names_settled()):
             return events.HELD
-        name = cut(data, begin, name_end if name_end - begin < _MAX_NAME else begin + _MAX_NAME)
+        name = cut(data, begin, name_end if name_end - begin < MAX_NAME else begin + MAX_NAME)
         if kind == consts.BIND:
             batch.bound = None
         if kind == consts.CLOSE:
@@ -263,7 +254,7 @@ class PreparedStatements:
             message = bytearray(parse_message(b"", body))
             link.srv.send_copy(message, 0, len(message))
             return events.REPLACED
-        name = bytes(data[pos + 5 : name_end if name_end - pos - 5 < _MAX_NAME else pos + 5 + _MAX_NAME])
+        name = bytes(data[pos + 5 : name_end if name_end - pos - 5 < MAX_NAME else pos + 5 + MAX_NAME])
         link.pool_stats.client_parses += 1
         link.to_server_part(run, pos)
         if name in link.statements.names:
@@ -277,7 +268,7 @@ class PreparedStatements:
             # message to refuse it.
             now = link.client.engine.now
             statement = link.registry.find(body, link.owner.settings.environment, now)
-            if statement is None and len(body) <= _MAX_SHARED and not varying(body):
+            if statement is None and len(body) <= MAX_SHARED and not varying(body):
                 statement = link.registry.get(body, link.owner.settings.environment, acts, now)
         if statement is None:
             statement = link.registry.private(body, acts)
@@ -312,7 +303,7 @@ class PreparedStatements:
         elif before is not None:
             if batch.used_before is None:
                 batch.used_before = []
-            if len(batch.used_before) < _MAX_USED:
+            if len(batch.used_before) < MAX_USED:
                 batch.used_before.append(before)
 
     def doubt_used(self) -> None:
@@ -360,8 +351,8 @@ class PreparedStatements:
         """Whether remembering ``size`` more bytes for the client would be too much, besides what is being read."""
         engine = self.link.client.engine
         block = self.link.client.block
-        taken = engine.grown + _remembered.bytes + size + OVERHEAD
-        if block is not None and len(block) > _BLOCK_SIZE:
+        taken = engine.grown + REMEMBERED.bytes + size + OVERHEAD
+        if block is not None and len(block) > BLOCK_SIZE:
             taken -= len(block)  # the message itself, which goes when it was sent
         return taken > engine.memory_limit
 
@@ -371,7 +362,7 @@ class PreparedStatements:
         code = link.replies.made_next()
         while code:
             if code == owed.MADE_PARSE:
-                link.client.send_copy(_parse_complete, 0, 5)
+                link.client.send_copy(PARSE_COMPLETE, 0, 5)
             else:
-                link.client.send_copy(_close_complete, 0, 5)
+                link.client.send_copy(CLOSE_COMPLETE, 0, 5)
             code = link.replies.made_next()

@@ -5,9 +5,9 @@ import cython
 from pgdoorman_lib.auth.entropy cimport random_bytes
 
 cdef long _LAST
-cdef int _SECRET_3_0
-cdef int _SECRET_3_2
-cdef long _PROTOCOL_3_2
+cdef int SECRET_3_0
+cdef int SECRET_3_2
+cdef long PROTOCOL_3_2
 
 
 cdef class Clients:

@@ -18,9 +18,6 @@ SECRET_3_2 = 32
 
 #: The largest number of a client: its process id is an int32.
 _LAST = 0x7FFFFFFF - PROCESS_BASE
-_SECRET_3_0 = SECRET_3_0
-_SECRET_3_2 = SECRET_3_2
-_PROTOCOL_3_2 = PROTOCOL_3_2
 
 
 class Clients:
@@ -55,7 +52,7 @@ class Clients:
             self._last = self._last + 1 if self._last < _LAST else 1
             number = self._last
             if number not in self._sessions:
-                return number, random_bytes(_SECRET_3_2 if protocol >= _PROTOCOL_3_2 else _SECRET_3_0)
+                return number, random_bytes(SECRET_3_2 if protocol >= PROTOCOL_3_2 else SECRET_3_0)
 
     @property
     def replicating(self) -> list[ReplicationSession]:

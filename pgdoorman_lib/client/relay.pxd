@@ -20,8 +20,8 @@ from pgdoorman_lib.client.unnamed cimport UnnamedStatement
 from pgdoorman_lib.client.without_server cimport WithoutServer
 from pgdoorman_lib.wire cimport consts
 
-cdef Py_ssize_t _HIGH_WATER
-cdef int _FAIRNESS
+cdef Py_ssize_t HIGH_WATER
+cdef int FAIRNESS
 
 
 @cython.final

@@ -16,10 +16,11 @@ from pgdoorman_lib.client.errands import Errands
 from pgdoorman_lib.client.error_responses import ErrorResponses
 from pgdoorman_lib.client.leftovers import Leftovers
 from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.measures import FAIRNESS
 from pgdoorman_lib.client.prepared import PreparedStatements
 from pgdoorman_lib.client.reports import Reports
 from pgdoorman_lib.client.requests import Requests
-from pgdoorman_lib.client.responses import FAIRNESS, Responses
+from pgdoorman_lib.client.responses import Responses
 from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.client.texts import Texts
 from pgdoorman_lib.client.unnamed import UnnamedStatement
@@ -28,10 +29,6 @@ from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.wire import consts
 
 _int = int
-
-# The same numbers as C integers, where this module is compiled.
-_FAIRNESS = FAIRNESS
-_HIGH_WATER = HIGH_WATER
 
 
 class Relay:
@@ -109,9 +106,9 @@ class Relay:
                     # What was sent before Terminate has been carried out, as PostgreSQL would; a batch without its Sync
                     # is rolled back.
                     return events.TERMINATE
-            if link.srv is None or not link.srv.readable or link.client.out_pending >= _HIGH_WATER:
+            if link.srv is None or not link.srv.readable or link.client.out_pending >= HIGH_WATER:
                 return events.PENDING
             rounds += 1
-            if rounds >= _FAIRNESS:
+            if rounds >= FAIRNESS:
                 link.owner.task.engine.again(link.owner.task)
                 return events.PENDING

@@ -25,6 +25,7 @@ from pgdoorman_lib.metrics.counters import LinkStats, PoolStats
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import EOF, HIGH_WATER, NOTHING, Stream
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.framing import INCOMPLETE, frame_size
@@ -154,7 +155,7 @@ class ReplicationSession:
         #: waits on both streams; None before and after ``serve``
         self.task: Any = None
         self.termination: DoormanError | None = None
-        server.state = "active"
+        server.enter(states.ACTIVE)
 
     @property
     def state(self) -> str:
@@ -310,10 +311,10 @@ class ReplicationSession:
 
     def _leave_server(self) -> None:
         server = self.server
-        if server.state == "closed":
+        if server.stage == states.CLOSED:
             return
         self._terminate()
         server.stream.task = None
         server.stream.close()
-        server.state = "closed"
+        server.enter(states.CLOSED)
         log.info("%s closing server #%d (pid %d)", self.label(), server.id, server.pid)

@@ -10,9 +10,9 @@ from pgdoorman_lib.wire cimport letters, owed
 from pgdoorman_lib.wire.replies cimport Replies
 from pgdoorman_lib.wire.statements cimport Statement, Unnamed
 
-cdef int _MAY_HAVE_ALTERED
-cdef int _HAS_ENABLED
-cdef int _HAS_ALTERED
+cdef int MAY_HAVE_ALTERED
+cdef int HAS_ENABLED
+cdef int HAS_ALTERED
 
 
 @cython.final

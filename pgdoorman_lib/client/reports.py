@@ -29,11 +29,6 @@ PASSIVE = frozenset(
     b"SUBSCRIPTION,DEFAULT PRIVILEGES,SYSTEM,SERVER,USER MAPPING".split(b",")
 )
 
-# The same numbers as C integers, where this module is compiled.
-_MAY_HAVE_ALTERED = MAY_HAVE_ALTERED
-_HAS_ENABLED = HAS_ENABLED
-_HAS_ALTERED = HAS_ALTERED
-
 
 class Reports:
     """Reads CommandComplete, ParameterStatus and NotificationResponse."""
@@ -94,10 +89,10 @@ class Reports:
         is known of the statement's text.
         """
         batch = self.batch
-        batch.altered |= _HAS_ALTERED
+        batch.altered |= HAS_ALTERED
         if active or self.link.server.dirty & ASKED:
-            batch.altered |= _HAS_ENABLED
-        self.link.knowledge.ddl_seen(bool(batch.altered & _HAS_ENABLED))
+            batch.altered |= HAS_ENABLED
+        self.link.knowledge.ddl_seen(bool(batch.altered & HAS_ENABLED))
 
     def _without_rows(self, data: bytearray, pos: _int, size: _int) -> None:
         """The tag SELECT at ``pos``, without a row or a description of rows: CREATE TABLE AS and SELECT INTO have it.
@@ -149,7 +144,7 @@ class Reports:
             self._has_altered(False)
             server.dirty |= link.pins & DIRTY_TEMPORARY
         elif tag == b"DO":
-            batch.altered |= _MAY_HAVE_ALTERED
+            batch.altered |= MAY_HAVE_ALTERED
         elif tag == b"UNLISTEN":
             server.dirty |= link.pins & DIRTY_LISTEN
         elif tag == b"CLOSE CURSOR" or tag == b"CLOSE CURSOR ALL":

@@ -19,11 +19,11 @@ from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.replies cimport Replies, owed_for
 from pgdoorman_lib.wire.statements cimport Tally
 
-cdef Tally _remembered
-cdef bytearray _flush
-cdef Py_ssize_t _HIGH_WATER
-cdef Py_ssize_t _INSPECT
-cdef int _FAIRNESS
+cdef Tally REMEMBERED
+cdef bytearray FLUSH
+cdef Py_ssize_t HIGH_WATER
+cdef Py_ssize_t INSPECT
+cdef int FAIRNESS
 
 
 @cython.final

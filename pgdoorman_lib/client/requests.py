@@ -13,11 +13,11 @@ from typing import Any
 
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.client_end import ClientEnd
-from pgdoorman_lib.client.deployment import FLUSH
+from pgdoorman_lib.client.fixed import FLUSH
 from pgdoorman_lib.client.leftovers import Leftovers
 from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.measures import FAIRNESS, INSPECT
 from pgdoorman_lib.client.prepared import PreparedStatements
-from pgdoorman_lib.client.responses import FAIRNESS, INSPECT
 from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.client.texts import Texts
 from pgdoorman_lib.client.unnamed import UnnamedStatement
@@ -31,13 +31,6 @@ from pgdoorman_lib.wire.settings import BASE
 from pgdoorman_lib.wire.statements import REMEMBERED
 
 _int = int
-
-# The same with C types, where this module is compiled.
-_remembered = REMEMBERED
-_flush = FLUSH
-_INSPECT = INSPECT
-_FAIRNESS = FAIRNESS
-_HIGH_WATER = HIGH_WATER
 
 
 class Requests:
@@ -82,9 +75,9 @@ class Requests:
         client = link.client
         fills = 0
         while True:
-            if link.srv is not None and link.srv.out_pending >= _HIGH_WATER:
+            if link.srv is not None and link.srv.out_pending >= HIGH_WATER:
                 link.srv.push()
-                if link.srv.out_pending >= _HIGH_WATER:
+                if link.srv.out_pending >= HIGH_WATER:
                     return events.PENDING
             if client.end > client.start:
                 status = self._client_frames()
@@ -93,7 +86,7 @@ class Requests:
                 if status and status != events.MORE:
                     return status
             fills += 1
-            if fills > _FAIRNESS:
+            if fills > FAIRNESS:
                 link.owner.task.engine.again(link.owner.task)
                 return events.PENDING
             n = client.fill()
@@ -118,7 +111,7 @@ class Requests:
         size = frame_size(block, client.start, client.end)
         if block[client.start] != consts.PARSE and size > 2 * len(block):
             size = 2 * len(block)
-        if client.engine.grown + _remembered.bytes + size > client.engine.memory_limit:
+        if client.engine.grown + REMEMBERED.bytes + size > client.engine.memory_limit:
             if self.batch.no_room:
                 link.fault = "Server is temporarily out of memory."
                 link.fault_sqlstate = "53200"
@@ -168,7 +161,7 @@ class Requests:
             kind = data[pos]
             if size > avail:
                 # What is streamed is looked at once its first INSPECT bytes are there: they hold every name.
-                if size <= _INSPECT or (avail < _INSPECT and kind != consts.COPY_DATA):
+                if size <= INSPECT or (avail < INSPECT and kind != consts.COPY_DATA):
                     status = events.MORE
                     break
             else:
@@ -313,7 +306,7 @@ class Requests:
         self._to_server(run, pos)
         if batch.flushed == 1:
             batch.flushed = 2
-            link.srv.send_copy(_flush, 0, 5)
+            link.srv.send_copy(FLUSH, 0, 5)
         if client.block is not None:
             client.start = pos
             client.release()

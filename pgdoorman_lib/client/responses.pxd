@@ -19,14 +19,14 @@ from pgdoorman_lib.wire.effects cimport Described, QueryParse, Verification
 from pgdoorman_lib.wire.framing cimport frame_size
 from pgdoorman_lib.wire.replies cimport Replies
 
-cdef int _MAY_HAVE_ALTERED
-cdef int _HAS_ENABLED
+cdef int MAY_HAVE_ALTERED
+cdef int HAS_ENABLED
 cdef Py_ssize_t _NOTIFIER
-cdef int _HAS_ALTERED
+cdef int HAS_ALTERED
 cdef Py_ssize_t _COPY_MORE
-cdef Py_ssize_t _HIGH_WATER
-cdef Py_ssize_t _INSPECT
-cdef int _FAIRNESS
+cdef Py_ssize_t HIGH_WATER
+cdef Py_ssize_t INSPECT
+cdef int FAIRNESS
 
 
 @cython.final

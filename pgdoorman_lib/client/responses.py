@@ -15,6 +15,7 @@ from pgdoorman_lib.client.batch import HAS_ALTERED, HAS_ENABLED, MAY_HAVE_ALTERE
 from pgdoorman_lib.client.errands import Errands
 from pgdoorman_lib.client.error_responses import ErrorResponses
 from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.measures import FAIRNESS, INSPECT
 from pgdoorman_lib.client.prepared import PreparedStatements
 from pgdoorman_lib.client.reports import Reports
 from pgdoorman_lib.client.sqlprepare import SqlPrepare
@@ -26,20 +27,9 @@ from pgdoorman_lib.wire.framing import frame_size
 
 _int = int
 
-#: Messages up to this size are seen whole before they are acted on; it must be below the block size.
-INSPECT = 8192
-#: Fills in a row before others get their turn.
-FAIRNESS = 16
 #: The largest value of a parameter that follows its client, bytes as they come from the server.
 MAX_FINDING = 1 << 20
 
-# The same numbers as C integers, where this module is compiled.
-_INSPECT = INSPECT
-_FAIRNESS = FAIRNESS
-_MAY_HAVE_ALTERED = MAY_HAVE_ALTERED
-_HAS_ENABLED = HAS_ENABLED
-_HAS_ALTERED = HAS_ALTERED
-_HIGH_WATER = HIGH_WATER
 
 #: Bytes of a NotificationResponse up to the process id in it.
 _NOTIFIER = 9
@@ -76,16 +66,16 @@ class Responses:
         client = link.client
         fills = 0
         while True:
-            if client.out_pending >= _HIGH_WATER:
+            if client.out_pending >= HIGH_WATER:
                 client.push()
-                if client.out_pending >= _HIGH_WATER:
+                if client.out_pending >= HIGH_WATER:
                     return events.PENDING
             if srv.end > srv.start:
                 status = self._server_frames()
                 if status and status != events.MORE:
                     return status
             fills += 1
-            if fills > _FAIRNESS:
+            if fills > FAIRNESS:
                 link.owner.task.engine.again(link.owner.task)
                 return events.PENDING
             n = srv.fill()
@@ -132,7 +122,7 @@ class Responses:
             avail = end - pos
             if size > avail:
                 # Small messages go whole: if the server dies, its client can still be told at a message boundary.
-                if size <= _INSPECT or (batch.examining and size <= MAX_FINDING):
+                if size <= INSPECT or (batch.examining and size <= MAX_FINDING):
                     status = events.MORE
                     break
             else:
@@ -307,11 +297,11 @@ class Responses:
             link.names_done()
         if batch.altered and tx == consts.TX_IDLE:
             # Others may have parsed since, and seen what was before.
-            if batch.altered & _HAS_ALTERED:
-                link.knowledge.ddl_seen(bool(batch.altered & _HAS_ENABLED))
+            if batch.altered & HAS_ALTERED:
+                link.knowledge.ddl_seen(bool(batch.altered & HAS_ENABLED))
             elif batch.altered:
                 link.knowledge.doubt()
-            batch.altered = _MAY_HAVE_ALTERED if link.replies.count else 0  # what is under way may do so
+            batch.altered = MAY_HAVE_ALTERED if link.replies.count else 0  # what is under way may do so
         if tx != consts.TX_IDLE or link.replies.count or batch.in_batch or link.client_left:
             return False
         batch.suspect_portals = 0  # portals end with their transaction

@@ -13,9 +13,9 @@ from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts
 
-cdef int _ASKED
-cdef int _DIRTY_PREPARED
-cdef int _MIXED
+cdef int ASKED
+cdef int DIRTY_PREPARED
+cdef int MIXED
 
 
 cdef class Session(Owner):

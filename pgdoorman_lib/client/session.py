@@ -41,10 +41,6 @@ _bytes = bytes
 
 log = logging.getLogger(__name__)
 
-# The same numbers as C integers, where this module is compiled.
-_ASKED = ASKED
-_DIRTY_PREPARED = DIRTY_PREPARED
-_MIXED = MIXED
 
 _numbers = count(1)
 
@@ -279,10 +275,10 @@ class Session(Owner):
         link = self.link
         pool = server.pool
         if link.transparent != pool.transparent:
-            link.use(pool)  # its servers have proven to be others' (``Pool.backend_moved``)
+            link.use(pool)  # its servers have proven to be others' (``pool.backends``)
         link.attach(server)
         if server.drawn_by != self.number:
-            server.drawn_by = _MIXED if server.drawn_by else self.number
+            server.drawn_by = MIXED if server.drawn_by else self.number
         if (server.applied is not self.settings or server.base is not link.base) and link.sync_parameters:
             self.relay.errands.apply()
         if server.reported is not link.told and not self.batch.settling:
@@ -322,7 +318,7 @@ class Session(Owner):
         link = self.link
         batch = self.batch
         if link.transparent:
-            asks = server.dirty & _ASKED or link.noted or link.pins & _DIRTY_PREPARED
+            asks = server.dirty & ASKED or link.noted or link.pins & DIRTY_PREPARED
             if asks and self.relay.leftovers.examine():
                 return True
             if link.noted:
@@ -354,7 +350,7 @@ class Session(Owner):
     def _leave(self) -> None:
         """The session is over: nothing of it stays on a server."""
         link = self.link
-        self.relay.client_end.stop_timer()
+        self.relay.client_end.wait_no_more()
         link.statements.release()
         if self.waiting:
             self.waiting = 0

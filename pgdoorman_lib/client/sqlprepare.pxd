@@ -15,7 +15,7 @@ from pgdoorman_lib.wire.replies cimport Replies
 from pgdoorman_lib.wire.statements cimport Acts, Statement
 
 cdef bytearray _sync
-cdef bytearray _flush
+cdef bytearray FLUSH
 
 
 @cython.final

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from pgdoorman_lib.client import events
-from pgdoorman_lib.client.deployment import FLUSH, Deployment
+from pgdoorman_lib.client.deployment import Deployment
+from pgdoorman_lib.client.fixed import FLUSH
 from pgdoorman_lib.client.link import Link
 from pgdoorman_lib.client.texts import Texts
 from pgdoorman_lib.client.tracking import bound_values, constants
@@ -26,7 +27,6 @@ from pgdoorman_lib.wire.text import Text
 _int = int
 
 _sync = bytearray(b"S\x00\x00\x00\x04")
-_flush = FLUSH
 
 
 class SqlPrepare:
@@ -122,7 +122,7 @@ class SqlPrepare:
                 awaited = AwaitedParse(statement, held)
                 batch.awaited = awaited
                 self.deployment.inject(statement, awaited)
-                link.srv.send_copy(_flush, 0, 5)
+                link.srv.send_copy(FLUSH, 0, 5)
                 return events.STALLED
         return events.AS_IT_CAME
 

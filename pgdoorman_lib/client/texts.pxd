@@ -15,10 +15,10 @@ from pgdoorman_lib.wire.replies cimport Replies
 from pgdoorman_lib.wire.statements cimport Acts, Unnamed
 
 cdef bytearray _forget_sequences
-cdef int _UNCERTAIN
-cdef int _DOUBTFUL_READING
-cdef int _MAY_HAVE_ALTERED
-cdef int _HAS_ENABLED
+cdef int UNCERTAIN
+cdef int DOUBTFUL_READING
+cdef int MAY_HAVE_ALTERED
+cdef int HAS_ENABLED
 
 
 @cython.final

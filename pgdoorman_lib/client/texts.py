@@ -34,11 +34,6 @@ LARGE_OBJECT_FUNCTIONS = frozenset((715, 764, 952, 953, 954, 955, 956, 957, 958,
 SET_CONFIG_FUNCTION = 2078
 SEQUENCE_FUNCTIONS = frozenset((1575, 2559))
 
-# The same numbers as C integers, where this module is compiled.
-_UNCERTAIN = UNCERTAIN
-_DOUBTFUL_READING = DOUBTFUL_READING
-_MAY_HAVE_ALTERED = MAY_HAVE_ALTERED
-_HAS_ENABLED = HAS_ENABLED
 
 _forget_sequences = bytearray(query(b"DISCARD SEQUENCES"))
 
@@ -63,14 +58,14 @@ class Texts:
         if not link.noted and not self.batch.altered:
             return flags
         if link.noted:
-            flags |= _UNCERTAIN
-        return flags | _DOUBTFUL_READING if self.batch.altered & _HAS_ENABLED else flags
+            flags |= UNCERTAIN
+        return flags | DOUBTFUL_READING if self.batch.altered & HAS_ENABLED else flags
 
     def look(self, text: bytes) -> Text:
         """What a whole text is known to do in which ``scan`` found something."""
         link = self.link
         found = analyse(text, link.scanner.lexicon, link.server.reading, bool(link.noted))
-        return joined(found, DOUBTFUL) if link.scanner.doubts or self.batch.altered & _HAS_ENABLED else found
+        return joined(found, DOUBTFUL) if link.scanner.doubts or self.batch.altered & HAS_ENABLED else found
 
     def look_again(self, statement: Any, text: bytes) -> None:
         """A statement (or the unnamed one) with this text was looked at with other words than matter now."""
@@ -87,7 +82,7 @@ class Texts:
 
     def in_doubt(self) -> bool:
         """Whether the words that matter may be others by now."""
-        return bool(self.link.scanner.doubts or self.batch.altered & _HAS_ENABLED)
+        return bool(self.link.scanner.doubts or self.batch.altered & HAS_ENABLED)
 
     def runs(self, text: Text, simple: _int) -> None:
         """A statement with this text is about to run; ``simple``: as a Query, which surely runs all of it."""
@@ -103,7 +98,7 @@ class Texts:
         if text.disturbs:
             batch.planning_changed = 1
         if text.defines:
-            batch.altered |= _MAY_HAVE_ALTERED | (_HAS_ENABLED if text.enables else 0)
+            batch.altered |= MAY_HAVE_ALTERED | (HAS_ENABLED if text.enables else 0)
         if text.resets or (text.hides and link.startup is not BASE):
             batch.resetting = 1
 

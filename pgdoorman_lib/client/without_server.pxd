@@ -10,10 +10,10 @@ from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.prepared cimport ClientStatements
 from pgdoorman_lib.wire.statements cimport Statement
 
-cdef bytearray _parse_complete
-cdef bytearray _close_complete
-cdef bytearray _ready_idle
-cdef Py_ssize_t _MAX_NAME
+cdef bytearray PARSE_COMPLETE
+cdef bytearray CLOSE_COMPLETE
+cdef bytearray READY_IDLE
+cdef Py_ssize_t MAX_NAME
 
 
 @cython.final

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pgdoorman_lib.client import events
+from pgdoorman_lib.client.fixed import CLOSE_COMPLETE, PARSE_COMPLETE, READY_IDLE
 from pgdoorman_lib.client.leftovers import Leftovers
 from pgdoorman_lib.client.link import Link
-from pgdoorman_lib.client.prepared import CLOSE_COMPLETE, PARSE_COMPLETE
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import find_nul, frame_size
 from pgdoorman_lib.wire.meaning import MAX_NAME
@@ -13,15 +13,6 @@ from pgdoorman_lib.wire.statements import PREFIX, Statement
 
 _int = int
 _bytes = bytes
-
-#: the ReadyForQuery message outside of a transaction
-READY_IDLE = bytearray(b"Z\x00\x00\x00\x05I")
-
-# The same with C types, where this module is compiled.
-_parse_complete = PARSE_COMPLETE
-_close_complete = CLOSE_COMPLETE
-_ready_idle = READY_IDLE
-_MAX_NAME = MAX_NAME
 
 
 class WithoutServer:
@@ -47,7 +38,7 @@ class WithoutServer:
             link.terminated = 1
             return events.TERMINATE
         if kind == consts.SYNC:  # an empty batch
-            link.client.send_copy(_ready_idle, 0, 6)
+            link.client.send_copy(READY_IDLE, 0, 6)
             return events.HELD
         if kind == consts.FLUSH or kind == consts.COPY_DATA or kind == consts.COPY_DONE or kind == consts.COPY_FAIL:
             # Flush with nothing to flush; copy messages outside a copy are ignored by PostgreSQL, too.
@@ -110,7 +101,7 @@ class WithoutServer:
         elif kind == consts.SYNC:
             self.discarding = 0
         if self.discarding == 0:
-            self.link.client.send_copy(_ready_idle, 0, 6)
+            self.link.client.send_copy(READY_IDLE, 0, 6)
         return events.HELD
 
     def _answer_alone(self, data: bytearray, pos: _int, end: _int) -> bool:
@@ -142,11 +133,11 @@ class WithoutServer:
             name_end = find_nul(data, begin, at + size)
             if name_end <= begin:
                 return False
-            name = bytes(data[begin : name_end if name_end - begin < _MAX_NAME else begin + _MAX_NAME])
+            name = bytes(data[begin : name_end if name_end - begin < MAX_NAME else begin + MAX_NAME])
             statement = entered[name] if name in entered else names.get(name)
             if kind == consts.CLOSE:
                 entered[name] = None
-                answers.append(_close_complete)
+                answers.append(CLOSE_COMPLETE)
             elif kind == consts.DESCRIBE:
                 if statement is None or statement.description is None or statement.stale:
                     return False
@@ -162,7 +153,7 @@ class WithoutServer:
                 if statement is None or not statement.confirmed or statement.stale:
                     return False
                 entered[name] = statement
-                answers.append(_parse_complete)
+                answers.append(PARSE_COMPLETE)
             at += size
         for name, statement in entered.items():
             if statement is None:

@@ -2,9 +2,9 @@
 
 import cython
 
-cdef long long _MAX_VALUE
-cdef int _BUCKETS
-cdef int _BOUNDS
+cdef long long MAX_VALUE
+cdef int BUCKETS
+cdef int BOUNDS
 cdef unsigned int _MASK
 
 

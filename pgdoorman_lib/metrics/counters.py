@@ -14,25 +14,16 @@ from itertools import accumulate
 from math import ceil
 from typing import Any
 
+from pgdoorman_lib.metrics.measures import BOUNDS, BUCKETS, MAX_VALUE
+
 _int = int
 
-#: Buckets of a histogram: 32 in every power of two, so the middle of one is no more than 1.6 % from any value in it;
-#: the last one starts at 63 * 2^27 µs (2 h 20 min) and takes everything above.
-BUCKETS = 928
-#: The largest value counted as itself; larger ones (a clock that jumped, a day-long transaction) count as this.
-MAX_VALUE = (1 << 33) - 1
-#: Bounds of the coarse counts beside the buckets, each ten times the one before; one count more is for all above.
-BOUNDS = 5
 #: The least of those bounds (µs), by what is counted: those of pg_doorman's histograms for Prometheus.
 QUERY_BOUND, XACT_BOUND, WAIT_BOUND = 500, 1000, 100
 #: SQLSTATEs that are counted each for itself; code can invent as many as it likes (RAISE ... USING ERRCODE).
 MAX_SQLSTATES = 100
 #: What all further ones are counted under.
 OTHER_SQLSTATES = "other"
-# The same numbers as C integers, where this module is compiled.
-_MAX_VALUE = MAX_VALUE
-_BUCKETS = BUCKETS
-_BOUNDS = BOUNDS
 #: Counts of buckets go round at 2^32, which differences don't notice.
 _MASK = 0xFFFFFFFF
 
@@ -65,13 +56,13 @@ class Histogram:
         """Count one duration; negative ones (a clock set back) count as 0."""
         if us < 0:
             us = 0
-        elif us > _MAX_VALUE:
-            us = _MAX_VALUE
+        elif us > MAX_VALUE:
+            us = MAX_VALUE
         self.count += 1
         self.total += us
         place = 0
         bound = self.bound
-        while place < _BOUNDS and us > bound:
+        while place < BOUNDS and us > bound:
             bound *= 10
             place += 1
         self.within[place] += 1
@@ -100,13 +91,13 @@ class Histogram:
         """Add all that ``other``, of the same ``bound``, counted."""
         self.count += other.count
         self.total += other.total
-        for place in range(_BOUNDS + 1):
+        for place in range(BOUNDS + 1):
             self.within[place] += other.within[place]
         if other.buckets is None:
             return
         if self.buckets is None:
             self.buckets = array("I", bytes(4 * BUCKETS))
-        for index in range(_BUCKETS):
+        for index in range(BUCKETS):
             self.buckets[index] = (self.buckets[index] + other.buckets[index]) & _MASK
 
     def since(self, older: Histogram) -> Histogram:
@@ -116,11 +107,11 @@ class Histogram:
         if newer.count == 0:
             return newer
         newer.total = self.total - older.total
-        for place in range(_BOUNDS + 1):
+        for place in range(BOUNDS + 1):
             newer.within[place] = self.within[place] - older.within[place]
         newer.buckets = array("I", bytes(self.buckets))
         if older.buckets is not None:
-            for index in range(_BUCKETS):
+            for index in range(BUCKETS):
                 newer.buckets[index] = (newer.buckets[index] - older.buckets[index]) & _MASK
         return newer
 
@@ -134,7 +125,7 @@ class Histogram:
         rank = max(1, ceil(self.count * percent / 100.0))
         below = 0
         index = 0
-        while index < _BUCKETS - 1:
+        while index < BUCKETS - 1:
             below += self.buckets[index]
             if below >= rank:
                 break

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from pgdoorman_lib.metrics.averages import Latencies
-from pgdoorman_lib.metrics.counters import BOUNDS, QUERY_BOUND, WAIT_BOUND, XACT_BOUND, Histogram, PoolStats
+from pgdoorman_lib.metrics.counters import QUERY_BOUND, WAIT_BOUND, XACT_BOUND, Histogram, PoolStats
+from pgdoorman_lib.metrics.measures import BOUNDS
 from pgdoorman_lib.metrics.reading import PoolReading
-from pgdoorman_lib.wire.statements import OVERHEAD as STATEMENT_OVERHEAD
+from pgdoorman_lib.wire.measures import OVERHEAD as STATEMENT_OVERHEAD
 
 PREFIX = "pg_doorman_"
 OLD = "Old, see {}. "

@@ -5,8 +5,8 @@ import cython
 from pgdoorman_lib.net.line cimport Line
 
 
-cdef Py_ssize_t _BLOCK_SIZE
-cdef Py_ssize_t _MAX_FREE_BLOCKS
+cdef Py_ssize_t BLOCK_SIZE
+cdef Py_ssize_t MAX_FREE_BLOCKS
 
 
 cdef class Buffers:

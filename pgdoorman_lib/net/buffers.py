@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from pgdoorman_lib.net.line import Line
+from pgdoorman_lib.net.measures import BLOCK_SIZE, MAX_FREE_BLOCKS
 
 _int = int
-
-#: Bytes of one buffer. Larger ones save few system calls and cost cache; 16 KiB is also the TLS record size.
-BLOCK_SIZE = 16384
-#: Free blocks kept per process (16 MiB): what a burst needs again soon, but no more.
-MAX_FREE_BLOCKS = 1024
-
-# The same numbers as C integers, where this module is compiled.
-_BLOCK_SIZE = BLOCK_SIZE
-_MAX_FREE_BLOCKS = MAX_FREE_BLOCKS
 
 
 class Buffers:
@@ -31,13 +23,13 @@ class Buffers:
         block: bytearray | None = blocks.top
         if block is None:
             block = blocks.take()
-            return block if block is not None else bytearray(_BLOCK_SIZE)
+            return block if block is not None else bytearray(BLOCK_SIZE)
         blocks.top = None
         return block
 
     def give_block(self, block: bytearray) -> None:
         """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""
-        if len(block) != _BLOCK_SIZE:
+        if len(block) != BLOCK_SIZE:
             self.grown -= len(block)
-        elif self.blocks.older < _MAX_FREE_BLOCKS - 1:
+        elif self.blocks.older < MAX_FREE_BLOCKS - 1:
             self.blocks.add(block)

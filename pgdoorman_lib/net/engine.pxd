@@ -8,10 +8,10 @@ from pgdoorman_lib.net.pollable cimport Pollable
 from pgdoorman_lib.net.syscalls cimport clock
 
 
-cdef double _TURN_SECONDS
-cdef double _CLOSE_SECONDS
-cdef int _HOT_TURNS
-cdef int _PENDING
+cdef double TURN_SECONDS
+cdef double CLOSE_SECONDS
+cdef int HOT_TURNS
+cdef int PENDING
 
 
 @cython.final

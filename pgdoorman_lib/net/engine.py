@@ -21,26 +21,13 @@ import gevent
 from greenlet import getcurrent, greenlet
 
 from pgdoorman_lib.net.buffers import Buffers
+from pgdoorman_lib.net.measures import CLOSE_SECONDS, HOT_TURNS, TURN_SECONDS
 from pgdoorman_lib.net.pollable import PENDING, Pollable
 from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.syscalls import clock
 
 _int = int
 _float = float
-
-#: Seconds a turn may go on, waiting included, before timers and the hub's own descriptors get theirs; callbacks of the
-#: loop end it at once. It costs as much as a transaction: the way through the hub and back, and a timer of the kernel.
-TURN_SECONDS = 0.004
-#: A turn that follows the last one within so many seconds counts as traffic, and so many of them in a row as hot: then
-#: the turn waits for more by itself, which spares the way through the hub.
-CLOSE_SECONDS = 0.0004
-HOT_TURNS = 4
-
-# The same numbers as C integers, where this module is compiled.
-_TURN_SECONDS = TURN_SECONDS
-_CLOSE_SECONDS = CLOSE_SECONDS
-_HOT_TURNS = HOT_TURNS
-_PENDING = PENDING
 
 
 class Task:
@@ -76,16 +63,16 @@ class Task:
         if fault is not None:
             self.fault = None
             raise fault
-        if self.event == _PENDING:
+        if self.event == PENDING:
             self.event = pollable.poll()
         self.pollable = pollable
         try:
-            while self.event == _PENDING:
+            while self.event == PENDING:
                 self.park()
         finally:
             self.pollable = None
         event = self.event
-        self.event = _PENDING
+        self.event = PENDING
         return event
 
     def park(self) -> None:
@@ -119,7 +106,7 @@ class Task:
                 self.polling = 1
                 self.event = pollable.poll()
                 self.polling = 0
-            if pollable is not None and self.event == _PENDING:
+            if pollable is not None and self.event == PENDING:
                 pass  # it goes on waiting
             elif self.greenlet is None:
                 self.begin()
@@ -244,8 +231,7 @@ class Engine(Buffers):
         #: several receives or sends are one system call: ``news`` is kept for ``fetch``, there is ``send_together``
         self.batches = 0
         #: when the turn under way began and the last one ended; how many turns followed each other closely
-        self.began = 0.0
-        self.ended = 0.0
+        self.began = self.ended = 0.0
         self.heat = 0
 
     # Sending.
@@ -368,9 +354,8 @@ class Engine(Buffers):
         if self.closed:
             return
         self.in_turn = 1
-        self.now = clock()
-        self.began = self.now
-        self.heat = self.heat + 1 if self.now - self.ended < _CLOSE_SECONDS else 0
+        self.now = self.began = clock()
+        self.heat = self.heat + 1 if self.now - self.ended < CLOSE_SECONDS else 0
         try:
             if self.later:
                 for task in self.later:
@@ -383,9 +368,9 @@ class Engine(Buffers):
 
     def spare(self, now: _float) -> _float:
         """Seconds this turn may wait for more instead of the hub; 0 if it is not worth it, or others have work."""
-        if self.heat < _HOT_TURNS or self.closed or self.callbacks:
+        if self.heat < HOT_TURNS or self.closed or self.callbacks:
             return 0.0
-        left = _TURN_SECONDS - (now - self.began)
+        left = TURN_SECONDS - (now - self.began)
         return left if left > 0.0 else 0.0
 
     def collect(self) -> None:

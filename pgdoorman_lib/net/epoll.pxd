@@ -6,9 +6,9 @@ from pgdoorman_lib.net.engine cimport Channel, Engine
 from pgdoorman_lib.net.syscalls cimport Epoll, clock
 
 
-cdef int _POLLS_PER_TURN
-cdef int _FEW_EVENTS
-cdef double _CLOSE_SECONDS
+cdef int POLLS_PER_TURN
+cdef int FEW_EVENTS
+cdef double CLOSE_SECONDS
 
 
 cdef class EpollEngine(Engine):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgdoorman_lib.net.engine import CLOSE_SECONDS, Channel, Engine
+from pgdoorman_lib.net.engine import Channel, Engine
+from pgdoorman_lib.net.measures import CLOSE_SECONDS
 from pgdoorman_lib.net.syscalls import Epoll, clock
 
 _int = int
@@ -16,11 +17,6 @@ POLLS_PER_TURN = 2
 FEW_EVENTS = 4
 
 _READ = 1
-
-# The same numbers as C types, where this module is compiled.
-_POLLS_PER_TURN = POLLS_PER_TURN
-_FEW_EVENTS = FEW_EVENTS
-_CLOSE_SECONDS = CLOSE_SECONDS
 
 
 class EpollEngine(Engine):
@@ -66,12 +62,12 @@ class EpollEngine(Engine):
             if foreign:
                 break
             if wait > 0.0 and count == 0:
-                if self.now - before > _CLOSE_SECONDS:
+                if self.now - before > CLOSE_SECONDS:
                     self.heat = 0
                 break
             # So few events have taken no time worth looking at the clock for.
-            wait = self.spare(self.now if count <= _FEW_EVENTS else clock())
-            if wait == 0.0 and (count <= _FEW_EVENTS or polls >= _POLLS_PER_TURN):
+            wait = self.spare(self.now if count <= FEW_EVENTS else clock())
+            if wait == 0.0 and (count <= FEW_EVENTS or polls >= POLLS_PER_TURN):
                 break
 
     def fetch(self) -> None:

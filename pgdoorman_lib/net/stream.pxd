@@ -7,11 +7,12 @@ from pgdoorman_lib.net.ring cimport Ring
 from pgdoorman_lib.net.syscalls cimport copy, cut, put, recv_into, send_from
 from pgdoorman_lib.wire.framing cimport int32
 
-cdef Py_ssize_t _BLOCK_SIZE
+cdef Py_ssize_t BLOCK_SIZE
 
-cdef int _EAGAIN
-cdef int _EWOULDBLOCK
-cdef int _EINTR
+cdef int EAGAIN
+cdef int EWOULDBLOCK
+cdef int EINTR
+cdef int EPROTO
 cdef int _AF_UNIX
 
 

@@ -13,15 +13,15 @@ Rules:
 from __future__ import annotations
 
 import contextlib
-import errno
 import socket
 import ssl
 from collections import deque
+from errno import EAGAIN, EINTR, EPROTO, EWOULDBLOCK
 from typing import Any
 
 from pgdoorman_lib.errors import PeerGone, ProtocolViolation
-from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engine import Channel, Engine, Task
+from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.syscalls import copy, cut, put, recv_into, send_from
 from pgdoorman_lib.wire.framing import int32
@@ -37,10 +37,7 @@ FULL = -2
 #: Queued bytes from which a writer should wait for the peer (two blocks: one in flight, one being filled).
 HIGH_WATER = 2 * BLOCK_SIZE
 
-_BLOCK_SIZE = BLOCK_SIZE
-_EAGAIN = errno.EAGAIN
-_EWOULDBLOCK = errno.EWOULDBLOCK
-_EINTR = errno.EINTR
+#: -1 where there are none
 _AF_UNIX = int(getattr(socket, "AF_UNIX", -1))
 
 
@@ -168,7 +165,7 @@ class Stream(Channel):
             self.received += n
             return n
         self.release()
-        if n == -_EAGAIN or n == -_EWOULDBLOCK:
+        if n == -EAGAIN or n == -EWOULDBLOCK:
             self.readable = 0
             if self.engine.level_triggered:
                 self.engine.rearm(self)
@@ -199,9 +196,9 @@ class Stream(Channel):
         else:
             self.inbox = None
             self.engine.give_block(inbox)
-            if n == -_EAGAIN or n == -_EWOULDBLOCK:
+            if n == -EAGAIN or n == -EWOULDBLOCK:
                 self.readable = 0
-            elif n < 0 and n != -_EINTR:
+            elif n < 0 and n != -EINTR:
                 self.inbox_error = -n
 
     def _take_inbox(self) -> _int:
@@ -333,7 +330,7 @@ class Stream(Channel):
         size = len(data)
         if size and not (self.send_failed or self.closed):
             out = self.out
-            if out is None and size <= _BLOCK_SIZE:
+            if out is None and size <= BLOCK_SIZE:
                 out = self.engine.take_block()
                 self.out = out
                 self.out_start = 0
@@ -357,7 +354,7 @@ class Stream(Channel):
             out = self.out
             n = send_from(self.fd, out, self.out_start, self.out_end - self.out_start)
             if n < 0:
-                if n == -_EAGAIN or n == -_EWOULDBLOCK:
+                if n == -EAGAIN or n == -EWOULDBLOCK:
                     self.blocked = 1
                     if not self.armed:
                         self.engine.want_write(self, 1)
@@ -386,7 +383,7 @@ class Stream(Channel):
         return True
 
     def end_send(self, n: _int) -> None:
-        if n == -_EAGAIN or n == -_EWOULDBLOCK or n == -_EINTR:
+        if n == -EAGAIN or n == -EWOULDBLOCK or n == -EINTR:
             self.push()  # to say whether and for what to wait
         elif n < 0:
             self._drop_output(-n)
@@ -462,7 +459,7 @@ class Stream(Channel):
             except ssl.SSLZeroReturnError:
                 return 0
             except ssl.SSLError:
-                return -errno.EPROTO
+                return -EPROTO
             raw = self.engine.take_block()
             n = recv_into(self.fd, raw, 0, len(raw))
             if n > 0:
@@ -487,7 +484,7 @@ class Stream(Channel):
                         # Renegotiation does not exist in TLS 1.3 and is refused in 1.2: only a handshake could want it.
                         n = 0
                     except ssl.SSLError:
-                        self._drop_output(errno.EPROTO)
+                        self._drop_output(EPROTO)
                         return -1
                     self.sent += n
                     self.out_pending -= n
@@ -501,7 +498,7 @@ class Stream(Channel):
             raw = self.tls_out
             n = send_from(self.fd, raw, 0, len(raw))
             if n < 0:
-                if n == -_EAGAIN or n == -_EWOULDBLOCK:
+                if n == -EAGAIN or n == -EWOULDBLOCK:
                     self.blocked = 1
                     if not self.armed:
                         self.engine.want_write(self, 1)

@@ -6,7 +6,7 @@ from pgdoorman_lib.net.engine cimport Channel
 from pgdoorman_lib.net.epoll cimport EpollEngine
 from pgdoorman_lib.net.ring cimport Ring
 
-cdef int _SUBMISSIONS
+cdef int SUBMISSIONS
 
 
 cdef class UringEngine(EpollEngine):

@@ -17,8 +17,6 @@ _int = int
 #: Receives or sends in one system call.
 SUBMISSIONS = 256
 
-_SUBMISSIONS = SUBMISSIONS
-
 
 class UringEngine(EpollEngine):
     """Receives and sends in batches (Linux 5.6 or later); OSError where io_uring is not to be had."""
@@ -42,7 +40,7 @@ class UringEngine(EpollEngine):
                 if channel.begin_receive(self.ring):
                     self.batch[self.count] = channel
                     self.count += 1
-                    if self.count == _SUBMISSIONS:
+                    if self.count == SUBMISSIONS:
                         self._receive_batch()
             except Exception:
                 # A fault of one stream must not cost the others their bytes.
@@ -70,7 +68,7 @@ class UringEngine(EpollEngine):
             except Exception:
                 # A fault of one stream must not leave the others' bytes behind.
                 self.hub.handle_error(channel, *sys.exc_info())
-            if self.count == _SUBMISSIONS or (self.count and self.dirty is None):
+            if self.count == SUBMISSIONS or (self.count and self.dirty is None):
                 self._send_batch()
 
     def _send_batch(self) -> None:

@@ -12,11 +12,9 @@ from typing import Any
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import handover as servers
+from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.handover import Plain
-
-#: ``Server.state`` while its connection is on its way to another process.
-LEAVING = "leaving"
 
 
 def pack(pool: Pool) -> Plain:
@@ -69,7 +67,7 @@ def begin(pool: Pool) -> Server | None:
         if may_go(server) and not server.dirty:
             pool.queue.remove(server)
             pool.borrowed += 1
-            server.state = LEAVING
+            server.enter(states.ACTIVE)
             return server
     return None
 
@@ -79,6 +77,6 @@ def gone(pool: Pool, server: Server) -> None:
     pool.borrowed -= 1
     pool.size = max(0, pool.size - 1)
     pool.servers.discard(server)
-    server.state = "closed"
+    server.enter(states.CLOSED)
     server.stream.tls = None  # nothing is said at the end of what goes on elsewhere
     server.stream.close()

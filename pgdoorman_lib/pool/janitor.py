@@ -15,6 +15,8 @@ from pgdoorman_lib.errors import DoormanError, ServerGone
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.resting import sweep
+from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import drain, run
 from pgdoorman_lib.wire import consts, messages
@@ -59,7 +61,7 @@ class Janitor:
 
         ``in_batch``: a Sync is missing; ``half_sent``: a message was cut off, the server can't be saved.
         """
-        server.state = "cleaning"
+        server.enter(states.CLEANING)
         if half_sent or server.fatal_received or server.stream.eof or server.stream.send_failed:
             pool.discard(server, "client left in the middle of a message" if half_sent else "server has gone")
             return
@@ -151,5 +153,5 @@ class Janitor:
         """The janitor's greenlet: every ``interval`` seconds, close what is too old and keep the warm minimum."""
         while True:
             for pool in list(pools()):
-                pool.sweep(clock())
+                sweep(pool, clock())
             gevent.sleep(interval)

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pgdoorman_lib.pool.queue import NEAR, Borrower, ServerQueue
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.measures import NEAR
+from pgdoorman_lib.pool.queue import Borrower, ServerQueue
+from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 
 #: Why a server is closed.
@@ -75,3 +78,18 @@ def take_waiter(queue: ServerQueue, server: Server) -> Borrower | None:
             return borrower  # type: ignore[no-any-return]
         borrower = borrower.behind
     return None
+
+
+def lend(pool: Any, server: Server) -> None:
+    """Lend ``server`` to a waiter whom it suits; if it suits none, it rests or makes room for one that does."""
+    borrower = take_waiter(pool.queue, server)
+    if borrower is not None:
+        borrower.set(server)
+        server.enter(states.ACTIVE)
+        pool.count_wait(borrower)
+    elif pool.has_room() or pool.opening.count >= pool.queue.waiting:
+        pool.queue.resting.add(server)
+        pool.rests(server)
+        pool.opening.grow(clock())
+    else:
+        pool.discard(server, REASON)

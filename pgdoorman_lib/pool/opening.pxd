@@ -2,6 +2,7 @@
 
 import cython
 
+from pgdoorman_lib.net.deadlines cimport Deadline
 from pgdoorman_lib.net.syscalls cimport clock
 
 
@@ -18,4 +19,4 @@ cdef class Opening:
     cdef public double report_at
     cdef public double retry_at
     cdef public double backoff
-    cdef public object retry
+    cdef public Deadline retry

@@ -16,6 +16,7 @@ from pgdoorman_lib.errors import (
     ServerUnavailable,
 )
 from pgdoorman_lib.log import of_pool
+from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.login import failure
 
@@ -52,8 +53,8 @@ class Opening:
         self.report_at = 0.0
         self.backoff = 0.0
         self.retry_at = 0.0
-        #: on the hub's loop, None while not armed
-        self.retry: Any = None
+        #: when it is tried again
+        self.retry = Deadline(self._retry_now)
 
     def grow(self, now: float) -> None:
         """Open as many servers as waiters need for whom no probe is under way, a few at a time; no switch."""
@@ -139,20 +140,15 @@ class Opening:
             pool.quota.freed(pool)
 
     def _arm(self, now: float) -> None:
-        if self.retry is None and self.pool.queue.waiting:
-            self.retry = self.pool.engine.loop.timer(max(0.001, self.retry_at - now))
-            self.retry.start(self._retry_now)
+        if self.retry.due == 0.0 and self.pool.queue.waiting:
+            self.retry.set(self.retry_at, now)
 
     def _retry_now(self) -> None:
-        self.close()
         self.grow(max(clock(), self.retry_at))
 
     def close(self) -> None:
         """Try no more."""
-        if self.retry is not None:
-            self.retry.stop()
-            self.retry.close()
-            self.retry = None
+        self.retry.clear()
 
     def timeout_error(self) -> DoormanError:
         """What somebody is told who has waited long enough: by the cause, if servers could not be opened."""

@@ -3,11 +3,13 @@
 import cython
 
 from pgdoorman_lib.metrics.counters cimport PoolStats
+from pgdoorman_lib.net.deadlines cimport Deadline
 from pgdoorman_lib.net.engine cimport Engine, Task
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.pool.opening cimport Opening
 from pgdoorman_lib.pool.probes cimport Probes
 from pgdoorman_lib.pool.queue cimport Borrower, ServerQueue
+from pgdoorman_lib.server cimport states
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.statements cimport Registry
@@ -45,7 +47,7 @@ cdef class Pool:
     cdef public bint forget_names
     cdef public Py_ssize_t parse_limit
     cdef public bint retired
-    cdef public object expiry
+    cdef public Deadline expiry
     cdef public object sequences
     cdef public object health
     cdef public Registry registry
@@ -67,7 +69,7 @@ cdef class Pool:
     cpdef void withdraw(self, Borrower borrower) except *
     cpdef Server checkout(self, Borrower borrower)
     @cython.locals(waited="long long")
-    cpdef int _count_wait(self, Borrower borrower) except -1
+    cpdef int count_wait(self, Borrower borrower) except -1
     @cython.locals(server=Server)
     cpdef Server _take_idle(self, Borrower borrower)
     @cython.locals(server=Server)
@@ -76,11 +78,8 @@ cdef class Pool:
     cpdef int checkin(self, Server server) except -1
     @cython.locals(borrower=Borrower)
     cpdef int settle(self, Server server) except -1
-    @cython.locals(borrower=Borrower)
-    cdef int _lend_where_it_suits(self, Server server) except -1
-    cdef int _rests(self, Server server) except -1
+    cpdef int rests(self, Server server) except -1
     cpdef bint has_room(self) except -1
     cpdef int welcome(self, Server server) except -1
     cpdef int adopt(self, Server server) except -1
-    cpdef void backend_moved(self, Server server, int process) except *
     cpdef void discard(self, Server server, str reason) except *

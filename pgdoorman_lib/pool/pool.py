@@ -16,14 +16,13 @@ from typing import Any
 
 from pgdoorman_lib.errors import (
     DoormanError,
-    ServerProtocolViolation,
-    ServerUnavailable,
 )
 from pgdoorman_lib.log import Limited, of_pool
 from pgdoorman_lib.metrics.counters import PoolStats
+from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
-from pgdoorman_lib.pool import names
+from pgdoorman_lib.pool import names, resting
 from pgdoorman_lib.pool.beginnings import Beginnings
 from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.pool.health import Health
@@ -32,10 +31,9 @@ from pgdoorman_lib.pool.opening import Opening
 from pgdoorman_lib.pool.probes import Probes
 from pgdoorman_lib.pool.queue import Borrower, Moved, ServerQueue
 from pgdoorman_lib.pool.sequences import Sequences
+from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.wire import consts
-from pgdoorman_lib.wire.framing import frame_size
-from pgdoorman_lib.wire.messages import parse_fields, parse_parameter_status, terminate
+from pgdoorman_lib.wire.messages import terminate
 from pgdoorman_lib.wire.scan import Scanner
 from pgdoorman_lib.wire.statements import Registry
 
@@ -144,8 +142,8 @@ class Pool:
         self.disabled = False
         #: servers of this pool that another process still has, which count towards its size (``pool.handover``)
         self.elsewhere = 0
-        #: a timer on the hub's loop, None while not armed
-        self.expiry: Any = None
+        #: when the first in the queue has waited for long enough
+        self.expiry = Deadline(self._expire)
         self.slow = Limited(log)
         self.opening = Opening(self)
         self.probes = Probes(self)
@@ -306,7 +304,8 @@ class Pool:
         """
         return lent(self)
 
-    def _count_wait(self, borrower: Borrower) -> None:
+    def count_wait(self, borrower: Borrower) -> None:
+        """A server has just gone to ``borrower``, who has waited for it."""
         waited = int((self.engine.now - borrower.waiting_since) * 1000000.0)
         self.stats.wait_hist.add(waited)
         if waited > 0:
@@ -327,7 +326,7 @@ class Pool:
         own = self.sequences is not None and borrower.drawing and not self.forget_names
         server: Server = (self.sequences.take_own(borrower) if own else None) or (self.queue.get_nowait())
         self.borrowed += 1
-        server.state = "active"
+        server.enter(states.ACTIVE)
         if not server.is_reusable():
             self.discard(server, "connection lost while idle")
             return None
@@ -362,7 +361,7 @@ class Pool:
             self.settle(server)
         elif server.is_reusable() or (server.cancels and not server.fatal_received and not server.stream.eof):
             # It is to be cleaned; or a cancel is on its way, which must not hit the next borrower.
-            server.state = "cleaning"
+            server.enter(states.CLEANING)
             self.tidy(self, server)
         else:
             self.discard(server, "connection is not in a known state")
@@ -377,34 +376,21 @@ class Pool:
         elif self.quota is not None and self.queue.waiting and self.quota.is_owed(self):
             self.discard(server, "max_user_connections is reached, and those of another pool have waited for longer")
         elif self.forget_names and self.queue.waiting:
-            self._lend_where_it_suits(server)
+            names.lend(self, server)
         else:
             borrower = self.queue.put(server)
             if borrower is None:
-                self._rests(server)
+                self.rests(server)
             else:
-                server.state = "active"
-                self._count_wait(borrower)
+                server.enter(states.ACTIVE)
+                self.count_wait(borrower)
 
     def _why_held(self) -> str:
         return "pool was replaced" if self.retired else "pool is paused"
 
-    def _lend_where_it_suits(self, server: Server) -> None:
-        """Lend ``server`` to a waiter whom it suits; if it suits none, it rests or makes room for one that does."""
-        borrower = names.take_waiter(self.queue, server)
-        if borrower is not None:
-            borrower.set(server)
-            server.state = "active"
-            self._count_wait(borrower)
-        elif self.has_room() or self.opening.count >= self.queue.waiting:
-            self.queue.resting.add(server)
-            self._rests(server)
-            self.opening.grow(clock())
-        else:
-            self.discard(server, names.REASON)
-
-    def _rests(self, server: Server) -> None:
-        server.state = "idle"
+    def rests(self, server: Server) -> None:
+        """A borrowed server goes to those at rest, where it stands already."""
+        server.enter(states.IDLE)
         server.stream.task = None
         server.idle_since = self.engine.now
         self.borrowed -= 1
@@ -413,7 +399,7 @@ class Pool:
 
     def discard(self, server: Server, reason: str) -> None:
         """Close a borrowed server; no switch. One that is closed already is left alone."""
-        if server.state == "closed":
+        if server.stage == states.CLOSED:
             return
         self.borrowed -= 1
         self.forget(server, reason)
@@ -422,7 +408,7 @@ class Pool:
 
     def forget(self, server: Server, reason: str) -> None:
         """Close a server that is in nobody's hands, nor among the idle ones any more; no switch."""
-        server.state = "closed"
+        server.enter(states.CLOSED)
         self.servers.discard(server)
         log.info("%s closing server #%d (pid %d): %s", of_pool(self.settings), server.id, server.pid, reason)
         stream = server.stream
@@ -453,102 +439,24 @@ class Pool:
         self.borrowed += 1
         self.servers.add(server)
         server.pool = self
-        server.stream.on_idle = partial(self._idle_event, server)
-
-    def backend_moved(self, server: Server, process: _int) -> None:
-        """The backend behind ``server`` is another process than it was: what a session sets is not its own there."""
-        server.backend = process
-        if self.moved:
-            return
-        self.moved = 1
-        self.transparent = 0
-        settings = self.settings
-        text = (
-            f"{settings.server_host}:{settings.server_port} is not a PostgreSQL session, but a pooler that exchanges"
-            " backends between transactions"
-        )
-        if settings.shared_backend == "refuse":
-            log.error("%s %s: the pool refuses its clients", of_pool(settings), text)
-            self.refusal = ServerUnavailable(text)
-            self.retire("the server shares its backends")
-            return
-        log.warning(
-            "%s %s. Nothing a client sets, locks or listens to is safe there; from now on the pool works as with"
-            ' session_state = "reset"',
-            of_pool(settings),
-            text,
-        )
+        server.stream.on_idle = partial(resting.heard, self, server)
 
     # Waiting no longer.
 
     def _arm_expiry(self, now: _float) -> None:
-        """One timer for the head of the queue: all wait equally long, so nobody behind it is due earlier."""
+        """A deadline for the head of the queue: all wait equally long, so nobody behind it is due earlier."""
         first = self.queue.first
-        if self.expiry is None and first is not None:
-            due = first.waiting_since + self.timeout
-            self.expiry = self.engine.loop.timer(max(0.001, due - now))
-            self.expiry.start(self._expire)
+        if self.expiry.due == 0.0 and first is not None:
+            self.expiry.set(first.waiting_since + self.timeout, now)
 
     def _expire(self) -> None:
-        self.expiry.close()
-        self.expiry = None
         now = clock()
         queue = self.queue
         while queue.first is not None and queue.first.waiting_since + self.timeout <= now + 0.0005:
             queue.next().fail(self.opening.timeout_error())
         self._arm_expiry(now)
 
-    # Resting servers.
-
-    def _idle_event(self, server: Server) -> None:
-        """News from a server nobody has borrowed: its end, or an aside; no switch."""
-        if server.state != "idle":
-            return
-        stream = server.stream
-        reason = ""
-        while not reason:
-            n = stream.fill()
-            if n == -1:
-                break
-            if n <= 0:
-                reason = "server closed the connection while idle"
-                break
-            reason = _asides(server)
-        if reason or stream.hangup:
-            self.queue.remove(server)
-            self.forget(server, reason or "server closed the connection while idle")
-            if self.queue.waiting:
-                self.opening.grow(clock())
-
-    def sweep(self, now: _float) -> None:
-        """Close what rested or lived too long, then open up to min_pool_size; no switch."""
-        if self.held:
-            return
-        settings = self.settings
-        keep = settings.min_pool_size
-        for server in list(self.queue):
-            if server.state != "idle":
-                continue  # to close the one before it has let another pool take its place (``quota``)
-            if now > server.expires_at:
-                self.queue.remove(server)
-                self.forget(server, "server_lifetime reached")
-            elif (
-                settings.idle_timeout > 0
-                and now - server.idle_since > settings.idle_timeout
-                and len(self.servers) > keep
-            ):
-                self.queue.remove(server)
-                self.forget(server, "idle_timeout reached")
-        limit = settings.scaling_max_parallel_creates
-        opening = self.opening
-        while (
-            len(self.servers) + opening.count + self.elsewhere < min(keep, self.size)
-            and opening.count < limit
-            and now >= opening.retry_at
-            and (self.quota is None or self.quota.has_room())
-        ):
-            opening.start()
-        opening.grow(now)
+    # Its end.
 
     def reconnect(self, reason: str) -> None:
         """Close every idle server."""
@@ -559,44 +467,10 @@ class Pool:
         """Lend nothing more: idle servers are closed now, borrowed ones when they come back, waiters ask again."""
         self.retired = 1
         self.held = 1
-        if self.expiry is not None:
-            self.expiry.stop()
-            self.expiry.close()
-            self.expiry = None
+        self.expiry.clear()
         self.opening.close()
         if self.sequences is not None:
             self.sequences.close()
         self.reconnect(reason)
         while self.queue.waiting:
             self.queue.next().fail(Moved())
-
-
-def _asides(server: Server) -> str:
-    """Take the notices and parameters an idle server sent; a reason to close it, or an empty string."""
-    stream = server.stream
-    while stream.end > stream.start:
-        block = stream.block
-        assert block is not None
-        size = frame_size(block, stream.start, stream.end)
-        if size == -2 or size > 8192:
-            return "unexpected data while idle"
-        if size < 0 or size > stream.end - stream.start:
-            return ""
-        kind = block[stream.start]
-        body = bytes(block[stream.start + 5 : stream.start + size])
-        stream.start += size
-        if kind == consts.ERROR_RESPONSE:
-            server.fatal_received = 1
-            return "server said: " + parse_fields(body).get("M", "")
-        if kind == consts.PARAMETER_STATUS:
-            try:
-                name, value = parse_parameter_status(body)
-            except ServerProtocolViolation:
-                return "unexpected data while idle"
-            server.report(name, value)
-            if name.lower() not in server.applied.values:
-                server.pool.beginnings.hears(name, value)  # the configuration was reloaded
-        elif kind != consts.NOTICE_RESPONSE and kind != consts.NOTIFICATION_RESPONSE:
-            return "unexpected message while idle"
-    stream.release()
-    return ""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 
 #: Seconds a borrower waits for a server's answer before he is given, or opens, another.
@@ -22,33 +24,45 @@ class Probes:
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         self.count = 0
-        #: timers on the hub's loop, by server
-        self._timers: dict[Server, Any] = {}
+        #: since when (monotonic seconds), by server, in order; and when the first is waited for no longer
+        self._asked: dict[Server, float] = {}
+        self._deadline = Deadline(self._overdue)
 
     def begin(self, server: Server) -> None:
         """Have the janitor ask a server that was just taken, who calls ``ended`` and gives it back; no switch."""
-        timer = self._pool.engine.loop.timer(PATIENCE)
-        self._timers[server] = timer
+        now = clock()
+        self._asked[server] = now
         self.count += 1
-        timer.start(self._overdue, server)
-        server.state = "cleaning"
+        self._arm(now)
+        server.enter(states.CLEANING)
         self._pool.tidy(self._pool, server)
 
     def ended(self, server: Server) -> None:
         """It has answered, or will not any more; nothing if it was not asked, or is not waited for."""
-        timer = self._timers.pop(server, None)
-        if timer is not None:
+        if self._asked.pop(server, None) is not None:
             self.count -= 1
-            timer.stop()
-            timer.close()
+            if not self.count:
+                self._deadline.clear()
 
-    def _overdue(self, server: Server) -> None:
-        """Wait for it no longer: the next waiter gets a new connection, in its place if there is no room for more."""
-        self.ended(server)
+    def _arm(self, now: float) -> None:
+        """A deadline for the first: all are waited for equally long."""
+        if self._deadline.due == 0.0 and self._asked:
+            self._deadline.set(next(iter(self._asked.values())) + PATIENCE, now)
+
+    def _overdue(self) -> None:
+        """Wait for some no longer: a waiter gets a new connection, in their place if there is no room for more."""
         pool = self._pool
-        if not pool.queue.waiting:
-            return
-        if pool.has_room():
-            pool.opening.grow(clock())
-        else:
-            pool.discard(server, f"has not answered a probe within {PATIENCE:g} s")
+        now = clock()
+        for server, since in list(self._asked.items()):
+            if since + PATIENCE > now + 0.0005:
+                break
+            if server not in self._asked:
+                continue  # it has ended by what was done for one before it
+            self.ended(server)
+            if not pool.queue.waiting:
+                continue
+            if pool.has_room():
+                pool.opening.grow(now)
+            else:
+                pool.discard(server, f"has not answered a probe within {PATIENCE:g} s")
+        self._arm(now)

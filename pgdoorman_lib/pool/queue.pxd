@@ -7,7 +7,7 @@ from pgdoorman_lib.net.line cimport Line
 from pgdoorman_lib.net.pollable cimport Pollable
 from pgdoorman_lib.server.connection cimport Server
 
-cdef int _NEAR
+cdef int NEAR
 
 
 cdef class Borrower(Pollable):

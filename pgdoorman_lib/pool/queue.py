@@ -17,14 +17,10 @@ from gevent.queue import Empty
 from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.line import Line
 from pgdoorman_lib.net.pollable import Pollable
+from pgdoorman_lib.pool.measures import NEAR
 from pgdoorman_lib.server.connection import Server
 
 _int = int
-
-#: The first in the line is passed over so often at most, for one of so many behind it.
-NEAR = 8
-
-_NEAR = NEAR
 
 
 class Moved(Exception):
@@ -197,8 +193,8 @@ class ServerQueue:
         To put the first one's in effect takes a round trip, in which nobody has use of the server.
         """
         before: Any = self.first
-        if before.settings is not settings and self.passed < _NEAR:
-            for _ in range(_NEAR):
+        if before.settings is not settings and self.passed < NEAR:
+            for _ in range(NEAR):
                 borrower = before.behind
                 if borrower is None:
                     break

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.syscalls import clock
 
 _int = int
@@ -39,14 +40,15 @@ def _program(application_name: str) -> str:
 class Sequences:
     """What a pool has learnt, and the sessions that keep their server."""
 
-    __slots__ = ("kept", "names", "pool", "timer")
+    __slots__ = ("deadline", "kept", "names", "pool")
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool
         self.names: set[str] = set()
         #: since when (monotonic seconds), by session
         self.kept: dict[Any, float] = {}
-        self.timer: Any = None
+        #: when the longest kept may have to go
+        self.deadline = Deadline(self._let_go)
 
     def learn(self, name: str) -> _int:
         """An application of this name asks."""
@@ -90,7 +92,7 @@ class Sequences:
         elif now - since >= HURRY:
             return 0  # it has had its moment, and inserts on
         self.kept[session] = since
-        if self.timer is None or since < now:
+        if self.deadline.due == 0.0 or since < now:
             self._arm(now)
         return 1
 
@@ -107,9 +109,7 @@ class Sequences:
 
     def close(self) -> None:
         """The pool is replaced: nothing is kept."""
-        if self.timer is not None:
-            self.timer.close()
-            self.timer = None
+        self.deadline.clear()
         for session in list(self.kept):
             del self.kept[session]
             session.let_go()
@@ -122,19 +122,14 @@ class Sequences:
         return bool(pool.pinned - pool.unpinning + len(self.kept) + more > pool.max_pinned)
 
     def _arm(self, now: _float) -> None:
-        """Have the timer ring when the longest kept is due."""
-        if self.timer is not None:
-            self.timer.close()
-            self.timer = None
+        """A deadline for the longest kept."""
         if self.kept:
-            due = min(self.kept.values()) + (HURRY if self._crowded(0) else HOLD)
-            self.timer = self.pool.engine.loop.timer(max(0.001, due - now))
-            self.timer.start(self._ring)
+            self.deadline.set(min(self.kept.values()) + (HURRY if self._crowded(0) else HOLD), now)
+        else:
+            self.deadline.clear()
 
-    def _ring(self) -> None:
+    def _let_go(self) -> None:
         """Let go of those that are due and idle; who is in a transaction leaves at its end."""
-        self.timer.close()
-        self.timer = None
         now = clock()
         for session, since in list(self.kept.items()):
             if now + 0.0005 < since + (HURRY if self._crowded(0) else HOLD):

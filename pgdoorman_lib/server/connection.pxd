@@ -4,10 +4,13 @@ import cython
 
 from pgdoorman_lib.metrics.counters cimport LinkStats
 from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.server cimport states
 from pgdoorman_lib.server.unanswered cimport Unanswered
 from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.prepared cimport ServerStatements
 from pgdoorman_lib.wire.replies cimport Replies
+
+cdef unsigned long long _legal
 
 
 @cython.final
@@ -39,10 +42,11 @@ cdef class Server:
     cdef public str condemned
     cdef public int cancels
     cdef public bint fatal_received
-    cdef public object state
+    cdef readonly int stage
     cdef public object pool
     cdef public LinkStats stats
     cdef public object login_application_name
+    cpdef int enter(self, int stage) except -1
     cpdef int condemn(self, str reason) except -1
     cpdef int report(self, str name, str value) except -1
     cpdef bint is_reusable(self) except -1

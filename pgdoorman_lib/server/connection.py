@@ -2,7 +2,7 @@
 
 Rules:
 1. A server belongs to exactly one owner: the pool (``idle``), a borrower (``active``) or the janitor (``cleaning``).
-   ``state`` says which; only the pool changes it.
+   ``state`` says which; only ``enter`` changes it.
 2. ``applied`` is what of a client's parameters is in effect, over ``base``, which its login has left; ``reported`` is
    what it has told of them; ``dirty`` is what must be cleaned before it is lent on.
 3. A server of which anything is uncertain is closed, never lent.
@@ -16,6 +16,7 @@ from typing import Any
 
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.server import states
 from pgdoorman_lib.server.unanswered import Unanswered
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.baseline import UNKNOWN
@@ -31,6 +32,26 @@ _bytes = bytes
 _float = float
 
 _ids = count(1)
+
+#: What SHOW calls the states.
+WORDS = {
+    states.LOGIN: "login",
+    states.IDLE: "idle",
+    states.ACTIVE: "active",
+    states.CLEANING: "cleaning",
+    states.CLOSED: "closed",
+}
+#: What may follow: a server that has logged in goes to a waiter or rests; one that comes back may go straight on to the
+#: next; one at rest is nobody's but the pool's to clean.
+FOLLOWING = {
+    states.LOGIN: (states.IDLE, states.ACTIVE, states.CLOSED),
+    states.IDLE: (states.ACTIVE, states.CLOSED),
+    states.ACTIVE: (states.IDLE, states.ACTIVE, states.CLEANING, states.CLOSED),
+    states.CLEANING: (states.IDLE, states.ACTIVE, states.CLOSED),
+    states.CLOSED: (),
+}
+#: Bits of a state's number in eight are those that may follow it.
+_legal = sum(1 << 8 * before + after for before, following in FOLLOWING.items() for after in following)
 
 
 class Server:
@@ -66,7 +87,7 @@ class Server:
         "reported",
         "secret",
         "settings",
-        "state",
+        "stage",
         "statements",
         "stats",
         "stream",
@@ -126,7 +147,8 @@ class Server:
         self.cancels = 0
         #: PostgreSQL has said FATAL: nothing more will come
         self.fatal_received = 0
-        self.state = "login"
+        #: a number of ``server.states``
+        self.stage = states.LOGIN
         self.pool: Any = None
         self.stats = LinkStats()
         self.login_application_name = settings.application_name
@@ -137,6 +159,17 @@ class Server:
             values.get("standard_conforming_strings", "on"), values.get("client_encoding", "UTF8")
         )
         self.reading_flags = self.reading.flags
+
+    @property
+    def state(self) -> str:
+        """Whose it is, in the words of SHOW SERVERS."""
+        return WORDS[self.stage]
+
+    def enter(self, stage: _int) -> None:
+        """It has another owner: its state is ``stage`` from now on; RuntimeError if that can't follow."""
+        if not _legal >> 8 * self.stage + stage & 1:
+            raise RuntimeError(f"server #{self.id} is {WORDS[self.stage]} and can't be {WORDS[stage]}")
+        self.stage = stage
 
     @property
     def tls(self) -> bool:

@@ -4,7 +4,7 @@ import cython
 
 from pgdoorman_lib.net.syscalls cimport copy
 
-cdef Py_ssize_t _MAX_KEPT
+cdef Py_ssize_t MAX_KEPT
 
 
 @cython.final

@@ -13,8 +13,6 @@ _int = int
 #: A larger batch is not kept, bytes.
 MAX_KEPT = 8192
 
-_MAX_KEPT = MAX_KEPT
-
 
 class Unanswered:
     """``data[:size]``; ``mark`` is how much its client had been sent before, ``tried`` the mark of one sent again."""
@@ -31,9 +29,9 @@ class Unanswered:
         """Remember ``source[start:stop]``, unless it is too large or was sent twice already."""
         size = stop - start
         self.size = 0
-        if size <= _MAX_KEPT and mark != self.tried:
+        if size <= MAX_KEPT and mark != self.tried:
             if self.data is None:
-                self.data = bytearray(_MAX_KEPT)
+                self.data = bytearray(MAX_KEPT)
             copy(self.data, 0, source, start, size)
             self.size = size
             self.mark = mark

@@ -20,6 +20,7 @@ from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool import handover as pools
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import handover as servers
+from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
 from pgdoorman_lib.supervisor import kinds
@@ -219,7 +220,7 @@ class Arrival(Receiver):
             self._app.connector.know(pool, server)
         except DoormanError as exc:
             pool.discard(server, exc.message)
-        return server.state != "closed"
+        return server.stage != states.CLOSED
 
     def _welcome(self, pool: Pool, server: Server) -> None:
         server.stream.task = Task(self._app.engine)
@@ -250,7 +251,7 @@ class Arrival(Receiver):
             clients.arrive(self._app, sock, pool, state, None, self._book)
             return
         server = self._server(pool, more[0], state["server"])
-        server.state = "active"
+        server.enter(states.ACTIVE)
         if self._app.connector.knows(pool):
             clients.arrive(self._app, sock, pool, state, server, self._book)
         else:

@@ -8,7 +8,7 @@ from pgdoorman_lib.wire.source cimport Source
 cdef bytes _CLASSES
 cdef bytes _FOLDED
 cdef int _SHORT
-cdef int _LONG
+cdef int LONGEST_KEPT
 
 
 cdef class Lexer(Source):

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 
-from pgdoorman_lib.wire.source import LONGEST_KEPT, Source
+from pgdoorman_lib.wire.measures import LONGEST_KEPT
+from pgdoorman_lib.wire.source import Source
 
 _int = int
 
@@ -30,8 +31,6 @@ SYMBOL = 7
 LONGEST_NAME = 63
 #: Bytes of a string that are looked at one by one before it is left to ``find``.
 _SHORT = 48
-# The same number as a C integer, where this module is compiled.
-_LONG = LONGEST_KEPT
 
 # Classes of bytes.
 _BLANK, _LETTER, _DIGIT, _DOLLAR, _OTHER = 1, 2, 3, 4, 0
@@ -102,7 +101,7 @@ class Lexer(Source):
                     value = (value * 33 + folded[c]) & 0x7FFFFFFF
                     position += 1
                 if position == end and not self.final:
-                    if position - start < _LONG:
+                    if position - start < LONGEST_KEPT:
                         return self._wait(start)
                     self.mode = 7  # its beginning is all that counts
                 if position - start == 1 and position < end:
@@ -133,7 +132,7 @@ class Lexer(Source):
                 start = position
                 while position < end and classes[text[position]] == 3:
                     position += 1
-                if position == end and not self.final and position - start < _LONG:
+                if position == end and not self.final and position - start < LONGEST_KEPT:
                     return self._wait(start)
                 self.start = start
                 self.stop = position
@@ -349,7 +348,7 @@ class Lexer(Source):
         if at < end and _CLASSES[text[at]] == 3:
             while at < end and _CLASSES[text[at]] == 3:
                 at += 1
-            if at == end and not self.final and at - position < _LONG:
+            if at == end and not self.final and at - position < LONGEST_KEPT:
                 return self._wait(position)
             self.start = position
             self.stop = at
@@ -358,7 +357,7 @@ class Lexer(Source):
         while at < end and (_CLASSES[text[at]] == 2 or (at > position + 1 and _CLASSES[text[at]] == 3)):
             at += 1
         if at >= end and not self.final:
-            return self._wait(position) if at - position < _LONG else self._lose()
+            return self._wait(position) if at - position < LONGEST_KEPT else self._lose()
         self.start = position
         if at < end and text[at] == 0x24:
             self.tag = bytes(text[position : at + 1])

@@ -1,5 +1,7 @@
 # C types of wire.messages.
 
+from pgdoorman_lib.wire cimport consts
+
 cdef bytes _AUTHENTICATION_OK
 cdef bytes _AUTHENTICATION_MD5
 cdef bytes _READY_FOR_QUERY

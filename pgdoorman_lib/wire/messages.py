@@ -44,7 +44,6 @@ EMPTY_QUERY_MESSAGE = _message(consts.EMPTY_QUERY_RESPONSE)
 PORTAL_SUSPENDED_MESSAGE = _message(consts.PORTAL_SUSPENDED)
 
 # Those of every login, as far as they are always the same.
-_BACKEND_KEY_DATA = consts.BACKEND_KEY_DATA
 _AUTHENTICATION_OK = _message(consts.AUTHENTICATION, struct.pack("!I", consts.AUTH_OK))
 _AUTHENTICATION_MD5 = struct.pack("!BII", consts.AUTHENTICATION, 12, consts.AUTH_MD5)
 _key_head = struct.Struct("!BIi").pack
@@ -149,7 +148,7 @@ def parameter_status(name: str | bytes, value: str | bytes) -> bytes:
 
 def backend_key_data(pid: _int, secret: bytes) -> bytes:
     """BackendKeyData; ``pid`` is a signed int32, ``secret`` has 4 bytes (protocol 3.0) or up to 256 (3.2)."""
-    return _key_head(_BACKEND_KEY_DATA, len(secret) + 8, pid) + secret
+    return _key_head(consts.BACKEND_KEY_DATA, len(secret) + 8, pid) + secret
 
 
 def ready_for_query(status: bytes = b"I") -> bytes:

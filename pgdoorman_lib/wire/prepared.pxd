@@ -6,7 +6,7 @@ from pgdoorman_lib.wire.effect cimport Effect
 from pgdoorman_lib.wire.statements cimport Acts, Handle, Statement, Unnamed
 
 
-cdef Py_ssize_t _LARGE
+cdef Py_ssize_t LARGE
 
 
 cdef class ClientStatements:

@@ -16,14 +16,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from pgdoorman_lib.wire.effect import Effect
+from pgdoorman_lib.wire.measures import LARGE
 from pgdoorman_lib.wire.statements import Acts, Handle, Statement, Unnamed
 
 _int = int
 _bytes = bytes
 
-#: Bytes of a text from which a statement that nobody holds is not kept for whoever may come: in PostgreSQL it takes
-#: thirty to seventy times as much.
-LARGE = 8192
 #: Superseded statements looked at, whether somebody still holds them, each time one is made on their server.
 _LOOKED_AT = 4
 #: The part of a server's statements (one in so many) that may be evicted before it is worth looking again for those
@@ -31,9 +29,6 @@ _LOOKED_AT = 4
 _PATIENCE = 4
 #: The part of the bytes it may hold beyond which those are looked for that are of no use to anybody.
 _CROWDED = 4
-
-# The same number as a C type, where this module is compiled.
-_LARGE = LARGE
 
 
 class ClientStatements:
@@ -171,7 +166,7 @@ class ServerStatements:
             self.patience = len(held) // _PATIENCE - len(unheld)
         while self.spare:
             victim = self.spare.pop()
-            useless = full or not victim.current or victim.size >= _LARGE
+            useless = full or not victim.current or victim.size >= LARGE
             if useless and victim.users == 0 and victim in held and victim not in needed:
                 return victim
         self.patience -= 1

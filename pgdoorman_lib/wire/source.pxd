@@ -3,7 +3,7 @@
 import cython
 
 
-cdef int _LONG
+cdef int LONGEST_KEPT
 
 
 cdef class Source:

@@ -5,16 +5,13 @@ What the end of a part cuts off stays for the next one.
 
 from __future__ import annotations
 
+from pgdoorman_lib.wire.measures import LONGEST_KEPT
+
 _int = int
 
-#: Bytes of a word, a quoted name, or the tag of a dollar quote that are kept from one part of a text for the next one.
-LONGEST_KEPT = 1024
 _INCOMPLETE = 1
 #: ``Source.incomplete``: a part could not be read, nor can those behind it
 LOST = 2
-
-# The same number as a C integer, where this module is compiled.
-_LONG = LONGEST_KEPT
 
 
 class Source:
@@ -100,7 +97,7 @@ class Source:
             return 1
         if self.mode == 3:  # a name counts whole
             self.mode = 0
-            return self._wait(self.start) if self.end - self.start < _LONG else self._lose()
+            return self._wait(self.start) if self.end - self.start < LONGEST_KEPT else self._lose()
         return self._wait(position)
 
     def _lose(self) -> _int:

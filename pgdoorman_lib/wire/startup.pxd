@@ -2,16 +2,13 @@
 
 import cython
 
+from pgdoorman_lib.wire cimport consts
+
 
 cdef class StartupMessage:
     cdef readonly object protocol
     cdef readonly dict parameters
     cdef readonly list unknown_options
-
-
-cdef long _SSL_REQUEST
-cdef long _GSSENC_REQUEST
-cdef long _CANCEL_REQUEST
 
 
 @cython.locals(code=long)

@@ -22,9 +22,6 @@ MAX_CANCEL_KEY = 256
 PHYSICAL = "true"
 LOGICAL = "database"
 
-_SSL_REQUEST = consts.SSL_REQUEST
-_GSSENC_REQUEST = consts.GSSENC_REQUEST
-_CANCEL_REQUEST = consts.CANCEL_REQUEST
 #: What other protocols begin with, and what to say of it.
 _PROXY = "a PROXY protocol header (version {}) from an address that is not in proxy_protocol"
 _HTTP = "an HTTP request"
@@ -84,11 +81,11 @@ def parse_startup(packet: bytes) -> StartupMessage | SSLRequest | GSSENCRequest 
     if len(packet) < 4:
         raise _invalid_length()
     code = int.from_bytes(packet[:4], "big")
-    if code in (_SSL_REQUEST, _GSSENC_REQUEST):
+    if code in (consts.SSL_REQUEST, consts.GSSENC_REQUEST):
         if len(packet) != 4:
             raise _invalid_length()
-        return SSLRequest() if code == _SSL_REQUEST else GSSENCRequest()
-    if code == _CANCEL_REQUEST:
+        return SSLRequest() if code == consts.SSL_REQUEST else GSSENCRequest()
+    if code == consts.CANCEL_REQUEST:
         if not 8 < len(packet) <= 8 + MAX_CANCEL_KEY:
             raise _invalid_length()
         return CancelRequest(struct.unpack_from("!i", packet, 4)[0], packet[8:])

@@ -3,8 +3,8 @@
 import cython
 
 
-cdef double _BELIEVED
-cdef Py_ssize_t _OVERHEAD
+cdef double BELIEVED
+cdef Py_ssize_t OVERHEAD
 cdef Tally _remembered
 cdef long long _newest
 cdef bytes _process

@@ -19,6 +19,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import Any
 
+from pgdoorman_lib.wire.measures import BELIEVED, OVERHEAD
 from pgdoorman_lib.wire.messages import close_statement, parse_message
 from pgdoorman_lib.wire.text import Text
 
@@ -33,16 +34,6 @@ OUR_NAME = PREFIX + b"[0-9a-f]+_[0-9a-f]+"
 #: Bytes of the digest in a shared statement's name, and of a process's in the name of one that is not.
 DIGEST_SIZE = 16
 TOKEN_SIZE = 6
-
-#: Seconds for which what a server has made of a text is believed to be what any server would make of it: somebody whom
-#: the pooler does not see may have changed a table.
-BELIEVED = 1.0
-#: What a statement that a client holds costs the pooler beside its text, bytes.
-OVERHEAD = 512
-
-# The same numbers as C types, where this module is compiled.
-_BELIEVED = BELIEVED
-_OVERHEAD = OVERHEAD
 
 # One series each for all pools: a client keeps its statements when a reload replaces its pool, and they may meet the
 # new pool's on one server.
@@ -124,6 +115,7 @@ class Tally:
 
 #: This process's.
 REMEMBERED = Tally()
+# It has a name as a C variable, too, which others could not import.
 _remembered = REMEMBERED
 
 
@@ -221,14 +213,14 @@ class Statement:
         handle = self.handle
         handle.users += 1
         if handle.users == 1:
-            _remembered.bytes += handle.size + _OVERHEAD
+            _remembered.bytes += handle.size + OVERHEAD
 
     def drop(self) -> None:
         """One name less."""
         handle = self.handle
         handle.users -= 1
         if handle.users == 0:
-            _remembered.bytes -= handle.size + _OVERHEAD
+            _remembered.bytes -= handle.size + OVERHEAD
 
 
 class Unnamed:
@@ -271,7 +263,7 @@ class Registry:
         key = (body, environment) if environment else body
         statement = self.known.get(key)
         if statement is not None:
-            if now - statement.analysed_at <= _BELIEVED:
+            if now - statement.analysed_at <= BELIEVED:
                 self.known.move_to_end(key)
                 return statement
             body = statement.body  # all versions have one copy of the text
@@ -294,7 +286,7 @@ class Registry:
         """The statement that ``get`` would give, if there is one already."""
         key = (body, environment) if environment else body
         found: Statement | None = self.known.get(key)
-        if found is None or now - found.analysed_at > _BELIEVED:
+        if found is None or now - found.analysed_at > BELIEVED:
             return None
         self.known.move_to_end(key)
         return found

@@ -26,8 +26,8 @@ from pgdoorman_lib.client.events import (
 )
 from pgdoorman_lib.client.prepared import MAX_NAMED_PARSE
 from pgdoorman_lib.client.tracking import MAX_OPTIONS
-from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.pool.health import Health
 from pgdoorman_lib.wire import messages

@@ -16,8 +16,8 @@ from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.replication import ENDED, WAIT, Forwarder, ReplicationSession
 from pgdoorman_lib.errors import DoormanError, ProtocolViolation, ServerGone, ShuttingDown
 from pgdoorman_lib.metrics.counters import PoolStats
-from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.consts import PROCESS_BASE

@@ -36,6 +36,7 @@ from pgdoorman_lib.errors import (
 )
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.backends import backend_moved
 from pgdoorman_lib.pool.janitor import Janitor
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server.connection import Server
@@ -405,7 +406,7 @@ def test_a_half_close_behind_whole_messages(house: House, said: bytes, wanted: i
     assert house.far.heard.count(QUERY) == wanted
     assert second.reason == "client closed the connection" and second.error is None
     assert house.at_rest() == 1 and not house.cancelled
-    assert second.session.relay.client_end.eof_timer is None
+    assert second.session.relay.client_end.deadline is None
 
 
 @with_settings(client_eof_timeout=0.05)
@@ -1040,8 +1041,8 @@ def test_a_backend_that_moves(house: House) -> None:
     customer = house.customer()
     assert customer.ask(QUERY) == "TDCZ" and customer.session.link.transparent
     (server,) = house.pool.servers
-    house.pool.backend_moved(server, 2)
-    house.pool.backend_moved(server, 3)
+    backend_moved(server, 2)
+    backend_moved(server, 3)
     assert customer.ask(QUERY) == "TDCZ" and not customer.session.link.transparent
     assert not house.customer().session.link.transparent
 
@@ -1051,7 +1052,7 @@ def test_a_backend_that_moves_and_must_not(house: House) -> None:
     customer = house.customer()
     assert customer.ask(QUERY) == "TDCZ"
     (server,) = house.pool.servers
-    house.pool.backend_moved(server, 2)
+    backend_moved(server, 2)
     customer.say(QUERY)
     customer.end()
     assert isinstance(customer.error, ServerUnavailable) and "exchanges backends" in customer.error.message

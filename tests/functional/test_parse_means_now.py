@@ -24,7 +24,7 @@ from wire_client import (
     query,
 )
 
-from pgdoorman_lib.wire.statements import BELIEVED
+from pgdoorman_lib.wire.measures import BELIEVED
 
 #: A little longer than what was analysed is believed.
 LATER = BELIEVED + 0.1

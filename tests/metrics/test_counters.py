@@ -9,10 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdoorman_lib.metrics.counters import (
-    BOUNDS,
-    BUCKETS,
     MAX_SQLSTATES,
-    MAX_VALUE,
     OTHER_SQLSTATES,
     ConnectionStats,
     Histogram,
@@ -20,6 +17,7 @@ from pgdoorman_lib.metrics.counters import (
     PoolStats,
     bucket_floor,
 )
+from pgdoorman_lib.metrics.measures import BOUNDS, BUCKETS, MAX_VALUE
 
 durations = st.integers(0, MAX_VALUE)
 

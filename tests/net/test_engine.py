@@ -16,9 +16,9 @@ from pace import patience
 
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net import engines
-from pgdoorman_lib.net.buffers import BLOCK_SIZE, MAX_FREE_BLOCKS
 from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.engines import choose
+from pgdoorman_lib.net.measures import BLOCK_SIZE, MAX_FREE_BLOCKS
 from pgdoorman_lib.net.pollable import PENDING, Pollable
 from pgdoorman_lib.net.stream import Stream
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from pace import patience
 
 from pgdoorman_lib.errors import PeerGone, ProtocolViolation
-from pgdoorman_lib.net.buffers import BLOCK_SIZE
 from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.stream import EOF, FULL, HIGH_WATER, NOTHING, Stream
 
 

@@ -17,6 +17,7 @@ from pgdoorman_lib.pool.holding import Target
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.queue import Moved
 from pgdoorman_lib.pool.registry import Pools
+from pgdoorman_lib.pool.resting import sweep
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_a_paused_pool_lends_nothing_and_closes_what_comes_back(house: House) ->
     busy.dirty = 1
     house.pool.checkin(busy)
     assert busy.state == "closed" and not house.tidied
-    house.pool.sweep(1e12)
+    sweep(house.pool, 1e12)
     gevent.sleep(0.02)
     assert not waiting.ready() and holding.open_servers(house.pool) == 0 and house.attempts == 2
     house.pool.check()

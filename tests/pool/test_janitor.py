@@ -16,6 +16,7 @@ from pgdoorman_lib.pool import janitor as janitors
 from pgdoorman_lib.pool.janitor import Janitor
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.queue import Borrower
+from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
 from pgdoorman_lib.wire import messages
@@ -119,7 +120,7 @@ def house(request: pytest.FixtureRequest, engine: Engine) -> Iterator[House]:
 def test_exactly_what_was_touched_is_cleaned(house: House, dirty: int, statements: list[str]) -> None:
     server = house.borrow()
     server.dirty = dirty
-    server.state = "cleaning"
+    server.enter(states.CLEANING)
     house.janitor.tidy(house.pool, server)
     assert house.settled() == "kept"
     assert house.executed == statements

@@ -10,7 +10,8 @@ import pytest
 from core_fakes import running, server_pair
 
 from pgdoorman_lib.pool import names
-from pgdoorman_lib.pool.queue import NEAR, Borrower, ServerQueue
+from pgdoorman_lib.pool.measures import NEAR
+from pgdoorman_lib.pool.queue import Borrower, ServerQueue
 from pgdoorman_lib.server.connection import Server
 
 MakeServer = Callable[..., Server]

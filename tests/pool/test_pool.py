@@ -25,6 +25,7 @@ from pgdoorman_lib.pool.opening import BACKOFF_FIRST
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.queue import Borrower, Moved
 from pgdoorman_lib.pool.registry import Pools
+from pgdoorman_lib.pool.resting import sweep
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import messages
 
@@ -95,7 +96,7 @@ class House:
             self.pool.discard(server, "the end")
         self.pool.check()
         assert not self.pool.servers and not self.pool.queue.waiting
-        assert self.pool.expiry is None and self.pool.opening.retry is None
+        assert self.pool.expiry.due == self.pool.opening.retry.due == 0.0
         for peer in self.peers.values():
             peer.close()
 
@@ -500,11 +501,11 @@ def test_sweep(house: House) -> None:
     for server in servers:
         house.pool.checkin(server)
         server.idle_since -= 10
-    house.pool.sweep(clock())
+    sweep(house.pool, clock())
     assert len(house.pool.servers) == 1, "the warm minimum stays"
     (last,) = house.pool.servers
     last.expires_at = 0
-    house.pool.sweep(clock())
+    sweep(house.pool, clock())
     until(lambda: house.pool.idle_count == 1)
     assert last.stream.closed and last not in house.pool.servers
 
@@ -512,11 +513,11 @@ def test_sweep(house: House) -> None:
 @sized(min_pool_size=3, pool_size=3, scaling_max_parallel_creates=2)
 def test_the_warm_minimum_is_opened_a_few_at_a_time(house: House) -> None:
     house.gate.clear()
-    house.pool.sweep(clock())
+    sweep(house.pool, clock())
     assert house.pool.opening_count == 2
     house.gate.set()
     until(lambda: house.pool.idle_count == 2)
-    house.pool.sweep(clock())
+    sweep(house.pool, clock())
     until(lambda: house.pool.idle_count == 3)
 
 
@@ -635,7 +636,7 @@ def test_hammer(engine: Engine, seed: int) -> None:
             if dice.random() < 0.1 and pool.queue.qsize():
                 house.peers[dice.choice(list(pool.queue))].close()
             if dice.random() < 0.1:
-                pool.sweep(clock())
+                sweep(pool, clock())
             if dice.random() < 0.02:
                 pool.reconnect("dice")
     for greenlet in customers:

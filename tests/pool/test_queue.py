@@ -11,7 +11,8 @@ from core_fakes import PATIENCE, Settings, running, server_pair
 from gevent.queue import Empty, LifoQueue, Queue
 
 from pgdoorman_lib.net.engine import Engine, Task
-from pgdoorman_lib.pool.queue import NEAR, Borrower, Moved, ServerQueue
+from pgdoorman_lib.pool.measures import NEAR
+from pgdoorman_lib.pool.queue import Borrower, Moved, ServerQueue
 from pgdoorman_lib.server.connection import Server
 
 

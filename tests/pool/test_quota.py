@@ -14,6 +14,7 @@ from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.pool import quota as quota_module
 from pgdoorman_lib.pool.holding import open_servers, pause, resume
 from pgdoorman_lib.pool.quota import Quota, Quotas
+from pgdoorman_lib.pool.resting import sweep
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_a_warm_minimum_does_not_take_from_others(engine: Engine) -> None:  # no
         quota.join(house.pool)
     server = first.checkout()
     first.pool.checkin(server)
-    second.pool.sweep(engine.now)
+    sweep(second.pool, engine.now)
     gevent.sleep(0.02)
     assert (server.state, second.attempts) == ("idle", 0)
     for house in (first, second):
@@ -124,7 +125,7 @@ def test_what_others_take_while_a_pool_is_swept(houses: list[House]) -> None:
         server.expires_at = 0.0
     for house in others:
         house.pool.opening.retry_at = 0.0
-    first.pool.sweep(first.engine.now)
+    sweep(first.pool, first.engine.now)
     for house, greenlet in zip(others, waiting, strict=True):
         house.pool.checkin(greenlet.get(timeout=PATIENCE))
     assert [server.state for server in old] == ["closed", "closed"]

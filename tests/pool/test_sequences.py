@@ -112,7 +112,7 @@ class House:
         self.pool.retire("the end")
         until(lambda: not self.pool.servers, "all servers closed")
         self.pool.check()
-        assert not self.known.kept and self.known.timer is None
+        assert not self.known.kept and self.known.deadline.due == 0.0
         for peer in self.peers:
             peer.close()
 

@@ -19,13 +19,12 @@ from pgdoorman_lib.wire.effects import (
     UnnamedInjected,
     UnnamedParse,
 )
+from pgdoorman_lib.wire.measures import BELIEVED, LARGE, OVERHEAD
 from pgdoorman_lib.wire.owed import CLOSE, MADE_CLOSE, MADE_PARSE, PARSE, SWALLOW, SYNC
-from pgdoorman_lib.wire.prepared import LARGE, ClientStatements, ServerStatements
+from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
 from pgdoorman_lib.wire.replies import Replies
 from pgdoorman_lib.wire.statements import (
-    BELIEVED,
     OUR_NAME,
-    OVERHEAD,
     PREFIX,
     REMEMBERED,
     TOKEN_SIZE,
