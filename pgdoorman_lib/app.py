@@ -326,7 +326,8 @@ class App(Pooler):
         # First of all: who sees us listen takes us for ready, and may send a signal.
         succession = self._succession
         with Signals(
-            self.shutdown, self._shutdown.hurry, self._reload_logged, logs.reopen, succession.upgrade_logged
+            *(self.shutdown, self._shutdown.hurry, self._reload_logged, logs.reopen, succession.upgrade_logged),
+            interrupt_upgrades=lambda: self.pid_file is not None or self.general.upgrade_on_sigint,
         ).handled():
             inherited = succession.come() or self._inherited
             self.telemetry.listen([each for each in inherited if each.called == HTTP], succession.inherit)

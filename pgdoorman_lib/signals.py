@@ -21,7 +21,7 @@ WITHOUT_MEANING = (signal.SIGALRM,)
 class Signals:
     """``stop`` is called for the first SIGTERM or SIGINT, ``hurry`` for each after it.
 
-    ``reopen`` is called for SIGUSR1 and SIGHUP, and says whether there was a file to open again; ``reload`` for SIGHUP,
+    SIGINT is as SIGUSR2 while ``interrupt_upgrades`` says so. ``reopen`` is called for SIGUSR1 and SIGHUP, and says whether there was a file to open again; ``reload`` for SIGHUP,
     behind it, and ``upgrade`` for SIGUSR2, both in greenlets of their own. The others must not switch.
     """
 
@@ -32,12 +32,14 @@ class Signals:
         reload: Callable[[], None],
         reopen: Callable[[], bool],
         upgrade: Callable[[], None],
+        interrupt_upgrades: Callable[[], bool],
     ) -> None:
         self._stop = stop
         self._hurry = hurry
         self._reload = reload
         self._reopen = reopen
         self._upgrade = upgrade
+        self._interrupt_upgrades = interrupt_upgrades
         self._stopping = False
 
     @contextmanager
@@ -58,6 +60,9 @@ class Signals:
                 set_signal(number, handler)
 
     def _on_stop(self, number: int, frame: Any) -> None:
+        if number == signal.SIGINT and not self._stopping and self._interrupt_upgrades():
+            gevent.spawn(self._upgrade)
+            return
         if self._stopping:
             self._hurry()
         self._stopping = True

@@ -88,10 +88,10 @@ class Successor:
         os.kill(self.pid, number)
 
 
-def become_subreaper() -> None:
-    """Be the parent of what the processes started here leave behind."""
+def be_subreaper(wanted: bool) -> None:
+    """Be the parent of what the processes started here leave behind, or be it no more."""
     option = 36  # PR_SET_CHILD_SUBREAPER in linux/prctl.h
-    ctypes.CDLL(None).prctl(option, 1, 0, 0, 0)
+    ctypes.CDLL(None).prctl(option, int(wanted), 0, 0, 0)
 
 
 class Doorman:
@@ -211,9 +211,9 @@ class Doorman:
         self.send_signal(number)
         return self.wait(timeout)
 
-    def upgrade(self) -> None:
-        """Have a new process take over by SIGUSR2: from then on it is the one that is looked after."""
-        self._upgrade(lambda: self.send_signal(signal.SIGUSR2))
+    def upgrade(self, number: signal.Signals = signal.SIGUSR2) -> None:
+        """Have a new process take over by a signal: from then on it is the one that is looked after."""
+        self._upgrade(lambda: self.send_signal(number))
 
     def upgrade_by_console(self) -> str:
         """As ``upgrade``, by UPGRADE; what the console says."""
@@ -227,7 +227,7 @@ class Doorman:
         return said[0]
 
     def _upgrade(self, ask: Callable[[], None]) -> None:
-        become_subreaper()
+        be_subreaper(True)
         before = len(self.log_lines)
         ask()
         line = self.wait_log(r"process \d+ serves new clients|upgrade failed", after=before, timeout=START_DEADLINE)
@@ -271,6 +271,8 @@ class Doorman:
                 self.end_of_predecessor()
             code = self.stop()
             assert code == 0, f"exit code {code} after SIGTERM\n{self.log_text()}"
+        if isinstance(self.process, Successor):
+            be_subreaper(False)
         self.check_log()
 
     def check_log(self) -> None:

@@ -202,6 +202,13 @@ class General:
     shutdown_timeout: float = setting(
         "duration", "10s", "How long a drain waits for transactions to finish.", reload="live"
     )
+    upgrade_on_sigint: bool = setting(
+        "boolean",
+        False,
+        "SIGINT upgrades (docs/upgrade.md) in the foreground, too, as with --daemon; else it drains.",
+        reload="live",
+        ours=True,
+    )
     proxy_copy_data_timeout: float = setting(
         "duration",
         "15s",

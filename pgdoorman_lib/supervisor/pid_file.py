@@ -23,6 +23,8 @@ _MODE = 0o644
 _MOST_READ = 64
 #: Seconds by which the kernel's time of boot may be off.
 _CLOCK_ERROR = 2.0
+#: The state of a process that has ended.
+_ZOMBIE = "Z"
 
 
 class PidFile:
@@ -130,14 +132,26 @@ def _may_have_written(pid: int, written: float) -> bool:
             os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    began = _began(pid)
+    fields = _fields(pid)
+    if fields and fields[0] == _ZOMBIE:
+        return False  # it has ended, and only its parent has not asked how
+    began = _began(fields)
     return began is None or began <= written + _CLOCK_ERROR
 
 
-def _began(pid: int) -> float | None:
-    """When a process began, in seconds since 1970; None when the system does not say."""
+def _fields(pid: int) -> list[str]:
+    """What the system says of a process (proc(5)), from its state on; empty when it does not."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _began(fields: list[str]) -> float | None:
+    """When a process began, in seconds since 1970, by its ``_fields``; None when the system does not say."""
+    if not fields:
+        return None
+    try:
         boot = next(line.split()[1] for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
     except (OSError, StopIteration):
         return None

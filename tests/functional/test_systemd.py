@@ -179,7 +179,7 @@ def test_one_that_is_gone(make_doorman: MakeDoorman, manager: Manager) -> None:
     manager.wait("READY=1", timeout=60)
     manager.socket.close()
     doorman.reload()
-    doorman.wait_log("systemd was not told RELOADING=1: Connection refused")
+    doorman.wait_log("systemd was not told .*: Connection refused")
     with doorman.wire() as client:
         assert client.value("SELECT 1") == "1"
 

@@ -181,6 +181,15 @@ def test_the_console_starts_it_too(make_doorman: MakeDoorman) -> None:
         assert client.execute("SELECT 2").fetchone() == (2,)
 
 
+def test_sigint_upgrades_where_it_is_told_to(make_doorman: MakeDoorman) -> None:
+    """Deploy scripts of the reference send it; by itself it drains (test_life)."""
+    doorman = make_doorman({"general": {"upgrade_on_sigint": True}})
+    with doorman.connect() as client:
+        doorman.upgrade(signal.SIGINT)
+        assert doorman.end_of_predecessor() == 0
+        assert client.execute("SELECT 1").fetchone() == (1,)
+
+
 # -- what does not
 
 

@@ -150,3 +150,27 @@ def test_taken_away_in_between(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(times) == 2
     assert path.read_text() == f"{os.getpid()}\n"
     file.remove()
+
+
+def test_a_process_that_has_ended_unasked_has_ended(path: Path) -> None:
+    """Where nobody asks how its daemons have ended, as in many a container, they stay in the list of processes."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    try:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        path.write_text(f"{child.pid}\n")
+        taken(path).remove()
+    finally:
+        child.wait()
+
+
+def test_a_successor_inherits_it(path: Path) -> None:
+    """The lock is on throughout, and whoever has left does not take the file away."""
+    before = taken(path)
+    after = PidFile(str(path))
+    after.inherit(os.dup(before.fd))
+    before.leave()
+    before.remove()
+    assert path.read_text() == f"{os.getpid()}\n"
+    assert "is held by process" in refusal(path)
+    after.remove()
+    assert not path.exists()
