@@ -21,8 +21,9 @@ WITHOUT_MEANING = (signal.SIGALRM,)
 class Signals:
     """``stop`` is called for the first SIGTERM or SIGINT, ``hurry`` for each after it.
 
-    SIGINT is as SIGUSR2 while ``interrupt_upgrades`` says so. ``reopen`` is called for SIGUSR1 and SIGHUP, and says whether there was a file to open again; ``reload`` for SIGHUP,
-    behind it, and ``upgrade`` for SIGUSR2, both in greenlets of their own. The others must not switch.
+    SIGINT is as SIGUSR2 while ``interrupt_upgrades`` says so. ``reopen`` is called for SIGUSR1 and SIGHUP, and says
+    whether there was a file to open again; ``reload`` for SIGHUP, behind it, and ``upgrade`` for SIGUSR2, both in
+    greenlets of their own. The others must not switch.
     """
 
     def __init__(
