@@ -47,6 +47,22 @@ _EINTR = errno.EINTR
 _AF_UNIX = int(getattr(socket, "AF_UNIX", -1))
 
 
+#: What ``Stream.export`` says besides TLS.
+_EXPORTED = {"peer_host": str, "peer_port": int, "received": int, "sent": int, "unread": bytes}
+
+
+def check_exported(state: dict[str, Any]) -> None:
+    """ValueError unless ``Stream.carry_on`` can go on from ``state``: for a receiver that must refuse it in time."""
+    for key, kind in _EXPORTED.items():
+        if not isinstance(state.get(key), kind):
+            raise ValueError(f"{key} is {type(state.get(key)).__name__}, it must be {kind.__name__}")
+    tls = state.get("tls")
+    if isinstance(tls, dict):
+        Tls13(tls, ssl.MemoryBIO(), ssl.MemoryBIO())
+    elif tls is not None:
+        raise ValueError(f"tls is {type(tls).__name__}, it must be a dictionary or nothing")
+
+
 class Stream(Channel):
     """A non-blocking connected socket, registered with an engine from here until ``close``.
 
@@ -660,7 +676,8 @@ class Stream(Channel):
 
     def carry_on(self, state: dict[str, Any]) -> None:
         """Be, right after it was made, what ``export`` has said in another process; ValueError if it can't."""
-        tls, unread = state["tls"], state["unread"]
+        check_exported(state)
+        tls, unread = state.get("tls"), state["unread"]
         if tls is not None:
             self.cipher_in = ssl.MemoryBIO()
             self.cipher_out = ssl.MemoryBIO()

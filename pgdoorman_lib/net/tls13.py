@@ -155,17 +155,20 @@ class Tls13:
     """
 
     def __init__(self, state: dict[str, Any], incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
-        suite = SUITES.get(state.get("cipher", ""))
-        if suite is None:
-            raise ValueError(f"no cipher suite of TLS 1.3 is {state.get('cipher')!r}")
-        self._cipher = str(state["cipher"])
+        cipher, unread, alpn = state.get("cipher"), state.get("unread", b""), state.get("alpn")
+        if not isinstance(cipher, str) or cipher not in SUITES:
+            raise ValueError(f"no cipher suite of TLS 1.3 is {cipher!r}")
+        if not isinstance(unread, bytes) or not (alpn is None or isinstance(alpn, str)):
+            raise ValueError("no bytes to go on from")
+        suite = SUITES[cipher]
+        self._cipher = cipher
         self._read = _direction(suite, state, "read")
         self._write = _direction(suite, state, "write")
         self._update_due = bool(state.get("update_due"))
-        self._alpn = state.get("alpn")
+        self._alpn: str | None = alpn
         self._incoming = incoming
         self._outgoing = outgoing
-        self._raw = bytearray(state.get("unread", b""))  # records not opened yet, the last one maybe in part
+        self._raw = bytearray(unread)  # records not opened yet, the last one maybe in part
         self._plain = b""
         self._position = 0
         self._messages = bytearray()  # of the handshake's kind, the last one maybe in part

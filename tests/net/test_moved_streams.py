@@ -24,7 +24,7 @@ from tls_contexts import choose, contexts
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.packing import pack, unpack
 from pgdoorman_lib.net.parcel import Channel, Parcel, Refused
-from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.net.stream import Stream, check_exported
 from pgdoorman_lib.net.tls13 import SUITES
 from pgdoorman_lib.net.tls_secrets import CanNotMove, Keylog
 
@@ -44,7 +44,7 @@ import gevent.monkey; gevent.monkey.patch_all()
 import socket, sys
 from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.parcel import Channel, Receiver, Refused
-from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.net.stream import Stream, check_exported
 import gevent
 
 engine = choose("gevent")
@@ -223,6 +223,19 @@ def test_what_can_not_move(certs: Certificates, engine: Engine) -> None:
     with pytest.raises(CanNotMove, match="has ended"):
         stream.export()
     stream.close()
+
+
+@pytest.mark.parametrize(
+    "change", [{"peer_host": 1}, {"unread": None}, {"received": "1"}, {"tls": []}, {"tls": {"cipher": "none"}}]
+)
+def test_what_can_not_be_carried_on(engine: Engine, change: dict[str, Any]) -> None:
+    stream, peer = stream_pair(engine)
+    state = stream.export()
+    check_exported({**state, "later": "versions may say more"})
+    with pytest.raises(ValueError):
+        stream.carry_on({**state, **change})
+    stream.close()
+    peer.close()
 
 
 class SClient:

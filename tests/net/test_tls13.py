@@ -498,6 +498,9 @@ def test_garbage(data: bytes, head: bytes) -> None:
     [
         {"cipher": "TLS_AES_128_CCM_SHA256"},
         {"cipher": None},
+        {"cipher": []},
+        {"unread": "text"},
+        {"alpn": 1},
         {"read_secret": b"short"},
         {"write_secret": None},
         {"read_sequence": -1},
