@@ -42,6 +42,7 @@ cdef class Stream(Channel):
     cdef public object cipher_in
     cdef public object cipher_out
     cdef public bytearray tls_out
+    cdef public object tracker
 
     @cython.locals(block=bytearray, room=Py_ssize_t, n=Py_ssize_t)
     cpdef Py_ssize_t fill(self) except -3

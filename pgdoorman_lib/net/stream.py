@@ -7,7 +7,8 @@ Rules:
 3. Bytes to send are queued and leave at the end of the turn. ``send_block`` hands over a whole block without copying.
 4. A failed send is not a failed stream: what the peer said before it went away can still be read. ``eof`` says when
    there is nothing more.
-5. TLS is the same stream over an ``ssl.SSLObject`` with two memory BIOs; nobody above sees a difference.
+5. TLS is the same stream over an ``ssl.SSLObject`` with two memory BIOs; nobody above sees a difference. Behind a move
+   from another process a ``Tls13`` is in its place.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from pgdoorman_lib.net.engine import Channel, Engine, Task
 from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.syscalls import copy, cut, put, recv_into, send_from
+from pgdoorman_lib.net.tls13 import Tls13
+from pgdoorman_lib.net.tls_secrets import CanNotMove, Handshake, Tracker, keylog_of
 from pgdoorman_lib.wire.framing import int32
 
 _int = int
@@ -39,6 +42,22 @@ HIGH_WATER = 2 * BLOCK_SIZE
 
 #: -1 where there are none
 _AF_UNIX = int(getattr(socket, "AF_UNIX", -1))
+
+
+#: What ``Stream.export`` says besides TLS.
+_EXPORTED = {"peer_host": str, "peer_port": int, "received": int, "sent": int, "unread": bytes}
+
+
+def check_exported(state: dict[str, Any]) -> None:
+    """ValueError unless ``Stream.carry_on`` can go on from ``state``: for a receiver that must refuse it in time."""
+    for key, kind in _EXPORTED.items():
+        if not isinstance(state.get(key), kind):
+            raise ValueError(f"{key} is {type(state.get(key)).__name__}, it must be {kind.__name__}")
+    tls = state.get("tls")
+    if isinstance(tls, dict):
+        Tls13(tls, ssl.MemoryBIO(), ssl.MemoryBIO())
+    elif tls is not None:
+        raise ValueError(f"tls is {type(tls).__name__}, it must be a dictionary or nothing")
 
 
 class Stream(Channel):
@@ -73,6 +92,7 @@ class Stream(Channel):
         "start",
         "tls",
         "tls_out",
+        "tracker",
     )
 
     def __init__(self, sock: socket.socket, engine: Engine, peer_host: str = "", peer_port: _int = 0) -> None:
@@ -103,7 +123,9 @@ class Stream(Channel):
         #: bytes over the connection's life, as the application sees them (TLS not counted)
         self.received = 0
         self.sent = 0
-        self.tls: ssl.SSLObject | None = None
+        self.tls: ssl.SSLObject | Tls13 | None = None
+        #: follows the records of an SSLObject's connection that may be moved
+        self.tracker: Tracker | None = None
         self.cipher_in: ssl.MemoryBIO | None = None
         self.cipher_out: ssl.MemoryBIO | None = None
         self.tls_out: bytearray | None = None
@@ -448,6 +470,8 @@ class Stream(Channel):
                 raw = self.inbox
                 self.inbox = None
                 cipher_in.write(memoryview(raw)[: self.inbox_size])
+                if self.tracker is not None:
+                    self.tracker.received(raw, self.inbox_size, self.received)
                 self.engine.give_block(raw)
             try:
                 n = int(tls.read(room, memoryview(block)[self.end :]))
@@ -464,6 +488,8 @@ class Stream(Channel):
             n = recv_into(self.fd, raw, 0, len(raw))
             if n > 0:
                 cipher_in.write(memoryview(raw)[:n])
+                if self.tracker is not None:
+                    self.tracker.received(raw, n, self.received)
             self.engine.give_block(raw)
             if n <= 0:
                 return n
@@ -495,6 +521,8 @@ class Stream(Channel):
                 if not cipher_out.pending:
                     break
                 self.tls_out = bytearray(cipher_out.read())
+                if self.tracker is not None:
+                    self.tracker.sent(self.tls_out, self.sent)
             raw = self.tls_out
             n = send_from(self.fd, raw, 0, len(raw))
             if n < 0:
@@ -532,6 +560,10 @@ class Stream(Channel):
         cipher_in = ssl.MemoryBIO()
         cipher_out = ssl.MemoryBIO()
         tls = context.wrap_bio(cipher_in, cipher_out, server_side=server_side, server_hostname=server_hostname)
+        keylog = keylog_of(context)
+        handshake = Handshake(keylog) if keylog is not None else None
+        tracker: Tracker | None = None
+        came = b""
         while True:
             failure: ssl.SSLError | None = None
             done = True
@@ -541,8 +573,18 @@ class Stream(Channel):
                 done = False
             except ssl.SSLError as exc:
                 failure = exc  # the alert in cipher_out tells the peer why
-            if cipher_out.pending:
-                self.write(cipher_out.read())
+            said = cipher_out.read()
+            if handshake is not None:
+                handshake.step()
+                if not server_side:
+                    handshake.client_says(said)
+                if done:
+                    tracker = handshake.tracker(tls, said)
+            if tracker is not None and cipher_in.pending:
+                behind = bytearray(came[-cipher_in.pending :])
+                tracker.received(behind, len(behind), 0)
+            if said:
+                self.write(said)
                 self.flush()
             if failure is not None:
                 raise failure
@@ -552,15 +594,101 @@ class Stream(Channel):
                 self._fill_or_park()
             block = self.block
             assert block is not None
-            cipher_in.write(memoryview(block)[self.start : self.end])
+            came = bytes(memoryview(block)[self.start : self.end])
+            cipher_in.write(came)
+            if handshake is not None and server_side:
+                handshake.client_says(came)
             self.start = self.end
             self.release()
         self.tls = tls
         self.cipher_in = cipher_in
         self.cipher_out = cipher_out
         self.received, self.sent = received, sent
+        if tracker is not None:
+            tracker.read.content += received
+            tracker.write.content += sent
+            self.tracker = tracker
         # Application data may have come in the same segment as the end of the handshake: no edge will tell.
         self.readable = 1
+
+    # To another process.
+
+    def export(self) -> dict[str, Any]:
+        """What another process makes the same stream of (``carry_on``); this one stays as good as it is.
+
+        It may hold secrets of TLS. CanNotMove when the peer does not take what is to be sent, the end has been seen, or
+        TLS does not allow it. To be called when the engine does not receive for it any more (``Engine.unregister``).
+        """
+        if self.inbox is not None and self.tls is None and self.block is None:
+            self._take_inbox()
+        if self.tls is not None:
+            self._drain_tls()
+        if self.eof or self.closed or self.inbox is not None:
+            raise CanNotMove("the connection has ended, or has bytes in hand")
+        if self.push() != 1 or self.send_failed:
+            raise CanNotMove("the other side does not take what is to be sent")
+        block = self.block
+        return {
+            "peer_host": self.peer_host,
+            "peer_port": self.peer_port,
+            "received": self.received,
+            "sent": self.sent,
+            "unread": bytes(block[self.start : self.end]) if block is not None else b"",
+            "tls": self._export_tls() if self.tls is not None else None,
+        }
+
+    def _drain_tls(self) -> None:
+        """Read what has been received: it must not stay in OpenSSL."""
+        tls: Any = self.tls
+        while True:
+            if self.block is None:
+                self.block = self.engine.take_block()
+                self.start = 0
+                self.end = 0
+            block = self.block
+            if self.end == len(block):
+                self.grow(self.end - self.start + _BLOCK_SIZE)
+                continue
+            try:
+                n = int(tls.read(len(block) - self.end, memoryview(block)[self.end :]))
+            except ssl.SSLWantReadError:
+                self.release()
+                return
+            except ssl.SSLError as exc:
+                self.release()
+                raise CanNotMove(f"TLS has ended: {exc}") from exc
+            if n == 0:  # as CPython says that close_notify has come
+                self.release()
+                raise CanNotMove("TLS has ended: the other side has closed it")
+            self.end += n
+            self.received += n
+
+    def _export_tls(self) -> dict[str, Any]:
+        tls: Any = self.tls
+        if self.tracker is not None:
+            return self.tracker.export(self.received, self.sent)
+        if isinstance(tls, Tls13):
+            return tls.export()
+        raise CanNotMove(f"{tls.version()}, or its secrets are not known")
+
+    def carry_on(self, state: dict[str, Any]) -> None:
+        """Be, right after it was made, what ``export`` has said in another process; ValueError if it can't."""
+        check_exported(state)
+        tls, unread = state.get("tls"), state["unread"]
+        if tls is not None:
+            self.cipher_in = ssl.MemoryBIO()
+            self.cipher_out = ssl.MemoryBIO()
+            self.tls = Tls13(tls, self.cipher_in, self.cipher_out)
+        self.received = state["received"]
+        self.sent = state["sent"]
+        if unread:
+            self.put_back(bytearray(unread), len(unread))
+        self.readable = 1
+
+    def abandon(self) -> None:
+        """Close without a byte: the connection is another process's."""
+        self.send_failed = 1
+        self.close()
 
     # Blocking style, for logins and the console.
 

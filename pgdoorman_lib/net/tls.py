@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from pgdoorman_lib.abc import ClientTlsSettings, ServerTlsSettings
 from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.net.tls_secrets import Keylog
 
 #: The protocol's registered ALPN name (PostgreSQL docs, "SSL Session Encryption").
 _ALPN = ["postgresql"]
@@ -17,10 +18,11 @@ _ALPN = ["postgresql"]
 _Stamp = tuple[int, int, int]
 
 
-def client_facing_context(general: ClientTlsSettings) -> ssl.SSLContext | None:
+def client_facing_context(general: ClientTlsSettings, keylog: Keylog | None = None) -> ssl.SSLContext | None:
     """The context for clients, or None where TLS is not offered (mode ``disable``, or no certificate).
 
     ``allow`` and ``require`` ask the client for no certificate, ``verify-full`` for one signed by ``tls_ca_cert``.
+    Connections that a ``keylog`` watches can be moved to another process (``Stream.export``).
     ConfigError names the key and the file that can't be used.
     """
     if general.tls_mode == "disable" or not general.tls_certificate:
@@ -40,6 +42,8 @@ def client_facing_context(general: ClientTlsSettings) -> ssl.SSLContext | None:
         if not general.tls_ca_cert:
             raise ConfigError("tls_mode is verify-full but tls_ca_cert is not set")
         context.verify_mode = ssl.CERT_REQUIRED
+    if keylog is not None:
+        keylog.watch(context)
     return context
 
 

@@ -14,6 +14,7 @@ from fix_certs import CertificateFiles, Certificates
 
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
+from pgdoorman_lib.net.tls_secrets import Keylog, keylog_of
 
 
 @dataclass
@@ -107,6 +108,16 @@ class TestForClients:
         if offered:
             client.set_alpn_protocols(offered)
         assert handshake(for_clients(certs.server), client)[0].selected_alpn_protocol() == agreed
+
+    def test_only_a_key_log_is_told_secrets(self, certs: Certificates) -> None:
+        assert for_clients(certs.server).keylog_filename is None
+        keylog = Keylog()
+        context = client_facing_context(General(**shown(certs.server)), keylog)
+        assert context is not None and keylog_of(context) is keylog
+        handshake(context, for_servers())
+        assert b"CLIENT_" in keylog.take()
+        assert keylog.take() == b""
+        keylog.close()
 
 
 class TestForServers:
