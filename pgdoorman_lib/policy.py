@@ -15,6 +15,7 @@ from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.config.validate import ADMIN_DATABASES
 from pgdoorman_lib.net.tls import client_facing_context
+from pgdoorman_lib.net.tls_secrets import Keylog
 
 
 class ConfiguredPolicy:
@@ -40,13 +41,18 @@ class ConfiguredPolicy:
         self._random = random_key()
         self.is_admin_database = frozenset(ADMIN_DATABASES).__contains__
         self._console: dict[str, str] = {}
+        #: of clients' TLS connections that may go to another process
+        self._keylog: Keylog | None = None
 
     def use(self, config: Config) -> None:
         """Go by ``config`` from now on."""
         self.mock_secret = mock_key(config.general.mock_authentication_secret) or self._random
         users: Users[Any] = Users(config.pools, self.mock_secret)
         self.general = config.general
-        self.tls_context = client_facing_context(config.general)
+        handover = config.general.tls_handover and config.general.tls_certificate
+        if handover and self._keylog is None:
+            self._keylog = Keylog()
+        self.tls_context = client_facing_context(config.general, self._keylog if handover else None)
         self.cache = LoginCache()
         self.hba = hba.gate(config.general.hba, config.general.pg_hba)
         self._console = _console_secrets(config)

@@ -18,6 +18,8 @@ from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.errors import DoormanError
 from pgdoorman_lib.metrics.counters import LinkStats
+from pgdoorman_lib.net.stream import check_exported
+from pgdoorman_lib.net.tls13 import Tls13
 from pgdoorman_lib.pool import handover as pools
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import handover as servers
@@ -41,29 +43,26 @@ class Arrived(_socket.socket):
 
 
 def hindrance(session: Session) -> str:
-    """Why a client can't go to another process at all; empty: nothing hinders it."""
-    if session.link.client.tls is not None:
-        return "its connection is encrypted"
-    server = session.link.server
-    if server is not None and server.tls:
-        return "it keeps a server whose connection is encrypted"
-    return ""
+    """Why a client can't go to another process, whenever that is asked; empty: nothing like that is known."""
+    stream = session.link.client
+    if stream.tls is None or stream.tracker is not None or isinstance(stream.tls, Tls13):
+        return ""
+    return f"{stream.tls.version()}, or its secrets are not known"
 
 
 def pack(session: Session) -> Plain:
-    """All there is to know of a client that may leave (``Session.poll``), without its sockets."""
+    """All there is to know of a client that may leave (``Departure.suits``), without its sockets.
+
+    CanNotMove when its connection can't go, as with an older version of TLS.
+    """
     link = session.link
-    client = link.client
-    if client.inbox is not None:
-        client.fill()
-    unread = bytes(client.block[client.start : client.end]) if client.block is not None else b""
     return {
+        "stream": link.client.export(),
         "id": session.id,
         "secret": session.secret,
         "user": session.user,
         "database": session.database,
         "connected_at": session.connected_at,
-        "peer": [client.peer_host, client.peer_port],
         "settings": session.settings.values,
         "startup": link.startup.values,
         "base": servers.pack_base(link.base),
@@ -74,13 +73,15 @@ def pack(session: Session) -> Plain:
         "pins": link.pins,
         "query_started": link.query_started,
         "stats": {name: getattr(link.stats, name) for name in _COUNTERS},
-        "bytes": [client.received, client.sent],
-        "unread": unread,
     }
 
 
 def find_pool(pooler: Pooler, state: Mapping[str, Any]) -> Pool:
-    """The pool of a client that comes; Unwanted when there is none, or its number is taken."""
+    """The pool of a client that comes; Unwanted when there is none, or its number is taken.
+
+    ValueError when its connection can't be carried on.
+    """
+    check_exported(state["stream"])
     if state["id"] in pooler.clients:
         raise Unwanted(f"there is a client #{state['id']} already")
     pool = pooler.find_pool(state["database"], state["user"])
@@ -93,13 +94,14 @@ def arrive(
     pooler: Pooler, sock: Arrived, pool: Pool, state: Mapping[str, Any], server: Server | None, book: Book
 ) -> None:
     """Serve a client that comes with ``sock``, and with ``server`` if it keeps one, from here on; no switch."""
-    sock.host, sock.port = state["peer"]
+    sock.host, sock.port = state["stream"]["peer_host"], state["stream"]["peer_port"]
     connection = Connection(pooler, sock)
     connection.user, connection.database = state["user"], state["database"]
     connection.admitted = 1
     pooler.admitted += 1
     pooler.open.add(connection)
     stream = connection.stream
+    stream.carry_on(state["stream"])
     session = Session(
         stream,
         state["id"],
@@ -121,11 +123,7 @@ def arrive(
         session.option_names = set(state["option_names"])
     session.in_vain = state["in_vain"]
     _count_on(link.stats, state["stats"])
-    stream.received, stream.sent = state["bytes"]
     statements.unpack_client(link.statements, state["statements"], book)
-    unread = state["unread"]
-    if unread:
-        stream.put_back(bytearray(unread), len(unread))
     connection.session = session
     pooler.clients.add(session)
     task = session.start()
@@ -135,8 +133,7 @@ def arrive(
         if state["pins"]:
             session.relay.leftovers.pin(state["pins"])
     link.query_started = float(state["query_started"])
-    stream.readable = 1  # nobody tells of what came while it was on its way
-    task.wake()
+    task.wake()  # nobody tells of what came while it was on its way
 
 
 def _count_on(stats: LinkStats, counted: Mapping[str, int]) -> None:

@@ -202,6 +202,13 @@ class General:
     shutdown_timeout: float = setting(
         "duration", "10s", "How long a drain waits for transactions to finish.", reload="live"
     )
+    tls_handover: bool = setting(
+        "boolean",
+        True,
+        "Clients that speak TLS 1.3 go along in an upgrade; their sessions' secrets are kept in memory for that.",
+        reload="live",
+        ours=True,
+    )
     upgrade_on_sigint: bool = setting(
         "boolean",
         False,

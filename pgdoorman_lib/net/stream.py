@@ -647,7 +647,7 @@ class Stream(Channel):
                 self.end = 0
             block = self.block
             if self.end == len(block):
-                self.grow(self.end - self.start + _BLOCK_SIZE)
+                self.grow(self.end - self.start + BLOCK_SIZE)
                 continue
             try:
                 n = int(tls.read(len(block) - self.end, memoryview(block)[self.end :]))

@@ -58,7 +58,7 @@ def elsewhere(pool: Pool, number: int) -> None:
 
 def may_go(server: Server) -> bool:
     """Whether nothing of a server's would be lost on the way, and nothing of it is under way."""
-    return server.is_reusable() and not server.tls and not server.condemned and not server.replies.copy_in
+    return server.is_reusable() and not server.condemned and not server.replies.copy_in
 
 
 def begin(pool: Pool) -> Server | None:
@@ -78,5 +78,4 @@ def gone(pool: Pool, server: Server) -> None:
     pool.size = max(0, pool.size - 1)
     pool.servers.discard(server)
     server.enter(states.CLOSED)
-    server.stream.tls = None  # nothing is said at the end of what goes on elsewhere
-    server.stream.close()
+    server.stream.abandon()

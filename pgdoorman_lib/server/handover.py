@@ -18,8 +18,12 @@ _SOMEBODYS = -1
 
 
 def pack(server: Server) -> Plain:
-    """What is known of a server on which nothing is under way. Times are monotonic: both are on one machine."""
+    """What is known of a server on which nothing is under way. Times are monotonic: both are on one machine.
+
+    CanNotMove when its connection can't go, as with an older version of TLS.
+    """
     return {
+        "stream": server.stream.export(),
         "pid": server.pid,
         "secret": server.secret,
         "reported": pack_reported(server.reported),

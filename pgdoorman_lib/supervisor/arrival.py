@@ -14,9 +14,10 @@ from pgdoorman_lib.client import handover as clients
 from pgdoorman_lib.client.handover import Arrived, Unwanted
 from pgdoorman_lib.errors import ConfigError, DoormanError
 from pgdoorman_lib.listener import Inherited
+from pgdoorman_lib.net import tls13
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Refused
-from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.net.stream import Stream, check_exported
 from pgdoorman_lib.pool import handover as pools
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import handover as servers
@@ -83,6 +84,8 @@ class Arrival(Receiver):
             log.info("%s is listened at no more", name)
             sock.close()
         self._sockets = {}
+        if self._app.general.tls_certificate:
+            tls13.load()  # not while clients wait
         try:
             self._channel.send(Parcel(kinds.READY, {}), STEP_SECONDS)
         except ParcelError as exc:
@@ -194,6 +197,7 @@ class Arrival(Receiver):
         pool = self._app.find_pool(state["database"], state["user"])
         if pool is None or pool.held:
             raise Refused("there is no such pool, or it is paused")
+        check_exported(state["stream"])
         if state["address"] != servers.address(pool.settings):
             raise Refused("the pool has servers elsewhere")
         parcel.prepared = pool
@@ -209,9 +213,11 @@ class Arrival(Receiver):
 
     def _server(self, pool: Pool, fd: int, state: dict[str, Any]) -> Server:
         """A server that has come, which counts as borrowed."""
-        server = servers.unpack(state, Stream(socket.socket(fileno=fd), self._app.engine), pool.settings, self._book)
+        told = state["stream"]
+        stream = Stream(socket.socket(fileno=fd), self._app.engine, told["peer_host"], told["peer_port"])
+        stream.carry_on(told)
+        server = servers.unpack(state, stream, pool.settings, self._book)
         pool.adopt(server)
-        server.stream.readable = 1  # nobody tells of what came while it was on its way
         return server
 
     def _know(self, pool: Pool, server: Server) -> bool:
@@ -240,6 +246,8 @@ class Arrival(Receiver):
         kept = parcel.state.get("server")
         if len(parcel.descriptors) != (1 if kept is None else 2):
             raise Refused("a client has one socket, and one more with the server that it keeps")
+        if kept is not None:
+            check_exported(kept["stream"])
         parcel.prepared = clients.find_pool(self._app, parcel.state)
 
     def _take_client(self, parcel: Parcel) -> None:

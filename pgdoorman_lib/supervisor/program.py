@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 #: The descriptor of the socket to the process that hands itself over, for the one that it starts.
 UPGRADE_FD = "PGDOORMAN_UPGRADE_FD"
+
+#: Seconds for a process to end once it was told to.
+END_SECONDS = 2.0
 
 
 class Program:
@@ -30,6 +35,18 @@ class Program:
         return subprocess.Popen(
             self.command, cwd=self.directory, env=environment, pass_fds=(end.fileno(),), stdin=subprocess.DEVNULL
         )
+
+
+def end(child: subprocess.Popen[bytes]) -> int | None:
+    """See that a process that was started has ended; its exit code, None if it had to be ended. May switch."""
+    with suppress(subprocess.TimeoutExpired):
+        return child.wait(END_SECONDS / 2)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        child.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(END_SECONDS)
+            break
+    return None
 
 
 def is_successor(environment: Mapping[str, str]) -> bool:

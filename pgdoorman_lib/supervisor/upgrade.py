@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import subprocess
 from collections.abc import Iterable
@@ -33,12 +32,13 @@ from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.errors import ConfigError, DoormanError, ShuttingDown
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Refused
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.net.tls_secrets import CanNotMove
 from pgdoorman_lib.pool import handover as pools
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import handover as servers
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.supervisor import kinds
-from pgdoorman_lib.supervisor.program import Program
+from pgdoorman_lib.supervisor.program import Program, end
 
 if TYPE_CHECKING:
     from pgdoorman_lib.app import App
@@ -47,8 +47,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds for the new program to start, read its configuration and take the listeners.
 READY_SECONDS = 30.0
-#: Seconds for it to end once it was told to.
-END_SECONDS = 2.0
 #: Seconds for one client or server to go over.
 PARCEL_SECONDS = 10.0
 #: Seconds between two looks at what can go.
@@ -169,21 +167,7 @@ class Upgrade:
         """See that the new process has ended; its exit code, None if it was ended. May switch."""
         if self._channel is not None:
             self._channel.close(0.0)
-        child = self._child
-        if child is None:
-            return None
-        try:
-            return child.wait(END_SECONDS / 2)  # switch
-        except subprocess.TimeoutExpired:
-            pass
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            child.send_signal(number)
-            try:
-                child.wait(END_SECONDS)  # switch
-                break
-            except subprocess.TimeoutExpired:
-                continue
-        return None
+        return end(self._child) if self._child is not None else None
 
     @property
     def _pid(self) -> int:
@@ -202,6 +186,9 @@ class Upgrade:
         channel = self._channel
         assert channel is not None
         deadline = clock() + self._app.general.shutdown_timeout
+        self._find_staying()
+        self._ask_to_leave()
+        channel.ended.wait(LOOK_INTERVAL)  # switch: before servers go, those that are refused are known
         while self._app.open and clock() < deadline and not channel.ended.is_set():
             self._ask_to_leave()
             self._move_servers()
@@ -221,6 +208,20 @@ class Upgrade:
             *(self._pid, self._moved_clients, self._moved_servers, len(self._app.open)),
         )
         return True
+
+    def _find_staying(self) -> None:
+        """Before any server goes: who can't go keeps some of his pool's."""
+        for connection in self._app.open:
+            session = connection.session
+            if isinstance(session, Session) and (reason := clients.hindrance(session)):
+                self._stays(session, reason)
+
+    def _stays(self, session: Session, reason: str) -> None:
+        """A client is left to this process; where that can keep no server for it, it ends with its transaction."""
+        self._staying[session] = reason
+        log.info("%s stays with this process: %s", session.label(), reason)
+        if not _kept(session.link.pool):
+            session.terminate_when_idle(ShuttingDown(GOODBYE))
 
     def _may_leave(self, connection: Connection) -> bool:
         """Whether a client may yet go over: one that logs in may, too."""
@@ -248,32 +249,28 @@ class Upgrade:
 
     def _take(self, session: Session) -> bool:
         """See ``Departure``: this is the client's greenlet."""
-        reason = clients.hindrance(session)
-        if reason:
-            self._staying[session] = reason
-            return False
         link = session.link
         server = link.server
-        descriptors = [link.client.fd]
-        state = clients.pack(session)
-        if server is not None:
-            descriptors.append(server.stream.fd)
-            state["server"] = servers.pack(server)
         session.leaving = 1
         try:
+            state = clients.pack(session)
+            descriptors = [link.client.fd]
+            if server is not None:
+                descriptors.append(server.stream.fd)
+                state["server"] = servers.pack(server)
             self._send(kinds.CLIENT, state, descriptors)  # switch: nobody else touches its sockets meanwhile
+        except (CanNotMove, Refused) as exc:
+            self._stays(session, str(exc))
+            return False
         except ParcelError as exc:
-            if isinstance(exc, Refused):
-                self._staying[session] = str(exc)
-                log.warning("%s stays with this process: %s", session.label(), exc)
+            log.debug("%s could not go: %s", session.label(), exc)
             return False
         finally:
             session.leaving = 0
         self._moved_clients += 1
         if server is not None:
             clients.part_from_server(session)
-        link.client.tls = None
-        link.client.close()
+        link.client.abandon()
         return True
 
     def _move_servers(self) -> int:
@@ -289,18 +286,18 @@ class Upgrade:
         return begun
 
     def _may_spare(self, pool: Pool) -> bool:
-        """Whether a server of ``pool`` at rest can go: half of them are kept for clients that stay."""
+        """Whether a server of ``pool`` at rest can go, and is not kept for clients that stay."""
         key = (pool.settings.database, pool.settings.user)
         staying = sum(1 for session in self._staying if (session.database, session.user) == key)
-        kept = min(staying, pool.settings.pool_size // 2)
+        kept = min(staying, _kept(pool))
         return not pool.queue.waiting and len(pool.servers) > kept
 
     def _move_server(self, pool: Pool, server: Server) -> None:
-        state = {**servers.pack(server), "database": pool.settings.database, "user": pool.settings.user}
-        state["address"] = servers.address(pool.settings)
+        of_pool = {"database": pool.settings.database, "user": pool.settings.user}
         try:
+            state = {**servers.pack(server), **of_pool, "address": servers.address(pool.settings)}
             self._send(kinds.SERVER, state, [server.stream.fd])  # switch
-        except ParcelError as exc:
+        except (CanNotMove, ParcelError) as exc:
             pool.discard(server, f"the new process does not take it: {exc}")
             return
         self._moved_servers += 1
@@ -367,6 +364,11 @@ class Upgrade:
                 self._send(kinds.CANCEL, {"number": number, "secret": secret})
             except ParcelError as exc:
                 log.debug("upgrade: a cancel request was not passed on: %s", exc)
+
+
+def _kept(pool: Pool) -> int:
+    """How many servers of a pool may be kept for clients that stay."""
+    return int(pool.settings.pool_size) // 2
 
 
 class _FromSuccessor(Receiver):

@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from eventually import eventually
+from fix_certs import Certificates
 from fix_doorman import Doorman, MakeDoorman
 from fix_postgres import Postgres
 from throwaway_postgres import find_program
@@ -179,6 +180,39 @@ def test_the_console_starts_it_too(make_doorman: MakeDoorman) -> None:
         assert doorman.upgrade_by_console() == "UPGRADE"
         assert doorman.end_of_predecessor() == 0
         assert client.execute("SELECT 2").fetchone() == (2,)
+
+
+def by_tls(make_doorman: MakeDoorman, certs: Certificates, **general: Any) -> Doorman:
+    served = {"tls_certificate": str(certs.server.certificate), "tls_private_key": str(certs.server.private_key)}
+    return make_doorman({"general": {"tls_mode": "allow", "shutdown_timeout": "5s", **served, **general}})
+
+
+def test_tls_goes_along(make_doorman: MakeDoorman, certs: Certificates) -> None:
+    """By TLS 1.3, again and again, with answers larger than a record, and both ways."""
+    doorman = by_tls(make_doorman, certs)
+    with doorman.connect(sslmode="require", ssl_min_protocol_version="TLSv1.3") as client:
+        for number in range(3):
+            client.execute("SELECT 1")
+            doorman.upgrade()
+            assert doorman.end_of_predecessor() == 0
+            text = str(number) * 100_000
+            assert client.execute("SELECT %s::text", (text,)).fetchone() == (text,)
+    doorman.wait_log("has taken 1 clients")
+
+
+@pytest.mark.parametrize("why", ["TLS 1.2", "tls_handover"])
+def test_tls_that_stays(make_doorman: MakeDoorman, certs: Certificates, why: str) -> None:
+    doorman = by_tls(make_doorman, certs, tls_handover=why == "TLS 1.2")
+    newest = "TLSv1.2" if why == "TLS 1.2" else "TLSv1.3"
+    with doorman.connect(sslmode="require", ssl_max_protocol_version=newest) as client:
+        client.execute("SELECT 1")
+        doorman.upgrade()
+        doorman.wait_log("stays with this process: ")
+        for number in range(10):
+            assert client.execute("SELECT %s::int", (number,)).fetchone() == (number,)
+        assert doorman.end_of_predecessor() == 0
+        with pytest.raises(psycopg.errors.AdminShutdown):
+            client.execute("SELECT 1")
 
 
 def test_sigint_upgrades_where_it_is_told_to(make_doorman: MakeDoorman) -> None:
