@@ -6,6 +6,8 @@ import contextlib
 import os
 import random
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -513,3 +515,21 @@ def test_a_state_that_is_none(change: dict[str, Any]) -> None:
     Tls13(whole, ssl.MemoryBIO(), ssl.MemoryBIO())
     with pytest.raises(ValueError):
         Tls13({**whole, **change}, ssl.MemoryBIO(), ssl.MemoryBIO())
+
+
+def test_who_only_counts_does_not_load_the_ciphers() -> None:
+    """100 ms that a start, or a connection that never moves, must not pay."""
+    code = """
+import sys
+from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.net.tls_secrets import Tracker
+tracker = Tracker("TLS_AES_128_GCM_SHA256", bytes(32), bytes(32))
+record = bytearray(b"\\x17\\3\\3\\0\\x16" + bytes(22))  # as long as a KeyUpdate
+for total in range(0, 50, 5):
+    tracker.received(record, len(record), total)
+    tracker.sent(record, total + 5)
+assert tracker.export(50, 50)["read_sequence"] == 10
+print([name for name in sys.modules if name.startswith("cryptography")])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
