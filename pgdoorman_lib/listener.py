@@ -23,6 +23,7 @@ from pgdoorman_lib.net.accept import Acceptor
 from pgdoorman_lib.net.engine import Channel, Engine
 from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.sockopt import SocketOptions
+from pgdoorman_lib.wire.unix_socket import socket_path
 
 _int = int
 
@@ -216,7 +217,7 @@ def open_unix(directory: str, port: int, mode: int, handle: Callable[[Any], None
 
     ConfigError when something else stands there or another process listens; OSError when it can't be bound.
     """
-    path = os.path.join(directory, f".s.PGSQL.{port}")
+    path = socket_path(directory, port)
     _remove_stale(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
