@@ -96,6 +96,8 @@ class App(Pooler):
         self.connections = ConnectionStats()
         self.policy = ConfiguredPolicy()
         self.policy.use(config)
+        #: what was odd about the machine when the configuration was read last
+        self._notices = notices(config)
         self.cancellable: dict[tuple[int, bytes], Cancellable] = {}
         self._canceller = Canceller(self.engine, self.clients)
         self.connector = Connector(self.engine)
@@ -264,8 +266,8 @@ class App(Pooler):
     def _use(self, config: Config) -> list[str]:
         """Go by ``config`` as far as that needs no restart; what has changed, and what else there is to tell of it."""
         changes = diff(self.config, config)
-        known = notices(self.config)
-        told = [*config.warnings, *(notice for notice in notices(config) if notice not in known)]
+        known, self._notices = self._notices, notices(config)
+        told = [*config.warnings, *(notice for notice in self._notices if notice not in known)]
         told += [f"{key} was changed: it is {value} after a restart" for key, value in changes.restart]
         for warning in told:
             log.warning("%s", warning)

@@ -24,6 +24,7 @@ from pgdoorman_lib.net.accept import Acceptor
 from pgdoorman_lib.net.engine import Channel, Engine
 from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.sockopt import SocketOptions
+from pgdoorman_lib.wire.unix_socket import socket_path
 
 _int = int
 
@@ -273,11 +274,6 @@ def _naming(exc: OSError, name: str) -> OSError:
     return OSError(exc.errno, f"{name}: {os.strerror(exc.errno or 0)}")
 
 
-def unix_path(directory: str, port: int) -> str:
-    """Where clients look for a unix socket."""
-    return os.path.join(directory, f".s.PGSQL.{port}")
-
-
 def open_unix(
     directory: str,
     port: int,
@@ -292,7 +288,7 @@ def open_unix(
 
     ConfigError when something else stands there or another process listens; OSError when it can't be bound.
     """
-    path = unix_path(directory, port)
+    path = socket_path(directory, port)
     inherited = inherit(path)
     if inherited is not None:
         return Listener(inherited, handle, path, engine)

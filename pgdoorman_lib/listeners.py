@@ -21,10 +21,10 @@ from pgdoorman_lib.listener import (
     open_tcp,
     open_unix,
     resolve,
-    unix_path,
 )
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.sockopt import SocketOptions
+from pgdoorman_lib.wire.unix_socket import socket_path
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Listeners:
         if general.unix_socket_dir is not None:
             directory, port, mode = general.unix_socket_dir, general.port, general.unix_socket_mode
             self._all.append(open_unix(directory, port, mode, self._take, self._engine, inherit))
-            self._paths.append(unix_path(directory, port))
+            self._paths.append(socket_path(directory, port))
 
     def _adopt(self, inherited: Sequence[Inherited]) -> None:
         for each in inherited:
@@ -143,7 +143,7 @@ def _names(general: General) -> Iterator[str]:
         for family, _, _, address in resolve(host, port):
             yield address_name(family, address)
     if general.unix_socket_dir is not None:
-        yield unix_path(general.unix_socket_dir, general.port)
+        yield socket_path(general.unix_socket_dir, general.port)
 
 
 def _reached(listener: Listener) -> Iterator[str]:

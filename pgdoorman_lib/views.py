@@ -260,3 +260,8 @@ class MetricsPage(Protocol):
     @property
     def pieces(self) -> Sequence[bytes]: ...
     def __len__(self) -> int: ...
+
+
+def sorted_pools(pooler: RunningPooler) -> list[PoolView]:
+    """All pools, by database and user."""
+    return sorted(pooler.pools, key=lambda pool: (pool.settings.database, pool.settings.user))

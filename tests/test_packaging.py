@@ -64,6 +64,7 @@ ONLY_CONSTANTS = {
     "pgdoorman_lib/wire/owed",
     "pgdoorman_lib/wire/letters",
     "pgdoorman_lib/client/events",
+    "pgdoorman_lib/server/states",
 }
 
 

@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pgdoorman_lib.admin.dialects import DIALECTS
 from pgdoorman_lib.admin.extended import BindRequest, parse_bind, parse_execute, parse_named, parse_parse
 from pgdoorman_lib.admin.parameters import REPORTED_PARAMETERS
 from pgdoorman_lib.admin.planning import plan
@@ -131,7 +132,7 @@ class _Console:
         #: a statement of it is running
         self.busy = False
         told = welcome_parameters(pooler.build["version"], parameters)
-        self.session = Session(pooler, user, parameters=told, defaults=dict(told), dialect=dialect)
+        self.session = Session(pooler, user, DIALECTS[dialect], parameters=told, defaults=dict(told))
         self.session.has_left = self.has_left
         self.told = dict(told)
         self.portals: dict[str, _Portal] = {}

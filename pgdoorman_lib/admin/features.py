@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 from pgdoorman_lib.admin.rows import NUMERIC, columns
-from pgdoorman_lib.admin.tables import Row, Show, infos, no_rows, sorted_pools
-from pgdoorman_lib.views import RunningPooler
+from pgdoorman_lib.admin.tables import Row, Show, infos, no_rows
+from pgdoorman_lib.views import RunningPooler, sorted_pools
 from pgdoorman_lib.wire.prepared import ClientStatements
 from pgdoorman_lib.wire.statements import Statement
 

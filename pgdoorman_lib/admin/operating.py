@@ -39,7 +39,7 @@ def _ordered(text: str, session: Session) -> None:
 def _pause(text: str, session: Session) -> Sequence[Row]:
     target = target_of(text, session)
     operations = session.pooler.operations
-    if operations.is_paused(target) and session.dialect == "pgbouncer":
+    if operations.is_paused(target) and session.dialect.pgbouncer:
         raise Refused("already suspended/paused", sqlstate="08P01")
     _ordered(text, session)
     before = operations.is_paused(target)
@@ -88,7 +88,7 @@ def _not_paused(target: Target) -> str:
 
 def _was_not_so(session: Session, what: str, pgbouncer: str) -> None:
     """There was nothing to take back: an error in PgBouncer's dialect, else a notice."""
-    if session.dialect == "pgbouncer":
+    if session.dialect.pgbouncer:
         raise Refused(pgbouncer, sqlstate="08P01")
     session.notice(f"nothing was {what}")
 
@@ -118,7 +118,7 @@ def _disable(text: str, session: Session) -> Sequence[Row]:
 def _enable(text: str, session: Session) -> Sequence[Row]:
     target = target_of(text, session, required=True)
     _ordered(text, session)
-    if not session.pooler.operations.enable(target) and session.dialect != "pgbouncer":
+    if not session.pooler.operations.enable(target) and not session.dialect.pgbouncer:
         session.notice("nothing was disabled")
     return ()
 
@@ -126,7 +126,7 @@ def _enable(text: str, session: Session) -> Sequence[Row]:
 def _kill(text: str, session: Session) -> Sequence[Row]:
     target = target_of(text, session)
     operations = session.pooler.operations
-    if operations.is_paused(Target()) and session.dialect == "pgbouncer":
+    if operations.is_paused(Target()) and session.dialect.pgbouncer:
         raise Refused("already suspended/paused", sqlstate="08P01")
     _ordered(text, session)
     operations.kill(target)
@@ -186,7 +186,7 @@ def _shutdown(text: str, words: list[str], session: Session) -> Plan:
     mode = _SHUTDOWN_MODES.get(" ".join(words[1:]).upper())
     if mode is None:
         raise StatementError("syntax error in SHUTDOWN", hint="SHUTDOWN [WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]")
-    if session.dialect == "pgbouncer" and mode == "drain":
+    if session.dialect.pgbouncer and mode == "drain":
         mode = "now"
 
     def run() -> Sequence[Row]:
@@ -194,7 +194,7 @@ def _shutdown(text: str, words: list[str], session: Session) -> Plan:
         session.pooler.shutdown(mode)
         return [("t",)]
 
-    if session.dialect == "pgbouncer":
+    if session.dialect.pgbouncer:
         return Plan("SHUTDOWN", lambda: run()[:0])
     return Plan("SHUTDOWN", run, columns("success"))
 

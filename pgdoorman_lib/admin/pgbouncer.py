@@ -27,9 +27,8 @@ from pgdoorman_lib.admin.tables import (
     is_used,
     microseconds_within_second,
     no_rows,
-    sorted_pools,
 )
-from pgdoorman_lib.views import PoolView, RunningPooler
+from pgdoorman_lib.views import PoolView, RunningPooler, sorted_pools
 
 #: The console's database, pool and user, as PgBouncer shows them, and the size of that pool there.
 CONSOLE = "pgbouncer"

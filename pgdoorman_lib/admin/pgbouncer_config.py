@@ -31,6 +31,10 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
+def _or_empty(value: str | None) -> str:
+    return value or ""
+
+
 def _seconds(value: float) -> str:
     return f"{value:g}"
 
@@ -73,6 +77,8 @@ _KEYS = sorted(
         _Key("listen_port", _text, "port"),
         _Key("log_connections", flag, "log_client_connections"),
         _Key("log_disconnections", flag, "log_client_disconnections"),
+        _Key("log_stats", flag, "log_stats"),
+        _Key("logfile", _or_empty, "log_file"),
         _Key("max_client_conn", _text, "max_connections"),
         _Key("query_wait_timeout", _seconds, "query_wait_timeout"),
         _Key("server_check_delay", _seconds, "server_idle_check_timeout"),
@@ -87,6 +93,8 @@ _KEYS = sorted(
         _Key("so_reuseport", flag, "so_reuseport"),
         _Key("stats_users", _names, "stats_users"),
         _Key("suspend_timeout", _seconds, "shutdown_timeout"),
+        _Key("syslog", lambda name: flag(name is not None), "syslog_prog_name"),
+        _Key("syslog_ident", _or_empty, "syslog_prog_name"),
         _Key("tcp_keepalive", _fixed("1")),
         _Key("tcp_keepcnt", _text, "tcp_keepalives_count"),
         _Key("tcp_keepidle", _text, "tcp_keepalives_idle"),
@@ -95,16 +103,16 @@ _KEYS = sorted(
         _Key("tcp_user_timeout", lambda seconds: str(seconds * 1000), "tcp_user_timeout"),
         _Key("unix_socket_dir", _text, "unix_socket_dir"),
         _Key("unix_socket_mode", _octal, "unix_socket_mode"),
-        *_absent("log_pooler_errors log_stats", "1"),
+        *_absent("log_pooler_errors", "1"),
         *_absent("cancel_wait_timeout server_login_retry", "0"),
         *_absent("dns_max_ttl dns_nxdomain_ttl dns_zone_check_period", "0"),
         *_absent("max_db_connections max_user_client_connections", "0"),
         *_absent("default_pool_size min_pool_size reserve_pool_size reserve_pool_timeout", "0"),
-        *_absent("disable_pqexec server_fast_close server_reset_query_always peer_id syslog tcp_defer_accept", "0"),
+        *_absent("disable_pqexec server_fast_close server_reset_query_always peer_id tcp_defer_accept", "0"),
         *_absent("auth_dbname auth_file auth_ident_file auth_ldap_options auth_query auth_user", None),
         *_absent("client_tls13_ciphers server_tls13_ciphers user", None),
-        *_absent("auth_hba_file ignore_startup_parameters job_name logfile pidfile resolv_conf", ""),
-        *_absent("server_check_query server_reset_query syslog_facility syslog_ident unix_socket_group", ""),
+        *_absent("auth_hba_file ignore_startup_parameters job_name pidfile resolv_conf", ""),
+        *_absent("server_check_query server_reset_query syslog_facility unix_socket_group", ""),
         *_absent("client_tls_ciphers server_tls_ciphers", "default"),
         *_absent("client_tls_dheparams client_tls_ecdhcurve", "auto"),
         *_absent("client_tls_protocols server_tls_protocols", "secure"),

@@ -10,9 +10,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pgdoorman_lib.admin.rows import INT4, columns
-from pgdoorman_lib.admin.tables import Row, all_infos, infos, is_used, microseconds_within_second, paced, sorted_pools
+from pgdoorman_lib.admin.tables import Row, all_infos, infos, is_used, microseconds_within_second, paced
 from pgdoorman_lib.client.info import ClientInfo
-from pgdoorman_lib.views import RunningPooler, ServerView
+from pgdoorman_lib.views import RunningPooler, ServerView, sorted_pools
 
 SHORT = (
     columns("type user database replication state addr")

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from pgdoorman_lib.admin.rows import NUMERIC, columns
-from pgdoorman_lib.admin.tables import Row, sorted_pools
+from pgdoorman_lib.admin.tables import Row
 from pgdoorman_lib.metrics.averages import PoolAverages
 from pgdoorman_lib.metrics.counters import PoolStats
-from pgdoorman_lib.views import RunningPooler
+from pgdoorman_lib.views import RunningPooler, sorted_pools
 
 #: What is counted, in PgBouncer's order, as SHOW TOTALS calls it.
 _NAMES = (

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 from pgdoorman_lib.admin import commands, questions
-from pgdoorman_lib.admin.dialects import DIALECTS
 from pgdoorman_lib.admin.parameters import CLIENT_PARAMETERS
 from pgdoorman_lib.admin.plans import AdminAccessNeeded, InvalidCommand, Plan, Session, UnknownCommand
 from pgdoorman_lib.admin.tables import Row
@@ -45,7 +44,7 @@ def plan(text: str, session: Session) -> Plan:
         planned = commands.plan(text, session)
         return replace(planned, run=partial(_run_as_admin, planned, session))
     except UnknownCommand as exc:
-        if not DIALECTS[session.dialect].pgbouncer:
+        if not session.dialect.pgbouncer:
             raise _hinted(exc, text, session) from None
         raise InvalidCommand(f"invalid command '{text}', use SHOW HELP;", hint=exc.hint) from exc
 
@@ -68,6 +67,6 @@ def _is_its_own(text: str, verb: str) -> bool:
 
 def _hinted(exc: UnknownCommand, text: str, session: Session) -> UnknownCommand:
     """The same error, for the name of a table alone with what was meant."""
-    if text.upper() in DIALECTS[session.dialect].shows:
+    if text.upper() in session.dialect.shows:
         return UnknownCommand(exc.message, hint=f"Did you mean SHOW {text.upper()}?")
     return exc

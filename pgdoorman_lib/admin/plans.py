@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pgdoorman_lib.admin.rows import Column
-from pgdoorman_lib.admin.tables import Row
+from pgdoorman_lib.admin.tables import Dialect, Row
 from pgdoorman_lib.errors import DoormanError, PeerGone
 from pgdoorman_lib.views import RunningPooler
 from pgdoorman_lib.wire import messages
@@ -85,18 +85,18 @@ class Session:
     """One console connection: the pooler it looks at, its parameters, and whether its client opened a transaction.
 
     ``defaults`` is what RESET brings back; ``statements`` are the prepared ones by name, None for an empty one.
-    ``dialect`` is ``pgdoorman`` or ``pgbouncer``, whose words are used; ``notices`` are the NoticeResponses to be sent
+    ``dialect`` has the words that are used; ``notices`` are the NoticeResponses to be sent
     with the answer; ``has_left`` tells whether the client is gone. ``cancel_key`` is what a cancel request shows, upon
     which ``cancelled`` is set.
     """
 
     pooler: RunningPooler
     user: str
+    dialect: Dialect
     parameters: dict[str, str] = field(default_factory=dict)
     defaults: dict[str, str] = field(default_factory=dict)
     statements: dict[str, Plan | None] = field(default_factory=dict)
     in_transaction: bool = False
-    dialect: str = "pgdoorman"
     notices: list[bytes] = field(default_factory=list)
     has_left: Callable[[], bool] = bool
     cancel_key: tuple[int, bytes] = (0, b"")

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 
 from pgdoorman_lib.admin import settings
-from pgdoorman_lib.admin.dialects import DIALECTS, usage_detail
+from pgdoorman_lib.admin.dialects import usage_detail
 from pgdoorman_lib.admin.features import interner_top
 from pgdoorman_lib.admin.parameters import SERVER_SETTINGS
 from pgdoorman_lib.admin.plans import Plan, Session, UnknownCommand
@@ -49,7 +49,7 @@ _ENDS = frozenset(("FROM", "WHERE", "UNION", "ORDER", "LIMIT", "GROUP", "HAVING"
 
 def show(text: str, words: list[str], session: Session) -> Plan:
     """The plan of SHOW; UnknownCommand (58000) or UnsupportedFeature (0A000)."""
-    dialect = DIALECTS[session.dialect]
+    dialect = session.dialect
     name = " ".join(words[1:]).upper()
     if name == "HELP" and dialect.pgbouncer:
         return Plan("SHOW", lambda: _usage(session))
@@ -83,7 +83,7 @@ def _setting(session: Session, name: str) -> str:
 
 def select(text: str, words: list[str], session: Session) -> Plan:
     """The plan of SELECT, or of WITH; UnknownCommand (58000) for one that is neither known nor about catalogues."""
-    dialect = DIALECTS[session.dialect]
+    dialect = session.dialect
     if completion := _COMPLETION.match(text):
         # A LIKE pattern: its underscores are escaped.
         prefix = completion["prefix"].lower().replace("\\", "")
@@ -124,8 +124,8 @@ def _answers(session: Session) -> dict[str, tuple[Column, Value]]:
         "version()": (Column("version"), f"PostgreSQL {session.parameters.get('server_version', '')}"),
         "current_schema": (Column("current_schema"), None),
         "current_schema()": (Column("current_schema"), None),
-        "current_database()": (Column("current_database"), session.dialect),
-        "current_catalog": (Column("current_catalog"), session.dialect),
+        "current_database()": (Column("current_database"), session.dialect.database),
+        "current_catalog": (Column("current_catalog"), session.dialect.database),
         "current_user": (Column("current_user"), session.user),
         "session_user": (Column("session_user"), session.user),
         "user": (Column("user"), session.user),

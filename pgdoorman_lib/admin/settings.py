@@ -32,7 +32,7 @@ def names() -> tuple[str, ...]:
 def plan_set(session: Session, name: str, value: str) -> Plan:
     """SET of a key, ``name`` or ``section.name``; UnknownSetting (42704), Refused (55P02) for one a restart needs."""
     section, key_name, key = _find(session, name)
-    raw = raw_of(key, value, in_seconds=session.dialect == "pgbouncer")
+    raw = raw_of(key, value, in_seconds=session.dialect.pgbouncer)
 
     def run() -> tuple[()]:
         try:
@@ -44,7 +44,7 @@ def plan_set(session: Session, name: str, value: str) -> Plan:
         session.notice(f"{told} until RELOAD or a restart")
         return ()
 
-    return Plan(f"SET {name}={value}" if session.dialect == "pgbouncer" else "SET", run)
+    return Plan(f"SET {name}={value}" if session.dialect.pgbouncer else "SET", run)
 
 
 def plan_reset(session: Session, name: str) -> Plan:
@@ -95,6 +95,6 @@ def _find(session: Session, name: str) -> tuple[str, str, Key]:
 
 
 def _bad(session: Session, text: str) -> DoormanError:
-    if session.dialect == "pgbouncer":
+    if session.dialect.pgbouncer:
         return Refused("SET failed", hint=text, sqlstate=PGBOUNCER_SQLSTATE)
     return BadValue(text)

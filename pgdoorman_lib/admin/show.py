@@ -24,10 +24,9 @@ from pgdoorman_lib.admin.tables import (
     infos,
     microseconds_within_second,
     paced,
-    sorted_pools,
 )
 from pgdoorman_lib.config.model import show_rows
-from pgdoorman_lib.views import RunningPooler, ServerView
+from pgdoorman_lib.views import RunningPooler, ServerView, sorted_pools
 
 
 def _version(pooler: RunningPooler) -> list[Row]:

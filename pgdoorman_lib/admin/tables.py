@@ -67,11 +67,6 @@ def paced(items: Iterable[_Item]) -> Iterator[_Item]:
             gevent.sleep(0)
 
 
-def sorted_pools(pooler: RunningPooler) -> list[PoolView]:
-    """All pools, by database and user."""
-    return sorted(pooler.pools, key=lambda pool: (pool.settings.database, pool.settings.user))
-
-
 def infos(pooler: RunningPooler) -> Iterator[ClientInfo]:
     """The clients of the pools, those of replication included; not those of the console."""
     return (client.info() for client in pooler.clients)

@@ -29,7 +29,7 @@ class Refused(DoormanError):
 
 def refused(session: Session, text: str, sqlstate: str, pgbouncer: str, *, hint: str | None = None) -> Refused:
     """The error in the words of the session's dialect."""
-    if session.dialect == "pgbouncer":
+    if session.dialect.pgbouncer:
         return Refused(pgbouncer, hint=hint, sqlstate=PGBOUNCER_SQLSTATE)
     return Refused(text, hint=hint, sqlstate=sqlstate)
 

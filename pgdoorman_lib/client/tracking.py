@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.lexer import STRING
 from pgdoorman_lib.wire.reading import Reading
 from pgdoorman_lib.wire.settings import BASE, DEFERRABLE, IDENTITY, Settings, restore_sql
@@ -231,7 +232,7 @@ def bound_values(data: bytes, numbers: Iterable[int]) -> list[bytes | None] | No
     for number in range(1, last + 1):
         if size < at + 4:
             return None
-        length = int.from_bytes(data[at : at + 4], "big", signed=True)
+        length = int32(data, at)
         at += 4
         stop = at + max(0, length)
         if number in wanted:

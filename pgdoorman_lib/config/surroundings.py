@@ -9,6 +9,7 @@ import os
 import stat
 
 from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.wire.unix_socket import socket_path
 
 #: Bytes of a unix socket's path (sun_path in unix(7), less its null byte).
 MAX_SOCKET_PATH = 107
@@ -31,7 +32,7 @@ def _socket_directory(config: Config) -> list[str]:
         return [f"{key} is not there or no directory: a start will fail until it is made"]
     if not os.access(directory, os.W_OK | os.X_OK):
         return [f"{key} can't be written to by user {os.geteuid()}: a start will fail"]
-    path = os.path.join(directory, f".s.PGSQL.{config.general.port}")
+    path = socket_path(directory, config.general.port)
     if len(os.fsencode(path)) > MAX_SOCKET_PATH:
         return [f"{key} is too long: the socket's path may have {MAX_SOCKET_PATH} bytes, {path} has more"]
     return []

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.wire.unix_socket import socket_path
 
 #: Seconds for each answer of the server's.
 TIMEOUT = 30.0
@@ -65,7 +66,7 @@ def ask(host: str, port: int, user: str, password: str, database: str, tls: bool
     if host.startswith("/"):
         if tls:
             raise DoormanError(f"there is no TLS on the unix socket in {host}: leave --ssl out, or name an address")
-        options |= {"unix_sock": f"{host}/.s.PGSQL.{port}", "ssl_context": False}
+        options |= {"unix_sock": socket_path(host, port), "ssl_context": False}
     else:
         options |= {"host": host, "port": port, "ssl_context": _unchecked() if tls else False}
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pgdoorman_lib.metrics.averages import Latencies
 from pgdoorman_lib.metrics.pacing import Pace
-from pgdoorman_lib.views import PoolView, RunningPooler
+from pgdoorman_lib.views import PoolView, RunningPooler, sorted_pools
 
 #: Clients counted before the clock is asked whether others are due.
 _CLIENTS_IN_A_ROW = 64
@@ -69,8 +69,7 @@ def pool_readings(pooler: RunningPooler, pace: Pace) -> Iterator[PoolReading]:
     """Read every pool in force, ordered by database and user, each when it is asked for; may switch."""
     counted = _count_clients(pooler, pace)
     nobody = _Clients()
-    pools = sorted(pooler.pools, key=lambda pool: (pool.settings.database, pool.settings.user))
-    for pool in pools:
+    for pool in sorted_pools(pooler):
         key = (pool.settings.database, pool.settings.user)
         clients = counted.get(key, nobody)
         idle, active, waiting = (clients.states.get(state, 0) for state in ("idle", "active", "waiting"))

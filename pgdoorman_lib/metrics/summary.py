@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 
 import gevent
@@ -11,14 +10,13 @@ import gevent.event
 
 from pgdoorman_lib.log import of_pool
 from pgdoorman_lib.metrics.counters import Histogram
-from pgdoorman_lib.views import PoolView, RunningPooler
+from pgdoorman_lib.metrics.pacing import Pace
+from pgdoorman_lib.metrics.reading import PoolReading, pool_readings
+from pgdoorman_lib.views import RunningPooler
 
 log = logging.getLogger(__name__)
 
 PERCENTS = (50, 90, 95, 99)
-
-#: Clients or pools looked at in one piece: others have their turn in between.
-_PIECE = 100
 
 
 class Summary:
@@ -42,23 +40,13 @@ class Summary:
 
     def tell(self) -> None:
         """Log a line of each pool that has clients; switches now and then."""
-        clients: Counter[tuple[str, str, str]] = Counter()
-        for number, client in enumerate(self._pooler.clients, 1):
-            info = client.info()
-            clients[info.database, info.user, info.state] += 1
-            if number % _PIECE == 0:
-                gevent.sleep(0)
-        told = 0
-        for pool in list(self._pooler.pools):
-            key = pool.settings.database, pool.settings.user
-            states = [clients[key[0], key[1], state] for state in ("active", "idle", "waiting")]
-            if any(states):
-                self._line(pool, *states)
-                told += 1
-                if told % _PIECE == 0:
-                    gevent.sleep(0)
+        for reading in pool_readings(self._pooler, Pace()):
+            if reading.clients_active or reading.clients_idle or reading.clients_waiting:
+                self._line(reading)
 
-    def _line(self, pool: PoolView, active: int, idle: int, waiting: int) -> None:
+    def _line(self, reading: PoolReading) -> None:
+        pool = reading.pool
+        active, idle, waiting = reading.clients_active, reading.clients_idle, reading.clients_waiting
         averages = self._pooler.averages.of(pool.stats)
         latencies = self._pooler.averages.latencies(pool.stats)
         servers = pool.borrowed_count, pool.idle_count

@@ -20,6 +20,7 @@ from pgdoorman_lib.errors import LocalResourcesExhausted, ServerUnavailable
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.sockopt import SocketOptions, apply
 from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.wire.unix_socket import socket_path
 
 # The engine waits for readiness itself: a plain socket, patched or not.
 _Socket: type[socket.socket] = get_original("socket", "socket")
@@ -72,7 +73,7 @@ def open_stream(host: str, port: int, engine: Engine, timeout: float | None, opt
 
 def _resolve(host: str, port: int, deadline: float | None) -> list[_Address]:
     if host.startswith("/"):
-        path = f"{host.rstrip('/')}/.s.PGSQL.{port}"
+        path = socket_path(host, port)
         return [(socket.AF_UNIX, path, path, "")]
     try:
         ipaddress.ip_address(host)

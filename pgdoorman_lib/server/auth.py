@@ -32,6 +32,7 @@ from pgdoorman_lib.wire.consts import (
     AUTH_SASL_CONTINUE,
     AUTH_SASL_FINAL,
 )
+from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.messages import password_message, sasl_initial_response, sasl_response
 from pgdoorman_lib.wire.scram import BASE64, MECHANISM, prepared
 
@@ -92,7 +93,7 @@ class Authenticator:
         """
         if len(body) < 4 or self.done:
             raise ServerProtocolViolation("unexpected authentication message from the server")
-        code = int.from_bytes(body[:4], "big")
+        code = int32(body, 0)
         payload = body[4:]
         scram = self._scram
         if scram is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pgdoorman_lib.errors import ServerGone, ServerProtocolViolation, ServerRefused
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts, messages
+from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.owed import DESYNC, QUERY, SWALLOW
 from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS, trace_of
 
@@ -98,7 +99,7 @@ def _note_tag(server: Server, tag: bytes) -> None:
 def read_header(server: Server) -> tuple[int, int]:
     """The next message's type byte and the size of its body; may switch."""
     head = server.stream.read_exact(5)
-    length = int.from_bytes(head[1:5], "big")
+    length = int32(head, 1)
     if length < 4:
         raise ServerProtocolViolation("invalid message length from server")
     return head[0], length - 4

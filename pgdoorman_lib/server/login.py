@@ -31,6 +31,7 @@ from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.tls import server_facing_context
 from pgdoorman_lib.server.auth import Authenticator, Credentials
 from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.messages import (
     exception_from,
     parse_fields,
@@ -307,7 +308,7 @@ class _Conversation:
         elif kind == consts.BACKEND_KEY_DATA:
             if not _MIN_SECRET <= len(body) - 4 <= _MAX_SECRET:
                 raise ServerProtocolViolation("malformed BackendKeyData from the server")
-            self.pid = int.from_bytes(body[:4], "big", signed=True)
+            self.pid = int32(body, 0)
             self.secret = body[4:]
         else:
             raise ServerProtocolViolation(f"unexpected message {kind:#04x} from the server during login")

@@ -2,6 +2,7 @@
 
 import cython
 
+from pgdoorman_lib.wire.framing cimport int32
 from pgdoorman_lib.wire.prepared cimport ClientStatements, ServerStatements
 from pgdoorman_lib.wire.effect cimport Effect
 from pgdoorman_lib.wire.statements cimport Acts, Handle, Registry, Statement, Unnamed

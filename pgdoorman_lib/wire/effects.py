@@ -7,6 +7,7 @@ skipped.
 from __future__ import annotations
 
 from pgdoorman_lib.wire.effect import Effect
+from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
 from pgdoorman_lib.wire.statements import Acts, Handle, Registry, Statement, Unnamed
 
@@ -180,7 +181,7 @@ def shape_of(answer: _bytes) -> bytes:
 
 
 def _parameters_end(answer: _bytes) -> int:
-    return 1 + int.from_bytes(answer[1:5], "big") if answer[:1] == b"t" else 0
+    return 1 + int32(answer, 1) if answer[:1] == b"t" else 0
 
 
 def _parameters(answer: _bytes) -> bytes:

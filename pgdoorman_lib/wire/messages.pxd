@@ -1,6 +1,7 @@
 # C types of wire.messages.
 
 from pgdoorman_lib.wire cimport consts
+from pgdoorman_lib.wire.framing cimport int32
 
 cdef bytes _AUTHENTICATION_OK
 cdef bytes _AUTHENTICATION_MD5

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from pgdoorman_lib.errors import DoormanError, ServerProtocolViolation
 from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire.framing import int32
 
 _int = int
 
@@ -313,7 +314,7 @@ def parse_data_row(body: bytes) -> list[bytes | None]:
     values: list[bytes | None] = []
     start = 2
     for _ in range(int.from_bytes(body[:2], "big")):
-        size = int.from_bytes(body[start : start + 4], "big", signed=True)
+        size = int32(body, start)
         start += 4
         values.append(None if size < 0 else body[start : start + size])
         start += max(0, size)

@@ -120,6 +120,7 @@ class FakeClient:
     waiting_since: float = 0.0
     asked_at: float = 990.0
     replication: str = "none"
+    held: tuple[int, int] = (0, 0)
 
     def info(self) -> ClientInfo:
         return ClientInfo(*(getattr(self, name) for name in ClientInfo._fields))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from admin.fakes import FakeBuffers, FakeClient, FakePool, FakePooler, FakeServer, FakeSettings, FakeSocket
@@ -215,6 +217,28 @@ def test_config_has_our_values_under_its_names_in_its_units() -> None:
     assert found["max_prepared_statements"][0] == "8192"
     assert found["admin_users"][0] == "admin"
     assert "top secret" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("ours", "told"),
+    [
+        ({}, {"log_stats": "1", "logfile": "", "syslog": "0", "syslog_ident": ""}),
+        ({"log_stats": False}, {"log_stats": "0"}),
+        ({"log_file": "/var/log/pooler.log"}, {"logfile": "/var/log/pooler.log", "syslog": "0"}),
+        ({"syslog_prog_name": "pooler"}, {"syslog": "1", "syslog_ident": "pooler", "logfile": ""}),
+    ],
+)
+def test_config_tells_where_the_log_goes(ours: dict[str, Any], told: dict[str, str]) -> None:
+    pooler = FakePooler()
+    pooler.config = replace(pooler.config, general=replace(pooler.config.general, **ours))
+    found = {row[0]: row[1:] for row in rows(pooler, "CONFIG")}
+    assert {key: found[key][0] for key in told} == told
+    assert {key: found[key][1] for key in ("log_stats", "logfile", "syslog", "syslog_ident")} == {
+        "log_stats": "1",
+        "logfile": "",
+        "syslog": "0",
+        "syslog_ident": "",
+    }
 
 
 def test_version_begins_as_tools_expect_it() -> None:

@@ -211,6 +211,18 @@ def test_a_lenient_start_reloads_leniently(make_doorman: MakeDoorman, postgres: 
     assert {row["key"]: row["value"] for row in doorman.admin("SHOW CONFIG")}["max_connections"] == "77"
 
 
+def test_what_has_become_odd_since_is_warned_of_once(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    doorman.config_path.chmod(0o600)
+    doorman.reload()
+    before = len(doorman.log_lines)
+    doorman.config_path.chmod(0o644)
+    doorman.reload()
+    doorman.reload()
+    told = [line for line in doorman.log_lines[before:] if "can be read by everybody" in line]
+    assert len(told) == 1
+
+
 def test_a_failed_reload_tells_every_problem(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman()
     doorman.reload(merged(doorman.config, {"general": {"prot": 1, "pool_mode": "session", "port": "x"}}))
