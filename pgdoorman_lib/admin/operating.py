@@ -215,7 +215,7 @@ def _upgrade(text: str, words: list[str], session: Session) -> Plan:
         session.pooler.upgrade()
         return [("t",)]
 
-    if session.dialect == "pgbouncer":
+    if session.dialect.pgbouncer:
         return Plan("UPGRADE", lambda: run()[:0])
     return Plan("UPGRADE", run, columns("success"))
 
