@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 from gevent import monkey
 
-monkey.patch_all()
+
+def patch_all() -> None:
+    """gevent's, which asks all installed packages for plugins in each of thirty steps; here they are asked once."""
+    entry_points = metadata.entry_points
+    found = entry_points()
+    metadata.entry_points = found.select  # type: ignore[assignment,unused-ignore]
+    try:
+        monkey.patch_all()
+    finally:
+        metadata.entry_points = entry_points
+
+
+patch_all()
 
 import os
 import platform
