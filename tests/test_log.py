@@ -7,11 +7,15 @@ import json
 import logging
 import os
 import re
+import sys
+from collections.abc import Iterator
 
+import gevent
 import pytest
 
 from pgdoorman_lib import log
 from pgdoorman_lib.errors import ConfigError, DoormanError
+from pgdoorman_lib.log.printed import Printed
 
 LINE = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z {2}INFO test_log\.py:\d+: hello world$")
 
@@ -296,3 +300,50 @@ def test_whom_a_line_is_about(logger, label, text, fields) -> None:
     entry = json.loads(stream.getvalue())
     assert entry.pop("message") == f"{text} comes"
     assert {name: entry[name] for name in entry if name not in ("timestamp", "level", "file", "line")} == fields
+
+
+# Standard error of a daemon whose log is syslog.
+
+
+class Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname} {record.getMessage()}")
+
+
+@pytest.fixture
+def printed() -> Iterator[tuple[Printed, Kept]]:
+    logger, kept = logging.getLogger("pgdoorman_lib.test_printed"), Kept()
+    logger.addHandler(kept)
+    logger.propagate = False
+    yield Printed(logger), kept
+    logger.removeHandler(kept)
+
+
+def test_what_is_printed_is_logged_by_lines(printed: tuple[Printed, Kept]) -> None:
+    stream, kept = printed
+    print("one\n\ntwo", file=stream)
+    stream.write("thr")
+    assert kept.lines == ["ERROR one", "ERROR two"]
+    stream.write("ee %s\n")
+    assert kept.lines[2:] == ["ERROR three %s"]
+
+
+def test_the_traceback_of_a_greenlet_is_printed_so(
+    printed: tuple[Printed, Kept], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, kept = printed
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(gevent.get_hub(), "exception_stream", stream, raising=False)
+    gevent.spawn(lambda: 1 // 0).join()
+    assert kept.lines[0] == "ERROR Traceback (most recent call last):"
+    assert "ERROR ZeroDivisionError: integer division or modulo by zero" in kept.lines
+
+
+def test_logging_that_fails_and_prints_so_does_not_go_round(printed: tuple[Printed, Kept]) -> None:
+    stream, kept = printed
+    kept.emit = lambda record: print("it failed", file=stream)  # type: ignore[method-assign]
+    print("one", file=stream)

@@ -159,3 +159,14 @@ def test_config_test_prints_two_lines() -> None:
     first, second = answer.stdout.splitlines()
     assert str(example) in first and first.endswith("syntax is ok")
     assert str(example) in second and second.endswith("test is successful")
+
+
+def test_packages_are_asked_for_plugins_once() -> None:
+    """gevent asks in each step of its own start, which was a seventh of ours with sixty packages."""
+    code = (
+        "from importlib import metadata; asked, real = [], metadata.entry_points\n"
+        "def entry_points(**wanted): asked.append(wanted); return real(**wanted)\n"
+        "metadata.entry_points = entry_points\n"
+        "import pgdoorman; print(asked, metadata.entry_points is entry_points)"
+    )
+    assert python(code) == "[{}] True"
