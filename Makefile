@@ -35,4 +35,4 @@ bench: .demo/venv/.installed
 	.demo/venv/bin/python -m bench
 
 clean:
-	rm -rf .demo .tox .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .build .demo .tox .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
