@@ -32,6 +32,7 @@ COMPILED = (
     "pgdoorman_lib/net/arenas.pyx",
     "pgdoorman_lib/net/accept.pyx",
     "pgdoorman_lib/net/ring.pyx",
+    "pgdoorman_lib/net/greenlets.pyx",
     "pgdoorman_lib/net/line.py",
     "pgdoorman_lib/net/buffers.py",
     "pgdoorman_lib/net/pollable.py",
