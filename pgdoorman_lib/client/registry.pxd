@@ -16,6 +16,7 @@ cdef class Clients:
     cdef dict _by_database
 
     cpdef add(self, object session)
+    @cython.locals(left=int)
     cpdef remove(self, object session)
     cpdef int count_of(self, str database) except -1
     @cython.locals(number=long)
