@@ -155,16 +155,6 @@ class ClientLoginSettings(Protocol):
     def admin_password(self) -> str: ...
 
 
-class Guest(Protocol):
-    """Whose login it is."""
-
-    def asks(self, user: str, database: str) -> None:
-        """A client wants to be ``user`` of ``database``; nothing is proven yet."""
-
-    def admit(self, console: bool) -> None:
-        """Count it; TooManyClients, ShuttingDown."""
-
-
 class LoginPolicy(Protocol):
     """What a login is told about this pooler."""
 

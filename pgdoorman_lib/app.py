@@ -104,11 +104,11 @@ class App(Pooler):
         self.janitor = Janitor(self._canceller.cancel_server)
         self._databases = Databases(Catalogue)
         self._quotas = Quotas()
-        self._pools = Pools(self._make_pool)
+        self.pools = Pools(self._make_pool)
         self._use_pools(config)
-        self.operations = Operations(self._pools, self)
-        self.limits = Limits(lambda: self.general, self._pools.all, self.clients)
-        self.averages = Averages(self._pools.all, clock)
+        self.operations = Operations(self.pools, self)
+        self.limits = Limits(lambda: self.general, self.pools.all, self.clients)
+        self.averages = Averages(self.pools.all, clock)
         self.telemetry = Telemetry(self, config)
         self._summary = Summary(self, lambda: self.general.log_stats)
         self.systemd = systemd
@@ -120,10 +120,6 @@ class App(Pooler):
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
     # What client.connection needs.
-
-    def find_pool(self, database: str, user: str) -> Pool | None:
-        """The pool of (database, user)."""
-        return self._pools.find(database, user)
 
     def abandon(self, pool: Pool, server: Server, in_batch: bool, half_sent: bool) -> None:
         """A session leaves a server that can't simply be given back."""
@@ -147,7 +143,7 @@ class App(Pooler):
     def console(self, stream: Stream, accepted: Accepted) -> None:
         """Serve the admin console; may switch."""
         number, _ = self.clients.new_key(accepted.protocol)
-        console.serve(stream, self, accepted.user, accepted.parameters, accepted.database, number)
+        console.serve(stream, self, accepted.user, dict(accepted.parameters), accepted.database, number)
 
     # Pools.
 
@@ -158,8 +154,8 @@ class App(Pooler):
 
     def _use_pools(self, config: Config) -> None:
         """Have the pools that ``config`` wants."""
-        self._pools.apply(effective(config), wildcard(config), config.pools)
-        self._quotas.govern(config.general.max_user_connections, self._pools.all())
+        self.pools.apply(effective(config), wildcard(config), config.pools)
+        self._quotas.govern(config.general.max_user_connections, self.pools.all())
         self.named = config.pools
         self.max_clients_by_database = {
             name: pool.max_db_client_connections
@@ -169,19 +165,14 @@ class App(Pooler):
 
     def _sweep_pools(self) -> Iterator[Pool]:
         """All pools there are, those that nobody uses any more are taken away."""
-        self._pools.drop_unused(clock(), self.config.general.autodb_idle_timeout, self.clients.count_of)
-        return self._pools.all()
+        self.pools.drop_unused(clock(), self.config.general.autodb_idle_timeout, self.clients.count_of)
+        return self.pools.all()
 
     def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
         """Open a server outside the pool, for one client; may switch."""
         return self.connector.open_unpooled(pool, parameters)
 
     # What the console reads (views.RunningPooler).
-
-    @property
-    def pools(self) -> Iterable[Pool]:
-        """The pools in force."""
-        return self._pools
 
     @property
     def unpooled(self) -> Iterable[Server]:
@@ -217,9 +208,9 @@ class App(Pooler):
         blocks = self.engine.blocks.size()
         yield "buffer_blocks", BLOCK_SIZE, 0, blocks, blocks * BLOCK_SIZE
         yield "clients", 0, len(self.clients), 0, 0
-        yield "servers", 0, sum(len(pool.servers) for pool in self._pools.all()), 0, 0
-        statements = sum(len(pool.registry.known) for pool in self._pools)
-        yield "prepared_statements", 0, statements, 0, sum(pool.registry.bytes for pool in self._pools)
+        yield "servers", 0, sum(len(pool.servers) for pool in self.pools.all()), 0, 0
+        statements = sum(len(pool.registry.known) for pool in self.pools)
+        yield "prepared_statements", 0, statements, 0, sum(pool.registry.bytes for pool in self.pools)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         yield "process_peak", 0, 1, 0, peak
 
@@ -350,7 +341,7 @@ class App(Pooler):
         self.limits.changed()
         interval = min(SWEEP_INTERVAL, self.config.general.retain_connections_time)
         self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._sweep_pools, interval))
-        self._greenlets.append(gevent.spawn(Watch().run, self._pools.all))
+        self._greenlets.append(gevent.spawn(Watch().run, self.pools.all))
         # What lives now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -370,7 +361,7 @@ class App(Pooler):
 
     def _count(self) -> tuple[int, int]:
         """How many clients and servers there are."""
-        return len(self.clients), sum(len(pool.servers) for pool in self._pools.all())
+        return len(self.clients), sum(len(pool.servers) for pool in self.pools.all())
 
     def _reload_logged(self) -> None:
         try:
@@ -387,7 +378,7 @@ class App(Pooler):
         self.janitor.finish()
         self._canceller.close()
         gevent.killall(self._greenlets)
-        self._pools.close()
+        self.pools.close()
         self.engine.flush()
         self.engine.close()
         self.systemd.close()
@@ -395,5 +386,5 @@ class App(Pooler):
 
     def _share_descriptors(self) -> None:
         """Have as many descriptors as the configuration may need, or as the system gives, and divide them."""
-        servers = sum(pool.size for pool in self._pools) + most_connections(self.config.web)
+        servers = sum(pool.size for pool in self.pools) + most_connections(self.config.web)
         self.keep_within(divide(servers, self.config.general.max_connections, self.logins.most))

@@ -39,12 +39,76 @@ class Exhausted(gevent.GreenletExit):
 
 
 class ListeningChannel(Channel):
-    """What the engine knows of a listening socket."""
+    """What the engine knows of a listening socket, and letting in who stands in its backlog."""
 
-    __slots__ = ()
+    __slots__ = ("all_in", "handle", "listener", "options", "put_off", "waited")
+
+    def __init__(self, listener: Listener, engine: Engine, fd: _int) -> None:
+        self.init_channel(engine, fd)
+        self.listener: Any = listener
+        self.handle: Any = listener.handle
+        #: what each client's socket is set up with, where it does not inherit that from the listening one
+        self.options: SocketOptions | None = listener.options
+        #: nobody stood in the backlog any more
+        self.all_in = 0
+        #: the beginning of the engine's turn in which as many came in as may, and the rest was put off; 0 for none
+        self.put_off = 0.0
+        #: the next pause may be a longer one than the first is
+        self.waited = 1
 
     def begin_receive(self, ring: Ring) -> bool:
         return False
+
+    def let_in(self) -> None:
+        """Let in who is there, in BaseServer's way but without its call for each of a method that none of us needs."""
+        engine = self.engine
+        listener = self.listener
+        if self.put_off and self.put_off == engine.began:
+            self.go_on_next_turn()  # this one looks again, or the kernel tells of more
+            return
+        self.put_off = 0.0
+        self.all_in = 0
+        left: int = listener.max_accept
+        accept = listener._acceptor.accept
+        try:
+            while left > 0:
+                left -= 1
+                client = accept()
+                if client is None:
+                    self.stand_by()
+                    break
+                self.hand_over(client)
+            if self.waited:
+                self.waited = 0
+                listener.delay = listener.min_delay
+        except OSError:
+            self.waited = 1
+            listener._do_read()  # meets it again, and knows how to wait
+        if not self.all_in:
+            self.put_off = engine.began
+            self.go_on_next_turn()
+
+    def hand_over(self, client: Any) -> None:
+        """Have ``handle`` begin with ``client``, which it keeps."""
+        try:
+            if self.options is not None:
+                sockopt.apply(client, self.options)
+            self.handle(client)
+        except Exception:
+            # A fault about one client must not keep the others out.
+            self.engine.hub.handle_error(self.listener.name, *sys.exc_info())
+
+    def go_on_next_turn(self) -> None:
+        """Have the engine call again: nobody else tells of those who stand in the backlog already."""
+        engine = self.engine
+        if self.on_idle is not None and self not in engine.idle:
+            engine.note(self, 1)
+            engine.kick()
+
+    def stand_by(self) -> None:
+        """Nobody stands in the backlog any more: the engine tells about the next to come."""
+        self.all_in = 1
+        self.engine.rearm(self)
 
 
 class Listener(StreamServer):
@@ -63,12 +127,8 @@ class Listener(StreamServer):
     def __init__(self, sock: Any, handle: Callable[[Any], None], name: str, engine: Engine) -> None:
         self._engine = engine
         self._channel: ListeningChannel | None = None
-        #: nobody stood in the backlog any more
-        self._all_in = False
-        #: the beginning of the engine's turn in which as many came in as may, and the rest was put off; 0 for none
-        self._put_off = 0.0
         #: what each client's socket is set up with, where it does not inherit that from the listening one
-        self._options: SocketOptions | None = None
+        self.options: SocketOptions | None = None
         self.name = name
         sock.setblocking(False)
         keeping: Any = handle  # gevent would have it take an address, too
@@ -80,7 +140,9 @@ class Listener(StreamServer):
         sockopt.apply(self.socket, options)
         # A unix socket's size is the system's own again in each connection.
         unix = self.socket.family == getattr(socket, "AF_UNIX", None)
-        self._options = options if unix and options.unix_buffer_size > 0 else None
+        self.options = options if unix and options.unix_buffer_size > 0 else None
+        if self._channel is not None:
+            self._channel.options = self.options
 
     def listen(self, backlog: _int) -> None:
         """Have the kernel take clients in, before anybody accepts them; OSError when another process listens there."""
@@ -94,8 +156,8 @@ class Listener(StreamServer):
     def start_accepting(self) -> None:
         """Let the engine tell about clients."""
         if self._channel is None:
-            self._channel = ListeningChannel(self._engine, self.socket.fileno())
-            self._channel.on_idle = self._do_read
+            self._channel = ListeningChannel(self, self._engine, self.socket.fileno())
+            self._channel.on_idle = self._channel.let_in
             self._engine.register(self._channel)
 
     def stop_accepting(self) -> None:
@@ -107,37 +169,6 @@ class Listener(StreamServer):
             self._engine.unregister(channel)
         super().stop_accepting()
 
-    def _do_read(self) -> None:
-        """Let in who is there, in BaseServer's way but without its call for each of a method that none of us needs."""
-        engine = self._engine
-        if self._put_off and self._put_off == engine.began:
-            self._go_on_next_turn()  # this one looks again, or the kernel tells of more
-            return
-        self._put_off = 0.0
-        accept = self._acceptor.accept
-        self._all_in = False
-        try:
-            for _ in range(self.max_accept):
-                client = accept()
-                if client is None:
-                    self._stand_by()
-                    break
-                self.do_handle(client)
-            self.delay = self.min_delay
-        except OSError:
-            super()._do_read()  # type: ignore[misc] # meets it again, and knows how to wait
-        if not self._all_in:
-            self._put_off = engine.began
-            self._go_on_next_turn()
-
-    def _go_on_next_turn(self) -> None:
-        """Have the engine call again: nobody else tells of those who stand in the backlog already."""
-        engine = self._engine
-        channel = self._channel
-        if channel is not None and channel not in engine.idle:
-            engine.note(channel, 1)
-            engine.kick()
-
     def do_read(self) -> Any:
         """A tuple of the next client, None if nobody is there; Exhausted, or an OSError of the listening socket."""
         try:
@@ -148,30 +179,19 @@ class Listener(StreamServer):
             log.error("cannot accept on %s: %s; pausing for %g s", self.name, exc.strerror or exc, self.delay)
             raise Exhausted from exc
         if client is None:
-            self._stand_by()
+            assert self._channel is not None
+            self._channel.stand_by()
             return None
         return (client,)
-
-    def _stand_by(self) -> None:
-        """Nobody stands in the backlog any more: the engine tells about the next to come."""
-        self._all_in = True
-        assert self._channel is not None
-        self._engine.rearm(self._channel)
 
     def full(self) -> bool:
         """Never: how many may come in is for each to be told."""
         return False
 
     def do_handle(self, client: Any) -> None:  # type: ignore[override]
-        """Have ``handle`` begin with ``client``, which it keeps: the greenlet is the engine's to spawn."""
-        try:
-            if self._options is not None:
-                sockopt.apply(client, self._options)
-            handle: Any = self.handle
-            handle(client)
-        except Exception:
-            # A fault about one client must not keep the others out.
-            self._engine.hub.handle_error(self.name, *sys.exc_info())
+        """As BaseServer has it, but the greenlet is the engine's to spawn."""
+        assert self._channel is not None
+        self._channel.hand_over(client)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable
 
 from pgdoorman_lib.errors import PeerGone, ProtocolViolation
+from pgdoorman_lib.net.stream import Stream
 
 
-class FakeStream:
+class FakeStream(Stream):
     """Stands for ``net.stream.Stream`` in logins.
 
     ``arrivals`` come one after the other, each as one segment. When they are used up, ``answer`` is called with what
@@ -26,8 +27,8 @@ class FakeStream:
     ) -> None:
         self.is_unix = is_unix
         self.peer_host = "" if is_unix else peer_host
-        self.peer = "unix" if is_unix else f"{peer_host}:54321"
-        self.tls: object | None = None
+        self.peer_port = 54321
+        self.tls = None
         self.closed = False
         #: raised by the next handshake
         self.handshake_error: ssl.SSLError | None = None
@@ -85,7 +86,7 @@ class FakeStream:
         self.handshakes.append(context)
         if self.handshake_error is not None:
             raise self.handshake_error
-        self.tls = object()
+        self.tls = object()  # type: ignore[assignment]
 
     def close(self) -> None:
         self.flush()

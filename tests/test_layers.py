@@ -204,6 +204,7 @@ LONG = {
     "pgdoorman_lib.config.general": "every key of [general] with its words; keys of one subject may leave it",
     "pgdoorman_lib.net.stream": "a compiled class can't be spread over files; TLS stands in it, since filling and pushing must not take a call more",
     "pgdoorman_lib.pool.pool": "a hundred lines are its slots and what they begin with; borrowing and giving back belong together",
+    "pgdoorman_lib.net.engine": "task, channel and engine know each other's C types",
 }
 
 

@@ -96,7 +96,9 @@ def test_nobody_is_left_in_the_backlog_by_a_turn_that_looks_again(street: Street
     with ExitStack() as stack:
         for _ in range(most + 5):
             street.come(stack)
-        until(lambda: street.listener._put_off > 0)
+        channel = street.listener._channel
+        assert channel is not None
+        until(lambda: channel.put_off > 0)
         gevent.sleep(0.05)  # the kernel has told of all of them, and will not again
         street.listener.max_accept = most
         engine.began = engine.now = clock()
@@ -156,7 +158,9 @@ def test_a_fault_about_one_keeps_nobody_out(street: Street, monkeypatch: pytest.
         apply(sock, options)
 
     monkeypatch.setattr(sockopt, "apply", fail_once)
-    street.listener._options = sockopt.SocketOptions()
+    channel = street.listener._channel
+    assert channel is not None
+    channel.options = sockopt.SocketOptions()
     with ExitStack() as stack:
         for _ in range(3):
             street.come(stack)

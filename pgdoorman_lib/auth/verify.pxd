@@ -1,6 +1,9 @@
 # C types of auth.verify.
 
+import cython
+
 from pgdoorman_lib.auth.md5 cimport Md5Challenge, hash_password, is_hash
+from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.wire cimport consts
 
 
@@ -8,10 +11,15 @@ cdef class Candidate:
     cdef readonly str user
     cdef readonly str secret
     cdef readonly object refusal
+    cdef str _hash
+    cpdef str stored_hash(self)
 
 
-cpdef authenticate(object stream, Candidate candidate, str method, bytes key)
+@cython.locals(challenge=Md5Challenge)
+cpdef authenticate(Stream stream, Candidate candidate, str method, bytes key)
 cpdef str method_for(str secret, str rule)
-cdef _check_md5(object stream, Candidate candidate, Md5Challenge challenge)
-cdef bytes _read(object stream, str what, int limit)
-cdef bytes _read_password(object stream)
+cdef _check_md5(Stream stream, Candidate candidate, Md5Challenge challenge)
+@cython.locals(kind=int)
+cdef bytes _read(Stream stream, str what, int limit)
+@cython.locals(body=bytes, size=Py_ssize_t, text="const unsigned char *", password=bytes)
+cdef bytes _read_password(Stream stream)

@@ -16,7 +16,6 @@ import hmac
 import struct
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from pgdoorman_lib.abc import Account, Accounts
@@ -51,14 +50,22 @@ _int = int
 AccountT = TypeVar("AccountT", bound=Account)
 
 
-@dataclass(frozen=True)
 class Candidate:
-    """Who wants to log in, and the secret that the exchange goes by."""
+    """Who wants to log in, and the ``secret`` that the exchange goes by; ``refusal``: why no proof may succeed."""
 
-    user: str
-    secret: str = field(repr=False)
-    #: why no proof may succeed; None if one may
-    refusal: str | None = None
+    __slots__ = ("_hash", "refusal", "secret", "user")
+
+    def __init__(self, user: str, secret: str, refusal: str | None = None) -> None:
+        self.user = user
+        self.secret = secret
+        self.refusal = refusal
+        self._hash: str | None = None
+
+    def stored_hash(self) -> str:
+        """What PostgreSQL would have stored of the secret for MD5; made once, for a candidate may come again."""
+        if self._hash is None:
+            self._hash = self.secret if is_hash(self.secret) else hash_password(self.secret, self.user)
+        return self._hash
 
 
 class Users(Generic[AccountT]):
@@ -176,8 +183,7 @@ def failed(user: str, why: str) -> AuthenticationFailed:
 
 def _check_md5(stream: Stream, candidate: Candidate, challenge: Md5Challenge) -> None:
     answer = _read_password(stream)
-    secret = candidate.secret
-    proven = challenge.check(secret if is_hash(secret) else hash_password(secret, candidate.user), answer)
+    proven = challenge.check(candidate.stored_hash(), answer)
     if candidate.refusal is not None:
         raise failed(candidate.user, candidate.refusal)
     if not proven:
@@ -220,9 +226,14 @@ def _read(stream: Stream, what: str, limit: _int) -> bytes:
 
 def _read_password(stream: Stream) -> bytes:
     body = _read(stream, "password response", MAX_PASSWORD_MESSAGE)
-    if not body or body.find(b"\0") != len(body) - 1:
+    size = len(body) - 1
+    if size < 0 or body[size] != 0:
         raise ProtocolViolation("invalid password packet size")
-    return body[:-1]
+    text = body
+    password = text[:size]
+    if b"\0" in password:
+        raise ProtocolViolation("invalid password packet size")
+    return password
 
 
 def _initial_response(body: bytes) -> bytes | None:

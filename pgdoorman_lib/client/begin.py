@@ -6,16 +6,17 @@ true no more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from pgdoorman_lib.client.login import Accepted
+from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.errors import Disabled, NoSuchPool, ProtocolViolation, ServerRefused
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.queue import Moved
 from pgdoorman_lib.server.execute import run
 from pgdoorman_lib.wire.baseline import Base
+from pgdoorman_lib.wire.messages import authentication_ok
 from pgdoorman_lib.wire.reported import Reported
 from pgdoorman_lib.wire.session_state import DIRTY_PARAMETERS
 from pgdoorman_lib.wire.settings import BASE, Settings, valid_name
@@ -25,23 +26,21 @@ LONGEST_NAME = 63
 #: Combinations of parameters whose beginning is remembered in a pool.
 MAX_REPORTS = 1000
 
-#: How a session begins: its settings, the ParameterStatus messages of its login, what they tell, and what its defaults
-#: are.
+_AUTHENTICATION_OK = authentication_ok()
+
+#: How a session begins: its settings, AuthenticationOk and the ParameterStatus messages of its login, what they tell,
+#: and what its defaults are.
 Beginning = tuple[Settings, bytes, Reported, Base]
 
 
-#: The pool of (database, user), None if there is none.
-FindPool = Callable[[str, str], Pool | None]
-
-
-def begin(find_pool: FindPool, accepted: Accepted) -> tuple[Pool, Beginning]:
+def begin(pooler: Pooler, accepted: Accepted) -> tuple[Pool, Beginning]:
     """The pool of a client that was let in, and what its session begins with; may switch.
 
     NoSuchPool, also when it is removed meanwhile; Disabled; ServerUnavailable and what else borrowing a server raises;
     ServerRefused for settings that PostgreSQL does not take.
     """
     while True:
-        pool = pool_of(find_pool, accepted)
+        pool = pool_of(pooler, accepted)
         beginnings: Any = pool.beginnings
         try:
             if beginnings.reported is None:
@@ -51,7 +50,7 @@ def begin(find_pool: FindPool, accepted: Accepted) -> tuple[Pool, Beginning]:
                 beginnings.heard_at = clock()
                 with pool.connection() as server:
                     run(server, "")  # it reports what has changed with an answer
-            asked = tuple(accepted.parameters.items()) if pool.sync_parameters else ()
+            asked = accepted.parameters if pool.sync_parameters else ()
             known = beginnings.reports.get(asked)
             if known is not None:
                 return pool, known
@@ -59,7 +58,7 @@ def begin(find_pool: FindPool, accepted: Accepted) -> tuple[Pool, Beginning]:
             settings, told = _try_settings(pool, _wanted(asked, beginnings), base)
         except Moved:
             continue  # it was replaced by another meanwhile
-        known = settings, told.messages(), told, base
+        known = settings, _AUTHENTICATION_OK + told.messages(), told, base
         if beginnings.base is base and beginnings.reported is reported:
             if len(beginnings.reports) >= MAX_REPORTS:
                 beginnings.reports.clear()
@@ -67,9 +66,9 @@ def begin(find_pool: FindPool, accepted: Accepted) -> tuple[Pool, Beginning]:
         return pool, known
 
 
-def pool_of(find_pool: FindPool, accepted: Accepted) -> Pool:
+def pool_of(pooler: Pooler, accepted: Accepted) -> Pool:
     """The pool of a client that was let in, which learns what the client has proven to know; NoSuchPool, Disabled."""
-    pool = find_pool(accepted.database, accepted.user)
+    pool = pooler.find_pool(accepted.database, accepted.user)
     if pool is None:
         raise no_such_pool(accepted.database, accepted.user)
     if pool.disabled:
@@ -81,9 +80,9 @@ def pool_of(find_pool: FindPool, accepted: Accepted) -> Pool:
 
 def with_host(accepted: Accepted, peer: str) -> Accepted:
     """``accepted`` with the client's address in its application_name, as PgBouncer writes it."""
-    parameters = {name: value for name, value in accepted.parameters.items() if name.lower() != "application_name"}
-    name = next((value for name, value in accepted.parameters.items() if name.lower() == "application_name"), "app")
-    parameters["application_name"] = f"{name} - {peer}"
+    others = [(name, value) for name, value in accepted.parameters if name.lower() != "application_name"]
+    name = next((value for name, value in accepted.parameters if name.lower() == "application_name"), "app")
+    parameters = (*others, ("application_name", f"{name} - {peer}"))
     return Accepted(
         accepted.user,
         accepted.database,

@@ -4,26 +4,24 @@ import cython
 
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.begin cimport begin, pool_of
-from pgdoorman_lib.client.login cimport Accepted, login
+from pgdoorman_lib.client.login cimport Accepted, Guest, login
 from pgdoorman_lib.client.pooler cimport Pooler
 from pgdoorman_lib.client.registry cimport Clients
 from pgdoorman_lib.client.session cimport Session
 from pgdoorman_lib.net.engine cimport Task
-from pgdoorman_lib.net.pollable cimport Pollable
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.messages cimport backend_key_data
 
-cdef bytes _AUTHENTICATION_OK
 cdef bytes _READY_FOR_QUERY
 
 
 cpdef accept(Pooler pooler, object sock)
 
 
-cdef class Connection(Pollable):
+cdef class Connection(Guest):
     cdef public Pooler pooler
     cdef public Stream stream
     cdef public Task task
@@ -35,12 +33,14 @@ cdef class Connection(Pollable):
     @cython.locals(pooler=Pooler, stream=Stream, task=Task, crowded=bint, full=bint)
     cpdef start(self)
     cpdef int poll(self) except -1
-    @cython.locals(session=Session)
+    @cython.locals(session=Session, accepted=Accepted)
     cpdef run(self)
     @cython.locals(stream=Stream)
     cpdef close(self, object error, str reason)
     @cython.locals(pooler=Pooler, stream=Stream, task=Task)
     cpdef _log_in(self)
+    cpdef asks(self, str user, str database)
+    cpdef admit(self, bint console)
     @cython.locals(pooler=Pooler, pool=Pool, clients=Clients, session=Session, beginning=tuple)
     cpdef Session _begin(self, Accepted accepted)
     @cython.locals(pooler=Pooler)

@@ -14,7 +14,7 @@ from pgdoorman_lib.client import events
 from pgdoorman_lib.client.begin import begin, no_such_pool, pool_of, with_host
 from pgdoorman_lib.client.departure import Departure
 from pgdoorman_lib.client.lingering import linger
-from pgdoorman_lib.client.login import Accepted, CancelRequested, login
+from pgdoorman_lib.client.login import Accepted, CancelRequested, Guest, login
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.rejections import reason_of
 from pgdoorman_lib.client.replication import ReplicationSession
@@ -32,11 +32,10 @@ from pgdoorman_lib.errors import (
 )
 from pgdoorman_lib.log import Label, Limited, label
 from pgdoorman_lib.net.engine import Task
-from pgdoorman_lib.net.pollable import Pollable
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.wire import consts
-from pgdoorman_lib.wire.messages import authentication_ok, backend_key_data, error_from, ready_for_query
+from pgdoorman_lib.wire.messages import backend_key_data, error_from, ready_for_query
 from pgdoorman_lib.wire.proxy import parse, wanted
 
 _int = int
@@ -55,7 +54,6 @@ LINGER_SECONDS = 5.0
 #: Letters of a name that are logged.
 LONGEST_NAME = 63
 
-_AUTHENTICATION_OK = authentication_ok()
 _READY_FOR_QUERY = ready_for_query()
 
 
@@ -70,7 +68,7 @@ def accept(pooler: Pooler, sock: Any) -> None:
     connection.start()
 
 
-class Connection(Pollable):
+class Connection(Guest):
     """A client's connection from ``start`` on. ``sock`` (net.accept.Accepted) is taken over."""
 
     __slots__ = ("admitted", "database", "pooler", "session", "stream", "task", "user")
@@ -119,16 +117,18 @@ class Connection(Pollable):
         session: Session | None = None
         try:
             found = self._log_in()
-            if isinstance(found, CancelRequested):
+            if not isinstance(found, Accepted):
                 self._cancel(found)
-            elif found.admin:
-                who = label(found.user, found.database, address=self.stream.peer, told=False)
-                log.info("%s console client connected from %s", who, self.stream.peer)
-                self.pooler.console(self.stream, found)
-            elif found.replication:
-                reason = self._replicate(found)
             else:
-                session = self._begin(found)
+                accepted = found
+                if accepted.admin:
+                    who = label(accepted.user, accepted.database, address=self.stream.peer, told=False)
+                    log.info("%s console client connected from %s", who, self.stream.peer)
+                    self.pooler.console(self.stream, accepted)
+                elif accepted.replication:
+                    reason = self._replicate(accepted)
+                else:
+                    session = self._begin(accepted)
         except DoormanError as exc:
             error = exc
             if self.session is None:
@@ -186,12 +186,12 @@ class Connection(Pollable):
         return self.stream.peer_host
 
     def asks(self, user: str, database: str) -> None:
-        """As in abc.Guest."""
+        """As in login.Guest."""
         self.user = user
         self.database = database
 
     def admit(self, console: bool) -> None:
-        """As in abc.Guest."""
+        """As in login.Guest."""
         # It counts once it is in: whoever only stands at the door takes nobody's place.
         self.pooler.check_room(console)
 
@@ -233,7 +233,7 @@ class Connection(Pollable):
         pooler.admit_to(accepted.database)
         if pooler.add_host:
             accepted = with_host(accepted, self.stream.peer)
-        pool, beginning = begin(pooler.find_pool, accepted)
+        pool, beginning = begin(pooler, accepted)
         pooler.admit_to(accepted.database)  # others have come meanwhile
         settings, reports, told, base = beginning
         clients = pooler.clients
@@ -245,8 +245,8 @@ class Connection(Pollable):
             accepted.user,
             accepted.database,
             clock(),
-            pooler.find_pool,
-            pooler.abandon,
+            pooler.pool_finder,
+            pooler.abandoner,
             self.close,
         )
         session.link.use(pool)
@@ -256,11 +256,7 @@ class Connection(Pollable):
         if pooler.take_away is not None:
             session.termination = Departure(pooler.take_away)
         clients.add(session)
-        self.stream.write(
-            b"".join(
-                (_AUTHENTICATION_OK, reports, backend_key_data(consts.PROCESS_BASE + number, secret), _READY_FOR_QUERY)
-            )
-        )
+        self.stream.write(b"".join((reports, backend_key_data(consts.PROCESS_BASE + number, secret), _READY_FOR_QUERY)))
         if pooler.log_connections:
             log.info("%s client connected from %s", self._label(), self.stream.peer)
         return session
@@ -269,8 +265,8 @@ class Connection(Pollable):
         """Open a server for this client alone and tie the two together until either ends; may switch."""
         pooler = self.pooler
         pooler.admit_to(accepted.database)
-        pool = pool_of(pooler.find_pool, accepted)
-        server = pooler.open_server(pool, {**accepted.parameters, "replication": accepted.replication})
+        pool = pool_of(pooler, accepted)
+        server = pooler.open_server(pool, {**dict(accepted.parameters), "replication": accepted.replication})
         number, secret = pooler.clients.new_key(accepted.protocol)
         session = ReplicationSession(
             self.stream, server, number, secret, accepted.user, accepted.database, pool.stats, accepted.replication
@@ -296,15 +292,18 @@ class Connection(Pollable):
         """Tell the client and the log why it is over, and count it no more; no switch."""
         session = self.session
         pooler = self.pooler
-        if isinstance(error, HandshakeFailed):
+        if error is None:
+            if session is not None and pooler.log_disconnections:
+                log.info("%s client disconnected: %s", self._label(), reason)
+        elif isinstance(error, HandshakeFailed):
             handshakes.info("%s %s", self._label(), error.message)
         elif isinstance(error, OtherProtocol):
             if others.is_due(self.stream.peer_host, clock()):
                 log.warning("%s closing client: %s (SQLSTATE %s)", self._label(), error.message, error.sqlstate)
             self._tell(error)
-        elif error is not None and isinstance(error, PeerGone):
+        elif isinstance(error, PeerGone):
             log.debug("%s %s", self._label(), error.message)
-        elif error is not None:
+        else:
             line = (
                 crowd.warning if isinstance(error, TooManyLogins) else log.warning if self.user else strangers.warning
             )
@@ -312,8 +311,6 @@ class Connection(Pollable):
             if isinstance(session, Session):
                 session.link.pool_stats.count_error(error.sqlstate)
             self._tell(error)
-        elif session is not None and pooler.log_disconnections:
-            log.info("%s client disconnected: %s", self._label(), reason)
         if session is not None:
             pooler.clients.remove(session)
         if self.admitted:

@@ -17,10 +17,11 @@ import re
 import ssl
 from dataclasses import dataclass, field
 
-from pgdoorman_lib.abc import Guest, LoginPolicy
+from pgdoorman_lib.abc import LoginPolicy
 from pgdoorman_lib.auth.hba import MD5, TRUST
 from pgdoorman_lib.auth.verify import Candidate, authenticate, console_method_for, method_for
 from pgdoorman_lib.errors import HandshakeFailed, NotPermitted, ProtocolViolation, TlsRequired, UnsupportedFeature
+from pgdoorman_lib.net.pollable import Pollable
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import int32
@@ -37,6 +38,7 @@ from pgdoorman_lib.wire.startup import (
 )
 
 _Texts = dict[str, str]
+_Pairs = tuple[tuple[str, str], ...]
 _Chosen = dict[str, tuple[str, str]]
 
 _NEWEST_MINOR = consts.PROTOCOL_3_2 & 0xFFFF
@@ -59,18 +61,32 @@ class CancelRequested:
 class Accepted:
     """A client that has proven who it is.
 
-    ``parameters`` are the settings it asked for, one spelling of each; ``protocol`` is the version spoken as an int32;
-    ``admin``: it wants the console; ``client_key``: the SCRAM ClientKey (32 bytes) it has proven to know, if it has;
-    ``replication``: it wants a WAL sender, PHYSICAL or LOGICAL.
+    ``parameters`` are the settings it asked for, name and value, one spelling of each; ``protocol`` is the version
+    spoken as an int32; ``admin``: it wants the console; ``client_key``: the SCRAM ClientKey (32 bytes) it has proven to
+    know, if it has; ``replication``: it wants a WAL sender, PHYSICAL or LOGICAL.
     """
 
     user: str
     database: str
-    parameters: dict[str, str]
+    parameters: tuple[tuple[str, str], ...]
     protocol: int
     admin: bool
     client_key: bytes | None = field(default=None, repr=False)
     replication: str = ""
+
+
+class Guest(Pollable):
+    """Whose login it is."""
+
+    __slots__ = ()
+
+    def asks(self, user: str, database: str) -> None:
+        """A client wants to be ``user`` of ``database``; nothing is proven yet."""
+        raise NotImplementedError
+
+    def admit(self, console: bool) -> None:
+        """Let it in, of whom nothing is proven yet: TooManyClients, ShuttingDown."""
+        raise NotImplementedError
 
 
 def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | CancelRequested:
@@ -245,7 +261,7 @@ def _pool_candidate(user: str, database: str, policy: LoginPolicy, rule: str | N
     return Candidate(user, secret or stand_in, refusal)
 
 
-def _settings(parameters: _Texts) -> _Texts:
+def _settings(parameters: _Texts) -> _Pairs:
     """The session's settings: those in ``options``, then the startup packet's own, which win."""
     chosen: dict[str, tuple[str, str]] = {}
     options = parameters.get("options")
@@ -255,7 +271,7 @@ def _settings(parameters: _Texts) -> _Texts:
     for name, value in parameters.items():
         if name not in _OURS:
             _choose(chosen, name, value)
-    return dict(chosen.values())
+    return tuple(chosen.values())
 
 
 def _choose(chosen: _Chosen, name: str, value: str) -> None:

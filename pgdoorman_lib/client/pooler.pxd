@@ -1,9 +1,13 @@
 # C types of client.pooler.
 
+import cython
+
 from pgdoorman_lib.client.logins cimport Logins
 from pgdoorman_lib.client.registry cimport Clients
 from pgdoorman_lib.metrics.counters cimport ConnectionStats
 from pgdoorman_lib.net.engine cimport Engine
+from pgdoorman_lib.pool.pool cimport Pool
+from pgdoorman_lib.pool.registry cimport Pools
 
 
 cdef class Pooler:
@@ -13,11 +17,15 @@ cdef class Pooler:
     cdef public ConnectionStats connections
     cdef public object general
     cdef public object policy
+    cdef public Pools pools
+    cdef public object pool_finder
+    cdef public object abandoner
     cdef public set open
     cdef public int admitted
     cdef public object take_away
     cdef public bint draining
     cdef public long max_connections
+    cdef public long max_db_clients
     cdef public long max_open
     cdef public long max_files
     cdef public object proxies
@@ -26,6 +34,8 @@ cdef class Pooler:
     cdef public bint add_host
     cdef public dict max_clients_by_database
     cdef public object named
+    cpdef Pool find_pool(self, str database, str user)
     cpdef check_room(self, bint console)
     cpdef admit(self, bint console)
+    @cython.locals(limit=long)
     cpdef admit_to(self, str database)

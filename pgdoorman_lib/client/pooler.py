@@ -17,6 +17,7 @@ from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 
 if TYPE_CHECKING:
@@ -33,8 +34,12 @@ class Pooler:
     connections: ConnectionStats
     general: General
     policy: Any  # LoginPolicy
+    pools: Pools
 
     def __init__(self, general: General) -> None:
+        # Bound once for all sessions.
+        self.pool_finder = self.find_pool
+        self.abandoner = self.abandon
         self.logins = Logins(lambda: self.general.client_login_timeout)
         #: connections there may be, and what the process may have as open files if that is why
         self.max_open = MANY
@@ -60,6 +65,7 @@ class Pooler:
         """
         self.general = general
         self.max_connections = general.max_connections
+        self.max_db_clients = general.max_db_client_connections
         logins = self.logins
         logins.most = general.max_login_connections or max(general.max_connections, FEWEST_LOGINS)
         logins.most_per_address = general.max_login_connections_per_address or MANY
@@ -101,7 +107,7 @@ class Pooler:
     def admit_to(self, database: str) -> None:
         """TooManyClients when a database has as many clients as it may; the client has proven who it is."""
         limits = self.max_clients_by_database
-        limit = self.general.max_db_client_connections
+        limit = self.max_db_clients
         if limits:
             limit = limits.get(database if database in self.named else EVERY_DATABASE, limit)
         if limit and self.clients.count_of(database) >= limit:
@@ -109,7 +115,7 @@ class Pooler:
 
     def find_pool(self, database: str, user: str) -> Pool | None:
         """The pool of (database, user)."""
-        raise NotImplementedError
+        return self.pools.find(database, user)
 
     def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
         """Open a server outside the pool, for one client; may switch."""

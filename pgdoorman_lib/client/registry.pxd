@@ -17,6 +17,7 @@ cdef class Clients:
 
     cpdef int go_on_behind(self, long number) except -1
     cpdef add(self, object session)
+    @cython.locals(left=int)
     cpdef remove(self, object session)
     cpdef int count_of(self, str database) except -1
     @cython.locals(number=long)

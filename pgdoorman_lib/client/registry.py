@@ -61,17 +61,19 @@ class Clients:
 
     def add(self, session: Session | ReplicationSession) -> None:
         """A session begins."""
+        database = session.database
         self._sessions[session.id] = session
-        self._by_database[session.database] = self._by_database.get(session.database, 0) + 1
+        self._by_database[database] = self._by_database.get(database, 0) + 1
 
     def remove(self, session: Session | ReplicationSession) -> None:
         """A session has ended."""
         if self._sessions.pop(session.id, None) is not None:
-            left = self._by_database[session.database] - 1
+            database = session.database
+            left = self._by_database[database] - 1
             if left:
-                self._by_database[session.database] = left
+                self._by_database[database] = left
             else:
-                del self._by_database[session.database]
+                del self._by_database[database]
 
     def count_of(self, database: str) -> _int:
         """How many sessions are on ``database``, as clients name it."""

@@ -2,6 +2,7 @@
 
 import cython
 
+from pgdoorman_lib.net cimport greenlets
 from pgdoorman_lib.net.buffers cimport Buffers
 from pgdoorman_lib.net.ring cimport Ring
 from pgdoorman_lib.net.pollable cimport Pollable
@@ -12,6 +13,7 @@ cdef double TURN_SECONDS
 cdef double CLOSE_SECONDS
 cdef int HOT_TURNS
 cdef int PENDING
+cdef Py_ssize_t SPARE_GREENLETS
 
 
 @cython.final
@@ -35,6 +37,9 @@ cdef class Task:
     cpdef int throw(self, BaseException error) except -1
     @cython.locals(pollable=Pollable)
     cpdef int begin(self) except -1
+    @cython.final
+    @cython.locals(pollable=Pollable)
+    cdef int run(self) except -1
 
 
 cdef class Channel:
@@ -49,6 +54,8 @@ cdef class Channel:
     cdef public Channel following
     cdef public bint armed
     cdef public bint drained
+    @cython.final
+    cdef int init_channel(self, Engine engine, int fd) except -1
     cpdef int push(self) except -2
     cpdef bint begin_receive(self, Ring ring) except -1
     cpdef int end_receive(self, Py_ssize_t n) except -1
@@ -58,7 +65,6 @@ cdef class Channel:
 
 cdef class Engine(Buffers):
     cdef public object hub
-    cdef public object switch_to_hub
     cdef public object loop
     cdef public double now
     cdef public bint in_turn
@@ -69,6 +75,8 @@ cdef class Engine(Buffers):
     cdef public Task last_ready
     cdef public Channel dirty
     cdef public Channel last_dirty
+    cdef public list spare_greenlets
+    cdef Task beginning
     cdef public list later
     cdef public list idle
     cdef public bint level_triggered
@@ -76,6 +84,11 @@ cdef class Engine(Buffers):
     cdef public double began
     cdef public double ended
     cdef public int heat
+    @cython.final
+    cdef object take_greenlet(self, Task task)
+    @cython.final
+    @cython.locals(task=Task)
+    cdef int _run_task(self) except -1
     @cython.final
     cdef int defer(self, Channel channel) except -1
     @cython.final

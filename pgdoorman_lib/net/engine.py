@@ -20,8 +20,9 @@ from typing import Any
 import gevent
 from greenlet import getcurrent, greenlet
 
+from pgdoorman_lib.net import greenlets
 from pgdoorman_lib.net.buffers import Buffers
-from pgdoorman_lib.net.measures import CLOSE_SECONDS, HOT_TURNS, TURN_SECONDS
+from pgdoorman_lib.net.measures import CLOSE_SECONDS, HOT_TURNS, SPARE_GREENLETS, TURN_SECONDS
 from pgdoorman_lib.net.pollable import PENDING, Pollable
 from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.syscalls import clock
@@ -86,7 +87,7 @@ class Task:
             engine.flush()
         self.parked = 1
         try:
-            engine.switch_to_hub()
+            greenlets.switch(engine.hub)
         finally:
             self.parked = 0
 
@@ -111,7 +112,7 @@ class Task:
             elif self.greenlet is None:
                 self.begin()
             else:
-                self.greenlet.switch()
+                greenlets.switch(self.greenlet)
 
     def failed(self, error: Exception) -> None:
         """``resume`` has raised ``error``: it is the greenlet's if ``poll`` raised it, else nobody's (raised again).
@@ -136,13 +137,23 @@ class Task:
         """Make the greenlet and let it run, if it needs to be one (only the hub may call this)."""
         pollable = self.pollable
         assert pollable is not None
-        self.pollable = None
         self.parked = 0
         if self.fault is None and not pollable.run_blocks(self.event):
+            self.pollable = None
             pollable.run()
         else:
-            self.greenlet = greenlet(pollable.run, self.engine.hub)
-            self.greenlet.switch()
+            self.greenlet = self.engine.take_greenlet(self)
+            greenlets.switch(self.greenlet)
+
+    def run(self) -> None:
+        """The part of a greenlet's life that belongs to this task."""
+        pollable = self.pollable
+        assert pollable is not None
+        self.pollable = None
+        try:
+            pollable.run()
+        finally:
+            self.greenlet = None
 
 
 class Channel:
@@ -163,6 +174,10 @@ class Channel:
     )
 
     def __init__(self, engine: Engine, fd: _int) -> None:
+        self.init_channel(engine, fd)
+
+    def init_channel(self, engine: Engine, fd: _int) -> None:
+        """As ``__init__``, which those who inherit would call as Python does."""
         self.engine = engine
         self.fd = fd
         #: the greenlet to resume; None while the stream rests in a pool
@@ -211,7 +226,6 @@ class Engine(Buffers):
         Buffers.__init__(self)
         hub = gevent.get_hub()
         self.hub = hub
-        self.switch_to_hub = hub.switch
         self.loop: Any = hub.loop
         #: monotonic seconds at the start of the turn
         self.now = clock()
@@ -225,6 +239,9 @@ class Engine(Buffers):
         self.last_ready: Task | None = None
         self.dirty: Channel | None = None
         self.last_dirty: Channel | None = None
+        #: greenlets at rest, which have served others, and the task that the next one to be switched to is to run
+        self.spare_greenlets: list[greenlet] = []
+        self.beginning: Task | None = None
         self.later: list[Any] = []
         self.idle: list[Any] = []
         self.level_triggered = 1
@@ -233,6 +250,35 @@ class Engine(Buffers):
         #: when the turn under way began and the last one ended; how many turns followed each other closely
         self.began = self.ended = 0.0
         self.heat = 0
+
+    # Greenlets.
+
+    def take_greenlet(self, task: Task) -> greenlet:
+        """One that runs ``task`` once it is switched to."""
+        self.beginning = task
+        return self.spare_greenlets.pop() if self.spare_greenlets else greenlet(self.run_tasks, self.hub)
+
+    def run_tasks(self) -> None:
+        """The life of a greenlet: one task after the other."""
+        while True:
+            self._run_task()
+            if self.closed or len(self.spare_greenlets) >= SPARE_GREENLETS:
+                return
+            self.spare_greenlets.append(getcurrent())
+            greenlets.switch(self.hub)
+
+    def _run_task(self) -> None:
+        # Of the task nothing is left behind on the stack of a greenlet at rest.
+        task: Any = self.beginning
+        self.beginning = None
+        task.run()
+
+    def end_spare_greenlets(self) -> None:
+        """None is at rest any more; no switch but to those."""
+        while self.spare_greenlets:
+            spare = self.spare_greenlets.pop()
+            spare.parent = getcurrent()
+            spare.throw()
 
     # Sending.
 

@@ -94,6 +94,7 @@ class EpollEngine(Engine):
 
     def close(self) -> None:
         self.closed = 1
+        self.end_spare_greenlets()
         self.watcher.stop()
         self.watcher.close()
         self.epoll.close()

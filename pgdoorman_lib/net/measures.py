@@ -13,3 +13,5 @@ TURN_SECONDS = 0.004
 #: the turn waits for more by itself, which spares the way through the hub.
 CLOSE_SECONDS = 0.0004
 HOT_TURNS = 4
+#: Greenlets kept at rest: to make one and let it end costs more than all its switches in a login.
+SPARE_GREENLETS = 16

@@ -96,7 +96,7 @@ class Stream(Channel):
     )
 
     def __init__(self, sock: socket.socket, engine: Engine, peer_host: str = "", peer_port: _int = 0) -> None:
-        Channel.__init__(self, engine, sock.fileno())
+        self.init_channel(engine, sock.fileno())
         self.sock = sock
         self.peer_host = peer_host
         self.peer_port = peer_port

@@ -68,6 +68,7 @@ class GeventEngine(Engine):
 
     def close(self) -> None:
         self.closed = 1
+        self.end_spare_greenlets()
         for watcher in self.watchers.values():
             watcher.stop()
             watcher.close()

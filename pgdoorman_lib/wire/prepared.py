@@ -67,8 +67,9 @@ class ClientStatements:
 
     def release(self) -> None:
         """The client has left: it holds nothing any more, whatever is still under way."""
-        for name in list(self.names):
-            self.leave(name)
+        if self.names:
+            for name in list(self.names):
+                self.leave(name)
         self.unnamed = None
         self.released = 1
 

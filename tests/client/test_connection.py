@@ -482,7 +482,7 @@ def test_a_pool_that_is_gone(inn: Inn) -> None:
 
 def test_no_more_is_remembered_than_has_room() -> None:
     cache = LoginCache()
-    known = Candidate("alice", PASSWORD), Accepted("alice", "shop", {}, 196608, False)
+    known = Candidate("alice", PASSWORD), Accepted("alice", "shop", (), 196608, False)
     cache.remember("h", bytes(MAX_PACKET + 1), known)
     assert len(cache) == 0
     for number in range(MAX_REMEMBERED):
@@ -495,7 +495,7 @@ def test_no_more_is_remembered_than_has_room() -> None:
 @pytest.mark.parametrize("packet", [b"", HELLO[4:-1], HELLO[4:] + b"\0", HELLO])
 def test_only_the_whole_packet_is_found(packet: bytes) -> None:
     cache = LoginCache()
-    known = Candidate("alice", PASSWORD), Accepted("alice", "shop", {}, 196608, False)
+    known = Candidate("alice", PASSWORD), Accepted("alice", "shop", (), 196608, False)
     cache.remember("", HELLO[4:], known)
     assert cache.find("", HELLO[4:]) is known
     assert cache.find("", packet) is None

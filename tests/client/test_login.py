@@ -18,7 +18,7 @@ from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.md5 import hash_password
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.auth.verify import Account, Users
-from pgdoorman_lib.client.login import Accepted, CancelRequested, login, read_startup_packet
+from pgdoorman_lib.client.login import Accepted, CancelRequested, Guest, login, read_startup_packet
 from pgdoorman_lib.client.login_cache import LoginCache
 from pgdoorman_lib.errors import (
     AuthenticationFailed,
@@ -68,7 +68,7 @@ class Pool:
 
 
 @dataclass
-class Context:
+class Context(Guest):
     """A pooler of two databases."""
 
     general: General = field(default_factory=General)
@@ -287,7 +287,7 @@ def test_what_is_not_known_is_negotiated(protocol: int, options: dict[str, str],
     stream = FakeStream(startup(protocol, user="scram", database="main", **options), answer=Client("scram", "secret"))
     found = enter(stream)
     assert isinstance(found, Accepted)
-    assert found.parameters == {}
+    assert dict(found.parameters) == {}
     body = struct.pack("!HHI", 3, minor, len(options)) + names
     assert stream.written.startswith(b"v" + struct.pack("!I", len(body) + 4) + body + b"R")
 
@@ -310,7 +310,7 @@ def test_another_major_version(protocol: int) -> None:
 def test_replication(value: str, kind: str) -> None:
     found = accepted(startup(user="scram", database="other", replication=value, application_name="standby"))
     assert (found.replication, found.database) == (kind, "other")
-    assert found.parameters == {"application_name": "standby"}
+    assert dict(found.parameters) == {"application_name": "standby"}
 
 
 @pytest.mark.parametrize("database", [{}, {"database": "replication"}, {"database": "nowhere"}])
@@ -367,7 +367,7 @@ def test_the_console_has_no_replication(database: str, value: str) -> None:
 
 def test_replication_that_is_off_or_nonsense() -> None:
     for value in ("false", "off", "0", "no", ""):
-        assert accepted(startup(user="scram", database="main", replication=value)).parameters == {}
+        assert accepted(startup(user="scram", database="main", replication=value)).parameters == ()
     assert refused(startup(user="scram", database="main", replication="maybe")).sqlstate == "22023"
 
 
@@ -381,7 +381,7 @@ def test_settings() -> None:
             application_name="x",
         )
     )
-    assert found.parameters == {
+    assert dict(found.parameters) == {
         "search_path": "a, b",
         "geqo": "off",
         "timezone": "Asia/Tokyo",

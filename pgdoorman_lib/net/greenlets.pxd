@@ -1,0 +1,3 @@
+# C doors of net.greenlets.
+
+cpdef int switch(object target) except -1

@@ -1,0 +1,13 @@
+# C types of pool.beginnings.
+
+from pgdoorman_lib.net.engine cimport Engine
+
+
+cdef class Beginnings:
+    cdef public Engine engine
+    cdef public object base
+    cdef public object reported
+    cdef public double heard_at
+    cdef public dict reports
+    cdef public object carried
+    cpdef bint stale(self) except -1

@@ -1,0 +1,17 @@
+# C types of pool.registry.
+
+import cython
+
+from pgdoorman_lib.pool.pool cimport Pool
+
+
+cdef class Pools:
+    cdef object _make
+    cdef dict _pools
+    cdef set _leaving
+    cdef object _templates
+    cdef object _named
+    cdef dict _unused
+    cdef public object orders
+    @cython.locals(pool=Pool)
+    cpdef Pool find(self, str database, str user)
