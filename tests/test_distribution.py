@@ -103,7 +103,6 @@ def test_files_of_the_debian_package_are_there() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(shutil.which("dh") is None, reason="debhelper is not installed")
-@pytest.mark.skipif(not UNIT.is_file(), reason="conf/pgdoorman.service is not there")
 def test_the_debian_package(tmp_path: Path) -> None:
     """It builds, and what is in it runs, from another place here than where it is to be."""
     run(ROOT / "packaging" / "build-deb", tmp_path)
@@ -114,6 +113,8 @@ def test_the_debian_package(tmp_path: Path) -> None:
     assert (tree / "opt/pgdoorman/bin/pgdoorman").read_text().startswith("#!/opt/pgdoorman/bin/python")
     assert os.readlink(tree / "usr/bin/pgdoorman") == "/opt/pgdoorman/bin/pgdoorman"
     assert [path.read_bytes() for path in tree.rglob("pgdoorman.service")] == [UNIT.read_bytes()]
+    assert (tree / "usr/share/man/man1/pgdoorman.1.gz").is_file()
+    assert (tree / "usr/share/bash-completion/completions/pgdoorman").is_file()
     # Passwords.
     assert (tree / "etc/pgdoorman").stat().st_mode & 0o7777 == 0o750
     assert (tree / "etc/pgdoorman/pg_doorman.toml").stat().st_mode & 0o7777 == 0o640
