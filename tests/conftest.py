@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -55,6 +56,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(skip)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """``--numprocesses auto``: three for two processors. Tests wait now and then; more would wait for each other."""
+    return math.ceil(1.5 * len(os.sched_getaffinity(0)))
 
 
 def pytest_report_header() -> list[str]:
