@@ -72,6 +72,8 @@ class Doorman:
         #: Set by a test that ends the process itself.
         self.ended_by_test = False
         self._offspring: list[psutil.Process] = []
+        #: how many bytes of the log have been looked through
+        self._checked = 0
 
     # -- life
 
@@ -194,11 +196,15 @@ class Doorman:
         self.check_log()
 
     def check_log(self) -> None:
-        """Fail on a traceback or a secret in the log."""
-        for line in self.log_lines:
+        """Fail on a traceback or a secret in the lines of the log that have come since the last call."""
+        new = self._log_from(self._checked)
+        if self.running:
+            new = new[: new.rfind(b"\n") + 1]
+        self._checked += len(new)
+        text = new.decode("utf-8", "replace")
+        for line in text.splitlines():
             if TRACEBACK.search(line) and not (self.allowed_in_log and self.allowed_in_log.search(line)):
                 pytest.fail(f"in pgdoorman's log: {line}\n{self.log_text()}")
-        text = self.log_text()
         for secret in self.secrets():
             assert secret not in text, "a secret of the configuration stands in the log"
 
@@ -214,7 +220,22 @@ class Doorman:
     # -- its log
 
     def log_text(self) -> str:
-        return self.log_path.read_text("utf-8", "replace") if self.log_path.exists() else ""
+        return self._log_from(0).decode("utf-8", "replace")
+
+    def log_size(self) -> int:
+        """Bytes logged so far."""
+        return self.log_path.stat().st_size if self.log_path.exists() else 0
+
+    def log_since(self, size: int) -> list[str]:
+        """The lines logged since it had so many bytes."""
+        return self._log_from(size).decode("utf-8", "replace").splitlines()
+
+    def _log_from(self, start: int) -> bytes:
+        if not self.log_path.exists():
+            return b""
+        with self.log_path.open("rb") as log:
+            log.seek(start)
+            return log.read()
 
     @property
     def log_lines(self) -> list[str]:
@@ -466,7 +487,7 @@ def doorman(
 @pytest.fixture(autouse=True)
 def _doorman_in_order(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test: its poolers are alive (unless the test ended them) and logged no traceback."""
-    marks = {id(d): len(d.log_lines) for d in _live}
+    marks = {id(d): d.log_size() for d in _live}
     request.node.stash[_marks_key] = marks
     yield
     for client in list(unclosed):
@@ -487,7 +508,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     if report.failed:
         marks = item.stash.get(_marks_key, {})
         for doorman in _live:
-            lines = doorman.log_lines[marks.get(id(doorman), 0) :]
+            lines = doorman.log_since(marks.get(id(doorman), 0))
             report.sections.append((f"log of pgdoorman on port {doorman.port}", "\n".join(lines[-300:])))
     return report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
@@ -19,6 +20,8 @@ from pace import patience
 GRACE_SECONDS = patience(3.0)
 
 _FD_DIRECTORY = Path("/proc/self/fd")
+#: Of Linux, where each of its directories mostly has a file ``children``.
+_TASKS = Path("/proc/self/task")
 
 #: Process ids of children that fixtures look after, who may be replaced in a test (a restarted PostgreSQL).
 looked_after: set[int] = set()
@@ -46,11 +49,21 @@ def _threads() -> set[threading.Thread]:
 
 
 def _children() -> set[int]:
-    task = Path(f"/proc/self/task/{os.getpid()}/children")
-    if task.exists() and not task.read_text():
-        return set()  # the usual case, without walking all processes
-    found = {p.pid for p in psutil.Process().children() if p.status() != psutil.STATUS_ZOMBIE}
-    return found - looked_after
+    if not (_TASKS / str(os.getpid()) / "children").exists():
+        found = {p.pid for p in psutil.Process().children()}
+    else:  # without walking all processes of the machine, which takes longer than most tests
+        found = set()
+        for task in os.listdir(_TASKS):
+            with contextlib.suppress(FileNotFoundError):  # a thread that has ended has handed its children on
+                found.update(map(int, (_TASKS / task / "children").read_text().split()))
+    return {pid for pid in found - looked_after if not _is_zombie(pid)}
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _greenlets() -> int:

@@ -54,10 +54,13 @@ class Message:
         """The values of a DataRow."""
         count, offset, values = struct.unpack_from("!h", self.body)[0], 2, []
         for _ in range(count):
-            (length,) = struct.unpack_from("!i", self.body, offset)
+            length = int.from_bytes(self.body[offset : offset + 4], "big", signed=True)
             offset += 4
-            values.append(None if length < 0 else self.body[offset : offset + length])
-            offset += max(length, 0)
+            if length < 0:
+                values.append(None)
+            else:
+                values.append(self.body[offset : offset + length])
+                offset += length
         return values
 
     @property
@@ -227,6 +230,7 @@ class WireClient:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         unclosed.add(self)
         self._buffer = b""
+        self._taken = 0  # how much of it read() has given out
         self.parameters: dict[str, str] = {}
         self.pid = 0
         self.secret = b""
@@ -258,6 +262,9 @@ class WireClient:
         for start in range(0, len(data), piece):
             self.socket.sendall(data[start : start + piece])
 
+    def _drop_taken(self) -> None:
+        self._buffer, self._taken = self._buffer[self._taken :], 0
+
     def _fill(self, deadline: float) -> bool:
         left = deadline - time.monotonic()
         if left <= 0:
@@ -274,6 +281,7 @@ class WireClient:
 
     def read_exact(self, size: int) -> bytes:
         deadline = time.monotonic() + self.timeout
+        self._drop_taken()
         if len(self._buffer) < size:
             # A large body is gathered apart: += on the shared buffer would be quadratic.
             parts, have = [self._buffer], len(self._buffer)
@@ -289,12 +297,25 @@ class WireClient:
         data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
 
+    def unread(self, data: bytes) -> None:
+        """Give back what was read: it comes again."""
+        self._drop_taken()
+        self._buffer = data + self._buffer
+
     def read_byte(self) -> bytes:
         """The one byte that answers an SSLRequest or GSSENCRequest."""
         return self.read_exact(1)
 
     def read(self) -> Message:
         """The next message."""
+        body = self._taken + 5
+        if len(self._buffer) >= body:
+            # Most often it is here whole: thousands of rows are not to copy all that follows them each time.
+            end = body - 4 + int.from_bytes(self._buffer[body - 4 : body], "big")
+            if body <= end <= len(self._buffer):
+                got = Message(chr(self._buffer[self._taken]), self._buffer[body:end])
+                self._taken = end
+                return got
         header = self.read_exact(5)
         (length,) = struct.unpack("!i", header[1:])
         assert 4 <= length < 1 << 30, header
@@ -315,6 +336,7 @@ class WireClient:
     def read_to_end(self) -> bytes:
         """Every byte until the peer closes."""
         deadline = time.monotonic() + self.timeout
+        self._drop_taken()
         try:
             while self._fill(deadline):
                 pass
@@ -334,6 +356,7 @@ class WireClient:
 
     def is_quiet(self, seconds: float = 0.2) -> bool:
         """Whether nothing comes for ``seconds`` (the one place where waiting for nothing is the point)."""
+        self._drop_taken()
         if self._buffer:
             return False
         self.socket.settimeout(seconds)

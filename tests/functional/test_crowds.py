@@ -15,7 +15,7 @@ from fix_certs import Certificates
 from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_pool
 from fix_postgres import Postgres
 from ports import free_port
-from wire_client import SSL_REQUEST, WireClient, WireError, kinds, query, startup
+from wire_client import SSL_REQUEST, WireClient, WireError, kinds, message, query, startup
 
 from pgdoorman_lib.web.server import MAX_CONNECTIONS
 
@@ -118,7 +118,7 @@ def test_a_crowd_from_one_address_costs_no_other_its_place(make_doorman: MakeDoo
 
 def postgres_answer(client: WireClient, challenge: bytes, password: str) -> str:
     """Go on with a login at the challenge; the type of the last message."""
-    client._buffer = b"R" + (len(challenge) + 4).to_bytes(4, "big") + challenge + client._buffer
+    client.unread(message("R", challenge))
     return client.authenticate("app", password)[-1].kind
 
 
