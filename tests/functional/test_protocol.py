@@ -545,7 +545,7 @@ def test_a_huge_row_and_a_huge_parameter(doorman: Doorman) -> None:
 def large_through(doorman: Doorman, size: int, bound: int) -> None:
     """One row and one parameter of ``size`` bytes; meanwhile the pooler grows by less than ``bound``."""
     with doorman.wire() as client:
-        client.timeout = 50.0
+        client.timeout = patience(50)
         assert client.value("SELECT 1") == "1"
         before = doorman.peak_rss()
         value = client.value(f"SELECT repeat('x', {size})")
@@ -602,7 +602,7 @@ def test_a_pipeline_larger_than_all_buffers_does_not_deadlock(doorman: Doorman) 
     batch = prepared("", "SELECT repeat('x', 10000)")
     count = 3000
     with doorman.wire() as client:
-        client.timeout = 40.0
+        client.timeout = patience(40)
         failure: list[BaseException] = []
 
         def send() -> None:
@@ -612,7 +612,7 @@ def test_a_pipeline_larger_than_all_buffers_does_not_deadlock(doorman: Doorman) 
             except BaseException as exc:
                 failure.append(exc)
 
-        client.socket.settimeout(40)
+        client.socket.settimeout(patience(40))
         sender = threading.Thread(target=send)
         sender.start()
         answers = client.read_ready(count)
@@ -630,7 +630,7 @@ def test_much_at_once_through_small_sockets(make_doorman: MakeDoorman, direction
     def work() -> None:
         try:
             with doorman.wire() as client:
-                client.timeout = 20.0
+                client.timeout = patience(20)
                 for _ in range(6):
                     if direction == "out":
                         client.send(query("COPY (SELECT repeat('x', 1000) FROM generate_series(1, 4000)) TO STDOUT"))

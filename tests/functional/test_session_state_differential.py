@@ -18,6 +18,7 @@ from fix_doorman import Doorman, app_pool, until_idle
 from fix_postgres import Postgres
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from pace import patience
 from wire_client import (
     SYNC,
     Message,
@@ -432,7 +433,7 @@ class World:
         wanted = {"application_name": f"client {number}", **self.begin[number]}
         direct = self.postgres.wire(DIRECT, **wanted)
         pooled = self.doorman.wire(self.database, **wanted)
-        pooled.timeout = 8.0
+        pooled.timeout = patience(8)
         return Person(Side(direct), Side(pooled), self.locks)
 
     def do(self, number: int, *given: Unit, vanishes: int = 0) -> None:
@@ -537,7 +538,7 @@ class World:
         with ExitStack() as stack:
             fresh = [stack.enter_context(self.doorman.wire(self.database)) for _ in range(self.servers)]
             for wire in fresh:
-                wire.timeout = 8.0
+                wire.timeout = patience(8)
                 wire.ask_query("BEGIN")
             for wire in fresh:
                 found = [wire.ask_query(sql) for sql in LEFT_BEHIND]

@@ -10,6 +10,7 @@ import pytest
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, app_user
 from fix_postgres import Postgres
+from pace import patience
 from wire_client import SYNC, bind, close_statement, execute, kinds, parse, query
 
 MB = 1 << 20
@@ -81,7 +82,7 @@ def test_what_a_client_held_is_given_back(make_doorman: MakeDoorman, postgres: P
     with ExitStack() as stack:
         for number in range(3):
             client = stack.enter_context(doorman.wire())
-            client.timeout = 60  # interpreted, a large text takes its time
+            client.timeout = patience(60)  # interpreted, a large text takes its time
             assert kinds(client.ask(parse("s", f"SELECT {number} /* {'x' * 40 * MB} */") + SYNC)) == "1Z"
         assert doorman.rss() - before > 100 * MB, "they are remembered"
     # What is left are the buffers that are always kept, and what the allocator does not give back.
@@ -112,8 +113,8 @@ def test_a_named_statement_too_large_is_refused_and_the_session_goes_on(
     """The client is told, whether it has sent all of it before it reads or not."""
     doorman = single(make_doorman, postgres)
     with doorman.wire() as client:
-        client.timeout = 60
-        client.socket.settimeout(60)
+        client.timeout = patience(60)
+        client.socket.settimeout(patience(60))
         if begun:
             client.ask_query("BEGIN")
         sender = threading.Thread(

@@ -359,7 +359,7 @@ def test_many_connections_keep_nobody_out(doorman: Doorman) -> None:
     ]
     assert ask(doorman, "/health").status == 200
     eventually(lambda: doorman.open_files() <= files + MAX_CONNECTIONS, message="the oldest were closed")
-    resting[0].settimeout(10)
+    resting[0].settimeout(patience(10))
     assert resting[0].recv(1) == b""
     for sock in resting:
         sock.close()
