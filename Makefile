@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # Seconds after which the demo ends by itself; empty: at Ctrl-C.
 DEMO_SECONDS ?=
+# The versions of tox.ini's matrix.
+PYTHONS := 3.10 3.11 3.12 3.13 3.14 3.15
 
 .PHONY: demo test lint bench clean
 
@@ -18,6 +20,8 @@ demo: .demo/venv/.installed
 test: .venv/.tox
 	rm -rf build/lib*
 	.venv/bin/tox run -e lint,py3-compiled,py3-pure
+	@here=; for version in $(PYTHONS); do python$$version -c '' 2>/dev/null && here="$$here $$version"; done; \
+	echo "This was $$(.venv/bin/python -V) alone, of Python $(PYTHONS); .venv/bin/tox runs those found here:$${here:- none}"
 
 lint: .venv/.tox
 	.venv/bin/tox run -e lint
