@@ -24,14 +24,8 @@ def patience(seconds: float) -> float:
     return seconds * slowness()
 
 
-@cache
 def slowness() -> float:
-    """How many times longer than at full speed things take, 1 to SLOWEST: measured at its first call in a process."""
-    return slowness_now()
-
-
-def slowness_now() -> float:
-    """The same, measured again: for who is about to give up."""
+    """How many times longer than at full speed things take now, 1 to SLOWEST."""
     processors = len(os.sched_getaffinity(0))
     # Workers of pytest-xdist start together: they are the load to come.
     load = float(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
@@ -41,8 +35,9 @@ def slowness_now() -> float:
     return min(SLOWEST, max(1.0, load / processors) * max(1.0, _loop_seconds() / REFERENCE_SECONDS))
 
 
+@cache
 def _loop_seconds() -> float:
-    """What a fixed loop takes of a processor; how long it waits for one is the load's part."""
+    """What a fixed loop takes of a processor, measured once in a process; how long it waits for one is the load's part."""
     began = time.thread_time()
     for _ in range(1_000_000):
         pass

@@ -353,7 +353,9 @@ def test_a_server_that_died_meanwhile(house: House) -> None:
 @pytest.mark.parametrize(
     "answer", [messages.PARSE_COMPLETE_MESSAGE, b"Z\0\0\0\x04", b"Z\xff\xff\xff\xff", b"C\0\0\0\2"]
 )
-def test_a_server_that_talks_nonsense(house: House, answer: bytes) -> None:
+def test_a_server_that_talks_nonsense(house: House, answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    if answer == messages.PARSE_COMPLETE_MESSAGE:  # no more comes: that is found out by waiting
+        monkeypatch.setattr(janitors, "CLEANING_TIMEOUT", 0.2)
     server = house.borrow()
     house.far.awake.clear()
     house.client_said(server, messages.query("x1"), QUERY)
