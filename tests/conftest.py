@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """``--numprocesses auto``: three for two processors. A test waits for a fifth of its time; more only wait for each other."""
+    """``--numprocesses auto``: three for two processors. Tests wait now and then; more would wait for each other."""
     return math.ceil(1.5 * len(os.sched_getaffinity(0)))
 
 

@@ -24,7 +24,7 @@ import pytest
 import toml
 from eventually import eventually
 from fix_postgres import Postgres
-from pace import patience
+from pace import duration, patience
 from ports import free_port
 from psycopg.rows import dict_row
 from wire_client import DEFAULT_TIMEOUT, WireClient, unclosed
@@ -478,8 +478,8 @@ def base_config(postgres: Postgres, port: int) -> TomlTable:
             "host": "127.0.0.1",
             "port": port,
             "worker_threads": 1,
-            "connect_timeout": "5s",
-            "query_wait_timeout": "10s",
+            "connect_timeout": duration(5),
+            "query_wait_timeout": duration(10),
             "shutdown_timeout": "5s",
             "admin_username": ADMIN_USER,
             "admin_password": ADMIN_PASSWORD,

@@ -24,6 +24,11 @@ def patience(seconds: float) -> float:
     return seconds * slowness()
 
 
+def duration(seconds: float) -> str:
+    """The same as a value of the configuration: for a limit of the pooler that what is quick must keep here, too."""
+    return f"{int(patience(seconds) * 1000)}ms"
+
+
 def slowness() -> float:
     """How many times longer than at full speed things take now, 1 to SLOWEST."""
     processors = len(os.sched_getaffinity(0))

@@ -11,7 +11,7 @@ import pytest
 from eventually import eventually
 from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, until_idle
 from fix_postgres import Postgres
-from pace import patience
+from pace import duration, patience
 from wire_client import Message, WireClient, WireError, kinds, query
 
 GOODBYE = "terminating connection due to administrator command"
@@ -100,7 +100,7 @@ def test_pause_of_one_user_in_session_mode_waits_for_the_client(doorman: Doorman
 
 def test_a_client_that_waits_for_too_long_while_paused(make_doorman: MakeDoorman) -> None:
     """As in PgBouncer and pg_doorman: query_wait_timeout goes on counting, unless it is SET."""
-    doorman = make_doorman({"general": {"query_wait_timeout": "300ms"}})
+    doorman = make_doorman({"general": {"query_wait_timeout": duration(0.3)}})
     with console(doorman) as admin, doorman.wire() as hasty, doorman.wire() as patient:
         hasty.value("SELECT 1")
         admin.ask_query("PAUSE testdb")
@@ -328,7 +328,8 @@ def test_set_of_a_key_holds_until_reset_or_reload(make_doorman: MakeDoorman) -> 
         admin.ask_query("SET idle_timeout = '5m'")
         assert value("query_wait_timeout") == "2000"
         doorman.reload(signal_it=False)
-        assert (value("query_wait_timeout"), value("idle_timeout")) == ("10000", "600000")
+        written = doorman.config["general"]["query_wait_timeout"].removesuffix("ms")
+        assert (value("query_wait_timeout"), value("idle_timeout")) == (written, "600000")
         assert failure(admin.ask_query("SET worker_threads = 3"))[0] == "55P02"
 
 

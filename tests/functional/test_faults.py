@@ -15,7 +15,7 @@ from eventually import eventually, stays
 from fix_doorman import Doorman, MakeDoorman, app_user, until_idle
 from fix_postgres import Postgres
 from fix_proxy import MakeProxy
-from pace import patience
+from pace import duration, patience
 from wire_client import WireClient, WireError, kinds, parse, prepared, query
 
 GONE = {"57P01", "57P02", "57P03", "08006", "08P01", "08003"}
@@ -254,7 +254,7 @@ def test_postgresql_in_recovery_or_shutting_down_is_not_the_client_s_fault(
     make_doorman: MakeDoorman, cluster: Postgres
 ) -> None:
     """ "the database system is starting up" is waited out, or told with its SQLSTATE; never a wrong password."""
-    doorman = make_doorman(over(cluster, {"query_wait_timeout": "2s"}))
+    doorman = make_doorman(over(cluster, {"query_wait_timeout": duration(2)}))
     with doorman.wire() as client:
         client.value("SELECT 1")
     cluster.stop("fast")
@@ -269,7 +269,7 @@ def test_postgresql_in_recovery_or_shutting_down_is_not_the_client_s_fault(
 
 
 def test_the_pooler_starts_before_postgresql(make_doorman: MakeDoorman, cluster: Postgres) -> None:
-    configuration = over(cluster, {"query_wait_timeout": "2s"})
+    configuration = over(cluster, {"query_wait_timeout": duration(2)})
     cluster.stop()
     doorman = make_doorman(configuration)
     assert doorman.admin("SHOW POOLS")
@@ -395,7 +395,7 @@ def test_out_of_file_descriptors_at_accept(make_doorman: MakeDoorman) -> None:
 
 def test_out_of_file_descriptors_at_connect(make_doorman: MakeDoorman) -> None:
     """The pooler's own lack is not taken for the database's: clients wait or get an error, and it heals."""
-    doorman = make_doorman({"general": {"query_wait_timeout": "1s", "max_connections": 500}}, start=False)
+    doorman = make_doorman({"general": {"query_wait_timeout": duration(1), "max_connections": 500}}, start=False)
     doorman.start()
     clients = [doorman.wire() for _ in range(6)]
     clients[0].ask_query("SELECT 1")

@@ -13,7 +13,7 @@ from eventually import eventually, stays
 from fix_doorman import Doorman, MakeDoorman, app_user, elapsed, until_idle
 from fix_postgres import Postgres
 from fix_proxy import MakeProxy
-from pace import patience
+from pace import duration, patience
 from wire_client import WireError, kinds, query
 
 
@@ -90,7 +90,7 @@ def test_a_waiter_that_left_is_passed_over(make_doorman: MakeDoorman) -> None:
 
 def test_the_wait_for_a_server_has_an_end(make_doorman: MakeDoorman) -> None:
     """53300 with the name of the setting; section 8, item 13: what was sent meanwhile is not run later."""
-    doorman = make_doorman({"general": {"query_wait_timeout": "700ms"}})
+    doorman = make_doorman({"general": {"query_wait_timeout": duration(0.7)}})
     with doorman.wire("onedb") as holder, doorman.wire("onedb") as waiter:
         holder.ask_query("DROP TABLE IF EXISTS never; CREATE TABLE never (a int)")
         holder.ask_query("BEGIN")
@@ -333,7 +333,7 @@ def test_a_stale_server_is_probed_before_reuse(
     proxy = make_proxy((postgres.host, postgres.port))
     doorman = make_doorman(
         {
-            "general": {"server_idle_check_timeout": "200ms", "connect_timeout": "1s"},
+            "general": {"server_idle_check_timeout": "200ms", "connect_timeout": duration(1)},
             "pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}},
         }
     )
@@ -364,7 +364,7 @@ def test_a_probe_is_waited_for_and_no_longer_than_it_takes(
     proxy = make_proxy((postgres.host, postgres.port))
     doorman = make_doorman(
         {
-            "general": {"server_idle_check_timeout": "300ms", "query_wait_timeout": f"{patience(4):.0f}s"},
+            "general": {"server_idle_check_timeout": "300ms", "query_wait_timeout": duration(4)},
             "pools": {
                 "testdb": {
                     "server_host": proxy.host,
@@ -401,7 +401,7 @@ def test_failed_connects_back_off(make_doorman: MakeDoorman, make_proxy: MakePro
     proxy = make_proxy((postgres.host, postgres.port))
     doorman = make_doorman(
         {
-            "general": {"query_wait_timeout": "1500ms"},
+            "general": {"query_wait_timeout": duration(1.5)},
             "pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}},
         }
     )
@@ -434,7 +434,7 @@ def test_a_server_that_never_answers_the_login(
     proxy.hold("down")
     doorman = make_doorman(
         {
-            "general": {"connect_timeout": "500ms", "query_wait_timeout": "2s"},
+            "general": {"connect_timeout": duration(0.5), "query_wait_timeout": duration(2)},
             "pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}},
         }
     )

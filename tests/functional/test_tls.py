@@ -17,7 +17,7 @@ from eventually import eventually
 from fix_certs import Certificates
 from fix_doorman import Doorman, MakeDoorman
 from fix_postgres import Postgres
-from pace import patience
+from pace import duration, patience
 from wire_client import SSL_REQUEST, WireClient, WireError, kinds, prepared, query, startup
 
 
@@ -253,7 +253,7 @@ def server_side(postgres: Postgres, role: str = "app", **more: Any) -> dict[str,
         "server_password": postgres.password(role),
     }
     return {
-        "general": {"query_wait_timeout": "2s"},
+        "general": {"query_wait_timeout": duration(2)},
         "pools": {"testdb": {"server_host": "127.0.0.1", "server_port": postgres.port, "users": [user], **more}},
     }
 
