@@ -32,8 +32,8 @@ from pgdoorman_lib import __version__, build
 
 GENERATE = "generate"
 EXIT_ARGUMENTS = 2
-#: What switches an option on that is a variable of the environment.
-YES = ("1", "true", "yes", "on")
+#: What a variable says that switches an option on, or does not.
+YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
 
 
 class OneOf:
@@ -46,6 +46,15 @@ class OneOf:
         if text.lower() not in self.words:
             raise ArgumentTypeError(f"{text!r} is none of {', '.join(self.words)}")
         return text.lower()
+
+
+def switched_on(name: str) -> bool:
+    """Whether a variable of the environment says yes; exit code 2 when it says neither yes nor no."""
+    word = os.environ.get(name, "").lower()
+    if word not in YES + NO:
+        print(f"pgdoorman: {name} in the environment is {word!r}, not true or false", file=sys.stderr)
+        sys.exit(EXIT_ARGUMENTS)
+    return word in YES
 
 
 @argh.arg("config", help="the configuration file [env CONFIG_FILE]")
@@ -61,7 +70,7 @@ def serve(
     log_level: str = os.environ.get("LOG_LEVEL") or "info",
     log_format: str = os.environ.get("LOG_FORMAT") or "text",
     no_color: bool = bool(os.environ.get("NO_COLOR")),
-    daemon: bool = os.environ.get("DAEMON", "").lower() in YES,
+    daemon: bool = False,
     test_config: bool = False,
     lenient: bool = False,
 ) -> None:
@@ -71,6 +80,7 @@ def serve(
     """
     from pgdoorman_lib import start
 
+    daemon = daemon or switched_on("DAEMON")
     if test_config:
         sys.exit(start.test_config(config, lenient=lenient))
     sys.exit(

@@ -136,6 +136,7 @@ def test_gevent_patches_before_anything_of_ours_is_imported() -> None:
         (["a.toml", "b.toml"], {}, 2),
         (["--log-level", "loud"], {}, 2),
         ([], {"LOG_FORMAT": "yaml"}, 2),
+        ([], {"DAEMON": "maybe"}, 2),
         (["--help"], {"LOG_LEVEL": "INFO"}, 0),
         (["generate", "--host", "127.0.0.1", "--port", "1"], {}, 1),
         (["generate"], {"PGPORT": "http"}, 2),
