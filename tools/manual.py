@@ -54,6 +54,11 @@ SIGNALS = (
     ),
     ("SIGHUP", "Read the configuration again, and open log_file again."),
     ("SIGUSR1", "Open log_file again."),
+    (
+        "SIGUSR2",
+        "Upgrade: a new process of the program that is installed now takes the clients over. With --daemon, or"
+        " upgrade_on_sigint, SIGINT does so, too.",
+    ),
 )
 EXIT_CODES = (
     ("0", "It ended as asked; with --daemon, the daemon serves."),
