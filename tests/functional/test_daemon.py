@@ -189,6 +189,25 @@ def test_what_a_killed_one_has_left_is_replaced(make_daemon: MakeDaemon) -> None
     daemon.kill(signal.SIGTERM)
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGINT])
+def test_an_upgrade(make_daemon: MakeDaemon, number: signal.Signals) -> None:
+    """The file has the new process's id, and goes when that ends."""
+    daemon = make_daemon()
+    daemon.launch()
+    with WireClient(("127.0.0.1", daemon.port)) as client:
+        client.login("app", "testdb", Postgres.PASSWORDS["app"])
+        for _ in range(2):
+            before = daemon.pid
+            os.kill(before, number)
+            eventually(lambda old=before: not alive(old), timeout=60, message="the old process ends")
+            daemon.pids.add(daemon.pid)
+            assert daemon.pid != before
+            assert client.value("SELECT 1") == "1"
+    assert daemon.serves()
+    daemon.kill(signal.SIGTERM)
+    assert not daemon.pid_file.exists()
+
+
 def test_a_file_that_is_somebody_elses(make_daemon: MakeDaemon) -> None:
     daemon = make_daemon()
     daemon.pid_file.write_text(f"{os.getpid()}\n")

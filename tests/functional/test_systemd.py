@@ -184,6 +184,36 @@ def test_one_that_is_gone(make_doorman: MakeDoorman, manager: Manager) -> None:
         assert client.value("SELECT 1") == "1"
 
 
+def test_an_upgrade(make_doorman: MakeDoorman, manager: Manager) -> None:
+    """systemd is told which process it is before that one says anything, and nothing of the old one's end."""
+    doorman = service(make_doorman, manager)
+    doorman.start()
+    manager.wait("READY=1", timeout=60)
+    doorman.upgrade()
+    assert doorman.process is not None
+    manager.wait(f"MAINPID={doorman.process.pid}")
+    eventually(lambda: manager.count("READY=1") == 2, message="the new process is ready")
+    told = manager.told()
+    assert told.index(f"MAINPID={doorman.process.pid}") < len(told) - 1 - told[::-1].index("READY=1")
+    assert doorman.end_of_predecessor() == 0
+    assert manager.count("STOPPING=1") == 0
+    with doorman.wire() as client:
+        assert client.value("SELECT 1") == "1"
+
+
+def test_an_upgrade_keeps_the_sockets_handed_over(make_doorman: MakeDoorman, manager: Manager) -> None:
+    """Also those that the configuration does not name."""
+    doorman = service(make_doorman, manager)
+    other = manager.open("clients", socket.AF_INET, ("127.0.0.1", 0)).getsockname()
+    doorman.start()
+    manager.wait("READY=1", timeout=60)
+    for _ in range(2):
+        doorman.upgrade()
+        assert doorman.end_of_predecessor() == 0
+        with WireClient(other) as client:
+            assert client.login("app", "testdb", Postgres.PASSWORDS["app"]).value("SELECT 1") == "1"
+
+
 # Sockets handed over.
 
 
