@@ -11,8 +11,9 @@ import pytest
 from core_fakes import ENGINES, running, until
 from greenlet import getcurrent, greenlet
 
-from pgdoorman_lib.net.engine import SPARE_GREENLETS, Engine, Task
+from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.greenlets import switch
+from pgdoorman_lib.net.measures import SPARE_GREENLETS
 from pgdoorman_lib.net.pollable import Pollable
 
 
