@@ -40,6 +40,9 @@ class Canceller:
         Returns whether there is a client with this key.
         """
         session = self.clients.by_key(number, secret)
+        while isinstance(session, Session) and session.leaving:
+            gevent.sleep(SETTLING_PAUSE)  # switch: it may come to be another process's
+            session = self.clients.by_key(number, secret)
         if session is None:
             return False
         try:

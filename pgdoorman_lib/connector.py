@@ -89,7 +89,8 @@ class Connector:
                 run_sql(server, "SET statement_timeout = 0")
             pool.database.catalogue.ready(server)
             if limited:
-                run_sql(server, "RESET statement_timeout" if own is None else set_config("statement_timeout", own))
+                back = "RESET statement_timeout" if own is None else f"SELECT {set_config('statement_timeout', own)}"
+                run_sql(server, back)
 
     def _log_in(self, pool: Pool, settings: Any, parameters: Mapping[str, str] | None) -> Server:
         credentials = _credentials(pool)

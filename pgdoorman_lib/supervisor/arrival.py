@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.event
+from gevent.lock import BoundedSemaphore
 
 from pgdoorman_lib.client import handover as clients
 from pgdoorman_lib.client.handover import Arrived, Unwanted
@@ -54,6 +55,7 @@ class Arrival(Receiver):
         #: daemon_pid_file, open
         self._pid_file = -1
         self._book = Book()
+        self._asking = BoundedSemaphore(1)
         #: listening sockets nobody has claimed, by name
         self._sockets: dict[str, socket.socket] = {}
 
@@ -222,10 +224,13 @@ class Arrival(Receiver):
 
     def _know(self, pool: Pool, server: Server) -> bool:
         """Have known what must be of a database before its first server is lent; whether it is. May switch."""
-        try:
-            self._app.connector.know(pool, server)
-        except DoormanError as exc:
-            pool.discard(server, exc.message)
+        connector = self._app.connector
+        with self._asking:  # once for all that have come
+            try:
+                if not connector.knows(pool):
+                    connector.know(pool, server)
+            except DoormanError as exc:
+                pool.discard(server, exc.message)
         return server.stage != states.CLOSED
 
     def _welcome(self, pool: Pool, server: Server) -> None:

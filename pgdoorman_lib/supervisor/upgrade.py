@@ -354,8 +354,9 @@ class Upgrade:
         self._ready.set()
 
     def cancel(self, number: int, secret: bytes) -> None:
-        """Somebody has asked it to cancel a client's statement that it has not got; may switch."""
-        self._app.cancel_here(number, secret)
+        """Somebody has asked it to cancel a client's statement that it has not got yet; may switch."""
+        if not self._app.cancel_here(number, secret):
+            self.pass_cancel_on(number, secret)  # it has gone there meanwhile
 
     def pass_cancel_on(self, number: int, secret: bytes) -> None:
         """Somebody has asked us, and we have not got it any more; may switch."""
