@@ -26,6 +26,7 @@ from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
 from pgdoorman_lib.supervisor import kinds
+from pgdoorman_lib.supervisor.cancels import pass_on, wanted
 from pgdoorman_lib.wire.handover import Book
 from pgdoorman_lib.wire.settings import BASE
 
@@ -118,12 +119,9 @@ class Arrival(Receiver):
                 pools.elsewhere(pool, 0)
 
     def pass_cancel_on(self, number: int, secret: bytes) -> None:
-        """Have the old process cancel a statement of a client that is still there; may switch."""
+        """Somebody has asked us, and we have not got that client; may switch."""
         if not self._channel.ended.is_set():
-            try:
-                self._channel.send(Parcel(kinds.CANCEL, {"number": number, "secret": secret}), STEP_SECONDS)
-            except ParcelError as exc:
-                log.debug("upgrade: a cancel request was not passed on: %s", exc)
+            pass_on(self._channel, self._app.cancel_here, number, secret)
 
     # As Receiver; in the channel's greenlet, which must not wait.
 
@@ -188,7 +186,7 @@ class Arrival(Receiver):
                 pools.elsewhere(pool, number)
 
     def _prepare_cancel(self, parcel: Parcel) -> None:
-        parcel.prepared = int(parcel.state["number"]), bytes(parcel.state["secret"])
+        parcel.prepared = wanted(parcel, self._app.clients)
 
     def _take_cancel(self, parcel: Parcel) -> None:
         gevent.spawn(self._app.cancel_here, *parcel.prepared)

@@ -16,8 +16,7 @@ import logging
 import os
 import socket
 import subprocess
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -38,6 +37,7 @@ from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import handover as servers
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.supervisor import kinds
+from pgdoorman_lib.supervisor.cancels import pass_on, wanted
 from pgdoorman_lib.supervisor.program import Program, end
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Upgrade:
             raise
         finally:
             theirs.close()
-        self._channel = Channel(ours, _FromSuccessor(self))
+        self._channel = Channel(ours, _FromSuccessor(self._app, self._ready.set))
         self._channel.start(READY_SECONDS)  # switch
         log.info("upgrade: process %d is version %s", self._child.pid, self._channel.peer_product)
 
@@ -347,24 +347,10 @@ class Upgrade:
             except ConfigError as exc:
                 log.error("%s", exc.message)
 
-    # What the new process asks.
-
-    def is_ready(self) -> None:
-        """It can listen."""
-        self._ready.set()
-
-    def cancel(self, number: int, secret: bytes) -> None:
-        """Somebody has asked it to cancel a client's statement that it has not got yet; may switch."""
-        if not self._app.cancel_here(number, secret):
-            self.pass_cancel_on(number, secret)  # it has gone there meanwhile
-
     def pass_cancel_on(self, number: int, secret: bytes) -> None:
-        """Somebody has asked us, and we have not got it any more; may switch."""
-        if self.begun:
-            try:
-                self._send(kinds.CANCEL, {"number": number, "secret": secret})
-            except ParcelError as exc:
-                log.debug("upgrade: a cancel request was not passed on: %s", exc)
+        """Somebody has asked us, and we have not got that client; may switch."""
+        if self.begun and self._channel is not None:
+            pass_on(self._channel, self._app.cancel_here, number, secret)
 
 
 def _kept(pool: Pool) -> int:
@@ -373,17 +359,20 @@ def _kept(pool: Pool) -> int:
 
 
 class _FromSuccessor(Receiver):
-    """What the new process says."""
+    """What the new process says, to ``app``; ``ready`` is called when it can listen."""
 
-    def __init__(self, upgrade: Upgrade) -> None:
-        self._upgrade = upgrade
+    def __init__(self, app: App, ready: Callable[[], object]) -> None:
+        self._app = app
+        self._ready = ready
 
     def prepare(self, parcel: Parcel) -> None:
-        if parcel.kind not in (kinds.READY, kinds.CANCEL):
+        if parcel.kind == kinds.CANCEL:
+            parcel.prepared = wanted(parcel, self._app.clients)
+        elif parcel.kind != kinds.READY:
             super().prepare(parcel)
 
     def take(self, parcel: Parcel) -> None:
         if parcel.kind == kinds.READY:
-            self._upgrade.is_ready()
+            self._ready()
         else:
-            gevent.spawn(partial(self._upgrade.cancel, parcel.state["number"], parcel.state["secret"]))
+            gevent.spawn(self._app.cancel, *parcel.prepared)  # which finds those, too, that go meanwhile
