@@ -8,13 +8,21 @@ PYTHONS := 3.10 3.11 3.12 3.13 3.14 3.15
 
 .PHONY: demo test lint bench clean
 
-demo: .demo/venv/.installed
+SOURCES := setup.py setup.cfg pyproject.toml pgdoorman.py $(shell find pgdoorman_lib -name '*.p[yx]*' -not -name '*.pyc')
+
+demo: .demo/venv/.answers
 	@.demo/venv/bin/python tools/demo.py $(if $(DEMO_SECONDS),--seconds $(DEMO_SECONDS))
 
-.demo/venv/.installed: setup.py setup.cfg pyproject.toml pgdoorman.py $(shell find pgdoorman_lib -name '*.p[yx]*' -not -name '*.pyc')
+# Interpreted, so that it answers soon: the demo compiles, and goes over to the compiled build by an upgrade.
+.demo/venv/.answers: $(SOURCES)
+	rm -rf build/lib*
+	@$(PYTHON) tools/install.py --interpreted .demo/venv
+	@touch $@
+
+.demo/venv/.installed: $(SOURCES)
 	rm -rf build/lib*
 	@$(PYTHON) tools/install.py .demo/venv
-	@touch $@
+	@touch .demo/venv/.answers $@
 
 # What setuptools left in build/ would go into the wheels, modules that are no more included.
 test: .venv/.tox

@@ -97,9 +97,10 @@ def test_these_very_tests_import_what_was_installed() -> None:
     assert not Path(pgdoorman_lib.__file__).is_relative_to(ROOT / "pgdoorman_lib")
 
 
-def test_what_compiling_lacks_is_said_at_once(tmp_path: Path) -> None:
-    """Before anything is downloaded, with the way out."""
-    installer = [sys.executable, str(ROOT / "tools" / "install.py")]
+@pytest.mark.parametrize("options", [[], ["--interpreted"]])
+def test_what_compiling_lacks_is_said_at_once(tmp_path: Path, options: list[str]) -> None:
+    """Before anything is downloaded, with the way out; also where compiling comes later."""
+    installer = [sys.executable, str(ROOT / "tools" / "install.py"), *options]
     environment = {"PATH": str(tmp_path), "CC": str(tmp_path / "cc")}
     done = subprocess.run(
         [*installer, str(tmp_path / "venv")], env=environment, capture_output=True, text=True, timeout=patience(20)

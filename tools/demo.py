@@ -1,5 +1,8 @@
 """``make demo``: a throw-away PostgreSQL, pgdoorman in front of it, a short pgbench, then both stay up until Ctrl-C.
 
+The first time it is the interpreted build that answers, while the other is compiled; that one then takes over, by an
+upgrade in the midst of a second pgbench.
+
 Everything lives in ``.demo/`` and is gone at the end, the logs excepted; every process started here is ended here.
 """
 
@@ -9,7 +12,9 @@ import argparse
 import contextlib
 import fcntl
 import importlib
+import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -26,6 +31,8 @@ from throwaway_postgres import PostgresFailed, PostgresNotFound, ThrowawayPostgr
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".demo"
+#: What the Makefile touches: an interpreted build is installed, a compiled one is.
+ANSWERS, INSTALLED = HOME / "venv" / ".answers", HOME / "venv" / ".installed"
 CONFIG = ROOT / "conf" / "pg_doorman.toml"
 #: What conf/pg_doorman.toml expects, and README tells.
 PORT, SERVER_PORT = 6432, 5432
@@ -107,6 +114,81 @@ def write_config(server_port: int) -> Path:
     return copy
 
 
+class Successor:
+    """The process that has taken over from one that was started here, with what is used of ``subprocess.Popen``."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._fd = os.pidfd_open(pid)  # it can't be another's by then
+
+    @property
+    def returncode(self) -> str:
+        """It is no child of this process, so nobody tells."""
+        return "unknown"
+
+    def poll(self) -> str | None:
+        """Not None when it has ended."""
+        return self.returncode if select.select([self._fd], [], [], 0)[0] else None
+
+    def wait(self, timeout: float | None = None) -> None:
+        """TimeoutExpired when it lives on."""
+        if not select.select([self._fd], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+
+    def terminate(self) -> None:
+        signal.pidfd_send_signal(self._fd, signal.SIGTERM)
+
+    def kill(self) -> None:
+        signal.pidfd_send_signal(self._fd, signal.SIGKILL)
+
+
+Pooler = subprocess.Popen[bytes] | Successor
+
+
+def is_compiled() -> bool:
+    """Whether the newest build that was installed is a compiled one, or none is to be compiled."""
+    if os.environ.get("PGDOORMAN_PURE", "") not in ("", "0") or sys.platform != "linux":
+        return True
+    return INSTALLED.exists() and INSTALLED.stat().st_mtime >= ANSWERS.stat().st_mtime
+
+
+def compile_it() -> None:
+    """Install the compiled build in the place of the interpreted one, which runs on."""
+    say("this was the interpreted build. The other is compiled now, once; the pooler serves meanwhile")
+    command = [sys.executable, str(ROOT / "tools" / "install.py"), str(HOME / "venv")]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        if process.wait():
+            raise Failed("the compiled build could not be installed")
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)  # pip and the compilers, too
+            process.wait()
+    ANSWERS.touch()
+    INSTALLED.touch()
+
+
+def upgrade(pooler: subprocess.Popen[bytes], log_path: Path) -> Successor:
+    """Have a process of the build that is installed now take over, while pgbench runs."""
+    say(f"compiled. By SIGUSR2 to process {pooler.pid} it takes over while pgbench runs, whose clients stay connected:")
+    bench = start_pgbench("--client=8", "--time=10", "--progress=2", "--no-vacuum")
+    try:
+        time.sleep(4)
+        pooler.send_signal(signal.SIGUSR2)
+        deadline = time.monotonic() + START_SECONDS
+        while not (found := re.search(r"process (\d+) serves new clients", log_path.read_text(errors="replace"))):
+            if time.monotonic() > deadline or pooler.poll() is not None:
+                raise Failed("the compiled build did not take over")
+            time.sleep(0.05)
+        successor = Successor(int(found[1]))
+        if bench.wait():
+            raise Failed(f"pgbench ended with exit code {bench.returncode}")
+        pooler.wait(STOP_SECONDS)
+        return successor
+    finally:
+        stop(bench)
+
+
 def start_pgdoorman(config: Path, log_path: Path) -> subprocess.Popen[bytes]:
     """A pgdoorman that accepts connections."""
     command = [Path(sys.executable).with_name("pgdoorman"), config]
@@ -132,7 +214,7 @@ def start_pgdoorman(config: Path, log_path: Path) -> subprocess.Popen[bytes]:
         raise
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: Pooler) -> None:
     if process.poll() is not None:
         return
     process.terminate()
@@ -143,11 +225,16 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def pgbench(*arguments: str) -> None:
-    """Run pgbench through the pooler, its output shown as it comes."""
+def start_pgbench(*arguments: str) -> subprocess.Popen[bytes]:
+    """pgbench through the pooler, its output shown as it comes."""
     environment = {"PGPASSWORD": PASSWORD, "PATH": "/usr/bin:/bin", "LC_ALL": "C"}
     command = [str(find_program("pgbench")), "-h", "127.0.0.1", "-p", str(PORT), "-U", USER, *arguments, DATABASE]
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+
+
+def pgbench(*arguments: str) -> None:
+    """Run pgbench to its end."""
+    process = start_pgbench(*arguments)
     try:
         if process.wait():
             raise Failed(f"pgbench ended with exit code {process.returncode}")
@@ -168,7 +255,7 @@ def explain() -> None:
     )
 
 
-def wait(seconds: float | None, postgres: ThrowawayPostgres, pooler: subprocess.Popen[bytes]) -> None:
+def wait(seconds: float | None, postgres: ThrowawayPostgres, pooler: Pooler) -> None:
     """Stay until ``seconds`` are over (None: for good); raises Failed when one of the two ends by itself."""
     end = None if seconds is None else time.monotonic() + seconds
     while end is None or time.monotonic() < end:
@@ -197,12 +284,16 @@ def demonstrate(seconds: float | None, log_path: Path) -> None:
     ensure_postgres()
     postgres = start_postgres()
     try:
-        pooler = start_pgdoorman(write_config(postgres.port), log_path)
+        first = start_pgdoorman(write_config(postgres.port), log_path)
+        pooler: Pooler = first
         try:
             say(f"pgdoorman on port {PORT}, log in {log_path.relative_to(ROOT)}; pgbench through it, 8 clients:")
             pgbench("--initialize", "--quiet", "--scale=1")
             pgbench("--client=8", "--time=10", "--progress=2", "--no-vacuum")
             explain()
+            if not is_compiled() and seconds != 0:
+                compile_it()
+                pooler = upgrade(first, log_path)
             wait(seconds, postgres, pooler)
         finally:
             ignore_signals()
@@ -217,8 +308,14 @@ def demonstrate(seconds: float | None, log_path: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
-    parser.add_argument("--seconds", type=float, help="end by itself so long after the benchmark (default: at Ctrl-C)")
-    parser.add_argument("--once", dest="seconds", action="store_const", const=0.0, help="the same as --seconds 0")
+    parser.add_argument("--seconds", type=float, help="seconds after the last benchmark to end at (default: at Ctrl-C)")
+    parser.add_argument(
+        "--once",
+        dest="seconds",
+        action="store_const",
+        const=0.0,
+        help="as --seconds 0: nothing is compiled",
+    )
     options = parser.parse_args(arguments)
     HOME.mkdir(exist_ok=True)
     log_path = HOME / "pgdoorman.log"

@@ -1,6 +1,7 @@
 """Install pgdoorman into a virtual environment, and show how far compiling has come: ``tools/install.py DIRECTORY``.
 
-What is missing to compile is said before anything is downloaded.
+What is missing to compile is said before anything is downloaded, also with ``--interpreted``, which installs what a
+compiled build is to follow.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ def missing() -> str:
     )
 
 
-def install(directory: Path) -> int:
+def install(directory: Path, interpreted: bool = False) -> int:
     """Make the environment if it is not there, and install; returns the exit code."""
     python = directory / "bin" / "python"
     if not python.exists():
         venv.create(directory, with_pip=True)
     command = [str(python), "-m", "pip", "install", "--verbose", "--disable-pip-version-check", str(ROOT)]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **({"PGDOORMAN_PURE": "1"} if interpreted else {})}
     lines: list[str] = []
     terminal = sys.stdout.isatty()
     with subprocess.Popen(
@@ -66,14 +67,16 @@ def install(directory: Path) -> int:
 
 def main() -> int:
     """The command line; returns the exit code."""
-    if len(sys.argv) != 2:
-        print("usage: python3 tools/install.py DIRECTORY", file=sys.stderr)
+    arguments = sys.argv[1:]
+    interpreted = arguments[:1] == ["--interpreted"]
+    if len(arguments) != 1 + interpreted:
+        print("usage: python3 tools/install.py [--interpreted] DIRECTORY", file=sys.stderr)
         return 2
     lacking = "" if PURE else missing()
     if lacking:
         print(f"pgdoorman: {lacking}", file=sys.stderr)
         return 1
-    return install(Path(sys.argv[1]))
+    return install(Path(arguments[-1]), interpreted)
 
 
 if __name__ == "__main__":
