@@ -46,7 +46,8 @@ _TLS_REQUIRED = ("require", "verify-full")
 #: Startup parameters that are for the pooler and not settings of the session.
 _OURS = frozenset(("user", "database", "options", "replication"))
 _NO_SECRET = "without a password only the method trust lets this user in"
-_is_setting_name = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$]*(?:\.[A-Za-z_\x80-\U0010ffff][\w$]*)*").fullmatch
+# What a name begins with, ASCII letters, _ and all beyond ASCII, is said by what is none: that compiles in a moment.
+_is_setting_name = re.compile(r"[^\0-@\[-^`{-\x7f][\w$]*(?:\.[^\0-@\[-^`{-\x7f][\w$]*)*").fullmatch
 
 
 @dataclass(frozen=True)
