@@ -209,6 +209,13 @@ class General:
         reload="live",
         ours=True,
     )
+    upgrade_timeout: float = setting(
+        "duration",
+        "30s",
+        "How long an upgrade waits for the new process to be ready, before it is ended and nothing has changed.",
+        reload="live",
+        ours=True,
+    )
     upgrade_on_sigint: bool = setting(
         "boolean",
         False,

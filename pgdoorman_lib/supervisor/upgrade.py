@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds for the new program to start, read its configuration and take the listeners.
-READY_SECONDS = 30.0
 #: Seconds for one client or server to go over.
 PARCEL_SECONDS = 10.0
 #: Seconds between two looks at what can go.
@@ -105,7 +103,7 @@ class Upgrade:
         finally:
             theirs.close()
         self._channel = Channel(ours, _FromSuccessor(self._app, self._ready.set))
-        self._channel.start(READY_SECONDS)  # switch
+        self._channel.start(self._app.general.upgrade_timeout)  # switch
         log.info("upgrade: process %d is version %s", self._child.pid, self._channel.peer_product)
 
     def _hand_listeners_over(self) -> None:
@@ -119,12 +117,11 @@ class Upgrade:
 
     def _wait_until_ready(self) -> None:
         assert self._channel is not None
-        gevent.wait((self._ready, self._channel.ended), timeout=READY_SECONDS, count=1)
+        limit = self._app.general.upgrade_timeout
+        gevent.wait((self._ready, self._channel.ended), timeout=limit, count=1)
         if self._ready.is_set():
             return
-        raise self._failed(
-            "it has ended" if self._channel.ended.is_set() else f"it was not ready within {READY_SECONDS:g} s"
-        )
+        raise self._failed("it has ended" if self._channel.ended.is_set() else f"it was not ready within {limit:g} s")
 
     def _begin(self) -> None:
         """From here on the new process accepts clients; no server is opened here any more."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 from eventually import eventually
@@ -239,6 +240,20 @@ def test_a_broken_configuration_changes_nothing(make_doorman: MakeDoorman) -> No
             assert other.execute("SELECT 1").fetchone() == (1,)
         with pytest.raises(psycopg.errors.SystemError, match="exit code 78"):
             doorman.admin("UPGRADE")
+
+
+def test_a_new_process_that_hangs_is_ended(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman({"general": {"upgrade_timeout": "1s"}})
+    with doorman.connect() as client:
+        doorman.config_path.unlink()
+        os.mkfifo(doorman.config_path)  # nobody writes: whoever opens it waits
+        doorman.send_signal(signal.SIGUSR2)
+        doorman.wait_log("upgrade failed, this process goes on: ")
+        eventually(lambda: not psutil.Process(doorman.pid).children(), message="the new process is gone")
+        assert client.execute("SELECT 1").fetchone() == (1,)
+        with doorman.connect() as other:
+            assert other.execute("SELECT 1").fetchone() == (1,)
+        doorman.config_path.unlink()
 
 
 def test_a_new_process_that_is_killed_leaves_its_clients_here(make_doorman: MakeDoorman) -> None:
