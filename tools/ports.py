@@ -5,6 +5,7 @@ Tests, benchmarks and the demo all ask here. Standard library only, like ``throw
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import socket
@@ -80,6 +81,7 @@ def _claim() -> int:
                 raise
         else:
             locks.append(lock)
+            atexit.register(lock.close)
             return start
     raise NoPortLeft(f"running processes hold all {len(blocks)} blocks of {BLOCK} ports")
 

@@ -20,6 +20,7 @@ from core_fakes import until
 from gevent.socket import wait_read, wait_write
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pace import patience
 
 from pgdoorman_lib.net import arrivals
 from pgdoorman_lib.net.frames import MAX_DESCRIPTORS, PIECE, FrameSocket, Outgoing
@@ -125,7 +126,7 @@ def receiving(step: str = "", kind: int = socket.SOCK_STREAM, **run: Any) -> Ite
     peer = Process("receive", step, theirs, **run)
     channel = Channel(ours)
     try:
-        channel.start(20)
+        channel.start(patience(20))
         assert peer.says() == {"ready": True}
         yield channel, peer
     finally:
@@ -499,7 +500,7 @@ def feed(data: bytes, kind: int, descriptors: int = 0) -> tuple[Channel, Taker]:
     left.close()
     with contextlib.suppress(BadPeer, ChannelClosed):
         receiver.start()
-    assert receiver.ended.wait(10)
+    assert receiver.ended.wait(patience(10))
     receiver.close()
     return receiver, taker
 
@@ -673,7 +674,7 @@ def test_it_goes_with_a_receiver_that_dies_behind_go(client: Client) -> None:
         channel.send(client.parcel())
         client.ours.close()
         assert client.receives() == b""
-        assert channel.ended.wait(10)
+        assert channel.ended.wait(patience(10))
         other = Client()
         with pytest.raises(ChannelClosed, match="has gone"):
             channel.send(other.parcel())
@@ -690,8 +691,9 @@ def test_a_sender_that_dies(kind: int, step: str, client: Client) -> None:
     peer = Process("send", step, theirs, client.ours)
     taker = Taker()
     channel = Channel(ours, taker)
-    channel.start(20)
-    assert channel.ended.wait(10)
+    with contextlib.suppress(ChannelClosed):  # it may be dead before we have seen its greeting
+        channel.start(patience(20))
+    assert channel.ended.wait(patience(10))
     if step in ("behind go", ""):
         until(lambda: taker.taken, "the parcel")
         os.write(taker.descriptors[0], b"ours")
