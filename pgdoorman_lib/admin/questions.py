@@ -1,8 +1,8 @@
 """What is asked of the console: SHOW and SELECT, from the text of one statement to a plan.
 
 Rules:
-1. A query of the system catalogues gets an answer without rows, with a column for each expression: that is what psql's
-   and GUIs' completion and listings can go on with.
+1. A query of the system catalogues gets what is true of catalogues with nothing in them (``catalogues``), with a column
+   for each expression: that is what psql's and GUIs' completion and listings can go on with.
 2. What drivers ask about the server (versions, users, settings) is answered; any other SELECT is refused.
 3. PgBouncer takes SELECT for SHOW, and refuses ``SELECT 1``: by that some tools know it.
 """
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
 
-from pgdoorman_lib.admin import settings
+from pgdoorman_lib.admin import catalogues, settings
+from pgdoorman_lib.admin.catalogues import Answers
 from pgdoorman_lib.admin.dialects import usage_detail
+from pgdoorman_lib.admin.expressions import alias_of, expressions_of, has_more, plain
 from pgdoorman_lib.admin.features import interner_top
 from pgdoorman_lib.admin.parameters import SERVER_SETTINGS
 from pgdoorman_lib.admin.plans import Plan, Session, UnknownCommand
-from pgdoorman_lib.admin.rows import BOOL, INT4, VOID, Column, Value, columns
+from pgdoorman_lib.admin.rows import BOOL, INT4, VOID, Column, columns
 from pgdoorman_lib.admin.tables import Row
 from pgdoorman_lib.errors import UnsupportedFeature
 
@@ -38,13 +39,6 @@ _CATALOGUE = re.compile(
 )
 _PARAMETER = re.compile(r"\$(\d{1,3})\b")
 _INTERNER = re.compile(r"INTERNER (\d{1,6})")
-
-#: Pieces of a query for finding where its list of expressions ends, and what stands in it at the top.
-_PIECE = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[()\[\],]|[\w$.*]+|\S""")
-_WORD = re.compile(r"[\w$]+|\"(?:[^\"]|\"\")*\"")
-_PATH = re.compile(r"[\w$.]+|\"(?:[^\"]|\"\")*\"")
-#: Words that end the list.
-_ENDS = frozenset(("FROM", "WHERE", "UNION", "ORDER", "LIMIT", "GROUP", "HAVING", "INTO"))
 
 
 def show(text: str, words: list[str], session: Session) -> Plan:
@@ -96,28 +90,30 @@ def select(text: str, words: list[str], session: Session) -> Plan:
             raise UnknownCommand("Unsupported query against the admin database", hint=_HINT)
         if words[1].upper() in dialect.shows:
             return show(text, words, session)
-    expressions = list(_expressions(text))
+    asked = list(expressions_of(text))
+    answers = _answers(session)
     if _CATALOGUE.search(text):
+        described, rows = catalogues.answer(text, asked, answers)
         return Plan(
             "SELECT",
-            columns=tuple(Column(_name_of(expression)) for expression in expressions),
+            lambda: rows,
+            described,
             count_rows=True,
             parameters=max((int(number) for number in _PARAMETER.findall(text)), default=0),
         )
-    answers = _answers(session)
-    found = [answers.get(_plain(expression)) for expression in expressions]
-    if not found or None in found or words[0].upper() != "SELECT" or _has_more(text):
+    found = [answers.get(plain(expression)) for expression in asked]
+    if not found or None in found or words[0].upper() != "SELECT" or has_more(text):
         raise UnknownCommand("Unsupported query against the admin database", hint=_HINT)
     named = [answer for answer in found if answer is not None]
     described = tuple(
-        Column(_alias_of(expression) or column.name, column.type)
-        for expression, (column, _) in zip(expressions, named, strict=True)
+        Column(alias_of(expression) or column.name, column.type)
+        for expression, (column, _) in zip(asked, named, strict=True)
     )
     row = tuple(value for _, value in named)
     return Plan("SELECT", lambda: [row], described, count_rows=True)
 
 
-def _answers(session: Session) -> dict[str, tuple[Column, Value]]:
+def _answers(session: Session) -> Answers:
     """What is answered to which expression, in lower case."""
     return {
         "1": (Column("?column?", INT4), 1),
@@ -132,66 +128,3 @@ def _answers(session: Session) -> dict[str, tuple[Column, Value]]:
         "pg_is_in_recovery()": (Column("pg_is_in_recovery", BOOL), "f"),
         "pg_advisory_unlock_all()": (Column("pg_advisory_unlock_all", VOID), ""),
     }
-
-
-def _pieces(text: str) -> Iterator[tuple[str, int]]:
-    """The pieces of a query with the depth of the parentheses they stand in."""
-    depth = 0
-    for piece in _PIECE.findall(text):
-        depth -= piece in (")", "]")
-        yield piece, depth
-        depth += piece in ("(", "[")
-
-
-def _has_more(text: str) -> bool:
-    """Whether there is anything but a list of expressions."""
-    return any(depth == 0 and piece.upper() in _ENDS for piece, depth in _pieces(text))
-
-
-def _expressions(text: str) -> Iterator[str]:
-    """The expressions of a query's own SELECT, as they are written, blanks aside."""
-    current: list[str] | None = None
-    for piece, depth in _pieces(text):
-        word = piece.upper()
-        if current is None:
-            if depth == 0 and word == "SELECT":
-                current = []
-        elif depth == 0 and word in _ENDS:
-            break
-        elif depth == 0 and piece == ",":
-            yield " ".join(current)
-            current = []
-        elif current or word not in ("DISTINCT", "ALL"):
-            current.append(piece)
-    if current:
-        yield " ".join(current)
-
-
-def _alias_of(expression: str) -> str:
-    """What stands behind AS, without its quotes; empty when there is none."""
-    before, found, name = expression.rpartition(" AS ") if " AS " in expression else expression.rpartition(" as ")
-    return name.strip('"') if found and before and _WORD.fullmatch(name) else ""
-
-
-def _plain(expression: str) -> str:
-    """An expression without its alias, schema and blanks, in lower case."""
-    alias = _alias_of(expression)
-    if alias:
-        expression = expression[: expression.lower().rindex(" as ")]
-    return expression.lower().replace(" ", "").removeprefix("pg_catalog.")
-
-
-def _name_of(expression: str) -> str:
-    """The name PostgreSQL would give the column, more or less: the alias, the column or the function."""
-    pieces = expression.split()
-    alias = _alias_of(expression)
-    if alias or not pieces:
-        return alias or "?column?"
-    if pieces[0].upper() == "CASE":
-        return "case"
-    is_call = len(pieces) > 2 and pieces[1] == "(" and pieces[-1] == ")"
-    if len(pieces) > 1 and not is_call:
-        behind = pieces[-2] == ")" or _PATH.fullmatch(pieces[-2])
-        return pieces[-1].strip('"') if behind and _WORD.fullmatch(pieces[-1]) else "?column?"
-    name = pieces[0].rpartition(".")[2].strip('"')
-    return name if _WORD.fullmatch(name) and not name[0].isdigit() else "?column?"

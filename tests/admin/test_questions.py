@@ -151,6 +151,42 @@ def test_a_catalogue_query_may_have_parameters() -> None:
     assert kinds(parse(sql), bind(parameters=(b"a",)), SYNC) == "1EZ"
 
 
+@pytest.mark.parametrize("dialect", ["pgdoorman", "pgbouncer"])
+@pytest.mark.parametrize(
+    ("sql", "columns", "row"),
+    [
+        # pgAdmin, at its login: it takes the first row without a look whether there is one.
+        (
+            "SELECT CASE WHEN (SELECT count(*) FROM pg_catalog.pg_extension WHERE extname = 'x') > 0 THEN 'a' END as Type",
+            [("type", 25)],
+            [None],
+        ),
+        ("SELECT EXISTS(SELECT 1 FROM information_schema.columns) has_it", [("has_it", 16)], [b"f"]),
+        ("SELECT NOT EXISTS (SELECT FROM pg_class) AS none", [("none", 16)], [b"t"]),
+        ("SELECT EXISTS (SELECT FROM pg_class)", [("exists", 16)], [b"f"]),
+        ("SELECT EXISTS (SELECT FROM pg_class)::text AS said", [("said", 25)], [None]),
+        (
+            "SELECT (SELECT oid FROM pg_type LIMIT 1) AS oid, current_user",
+            [("oid", 25), ("current_user", 25)],
+            [None, b"admin"],
+        ),
+    ],
+)
+def test_a_select_without_from_has_a_row(
+    sql: str, columns: list[tuple[str, int]], row: list[bytes | None], dialect: str
+) -> None:
+    described, found, complete, _ = talk(query(sql), dialect=dialect)
+    assert [column[:2] for column in described.value] == columns
+    assert (found.value, complete.value) == (row, "SELECT 1")
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT unnest(array(SELECT oid FROM pg_class))", "SELECT 1 WHERE EXISTS (SELECT FROM pg_class)"]
+)
+def test_one_that_finds_its_rows_there_has_none(sql: str) -> None:
+    assert len(names(sql)) == 1
+
+
 @pytest.mark.parametrize(
     ("sql", "columns", "row"),
     [

@@ -1,0 +1,50 @@
+"""What the system catalogues would say at the console: nothing is in them.
+
+Rules:
+1. A query of them has no rows, unless SQL promises one: a SELECT without FROM has a row, whatever its subqueries find.
+   GUIs take the first one without looking whether it is there.
+2. In such a row EXISTS is false, what is answered without catalogues is as it always is, and all else is NULL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from pgdoorman_lib.admin.expressions import has_more, name_of, pieces, plain
+from pgdoorman_lib.admin.rows import BOOL, TEXT, Column, Value
+from pgdoorman_lib.admin.tables import Row
+
+#: What is answered to which expression, in lower case and without blanks.
+Answers = Mapping[str, tuple[Column, Value]]
+
+_EXISTS = re.compile(r"(?P<no>not\s+)?exists\b", re.IGNORECASE)
+#: Functions that make a row for each of what they find.
+_MANY = re.compile(r"(?:pg_catalog\.)?unnest\b", re.IGNORECASE)
+
+
+def answer(text: str, asked: Sequence[str], answers: Answers) -> tuple[tuple[Column, ...], Sequence[Row]]:
+    """Return the columns and rows of a query about catalogues that asks for the expressions ``asked``."""
+    if not asked or has_more(text) or any(_MANY.match(expression) for expression in asked):
+        return tuple(Column(name_of(expression)) for expression in asked), ()
+    found = [_value(expression, answers) for expression in asked]
+    described = tuple(
+        Column(name_of(expression), column.type) for expression, (column, _) in zip(asked, found, strict=True)
+    )
+    return described, [tuple(value for _, value in found)]
+
+
+def _value(expression: str, answers: Answers) -> tuple[Column, Value]:
+    """What an expression comes to where nothing is in the catalogues."""
+    known = answers.get(plain(expression))
+    if known is not None:
+        return known
+    if (exists := _EXISTS.match(expression)) and _is_one_subquery(expression[exists.end() :]):
+        return Column("exists", BOOL), "t" if exists["no"] else "f"
+    return Column("", TEXT), None
+
+
+def _is_one_subquery(text: str) -> bool:
+    """Whether there is something in parentheses, and nothing behind it but the column's name."""
+    outside = [piece for piece, depth in pieces(text) if depth == 0]
+    return outside[:2] == ["(", ")"] and (len(outside) <= 3 or [piece.upper() for piece in outside[2:-1]] == ["AS"])

@@ -1,0 +1,84 @@
+"""The text of a query taken apart: the expressions of its SELECT, their names, and what stands behind them.
+
+It is no parser: enough of SQL for what tools ask a console, and everything else comes out as something nobody knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+#: Pieces of a query for finding where its list of expressions ends, and what stands in it at the top.
+_PIECE = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[()\[\],]|[\w$.*]+|\S""")
+_WORD = re.compile(r"[\w$]+|\"(?:[^\"]|\"\")*\"")
+_PATH = re.compile(r"[\w$.]+|\"(?:[^\"]|\"\")*\"")
+#: Words that end the list.
+_ENDS = frozenset(("FROM", "WHERE", "UNION", "ORDER", "LIMIT", "GROUP", "HAVING", "INTO"))
+
+
+def pieces(text: str) -> Iterator[tuple[str, int]]:
+    """The pieces of a query with the depth of the parentheses they stand in."""
+    depth = 0
+    for piece in _PIECE.findall(text):
+        depth -= piece in (")", "]")
+        yield piece, depth
+        depth += piece in ("(", "[")
+
+
+def has_more(text: str) -> bool:
+    """Whether there is anything but a list of expressions."""
+    return any(depth == 0 and piece.upper() in _ENDS for piece, depth in pieces(text))
+
+
+def expressions_of(text: str) -> Iterator[str]:
+    """The expressions of a query's own SELECT, as they are written, blanks aside."""
+    current: list[str] | None = None
+    for piece, depth in pieces(text):
+        word = piece.upper()
+        if current is None:
+            if depth == 0 and word == "SELECT":
+                current = []
+        elif depth == 0 and word in _ENDS:
+            break
+        elif depth == 0 and piece == ",":
+            yield " ".join(current)
+            current = []
+        elif current or word not in ("DISTINCT", "ALL"):
+            current.append(piece)
+    if current:
+        yield " ".join(current)
+
+
+def alias_of(expression: str) -> str:
+    """The name behind AS; empty when there is none."""
+    before, found, name = expression.rpartition(" AS ") if " AS " in expression else expression.rpartition(" as ")
+    return _folded(name) if found and before and _WORD.fullmatch(name) else ""
+
+
+def plain(expression: str) -> str:
+    """An expression without its alias, schema and blanks, in lower case."""
+    alias = alias_of(expression)
+    if alias:
+        expression = expression[: expression.lower().rindex(" as ")]
+    return expression.lower().replace(" ", "").removeprefix("pg_catalog.")
+
+
+def name_of(expression: str) -> str:
+    """The name PostgreSQL would give the column, more or less: the alias, the column or the function."""
+    parts = expression.split()
+    alias = alias_of(expression)
+    if alias or not parts:
+        return alias or "?column?"
+    if parts[0].upper() == "CASE":
+        return "case"
+    is_call = len(parts) > 2 and parts[1] == "(" and parts[-1] == ")"
+    if len(parts) > 1 and not is_call:
+        behind = parts[-2] == ")" or _PATH.fullmatch(parts[-2])
+        return _folded(parts[-1]) if behind and _WORD.fullmatch(parts[-1]) else "?column?"
+    name = _folded(parts[0].rpartition(".")[2])
+    return name if _WORD.fullmatch(name) and not name[0].isdigit() else "?column?"
+
+
+def _folded(name: str) -> str:
+    """A name as PostgreSQL reads it: in lower case, or what stands in its quotes."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
