@@ -178,8 +178,9 @@ class Operations(Protocol):
 
 
 class Cancellable(Protocol):
-    """Who stops waiting once ``cancelled`` is set."""
+    """Who stops waiting once ``cancelled`` is set; ``user`` is the one logged in."""
 
+    user: str
     cancelled: bool
 
 

@@ -155,7 +155,7 @@ class _Console:
         self.stream.write(messages.authentication_ok())
         for name, value in self.told.items():
             self.stream.write(messages.parameter_status(name, value))
-        self.session.cancel_key = key = (os.getpid() & 0x7FFFFFFF, os.urandom(4))
+        self.session.cancel_key = key = (consts.PROCESS_BASE + self.id, os.urandom(4))
         self.stream.write(messages.backend_key_data(*key))
         self.ready()
 

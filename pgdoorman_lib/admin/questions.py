@@ -18,7 +18,7 @@ from pgdoorman_lib.admin.dialects import usage_detail
 from pgdoorman_lib.admin.expressions import alias_of, expressions_of, has_more, plain
 from pgdoorman_lib.admin.features import interner_top
 from pgdoorman_lib.admin.parameters import SERVER_SETTINGS
-from pgdoorman_lib.admin.plans import Plan, Session, UnknownCommand
+from pgdoorman_lib.admin.plans import AdminAccessNeeded, Plan, Session, UnknownCommand
 from pgdoorman_lib.admin.rows import BOOL, INT4, VOID, Column, columns
 from pgdoorman_lib.admin.tables import Row
 from pgdoorman_lib.errors import UnsupportedFeature
@@ -38,6 +38,8 @@ _CATALOGUE = re.compile(
     re.IGNORECASE,
 )
 _PARAMETER = re.compile(r"\$(\d{1,3})\b")
+#: How GUIs stop what another of their connections waits for.
+_CANCEL = re.compile(r"SELECT\s+(?:pg_catalog\.)?pg_cancel_backend\s*\(\s*(?P<process>\d{1,10})\s*\)", re.IGNORECASE)
 _INTERNER = re.compile(r"INTERNER (\d{1,6})")
 
 
@@ -90,6 +92,9 @@ def select(text: str, words: list[str], session: Session) -> Plan:
             raise UnknownCommand("Unsupported query against the admin database", hint=_HINT)
         if words[1].upper() in dialect.shows:
             return show(text, words, session)
+    if cancel := _CANCEL.fullmatch(text):
+        process = int(cancel["process"])
+        return Plan("SELECT", lambda: _cancel(process, session), columns("pg_cancel_backend", BOOL), count_rows=True)
     asked = list(expressions_of(text))
     answers = _answers(session)
     if _CATALOGUE.search(text):
@@ -113,6 +118,16 @@ def select(text: str, words: list[str], session: Session) -> Plan:
     return Plan("SELECT", lambda: [row], described, count_rows=True)
 
 
+def _cancel(process: int, session: Session) -> list[Row]:
+    """Cancel what a console session waits for; 'f' when it waits for nothing. AdminAccessNeeded for another user's."""
+    waiting = [other for (number, _), other in session.pooler.cancellable.items() if number == process]
+    for other in waiting:
+        if session.read_only and other.user != session.user:
+            raise AdminAccessNeeded
+        other.cancelled = True
+    return [("t" if waiting else "f",)]
+
+
 def _answers(session: Session) -> Answers:
     """What is answered to which expression, in lower case."""
     return {
@@ -125,6 +140,7 @@ def _answers(session: Session) -> Answers:
         "current_user": (Column("current_user"), session.user),
         "session_user": (Column("session_user"), session.user),
         "user": (Column("user"), session.user),
+        "pg_backend_pid()": (Column("pg_backend_pid", INT4), session.cancel_key[0]),
         "pg_is_in_recovery()": (Column("pg_is_in_recovery", BOOL), "f"),
         "pg_advisory_unlock_all()": (Column("pg_advisory_unlock_all", VOID), ""),
     }

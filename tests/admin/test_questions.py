@@ -24,6 +24,7 @@ from admin.fakes import (
 
 from pgdoorman_lib.admin import console
 from pgdoorman_lib.admin.dialects import PGBOUNCER, PGDOORMAN
+from pgdoorman_lib.wire.consts import PROCESS_BASE
 
 
 def talk(
@@ -35,7 +36,7 @@ def talk(
     return found[[answer.kind for answer in found].index("Z") + 1 :]
 
 
-def kinds(*sent: bytes, **more: str) -> str:
+def kinds(*sent: bytes, **more: Any) -> str:
     return "".join(answer.kind for answer in talk(*sent, **more))
 
 
@@ -243,6 +244,36 @@ def test_admin_users_may_all() -> None:
     pooler = watched()
     assert talk(query("RELOAD"), user="operator", pooler=pooler)[0].value == "RELOAD"
     assert pooler.done == ["reload"]
+
+
+class Waiting:
+    """A console's session with a command that waits."""
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+        self.cancelled = False
+
+
+def test_stats_users_cancel_their_own_and_admins_any() -> None:
+    pooler = watched()
+    own, others = Waiting("watcher"), Waiting("operator")
+    pooler.cancellable = {(5, b"abcd"): own, (6, b"efgh"): others}
+    found = talk(*(query(f"SELECT pg_cancel_backend({n})") for n in (5, 6, 7)), user="watcher", pooler=pooler)
+    assert "".join(answer.kind for answer in found) == "TDCZEZTDCZ"
+    assert [answer.value for answer in found if answer.kind == "D"] == [[b"t"], [b"f"]]
+    assert [answer.value["M"] for answer in found if answer.kind == "E"] == ["admin access needed"]
+    assert (own.cancelled, others.cancelled) == (True, False)
+    assert kinds(query("SELECT pg_cancel_backend(6)"), user="operator", pooler=pooler) == "TDCZ"
+    assert others.cancelled
+
+
+def test_the_process_id_is_the_one_it_was_told_of() -> None:
+    stream = FakeStream(query("SELECT pg_backend_pid() AS id"))
+    console.serve(stream, FakePooler(), "admin", {}, "pgdoorman", 77)
+    found = answers(stream.outgoing)
+    (key,) = [answer.value for answer in found if answer.kind == "K"]
+    (row,) = [answer.value for answer in found if answer.kind == "D"]
+    assert int(row[0]) == int.from_bytes(key[:4], "big") == PROCESS_BASE + 77
 
 
 class Reloading(FakePooler):

@@ -151,6 +151,19 @@ def test_a_pause_that_is_cancelled_is_taken_back(doorman: Doorman) -> None:
         assert tag(waiting.ask_query("PAUSE testdb")) == "PAUSE", "a cancel is for one command"
 
 
+def test_a_pause_is_cancelled_from_another_console_as_guis_do(doorman: Doorman) -> None:
+    with resumed(doorman) as admin, console(doorman) as waiting, doorman.wire() as busy:
+        busy.ask_query("BEGIN")
+        process = int(waiting.value("SELECT pg_backend_pid()") or 0)
+        assert admin.value(f"SELECT pg_cancel_backend({process});") == "f"
+        waiting.send(query("PAUSE testdb"))
+        eventually(lambda: doorman.pool()["paused"] == 1)
+        assert admin.value(f"SELECT pg_cancel_backend({process + 1000})") == "f"
+        assert admin.value(f"SELECT pg_catalog.pg_cancel_backend({process})") == "t"
+        assert failure(waiting.read_ready())[0] == "57014"
+        assert doorman.pool()["paused"] == 0
+
+
 def test_a_cancelled_pause_takes_back_itself_alone_and_kill_follows(doorman: Doorman) -> None:
     """Another operator's PAUSE of a part holds on; and whoever does not want to wait any longer goes on with KILL."""
     with resumed(doorman) as admin, console(doorman) as waiting, doorman.wire() as busy:
