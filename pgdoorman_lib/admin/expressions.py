@@ -6,12 +6,19 @@ It is no parser: enough of SQL for what tools ask a console, and everything else
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 #: Pieces of a query for finding where its list of expressions ends, and what stands in it at the top.
 _PIECE = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[()\[\],]|[\w$.*]+|\S""")
 _WORD = re.compile(r"[\w$]+|\"(?:[^\"]|\"\")*\"")
 _PATH = re.compile(r"[\w$.]+|\"(?:[^\"]|\"\")*\"")
+#: Words that make more or fewer rows of those that there are.
+REGROUPING = frozenset(("GROUP", "HAVING", "UNION", "EXCEPT", "INTERSECT"))
+#: Functions that make one value of many rows.
+AGGREGATE = re.compile(
+    r"(?:pg_catalog\.)?(?:count|sum|min|max|avg|every|bool_\w+|(?:array|string|jsonb?(?:_object)?)_agg)\s*\(",
+    re.IGNORECASE,
+)
 #: Words that end the list.
 _ENDS = frozenset(("FROM", "WHERE", "UNION", "ORDER", "LIMIT", "GROUP", "HAVING", "INTO"))
 
@@ -25,20 +32,27 @@ def pieces(text: str) -> Iterator[tuple[str, int]]:
         depth += piece in ("(", "[")
 
 
-def has_more(text: str) -> bool:
-    """Whether there is anything but a list of expressions."""
-    return any(depth == 0 and piece.upper() in _ENDS for piece, depth in pieces(text))
+def _own_pieces(text: str) -> Iterator[tuple[str, int]]:
+    """The pieces with the depth counted from the query's own SELECT, which may stand in parentheses itself."""
+    every = list(pieces(text))
+    base = next((depth for piece, depth in every if piece != "("), 0)
+    return ((piece, depth - base) for piece, depth in every)
+
+
+def has_more(text: str, words: Container[str] = _ENDS) -> bool:
+    """Whether there is anything but a list of expressions, or one of these ``words``."""
+    return any(depth <= 0 and piece.upper() in words for piece, depth in _own_pieces(text))
 
 
 def expressions_of(text: str) -> Iterator[str]:
     """The expressions of a query's own SELECT, as they are written, blanks aside."""
     current: list[str] | None = None
-    for piece, depth in pieces(text):
+    for piece, depth in _own_pieces(text):
         word = piece.upper()
         if current is None:
             if depth == 0 and word == "SELECT":
                 current = []
-        elif depth == 0 and word in _ENDS:
+        elif depth < 0 or (depth == 0 and word in _ENDS):
             break
         elif depth == 0 and piece == ",":
             yield " ".join(current)

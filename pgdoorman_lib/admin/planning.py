@@ -33,10 +33,12 @@ def plan(text: str, session: Session) -> Plan:
     """
     words = text.split()
     verb = words[0].upper()
-    question = _QUESTIONS.get(verb)
+    # Of a query in parentheses, as parts of a UNION stand.
+    inner = text.lstrip("( \t\r\n").split() or words
+    question = _QUESTIONS.get(inner[0].upper())
     try:
         if question is not None:
-            return question(text, words, session)
+            return question(text, inner, session)
         if verb not in commands.VERBS or _is_its_own(text, verb):
             return commands.plan(text, session)
         if session.read_only:

@@ -138,6 +138,10 @@ def test_the_one_who_asks_is_among_the_clients() -> None:
         ("SELECT n.nspname schema_name, count(*) n, x::text FROM pg_class", ["schema_name", "n", "?column?"]),
         ("SELECT * FROM unnest(current_schemas(true))", ["?column?"]),
         ("SELECT datname FROM pg_database UNION ALL SELECT 'all'", ["datname"]),
+        ("SELECT count(*) FROM pg_class GROUP BY relkind", ["count"]),
+        ("SELECT count(*) OVER () FROM pg_class", ["count"]),
+        ("(SELECT a.oid, 'x' AS Kind FROM pg_class a ORDER BY 1)", ["oid", "kind"]),
+        ("(SELECT oid FROM pg_class) UNION ALL (SELECT 1, 2)", ["oid"]),
     ],
 )
 def test_catalogues_are_empty(sql: str, expected: list[str], dialect: str) -> None:
@@ -171,9 +175,16 @@ def test_a_catalogue_query_may_have_parameters() -> None:
             [("oid", 25), ("current_user", 25)],
             [None, b"admin"],
         ),
+        # pgAdmin, when a database is opened.
+        ("SELECT COUNT(*) FROM pg_catalog.pg_extension WHERE extname IN ('a', 'b')", [("count", 20)], [b"0"]),
+        (
+            "SELECT pg_catalog.count(*) AS n, count(*) > 0, sum(x) s FROM pg_class",
+            [("n", 20), ("?column?", 25), ("s", 25)],
+            [b"0", None, None],
+        ),
     ],
 )
-def test_a_select_without_from_has_a_row(
+def test_what_always_has_a_row_has_one(
     sql: str, columns: list[tuple[str, int]], row: list[bytes | None], dialect: str
 ) -> None:
     described, found, complete, _ = talk(query(sql), dialect=dialect)
@@ -194,6 +205,7 @@ def test_one_that_finds_its_rows_there_has_none(sql: str) -> None:
         ("SELECT current_schema(),session_user", ["current_schema", "session_user"], [None, b"admin"]),
         ("SELECT current_database() AS name, 1", ["name", "?column?"], [b"pgdoorman", b"1"]),
         ("SELECT pg_catalog.pg_is_in_recovery() as standby", ["standby"], [b"f"]),
+        ("((SELECT 1 AS one))", ["one"], [b"1"]),
     ],
 )
 def test_several_questions_in_one_select(sql: str, columns: list[str], row: list[bytes | None]) -> None:
