@@ -1,4 +1,4 @@
-"""What the system catalogues would say at the console: nothing is in them.
+"""What the system catalogues would say at the console: nothing is in them but its own database.
 
 Rules:
 1. A query of them has no rows, unless SQL promises one: a SELECT without FROM has a row, whatever its subqueries find,
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from pgdoorman_lib.admin import own_database
 from pgdoorman_lib.admin.expressions import AGGREGATE, REGROUPING, has_more, name_of, pieces, plain
 from pgdoorman_lib.admin.rows import BOOL, INT8, TEXT, Column, Value
 from pgdoorman_lib.admin.tables import Row
@@ -26,8 +27,12 @@ _MANY = re.compile(r"(?:pg_catalog\.)?unnest\b", re.IGNORECASE)
 def answer(text: str, asked: Sequence[str], answers: Answers) -> tuple[tuple[Column, ...], Sequence[Row]]:
     """Return the columns and rows of a query about catalogues that asks for the expressions ``asked``."""
     names = [name_of(expression) for expression in asked]
+    if (own := own_database.row(text, asked, answers)) is not None:
+        types, row = own
+        return tuple(Column(name, column.type) for name, column in zip(names, types, strict=True)), [row]
     if asked and all(map(_aggregates, asked)) and not has_more(text, REGROUPING):
-        totals = [_total(expression) for expression in asked]
+        count = 0 if own_database.row(text, ("1",), answers) is None else 1
+        totals = [_total(expression, count) for expression in asked]
         described = tuple(Column(name, kind) for name, (kind, _) in zip(names, totals, strict=True))
         return described, [tuple(value for _, value in totals)]
     if not asked or has_more(text) or any(_MANY.match(expression) for expression in asked):
@@ -52,11 +57,11 @@ def _aggregates(expression: str) -> bool:
     return AGGREGATE.match(expression) is not None and not has_more(expression, ("OVER",))
 
 
-def _total(expression: str) -> tuple[int, Value]:
-    """Type and value of an aggregate over no rows: NULL, but for count."""
+def _total(expression: str, count: int) -> tuple[int, Value]:
+    """Type and value of an aggregate over ``count`` rows; but for count itself it is NULL."""
     opening = expression.index("(")
     is_count = plain(expression[:opening]) == "count" and _is_in_parentheses(expression[opening:])
-    return (INT8, 0) if is_count else (TEXT, None)
+    return (INT8, count) if is_count else (TEXT, None)
 
 
 def _is_in_parentheses(text: str) -> bool:

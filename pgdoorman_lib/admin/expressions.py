@@ -77,6 +77,15 @@ def plain(expression: str) -> str:
     return expression.lower().replace(" ", "").removeprefix("pg_catalog.")
 
 
+def column_of(expression: str, table: str) -> str:
+    """The column of ``table`` that an expression is, alias aside, in lower case; empty when it is none."""
+    name, *rest = expression.split() or [""]
+    if len(rest) > 2 or (len(rest) == 2 and rest[0].upper() != "AS") or not all(map(_WORD.fullmatch, rest)):
+        return ""
+    owner, _, column = name.lower().rpartition(".")
+    return column if owner in ("", table) else ""
+
+
 def name_of(expression: str) -> str:
     """The name PostgreSQL would give the column, more or less: the alias, the column or the function."""
     parts = expression.split()

@@ -10,8 +10,8 @@ from decimal import Decimal
 from pgdoorman_lib.wire.consts import ROW_DESCRIPTION
 
 #: Type OIDs and sizes of pg_type; a negative size means variable.
-TEXT, BOOL, INT8, INT4, NUMERIC, VOID = 25, 16, 20, 23, 1700, 2278
-_SIZES = {TEXT: -1, BOOL: 1, INT8: 8, INT4: 4, NUMERIC: -1, VOID: 4}
+TEXT, BOOL, INT8, INT4, OID, NUMERIC, VOID = 25, 16, 20, 23, 26, 1700, 2278
+_SIZES = {TEXT: -1, BOOL: 1, INT8: 8, INT4: 4, OID: 4, NUMERIC: -1, VOID: 4}
 
 #: The largest value of an int4 column.
 INT4_MAX = (1 << 31) - 1
@@ -50,7 +50,7 @@ def encode(value: Value, kind: int, code: int) -> bytes | None:
     if value is None:
         return None
     if code == BINARY_FORMAT:
-        if kind == INT4:
+        if kind in (INT4, OID):
             return struct.pack("!i", int(value))
         if kind == BOOL:
             return b"\x01" if value == "t" else b"\x00"
