@@ -143,8 +143,8 @@ class Session(Owner):
         task = Task(client.engine, self)
         self.task = task
         client.task = task
-        if client.readable or client.end > client.start or client.inbox is not None:
-            task.wake()  # the first query may be here already
+        if client.has_news() or client.inbox is not None or self.termination is not None:
+            task.wake()  # the first query may be here already, or it is to leave
         return task
 
     def run(self) -> None:
