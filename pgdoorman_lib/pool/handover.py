@@ -18,13 +18,13 @@ from pgdoorman_lib.wire.handover import Plain
 
 
 def pack(pool: Pool) -> Plain:
-    """What a pool knows of its servers and clients, and how many servers it has or opens."""
+    """What a pool knows of its servers and clients, and how many servers it keeps room for."""
     beginnings: Any = pool.beginnings
     known = beginnings.base is not None and beginnings.reported is not None
     return {
         "database": pool.settings.database,
         "user": pool.settings.user,
-        "servers": count(pool),
+        "servers": pool.size,
         "base": servers.pack_base(beginnings.base) if known else None,
         "reported": servers.pack_reported(beginnings.reported) if known else None,
         "carried": sorted(beginnings.carried),
@@ -54,6 +54,8 @@ def elsewhere(pool: Pool, number: int) -> None:
     """The other process has so many servers of ``pool`` left; no switch."""
     pool.elsewhere = number
     pool.opening.grow(clock())
+    if pool.quota is not None:
+        pool.quota.freed(pool)
 
 
 def may_go(server: Server) -> bool:

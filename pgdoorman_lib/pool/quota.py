@@ -33,7 +33,7 @@ class Quota:
         pool.quota = self
 
     def _left(self) -> int:
-        return self.limit - sum(open_servers(pool) for pool in self._pools)
+        return self.limit - sum(open_servers(pool) + pool.elsewhere for pool in self._pools)
 
     def has_room(self) -> bool:
         """Whether one more server may be opened as things are."""
@@ -72,7 +72,7 @@ class Quota:
             other.max_wait(now) > longest
             and not (other.held or other.opening.count)
             and now >= other.opening.retry_at
-            and open_servers(other) < other.size
+            and open_servers(other) + other.elsewhere < other.size
             for other in self._pools
             if other is not pool
         )

@@ -11,6 +11,7 @@ from core_fakes import PATIENCE, until
 from pool.test_pool import House, engine, in_greenlet  # noqa: F401 - a fixture
 
 from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.pool import handover
 from pgdoorman_lib.pool import quota as quota_module
 from pgdoorman_lib.pool.holding import open_servers, pause, resume
 from pgdoorman_lib.pool.quota import Quota, Quotas
@@ -60,6 +61,17 @@ def test_who_waits_gets_his_turn_when_a_server_rests_or_is_closed(houses: list[H
     for greenlet in waiting:
         third.pool.checkin(greenlet.get(timeout=PATIENCE))
     assert opened(houses) <= 2
+
+
+def test_servers_that_another_process_still_has_count(houses: list[House]) -> None:
+    """As in the middle of an upgrade: who waits in another pool is served when they have gone."""
+    first, second, _ = houses
+    handover.elsewhere(first.pool, 2)
+    waiting = in_greenlet(second.checkout)
+    gevent.sleep(0.02)
+    assert opened(houses) == 0
+    handover.elsewhere(first.pool, 1)
+    second.pool.checkin(waiting.get(timeout=PATIENCE))
 
 
 def test_a_paused_pool_takes_nothing_from_others(houses: list[House]) -> None:
