@@ -39,6 +39,9 @@ def pack(server: Server) -> Plain:
         "option_names": None if server.option_names is None else sorted(server.option_names),
         "condemned": server.condemned,
         "statements": statements.pack_server(server.statements),
+        "address": _address(server.settings),
+        "mode": _mode(server.settings),
+        "login": _login(server.settings),
     }
 
 
@@ -62,9 +65,30 @@ def unpack(state: Mapping[str, Any], stream: Stream, settings: Any, book: Book) 
     return server
 
 
-def address(settings: Any) -> list[Any]:
+def suits(state: Mapping[str, Any], settings: Any) -> bool:
+    """Whether a pool with these ``settings`` would have opened the same server."""
+    return suits_its_client(state, settings) and bool(state["login"] == _login(settings))
+
+
+def suits_its_client(state: Mapping[str, Any], settings: Any) -> bool:
+    """Whether in such a pool a client could keep this server, which nobody else is to have then."""
+    return bool(state["address"] == _address(settings) and state["mode"] == _mode(settings))
+
+
+def _address(settings: Any) -> list[Any]:
     """Which server, database and user a pool with these ``settings`` connects to."""
     return [settings.server_host, settings.server_port, settings.server_database, settings.server_username]
+
+
+def _mode(settings: Any) -> list[Any]:
+    """By what clients keep a server of such a pool, and what is done for the next."""
+    return [settings.pool_mode, settings.session_state]
+
+
+def _login(settings: Any) -> list[Any]:
+    """With what such a pool logs in."""
+    parameters = [[name, value] for name, value in settings.startup_parameters]
+    return [settings.application_name, settings.server_tls_mode, parameters]
 
 
 def pack_base(base: Base) -> Plain | None:

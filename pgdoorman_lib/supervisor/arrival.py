@@ -118,6 +118,15 @@ class Arrival(Receiver):
             if pool.elsewhere:
                 pools.elsewhere(pool, 0)
 
+    def wait_for_its_end(self) -> None:
+        """Wait until the old process has handed everything over, or has gone; may switch.
+
+        Whoever hands over to a third process meanwhile would be one that has gone, to the first.
+        """
+        if not self._channel.ended.is_set():
+            log.info("upgrade: waiting for the end of the process before this one")
+            self._channel.ended.wait()
+
     def pass_cancel_on(self, number: int, secret: bytes) -> None:
         """Somebody has asked us, and we have not got that client; may switch."""
         if not self._channel.ended.is_set():
@@ -193,13 +202,14 @@ class Arrival(Receiver):
 
     def _prepare_server(self, parcel: Parcel) -> None:
         (_,) = parcel.descriptors
+        self._refuse_at_the_end()
         state = parcel.state
         pool = self._app.find_pool(state["database"], state["user"])
         if pool is None or pool.held:
             raise Refused("there is no such pool, or it is paused")
         check_exported(state["stream"])
-        if state["address"] != servers.address(pool.settings):
-            raise Refused("the pool has servers elsewhere")
+        if not servers.suits(state, pool.settings):
+            raise Refused("by the configuration of its pool it would be another")
         parcel.prepared = pool
 
     def _take_server(self, parcel: Parcel) -> None:
@@ -218,7 +228,14 @@ class Arrival(Receiver):
         stream.carry_on(told)
         server = servers.unpack(state, stream, pool.settings, self._book)
         pool.adopt(server)
+        if pools.count(pool) > pool.size:
+            server.condemn("the pool has as many servers as it may have by now")
         return server
+
+    def _refuse_at_the_end(self) -> None:
+        """Refused when this process has been told to end."""
+        if self._app.draining:
+            raise Refused("this process ends")
 
     def _know(self, pool: Pool, server: Server) -> bool:
         """Have known what must be of a database before its first server is lent; whether it is. May switch."""
@@ -246,12 +263,15 @@ class Arrival(Receiver):
             pool.settle(server)
 
     def _prepare_client(self, parcel: Parcel) -> None:
+        self._refuse_at_the_end()
         kept = parcel.state.get("server")
         if len(parcel.descriptors) != (1 if kept is None else 2):
             raise Refused("a client has one socket, and one more with the server that it keeps")
         if kept is not None:
             check_exported(kept["stream"])
-        parcel.prepared = clients.find_pool(self._app, parcel.state)
+        pool = parcel.prepared = clients.find_pool(self._app, parcel.state)
+        if kept is not None and not servers.suits_its_client(kept, pool.settings):
+            raise Refused("it keeps a server, and its pool has others")
 
     def _take_client(self, parcel: Parcel) -> None:
         pool: Pool = parcel.prepared
@@ -263,6 +283,8 @@ class Arrival(Receiver):
             return
         server = self._server(pool, more[0], state["server"])
         server.enter(states.ACTIVE)
+        if not servers.suits(state["server"], pool.settings):
+            server.condemn("the configuration of its pool has changed")
         if self._app.connector.knows(pool):
             clients.arrive(self._app, sock, pool, state, server, self._book)
         else:

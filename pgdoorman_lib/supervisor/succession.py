@@ -65,6 +65,8 @@ class Succession:
             raise UpgradeFailed("an upgrade, or the end of this process, is under way already")
         upgrade = self._upgrade = Upgrade(self._app, self.program)
         try:
+            if self._arrival is not None:
+                self._arrival.wait_for_its_end()
             upgrade.start()
         except BaseException:
             self._upgrade = None
@@ -79,8 +81,9 @@ class Succession:
             log.debug("SIGUSR2 changed nothing: %s", exc.message)
 
     def _hand_over(self, upgrade: Upgrade) -> None:
-        if upgrade.carry_out():
-            self._app.shutdown("now")
+        end = upgrade.carry_out()
+        if end:
+            self._app.shutdown(end)
         else:
             self._upgrade = None
 

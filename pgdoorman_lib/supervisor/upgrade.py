@@ -38,7 +38,8 @@ from pgdoorman_lib.server import handover as servers
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.supervisor.cancels import pass_on, wanted
-from pgdoorman_lib.supervisor.program import Program, end
+from pgdoorman_lib.supervisor.program import END_SECONDS, Program, end
+from pgdoorman_lib.supervisor.staying import Staying, most_kept
 
 if TYPE_CHECKING:
     from pgdoorman_lib.app import App
@@ -71,8 +72,7 @@ class Upgrade:
         #: the new process is the pooler
         self.begun = app.listeners.handed_over = False
         self._moving = Greenlets()
-        #: sessions that can't go, or that the new process does not want, with the reason
-        self._staying: dict[Session, str] = {}
+        self._staying = Staying()
         self._told: dict[tuple[str, str], int] = {}
         self._moved_clients = 0
         self._moved_servers = 0
@@ -119,6 +119,8 @@ class Upgrade:
         assert self._channel is not None
         limit = self._app.general.upgrade_timeout
         gevent.wait((self._ready, self._channel.ended), timeout=limit, count=1)
+        if self._app.draining:
+            raise self._failed("this process was told to end")
         if self._ready.is_set():
             return
         raise self._failed("it has ended" if self._channel.ended.is_set() else f"it was not ready within {limit:g} s")
@@ -128,9 +130,11 @@ class Upgrade:
         app = self._app
         app.listeners.pause()
         app.telemetry.pause()
+        staying = self._staying.find(app.open)
+        app.listeners.handed_over = True  # should this process be told to end while it is
         try:
             for pool in app.pools:
-                pool.size = pools.count(pool)
+                pool.size = self._staying.room(pool)
             state = {
                 "clients": app.clients.last,
                 "pools": [pools.pack(pool) for pool in app.pools],
@@ -140,7 +144,7 @@ class Upgrade:
         except BaseException:
             self._resume()
             raise
-        self.begun = app.listeners.handed_over = True
+        self.begun = True
         app.take_away = self._take
         if app.pid_file is not None:
             app.pid_file.leave()
@@ -151,6 +155,8 @@ class Upgrade:
             self._send(kinds.MAIN, {})
         except ParcelError as exc:
             log.debug("upgrade: it could not be told that it is the service's process: %s", exc)
+        for session, reason in staying:
+            self._stays(session, reason)
 
     def _failed(self, reason: str) -> UpgradeFailed:
         """End the new process, and say why."""
@@ -178,12 +184,14 @@ class Upgrade:
 
     # Handing over.
 
-    def carry_out(self) -> bool:
-        """Hand over until nobody is left, or shutdown_timeout; whether the new process lives. May switch."""
+    def carry_out(self) -> str:
+        """Hand over until nobody is left, or shutdown_timeout; may switch.
+
+        Returns how this process is to end, in one of ``shutdown.MODES``; empty: it is the pooler again.
+        """
         channel = self._channel
         assert channel is not None
         deadline = clock() + self._app.general.shutdown_timeout
-        self._find_staying()
         self._ask_to_leave()
         channel.ended.wait(LOOK_INTERVAL)  # switch: before servers go, those that are refused are known
         while self._app.open and clock() < deadline and not channel.ended.is_set():
@@ -193,31 +201,38 @@ class Upgrade:
             channel.ended.wait(LOOK_INTERVAL)  # switch
             if not any(self._may_leave(connection) for connection in self._app.open):
                 self._dismiss_consoles()
-        if channel.ended.is_set():
-            self._resume()
-            return False
         self._moving.join()
         while any(self._move_servers() for _ in range(2)):
             self._moving.join()
         self._tell_counts()
+        if channel.ended.is_set():
+            return self._outlive()
         log.info(
             "upgrade: process %d has taken %d clients and %d servers; %d clients are left here",
             *(self._pid, self._moved_clients, self._moved_servers, len(self._app.open)),
         )
-        return True
+        return "now"
 
-    def _find_staying(self) -> None:
-        """Before any server goes: who can't go keeps some of his pool's."""
-        for connection in self._app.open:
-            session = connection.session
-            if isinstance(session, Session) and (reason := clients.hindrance(session)):
-                self._stays(session, reason)
+    def _outlive(self) -> str:
+        """The new process has ended before this one: as ``carry_out``."""
+        assert self._child is not None
+        try:
+            code = self._child.wait(END_SECONDS)  # switch
+        except subprocess.TimeoutExpired:
+            code = 0  # it goes on without us
+        if code == 0:
+            # It was told to end, or hands over by now: there must be no second pooler.
+            log.warning("upgrade: process %d needs nobody here any more; this one ends, too", self._pid)
+            self._app.take_away = None
+            return "drain"
+        self._resume()
+        return ""
 
     def _stays(self, session: Session, reason: str) -> None:
         """A client is left to this process; where that can keep no server for it, it ends with its transaction."""
-        self._staying[session] = reason
+        self._staying.add(session)
         log.info("%s stays with this process: %s", session.label(), reason)
-        if not _kept(session.link.pool):
+        if not most_kept(session.link.pool):
             session.terminate_when_idle(ShuttingDown(GOODBYE))
 
     def _may_leave(self, connection: Connection) -> bool:
@@ -284,15 +299,12 @@ class Upgrade:
 
     def _may_spare(self, pool: Pool) -> bool:
         """Whether a server of ``pool`` at rest can go, and is not kept for clients that stay."""
-        key = (pool.settings.database, pool.settings.user)
-        staying = sum(1 for session in self._staying if (session.database, session.user) == key)
-        kept = min(staying, _kept(pool))
-        return not pool.queue.waiting and len(pool.servers) > kept
+        return not pool.queue.waiting and len(pool.servers) > self._staying.kept(pool)
 
     def _move_server(self, pool: Pool, server: Server) -> None:
         of_pool = {"database": pool.settings.database, "user": pool.settings.user}
         try:
-            state = {**servers.pack(server), **of_pool, "address": servers.address(pool.settings)}
+            state = {**servers.pack(server), **of_pool}
             self._send(kinds.SERVER, state, [server.stream.fd])  # switch
         except (CanNotMove, ParcelError) as exc:
             pool.discard(server, f"the new process does not take it: {exc}")
@@ -305,7 +317,7 @@ class Upgrade:
         changed = []
         for pool in self._app.pools:
             key = (pool.settings.database, pool.settings.user)
-            number = pools.count(pool)
+            number = self._staying.room(pool)
             pool.size = min(pool.size, number)  # what was closed is the new process's to open
             if self._told.get(key) != number:
                 self._told[key] = number
@@ -348,11 +360,6 @@ class Upgrade:
         """Somebody has asked us, and we have not got that client; may switch."""
         if self.begun and self._channel is not None:
             pass_on(self._channel, self._app.cancel_here, number, secret)
-
-
-def _kept(pool: Pool) -> int:
-    """How many servers of a pool may be kept for clients that stay."""
-    return int(pool.settings.pool_size) // 2
 
 
 class _FromSuccessor(Receiver):
