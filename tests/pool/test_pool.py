@@ -562,9 +562,12 @@ def test_pools_are_exchanged_by_settings(engine: Engine) -> None:
     pools.apply({one: Settings(), two: Settings(user="bob")})
     first, second = pools.find(*one), pools.find(*two)
     assert first is not None and second is not None
+    second.elsewhere = 3
     pools.apply({one: Settings(), two: Settings(user="bob", pool_size=9)})
     assert pools.find(*one) is first and not first.retired
     assert pools.find(*two) is not second and second.retired
+    heir = pools.find(*two)
+    assert heir is not None and heir.elsewhere == 3, "another process still has them"
     pools.apply({})
     assert len(pools) == 0 and first.retired
     assert pools.find(*one) is None
