@@ -28,6 +28,8 @@ class Departure(Exception):
             return False
         if without.discarding or without.skip_to or client.eof or client.send_failed or client.closed:
             return False
+        if session.waiting and link.pool.timeout <= 0:
+            return False  # what it waits for is opened for it here
         if link.server is None:
             return True
         batch, replies = link.batch, link.replies

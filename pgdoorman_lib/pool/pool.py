@@ -250,8 +250,9 @@ class Pool:
         if self.has_room():
             self.opening.grow(now)
         if self.timeout <= 0:
-            # No waiting for others; what is opened for this borrower is limited by connect_timeout.
-            if self.opening.count + self.probes.count < queue.waiting:
+            # No waiting for others; what is opened for this borrower is limited by connect_timeout, and what another
+            # process still has is on its way here.
+            if self.opening.count + self.probes.count + self.elsewhere < queue.waiting:
                 queue.leave(borrower)
                 raise self.opening.timeout_error()
             return False

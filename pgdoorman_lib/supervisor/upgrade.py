@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds for one client or server to go over.
 PARCEL_SECONDS = 10.0
+#: Seconds there are for it all, however short shutdown_timeout is: those who have nothing under way need some.
+LEAST_SECONDS = 5.0
 #: Seconds between two looks at what can go.
 LOOK_INTERVAL = 0.005
 #: Clients asked to leave in one go.
@@ -191,7 +193,7 @@ class Upgrade:
         """
         channel = self._channel
         assert channel is not None
-        deadline = clock() + self._app.general.shutdown_timeout
+        deadline = clock() + max(LEAST_SECONDS, self._app.general.shutdown_timeout)
         self._ask_to_leave()
         channel.ended.wait(LOOK_INTERVAL)  # switch: before servers go, those that are refused are known
         while self._app.open and clock() < deadline and not channel.ended.is_set():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
+import threading
 
 import psycopg
 import pytest
@@ -78,6 +80,46 @@ def test_one_upgrade_after_the_other(make_doorman: MakeDoorman) -> None:
         assert busy.execute("SELECT 3").fetchone() == (3,)
         busy.commit()
         assert idle.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_nobody_has_to_wait_where_nobody_may(make_doorman: MakeDoorman) -> None:
+    """query_wait_timeout = 0: the new process has no server yet, and no room for one."""
+    doorman = make_doorman({"general": {"query_wait_timeout": "0s"}})
+    done = threading.Event()
+    with doorman.connect(dbname="twodb") as client, doorman.connect(dbname="twodb") as other:
+        with client.transaction(), other.transaction():
+            client.execute("SELECT 1")
+            other.execute("SELECT 1")
+        failed: list[Exception] = []
+
+        def work() -> None:
+            try:
+                while not done.is_set():
+                    client.execute("SELECT 1")
+            except psycopg.Error as exc:
+                failed.append(exc)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            for _ in range(2):
+                doorman.upgrade()
+                assert doorman.end_of_predecessor() == 0
+        finally:
+            done.set()
+            thread.join()
+        assert not failed
+
+
+def test_clients_at_rest_need_no_time_limit(make_doorman: MakeDoorman) -> None:
+    """shutdown_timeout = 0 is for those in a transaction."""
+    doorman = make_doorman({"general": {"shutdown_timeout": "0s"}})
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(doorman.connect()) for _ in range(300)]
+        doorman.upgrade()
+        assert doorman.end_of_predecessor() == 0
+        for client in clients:
+            assert client.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_who_stays_is_served_by_a_pool_that_had_no_server(make_doorman: MakeDoorman, certs: Certificates) -> None:
