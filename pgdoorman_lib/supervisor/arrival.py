@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -83,6 +84,7 @@ class Arrival(Receiver):
 
     def be_the_pooler(self) -> None:
         """Tell the old process that this one can listen, and wait until it may; may switch. ConfigError: it may not."""
+        paths = [name for name, sock in self._sockets.items() if sock.family == socket.AF_UNIX]
         for name, sock in self._sockets.items():
             log.info("%s is listened at no more", name)
             sock.close()
@@ -94,6 +96,9 @@ class Arrival(Receiver):
         except ParcelError as exc:
             raise ConfigError(f"the upgrade was given up: {exc}") from exc
         self._await(self._begun)
+        for path in paths:  # the old process leaves it to this one
+            with suppress(FileNotFoundError):
+                os.unlink(path)
         if self._app.pid_file is not None and self._pid_file >= 0:
             self._app.pid_file.inherit(self._pid_file)
         elif self._app.pid_file is not None:

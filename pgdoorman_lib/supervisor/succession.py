@@ -62,6 +62,7 @@ class Succession:
         UpgradeFailed when it can't, and nothing has changed.
         """
         if self._upgrade is not None or self._app.draining:
+            log.warning("an upgrade was asked for: one, or the end of this process, is under way already")
             raise UpgradeFailed("an upgrade, or the end of this process, is under way already")
         upgrade = self._upgrade = Upgrade(self._app, self.program)
         try:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -177,6 +178,15 @@ def test_a_session_stays_when_its_pool_becomes_one_by_transaction(make_doorman: 
         client.execute("INSERT INTO hers VALUES (1)")
     with doorman.connect(dbname="sessiondb") as other:
         assert other.execute("SELECT to_regclass('hers')").fetchone() == (None,)
+
+
+def test_the_file_of_a_unix_socket_that_is_listened_at_no_more_goes(make_doorman: MakeDoorman, tmp_path: Path) -> None:
+    doorman = make_doorman({"general": {"unix_socket_dir": str(tmp_path)}})
+    assert list(tmp_path.glob(".s.PGSQL.*"))
+    doorman.write_config(merged(doorman.config, {"general": {"unix_socket_dir": None}}))
+    doorman.upgrade()
+    assert doorman.end_of_predecessor() == 0
+    assert not list(tmp_path.glob(".s.PGSQL.*"))
 
 
 def test_sigterm_ends_an_upgrade_that_has_not_begun(make_doorman: MakeDoorman) -> None:
