@@ -20,6 +20,7 @@ from pgdoorman_lib.net import tls13
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Refused
 from pgdoorman_lib.net.stream import Stream, check_exported
+from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool import handover as pools
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import handover as servers
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds for the old process to say what comes next.
 STEP_SECONDS = 30.0
+#: Seconds for a process that has closed its sockets to be dead.
+DEATH_SECONDS = 0.5
 #: Numbers of clients that are left to the old process, for those who log in there until it accepts nobody any more.
 NUMBERS_LEFT = 100_000
 
@@ -48,7 +51,9 @@ class Arrival(Receiver):
     def __init__(self, app: App, sock: socket.socket) -> None:
         self._app = app
         self._channel = Channel(sock, self)
-        self._expected = -1
+        self._old_process = os.getppid()
+        #: it has died too early
+        self._alone = False
         self._begun = gevent.event.Event()
         self._listening = gevent.event.Event()
         self._main = gevent.event.Event()
@@ -71,7 +76,7 @@ class Arrival(Receiver):
         try:
             self._channel.start(STEP_SECONDS)
         except ParcelError as exc:
-            raise ConfigError(f"the upgrade was given up: {exc}") from exc
+            self._given_up(str(exc))
         self._await(self._listening)
         if not self._activated:
             return []
@@ -83,7 +88,10 @@ class Arrival(Receiver):
         return self._sockets.pop(name, None)
 
     def be_the_pooler(self) -> None:
-        """Tell the old process that this one can listen, and wait until it may; may switch. ConfigError: it may not."""
+        """Tell the old process that this one can listen, and wait until it may; may switch. ConfigError: it may not.
+
+        Should the old one have died by then, there is nobody to ask.
+        """
         paths = [name for name, sock in self._sockets.items() if sock.family == socket.AF_UNIX]
         for name, sock in self._sockets.items():
             log.info("%s is listened at no more", name)
@@ -94,7 +102,7 @@ class Arrival(Receiver):
         try:
             self._channel.send(Parcel(kinds.READY, {}), STEP_SECONDS)
         except ParcelError as exc:
-            raise ConfigError(f"the upgrade was given up: {exc}") from exc
+            self._given_up(str(exc))
         self._await(self._begun)
         for path in paths:  # the old process leaves it to this one
             with suppress(FileNotFoundError):
@@ -112,8 +120,20 @@ class Arrival(Receiver):
     def _await(self, event: gevent.event.Event) -> None:
         gevent.wait((event, self._channel.ended), timeout=STEP_SECONDS, count=1)
         if not event.is_set():
-            self._channel.close(0.0)
-            raise ConfigError("the upgrade was given up: the old process has said nothing more")
+            self._given_up("the old process has said nothing more")
+
+    def _given_up(self, reason: str) -> None:
+        """ConfigError, unless the old process has died: then this one is alone, and the pooler."""
+        if self._alone:
+            return
+        self._channel.close(0.0)
+        deadline = clock() + DEATH_SECONDS
+        while os.getppid() == self._old_process:
+            if clock() >= deadline:
+                raise ConfigError(f"the upgrade was given up: {reason}")
+            gevent.sleep(DEATH_SECONDS / 50)  # switch: a process that dies closes its sockets first
+        self._alone = True
+        log.warning("upgrade: the old process has died before it had handed anything over; this one serves")
 
     def _wait_for_its_end(self) -> None:
         self._channel.ended.wait()

@@ -204,7 +204,7 @@ class Upgrade:
             if not any(self._may_leave(connection) for connection in self._app.open):
                 self._dismiss_consoles()
         self._moving.join()
-        while any(self._move_servers() for _ in range(2)):
+        while self._move_servers():
             self._moving.join()
         self._tell_counts()
         if channel.ended.is_set():
@@ -290,8 +290,13 @@ class Upgrade:
     def _move_servers(self) -> int:
         """Begin to move what rests and is not needed by those who stay; how many."""
         begun = 0
+        entering = {
+            (connection.database, connection.user)
+            for connection in self._app.open
+            if connection.session is None and connection.user
+        }
         for pool in self._app.pools:
-            while self._may_spare(pool):
+            while self._may_spare(pool, entering):
                 server = pools.begin(pool)
                 if server is None:
                     break
@@ -299,9 +304,15 @@ class Upgrade:
                 self._moving.spawn(self._move_server, pool, server)
         return begun
 
-    def _may_spare(self, pool: Pool) -> bool:
-        """Whether a server of ``pool`` at rest can go, and is not kept for clients that stay."""
-        return not pool.queue.waiting and len(pool.servers) > self._staying.kept(pool)
+    def _may_spare(self, pool: Pool, entering: set[tuple[str, str]]) -> bool:
+        """Whether a server of ``pool`` at rest can go: some are for clients that stay, one for who is ``entering``.
+
+        A login may have to ask a server (``client.begin``), and none is opened here any more.
+        """
+        kept = self._staying.kept(pool)
+        if (pool.settings.database, pool.settings.user) in entering:
+            kept = max(kept, 1)
+        return not pool.queue.waiting and len(pool.servers) > kept
 
     def _move_server(self, pool: Pool, server: Server) -> None:
         of_pool = {"database": pool.settings.database, "user": pool.settings.user}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,8 +16,9 @@ import psycopg
 import pytest
 from eventually import eventually
 from fix_certs import Certificates
-from fix_doorman import MakeDoorman, Successor, merged
+from fix_doorman import MakeDoorman, Successor, be_subreaper, merged
 from fix_postgres import Postgres
+from pace import patience
 from wire_client import SYNC, bind, bound, execute, parse, startup
 
 LONG = {"general": {"shutdown_timeout": "60s"}}
@@ -217,3 +221,56 @@ def test_the_unnamed_statement_is_kept(make_doorman: MakeDoorman, database: str)
         assert doorman.end_of_predecessor() == 0
         assert b"named" in client.ask(bound("named", [b"x"]))[1].body
         assert b"unnamed" in client.ask(bind("", "", [b"x"]) + execute() + SYNC)[1].body
+
+
+#: Stands for the old process: it starts the new one, and dies where it is told to.
+OLD = """
+import json, os, signal, socket, subprocess, sys
+import gevent.monkey; gevent.monkey.patch_all()
+import gevent, gevent.event
+from pgdoorman_lib.net.parcel import Channel, Parcel, Receiver
+from pgdoorman_lib.supervisor.program import UPGRADE_FD
+step, port, command = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+ready = gevent.event.Event()
+class FromNew(Receiver):
+    def prepare(self, parcel):
+        pass
+    def take(self, parcel):
+        ready.set()
+ours, theirs = socket.socketpair()
+child = subprocess.Popen(command, env={**os.environ, UPGRADE_FD: str(theirs.fileno())}, pass_fds=[theirs.fileno()])
+theirs.close()
+print(child.pid, flush=True)
+channel = Channel(ours, FromNew())
+channel.start(60)
+if step != "greeting":
+    listening = socket.create_server(("127.0.0.1", port))
+    channel.send(Parcel("listener", {"name": f"127.0.0.1:{port}"}, [listening.fileno()]), 60)
+    channel.send(Parcel("listeners", {"count": 1, "activated": False}), 60)
+    ready.wait(60)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("step", ["greeting", "ready"])
+def test_an_old_process_that_dies_first_leaves_a_pooler(make_doorman: MakeDoorman, step: str) -> None:
+    doorman = make_doorman(start=False)
+    doorman.write_config(doorman.config)
+    be_subreaper(True)
+    command = json.dumps([*doorman.command(), str(doorman.config_path)])
+    with doorman.log_path.open("ab") as log:
+        old = subprocess.Popen(
+            [sys.executable, "-c", OLD, step, str(doorman.port), command],
+            env=doorman.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    assert old.stdout is not None
+    with old.stdout:
+        doorman.process = Successor(int(old.stdout.readline()))
+        assert old.wait(patience(60)) == -signal.SIGKILL
+    doorman.wait_log("this one serves", timeout=60)
+    eventually(lambda: "is ready" in doorman.log_text(), timeout=30, message="it serves")
+    with doorman.connect() as client:
+        assert client.execute("SELECT 1").fetchone() == (1,)
