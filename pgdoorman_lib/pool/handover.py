@@ -45,11 +45,6 @@ def unpack(pool: Pool, state: Mapping[str, Any]) -> None:
         pool.credentials = state["credentials"]
 
 
-def count(pool: Pool) -> int:
-    """How many servers a pool has or opens."""
-    return len(pool.servers) + int(pool.opening.count)
-
-
 def elsewhere(pool: Pool, number: int) -> None:
     """The other process has so many servers of ``pool`` left; no switch."""
     pool.elsewhere = number

@@ -26,15 +26,20 @@ def lent(pool: Pool) -> Iterator[Server]:
     server.stream.task = borrower.task
     rested_since = server.idle_since
     try:
-        if server.applied is not BASE:
-            sql = BASE.sql_from(server.applied)
-            server.dirty |= DIRTY_PARAMETERS  # until that is done
-            run(server, sql)
-            server.applied = BASE
-            server.dirty &= ~DIRTY_PARAMETERS
+        take_settings_back(server)
         yield server
     finally:
         server.stream.task = None
         pool.checkin(server)
         if server.state == "idle":
             server.idle_since = rested_since
+
+
+def take_settings_back(server: Server) -> None:
+    """Have nothing in effect that the last client of ``server`` has set; may switch. Raises what ``run`` does."""
+    if server.applied is not BASE:
+        sql = BASE.sql_from(server.applied)
+        server.dirty |= DIRTY_PARAMETERS  # until that is done
+        run(server, sql)
+        server.applied = BASE
+        server.dirty &= ~DIRTY_PARAMETERS

@@ -22,15 +22,15 @@ from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Ref
 from pgdoorman_lib.net.stream import Stream, check_exported
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool import handover as pools
+from pgdoorman_lib.pool.holding import open_servers
+from pgdoorman_lib.pool.lending import take_settings_back
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import handover as servers
 from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.server.execute import run
 from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.supervisor.cancels import pass_on, wanted
 from pgdoorman_lib.wire.handover import Book
-from pgdoorman_lib.wire.settings import BASE
 
 if TYPE_CHECKING:
     from pgdoorman_lib.app import App
@@ -253,7 +253,7 @@ class Arrival(Receiver):
         stream.carry_on(told)
         server = servers.unpack(state, stream, pool.settings, self._book)
         pool.adopt(server)
-        if pools.count(pool) > pool.size:
+        if open_servers(pool) > pool.size:
             server.condemn("the pool has as many servers as it may have by now")
         return server
 
@@ -276,9 +276,7 @@ class Arrival(Receiver):
     def _welcome(self, pool: Pool, server: Server) -> None:
         server.stream.task = Task(self._app.engine)
         try:
-            if server.applied is not BASE:
-                run(server, BASE.sql_from(server.applied))
-                server.applied = BASE
+            take_settings_back(server)
         except DoormanError as exc:
             pool.discard(server, exc.message)
             return

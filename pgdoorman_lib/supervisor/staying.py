@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pgdoorman_lib.client import handover as clients
 from pgdoorman_lib.client.connection import Connection
 from pgdoorman_lib.client.session import Session
-from pgdoorman_lib.pool import handover as pools
+from pgdoorman_lib.pool.holding import open_servers
 from pgdoorman_lib.pool.pool import Pool
 
 
@@ -47,7 +47,7 @@ class Staying:
 
         Beyond what it has only where no other pool may have taken the place (``pool.quota``).
         """
-        number = pools.count(pool)
+        number = open_servers(pool)
         return number if pool.quota is not None else max(number, min(self.kept(pool), pool.size))
 
 
