@@ -78,8 +78,8 @@ class App(Pooler):
         self,
         config: Config,
         systemd: Systemd,
-        inherited: Sequence[Inherited] = (),
-        program: Program | None = None,
+        inherited: Sequence[Inherited],
+        program: Program,
         pid_file: PidFile | None = None,
     ) -> None:
         super().__init__(config.general)
@@ -97,7 +97,7 @@ class App(Pooler):
         self.policy = ConfiguredPolicy()
         self.policy.use(config)
         #: what was odd about the machine when the configuration was read last
-        self._notices = notices(config)
+        self.notices = notices(config)
         self.cancellable: dict[tuple[int, bytes], Cancellable] = {}
         self._canceller = Canceller(self.engine, self.clients)
         self.connector = Connector(self.engine)
@@ -116,7 +116,7 @@ class App(Pooler):
         self.listeners = Listeners(partial(accept, self), self.engine)
         self._shutdown = Shutdown(self, self.operations)
         self.pid_file = pid_file
-        self._succession = Succession(self, program or Program.running())
+        self._succession = Succession(self, program)
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
     # What client.connection needs.
@@ -257,8 +257,8 @@ class App(Pooler):
     def _use(self, config: Config) -> list[str]:
         """Go by ``config`` as far as that needs no restart; what has changed, and what else there is to tell of it."""
         changes = diff(self.config, config)
-        known, self._notices = self._notices, notices(config)
-        told = [*config.warnings, *(notice for notice in self._notices if notice not in known)]
+        known, self.notices = self.notices, notices(config)
+        told = [*config.warnings, *(notice for notice in self.notices if notice not in known)]
         told += [f"{key} was changed: it is {value} after a restart" for key, value in changes.restart]
         for warning in told:
             log.warning("%s", warning)

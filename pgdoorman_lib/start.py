@@ -111,7 +111,7 @@ def _serve(
         app = make()
     except ConfigError as exc:
         return _say_unusable(exc)
-    for warning in (*config.warnings, *notices(config)):
+    for warning in (*config.warnings, *app.notices):
         log.warning("%s", warning)
     try:
         with held:

@@ -120,8 +120,7 @@ class Arrivals:
     def withdrawn(self, number: int) -> None:
         """The sender keeps it. It may have been refused already, or not have come as far as here."""
         if self._partial is not None and self._partial.number == number:
-            close_all(self._partial.descriptors)
-            self._partial = None
+            self._forget_partial(self._partial)
         parcel = self._prepared.pop(number, None)
         if parcel is not None:
             self._drop(parcel)
@@ -131,11 +130,15 @@ class Arrivals:
         """The channel has ended: drop all for which there was no *go*."""
         self._over = True
         if self._partial is not None:
-            close_all(self._partial.descriptors)
-            self._partial = None
+            self._forget_partial(self._partial)
         while self._prepared:
             self._drop(self._prepared.popitem()[1])
         self.settled.set()
+
+    def _forget_partial(self, partial: _Partial) -> None:
+        """What has come of a parcel is of no use any more."""
+        close_all(partial.descriptors)
+        self._partial = None
 
     def _drop(self, parcel: Parcel) -> None:
         try:

@@ -23,7 +23,7 @@ class Succession:
 
     def __init__(self, app: App, program: Program) -> None:
         self._app = app
-        self.program = program
+        self._program = program
         self._arrival: Arrival | None = None
         self._upgrade: Upgrade | None = None
 
@@ -62,9 +62,10 @@ class Succession:
         UpgradeFailed when it can't, and nothing has changed.
         """
         if self._upgrade is not None or self._app.draining:
-            log.warning("an upgrade was asked for: one, or the end of this process, is under way already")
-            raise UpgradeFailed("an upgrade, or the end of this process, is under way already")
-        upgrade = self._upgrade = Upgrade(self._app, self.program)
+            refusal = UpgradeFailed("an upgrade, or the end of this process, is under way already")
+            log.warning("an upgrade was asked for: %s", refusal.message)
+            raise refusal
+        upgrade = self._upgrade = Upgrade(self._app, self._program)
         try:
             if self._arrival is not None:
                 self._arrival.wait_for_its_end()
