@@ -8,6 +8,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -56,9 +57,8 @@ from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import Shutdown
 from pgdoorman_lib.signals import Signals
+from pgdoorman_lib.supervisor.kin import Kin
 from pgdoorman_lib.supervisor.pid_file import PidFile
-from pgdoorman_lib.supervisor.program import Program
-from pgdoorman_lib.supervisor.succession import Succession
 from pgdoorman_lib.supervisor.systemd import Systemd
 from pgdoorman_lib.telemetry import HTTP, Telemetry, most_connections
 from pgdoorman_lib.views import Cancellable
@@ -71,7 +71,7 @@ class App(Pooler):
     """One process of the pooler. ``config`` is changed only by ``reload``.
 
     ``inherited`` are the sockets to listen on in place of what ``config`` names; ``systemd`` is told how we are;
-    ``program`` is how to start this once more; a daemon has a ``pid_file``.
+    ``kin`` makes what stands for the other processes; a daemon has a ``pid_file``.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class App(Pooler):
         config: Config,
         systemd: Systemd,
         inherited: Sequence[Inherited],
-        program: Program,
+        kin: Callable[[App], Kin],
         pid_file: PidFile | None = None,
     ) -> None:
         super().__init__(config.general)
@@ -109,14 +109,14 @@ class App(Pooler):
         self.operations = Operations(self.pools, self)
         self.limits = Limits(lambda: self.general, self.pools.all, self.clients)
         self.averages = Averages(self.pools.all, clock)
-        self.telemetry = Telemetry(self, config)
+        self._kin = kin(self)
+        self.telemetry = Telemetry(self, config, silent=bool(self._kin.worker))
         self._summary = Summary(self, lambda: self.general.log_stats)
         self.systemd = systemd
         self._inherited = inherited
         self.listeners = Listeners(partial(accept, self), self.engine)
         self._shutdown = Shutdown(self, self.operations)
         self.pid_file = pid_file
-        self._succession = Succession(self, program)
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
     # What client.connection needs.
@@ -131,7 +131,7 @@ class App(Pooler):
         if command is not None:
             command.cancelled = True
         elif not self.cancel_here(number, secret):
-            self._succession.pass_cancel_on(number, secret)
+            self._kin.pass_cancel_on(number, secret)
 
     def cancel_here(self, number: int, secret: bytes) -> bool:
         """Carry out a cancel request for a client of this process; whether there is one with that key. May switch."""
@@ -302,11 +302,15 @@ class App(Pooler):
 
     def upgrade(self) -> None:
         """As in views.RunningPooler; may switch."""
-        self._succession.upgrade()
+        self._kin.upgrade()
 
     def shutdown(self, mode: str = "drain") -> None:
         """Begin to end, in one of ``shutdown.MODES``; returns at once."""
         self._shutdown.begin(mode)
+
+    def hurry(self) -> None:
+        """Wait for nothing any more before the end; returns at once."""
+        self._shutdown.hurry()
 
     # Life.
 
@@ -317,22 +321,28 @@ class App(Pooler):
         """
         self._share_descriptors()
         # First of all: who sees us listen takes us for ready, and may send a signal.
-        succession = self._succession
-        with Signals(
-            *(self.shutdown, self._shutdown.hurry, self._reload_logged, logs.reopen, succession.upgrade_logged),
-            interrupt_upgrades=lambda: self.pid_file is not None or self.general.upgrade_on_sigint,
-        ).handled():
-            inherited = succession.come() or self._inherited
-            self.telemetry.listen([each for each in inherited if each.called == HTTP], succession.inherit)
+        kin = self._kin
+        with self._signals():
+            inherited = kin.come() or self._inherited
+            self.telemetry.listen([each for each in inherited if each.called == HTTP], kin.inherit)
             try:
                 self.listeners.open(
-                    self.config.general, [each for each in inherited if each.called != HTTP], succession.inherit
+                    self.config.general, [each for each in inherited if each.called != HTTP], kin.inherit
                 )
-                succession.begin()
+                kin.begin()
                 self.listeners.start()
                 self._live(on_ready)
             finally:
                 self.listeners.close()
+
+    def _signals(self) -> AbstractContextManager[None]:
+        """Go by signals within; a worker's supervisor does."""
+        if self._kin.worker:
+            return nullcontext()
+        return Signals(
+            *(self.shutdown, self._shutdown.hurry, self._reload_logged, logs.reopen, self._kin.upgrade_logged),
+            interrupt_upgrades=lambda: self.pid_file is not None or self.general.upgrade_on_sigint,
+        ).handled()
 
     def _live(self, on_ready: Callable[[], None]) -> None:
         self.averages.start(self._summary.due.set)
@@ -348,7 +358,7 @@ class App(Pooler):
         log.info("pgdoorman %s (%s, %s engine) is ready", __version__, build(), self.engine.name)
         try:
             on_ready()
-            self._succession.wait_until_main()
+            self._kin.wait_until_main()
             self.systemd.ready()
             self._greenlets.append(gevent.spawn(self.systemd.watch, self._count))
             self._shutdown.wait()

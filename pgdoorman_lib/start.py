@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import NoReturn
 
 import gevent
 
@@ -18,10 +20,16 @@ from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.net.arenas import keep_chunks
-from pgdoorman_lib.supervisor.daemon import EXIT_NOT_STARTED, launch
+from pgdoorman_lib.pool.ledger import Ledger
+from pgdoorman_lib.supervisor.daemon import EXIT_NOT_STARTED, Launcher, launch
+from pgdoorman_lib.supervisor.membership import Membership
+from pgdoorman_lib.supervisor.nursery import Birth, found
 from pgdoorman_lib.supervisor.pid_file import PidFile
-from pgdoorman_lib.supervisor.program import Program, is_successor
+from pgdoorman_lib.supervisor.program import Program, is_successor, let_go
+from pgdoorman_lib.supervisor.succession import Succession
+from pgdoorman_lib.supervisor.supervisor import Supervisor
 from pgdoorman_lib.supervisor.systemd import Systemd, handed_over
 
 log = logging.getLogger(__name__)
@@ -73,55 +81,107 @@ def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: boo
         systemd = Systemd.of(os.environ)
     except ConfigError as exc:
         return _say_failed(exc)
-    make = partial(App, config, systemd, inherited, Program.running())
-    if not daemon:
-        return _serve(config, log_format, make, nullcontext(), lambda: None)
-    pid_file = PidFile(config.general.daemon_pid_file)
-    make = partial(make, pid_file)
+    start = _Start(config, log_format, systemd, inherited, PidFile(config.general.daemon_pid_file) if daemon else None)
+    if start.pid_file is None:
+        return start.serve(nullcontext(), Launcher.none())
     if is_successor(os.environ):  # of a daemon: it is in the background already, and the file has an owner
         try:
-            return _serve(config, log_format, make, nullcontext(), lambda: None)
+            return start.serve(nullcontext(), Launcher.none())
         finally:
-            pid_file.remove()
-    return launch(partial(_serve_detached, config, log_format, make, pid_file))
+            start.pid_file.remove()
+    return launch(start.serve_detached)
 
 
-def _serve_detached(
-    config: Config, log_format: str, make: Callable[[], App], pid_file: PidFile, ready: Callable[[], None]
-) -> int:
-    """As ``_serve``, in a daemon, whose id stands in ``pid_file`` meanwhile."""
-    general = config.general
-    if general.log_file is None and not general.syslog_prog_name:
-        log.warning("--daemon with neither log_file nor syslog_prog_name: from its start on, what is logged is lost")
-    code = _serve(config, log_format, make, pid_file, ready)
-    return EXIT_NOT_STARTED if code == EXIT_FAILED else code
+class _Start:
+    """What the process is started with, all of which has been read; a daemon has a ``pid_file``."""
 
+    def __init__(
+        self,
+        config: Config,
+        log_format: str,
+        systemd: Systemd,
+        inherited: Sequence[Inherited],
+        pid_file: PidFile | None,
+    ) -> None:
+        self.config = config
+        self.log_format = log_format
+        self.systemd = systemd
+        self.inherited = inherited
+        self.pid_file = pid_file
 
-def _serve(
-    config: Config,
-    log_format: str,
-    make: Callable[[], App],
-    held: AbstractContextManager[object],
-    ready: Callable[[], None],
-) -> int:
-    """Run what ``make`` makes, within ``held``; it calls ``ready`` when it serves. Returns the exit code."""
-    general = config.general
-    try:
-        logs.direct(log_format, general.log_file, general.syslog_prog_name, general.syslog_socket)
-        app = make()
-    except ConfigError as exc:
-        return _say_unusable(exc)
-    for warning in (*config.warnings, *app.notices):
-        log.warning("%s", warning)
-    try:
-        with held:
-            app.run(ready)
-        return EXIT_OK
-    except ConfigError as exc:
-        log.error("%s", exc.message)
-        if logs.is_directed():  # whoever has started it looks there
-            _say_failed(exc)
-        return EXIT_FAILED
+    def serve_detached(self, launcher: Launcher) -> int:
+        """As ``serve``, in a daemon, whose id stands in its file meanwhile."""
+        general = self.config.general
+        if general.log_file is None and not general.syslog_prog_name:
+            log.warning(
+                "--daemon with neither log_file nor syslog_prog_name: from its start on, what is logged is lost"
+            )
+        assert self.pid_file is not None
+        code = self.serve(self.pid_file, launcher)
+        return EXIT_NOT_STARTED if code == EXIT_FAILED else code
+
+    def serve(self, held: AbstractContextManager[object], launcher: Launcher) -> int:
+        """Serve, in several processes if so configured, within ``held``; returns the exit code, ``launcher`` is told."""
+        try:
+            self._direct_log()
+            pooler = self._alone() if self.config.general.worker_threads == 1 else self._supervisor(launcher)
+        except ConfigError as exc:
+            return _say_unusable(exc)
+        for warning in (*self.config.warnings, *notices(self.config)):
+            log.warning("%s", warning)
+        try:
+            with held:
+                pooler.run(launcher.ready)
+            return EXIT_OK
+        except ConfigError as exc:
+            log.error("%s", exc.message)
+            if logs.is_directed():  # whoever has started it looks there
+                _say_failed(exc)
+            return EXIT_FAILED
+
+    def _direct_log(self) -> None:
+        general = self.config.general
+        logs.direct(self.log_format, general.log_file, general.syslog_prog_name, general.syslog_socket)
+
+    def _alone(self) -> App:
+        succession = partial(Succession, program=Program.running())
+        return App(self.config, self.systemd, self.inherited, succession, self.pid_file)
+
+    def _supervisor(self, launcher: Launcher) -> Supervisor:
+        """The supervisor; this returns in its process only."""
+        ledger = Ledger.create(self.config.general.worker_threads)
+        nursery = found(partial(self._be_nursery, launcher))
+        if isinstance(nursery, Birth):
+            self._be_worker(nursery, ledger)
+        return Supervisor(self.config, self.systemd, self.inherited, nursery, ledger, self.pid_file)
+
+    def _be_nursery(self, launcher: Launcher) -> None:
+        """Let go of what is the supervisor's."""
+        for each in self.inherited:
+            os.close(each.fd)
+        self.systemd.close()
+        let_go()
+        launcher.close()
+        if self.pid_file is not None:
+            logs.detach()
+        gc.freeze()  # workers share what there is by now
+
+    def _be_worker(self, birth: Birth, ledger: Ledger) -> NoReturn:
+        """Live a worker's life; what stands below on the stack is the supervisor's."""
+        code = EXIT_FAILED
+        try:
+            logs.name_worker(birth.number)
+            self._direct_log()
+            membership = partial(Membership, birth=birth, ledger=ledger.joined(birth.number))
+            App(birth.config, Systemd(None), [], membership).run(lambda: None)
+            code = EXIT_OK
+        except ConfigError as exc:
+            log.error("%s", exc.message)
+        except Exception:
+            log.critical("worker %d has failed", birth.number, exc_info=True)
+        finally:
+            logging.shutdown()
+            os._exit(code)
 
 
 def _say_failed(exc: ConfigError) -> int:

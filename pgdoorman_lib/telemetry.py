@@ -29,10 +29,14 @@ HTTP = "http"
 
 
 class Telemetry:
-    """Tells about ``pooler`` as ``config`` says: ``listen``, ``start``, and ``stop`` in the end."""
+    """Tells about ``pooler`` as ``config`` says: ``listen``, ``start``, and ``stop`` in the end.
 
-    def __init__(self, pooler: RunningPooler, config: Config) -> None:
+    ``silent``: another process tells about this one.
+    """
+
+    def __init__(self, pooler: RunningPooler, config: Config, *, silent: bool = False) -> None:
         self._pooler = pooler
+        self._silent = silent
         self._config = config
         self._statsd = StatsdExporter(pooler, config.statsd)
         self._servers: list[HttpServer] = []
@@ -43,6 +47,8 @@ class Telemetry:
         For single addresses of [web], ``inherit`` may give sockets that listen already.
         """
         web = self._config.web
+        if self._silent:
+            return
         if not web.enabled:
             for each in inherited:
                 log.warning(
@@ -61,7 +67,8 @@ class Telemetry:
 
     def start(self) -> None:
         """Answer, and send."""
-        self._statsd.start()
+        if not self._silent:
+            self._statsd.start()
         for server in self._servers:
             server.start()
             log.info("listening for HTTP on %s", format_address(*server.address[:2]))
@@ -82,7 +89,8 @@ class Telemetry:
 
     def use(self, config: Config) -> None:
         """Go by another configuration as far as that needs no restart; what is still to be sent takes its time."""
-        gevent.spawn(self._statsd.use, config.statsd)
+        if not self._silent:
+            gevent.spawn(self._statsd.use, config.statsd)
 
     def stop(self) -> None:
         """Send what is left, and listen no more; may switch."""

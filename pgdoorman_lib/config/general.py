@@ -15,6 +15,8 @@ SLOW = (30.0, float("inf"))
 """Seconds that plain numbers are believed to mean: of limits for what takes milliseconds, and of connections' lives."""
 NO_EFFECT = "no effect"
 NOT_YET = "not yet"
+#: Each has a channel to each other one.
+MOST_WORKERS = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -261,12 +263,10 @@ class General:
     worker_threads: int = setting(
         "integer",
         1,
-        "Worker processes. This version runs one, whatever stands here.",
+        "Worker processes, which share the pools.",
         reload="restart",
-        support=NOT_YET,
-        off=(1,),
-        unmet="warned",
         minimum=1,
+        maximum=MOST_WORKERS,
         aliases=("workers",),
     )
     io_engine: str = setting(

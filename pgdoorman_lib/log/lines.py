@@ -25,6 +25,18 @@ _RESET = "\033[0m"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
+class Process:
+    """Which of several processes logs: what lines say of it."""
+
+    #: the worker's number, 0: there are no workers, or this is their supervisor
+    worker = 0
+
+
+def name_worker(number: int) -> None:
+    """Have the lines of this process say that it is worker ``number``."""
+    Process.worker = number
+
+
 class Label(str):
     """Whom a line is about, as text lines have it: ``[user@database #id]``. ``fields`` is what structured ones have."""
 
@@ -63,6 +75,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         file, line = place(record)
         text = f"{f'{file}:{line}' if line else file}: {message(record)}"
+        if Process.worker:
+            text = f"worker {Process.worker}: {text}"
         if self._stamped:
             level = level_name(record)
             padded = f"{level:>5}"
@@ -90,6 +104,7 @@ class StructuredFormatter(logging.Formatter):
                 "file": file,
                 "line": line,
                 "message": f"{text}\n{trace}" if trace else text,
+                **({"worker": Process.worker} if Process.worker else {}),
                 **_fields(record),
             },
         )

@@ -26,12 +26,12 @@ _fork: Callable[[], int] = get_original("os", "fork")
 _waitpid: Callable[[int, int], tuple[int, int]] = get_original("os", "waitpid")
 
 
-def launch(serve: Callable[[Callable[[], None]], int]) -> int:
-    """Run ``serve(ready)`` in a daemon: a session of its own, no terminal, the same working directory.
+def launch(serve: Callable[[Launcher], int]) -> int:
+    """Run ``serve(launcher)`` in a daemon: a session of its own, no terminal, the same working directory.
 
-    Returns an exit code in both processes. In the launcher: 0 as soon as ``serve`` has called ``ready``, else what it
-    returned, or EXIT_NOT_STARTED if the daemon died. Until then standard error is shared: ``serve`` tells there why
-    it fails. ``ready`` raises ConfigError when the launcher is gone.
+    Returns an exit code in both processes. In the launcher: 0 as soon as ``serve`` has called its ``ready``, else what
+    it returned, or EXIT_NOT_STARTED if the daemon died. Until then standard error is shared: ``serve`` tells there why
+    it fails.
     """
     reading, writing = os.pipe()
     sys.stdout.flush()
@@ -46,20 +46,27 @@ def launch(serve: Callable[[Callable[[], None]], int]) -> int:
     if _fork():
         os._exit(0)  # the daemon leads no session, and so no terminal becomes its own
     os.umask(_UMASK)
-    launcher = _Launcher(writing)
-    code = serve(launcher.ready)
+    launcher = Launcher(writing)
+    code = serve(launcher)
     launcher.tell(code)
     return code
 
 
-class _Launcher:
-    """The process that waits, as its daemon sees it; ``writing`` is a pipe to it."""
+class Launcher:
+    """The process that waits, as its daemon sees it; ``writing`` is a pipe to it, -1: nobody waits."""
 
     def __init__(self, writing: int) -> None:
         self._writing = writing
 
+    @classmethod
+    def none(cls) -> Launcher:
+        """Of a process that is no daemon, or is one already."""
+        return cls(-1)
+
     def ready(self) -> None:
-        """Let go of the terminal, then of the launcher."""
+        """Let go of the terminal, then of the launcher; ConfigError when that is gone."""
+        if self._writing < 0:
+            return
         logs.detach()
         if not self.tell(0):
             raise ConfigError("whoever launched the daemon was ended before it was ready")
@@ -76,6 +83,12 @@ class _Launcher:
         finally:
             os.close(writing)
         return True
+
+    def close(self) -> None:
+        """This is another process than the one that tells it."""
+        writing, self._writing = self._writing, -1
+        if writing >= 0:
+            os.close(writing)
 
 
 def _outcome(reading: int) -> int:

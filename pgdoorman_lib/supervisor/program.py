@@ -62,3 +62,10 @@ def inherited() -> socket.socket | None:
     found = socket.socket(fileno=int(text))
     os.set_inheritable(found.fileno(), False)
     return found
+
+
+def let_go() -> None:
+    """Close the socket to that process: it is not this one that takes over."""
+    text = os.environ.pop(UPGRADE_FD, None)
+    if text is not None:
+        os.close(int(text))

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 class Succession:
     """``app``'s place in the line; ``program`` is how to start it once more."""
 
+    #: there is just one process
+    worker = 0
+
     def __init__(self, app: App, program: Program) -> None:
         self._app = app
         self._program = program

@@ -1,0 +1,161 @@
+"""A worker's place among the workers: what it has from the supervisor, and the way to the others."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import gevent.event
+
+from pgdoorman_lib import log as logs
+from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.listener import Inherited
+from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver
+from pgdoorman_lib.pool.ledger import Ledger
+from pgdoorman_lib.supervisor import kinds
+from pgdoorman_lib.supervisor.control import Answers, Line, Unanswered
+from pgdoorman_lib.supervisor.nursery import Birth
+from pgdoorman_lib.wire.handover import Plain
+
+if TYPE_CHECKING:
+    from pgdoorman_lib.app import App
+
+log = logging.getLogger(__name__)
+
+#: Seconds for the supervisor to say what comes next.
+STEP_SECONDS = 30.0
+
+
+class Membership(Receiver):
+    """``app``'s place among ``ledger.count`` workers."""
+
+    def __init__(self, app: App, birth: Birth, ledger: Ledger) -> None:
+        self.worker = birth.number
+        self.ledger = ledger
+        #: the channels to the other workers, by their numbers
+        self.peers: dict[int, Channel] = {}
+        self._app = app
+        self._line = Line(socket.socket(fileno=birth.control), "the supervisor", self._answers(), self)
+        self._sockets: dict[str, socket.socket] = {}
+        self._activated = False
+        self._listening = gevent.event.Event()
+        self._begun = gevent.event.Event()
+
+    def _answers(self) -> Answers:
+        return {
+            "stop": self._stop,
+            "hurry": self._hurry,
+            "reload": lambda state: {"told": self._app.reload()},
+            "ordered": lambda state: self._app.ordered(),
+            "reopen": lambda state: {"reopened": logs.reopen()},
+        }
+
+    # As Kin.
+
+    def come(self) -> list[Inherited]:
+        """Have the supervisor's listening sockets."""
+        try:
+            self._line.channel.start(STEP_SECONDS)
+        except ParcelError as exc:
+            raise ConfigError(f"worker {self.worker}: the supervisor has gone: {exc}") from exc
+        self._await(self._listening)
+        if not self._activated:
+            return []
+        sockets, self._sockets = self._sockets, {}
+        return [Inherited(sock.detach(), name.partition(" ")[0]) for name, sock in sockets.items()]
+
+    def inherit(self, name: str) -> Any:
+        """The supervisor's socket that listens at ``name``."""
+        return self._sockets.pop(name, None)
+
+    def begin(self) -> None:
+        """Tell the supervisor that this worker is ready, and wait until it may serve."""
+        self._app.listeners.handed_over = True  # files of unix sockets are the supervisor's
+        try:
+            self._line.tell(kinds.READY, {})
+        except Unanswered as exc:
+            raise ConfigError(exc.message) from exc
+        self._await(self._begun)
+        gevent.spawn(self._end_with_supervisor)
+
+    def wait_until_main(self) -> None:
+        """Nobody watches a worker but its supervisor."""
+
+    def upgrade(self) -> None:
+        """Ask the supervisor for it."""
+        self.ask("upgrade", {}, None)
+
+    def upgrade_logged(self) -> None:
+        """Signals are the supervisor's."""
+
+    def pass_cancel_on(self, number: int, secret: bytes) -> None:
+        """See ``Kin``."""
+
+    def ask(self, about: str, state: Plain, timeout: float | None) -> Plain:
+        """Ask the supervisor; may switch. Unanswered; DoormanError as it was raised there."""
+        return self._line.ask(about, state, timeout)
+
+    def _await(self, event: gevent.event.Event) -> None:
+        gevent.wait((event, self._line.channel.ended), timeout=STEP_SECONDS, count=1)
+        if not event.is_set():
+            raise ConfigError(f"worker {self.worker}: the supervisor has said nothing more")
+
+    def _end_with_supervisor(self) -> None:
+        self._line.channel.ended.wait()
+        if not self._app.draining:
+            log.error("the supervisor has gone: this worker ends, too")
+            self._app.shutdown()
+
+    # What the supervisor wants.
+
+    def _stop(self, state: Plain) -> Plain:
+        self._app.shutdown(state["mode"])
+        return {}
+
+    def _hurry(self, state: Plain) -> Plain:
+        self._app.hurry()
+        return {}
+
+    # As Receiver; in the channel's greenlet, which must not wait.
+
+    def prepare(self, parcel: Parcel) -> None:
+        if parcel.kind not in (kinds.LISTENER, kinds.LISTENERS, kinds.BEGIN, kinds.PEER):
+            super().prepare(parcel)
+
+    def take(self, parcel: Parcel) -> None:
+        state = parcel.state
+        if parcel.kind == kinds.LISTENER:
+            (fd,) = parcel.detach()
+            self._sockets[state["name"]] = socket.socket(fileno=fd)
+        elif parcel.kind == kinds.LISTENERS:
+            self._activated = bool(state["activated"])
+            self._listening.set()
+        elif parcel.kind == kinds.PEER:
+            (fd,) = parcel.detach()
+            gevent.spawn(self._meet, state["number"], socket.socket(fileno=fd))
+        elif parcel.kind == kinds.BEGIN:
+            if state["ordered"] is not None:
+                self._app.obey(state["ordered"])
+            self._begun.set()
+
+    def _meet(self, number: int, sock: socket.socket) -> None:
+        """Have a channel to another worker, in the place of one to the process before that; may switch."""
+        channel = Channel(sock, self.receiver_for(number))
+        before = self.peers.pop(number, None)
+        if before is not None:
+            before.close(0.0)
+        try:
+            channel.start(STEP_SECONDS)
+        except ParcelError as exc:
+            log.warning("worker %d is out of reach: %s", number, exc)
+            return
+        self.peers[number] = channel
+        channel.ended.wait()
+        if self.peers.get(number) is channel:
+            del self.peers[number]
+
+    def receiver_for(self, number: int) -> Receiver:
+        """Who takes what comes from another worker."""
+        return Receiver()

@@ -1,0 +1,272 @@
+"""The workers as their supervisor sees them: it starts them, has others in the place of those that end, asks all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+import gevent
+import gevent.event
+
+from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.errors import ConfigError, DoormanError
+from pgdoorman_lib.net.parcel import Parcel, ParcelError, Receiver
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.ledger import Ledger
+from pgdoorman_lib.supervisor import kinds
+from pgdoorman_lib.supervisor.control import Answers, Line, Unanswered
+from pgdoorman_lib.supervisor.nursery import Birth, Ended, Nursery
+from pgdoorman_lib.wire.handover import Plain
+
+log = logging.getLogger(__name__)
+
+#: Seconds for a worker to be ready.
+READY_SECONDS = 30.0
+#: Seconds before a worker is started in the place of one that has ended: none for the first that lived for SOUND_LIFE,
+#: else from the first on doubled to the last.
+PAUSE_FIRST = 0.1
+PAUSE_LAST = 10.0
+SOUND_LIFE = 10.0
+#: Seconds for a worker to end that was killed.
+DEATH_SECONDS = 5.0
+
+
+class Worker(Receiver):
+    """One worker process, from before it is started to its end."""
+
+    def __init__(self, number: int, answers: Answers) -> None:
+        self.number = number
+        self.pid = 0
+        self.began_at = clock()
+        self.ready = gevent.event.Event()
+        self.ended = gevent.event.Event()
+        ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.line = Line(ours, f"worker {number}", answers, self)
+
+    @property
+    def serves(self) -> bool:
+        """Whether it can be asked."""
+        return self.ready.is_set() and not self.line.channel.ended.is_set()
+
+    def prepare(self, parcel: Parcel) -> None:
+        if parcel.kind != kinds.READY:
+            super().prepare(parcel)
+
+    def take(self, parcel: Parcel) -> None:
+        self.ready.set()
+
+
+class Team:
+    """The workers of one supervisor.
+
+    ``config`` is what one begins with, ``listening`` gives the listening sockets by their names, ``answers`` has who
+    answers what workers ask.
+    """
+
+    def __init__(
+        self,
+        nursery: Nursery,
+        ledger: Ledger,
+        config: Callable[[], Config],
+        listening: Callable[[], Iterable[tuple[str, Any]]],
+        activated: Callable[[], bool],
+        answers: Answers,
+    ) -> None:
+        self._nursery = nursery
+        self._ledger = ledger
+        self._config = config
+        self._listening = listening
+        self._activated = activated
+        self._answers = answers
+        self._workers: dict[int, Worker] = {}
+        self._pauses: dict[int, float] = {}
+        self._serving = False
+        #: no worker is started any more
+        self.stopping = False
+        #: set when there is none left, and none will be
+        self.ended = gevent.event.Event()
+        self._hearing = gevent.spawn(self._hear)
+
+    # Starting.
+
+    def start(self) -> None:
+        """Start all; they wait until ``begin``. ConfigError when one of them can't; may switch."""
+        for number in range(1, self._ledger.count + 1):
+            self._start(number)
+        for worker in self._all():
+            self._await(worker)
+
+    def begin(self) -> None:
+        """Have them take clients in; may switch."""
+        self._serving = True
+        admitted: list[Worker] = []
+        for worker in self._all():
+            self._admit(worker, None, admitted)
+            admitted.append(worker)
+
+    def _start(self, number: int) -> Worker:
+        """Begin to start a worker; may switch. ConfigError: nobody can."""
+        worker = self._workers[number] = Worker(number, self._answers)
+        try:
+            self._nursery.bear(Birth(number, worker.theirs.fileno(), self._config()))
+        except OSError as exc:
+            raise ConfigError(f"worker {number} could not be started: {exc.strerror or exc}") from exc
+        finally:
+            worker.theirs.close()
+        gevent.spawn(self._introduce, worker)
+        return worker
+
+    def _introduce(self, worker: Worker) -> None:
+        """Hand a new worker what it listens with; may switch."""
+        channel = worker.line.channel
+        try:
+            channel.start(READY_SECONDS)
+            for name, sock in self._listening():
+                worker.line.tell(kinds.LISTENER, {"name": name}, (sock.fileno(),))
+            worker.line.tell(kinds.LISTENERS, {"activated": self._activated()})
+        except (ParcelError, Unanswered) as exc:
+            log.debug("worker %d could not be told where to listen: %s", worker.number, exc)
+
+    def _await(self, worker: Worker) -> None:
+        gevent.wait((worker.ready, worker.ended), timeout=READY_SECONDS, count=1)
+        if not worker.ready.is_set():
+            ended = worker.ended.is_set()
+            raise ConfigError(f"worker {worker.number} {'has ended' if ended else 'was not ready'}; the log says more")
+
+    def _admit(self, worker: Worker, ordered: Plain | None, others: Iterable[Worker]) -> None:
+        """Have a worker that is ready serve, and know the others; may switch."""
+        try:
+            worker.line.tell(kinds.BEGIN, {"ordered": ordered})
+        except Unanswered as exc:
+            log.debug("%s", exc.message)
+            return
+        for other in others:
+            if other.serves:
+                self._acquaint(worker, other)
+
+    @staticmethod
+    def _acquaint(one: Worker, other: Worker) -> None:
+        """Give two workers a channel between them; may switch."""
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            for worker, peer, end in ((one, other, ends[0]), (other, one, ends[1])):
+                worker.line.tell(kinds.PEER, {"number": peer.number}, (end.fileno(),))
+        except Unanswered as exc:
+            log.debug("%s", exc.message)
+        finally:
+            for end in ends:
+                end.close()
+
+    # Their end.
+
+    def _hear(self) -> None:
+        """The greenlet that learns of births and deaths."""
+        self._nursery.hear(self._born, self._died)
+        if not self.stopping:
+            log.critical("the process that workers are started from has ended: none can be started any more")
+            self.stopping = True
+        self._look_whether_ended()
+
+    def _born(self, number: int, pid: int) -> None:
+        self._workers[number].pid = pid
+        log.debug("worker %d is process %d", number, pid)
+
+    def _died(self, ended: Ended) -> None:
+        worker = next((one for one in self._all() if one.pid == ended.pid), None)
+        if worker is None:
+            log.warning("process %d, which is no worker, has ended", ended.pid)
+            return
+        del self._workers[worker.number]
+        self._ledger.reclaim(worker.number)
+        worker.ended.set()
+        if self.stopping:
+            log.debug("worker %d has ended", worker.number)
+        else:
+            how = f"was ended by signal {-ended.code}" if ended.code < 0 else f"has ended (exit code {ended.code})"
+            log.error("worker %d (pid %d) %s: its clients are disconnected", worker.number, worker.pid, how)
+            if self._serving:
+                gevent.spawn(self._replace, worker)
+        gevent.spawn(worker.line.channel.close, 0.0)
+        self._look_whether_ended()
+
+    def _replace(self, before: Worker) -> None:
+        """Start a worker in the place of one that has ended; may switch."""
+        number = before.number
+        lived = clock() - before.began_at
+        pause = 0.0 if lived >= SOUND_LIFE else min(PAUSE_LAST, self._pauses.get(number, PAUSE_FIRST / 2) * 2)
+        self._pauses[number] = pause or PAUSE_FIRST / 2
+        gevent.sleep(pause if lived < SOUND_LIFE else 0)
+        if self.stopping:
+            return
+        try:
+            worker = self._start(number)
+            self._await(worker)
+        except ConfigError as exc:
+            log.error("%s", exc.message)
+            if number in self._workers and self._workers[number].pid:
+                self._kill(self._workers[number])
+            return
+        self._admit(worker, self._ordered(), [other for other in self._all() if other is not worker])
+        log.info("worker %d (pid %d) serves", number, worker.pid)
+
+    def _ordered(self) -> Plain:
+        """What the console has ordered, as another worker knows it; may switch."""
+        for worker in self._all():
+            if worker.serves:
+                with suppress(DoormanError):
+                    return worker.line.ask("ordered", {})
+        return {}
+
+    def _look_whether_ended(self) -> None:
+        if self.stopping and not self._workers:
+            self.ended.set()
+
+    @staticmethod
+    def _kill(worker: Worker) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End those that are left; may switch."""
+        for worker in self._all():
+            if worker.pid:
+                log.error("worker %d does not end: it is killed", worker.number)
+                self._kill(worker)
+        self.ended.wait(DEATH_SECONDS)
+
+    def close(self) -> None:
+        """Have no nursery any more; may switch."""
+        self.stopping = True
+        self._hearing.kill()
+        self._nursery.close()
+
+    # Asking.
+
+    def pids(self) -> list[int]:
+        """The process ids of those that run."""
+        return [worker.pid for worker in self._all() if worker.pid]
+
+    def _all(self) -> list[Worker]:
+        return list(self._workers.values())
+
+    def ask_all(self, about: str, state: Plain, timeout: float | None) -> dict[int, Plain | DoormanError]:
+        """What each worker answers, or why it has not, by number; may switch."""
+        workers = self._all()
+        asking = [gevent.spawn(self._ask, worker, about, state, timeout) for worker in workers]
+        gevent.joinall(asking)
+        answers = {worker.number: greenlet.get() for worker, greenlet in zip(workers, asking, strict=True)}
+        for number in range(1, self._ledger.count + 1):
+            answers.setdefault(number, Unanswered(f"worker {number} does not run"))
+        return answers
+
+    @staticmethod
+    def _ask(worker: Worker, about: str, state: Plain, timeout: float | None) -> Plain | DoormanError:
+        try:
+            return worker.line.ask(about, state, timeout)
+        except DoormanError as exc:
+            return exc
