@@ -17,6 +17,7 @@ import gevent.event
 
 from pgdoorman_lib import __version__, build
 from pgdoorman_lib import log as logs
+from pgdoorman_lib.abc import Kin
 from pgdoorman_lib.admin import console
 from pgdoorman_lib.admin.consoles import Consoles
 from pgdoorman_lib.cancel import Canceller
@@ -57,7 +58,6 @@ from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shutdown import Shutdown
 from pgdoorman_lib.signals import Signals
-from pgdoorman_lib.supervisor.kin import Kin
 from pgdoorman_lib.supervisor.pid_file import PidFile
 from pgdoorman_lib.supervisor.systemd import Systemd
 from pgdoorman_lib.telemetry import HTTP, Telemetry, most_connections

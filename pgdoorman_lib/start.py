@@ -121,7 +121,7 @@ class _Start:
         return EXIT_NOT_STARTED if code == EXIT_FAILED else code
 
     def serve(self, held: AbstractContextManager[object], launcher: Launcher) -> int:
-        """Serve, in several processes if so configured, within ``held``; returns the exit code, ``launcher`` is told."""
+        """Serve, in several processes if so configured, within ``held``; ``launcher`` is told. Returns an exit code."""
         try:
             self._direct_log()
             pooler = self._alone() if self.config.general.worker_threads == 1 else self._supervisor(launcher)

@@ -36,6 +36,9 @@ STOP_DEADLINE = 15.0
 #: What never stands in a log of a process in order: a bug's traceback, or a secret of ours.
 TRACEBACK = re.compile(r"Traceback \(most recent call last\)|Exception ignored in|ResourceWarning")
 
+#: How many worker processes the poolers have whose tests don't say.
+WORKERS = int(os.environ.get("PGDOORMAN_TEST_WORKERS", "1"))
+
 ADMIN_USER = "admin"
 ADMIN_PASSWORD = "console-password"
 
@@ -522,6 +525,8 @@ def _factory(postgres: Postgres, directory: Path, started: list[Doorman]) -> Mak
             config = merged(config, over)
         if engine := os.environ.get("PGDOORMAN_TEST_ENGINE"):
             config = merged({"general": {"io_engine": engine}}, config)
+        if WORKERS > 1 and config["general"].get("worker_threads") == 1:
+            config = merged(config, {"general": {"worker_threads": WORKERS}})
         doorman = Doorman(home, config)
         started.append(doorman)
         _live.append(doorman)

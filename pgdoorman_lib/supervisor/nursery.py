@@ -31,6 +31,8 @@ _socketpair: Callable[..., tuple[Any, Any]] = get_original("socket", "socketpair
 _signal: Callable[..., Any] = get_original("signal", "signal")
 _poll: Callable[[], Any] = get_original("select", "poll")
 
+#: Seconds between two looks at whether it has ended.
+END_INTERVAL = 0.001
 #: Bytes of a message between the two; the configuration goes in a file of its own.
 _MOST = 4096
 #: Signals that a terminal or a service manager sends to all processes of the service: the supervisor goes by them.
@@ -99,7 +101,7 @@ class Nursery:
         """Have it end, and see that it has; may switch for a moment."""
         self._socket.close()
         while _waitpid(self._pid, os.WNOHANG)[0] == 0:
-            gevent.sleep(0.001)
+            gevent.sleep(END_INTERVAL)
 
 
 def found(let_go: Callable[[], None]) -> Nursery | Birth:

@@ -88,6 +88,8 @@ class Team:
         self._serving = False
         #: no worker is started any more
         self.stopping = False
+        #: none can be
+        self.barren = False
         #: set when there is none left, and none will be
         self.ended = gevent.event.Event()
         self._hearing = gevent.spawn(self._hear)
@@ -167,10 +169,18 @@ class Team:
     def _hear(self) -> None:
         """The greenlet that learns of births and deaths."""
         self._nursery.hear(self._born, self._died)
-        if not self.stopping:
-            log.critical("the process that workers are started from has ended: none can be started any more")
-            self.stopping = True
+        log.critical(
+            "the process that workers are started from has ended: no other can take the place of one that ends"
+        )
+        self.barren = True
+        for worker in self._all():
+            gevent.spawn(self._await_death, worker)
         self._look_whether_ended()
+
+    def _await_death(self, worker: Worker) -> None:
+        """Where nobody tells of a worker's end: a process that dies closes its sockets; may switch."""
+        worker.line.channel.ended.wait()
+        self._died(Ended(worker.pid, 0))
 
     def _born(self, number: int, pid: int) -> None:
         self._workers[number].pid = pid
@@ -189,7 +199,7 @@ class Team:
         else:
             how = f"was ended by signal {-ended.code}" if ended.code < 0 else f"has ended (exit code {ended.code})"
             log.error("worker %d (pid %d) %s: its clients are disconnected", worker.number, worker.pid, how)
-            if self._serving:
+            if self._serving and not self.barren:
                 gevent.spawn(self._replace, worker)
         gevent.spawn(worker.line.channel.close, 0.0)
         self._look_whether_ended()
@@ -223,7 +233,7 @@ class Team:
         return {}
 
     def _look_whether_ended(self) -> None:
-        if self.stopping and not self._workers:
+        if (self.stopping or self.barren) and not self._workers:
             self.ended.set()
 
     @staticmethod

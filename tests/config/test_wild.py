@@ -120,12 +120,14 @@ def test_strict_config_in_an_included_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["worker_threads", "workers"])
-def test_worker_threads_are_warned_of(name):
+def test_worker_threads_are_worker_processes(name):
     config = loader.loads(f"{GENERAL}{name} = 4\n[pools]\n", "f.toml")
-    assert config.general.worker_threads == 1
-    (warning,) = config.warnings
-    assert warning.startswith(f"f.toml:4: general.{name}: not supported yet: found 4, taken as 1. ")
-    assert "0" in problems(f"{GENERAL}{name} = 0\n[pools]\n")[0]
+    assert config.general.worker_threads == 4
+    assert config.warnings == ()
+    for number in (0, 65):
+        assert (
+            f"found {number}, expected an integer from 1 to 64" in problems(f"{GENERAL}{name} = {number}\n[pools]\n")[0]
+        )
 
 
 @pytest.mark.parametrize(
@@ -338,9 +340,8 @@ pool_mode = "session"
 def test_a_file_with_the_keys_of_the_sample():
     for lenient in (False, True):
         config = loader.loads(MANY_KEYS, "f.toml", lenient=lenient)
-        assert len(config.warnings) == 2
-        assert "worker_threads" in config.warnings[0]
-        assert "retain_connections_max" in config.warnings[1]
+        assert len(config.warnings) == 1
+        assert "retain_connections_max" in config.warnings[0]
 
 
 @pytest.mark.parametrize("text", [MANY_KEYS, OLD_KEYS])

@@ -200,9 +200,8 @@ def test_what_only_its_user_can_judge_is_told_at_once_too(
 
 
 def test_a_lenient_start_reloads_leniently(make_doorman: MakeDoorman, postgres: Postgres) -> None:
-    doorman = make_doorman(merged(STRAY, {"general": {"worker_threads": 4}}), arguments=("--lenient",))
+    doorman = make_doorman(STRAY, arguments=("--lenient",))
     doorman.wait_log(r"warn.*general\.pool_mode: unknown key.*\(ignored\)")
-    doorman.wait_log(r"warn.*general\.worker_threads: not supported yet: found 4, taken as 1")
     with doorman.wire() as client:
         assert client.value("SELECT 1") == "1"
     before = len(doorman.log_lines)

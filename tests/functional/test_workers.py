@@ -1,0 +1,167 @@
+"""Several worker processes: they serve as one pooler, and their ends and beginnings concern nobody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from eventually import eventually
+from fix_doorman import Doorman, MakeDoorman, be_subreaper
+from pace import patience
+
+WORKERS = 2
+
+
+@pytest.fixture
+def pooler(make_doorman: MakeDoorman) -> Doorman:
+    return make_doorman({"general": {"worker_threads": WORKERS}})
+
+
+def nursery(doorman: Doorman) -> psutil.Process:
+    """The process that workers are forked from."""
+    (found,) = psutil.Process(doorman.pid).children()
+    return found
+
+
+def workers(doorman: Doorman) -> list[psutil.Process]:
+    return nursery(doorman).children()
+
+
+def worker_of(doorman: Doorman, connection: psycopg.Connection[Any]) -> psutil.Process:
+    """The worker at the other end of a client's connection."""
+    local = psutil.Process().net_connections(kind="tcp4")
+    (mine,) = (one.laddr for one in local if one.fd == connection.pgconn.socket)
+    (found,) = (
+        process
+        for process in workers(doorman)
+        for one in process.net_connections(kind="tcp4")
+        if one.raddr and one.raddr == mine
+    )
+    return found
+
+
+@contextmanager
+def clients_of_both(doorman: Doorman) -> Iterator[dict[int, psycopg.Connection[Any]]]:
+    """One client of each worker, by the worker's process id."""
+    with ExitStack() as stack:
+        found: dict[int, psycopg.Connection[Any]] = {}
+
+        def another() -> bool:
+            connection = stack.enter_context(closing(doorman.connect(autocommit=True)))
+            found.setdefault(worker_of(doorman, connection).pid, connection)
+            return len(found) == WORKERS
+
+        eventually(another, message="clients come to both workers")
+        yield found
+
+
+def test_both_serve(pooler: Doorman) -> None:
+    with clients_of_both(pooler) as clients:
+        for connection in clients.values():
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_killed_worker_is_replaced(pooler: Doorman) -> None:
+    """Its clients are disconnected, the others notice nothing."""
+    with clients_of_both(pooler) as clients:
+        (killed, lost), (_, kept) = clients.items()
+        kept.execute("BEGIN")
+        os.kill(killed, signal.SIGKILL)
+        assert kept.execute("SELECT 1").fetchone() == (1,)
+        kept.execute("COMMIT")
+        with pytest.raises(psycopg.OperationalError):
+            lost.execute("SELECT 1")
+        pooler.wait_log(rf"worker \d \(pid {killed}\) was ended by signal 9")
+        pooler.wait_log(r"worker \d \(pid \d+\) serves")
+        assert len(workers(pooler)) == WORKERS
+    with clients_of_both(pooler) as clients:
+        assert killed not in clients
+        for connection in clients.values():
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_worker_is_no_service(pooler: Doorman) -> None:
+    """A terminal's or a service manager's signals reach all processes: only the supervisor goes by them."""
+    before = {process.pid for process in workers(pooler)}
+    for process in (nursery(pooler), *workers(pooler)):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+            process.send_signal(number)
+    with clients_of_both(pooler) as clients:
+        assert set(clients) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_waits_for_transactions(pooler: Doorman, number: signal.Signals) -> None:
+    with clients_of_both(pooler) as clients:
+        for connection in clients.values():
+            connection.execute("BEGIN")
+        pooler.send_signal(number)
+        pooler.wait_log("shutting down, waiting up to")
+        for connection in clients.values():
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+            connection.execute("COMMIT")
+        assert pooler.wait() == 0
+
+
+def test_a_second_signal_hurries(pooler: Doorman) -> None:
+    with clients_of_both(pooler) as clients:
+        for connection in clients.values():
+            connection.execute("BEGIN")
+        pooler.send_signal(signal.SIGTERM)
+        pooler.wait_log("shutting down, waiting up to")
+        pooler.send_signal(signal.SIGTERM)
+        assert pooler.wait() == 0
+
+
+def test_workers_end_with_their_supervisor(pooler: Doorman) -> None:
+    """Nobody would start it again while they hold its ports."""
+    be_subreaper(True)
+    try:
+        left = [nursery(pooler), *workers(pooler)]
+        pooler.ended_by_test = True
+        pooler.send_signal(signal.SIGKILL)
+        assert not psutil.wait_procs(left, timeout=patience(15))[1]
+    finally:
+        be_subreaper(False)
+
+
+def test_without_the_process_that_workers_come_from(pooler: Doorman) -> None:
+    """Those there are go on."""
+    be_subreaper(True)
+    try:
+        left = workers(pooler)
+        with clients_of_both(pooler) as clients:
+            nursery(pooler).kill()
+            pooler.wait_log("no other can take the place")
+            for connection in clients.values():
+                assert connection.execute("SELECT 1").fetchone() == (1,)
+        assert pooler.stop() == 0
+        assert not psutil.wait_procs(left, timeout=patience(15))[1]
+    finally:
+        be_subreaper(False)
+
+
+def test_what_one_can_not_begin_with_ends_all(make_doorman: MakeDoorman, pooler: Doorman) -> None:
+    """A port that is taken is found out by the supervisor, and there is nothing left behind."""
+    second = make_doorman({"general": {"worker_threads": WORKERS, "port": pooler.port}}, start=False)
+    second.start(wait=False)
+    assert second.wait() == 1
+    assert "address already in use" in second.log_text().lower()
+
+
+def test_a_reload_reaches_both(pooler: Doorman) -> None:
+    with clients_of_both(pooler):
+        pooler.reload({**pooler.config, "general": {**pooler.config["general"], "max_connections": 77}})
+        for number in range(1, WORKERS + 1):
+            pooler.wait_log(rf"worker {number}: .*configuration reloaded: .*max_connections")
+
+
+def test_lines_say_whose_they_are(pooler: Doorman) -> None:
+    for number in range(1, WORKERS + 1):
+        pooler.wait_log(rf"INFO worker {number}: pgdoorman_lib.*is ready")
