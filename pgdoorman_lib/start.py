@@ -23,9 +23,10 @@ from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.net.arenas import keep_chunks
 from pgdoorman_lib.pool.ledger import Ledger
+from pgdoorman_lib.pool.roll import Roll
 from pgdoorman_lib.supervisor.daemon import EXIT_NOT_STARTED, Launcher, launch
 from pgdoorman_lib.supervisor.membership import Membership
-from pgdoorman_lib.supervisor.nursery import Birth, found
+from pgdoorman_lib.supervisor.nursery import Birth, found, pin
 from pgdoorman_lib.supervisor.pid_file import PidFile
 from pgdoorman_lib.supervisor.program import Program, is_successor, let_go
 from pgdoorman_lib.supervisor.succession import Succession
@@ -149,11 +150,13 @@ class _Start:
 
     def _supervisor(self, launcher: Launcher) -> Supervisor:
         """The supervisor; this returns in its process only."""
-        ledger = Ledger.create(self.config.general.worker_threads)
+        count = self.config.general.worker_threads
+        ledger = Ledger.create(count)
+        rolls = {number: Roll() for number in range(1, count + 1)}
         nursery = found(partial(self._be_nursery, launcher))
         if isinstance(nursery, Birth):
-            self._be_worker(nursery, ledger)
-        return Supervisor(self.config, self.systemd, self.inherited, nursery, ledger, self.pid_file)
+            self._be_worker(nursery, ledger, rolls[nursery.number])
+        return Supervisor(self.config, self.systemd, self.inherited, nursery, ledger, rolls, self.pid_file)
 
     def _be_nursery(self, launcher: Launcher) -> None:
         """Let go of what is the supervisor's."""
@@ -166,13 +169,15 @@ class _Start:
             logs.detach()
         gc.freeze()  # workers share what there is by now
 
-    def _be_worker(self, birth: Birth, ledger: Ledger) -> NoReturn:
+    def _be_worker(self, birth: Birth, ledger: Ledger, roll: Roll) -> NoReturn:
         """Live a worker's life; what stands below on the stack is the supervisor's."""
         code = EXIT_FAILED
         try:
             logs.name_worker(birth.number)
             self._direct_log()
-            membership = partial(Membership, birth=birth, ledger=ledger.joined(birth.number))
+            if birth.config.general.worker_cpu_affinity_pinning:
+                pin(birth.number)
+            membership = partial(Membership, birth=birth, ledger=ledger.joined(birth.number), roll=roll)
             App(birth.config, Systemd(None), [], membership).run(lambda: None)
             code = EXIT_OK
         except ConfigError as exc:

@@ -269,6 +269,9 @@ class General:
         maximum=MOST_WORKERS,
         aliases=("workers",),
     )
+    worker_cpu_affinity_pinning: bool = setting(
+        "boolean", False, "Have each worker run on one processor alone, in turn.", reload="restart"
+    )
     io_engine: str = setting(
         "choice",
         "auto",
@@ -426,9 +429,6 @@ class General:
 
     # -- what tunes another runtime
     virtual_pool_count: int = setting("integer", 1, "Parts of each pool.", support=NO_EFFECT, minimum=1, maximum=U16)
-    worker_cpu_affinity_pinning: bool = setting(
-        "boolean", False, "Bind threads to processors.", reload="restart", support=NO_EFFECT
-    )
     worker_stack_size: int | None = setting(
         "size", None, "Stack of a thread.", reload="restart", support=NO_EFFECT, unset="the runtime's"
     )

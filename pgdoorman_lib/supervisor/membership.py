@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.event
+from gevent.pool import Pool as Greenlets
 
 from pgdoorman_lib import log as logs
-from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.cancel import CANCEL_TIMEOUT
+from pgdoorman_lib.errors import ConfigError, DoormanError
 from pgdoorman_lib.listener import Inherited
+from pgdoorman_lib.log import of_pool
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver
 from pgdoorman_lib.pool.ledger import Ledger
+from pgdoorman_lib.pool.roll import Orphan, Roll
+from pgdoorman_lib.server.cancel import send_cancel
 from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.supervisor.control import Answers, Line, Unanswered
 from pgdoorman_lib.supervisor.nursery import Birth
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Cancel requests for a dead worker's servers that are under way at a time.
+CANCELS_AT_ONCE = 20
 #: Seconds for the supervisor to say what comes next.
 STEP_SECONDS = 30.0
 
@@ -31,9 +38,11 @@ STEP_SECONDS = 30.0
 class Membership(Receiver):
     """``app``'s place among ``ledger.count`` workers."""
 
-    def __init__(self, app: App, birth: Birth, ledger: Ledger) -> None:
+    def __init__(self, app: App, birth: Birth, ledger: Ledger, roll: Roll) -> None:
         self.worker = birth.number
         self.ledger = ledger
+        #: who stands on it is cancelled should this process die
+        self.roll = roll
         #: the channels to the other workers, by their numbers
         self.peers: dict[int, Channel] = {}
         self._app = app
@@ -49,6 +58,7 @@ class Membership(Receiver):
             "hurry": self._hurry,
             "reload": lambda state: {"told": self._app.reload()},
             "ordered": lambda state: self._app.ordered(),
+            "cancel_orphans": self._cancel_orphans,
             "reopen": lambda state: {"reopened": logs.reopen()},
         }
 
@@ -117,6 +127,25 @@ class Membership(Receiver):
     def _hurry(self, state: Plain) -> Plain:
         self._app.hurry()
         return {}
+
+    def _cancel_orphans(self, state: Plain) -> Plain:
+        """Cancel what runs on servers of a worker that has died; may switch."""
+        greenlets = Greenlets(CANCELS_AT_ONCE)
+        for server in state["servers"]:
+            greenlets.spawn(self._cancel_orphan, Orphan(*server))
+        greenlets.join()
+        return {}
+
+    def _cancel_orphan(self, orphan: Orphan) -> None:
+        pool = self._app.find_pool(orphan.database, orphan.user)
+        if pool is None:
+            return
+        try:
+            send_cancel(pool.settings, self._app.engine, orphan.pid, orphan.secret, CANCEL_TIMEOUT)
+        except DoormanError as exc:
+            log.warning(
+                "%s what runs there for a worker that has died goes on: %s", of_pool(pool.settings), exc.message
+            )
 
     # As Receiver; in the channel's greenlet, which must not wait.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import json
+import logging
 import os
 import pickle
 import signal
@@ -22,6 +23,8 @@ from gevent.monkey import get_original
 from gevent.socket import wait_read, wait_write
 
 from pgdoorman_lib.config.model import Config
+
+log = logging.getLogger(__name__)
 
 # gevent's own would make a hub, or wait by one.
 _fork: Callable[[], int] = get_original("os", "fork")
@@ -121,6 +124,14 @@ def found(let_go: Callable[[], None]) -> Nursery | Birth:
     for number in ITS_SUPERVISORS:
         signal.signal(number, signal.SIG_IGN)
     return _Midwife(theirs).serve()
+
+
+def pin(number: int) -> None:
+    """Have this process, worker ``number``, run on one processor alone, of those that it may run on."""
+    processors = sorted(os.sched_getaffinity(0))
+    mine = processors[(number - 1) % len(processors)]
+    os.sched_setaffinity(0, {mine})
+    log.info("runs on processor %d alone", mine)
 
 
 class _Midwife:

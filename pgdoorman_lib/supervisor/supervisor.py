@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gevent
@@ -20,6 +20,7 @@ from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.listeners import Listeners
 from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.pool.ledger import Ledger
+from pgdoorman_lib.pool.roll import Roll
 from pgdoorman_lib.shutdown import MODES
 from pgdoorman_lib.signals import Signals
 from pgdoorman_lib.supervisor.nursery import Nursery
@@ -46,6 +47,7 @@ class Supervisor:
         inherited: Sequence[Inherited],
         nursery: Nursery,
         ledger: Ledger,
+        rolls: Mapping[int, Roll],
         pid_file: PidFile | None = None,
     ) -> None:
         self.config = config
@@ -58,6 +60,7 @@ class Supervisor:
         self.team = Team(
             nursery,
             ledger,
+            rolls,
             lambda: self.config,
             self.listeners.sockets,
             lambda: self.listeners.activated,
@@ -161,10 +164,6 @@ class Supervisor:
         self._engine.close()
         self.systemd.close()
         log.info("pgdoorman has ended")
-
-    def worker_pids(self) -> Iterator[int]:
-        """Process ids of the workers."""
-        yield from self.team.pids()
 
 
 def _refuse(client: Any) -> None:

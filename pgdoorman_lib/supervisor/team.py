@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +18,7 @@ from pgdoorman_lib.errors import ConfigError, DoormanError
 from pgdoorman_lib.net.parcel import Parcel, ParcelError, Receiver
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.ledger import Ledger
+from pgdoorman_lib.pool.roll import Roll
 from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.supervisor.control import Answers, Line, Unanswered
 from pgdoorman_lib.supervisor.nursery import Birth, Ended, Nursery
@@ -32,6 +33,9 @@ READY_SECONDS = 30.0
 PAUSE_FIRST = 0.1
 PAUSE_LAST = 10.0
 SOUND_LIFE = 10.0
+#: Seconds for statements of a dead worker to be cancelled, and then for PostgreSQL's processes to end.
+ORPHAN_SECONDS = 0.5
+PARTING_SECONDS = 0.05
 #: Seconds for a worker to end that was killed.
 DEATH_SECONDS = 5.0
 
@@ -62,7 +66,7 @@ class Worker(Receiver):
 
 
 class Team:
-    """The workers of one supervisor.
+    """The workers of one supervisor; ``rolls`` has that of each, by its number.
 
     ``config`` is what one begins with, ``listening`` gives the listening sockets by their names, ``answers`` has who
     answers what workers ask.
@@ -72,6 +76,7 @@ class Team:
         self,
         nursery: Nursery,
         ledger: Ledger,
+        rolls: Mapping[int, Roll],
         config: Callable[[], Config],
         listening: Callable[[], Iterable[tuple[str, Any]]],
         activated: Callable[[], bool],
@@ -79,6 +84,7 @@ class Team:
     ) -> None:
         self._nursery = nursery
         self._ledger = ledger
+        self._rolls = rolls
         self._config = config
         self._listening = listening
         self._activated = activated
@@ -192,17 +198,36 @@ class Team:
             log.warning("process %d, which is no worker, has ended", ended.pid)
             return
         del self._workers[worker.number]
-        self._ledger.reclaim(worker.number)
         worker.ended.set()
         if self.stopping:
             log.debug("worker %d has ended", worker.number)
         else:
             how = f"was ended by signal {-ended.code}" if ended.code < 0 else f"has ended (exit code {ended.code})"
             log.error("worker %d (pid %d) %s: its clients are disconnected", worker.number, worker.pid, how)
-            if self._serving and not self.barren:
-                gevent.spawn(self._replace, worker)
+            gevent.spawn(self._bury, worker)
         gevent.spawn(worker.line.channel.close, 0.0)
         self._look_whether_ended()
+
+    def _bury(self, worker: Worker) -> None:
+        """Have others take the places of its servers, and of itself; may switch."""
+        self._cancel_orphans(worker)
+        self._ledger.reclaim(worker.number)
+        if self._serving and not self.barren:
+            self._replace(worker)
+
+    def _cancel_orphans(self, worker: Worker) -> None:
+        """Cancel what still runs on the servers of one that has died, which nobody is to count any more; may switch."""
+        roll = self._rolls[worker.number]
+        orphans = [list(one) for one in roll.read()]
+        roll.clear()
+        other = next((one for one in self._all() if one.serves), None)
+        if orphans and other is not None:
+            try:
+                other.line.ask("cancel_orphans", {"servers": orphans}, ORPHAN_SECONDS)
+            except DoormanError as exc:
+                log.warning("statements of worker %d may go on for a while: %s", worker.number, exc.message)
+        if orphans:
+            gevent.sleep(PARTING_SECONDS)  # for PostgreSQL to find their connections closed
 
     def _replace(self, before: Worker) -> None:
         """Start a worker in the place of one that has ended; may switch."""
@@ -256,10 +281,6 @@ class Team:
         self._nursery.close()
 
     # Asking.
-
-    def pids(self) -> list[int]:
-        """The process ids of those that run."""
-        return [worker.pid for worker in self._all() if worker.pid]
 
     def _all(self) -> list[Worker]:
         return list(self._workers.values())

@@ -162,6 +162,14 @@ def test_a_reload_reaches_both(pooler: Doorman) -> None:
             pooler.wait_log(rf"worker {number}: .*configuration reloaded: .*max_connections")
 
 
+def test_each_on_a_processor_of_its_own(make_doorman: MakeDoorman) -> None:
+    over = {"worker_threads": WORKERS, "worker_cpu_affinity_pinning": True}
+    doorman = make_doorman({"general": over})
+    processors = sorted(os.sched_getaffinity(0))
+    expected = sorted([processors[number % len(processors)]] for number in range(WORKERS))
+    assert sorted(process.cpu_affinity() for process in workers(doorman)) == expected
+
+
 def test_lines_say_whose_they_are(pooler: Doorman) -> None:
     for number in range(1, WORKERS + 1):
         pooler.wait_log(rf"INFO worker {number}: pgdoorman_lib.*is ready")
