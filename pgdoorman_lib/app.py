@@ -143,7 +143,11 @@ class App(Pooler):
     def console(self, stream: Stream, accepted: Accepted) -> None:
         """Serve the admin console; may switch."""
         number, _ = self.clients.new_key(accepted.protocol)
-        console.serve(stream, self, accepted.user, dict(accepted.parameters), accepted.database, number)
+        self.clients.reserve((number,))
+        try:
+            console.serve(stream, self, accepted.user, dict(accepted.parameters), accepted.database, number)
+        finally:
+            self.clients.release((number,))
 
     # Pools.
 

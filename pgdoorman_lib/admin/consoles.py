@@ -18,6 +18,9 @@ class Consoles:
     def __iter__(self) -> Iterator[ListedClient]:
         return iter(list(self._sessions.values()))
 
+    def __contains__(self, number: object) -> bool:
+        return number in self._sessions
+
     def __len__(self) -> int:
         return len(self._sessions)
 

@@ -4,7 +4,6 @@ import cython
 
 from pgdoorman_lib.auth.entropy cimport random_bytes
 
-cdef long _LAST
 cdef int SECRET_3_0
 cdef int SECRET_3_2
 cdef long PROTOCOL_3_2
@@ -12,10 +11,20 @@ cdef long PROTOCOL_3_2
 
 cdef class Clients:
     cdef dict _sessions
-    cdef long _last
     cdef dict _by_database
+    cdef public long worker
+    cdef long _workers
+    cdef long _rest
+    cdef public long peer
+    cdef long _first
+    cdef long _space
+    cdef long _last
+    cdef set _reserved
 
-    cpdef int go_on_behind(self, long number) except -1
+    cpdef int use_peer(self, long peer) except -1
+    cpdef int go_on_behind(self, long last, long left) except -1
+    @cython.locals(number=long)
+    cpdef tuple owner_of(self, long process)
     cpdef add(self, object session)
     @cython.locals(left=int)
     cpdef remove(self, object session)

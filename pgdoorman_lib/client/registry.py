@@ -1,13 +1,18 @@
-"""The clients that are connected: by number for the console, by cancel key for CancelRequest."""
+"""The clients that are connected: by number for the console, by cancel key for CancelRequest.
+
+Which numbers there are to give stands in ``wire.cancel_keys``.
+"""
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pgdoorman_lib.auth.entropy import random_bytes
 from pgdoorman_lib.client.replication import ReplicationSession
 from pgdoorman_lib.client.session import Session
+from pgdoorman_lib.errors import TooManyClients
+from pgdoorman_lib.wire.cancel_keys import first_of, peer_of, space_of
 from pgdoorman_lib.wire.consts import PROCESS_BASE, PROTOCOL_3_2
 
 _int = int
@@ -16,17 +21,28 @@ _int = int
 SECRET_3_0 = 4
 SECRET_3_2 = 32
 
-#: The largest number of a client: its process id is an int32.
-_LAST = 0x7FFFFFFF - PROCESS_BASE
-
 
 class Clients:
-    """All sessions of this process, those of replication clients included."""
+    """All sessions of this process, those of replication clients included.
 
-    def __init__(self) -> None:
+    Of ``workers`` processes of one pooler this is the one of number ``worker`` (from 1); 0: there is one alone.
+    """
+
+    def __init__(self, worker: _int = 0, workers: _int = 1) -> None:
         self._sessions: dict[int, Session | ReplicationSession] = {}
-        self._last = 0
         self._by_database: dict[str, int] = {}
+        self.worker = worker
+        self._workers = workers
+        #: what this worker's numbers leave when divided by ``workers``
+        self._rest = max(worker, 1) - 1
+        #: peer_id; where the pooler's numbers begin, and how many there are
+        self.peer = 0
+        self._first = 0
+        self._space = space_of(0)
+        #: the number given last, counted from there
+        self._last = self._rest
+        #: numbers in use that no session here has
+        self._reserved: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -37,22 +53,60 @@ class Clients:
     def __contains__(self, number: object) -> bool:
         return number in self._sessions
 
+    def use_peer(self, peer: _int) -> None:
+        """Give out the numbers of the pooler with this peer_id from now on, 0: without one."""
+        self.peer = peer
+        self._first = first_of(peer)
+        self._space = space_of(peer)
+
     @property
     def last(self) -> int:
-        """The number given last."""
+        """The number given last, counted from where the pooler's begin."""
         return self._last
 
-    def go_on_behind(self, number: _int) -> None:
-        """Give numbers behind ``number`` from now on: those up to it are another process's clients'."""
-        self._last = number
+    def go_on_behind(self, last: _int, left: _int) -> None:
+        """Give numbers behind ``last`` of another process from now on, which has ``left`` more to give.
+
+        What its clients have by now is to be reserved.
+        """
+        last = (last + min(left, self._space // 2)) % self._space
+        self._last = last - last % self._workers + self._rest
+
+    def reserve(self, numbers: Iterable[int]) -> None:
+        """Give none of these out, which others have: consoles, clients that are with other processes."""
+        self._reserved.update(numbers)
+
+    def release(self, numbers: Iterable[int]) -> None:
+        """Nobody else has these any more."""
+        self._reserved.difference_update(numbers)
+
+    def numbers(self) -> list[int]:
+        """All that are in use, those that are reserved included."""
+        return [*self._sessions, *self._reserved]
 
     def new_key(self, protocol: _int) -> tuple[int, bytes]:
-        """A number nobody has, from 1, and a random secret of the length ``protocol`` allows."""
-        while True:
-            self._last = self._last + 1 if self._last < _LAST else 1
-            number = self._last
-            if number not in self._sessions:
+        """A number nobody has, from 1, and a random secret of the length ``protocol`` allows.
+
+        TooManyClients when this worker has no number left.
+        """
+        for _ in range(self._space // self._workers):
+            self._last += self._workers
+            if self._last >= self._space:
+                self._last = self._workers + self._rest
+            number = self._first + self._last
+            if number not in self._sessions and number not in self._reserved:
                 return number, random_bytes(SECRET_3_2 if protocol >= PROTOCOL_3_2 else SECRET_3_0)
+        raise TooManyClients("sorry, too many clients already: there is no number left for one more")
+
+    def owner_of(self, process: _int) -> tuple[int, int]:
+        """(peer, worker) that have given out this process id; 0: none with a number of its own.
+
+        The client may have moved to another worker since, and anybody may invent a process id.
+        """
+        number = process - PROCESS_BASE
+        if number <= 0:
+            return 0, 0
+        return (peer_of(process) if self.peer else 0), (number % self._space % self._workers + 1 if self.worker else 0)
 
     @property
     def replicating(self) -> list[ReplicationSession]:
@@ -63,6 +117,8 @@ class Clients:
         """A session begins."""
         database = session.database
         self._sessions[session.id] = session
+        if self._reserved:
+            self._reserved.discard(session.id)
         self._by_database[database] = self._by_database.get(database, 0) + 1
 
     def remove(self, session: Session | ReplicationSession) -> None:

@@ -63,6 +63,8 @@ class Arrival(Receiver):
         self._pid_file = -1
         self._book = Book()
         self._asking = BoundedSemaphore(1)
+        #: what its clients had when this one became the pooler
+        self._numbers: list[int] = []
         #: listening sockets nobody has claimed, by name
         self._sockets: dict[str, socket.socket] = {}
 
@@ -138,6 +140,9 @@ class Arrival(Receiver):
     def _wait_for_its_end(self) -> None:
         self._channel.ended.wait()
         log.info("upgrade: the old process has ended")
+        consoles = self._app.consoles
+        self._app.clients.release(number for number in self._numbers if number not in consoles)
+        self._numbers = []
         self._book = Book()
         for pool in self._app.pools:
             if pool.elsewhere:
@@ -198,11 +203,13 @@ class Arrival(Receiver):
         self._main.set()
 
     def _prepare_begin(self, parcel: Parcel) -> None:
-        parcel.prepared = parcel.state["pools"], parcel.state["clients"]
+        numbers = [int(number) for number in parcel.state.get("numbers", ())]
+        parcel.prepared = parcel.state["pools"], int(parcel.state["clients"]), numbers
 
     def _take_begin(self, parcel: Parcel) -> None:
-        told, last = parcel.prepared
-        self._app.clients.go_on_behind(last + NUMBERS_LEFT)
+        told, last, self._numbers = parcel.prepared
+        self._app.clients.go_on_behind(last, NUMBERS_LEFT)
+        self._app.clients.reserve(self._numbers)
         self._app.obey(parcel.state)
         for state in told:
             pool = self._app.find_pool(state["database"], state["user"])

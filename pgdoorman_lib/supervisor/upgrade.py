@@ -139,6 +139,7 @@ class Upgrade:
                 pool.size = self._staying.room(pool)
             state = {
                 "clients": app.clients.last,
+                "numbers": app.clients.numbers(),
                 "pools": [pools.pack(pool) for pool in app.pools],
                 **app.ordered(),
             }
