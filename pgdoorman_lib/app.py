@@ -48,6 +48,7 @@ from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.operations import Operations
+from pgdoorman_lib.peers import Peers
 from pgdoorman_lib.policy import ConfiguredPolicy
 from pgdoorman_lib.pool.catalogue import Catalogue, Watch
 from pgdoorman_lib.pool.database import Databases
@@ -62,6 +63,7 @@ from pgdoorman_lib.supervisor.pid_file import PidFile
 from pgdoorman_lib.supervisor.systemd import Systemd
 from pgdoorman_lib.telemetry import HTTP, Telemetry, most_connections
 from pgdoorman_lib.views import Cancellable
+from pgdoorman_lib.wire.cancel_keys import as_given
 from pgdoorman_lib.wire.statements import TOKEN_SIZE, name_process
 
 log = logging.getLogger(__name__)
@@ -100,6 +102,7 @@ class App(Pooler):
         self.notices = notices(config)
         self.cancellable: dict[tuple[int, bytes], Cancellable] = {}
         self._canceller = Canceller(self.engine, self.clients)
+        self.peers = Peers(self.engine, self.connections)
         self.connector = Connector(self.engine)
         self.janitor = Janitor(self._canceller.cancel_server)
         self._databases = Databases(Catalogue)
@@ -125,17 +128,18 @@ class App(Pooler):
         """A session leaves a server that can't simply be given back."""
         self.janitor.abandon(pool, server, in_batch, half_sent)
 
-    def cancel(self, number: int, secret: bytes) -> None:
-        """Carry out a cancel request; may switch."""
-        command = self.cancellable.get((number, secret))
+    def cancel(self, process: int, secret: bytes) -> None:
+        """Carry out a cancel request, or have whoever has the client do so; may switch."""
+        process, hopped = as_given(process)
+        command = self.cancellable.get((process, secret))
         if command is not None:
             command.cancelled = True
-        elif not self.cancel_here(number, secret):
-            self._kin.pass_cancel_on(number, secret)
+        elif not self.cancel_here(process, secret) and not self.peers.pass_on(process, secret, hopped):
+            self._kin.pass_cancel_on(process, secret)
 
-    def cancel_here(self, number: int, secret: bytes) -> bool:
+    def cancel_here(self, process: int, secret: bytes) -> bool:
         """Carry out a cancel request for a client of this process; whether there is one with that key. May switch."""
-        found = self._canceller.cancel(number, secret)
+        found = self._canceller.cancel(process, secret)
         if not found:
             log.debug("a cancel request with a key that nobody has here")
         return found
@@ -157,7 +161,9 @@ class App(Pooler):
         return pool
 
     def _use_pools(self, config: Config) -> None:
-        """Have the pools that ``config`` wants."""
+        """Have the pools and peers that ``config`` wants."""
+        self.clients.use_peer(config.general.peer_id)
+        self.peers.use(config.general, config.peers)
         self.pools.apply(effective(config), wildcard(config), config.pools)
         self._quotas.govern(config.general.max_user_connections, self.pools.all())
         self.named = config.pools

@@ -158,6 +158,32 @@ class ClientView(ListedClient, Protocol):
         """How many statements with a name it holds, and how many without."""
 
 
+class PeerSettings(Protocol):
+    """Where another pooler is; see ``config.peers.Peer``."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def pool_size(self) -> int: ...
+
+
+class PeerView(Protocol):
+    """Another pooler, and the cancel requests on their way to it; see ``peers.Peer``."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def settings(self) -> PeerSettings: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def connecting(self) -> int: ...
+    @property
+    def active(self) -> int: ...
+
+
 class Operations(Protocol):
     """What the console does to pools and clients; see ``operations.Operations``. A target is (database, user)."""
 
@@ -203,6 +229,8 @@ class RunningPooler(Protocol):
     def clients(self) -> Iterable[ClientView]: ...
     @property
     def consoles(self) -> Consoles: ...
+    @property
+    def peers(self) -> Iterable[PeerView]: ...
     @property
     def login_count(self) -> int: ...
     @property

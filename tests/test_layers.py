@@ -34,6 +34,7 @@ LAYERS = {
     "pgdoorman_lib.policy": 5,
     "pgdoorman_lib.check": 5,
     "pgdoorman_lib.cancel": 5,
+    "pgdoorman_lib.peers": 5,
     "pgdoorman_lib.connector": 5,
     "pgdoorman_lib.operations": 5,
     "pgdoorman_lib.shutdown": 5,

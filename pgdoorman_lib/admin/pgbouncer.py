@@ -158,12 +158,13 @@ def _users(pooler: RunningPooler) -> list[Row]:
 
 def _lists(pooler: RunningPooler) -> list[Row]:
     pools = list(pooler.pools)
+    peers = sum(1 for _ in pooler.peers)
     counts = {
         "databases": len({pool.settings.database for pool in pools} | {CONSOLE}),
         "users": len({pool.settings.user for pool in pools} | {CONSOLE}),
-        "peers": 0,
+        "peers": peers,
         "pools": len(pools) + 1,
-        "peer_pools": 0,
+        "peer_pools": peers,
         "free_clients": 0,
         "used_clients": sum(1 for _ in pooler.clients) + len(pooler.consoles),
         "login_clients": pooler.login_count,
@@ -175,6 +176,16 @@ def _lists(pooler: RunningPooler) -> list[Row]:
         "dns_pending": 0,
     }
     return list(counts.items())
+
+
+def _peers(pooler: RunningPooler) -> list[Row]:
+    return [(peer.id, peer.settings.host, peer.settings.port, peer.settings.pool_size) for peer in pooler.peers]
+
+
+def _peer_pools(pooler: RunningPooler) -> list[Row]:
+    return [
+        (peer.id, peer.active, peer.waiting + peer.connecting, peer.active, peer.connecting) for peer in pooler.peers
+    ]
 
 
 def _memory(pooler: RunningPooler) -> list[Row]:
@@ -226,11 +237,15 @@ PGBOUNCER_SHOWS: dict[str, Show] = {
         "users of pools, and their connections",
     ),
     "VERSION": Show(columns("version"), _version, "version, build and engine"),
-    "PEERS": Show(columns("peer_id", INT4) + columns("host") + columns("port pool_size", INT4), no_rows, "no rows"),
+    "PEERS": Show(
+        columns("peer_id", INT4) + columns("host") + columns("port pool_size", INT4),
+        _peers,
+        "the other poolers behind the same address: [peers]",
+    ),
     "PEER_POOLS": Show(
         columns("peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login", INT4),
-        no_rows,
-        "no rows",
+        _peer_pools,
+        "cancel requests on their way to each",
     ),
     "SOCKETS": Show(WHOLE, sockets, "clients and servers with what their buffers hold"),
     "ACTIVE_SOCKETS": Show(WHOLE, active_sockets, "those whose buffers hold anything"),

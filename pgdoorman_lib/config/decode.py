@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 from pgdoorman_lib.config.document import Path
-from pgdoorman_lib.config.keys import Key, keys_of, type_name
-from pgdoorman_lib.config.model import AuthQuery, General, Include, Pool, Statsd, Talos, User, Web
+from pgdoorman_lib.config.keys import Key, describe, keys_of, type_name
+from pgdoorman_lib.config.model import AuthQuery, General, Include, Peer, Pool, Statsd, Talos, User, Web
 from pgdoorman_lib.config.source import Source
+from pgdoorman_lib.wire.cancel_keys import MAX_PEER_ID
 
 NOT_SUPPORTED = "not supported yet"
 
-SECTIONS = ("general", "pools", "include", "talos", "web", "prometheus", "statsd")
+SECTIONS = ("general", "pools", "include", "talos", "web", "prometheus", "statsd", "peers")
 
 EVERY_DATABASE = "*"
 """The name of the pool for all databases that have none of their own, as in PgBouncer."""
+
+_PEER_ID = re.compile(r"[1-9][0-9]{0,9}")
 
 # Names an operator may have put one section too high or too low, and where they belong.
 _ELSEWHERE = {
@@ -69,6 +73,23 @@ class Decoder:
 
     def statsd(self) -> Statsd | None:
         return self._section(Statsd, self.source.data.get("statsd", {}), ("statsd",))
+
+    def peers(self) -> dict[int, Peer]:
+        """Those that could be read, by their ids."""
+        raw = self.source.data.get("peers", {})
+        if not isinstance(raw, dict):
+            self.source.refuse(("peers",), f"found {type_name(raw)}, expected tables [peers.ID]")
+            return {}
+        peers: dict[int, Peer] = {}
+        for name, table in raw.items():
+            if _PEER_ID.fullmatch(name) is None or int(name) > MAX_PEER_ID:
+                problem = (
+                    f"found {describe(name)}, expected the peer_id of a pooler, an integer from 1 to {MAX_PEER_ID}"
+                )
+                self.source.refuse(("peers", name), problem)
+            elif (peer := self._section(Peer, table, ("peers", name))) is not None:
+                peers[int(name)] = peer
+        return dict(sorted(peers.items()))
 
     def pools(self) -> dict[str, Pool]:
         """The pools that could be read."""

@@ -53,6 +53,7 @@ def diff(old: Config, new: Config) -> Changes:
                 restart.append((f"{section}.{name}", shown(key, getattr(now, name))))
             elif key.reload == "live":
                 live.append(f"{section}.{name}")
+    live += [f"peers.{number}" for number in sorted(old.peers | new.peers) if _differ(old, new, number)]
     digests = dict(old.fingerprints)
     files = [path for path, digest in new.fingerprints if digests.get(path, digest) != digest]
     was_hba, hba = old.general.pg_hba, new.general.pg_hba
@@ -66,6 +67,11 @@ def diff(old: Config, new: Config) -> Changes:
         restart=tuple(restart),
         files=tuple(files),
     )
+
+
+def _differ(old: Config, new: Config, number: int) -> bool:
+    """Whether there is another peer ``number`` now, or none, or was none."""
+    return old.peers.get(number) != new.peers.get(number)
 
 
 def _pools(config: Config) -> dict[PoolKey, PoolSettings]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from pgdoorman_lib.config.keys import REQUIRED, HbaSource, setting
+from pgdoorman_lib.wire.cancel_keys import MAX_PEER_ID
 
 U16 = 65535
 U32 = 2**32 - 1
@@ -44,6 +45,14 @@ class General:
         False,
         "Let other processes listen on the same ports: the kernel divides clients between all of them.",
         reload="restart",
+        ours=True,
+    )
+    peer_id: int = setting(
+        "integer",
+        0,
+        "Of several poolers behind one address, which this is: another id for each; see [peers]. 0 = none.",
+        reload="live",
+        maximum=MAX_PEER_ID,
         ours=True,
     )
     unix_socket_dir: str | None = setting(

@@ -12,7 +12,7 @@ from pgdoorman_lib.config.decode import Decoder
 from pgdoorman_lib.config.document import Document, Path, parse
 from pgdoorman_lib.config.model import Config, General, Pool
 from pgdoorman_lib.config.source import Source
-from pgdoorman_lib.config.validate import validate
+from pgdoorman_lib.config.validate import validate, validate_peers
 from pgdoorman_lib.config.yaml_document import parse_yaml
 from pgdoorman_lib.errors import ConfigError
 
@@ -66,12 +66,13 @@ def _config(source: Source) -> Config:
     tree = {name: copy.deepcopy(value) for name, value in source.data.items() if name != "include"}
     decoder = Decoder(source)
     decoder.top_level()
-    general, pools = decoder.general(), decoder.pools()
+    general, pools, peers = decoder.general(), decoder.pools(), decoder.peers()
     talos, web, statsd = decoder.talos(), decoder.web(), decoder.statsd()
     if general is None or talos is None or web is None or statsd is None or not source.usable:
         source.give_up()
     general = _read_hba(general, source)
     validate(general, pools, source)
+    validate_peers(general, peers, source)
     if decoder.without_effect:
         keys = ", ".join(decoder.without_effect)
         source.warnings.append(f"{source.file}: these keys are known but have no effect in pgdoorman: {keys}")
@@ -80,6 +81,7 @@ def _config(source: Source) -> Config:
     return Config(
         general=general,
         pools=pools,
+        peers=peers,
         talos=talos,
         web=web,
         statsd=statsd,

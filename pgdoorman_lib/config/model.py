@@ -1,7 +1,7 @@
 """The whole configuration as frozen dataclasses: the one truth about keys, defaults and meaning.
 
 Attribute names are the TOML keys; durations are seconds, sizes bytes, tables of strings are tuples of pairs. What a key
-is, `keys.Key`, lies in each field's metadata. [general], [pools.NAME], [web] and [statsd] are in modules of their own.
+is, `keys.Key`, lies in each field's metadata. All sections but [include] and [talos] are in modules of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pgdoorman_lib.config import units
 from pgdoorman_lib.config.general import NOT_YET, General
 from pgdoorman_lib.config.keys import HIDDEN, HbaSource, Key, keys_of, setting
 from pgdoorman_lib.config.metrics import Statsd, Web
+from pgdoorman_lib.config.peers import Peer
 from pgdoorman_lib.config.pools import AuthQuery, Pool, User
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "General",
     "HbaSource",
     "Include",
+    "Peer",
     "Pool",
     "Statsd",
     "Talos",
@@ -50,14 +52,15 @@ class Talos:
 class Config:
     """One configuration, read and checked.
 
-    ``path`` is the main file, ``secret_files`` are those with secrets, ``lenient`` is how it was read, ``warnings`` are
-    texts for the log, ``fingerprints`` pairs of (path, SHA-256) of the TLS files, so that a certificate replaced in
-    place counts as a change. ``pending``: of keys that were changed since the start, and wait for a restart, the name
-    ("general.port") and the value that will be in force then, as text.
+    ``peers`` are by id. ``path`` is the main file, ``secret_files`` are those with secrets, ``lenient`` is how it was
+    read, ``warnings`` are texts for the log, ``fingerprints`` pairs of (path, SHA-256) of the TLS files, so that a
+    certificate replaced in place counts as a change. ``pending``: of keys that were changed since the start, and wait
+    for a restart, the name ("general.port") and the value that will be in force then, as text.
     """
 
     general: General
     pools: dict[str, Pool]
+    peers: dict[int, Peer] = dataclasses.field(default_factory=dict)
     talos: Talos = Talos()
     web: Web = dataclasses.field(default_factory=Web)
     statsd: Statsd = dataclasses.field(default_factory=Statsd)
@@ -87,6 +90,8 @@ def show_rows(config: Config) -> list[tuple[str, str, str, str]]:
     for name, pool in config.pools.items():
         rows += _section_rows(f"pools.{name}.", pool, f"pools.{name}", pending)
         rows.append((f'pools."{name}".users', ",".join(user.username for user in pool.users), "-", "yes"))
+    for number, peer in config.peers.items():
+        rows += _section_rows(f"peers.{number}.", peer, f"peers.{number}", pending)
     return rows
 
 

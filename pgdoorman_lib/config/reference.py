@@ -12,7 +12,7 @@ from typing import Any
 
 from pgdoorman_lib.config import writing
 from pgdoorman_lib.config.keys import Key, keys_of
-from pgdoorman_lib.config.model import AuthQuery, General, Include, Pool, Statsd, Talos, User, Web, written
+from pgdoorman_lib.config.model import AuthQuery, General, Include, Peer, Pool, Statsd, Talos, User, Web, written
 from pgdoorman_lib.config.writing import TOML, Entry, Section, Value
 
 _WRITTEN_BY = "Written by `python -m pgdoorman_lib.config.reference`: don't edit."
@@ -28,6 +28,7 @@ _WIDTH = 116
 
 _EXAMPLES = {
     "admin_username": '"admin"',
+    "host": '"10.0.0.2"',
     "admin_password": '"change-me"',
     "username": '"doorman"',
     "password": '"password"',
@@ -60,7 +61,12 @@ def render(form: str = TOML, *, comments: bool = True, source: str = _WRITTEN_BY
         _section(("pools", "exampledb", "users"), "[[pools.exampledb.users]]", User, comments, item=True),
     ]
     if comments:
-        for path, model in ((("pools", "exampledb", "auth_query"), AuthQuery), (("talos",), Talos)):
+        hidden: tuple[tuple[tuple[str, ...], Any], ...] = (
+            (("pools", "exampledb", "auth_query"), AuthQuery),
+            (("peers", "2"), Peer),
+            (("talos",), Talos),
+        )
+        for path, model in hidden:
             sections.append(_section(path, f"[{'.'.join(path)}]", model, comments, hidden=True))
     for name, table in (("web", Web), ("statsd", Statsd)):
         sections.append(_section((name,), f"[{name}]", table, comments))

@@ -6,7 +6,7 @@ import re
 
 from pgdoorman_lib.config.decode import NOT_SUPPORTED
 from pgdoorman_lib.config.document import Path
-from pgdoorman_lib.config.model import General, Pool, User
+from pgdoorman_lib.config.model import General, Peer, Pool, User
 from pgdoorman_lib.config.source import Source
 
 ADMIN_DATABASES = ("pgdoorman", "pgbouncer")
@@ -40,6 +40,14 @@ def validate(general: General, pools: dict[str, Pool], source: Source) -> None:
     _fit(general.startup_parameters, ("general", "startup_parameters"), source)
     for name, pool in pools.items():
         _pool(name, pool, general, source)
+
+
+def validate_peers(general: General, peers: dict[int, Peer], source: Source) -> None:
+    """The same for the other poolers; that this one is among them is as it should be."""
+    if peers and not general.peer_id:
+        source.warn(
+            ("peers",), "without general.peer_id no cancel request is passed on: give each pooler an id of its own"
+        )
 
 
 def _listening(general: General, source: Source) -> None:

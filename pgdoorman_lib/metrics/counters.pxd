@@ -76,6 +76,8 @@ cdef class ConnectionStats:
     cdef public long long tls
     cdef public long long plain
     cdef public long long cancel
+    cdef public long long passed_on
+    cdef public long long not_passed_on
     cdef public dict rejected
 
 

@@ -230,10 +230,11 @@ class ConnectionStats:
 
     ``total`` counts every accept; each ends as one of ``tls`` or ``plain`` (authenticated sessions), ``cancel`` (cancel
     requests) or ``errors`` (refused, failed or gone before they were any of the others). ``rejected`` has those that
-    were refused, by the reason.
+    were refused, by the reason. ``passed_on`` are cancel requests that another pooler has carried out (``peers``),
+    ``not_passed_on`` those that it should have.
     """
 
-    __slots__ = ("cancel", "errors", "plain", "rejected", "tls", "total")
+    __slots__ = ("cancel", "errors", "not_passed_on", "passed_on", "plain", "rejected", "tls", "total")
 
     def __init__(self) -> None:
         self.total = 0
@@ -241,6 +242,8 @@ class ConnectionStats:
         self.tls = 0
         self.plain = 0
         self.cancel = 0
+        self.passed_on = 0
+        self.not_passed_on = 0
         self.rejected: dict[str, int] = {}
 
     def reject(self, reason: str) -> None:

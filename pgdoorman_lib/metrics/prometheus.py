@@ -126,6 +126,9 @@ class Exposition:
             yield head(name, kind, doc)
             for what in CONNECTION_TYPES:
                 yield f'{PREFIX}{name}{{type="{what}"}} {getattr(connections, what)}\n'
+        yield head("cancel_requests_passed_on_total", "counter", "Cancel requests for clients of other poolers.")
+        for result, number in (("done", connections.passed_on), ("failed", connections.not_passed_on)):
+            yield f'{PREFIX}cancel_requests_passed_on_total{{result="{result}"}} {number}\n'
         yield head("listener_rejections_total", "counter", "Connections refused.")
         for reason in self._reasons:
             yield f'{PREFIX}listener_rejections_total{{reason="{reason}"}} {connections.rejected.get(reason, 0)}\n'

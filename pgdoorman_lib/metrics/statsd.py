@@ -59,7 +59,7 @@ COUNTERS = (
 )
 TIMINGS = (("query", "query_hist"), ("transaction", "xact_hist"), ("wait", "wait_hist"))
 #: What connections may have been, attributes of ConnectionStats.
-CONNECTIONS = ("total", "tls", "plain", "cancel", "errors")
+CONNECTIONS = ("total", "tls", "plain", "cancel", "errors", "passed_on", "not_passed_on")
 
 _Counts = dict[tuple[str, str], int]
 

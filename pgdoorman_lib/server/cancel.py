@@ -30,10 +30,18 @@ def send_cancel(
     with time_limit(settings, timeout, "send a cancel request to"):
         stream = dial(settings, engine, deadline - time.monotonic(), attempt, options)
         try:
-            _send(stream, cancel_request(pid, secret))
-            _await_close(stream)
+            deliver(stream, cancel_request(pid, secret))
         finally:
             stream.close()
+
+
+def deliver(stream: Stream, packet: bytes) -> None:
+    """Send a CancelRequest and wait until the other side has closed the connection; may switch.
+
+    ServerUnavailable when it can't be sent, or is answered.
+    """
+    _send(stream, packet)
+    _await_close(stream)
 
 
 def _send(stream: Stream, packet: bytes) -> None:

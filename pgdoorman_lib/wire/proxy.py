@@ -20,6 +20,9 @@ MIN_LINE = 15
 #: Longest header of version 2 that is taken. TLVs may make it 64 KiB long; nginx takes as many as we do.
 MAX_BINARY = 4096
 
+#: A header of version 1 that tells of no client: the connection is the sender's own.
+UNKNOWN = b"PROXY UNKNOWN\r\n"
+
 _WORD = b"PROXY"
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _FIXED = 16

@@ -9,6 +9,7 @@ from typing import Any
 from pgdoorman_lib.admin.consoles import Consoles
 from pgdoorman_lib.client.info import ClientInfo
 from pgdoorman_lib.config.model import Config, General
+from pgdoorman_lib.config.model import Peer as PeerConfig
 from pgdoorman_lib.config.model import Pool as PoolConfig
 from pgdoorman_lib.errors import DoormanError, PeerGone, ProtocolViolation
 from pgdoorman_lib.metrics.averages import Averages
@@ -181,6 +182,15 @@ class FakeOperations:
         return number == 12
 
 
+@dataclass
+class FakePeer:
+    id: int
+    settings: PeerConfig
+    waiting: int = 0
+    connecting: int = 0
+    active: int = 0
+
+
 class FakePooler:
     """The pooler the console looks at; ``done`` records what it was told to do, ``failure`` is raised by it."""
 
@@ -195,6 +205,9 @@ class FakePooler:
         self.averages = Averages(lambda: self.pools, self.now)
         self.connections = ConnectionStats()
         self.consoles = Consoles()
+        self.peers = [
+            FakePeer(2, PeerConfig(host="10.0.0.2", port=6432, pool_size=7), waiting=1, connecting=2, active=4)
+        ]
         self.login_count = 0
         self.log_level = "info"
         self.done: list[str] = []

@@ -82,7 +82,7 @@ SHAPES = {
 }
 
 #: Tables of features that are not built, or that there is nothing of here.
-EMPTY = {"AUTH_QUERY", "POOL_COORDINATOR", "PREPARED_STATEMENTS", "PEERS", "PEER_POOLS", "DNS_HOSTS", "DNS_ZONES"}
+EMPTY = {"AUTH_QUERY", "POOL_COORDINATOR", "PREPARED_STATEMENTS", "DNS_HOSTS", "DNS_ZONES"}
 
 
 def rows(pooler: FakePooler, name: str) -> list[Row]:

@@ -196,3 +196,15 @@ def test_the_reference_is_valid_and_says_the_defaults():
     )
     assert written.warnings == ()
     assert (written.general, written.pools) == (least.general, least.pools)
+
+
+def test_peers_change_one_by_one():
+    def of(*peers):
+        tables = "".join(f'[peers.{number}]\nhost = "{host}"\n' for number, host in peers)
+        return loader.loads(BASE.replace("{pool}", "").replace("{user}", "").replace("[general]", f"{tables}[general]"))
+
+    old, new = of((1, "a"), (2, "b"), (3, "c")), of((2, "b"), (3, "d"), (4, "e"))
+    changes = diff(old, new)
+    assert changes == Changes(live=("peers.1", "peers.3", "peers.4"))
+    assert in_force(old, new, changes).peers == new.peers
+    assert not diff(new, new)

@@ -480,3 +480,73 @@ def test_web_listens_on_loopback_unless_told_otherwise():
 def test_pages_and_tokens_are_warned_of(key):
     (warning,) = load(more=f"[web]\nenabled = true\n{key} = true").warnings
     assert f"web.{key}: not supported yet" in warning
+
+
+def test_peers_by_id():
+    more = """[peers.10]
+host = "/run/other"
+pool_size = 3
+proxy_protocol = true
+[peers.2]
+host = "10.0.0.2"
+port = 6432
+"""
+    config = load(general="peer_id = 2", more=more)
+    assert config.general.peer_id == 2
+    assert config.warnings == ()
+    assert list(config.peers) == [2, 10]
+    assert dataclasses.astuple(config.peers[2]) == ("10.0.0.2", 6432, 20, False)
+    assert dataclasses.astuple(config.peers[10]) == ("/run/other", 5432, 3, True)
+    shown = {row[0]: row[1] for row in model.show_rows(config)}
+    assert (shown["peer_id"], shown["peers.2.port"], shown["peers.10.host"]) == ("2", "6432", "/run/other")
+
+
+def test_peers_in_yaml():
+    text = """
+general: {admin_username: admin, admin_password: adm1n-s3cret, peer_id: 1}
+pools: {}
+peers:
+  2: {host: 10.0.0.2, port: 6432}
+  "3": {host: other.example}
+"""
+    config = loader.loads(text, "pg_doorman.yaml")
+    assert {number: (peer.host, peer.port) for number, peer in config.peers.items()} == {
+        2: ("10.0.0.2", 6432),
+        3: ("other.example", 5432),
+    }
+
+
+def test_peers_without_an_id_of_ones_own_are_warned_of():
+    (warning,) = load(more='[peers.2]\nhost = "h"').warnings
+    assert "peers: without general.peer_id no cancel request is passed on" in warning
+    assert load().general.peer_id == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "phrase"),
+    [
+        ("[peers.0]\nhost = 'h'", 'peers.0: found "0", expected the peer_id of a pooler, an integer from 1 to 2000'),
+        ("[peers.2001]\nhost = 'h'", 'found "2001", expected the peer_id'),
+        ("[peers.02]\nhost = 'h'", 'found "02", expected the peer_id'),
+        ("[peers.-1]\nhost = 'h'", 'found "-1", expected the peer_id'),
+        ("[peers.two]\nhost = 'h'", 'found "two", expected the peer_id'),
+        ("[peers.\"\u0662\"]\nhost = 'h'", "expected the peer_id"),
+        ("[peers.99999999999999999999]\nhost = 'h'", "expected the peer_id"),
+        ("[peers.2]\nport = 1", "peers.2: missing field `host`"),
+        ("[peers.2]\nhost = ''", "peers.2.host: found an empty string"),
+        ("[peers.2]\nhost = 'h'\nport = 0", "peers.2.port: found 0, expected an integer from 1 to 65535"),
+        ("[peers.2]\nhost = 'h'\npool_size = 0", "peers.2.pool_size: found 0, expected an integer of at least 1"),
+        ("[peers.2]\nhost = 'h'\nuser = 'x'", "peers.2.user: unknown key"),
+        ("[peers]\n2 = 'host=h port=1'", "peers.2: found a string, expected a table"),
+        ("[[peers]]\nhost = 'h'", "peers: found an array, expected tables [peers.ID]"),
+    ],
+)
+def test_peers_that_are_refused(more, phrase):
+    message = refusal(general="peer_id = 1", more=more)
+    assert phrase in message
+    assert message.startswith("pg_doorman.toml:")
+
+
+@pytest.mark.parametrize("peer_id", ["-1", "2001", "true", "'1'"])
+def test_ids_that_are_none(peer_id):
+    assert "general.peer_id: found" in refusal(general=f"peer_id = {peer_id}")
