@@ -235,5 +235,5 @@ class Kin(Protocol):
     def upgrade_logged(self) -> None:
         """As ``upgrade``, where there is nobody to tell but the log."""
 
-    def pass_cancel_on(self, number: int, secret: bytes) -> None:
+    def pass_cancel_on(self, process: int, secret: bytes) -> None:
         """Somebody wants a client's statement cancelled that is not here; may switch."""

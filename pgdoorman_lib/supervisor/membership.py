@@ -100,7 +100,7 @@ class Membership(Receiver):
     def upgrade_logged(self) -> None:
         """Signals are the supervisor's."""
 
-    def pass_cancel_on(self, number: int, secret: bytes) -> None:
+    def pass_cancel_on(self, process: int, secret: bytes) -> None:
         """See ``Kin``."""
 
     def ask(self, about: str, state: Plain, timeout: float | None) -> Plain:
