@@ -204,7 +204,7 @@ class HasDeadline(Protocol):
 class Kin(Protocol):
     """The other processes that one of the pooler's has to do with.
 
-    Either one before it and one behind (``supervisor.succession``), or other workers (``supervisor.membership``).
+    Either one before it and one behind (``supervisor.succession.Alone``), or other workers (``supervisor.membership``).
     """
 
     @property
@@ -234,6 +234,9 @@ class Kin(Protocol):
 
     def upgrade_logged(self) -> None:
         """As ``upgrade``, where there is nobody to tell but the log."""
+
+    def end(self) -> None:
+        """This process ends; may switch."""
 
     def pass_cancel_on(self, process: int, secret: bytes) -> None:
         """Somebody wants a client's statement cancelled that is not here; may switch."""

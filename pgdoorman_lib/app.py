@@ -397,6 +397,7 @@ class App(Pooler):
         self.telemetry.stop()
         self.janitor.finish()
         self._canceller.close()
+        self._kin.end()
         gevent.killall(self._greenlets)
         self.pools.close()
         self.engine.flush()

@@ -29,7 +29,7 @@ from pgdoorman_lib.supervisor.membership import Membership
 from pgdoorman_lib.supervisor.nursery import Birth, found, pin
 from pgdoorman_lib.supervisor.pid_file import PidFile
 from pgdoorman_lib.supervisor.program import Program, is_successor, let_go
-from pgdoorman_lib.supervisor.succession import Succession
+from pgdoorman_lib.supervisor.succession import Alone
 from pgdoorman_lib.supervisor.supervisor import Supervisor
 from pgdoorman_lib.supervisor.systemd import Systemd, handed_over
 
@@ -145,8 +145,8 @@ class _Start:
         logs.direct(self.log_format, general.log_file, general.syslog_prog_name, general.syslog_socket)
 
     def _alone(self) -> App:
-        succession = partial(Succession, program=Program.running())
-        return App(self.config, self.systemd, self.inherited, succession, self.pid_file)
+        alone = partial(Alone, program=Program.running())
+        return App(self.config, self.systemd, self.inherited, alone, self.pid_file)
 
     def _supervisor(self, launcher: Launcher) -> Supervisor:
         """The supervisor; this returns in its process only."""
@@ -156,7 +156,8 @@ class _Start:
         nursery = found(partial(self._be_nursery, launcher))
         if isinstance(nursery, Birth):
             self._be_worker(nursery, ledger, rolls[nursery.number])
-        return Supervisor(self.config, self.systemd, self.inherited, nursery, ledger, rolls, self.pid_file)
+        program = Program.running()
+        return Supervisor(self.config, self.systemd, self.inherited, nursery, ledger, rolls, program, self.pid_file)
 
     def _be_nursery(self, launcher: Launcher) -> None:
         """Let go of what is the supervisor's."""

@@ -70,9 +70,13 @@ def begin(pool: Pool) -> Server | None:
 
 
 def gone(pool: Pool, server: Server) -> None:
-    """A server, which counted as borrowed, is the other process's, and its place in the pool as well; no switch."""
+    """A server, which counted as borrowed, is the other process's; no switch."""
     pool.borrowed -= 1
-    pool.size = max(0, pool.size - 1)
     pool.servers.discard(server)
     server.enter(states.CLOSED)
     server.stream.abandon()
+
+
+def lose_place(pool: Pool) -> None:
+    """One server less may be in this process: the other one may have it."""
+    pool.size = max(0, pool.size - 1)

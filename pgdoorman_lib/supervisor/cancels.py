@@ -1,12 +1,13 @@
 """Cancel requests for clients that are another process's, or on their way from one to the other in an upgrade.
 
-A request is for whoever has the client now: the one asked refuses a parcel with a key of nobody it has, and then the
-client is here, is on its way, or is nobody. So it is asked again, and looked for here, until one of the two has it.
+A request is for whoever has the client now: who is asked refuses a parcel with a key of nobody it has, and then the
+client is here, is on its way, or is nobody. So all are asked again, and it is looked for here, until one has it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 
 import gevent
 
@@ -15,23 +16,28 @@ from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Refused
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.supervisor import kinds
 
+log = logging.getLogger(__name__)
+
 #: Seconds for which a client that nobody has may be on its way, and between two looks.
 ON_ITS_WAY = 2.0
 LOOK_INTERVAL = 0.01
 
 
-def pass_on(channel: Channel, cancel_here: Callable[[int, bytes], bool], number: int, secret: bytes) -> None:
-    """Have the process at the other end of ``channel`` carry a cancel request out, or ``cancel_here``; may switch."""
+def pass_on(channels: Sequence[Channel], cancel_here: Callable[[int, bytes], bool], number: int, secret: bytes) -> None:
+    """Have a process at the other end of one of ``channels`` carry a request out, or ``cancel_here``; may switch."""
     deadline = clock() + ON_ITS_WAY
-    while clock() < deadline:
-        try:
-            channel.send(Parcel(kinds.CANCEL, {"number": number, "secret": secret}), ON_ITS_WAY)
-            return
-        except Refused:
-            gone = False
-        except ParcelError:
-            gone = True
-        if cancel_here(number, secret) or gone:
+    while channels and clock() < deadline:
+        refused = []
+        for channel in channels:
+            try:
+                channel.send(Parcel(kinds.CANCEL, {"number": number, "secret": secret}), ON_ITS_WAY)
+                return
+            except Refused:
+                refused.append(channel)
+            except ParcelError as exc:
+                log.debug("a cancel request was not passed on: %s", exc)
+        channels = refused  # the others have gone
+        if cancel_here(number, secret):
             return
         gevent.sleep(LOOK_INTERVAL)  # switch: it comes, or goes back
 

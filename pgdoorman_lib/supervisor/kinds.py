@@ -1,14 +1,18 @@
 """What two processes of one pooler say to each other: the kinds of their parcels, and what stands in each.
 
-In an upgrade, from the old one to the new, in this order: LISTENER (``name``, a listening socket) for each, PID_FILE
-(``path``, the open file) of a daemon, LISTENERS; BEGIN when the new one is the pooler (``clients``: the number given
-last, ``numbers``: those in use), MAIN when systemd knows that; then, in any order, SERVER (one socket), CLIENT (its
-socket, and its server if it keeps one) and HELD (``pools``: database, user, servers left there). From the new one:
-READY. From either: CANCEL.
+In an upgrade, from the old program to the new, in this order: LISTENER (``name``, a listening socket) for each,
+PID_FILE (``path``, the open file) of a daemon, LISTENERS; HEIR (``number``, a socket) for each old process that serves;
+BEGIN when the new one is the pooler (``clients``: the ``last`` number given, those ``used``; ``ordered``), MAIN when
+systemd knows that. From the new one: READY. HEIR comes later, too, when the new process that had the other end has died.
 
-From the supervisor to a worker: LISTENER for each, LISTENERS; BEGIN once it may serve; PEER (``number``, a socket to
-that worker). From a worker: READY. From either: QUESTION (``number``, ``about``, ``state``) and ANSWER (``number`` and
-``state``, or what has gone wrong). Between two workers: SERVER, CLIENT, CANCEL.
+By that socket, from an old process that serves to a new one: BEGIN (``pools``, ``ordered``), then, in any order, SERVER
+(one socket), CLIENT (its socket, and its server's if it keeps one) and HELD (``pools``: database, user, servers left
+there). From either: CANCEL.
+
+From the supervisor to a worker: LISTENER for each, LISTENERS; BEGIN once it may serve (``clients``, ``ordered``: of the
+workers before, or None); PEER (``number``, a socket to that worker); HEIR (as above); SUCCESSOR (the socket to who
+takes over from it). From a worker: READY. From either: QUESTION (``number``, ``about``, ``state``) and ANSWER
+(``number`` and ``state``, or what has gone wrong). Between two workers: SERVER, CLIENT, CANCEL.
 """
 
 from __future__ import annotations
@@ -24,5 +28,7 @@ CLIENT = "client"
 HELD = "held"
 CANCEL = "cancel"
 PEER = "peer"
+HEIR = "heir"
+SUCCESSOR = "successor"
 QUESTION = "question"
 ANSWER = "answer"

@@ -15,12 +15,17 @@ from pgdoorman_lib.cancel import CANCEL_TIMEOUT
 from pgdoorman_lib.errors import ConfigError, DoormanError
 from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.log import of_pool
+from pgdoorman_lib.net import tls13
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.roll import Orphan, Roll
 from pgdoorman_lib.server.cancel import send_cancel
 from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.supervisor.control import Answers, Line, Unanswered
+from pgdoorman_lib.supervisor.heirs import obey
+from pgdoorman_lib.supervisor.host import UpgradeFailed
+from pgdoorman_lib.supervisor.intake import Intake
+from pgdoorman_lib.supervisor.itself import Itself
 from pgdoorman_lib.supervisor.nursery import Birth
 from pgdoorman_lib.wire.handover import Plain
 
@@ -34,6 +39,9 @@ CANCELS_AT_ONCE = 20
 #: Seconds for the supervisor to say what comes next.
 STEP_SECONDS = 30.0
 
+#: What it says.
+_TAKEN = (kinds.LISTENER, kinds.LISTENERS, kinds.BEGIN, kinds.PEER, kinds.HEIR, kinds.SUCCESSOR)
+
 
 class Membership(Receiver):
     """``app``'s place among ``ledger.count`` workers."""
@@ -46,6 +54,9 @@ class Membership(Receiver):
         #: the channels to the other workers, by their numbers
         self.peers: dict[int, Channel] = {}
         self._app = app
+        self._itself = Itself(app, self._find_another)
+        #: the socket to who takes over from this worker, until it is said what for
+        self._successor: socket.socket | None = None
         self._line = Line(socket.socket(fileno=birth.control), "the supervisor", self._answers(), self)
         self._sockets: dict[str, socket.socket] = {}
         self._activated = False
@@ -55,6 +66,11 @@ class Membership(Receiver):
     def _answers(self) -> Answers:
         return {
             "stop": self._stop,
+            "part": self._part,
+            "pass": self._pass,
+            "hand_over": self._hand_over,
+            "resume": self._resume,
+            "wait_for_heirs": self._wait_for_heirs,
             "hurry": self._hurry,
             "reload": lambda state: {"told": self._app.reload()},
             "ordered": lambda state: self._app.ordered(),
@@ -83,6 +99,8 @@ class Membership(Receiver):
     def begin(self) -> None:
         """Tell the supervisor that this worker is ready, and wait until it may serve."""
         self._app.listeners.handed_over = True  # files of unix sockets are the supervisor's
+        if self._app.general.tls_certificate:
+            tls13.load()  # not while clients wait
         try:
             self._line.tell(kinds.READY, {})
         except Unanswered as exc:
@@ -100,8 +118,12 @@ class Membership(Receiver):
     def upgrade_logged(self) -> None:
         """Signals are the supervisor's."""
 
+    def end(self) -> None:
+        """The supervisor learns of it from its own."""
+
     def pass_cancel_on(self, process: int, secret: bytes) -> None:
         """See ``Kin``."""
+        self._itself.pass_cancel_on(process, secret)
 
     def ask(self, about: str, state: Plain, timeout: float | None) -> Plain:
         """Ask the supervisor; may switch. Unanswered; DoormanError as it was raised there."""
@@ -114,7 +136,12 @@ class Membership(Receiver):
 
     def _end_with_supervisor(self) -> None:
         self._line.channel.ended.wait()
-        if not self._app.draining:
+        if self._app.draining:
+            return
+        if self._itself.hands_over:
+            log.warning("the supervisor has gone: this worker hands over, and ends")
+            self._itself.hand_over()
+        else:
             log.error("the supervisor has gone: this worker ends, too")
             self._app.shutdown()
 
@@ -147,10 +174,48 @@ class Membership(Receiver):
                 "%s what runs there for a worker that has died goes on: %s", of_pool(pool.settings), exc.message
             )
 
+    # An upgrade.
+
+    def _taken(self) -> socket.socket:
+        """The way to who takes over, as it was given last."""
+        found, self._successor = self._successor, None
+        if found is None:
+            raise UpgradeFailed(f"worker {self.worker} was not told who takes over from it")
+        return found
+
+    def _part(self, state: Plain) -> Plain:
+        return self._itself.part(self.worker, self._taken())
+
+    def _pass(self, state: Plain) -> Plain:
+        self._itself.pass_to(self.worker, self._taken())
+        return {}
+
+    def _hand_over(self, state: Plain) -> Plain:
+        self._itself.hand_over()
+        return {}
+
+    def _resume(self, state: Plain) -> Plain:
+        self._itself.resume()
+        return {}
+
+    def _wait_for_heirs(self, state: Plain) -> Plain:
+        self._itself.wait_for_all()
+        return {}
+
+    def _find_another(self) -> bool:
+        """As for ``HandOver``: the supervisor finds one. Without a supervisor this worker ends."""
+        try:
+            return bool(self.ask("another", {"number": self.worker}, None)["found"])
+        except DoormanError as exc:
+            log.error("upgrade: nobody takes over from this worker any more: %s", exc.message)
+            self._itself.resume()
+            self._app.shutdown()
+            return False
+
     # As Receiver; in the channel's greenlet, which must not wait.
 
     def prepare(self, parcel: Parcel) -> None:
-        if parcel.kind not in (kinds.LISTENER, kinds.LISTENERS, kinds.BEGIN, kinds.PEER):
+        if parcel.kind not in _TAKEN:
             super().prepare(parcel)
 
     def take(self, parcel: Parcel) -> None:
@@ -164,9 +229,17 @@ class Membership(Receiver):
         elif parcel.kind == kinds.PEER:
             (fd,) = parcel.detach()
             gevent.spawn(self._meet, state["number"], socket.socket(fileno=fd))
+        elif parcel.kind == kinds.HEIR:
+            (fd,) = parcel.detach()
+            self._itself.take(state["number"], socket.socket(fileno=fd))
+        elif parcel.kind == kinds.SUCCESSOR:
+            (fd,) = parcel.detach()
+            self._successor = socket.socket(fileno=fd)
         elif parcel.kind == kinds.BEGIN:
-            if state["ordered"] is not None:
-                self._app.obey(state["ordered"])
+            if state["clients"] is not None:
+                self._itself.go_on_behind(state["clients"], state["ordered"])
+            elif state["ordered"] is not None:
+                obey(self._app, state["ordered"])
             self._begun.set()
 
     def _meet(self, number: int, sock: socket.socket) -> None:
@@ -187,4 +260,4 @@ class Membership(Receiver):
 
     def receiver_for(self, number: int) -> Receiver:
         """Who takes what comes from another worker."""
-        return Receiver()
+        return Intake(self._app)

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
 import gevent
@@ -103,8 +104,10 @@ class Nursery:
     def close(self) -> None:
         """Have it end, and see that it has; may switch for a moment."""
         self._socket.close()
-        while _waitpid(self._pid, os.WNOHANG)[0] == 0:
-            gevent.sleep(END_INTERVAL)
+        # Once a process was started by gevent's subprocess, its hub waits for all that end.
+        with suppress(ChildProcessError):
+            while _waitpid(self._pid, os.WNOHANG)[0] == 0:
+                gevent.sleep(END_INTERVAL)
 
 
 def found(let_go: Callable[[], None]) -> Nursery | Birth:

@@ -1,16 +1,16 @@
-"""The processes before and behind this one: whose listeners, clients and servers it takes, and who takes its own."""
+"""The programs before and behind this one: whose place it takes, and who takes its own."""
 
 from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Any
 
-import gevent
-
 from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.supervisor.arrival import Arrival
+from pgdoorman_lib.supervisor.host import Host, Serving, UpgradeFailed
+from pgdoorman_lib.supervisor.itself import Itself
 from pgdoorman_lib.supervisor.program import Program, inherited
-from pgdoorman_lib.supervisor.upgrade import Upgrade, UpgradeFailed
+from pgdoorman_lib.supervisor.upgrade import Upgrade
 
 if TYPE_CHECKING:
     from pgdoorman_lib.app import App
@@ -19,13 +19,11 @@ log = logging.getLogger(__name__)
 
 
 class Succession:
-    """``app``'s place in the line; ``program`` is how to start it once more."""
+    """The place in the line of ``host``, and of those that serve for it; ``program`` is how to start it once more."""
 
-    #: there is just one process
-    worker = 0
-
-    def __init__(self, app: App, program: Program) -> None:
-        self._app = app
+    def __init__(self, host: Host, serving: Serving, program: Program) -> None:
+        self._host = host
+        self._serving = serving
         self._program = program
         self._arrival: Arrival | None = None
         self._upgrade: Upgrade | None = None
@@ -40,7 +38,7 @@ class Succession:
         handed = inherited()
         if handed is None:
             return []
-        self._arrival = Arrival(self._app, handed)
+        self._arrival = Arrival(self._host, self._serving, handed)
         return self._arrival.take_listeners()
 
     def inherit(self, name: str) -> Any:
@@ -64,11 +62,11 @@ class Succession:
 
         UpgradeFailed when it can't, and nothing has changed.
         """
-        if self._upgrade is not None or self._app.draining:
+        if self._upgrade is not None or self._host.draining:
             refusal = UpgradeFailed("an upgrade, or the end of this process, is under way already")
             log.warning("an upgrade was asked for: %s", refusal.message)
             raise refusal
-        upgrade = self._upgrade = Upgrade(self._app, self._program)
+        upgrade = self._upgrade = Upgrade(self._host, self._serving, self._program, self._given_up)
         try:
             if self._arrival is not None:
                 self._arrival.wait_for_its_end()
@@ -76,7 +74,6 @@ class Succession:
         except BaseException:
             self._upgrade = None
             raise
-        gevent.spawn(self._hand_over, upgrade)
 
     def upgrade_logged(self) -> None:
         """As ``upgrade``, where there is nobody to tell but the log."""
@@ -85,17 +82,28 @@ class Succession:
         except UpgradeFailed as exc:
             log.debug("SIGUSR2 changed nothing: %s", exc.message)
 
-    def _hand_over(self, upgrade: Upgrade) -> None:
-        end = upgrade.carry_out()
-        if end:
-            self._app.shutdown(end)
-        else:
-            self._upgrade = None
+    def _given_up(self) -> None:
+        self._upgrade = None
 
-    # Either.
+    def find_another(self, number: int) -> bool:
+        """As ``Upgrade.appoint``, for one that hands over."""
+        return self._upgrade is not None and self._upgrade.appoint(number)
+
+    def end(self) -> None:
+        """This process ends: nobody is to take its place any more who has not by now; may switch."""
+        if self._upgrade is not None:
+            self._upgrade.end()
+
+
+class Alone(Succession):
+    """As ``Kin`` for ``app``, which has all clients itself."""
+
+    worker = 0
+
+    def __init__(self, app: App, program: Program) -> None:
+        self._itself = Itself(app, lambda: self.find_another(1))
+        super().__init__(app, self._itself, program)
 
     def pass_cancel_on(self, number: int, secret: bytes) -> None:
         """Somebody wants a client's statement cancelled that is not here; may switch."""
-        for other in (self._upgrade, self._arrival):
-            if other is not None:
-                other.pass_cancel_on(number, secret)
+        self._itself.pass_cancel_on(number, secret)

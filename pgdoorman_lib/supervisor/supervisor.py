@@ -13,6 +13,7 @@ from pgdoorman_lib import __version__, build
 from pgdoorman_lib import log as logs
 from pgdoorman_lib.check import check
 from pgdoorman_lib.config.diff import diff, in_force
+from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.errors import ConfigError, DoormanError
@@ -23,8 +24,11 @@ from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.roll import Roll
 from pgdoorman_lib.shutdown import MODES
 from pgdoorman_lib.signals import Signals
+from pgdoorman_lib.supervisor.crew import Crew
 from pgdoorman_lib.supervisor.nursery import Nursery
 from pgdoorman_lib.supervisor.pid_file import PidFile
+from pgdoorman_lib.supervisor.program import Program
+from pgdoorman_lib.supervisor.succession import Succession
 from pgdoorman_lib.supervisor.systemd import Systemd
 from pgdoorman_lib.supervisor.team import Team
 from pgdoorman_lib.wire.handover import Plain
@@ -48,6 +52,7 @@ class Supervisor:
         nursery: Nursery,
         ledger: Ledger,
         rolls: Mapping[int, Roll],
+        program: Program,
         pid_file: PidFile | None = None,
     ) -> None:
         self.config = config
@@ -64,8 +69,11 @@ class Supervisor:
             lambda: self.config,
             self.listeners.sockets,
             lambda: self.listeners.activated,
-            {"shutdown": self._answer_shutdown},
+            {"shutdown": self._answer_shutdown, "upgrade": self._answer_upgrade, "another": self._answer_another},
         )
+        self._crew = Crew(self.team)
+        self.telemetry = None
+        self._succession = Succession(self, self._crew, program)
         self._stopping = gevent.event.Event()
         self._mode = MODES[0]
         self._hurried = False
@@ -119,21 +127,39 @@ class Supervisor:
         gevent.spawn(self.team.ask_all, "reopen", {}, None)
         return logs.reopen()
 
-    def _upgrade_logged(self) -> None:
-        log.warning("SIGUSR2: there is no upgrade with several workers yet")
+    def _answer_upgrade(self, state: Plain) -> Plain:
+        self._succession.upgrade()
+        return {}
+
+    def _answer_another(self, state: Plain) -> Plain:
+        return {"found": self._succession.find_another(state["number"])}
+
+    # As ``host.Host``.
+
+    @property
+    def general(self) -> General:
+        """The [general] section in force."""
+        return self.config.general
+
+    @property
+    def draining(self) -> bool:
+        """Whether it has been told to end."""
+        return self._stopping.is_set()
 
     # Life.
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Have workers serve until told to stop; ConfigError when they can't. ``on_ready`` is called once they do."""
         with Signals(
-            *(self.shutdown, self.hurry, self._reload_logged, self._reopen, self._upgrade_logged),
-            interrupt_upgrades=lambda: False,
+            *(self.shutdown, self.hurry, self._reload_logged, self._reopen, self._succession.upgrade_logged),
+            interrupt_upgrades=lambda: self.pid_file is not None or self.general.upgrade_on_sigint,
         ).handled():
             try:
-                self.listeners.open(self.config.general, self._inherited, lambda name: None)
+                inherited = self._succession.come() or self._inherited
+                self.listeners.open(self.config.general, inherited, self._succession.inherit)
                 self.team.start()
-                self.team.begin()
+                self._succession.begin()
+                self.team.begin(self._crew.clients, self._crew.ordered)
                 self._live(on_ready)
             finally:
                 self._end()
@@ -143,10 +169,11 @@ class Supervisor:
             log.info("listening on %s", name)
         log.info("pgdoorman %s (%s, %d workers) is ready", __version__, build(), self._ledger.count)
         on_ready()
+        self._succession.wait_until_main()
         self.systemd.ready()
         self._greenlets.append(gevent.spawn(self.systemd.watch, self._count))
         gevent.wait((self._stopping, self.team.ended), count=1)
-        self.systemd.stopping()
+        self.systemd.stopping()  # unless it is another process's service by now
         limit = self.config.general.shutdown_timeout + END_SECONDS
         while self._mode in ("clients", "servers") and not self._hurried and not self.team.ended.is_set():
             self.team.ended.wait(LOOK_INTERVAL)
@@ -159,6 +186,7 @@ class Supervisor:
 
     def _end(self) -> None:
         self.listeners.close()
+        self._succession.end()
         gevent.killall(self._greenlets)
         self.team.close()
         self._engine.close()

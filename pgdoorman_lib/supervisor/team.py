@@ -96,6 +96,10 @@ class Team:
         self.stopping = False
         #: none can be
         self.barren = False
+        #: nor while they hand over to those of another supervisor
+        self.retiring = False
+        #: the numbers of clients that others have given, for workers that are started later
+        self._clients: Plain | None = None
         #: set when there is none left, and none will be
         self.ended = gevent.event.Event()
         self._hearing = gevent.spawn(self._hear)
@@ -109,13 +113,24 @@ class Team:
         for worker in self._all():
             self._await(worker)
 
-    def begin(self) -> None:
-        """Have them take clients in; may switch."""
+    def begin(self, clients: Plain | None, ordered: Plain | None) -> None:
+        """Have them take clients in; may switch.
+
+        There were ``clients`` before (see ``host.Serving``), and the console had ``ordered``; None: we are the first.
+        """
         self._serving = True
+        self._clients = clients
         admitted: list[Worker] = []
         for worker in self._all():
-            self._admit(worker, None, admitted)
+            self._admit(worker, ordered, admitted)
             admitted.append(worker)
+        self.fill_up()
+
+    def fill_up(self) -> None:
+        """Start those that have ended and were not to be replaced then; returns at once."""
+        for number in range(1, self.count + 1):
+            if number not in self._workers:
+                gevent.spawn(self._replace, number, 0.0)
 
     def _start(self, number: int) -> Worker:
         """Begin to start a worker; may switch. ConfigError: nobody can."""
@@ -149,7 +164,7 @@ class Team:
     def _admit(self, worker: Worker, ordered: Plain | None, others: Iterable[Worker]) -> None:
         """Have a worker that is ready serve, and know the others; may switch."""
         try:
-            worker.line.tell(kinds.BEGIN, {"ordered": ordered})
+            worker.line.tell(kinds.BEGIN, {"clients": self._clients, "ordered": ordered})
         except Unanswered as exc:
             log.debug("%s", exc.message)
             return
@@ -199,7 +214,7 @@ class Team:
             return
         del self._workers[worker.number]
         worker.ended.set()
-        if self.stopping:
+        if self.stopping or (self.retiring and not ended.code):
             log.debug("worker %d has ended", worker.number)
         else:
             how = f"was ended by signal {-ended.code}" if ended.code < 0 else f"has ended (exit code {ended.code})"
@@ -210,10 +225,11 @@ class Team:
 
     def _bury(self, worker: Worker) -> None:
         """Have others take the places of its servers, and of itself; may switch."""
+        lived = clock() - worker.began_at
         self._cancel_orphans(worker)
         self._ledger.reclaim(worker.number)
-        if self._serving and not self.barren:
-            self._replace(worker)
+        if self._serving and not (self.barren or self.retiring):
+            self._replace(worker.number, lived)
 
     def _cancel_orphans(self, worker: Worker) -> None:
         """Cancel what still runs on the servers of one that has died, which nobody is to count any more; may switch."""
@@ -229,14 +245,12 @@ class Team:
         if orphans:
             gevent.sleep(PARTING_SECONDS)  # for PostgreSQL to find their connections closed
 
-    def _replace(self, before: Worker) -> None:
-        """Start a worker in the place of one that has ended; may switch."""
-        number = before.number
-        lived = clock() - before.began_at
+    def _replace(self, number: int, lived: float) -> None:
+        """Start a worker in the place of one that has ended after so many seconds; may switch."""
         pause = 0.0 if lived >= SOUND_LIFE else min(PAUSE_LAST, self._pauses.get(number, PAUSE_FIRST / 2) * 2)
         self._pauses[number] = pause or PAUSE_FIRST / 2
         gevent.sleep(pause if lived < SOUND_LIFE else 0)
-        if self.stopping:
+        if self.stopping or self.retiring or number in self._workers:
             return
         try:
             worker = self._start(number)
@@ -258,7 +272,7 @@ class Team:
         return {}
 
     def _look_whether_ended(self) -> None:
-        if (self.stopping or self.barren) and not self._workers:
+        if (self.stopping or self.retiring or self.barren) and not self._workers:
             self.ended.set()
 
     @staticmethod
@@ -281,6 +295,20 @@ class Team:
         self._nursery.close()
 
     # Asking.
+
+    @property
+    def count(self) -> int:
+        """How many there are to be."""
+        return self._ledger.count
+
+    def find(self, number: int) -> Worker | None:
+        """A worker that can be asked."""
+        worker = self._workers.get(number)
+        return worker if worker is not None and worker.serves else None
+
+    def serving(self) -> list[Worker]:
+        """All that can be asked."""
+        return [worker for worker in self._all() if worker.serves]
 
     def _all(self) -> list[Worker]:
         return list(self._workers.values())

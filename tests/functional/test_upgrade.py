@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,25 @@ import psycopg
 import pytest
 from eventually import eventually
 from fix_certs import Certificates
-from fix_doorman import Doorman, MakeDoorman
+from fix_doorman import Doorman, MakeDoorman, merged
 from fix_postgres import Postgres
 from throwaway_postgres import find_program
 from wire_client import query
 
 PGBENCH_SECONDS = 8
+
+
+@pytest.fixture(params=[1, 2], ids=["alone", "workers"])
+def workers(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def make_doorman(make_doorman: MakeDoorman, workers: int) -> MakeDoorman:
+    def make(over: Mapping[str, Any] | None = None, **more: Any) -> Doorman:
+        return make_doorman(merged({"general": {"worker_threads": workers}}, over or {}), **more)
+
+    return make
 
 
 # -- what goes over

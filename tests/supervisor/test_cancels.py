@@ -43,7 +43,7 @@ class Here:
 
 def passed(other: Other, here: Here) -> tuple[int, int]:
     channel: Any = other
-    pass_on(channel, here.cancel, *KEY)
+    pass_on([channel], here.cancel, *KEY)
     return other.asked, here.looks
 
 

@@ -1,0 +1,104 @@
+"""The clients and servers of this very process in an upgrade: they go to another one, or come from those before."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import gevent
+
+from pgdoorman_lib.net.parcel import Channel
+from pgdoorman_lib.supervisor.cancels import pass_on
+from pgdoorman_lib.supervisor.handover import HandOver
+from pgdoorman_lib.supervisor.heirs import Heirs, obey
+from pgdoorman_lib.supervisor.host import NUMBERS_LEFT, UpgradeFailed
+from pgdoorman_lib.wire.handover import Plain
+
+if TYPE_CHECKING:
+    from pgdoorman_lib.app import App
+
+
+class Itself:
+    """``app`` as the only one that serves (``host.Serving``), or as one of several workers.
+
+    ``find_another`` is as for ``HandOver``.
+    """
+
+    def __init__(self, app: App, find_another: Callable[[], bool]) -> None:
+        self._app = app
+        self._find_another = find_another
+        self._heirs = Heirs(app)
+        self._handover: HandOver | None = None
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether somebody is about to take over."""
+        return self._handover is not None and self._handover.parted
+
+    # On the old side.
+
+    def numbers(self) -> list[int]:
+        """As ``Serving.numbers``."""
+        return [1]
+
+    def part(self, number: int, end: socket.socket) -> Plain:
+        """As ``Serving.part``."""
+        handover = self._handover = HandOver(self._app, self._find_another)
+        try:
+            return handover.begin(end)
+        except BaseException:
+            if self._handover is handover:
+                self._handover = None
+            raise
+
+    def pass_to(self, number: int, end: socket.socket) -> None:
+        """As ``Serving.pass_to``."""
+        if self._handover is None or not self._handover.going:
+            end.close()
+            raise UpgradeFailed("no upgrade is under way here")
+        self._handover.meet(end)
+
+    def hand_over(self) -> None:
+        """As ``Serving.hand_over``."""
+        if self._handover is not None and self._handover.parted and not self._handover.going:
+            self._handover.go()
+
+    def resume(self) -> None:
+        """As ``Serving.resume``."""
+        handover, self._handover = self._handover, None
+        if handover is not None:
+            handover.resume()
+
+    # On the new side.
+
+    def take(self, number: int, end: socket.socket) -> None:
+        """As ``Serving.take``."""
+        self._heirs.take(end)
+
+    def go_on_behind(self, clients: Plain, ordered: Plain) -> None:
+        """As ``Serving.go_on_behind``."""
+        numbers = self._app.clients
+        numbers.go_on_behind(clients["last"], NUMBERS_LEFT)
+        numbers.reserve(clients["used"])
+        gevent.spawn(self._release, clients["used"])
+        obey(self._app, ordered)
+
+    def _release(self, used: list[int]) -> None:
+        """Give out again what the old side's clients had as numbers, once they are all here; may switch."""
+        self.wait_for_all()
+        self._app.clients.release(number for number in used if number not in self._app.consoles)
+
+    def wait_for_all(self) -> None:
+        """As ``Serving.wait_for_all``."""
+        self._heirs.wait_for_all()
+
+    # Either.
+
+    def channels(self) -> list[Channel]:
+        """Those to processes that may have clients of ours, or we theirs."""
+        return [*(self._handover.channels() if self._handover is not None else ()), *self._heirs.channels()]
+
+    def pass_cancel_on(self, number: int, secret: bytes) -> None:
+        """As in ``Kin``."""
+        pass_on(self.channels(), self._app.cancel_here, number, secret)
