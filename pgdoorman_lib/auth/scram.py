@@ -13,12 +13,26 @@ import binascii
 import hashlib
 import hmac
 import re
-import secrets
+from binascii import b2a_base64
 from dataclasses import dataclass, field
 from functools import lru_cache
+from hmac import compare_digest
 
+from pgdoorman_lib.auth.entropy import random_bytes
 from pgdoorman_lib.errors import ConfigError, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.wire.scram import BASE64, MECHANISM, prepared
+
+# Python's own: OpenSSL's, which long messages are better off with, costs nearly twice as much for a digest.
+try:
+    from _sha2 import sha256  # type: ignore[import-not-found]
+except ImportError:  # before Python 3.12
+    try:
+        from _sha256 import sha256  # type: ignore[import-not-found]
+    except ImportError:  # Python was built without
+        from hashlib import sha256
+
+_int = int
+_Fields = list[bytes]
 
 #: PostgreSQL's own: iterations of a new secret, bytes of its salt.
 ITERATIONS = 4096
@@ -27,13 +41,14 @@ SALT_SIZE = 16
 _PREFIX = f"{MECHANISM}$"
 _SECRET = re.compile(rf"{MECHANISM}\$([1-9][0-9]{{0,8}}):({BASE64})\$({BASE64}):({BASE64})")
 
-# gs2-header, then "n=" user "," "r=" nonce [extensions]: RFC 5802 section 7. What is wrong is told apart by group.
-_FIRST = re.compile(rb"(?P<gs2>(?P<flag>[ny]|p=[^,\0]*),(?P<authzid>[^,\0]*),)(?P<bare>(?P<rest>[^\0]*))")
-_BARE = re.compile(rb"n=[^,\0]*,r=(?P<nonce>[^,\0]*)(?:,[A-Za-z]=[^,\0]*)*")
-_FINAL = re.compile(
-    rb"(?P<unproven>c=(?P<binding>[^,\0]*),r=(?P<nonce>[^,\0]*)(?:,[A-Za-z]=[^,\0]*)*?),p=(?P<proof>[^,\0]*)"
-)
-_NONCE = re.compile(rb"[\x21-\x2b\x2d-\x7e]+")
+#: Bytes of a digest, of a key and of a proof; of a block, which HMAC fills up keys to; of our part of the nonce.
+_SIZE = 32
+_BLOCK = 64
+_NONCE_SIZE = 18
+#: Letters of attributes, and what stands behind them.
+_C, _N, _P, _R, _EQUALS = b"cnpr="
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class ScramSecret:
             if match is None:
                 raise ValueError
             salt, stored_key, server_key = (base64.b64decode(part, validate=True) for part in match.group(2, 3, 4))
-            if not salt or len(stored_key) != 32 or len(server_key) != 32:
+            if not salt or len(stored_key) != _SIZE or len(server_key) != _SIZE:
                 raise ValueError
         except ValueError:
             raise ConfigError(
@@ -74,7 +89,7 @@ class ScramSecret:
     def is_of(self, password: str) -> bool:
         """Whether it is the secret of a password, which anybody may have given: none is remembered."""
         found = _derived(password, self.salt, self.iterations)
-        return hmac.compare_digest(found.stored_key, self.stored_key)
+        return compare_digest(found.stored_key, self.stored_key)
 
     def __str__(self) -> str:
         parts = (base64.b64encode(part).decode() for part in (self.salt, self.stored_key, self.server_key))
@@ -83,13 +98,43 @@ class ScramSecret:
 
 def mock_secret(user: str, key: bytes, iterations: int = ITERATIONS, salt_size: int = SALT_SIZE) -> ScramSecret:
     """A secret nobody can prove to know, always the same for a user: a salt that changes would give it away."""
-    none = bytes(32)
+    none = bytes(_SIZE)
     return ScramSecret(iterations, mock_salt(user, key, salt_size), none, none)
 
 
 def mock_salt(user: str, key: bytes, size: int = SALT_SIZE) -> bytes:
     """A salt (up to 32 bytes) that is always the same for a user, and that nobody without ``key`` can foretell."""
     return hmac.digest(key, user.encode(errors="replace"), "sha256")[:size]
+
+
+class Hmac:
+    """HMAC-SHA-256 (RFC 2104) with a key of up to 64 bytes that is taken in once: half of the work for a message."""
+
+    def __init__(self, key: bytes) -> None:
+        block = key.ljust(_BLOCK, b"\0")
+        self._inner = sha256(block.translate(_INNER))
+        self._outer = sha256(block.translate(_OUTER))
+
+    def digest(self, message: bytes) -> bytes:
+        """32 bytes."""
+        inner = self._inner.copy()
+        inner.update(message)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        digest: bytes = outer.digest()
+        return digest
+
+
+class ScramVerifier:
+    """What an exchange needs of a secret, made once for all of them."""
+
+    def __init__(self, secret: ScramSecret) -> None:
+        self.stored_key = secret.stored_key
+        #: what server-first-message says behind the nonce
+        self.shown = b",s=%s,i=%d" % (b2a_base64(secret.salt, newline=False), secret.iterations)
+        #: make the ClientSignature and the ServerSignature
+        self.client = Hmac(secret.stored_key)
+        self.server = Hmac(secret.server_key)
 
 
 class ScramExchange:
@@ -99,10 +144,10 @@ class ScramExchange:
     the secret.
     """
 
-    def __init__(self, secret: ScramSecret, nonce: bytes | None = None) -> None:
-        self._secret = secret
-        self._server_nonce = nonce or base64.b64encode(secrets.token_bytes(18))
-        self._gs2 = b""
+    def __init__(self, verifier: ScramVerifier, nonce: bytes | None = None) -> None:
+        self._verifier = verifier
+        self._server_nonce = b2a_base64(random_bytes(_NONCE_SIZE), newline=False) if nonce is None else nonce
+        self._binding = b""
         self._nonce = b""
         self._messages = b""
         #: server-final-message, for a proof that was right
@@ -110,53 +155,94 @@ class ScramExchange:
 
     def first(self, message: bytes) -> bytes:
         """server-first-message for the client-first-message."""
-        match = _FIRST.fullmatch(message)
-        if match is None:
-            raise _malformed("The message is not a SCRAM client-first-message.")
-        if match["flag"].startswith(b"p"):
+        # gs2-header, then "n=" user "," "r=" nonce [extensions]: RFC 5802 section 7.
+        parts = message.split(b",", 2)
+        if len(parts) != 3 or b"\0" in message:
+            raise _not_first()
+        flag = parts[0]
+        bare = parts[2]
+        if flag.startswith(b"p="):
             raise _malformed(
                 "The client selected SCRAM-SHA-256 without channel binding, but the SCRAM message includes channel "
                 "binding data."
             )
-        if match["authzid"]:
+        if flag != b"n" and flag != b"y":
+            raise _not_first()
+        if parts[1]:
             raise UnsupportedFeature("client uses authorization identity, but it is not supported")
-        if match["bare"].startswith(b"m="):
+        if bare.startswith(b"m="):
             raise UnsupportedFeature("client requires an unsupported SCRAM extension")
-        bare = _BARE.fullmatch(match["bare"])
-        if bare is None:
-            raise _malformed("The message is not a SCRAM client-first-message.")
-        if _NONCE.fullmatch(bare["nonce"]) is None:
+        fields = bare.split(b",")
+        count = len(fields)
+        if count < 2 or not (_is(fields[0], _N) and _is(fields[1], _R) and _are_extensions(fields, 2, count)):
+            raise _not_first()
+        nonce = fields[1][2:]
+        if not _is_printable(nonce):
             raise ProtocolViolation("non-printable characters in SCRAM nonce")
-        self._gs2 = match["gs2"]
-        self._nonce = bare["nonce"] + self._server_nonce
-        salt = base64.b64encode(self._secret.salt)
-        server_first = b"r=%s,s=%s,i=%d" % (self._nonce, salt, self._secret.iterations)
-        self._messages = b"%s,%s," % (match["bare"], server_first)
+        self._binding = b2a_base64(flag + b",,", newline=False)
+        self._nonce = nonce + self._server_nonce
+        server_first = b"r=" + self._nonce + self._verifier.shown
+        self._messages = bare + b"," + server_first + b","
         return server_first
 
     def final(self, message: bytes) -> bytes | None:
         """The ClientKey (32 bytes) that the client-final-message proves to know; None if the proof is wrong."""
-        match = _FINAL.fullmatch(message)
-        if match is None:
+        # "c=" binding "," "r=" nonce [extensions] "," "p=" proof.
+        fields = message.split(b",")
+        last = len(fields) - 1
+        if (
+            last < 2
+            or b"\0" in message
+            or not (_is(fields[0], _C) and _is(fields[1], _R) and _is(fields[last], _P))
+            or not _are_extensions(fields, 2, last)
+        ):
             raise _malformed("The message is not a SCRAM client-final-message.")
-        if match["binding"] != base64.b64encode(self._gs2):
+        if fields[0][2:] != self._binding:
             raise ProtocolViolation("unexpected SCRAM channel-binding attribute in client-final-message")
-        if not hmac.compare_digest(match["nonce"], self._nonce):
+        if not compare_digest(fields[1][2:], self._nonce):
             raise ProtocolViolation("invalid SCRAM response", detail="Nonce does not match.")
         try:
-            proof = base64.b64decode(match["proof"], validate=True)
+            proof = base64.b64decode(fields[last][2:], validate=True)
         except binascii.Error:
             proof = b""
-        if len(proof) != 32:
+        if len(proof) != _SIZE:
             raise _malformed("Malformed proof in client-final-message.")
-        auth_message = self._messages + match["unproven"]
-        signature = hmac.digest(self._secret.stored_key, auth_message, "sha256")
-        client_key = bytes(a ^ b for a, b in zip(proof, signature, strict=True))
-        if not hmac.compare_digest(hashlib.sha256(client_key).digest(), self._secret.stored_key):
+        verifier = self._verifier
+        auth_message = self._messages + message[: len(message) - len(fields[last]) - 1]
+        client_key = _xor(proof, verifier.client.digest(auth_message))
+        if not compare_digest(sha256(client_key).digest(), verifier.stored_key):
             return None
-        server_signature = hmac.digest(self._secret.server_key, auth_message, "sha256")
-        self.server_final = b"v=" + base64.b64encode(server_signature)
+        self.server_final = b"v=" + b2a_base64(verifier.server.digest(auth_message), newline=False)
         return client_key
+
+
+def _is(field: bytes, letter: _int) -> bool:
+    """Whether a field of a message is the attribute of that letter."""
+    return len(field) >= 2 and field[0] == letter and field[1] == _EQUALS
+
+
+def _are_extensions(fields: _Fields, start: _int, end: _int) -> bool:
+    """Whether each of ``fields[start:end]`` is some attribute, as extensions are."""
+    for at in range(start, end):  # noqa: SIM110 - compiled, and most often there are none
+        if not (fields[at][:1].isalpha() and _is(fields[at], fields[at][0])):
+            return False
+    return True
+
+
+def _is_printable(nonce: bytes) -> bool:
+    """Whether it is something, in ASCII and without a space."""
+    for byte in nonce:
+        if byte <= 0x20 or byte >= 0x7F:
+            return False
+    return len(nonce) > 0
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    """Of two digests."""
+    both = bytearray(one)
+    for at in range(_SIZE):
+        both[at] ^= other[at]
+    return bytes(both)
 
 
 def _derived(password: str, salt: bytes, iterations: int) -> ScramSecret:
@@ -168,6 +254,10 @@ def _derived(password: str, salt: bytes, iterations: int) -> ScramSecret:
 
 # Passwords in the configuration are few; a burst of logins pays for each once.
 _derive = lru_cache(maxsize=4096)(_derived)
+
+
+def _not_first() -> ProtocolViolation:
+    return _malformed("The message is not a SCRAM client-first-message.")
 
 
 def _malformed(detail: str) -> ProtocolViolation:

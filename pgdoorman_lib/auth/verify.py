@@ -13,7 +13,6 @@ PostgreSQL docs, "Password Authentication" and "Protocol Flow: Start-up"; its au
 from __future__ import annotations
 
 import hmac
-import struct
 from collections import Counter
 from collections.abc import Mapping
 from typing import Generic, TypeVar
@@ -26,6 +25,7 @@ from pgdoorman_lib.auth.scram import (
     SALT_SIZE,
     ScramExchange,
     ScramSecret,
+    ScramVerifier,
     mock_salt,
     mock_secret,
 )
@@ -33,6 +33,7 @@ from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, ProtocolViolation, Refusal
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
+from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.messages import (
     authentication_sasl,
     authentication_sasl_continue,
@@ -44,6 +45,9 @@ from pgdoorman_lib.wire.scram import MECHANISM
 MAX_PASSWORD_MESSAGE = 65535
 MAX_SASL_MESSAGE = 1024
 
+_MECHANISM = MECHANISM.encode()
+_SASL = authentication_sasl((MECHANISM,))
+
 _int = int
 
 
@@ -53,19 +57,35 @@ AccountT = TypeVar("AccountT", bound=Account)
 class Candidate:
     """Who wants to log in, and the ``secret`` that the exchange goes by; ``refusal``: why no proof may succeed."""
 
-    __slots__ = ("_hash", "refusal", "secret", "user")
+    __slots__ = ("_hash", "_verifier", "refusal", "secret", "user")
 
     def __init__(self, user: str, secret: str, refusal: str | None = None) -> None:
         self.user = user
         self.secret = secret
         self.refusal = refusal
         self._hash: str | None = None
+        self._verifier: ScramVerifier | None = None
 
     def stored_hash(self) -> str:
         """What PostgreSQL would have stored of the secret for MD5; made once, for a candidate may come again."""
         if self._hash is None:
             self._hash = self.secret if is_hash(self.secret) else hash_password(self.secret, self.user)
         return self._hash
+
+    def verifier(self, key: bytes) -> ScramVerifier:
+        """What goes by the secret in SCRAM, or for an MD5 hash by one that nobody knows; made once, too.
+
+        ``key`` is that of ``Users``, always the same.
+        """
+        if self._verifier is None:
+            if is_hash(self.secret):
+                secret = mock_secret(self.user, key)
+            elif ScramSecret.looks_like(self.secret):
+                secret = ScramSecret.parse(self.secret)
+            else:
+                secret = ScramSecret.derive(self.secret, mock_salt(self.user, key))
+            self._verifier = ScramVerifier(secret)
+        return self._verifier
 
 
 class Users(Generic[AccountT]):
@@ -192,16 +212,10 @@ def _check_md5(stream: Stream, candidate: Candidate, challenge: Md5Challenge) ->
 
 def _scram(stream: Stream, candidate: Candidate, key: bytes) -> bytes:
     refusal = candidate.refusal
-    if is_hash(candidate.secret):
-        # pg_hba says scram-sha-256, but SCRAM can't be done with an MD5 hash.
-        secret = mock_secret(candidate.user, key)
-        refusal = refusal or "the user's secret is an MD5 hash, the method scram-sha-256"
-    elif ScramSecret.looks_like(candidate.secret):
-        secret = ScramSecret.parse(candidate.secret)
-    else:
-        secret = ScramSecret.derive(candidate.secret, mock_salt(candidate.user, key))
-    exchange = ScramExchange(secret)
-    stream.write(authentication_sasl((MECHANISM,)))
+    if is_hash(candidate.secret) and refusal is None:
+        refusal = "the user's secret is an MD5 hash, the method scram-sha-256"
+    exchange = ScramExchange(candidate.verifier(key))
+    stream.write(_SASL)
     first = _initial_response(_read(stream, "SASL response", MAX_SASL_MESSAGE))
     if first is None:
         # The client asks us to begin; SCRAM has nothing to say before it does.
@@ -238,14 +252,15 @@ def _read_password(stream: Stream) -> bytes:
 
 def _initial_response(body: bytes) -> bytes | None:
     """The data in a SASLInitialResponse, None if there is none; ProtocolViolation for another mechanism or garbage."""
-    mechanism, nul, rest = body.partition(b"\0")
-    if not nul or len(rest) < 4:
+    end = body.find(b"\0")
+    begin = end + 5  # behind the length word
+    if end < 0 or begin > len(body):
         raise ProtocolViolation("invalid message format")
-    if mechanism != MECHANISM.encode():
+    if body[:end] != _MECHANISM:
         raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
-    (size,) = struct.unpack_from("!i", rest)
-    if size == -1 and len(rest) == 4:
+    size = int32(body, end + 1)
+    if size == -1 and begin == len(body):
         return None
-    if size != len(rest) - 4:
+    if size != len(body) - begin:
         raise ProtocolViolation("invalid message format")
-    return rest[4:]
+    return body[begin:]

@@ -26,7 +26,7 @@ cdef class Guest(Pollable):
     cpdef admit(self, bint console)
 
 
-@cython.locals(cache=LoginCache, known=tuple, candidate=Candidate, accepted=Accepted, packet=bytes, tls=bint)
+@cython.locals(cache=LoginCache, known=tuple, candidate=Candidate, method=str, accepted=Accepted, packet=bytes, tls=bint)
 cpdef login(Stream stream, object policy, Guest guest)
 @cython.locals(length=long, word=bytes)
 cpdef bytes read_startup_packet(Stream stream)
@@ -34,6 +34,7 @@ cpdef bytes read_startup_packet(Stream stream)
 cdef bytes _first_packet(Stream stream, object policy)
 cdef _parse(bytes packet)
 cdef _negotiate(Stream stream, StartupMessage request)
+cdef Accepted _proven(Accepted accepted, bytes client_key)
 cdef bint _asks_for_more(StartupMessage request) except -1
 cdef Candidate _pool_candidate(str user, str database, object policy, str rule)
 cdef tuple _settings(dict parameters)

@@ -18,7 +18,7 @@ import ssl
 from dataclasses import dataclass, field
 
 from pgdoorman_lib.abc import LoginPolicy
-from pgdoorman_lib.auth.hba import MD5, TRUST
+from pgdoorman_lib.auth.hba import TRUST
 from pgdoorman_lib.auth.verify import Candidate, authenticate, console_method_for, method_for
 from pgdoorman_lib.errors import HandshakeFailed, NotPermitted, ProtocolViolation, TlsRequired, UnsupportedFeature
 from pgdoorman_lib.net.pollable import Pollable
@@ -103,11 +103,11 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
     cache = policy.cache  # a reload meanwhile makes another: what was decided by then is not for that one
     known = None if tls else cache.find(stream.peer_host, packet)
     if known is not None:
-        candidate, accepted = known
+        candidate, method, accepted = known
         guest.asks(accepted.user, accepted.database)
         guest.admit(False)
-        authenticate(stream, candidate, MD5, policy.mock_secret)
-        return accepted  # type: ignore[no-any-return]
+        client_key = authenticate(stream, candidate, method, policy.mock_secret)
+        return accepted if client_key == accepted.client_key else _proven(accepted, client_key)
 
     request = _parse(packet)
     if isinstance(request, CancelRequested):
@@ -145,12 +145,11 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
         candidate = _pool_candidate(user, database, policy, rule)
         method = method_for(candidate.secret, rule)
     protocol = min(request.protocol, consts.PROTOCOL_3_2)
-    if method == MD5 and not (tls or admin or replication or _asks_for_more(request)):
+    if method != TRUST and not (tls or admin or replication or _asks_for_more(request)):
         accepted = Accepted(user, database, _settings(request.parameters), protocol, False)
-        known = (candidate, accepted)
-        cache.meet(stream.peer_host, packet, known)
-        authenticate(stream, candidate, MD5, policy.mock_secret)
-        cache.remember(stream.peer_host, packet, known)
+        cache.meet(stream.peer_host, packet, (candidate, method, accepted))
+        accepted = _proven(accepted, authenticate(stream, candidate, method, policy.mock_secret))
+        cache.remember(stream.peer_host, packet, (candidate, method, accepted))
         return accepted
     client_key = authenticate(stream, candidate, method, policy.mock_secret)
     return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication)
@@ -232,6 +231,19 @@ def _negotiate(stream: Stream, request: StartupMessage) -> None:
     """Tell a client that asked for more than we speak what we speak; it is sent with the next flush."""
     if _asks_for_more(request):
         stream.write(negotiate_protocol_version(min(request.minor, _NEWEST_MINOR), request.unknown_options))
+
+
+def _proven(accepted: Accepted, client_key: bytes | None) -> Accepted:
+    """``accepted`` with the ClientKey that it has proven to know."""
+    return Accepted(
+        accepted.user,
+        accepted.database,
+        accepted.parameters,
+        accepted.protocol,
+        accepted.admin,
+        client_key,
+        accepted.replication,
+    )
 
 
 def _asks_for_more(request: StartupMessage) -> bool:

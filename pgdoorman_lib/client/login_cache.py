@@ -1,10 +1,11 @@
 """Logins like an earlier one: what was decided about a startup packet, for the next client that sends the same.
 
 Rules:
-1. Only decisions are remembered: which user of which pool that is, by which secret it proves that, what it asked for.
-   They hang on the packet, the client's address and the configuration; with another configuration all are forgotten.
-2. Only of clients that were asked for a proof by MD5, without TLS, and that wanted a pool and nothing out of the
-   ordinary. The proof is asked for each time.
+1. Only decisions are remembered: which user of which pool that is, by which secret and method it proves that, what it
+   asked for; and of SCRAM the ClientKey, which is the same for whoever proves to know it. They hang on the packet, the
+   client's address and the configuration; with another configuration all are forgotten.
+2. Only of clients that were asked for a proof, without TLS, and that wanted a pool and nothing out of the ordinary. The
+   proof is asked for each time.
 3. Whether the user exists or not, or else how long the challenge takes to come would tell. Those that have proven who
    they are are remembered apart from those that have not, who may be anybody and any number.
 """
@@ -21,8 +22,8 @@ _bytes = bytes
 MAX_REMEMBERED = 1000
 MAX_PACKET = 1024
 
-#: By whose secret a client was let in, and as what (client.login.Accepted).
-KnownLogin = tuple[Candidate, Any]
+#: By whose secret and by which method of ``auth.hba`` a client was let in, and as what (client.login.Accepted).
+KnownLogin = tuple[Candidate, str, Any]
 
 
 class LoginCache:

@@ -47,6 +47,7 @@ PORTAL_SUSPENDED_MESSAGE = _message(consts.PORTAL_SUSPENDED)
 # Those of every login, as far as they are always the same.
 _AUTHENTICATION_OK = _message(consts.AUTHENTICATION, struct.pack("!I", consts.AUTH_OK))
 _AUTHENTICATION_MD5 = struct.pack("!BII", consts.AUTHENTICATION, 12, consts.AUTH_MD5)
+_authentication_head = struct.Struct("!BII").pack
 _key_head = struct.Struct("!BIi").pack
 _READY_FOR_QUERY = struct.pack("!BI", consts.READY_FOR_QUERY, 5)
 
@@ -124,12 +125,12 @@ def authentication_sasl(mechanisms: Sequence[str]) -> bytes:
 
 def authentication_sasl_continue(data: bytes) -> bytes:
     """AuthenticationSASLContinue with the mechanism's challenge."""
-    return _message(consts.AUTHENTICATION, struct.pack("!I", consts.AUTH_SASL_CONTINUE) + data)
+    return _authentication_head(consts.AUTHENTICATION, len(data) + 8, consts.AUTH_SASL_CONTINUE) + data
 
 
 def authentication_sasl_final(data: bytes) -> bytes:
     """AuthenticationSASLFinal with the mechanism's outcome."""
-    return _message(consts.AUTHENTICATION, struct.pack("!I", consts.AUTH_SASL_FINAL) + data)
+    return _authentication_head(consts.AUTHENTICATION, len(data) + 8, consts.AUTH_SASL_FINAL) + data
 
 
 def negotiate_protocol_version(minor: int, options: Sequence[str]) -> bytes:

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scramp import ScramClient
 
-from pgdoorman_lib.auth.scram import ScramExchange, ScramSecret, mock_salt, mock_secret
+from pgdoorman_lib.auth.scram import Hmac, ScramExchange, ScramSecret, ScramVerifier, mock_salt, mock_secret
 from pgdoorman_lib.errors import ConfigError, DoormanError, ProtocolViolation, UnsupportedFeature
 
 PASSWORD = "correct horse"
 SALT = bytes(range(16))
 SECRET = ScramSecret.derive(PASSWORD, SALT)
+VERIFIER = ScramVerifier(SECRET)
 NONCE = b"3rfcNHYJY1ZVvWVs7j"
 
 
@@ -51,7 +52,8 @@ class LibpqClient:
 
 def test_the_example_of_rfc_7677() -> None:
     nonce = b"rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
-    exchange = ScramExchange(ScramSecret.derive("pencil", base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")), nonce[20:])
+    secret = ScramSecret.derive("pencil", base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ=="))
+    exchange = ScramExchange(ScramVerifier(secret), nonce[20:])
     server_first = exchange.first(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
     assert server_first == b"r=" + nonce + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
     proof = b"dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
@@ -60,7 +62,7 @@ def test_the_example_of_rfc_7677() -> None:
 
 
 def test_with_scramp_s_client_both_sides_are_proven() -> None:
-    exchange = ScramExchange(SECRET)
+    exchange = ScramExchange(VERIFIER)
     client = ScramClient(["SCRAM-SHA-256"], "user", PASSWORD)
     client.set_server_first(exchange.first(client.get_client_first().encode()).decode())
     client_key = exchange.final(client.get_client_final().encode())
@@ -72,14 +74,14 @@ def test_with_scramp_s_client_both_sides_are_proven() -> None:
 @pytest.mark.parametrize("bare", [b"n=,r=abc", b"n=*,r=abc", b"n=\xc3\xa9,r=a+/=~!", b"n=x,r=abc,x=ext,y=more"])
 def test_with_libpq_s_client_and_extensions(gs2: bytes, bare: bytes) -> None:
     for extension in (b"", b",x=ext,z=,a=b"):
-        exchange, client = ScramExchange(SECRET), LibpqClient(gs2=gs2, bare=bare)
+        exchange, client = ScramExchange(VERIFIER), LibpqClient(gs2=gs2, bare=bare)
         client_key = exchange.final(client.final(exchange.first(client.first()), extension))
         assert client_key == client.client_key
         assert hashlib.sha256(client_key).digest() == SECRET.stored_key
 
 
 def test_a_wrong_password_proves_nothing() -> None:
-    exchange, client = ScramExchange(SECRET), LibpqClient("wrong")
+    exchange, client = ScramExchange(VERIFIER), LibpqClient("wrong")
     assert exchange.final(client.final(exchange.first(client.first()))) is None
     assert exchange.server_final == b""
 
@@ -87,18 +89,18 @@ def test_a_wrong_password_proves_nothing() -> None:
 def test_nothing_proves_a_mock_secret() -> None:
     secret = mock_secret("u", b"key")
     for password in ("", PASSWORD, "u"):
-        exchange, client = ScramExchange(secret), LibpqClient(password)
+        exchange, client = ScramExchange(ScramVerifier(secret)), LibpqClient(password)
         assert exchange.final(client.final(exchange.first(client.first()))) is None
 
 
 def test_a_proof_of_zeros_against_a_mock_secret() -> None:
     """The client who guesses that StoredKey is all zeros can compute the signature, but no key that hashes to zeros."""
-    exchange = ScramExchange(mock_secret("u", b"key"))
+    exchange = ScramExchange(ScramVerifier(mock_secret("u", b"key")))
     server_first = exchange.first(b"n,,n=,r=abc")
     unproven = b"c=biws,r=" + server_first.split(b",")[0][2:]
     signature = hmac.new(bytes(32), b"n=,r=abc," + server_first + b"," + unproven, "sha256").digest()
     for proof in (signature, bytes(32)):
-        again = ScramExchange(mock_secret("u", b"key"), server_first.split(b",")[0][5:])
+        again = ScramExchange(ScramVerifier(mock_secret("u", b"key")), server_first.split(b",")[0][5:])
         assert again.first(b"n,,n=,r=abc") == server_first
         assert again.final(unproven + b",p=" + base64.b64encode(proof)) is None
 
@@ -112,9 +114,17 @@ def test_mock_salts_are_constant_for_a_user_and_differ_between_users_and_keys() 
 
 
 def test_nonces_are_fresh() -> None:
-    answers = {ScramExchange(SECRET).first(b"n,,n=,r=abc") for _ in range(20)}
+    answers = {ScramExchange(VERIFIER).first(b"n,,n=,r=abc") for _ in range(20)}
     assert len(answers) == 20
     assert all(answer.startswith(b"r=abc") and len(answer.split(b",")[0]) == 2 + 3 + 24 for answer in answers)
+
+
+@given(key=st.binary(max_size=64), messages=st.lists(st.binary(max_size=200), max_size=3))
+def test_hmacs_are_those_of_the_library(key: bytes, messages: list[bytes]) -> None:
+    """Also with the second message, for which the key is not taken in again."""
+    ours = Hmac(key)
+    for message in messages:
+        assert ours.digest(message) == hmac.digest(key, message, "sha256")
 
 
 # -- secrets
@@ -195,7 +205,7 @@ FIRST = b"n,,n=,r=fyko+d2lbbFgONRv9qkxdawL"
 )
 def test_bad_first_messages(message: bytes, error: type[DoormanError], sqlstate: str) -> None:
     with pytest.raises(error) as caught:
-        ScramExchange(SECRET).first(message)
+        ScramExchange(VERIFIER).first(message)
     assert caught.value.sqlstate == sqlstate
 
 
@@ -217,7 +227,7 @@ def test_bad_first_messages(message: bytes, error: type[DoormanError], sqlstate:
     ],
 )
 def test_bad_final_messages(change: object) -> None:
-    exchange, client = ScramExchange(SECRET), LibpqClient()
+    exchange, client = ScramExchange(VERIFIER), LibpqClient()
     message = client.final(exchange.first(client.first()))
     with pytest.raises(ProtocolViolation) as caught:
         exchange.final(change(message))  # type: ignore[operator]
@@ -226,10 +236,10 @@ def test_bad_final_messages(change: object) -> None:
 
 def test_a_message_cut_at_any_byte_is_refused() -> None:
     client = LibpqClient()
-    whole = ScramExchange(SECRET, NONCE)
+    whole = ScramExchange(VERIFIER, NONCE)
     final = client.final(whole.first(client.first()))
     for cut in range(len(final)):
-        exchange = ScramExchange(SECRET, NONCE)
+        exchange = ScramExchange(VERIFIER, NONCE)
         exchange.first(client.first())
         with suppress(ProtocolViolation):
             assert exchange.final(final[:cut]) is None
@@ -237,7 +247,7 @@ def test_a_message_cut_at_any_byte_is_refused() -> None:
 
 
 def test_the_answer_of_another_exchange_is_refused() -> None:
-    client, one, two = LibpqClient(), ScramExchange(SECRET), ScramExchange(SECRET)
+    client, one, two = LibpqClient(), ScramExchange(VERIFIER), ScramExchange(VERIFIER)
     answer = client.final(one.first(client.first()))
     two.first(client.first())
     with pytest.raises(ProtocolViolation):
@@ -249,7 +259,7 @@ def test_the_answer_of_another_exchange_is_refused() -> None:
     | st.lists(st.sampled_from([b"n", b",", b"=", b"r", b"y", b"\xff", b"p", b"c"])).map(b"".join)
 )
 def test_garbage_is_refused_and_nothing_else(message: bytes) -> None:
-    for exchange in (ScramExchange(SECRET), ScramExchange(mock_secret("u", b""))):
+    for exchange in (ScramExchange(VERIFIER), ScramExchange(ScramVerifier(mock_secret("u", b"")))):
         with suppress(ProtocolViolation, UnsupportedFeature):
             exchange.first(message)
         with suppress(ProtocolViolation):

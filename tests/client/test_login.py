@@ -504,6 +504,41 @@ def test_a_console_without_a_password_is_closed_but_to_trust() -> None:
     )
 
 
+def nobody_decides(context: Context) -> None:
+    """From now on it is an error to ask rules or users."""
+    context.hba = context.users = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("user", ["scram", "plain"])
+def test_about_one_like_another_nothing_is_decided_but_the_proof(user: str) -> None:
+    context = Context()
+    packet = startup(user=user, database="main", application_name="till")
+    assert isinstance(refused(packet, context=context, answer=Client(user, "wrong")), AuthenticationFailed)
+    nobody_decides(context)
+    first = accepted(packet, context=context, answer=Client(user, "secret"))
+    assert first.client_key is not None
+    assert accepted(packet, context=context, answer=Client(user, "secret")) == first
+    assert isinstance(refused(packet, context=context, answer=Client(user, "wrong")), AuthenticationFailed)
+
+    context = Context()
+    first = accepted(packet, context=context, answer=Client(user, "secret"))
+    nobody_decides(context)
+    client = Client(user, "secret")
+    assert accepted(packet, context=context, answer=client) == first
+    assert [code for _, code in client.seen] == [10, 11]
+    assert isinstance(refused(packet, context=context, answer=Client(user, "wrong")), AuthenticationFailed)
+    assert len(context.cache) == 1
+    assert isinstance(refused(packet, context=Context(), answer=Client(user, "wrong")), AuthenticationFailed)
+
+
+def test_about_strangers_nothing_is_decided_twice_either() -> None:
+    context = Context()
+    seen = failure("nobody", "main", context=context)
+    nobody_decides(context)
+    assert failure("nobody", "main", context=context) == seen
+    assert len(context.cache) == 0
+
+
 # -- what is never told
 
 

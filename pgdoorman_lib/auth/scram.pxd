@@ -1,0 +1,51 @@
+# C types of auth.scram.
+
+import cython
+
+from pgdoorman_lib.auth.entropy cimport random_bytes
+
+cdef Py_ssize_t _SIZE
+cdef int _C, _N, _P, _R, _EQUALS
+
+
+cdef class ScramSecret:
+    cdef readonly object iterations
+    cdef readonly bytes salt
+    cdef readonly bytes stored_key
+    cdef readonly bytes server_key
+
+
+cdef class Hmac:
+    cdef object _inner
+    cdef object _outer
+    cpdef bytes digest(self, bytes message)
+
+
+cdef class ScramVerifier:
+    cdef readonly bytes stored_key
+    cdef readonly bytes shown
+    cdef readonly Hmac client
+    cdef readonly Hmac server
+
+
+cdef class ScramExchange:
+    cdef ScramVerifier _verifier
+    cdef bytes _server_nonce
+    cdef bytes _binding
+    cdef bytes _nonce
+    cdef bytes _messages
+    cdef readonly bytes server_final
+
+    @cython.locals(parts=list, flag=bytes, bare=bytes, fields=list, count=Py_ssize_t, nonce=bytes, server_first=bytes)
+    cpdef bytes first(self, bytes message)
+    @cython.locals(fields=list, last=Py_ssize_t, proof=bytes, verifier=ScramVerifier, auth_message=bytes, client_key=bytes)
+    cpdef bytes final(self, bytes message)
+
+
+cdef bint _is(bytes field, int letter) except -1
+@cython.locals(at=Py_ssize_t)
+cdef bint _are_extensions(list fields, Py_ssize_t start, Py_ssize_t end) except -1
+@cython.locals(byte="unsigned char")
+cdef bint _is_printable(bytes nonce) except -1
+@cython.locals(both=bytearray, at=Py_ssize_t)
+cdef bytes _xor(bytes one, bytes other)
