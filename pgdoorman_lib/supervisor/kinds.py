@@ -3,7 +3,7 @@
 In an upgrade, from the old program to the new, in this order: LISTENER (``name``, a listening socket) for each,
 PID_FILE (``path``, the open file) of a daemon, LISTENERS; HEIR (``number``, a socket) for each old process that serves;
 BEGIN when the new one is the pooler (``clients``: the ``last`` number given, those ``used``; ``ordered``), MAIN when
-systemd knows that. From the new one: READY. HEIR comes later, too, when the new process that had the other end has died.
+systemd knows that. From the new one: READY. HEIR comes later, too, when the process that had the other end has died.
 
 By that socket, from an old process that serves to a new one: BEGIN (``pools``, ``ordered``), then, in any order, SERVER
 (one socket), CLIENT (its socket, and its server's if it keeps one) and HELD (``pools``: database, user, servers left
