@@ -5,9 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import resource
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -27,7 +25,6 @@ from pgdoorman_lib.client.connection import accept
 from pgdoorman_lib.client.limits import Limits
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.places import divide
-from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.config.diff import diff, in_force
@@ -41,10 +38,9 @@ from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.listeners import Listeners
 from pgdoorman_lib.metrics.averages import Averages
-from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
+from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.metrics.summary import Summary
 from pgdoorman_lib.net.engines import choose
-from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.operations import Operations
@@ -57,6 +53,7 @@ from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.quota import Quotas
 from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.shown import Shown
 from pgdoorman_lib.shutdown import Shutdown
 from pgdoorman_lib.signals import Signals
 from pgdoorman_lib.supervisor.pid_file import PidFile
@@ -69,7 +66,7 @@ from pgdoorman_lib.wire.statements import TOKEN_SIZE, name_process
 log = logging.getLogger(__name__)
 
 
-class App(Pooler):
+class App(Shown):
     """One process of the pooler. ``config`` is changed only by ``reload``.
 
     ``inherited`` are the sockets to listen on in place of what ``config`` names; ``systemd`` is told how we are;
@@ -149,7 +146,7 @@ class App(Pooler):
         number, _ = self.clients.new_key(accepted.protocol)
         self.clients.reserve((number,))
         try:
-            console.serve(stream, self, accepted.user, dict(accepted.parameters), accepted.database, number)
+            console.serve(stream, self.face, accepted.user, dict(accepted.parameters), accepted.database, number)
         finally:
             self.clients.release((number,))
 
@@ -182,47 +179,7 @@ class App(Pooler):
         """Open a server outside the pool, for one client; may switch."""
         return self.connector.open_unpooled(pool, parameters)
 
-    # What the console reads (views.RunningPooler).
-
-    @property
-    def unpooled(self) -> Iterable[Server]:
-        """The servers of replication clients."""
-        return [session.server for session in self.clients.replicating]
-
-    @property
-    def openings(self) -> OpeningStats:
-        """How long the steps of opening servers take."""
-        return self.connector.stats
-
-    @property
-    def login_count(self) -> int:
-        """Clients that have connected and not logged in yet."""
-        return len(self.logins)
-
-    @property
-    def build(self) -> dict[str, str]:
-        """Texts for SHOW VERSION."""
-        return {"version": __version__, "build": build(), "engine": self.engine.name}
-
-    @property
-    def log_level(self) -> str:
-        """The levels in force."""
-        return logs.level_text()
-
-    def now(self) -> float:
-        """Monotonic seconds."""
-        return clock()
-
-    def memory(self) -> Iterator[tuple[str, int, int, int, int]]:
-        """Rows of SHOW MEM: (name, size of one, used, free, bytes in all)."""
-        blocks = self.engine.blocks.size()
-        yield "buffer_blocks", BLOCK_SIZE, 0, blocks, blocks * BLOCK_SIZE
-        yield "clients", 0, len(self.clients), 0, 0
-        yield "servers", 0, sum(len(pool.servers) for pool in self.pools.all()), 0, 0
-        statements = sum(len(pool.registry.known) for pool in self.pools)
-        yield "prepared_statements", 0, statements, 0, sum(pool.registry.bytes for pool in self.pools)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        yield "process_peak", 0, 1, 0, peak
+    # What the console orders (views.RunningPooler).
 
     def set_log_level(self, text: str) -> None:
         """SET log_level; DoormanError (42601) for what can't be read."""
@@ -295,7 +252,7 @@ class App(Pooler):
     def ordered(self) -> dict[str, Any]:
         """What the console has ordered, for ``obey`` in the process behind this one."""
         keys = [[section, name, raw] for (section, name), raw in self._set.items()]
-        return {"set": keys, **self.operations.ordered()}
+        return {"set": keys, "log_level": self.log_level, **self.operations.ordered()}
 
     def obey(self, state: Mapping[str, Any]) -> None:
         """Go by what was ordered of the process before this one, as ``ordered`` tells it."""
@@ -309,6 +266,8 @@ class App(Pooler):
         except ConfigError as exc:
             log.warning("what was SET before the upgrade is not in force any more: %s", exc.message)
         self.operations.obey(state)
+        if "log_level" in state and state["log_level"] != self.log_level:
+            self.set_log_level(state["log_level"])
 
     def upgrade(self) -> None:
         """As in views.RunningPooler; may switch."""
@@ -370,7 +329,7 @@ class App(Pooler):
             on_ready()
             self._kin.wait_until_main()
             self.systemd.ready()
-            self._greenlets.append(gevent.spawn(self.systemd.watch, self._count))
+            self._greenlets.append(gevent.spawn(self.systemd.watch, self.count))
             self._shutdown.wait()
             self.systemd.stopping()
             self.draining = 1
@@ -378,10 +337,6 @@ class App(Pooler):
             self._shutdown.carry_out(self.config.general.shutdown_timeout)
         finally:
             self._end()
-
-    def _count(self) -> tuple[int, int]:
-        """How many clients and servers there are."""
-        return len(self.clients), sum(len(pool.servers) for pool in self.pools.all())
 
     def _reload_logged(self) -> None:
         try:

@@ -16,12 +16,16 @@ from pgdoorman_lib.pool.holding import Target
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.registry import Pools
 
+#: Seconds between two looks at what a command waits for.
+LOOK_INTERVAL = 0.02
 #: Why a server is closed whose client was ended with it.
 KILLED = "KILL by the console"
 
 
 class Operations:
     """Acts on ``pools`` and on the connections of ``pooler``."""
+
+    look_interval = LOOK_INTERVAL
 
     def __init__(self, pools: Pools, pooler: Pooler) -> None:
         self._pools = pools

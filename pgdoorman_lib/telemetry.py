@@ -117,6 +117,6 @@ def most_connections(web: Web) -> int:
     return MAX_CONNECTIONS if web.enabled else 0
 
 
-def _count_sockets() -> dict[str, int]:
-    """As ``admin.sockets``; may switch."""
-    return dict(zip(sockets.NAMES, sockets.count_by_state(), strict=True))
+def _count_sockets(pooler: RunningPooler) -> dict[str, int]:
+    """The pooler's, by the names of ``admin.sockets``; may switch."""
+    return dict(zip(sockets.NAMES, sockets.counts(pooler.sockets()), strict=True))

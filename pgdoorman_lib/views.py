@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from pgdoorman_lib.admin.consoles import Consoles
     from pgdoorman_lib.client.info import ClientInfo
     from pgdoorman_lib.config.model import Config
     from pgdoorman_lib.errors import DoormanError
-    from pgdoorman_lib.metrics.averages import Averages
+    from pgdoorman_lib.metrics.averages import Latencies, Period, PoolAverages
     from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
     from pgdoorman_lib.net.stream import Stream
     from pgdoorman_lib.pool.holding import Target
-    from pgdoorman_lib.wire.statements import Registry
 
 
 class HasStats(Protocol):
@@ -108,6 +107,26 @@ class ServerView(Protocol):
 
     @property
     def application_name(self) -> str: ...
+    @property
+    def worker(self) -> int:
+        """The worker whose it is, 0 for this process."""
+
+
+class RegistryView(Protocol):
+    """The statements that clients of a pool share: ``known`` has them as values, ``bytes`` is how large they are."""
+
+    @property
+    def known(self) -> Any: ...
+    @property
+    def bytes(self) -> int: ...
+
+
+class AveragesView(Protocol):
+    """The last period of pools, by what they count in; see ``metrics.averages.Averages``."""
+
+    def of(self, stats: PoolStats) -> PoolAverages: ...
+    def latencies(self, stats: PoolStats) -> Latencies: ...
+    def period(self, stats: PoolStats) -> Period | None: ...
 
 
 class PoolView(Protocol):
@@ -130,7 +149,7 @@ class PoolView(Protocol):
     @property
     def waiting_count(self) -> int: ...
     @property
-    def registry(self) -> Registry: ...
+    def registry(self) -> RegistryView: ...
     @property
     def servers(self) -> Iterable[ServerView]: ...
     @property
@@ -185,8 +204,14 @@ class PeerView(Protocol):
 
 
 class Operations(Protocol):
-    """What the console does to pools and clients; see ``operations.Operations``. A target is (database, user)."""
+    """What the console does to pools and clients; see ``operations.Operations``. A target is (database, user).
 
+    ``look_interval``: seconds between two looks at what a command waits for. Of several processes, each call may
+    switch, and raises NotEverywhere when one of them has not done it.
+    """
+
+    @property
+    def look_interval(self) -> float: ...
     def knows(self, target: Target) -> bool: ...
     def pause(self, target: Target) -> None: ...
     def is_paused(self, target: Target) -> bool: ...
@@ -210,14 +235,45 @@ class Cancellable(Protocol):
     cancelled: bool
 
 
+class WorkerView(NamedTuple):
+    """One process of the pooler that serves clients; ``missing`` is why nothing is known of it, else empty.
+
+    ``resident``: bytes in memory; ``started_at``: monotonic seconds.
+    """
+
+    number: int
+    pid: int
+    clients: int
+    servers: int
+    resident: int
+    started_at: float
+    missing: str
+
+
 class RunningPooler(Protocol):
     """The pooler, as the console sees it.
+
+    Where it is several processes, this is one of them, and ``everyone`` is all: whoever tells of the pooler asks for
+    that first, and says which ``parts`` of it (``together.kinds``) he will look at. It may switch, returns within
+    seconds, and ``missing`` has those that have not told of themselves by then, by their numbers, and why. In one
+    process everyone is this one.
 
     ``build`` has the texts ``version``, ``build`` and ``engine``; ``memory()`` returns rows (name, size of one, used,
     free, bytes in all); ``set_log_level`` raises ValueError for a text it can't read. ``reload`` returns what there is
     to tell of it, ``set_key`` and ``reset_key`` what holds then; all three raise ConfigError. ``shutdown`` knows the
     modes of ``shutdown.MODES``.
     """
+
+    def everyone(self, parts: Collection[str] = ...) -> RunningPooler: ...
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one process."""
+
+    @property
+    def missing(self) -> Mapping[int, str]: ...
+    @property
+    def workers(self) -> Sequence[WorkerView]:
+        """The processes, by number."""
 
     @property
     def pools(self) -> Iterable[PoolView]: ...
@@ -238,7 +294,7 @@ class RunningPooler(Protocol):
     @property
     def build(self) -> Mapping[str, str]: ...
     @property
-    def averages(self) -> Averages: ...
+    def averages(self) -> AveragesView: ...
     @property
     def connections(self) -> ConnectionStats: ...
     @property
@@ -251,11 +307,20 @@ class RunningPooler(Protocol):
     def log_level(self) -> str: ...
     def now(self) -> float: ...
     def memory(self) -> Iterable[tuple[str, int, int, int, int]]: ...
+    def resident(self) -> int:
+        """Bytes in memory."""
+
+    def sockets(self) -> Mapping[str, Sequence[int]]:
+        """The inodes of its sockets by kind and state; may switch. UnsupportedFeature where that can't be known."""
+
     @property
     def operations(self) -> Operations: ...
     @property
     def cancellable(self) -> dict[tuple[int, bytes], Cancellable]:
         """The console's sessions with a command that waits, by their cancel keys."""
+
+    def cancel_commands(self, number: int, user: str | None) -> Sequence[str]:
+        """Cancel what console sessions of this number wait for, of ``user`` alone if given; the users of all found."""
 
     def reload(self) -> Sequence[str]: ...
     def set_key(self, section: str, name: str, raw: object) -> str: ...
@@ -275,10 +340,14 @@ class TableColumn(Protocol):
 
 
 class Table(Protocol):
-    """A table that the console shows: ``rows(pooler)`` has a value for each of ``columns`` in each row."""
+    """A table that the console shows: ``rows(pooler)`` has a value for each of ``described(pooler)`` in each row.
 
+    ``parts`` of the pooler are looked at for that.
+    """
+
+    def described(self, pooler: RunningPooler) -> Sequence[TableColumn]: ...
     @property
-    def columns(self) -> Sequence[TableColumn]: ...
+    def parts(self) -> Collection[str]: ...
     @property
     def rows(self) -> Callable[[RunningPooler], Sequence[Sequence[object]]]: ...
 

@@ -24,6 +24,7 @@ LAYERS = {
     "pgdoorman_lib.metrics.counters": 1,
     "pgdoorman_lib.metrics.measures": 1,
     "pgdoorman_lib.metrics.averages": 2,  # what reads the counters, for admin and exporters alike
+    "pgdoorman_lib.metrics.pacing": 2,
     "pgdoorman_lib.metrics": 6,
     "pgdoorman_lib.server": 2,
     "pgdoorman_lib.auth": 2,
@@ -39,11 +40,14 @@ LAYERS = {
     "pgdoorman_lib.operations": 5,
     "pgdoorman_lib.shutdown": 5,
     "pgdoorman_lib.signals": 5,
+    "pgdoorman_lib.together": 5,
+    "pgdoorman_lib.admin.consoles": 2,  # who is there; what they say is above
     "pgdoorman_lib.admin": 6,
     "pgdoorman_lib.web": 6,
     "pgdoorman_lib.generate": 6,
     "pgdoorman_lib.supervisor": 7,
     "pgdoorman_lib.app": 7,
+    "pgdoorman_lib.shown": 7,
     "pgdoorman_lib.start": 7,
     "pgdoorman_lib.telemetry": 7,
     "pgdoorman": 7,

@@ -9,6 +9,7 @@ from collections import defaultdict
 
 from pgdoorman_lib.admin.rows import NUMERIC, columns
 from pgdoorman_lib.admin.tables import Row, Show, infos, no_rows
+from pgdoorman_lib.together import kinds
 from pgdoorman_lib.views import RunningPooler, sorted_pools
 from pgdoorman_lib.wire.prepared import ClientStatements
 from pgdoorman_lib.wire.statements import Statement
@@ -83,7 +84,7 @@ def interner_top(count: int) -> Show:
         ]
 
     described = columns("hash", NUMERIC) + columns("kind") + columns("bytes idle_ms", NUMERIC) + columns("query")
-    return Show(described, rows, "the longest of these texts")
+    return Show(described, rows, "the longest of these texts", (kinds.POOLS, kinds.STATEMENTS))
 
 
 def _size(statement: Statement) -> int:
@@ -117,6 +118,7 @@ FEATURES: dict[str, Show] = {
         + columns("client_named_count client_anonymous_count client_anonymous_evictions_alive async_clients", NUMERIC),
         _pools_memory,
         "prepared statements that each pool and its clients hold",
+        (kinds.POOLS, kinds.COUNTS, kinds.SIZES),
     ),
     "PREPARED_STATEMENTS": Show(
         columns("pool")
@@ -126,11 +128,13 @@ FEATURES: dict[str, Show] = {
         + columns("kind"),
         _prepared_statements,
         "statements that clients of a pool share",
+        (kinds.POOLS, kinds.STATEMENTS),
     ),
     "INTERNER": Show(
         columns("kind") + columns("entries bytes", NUMERIC),
         _interner,
         "texts of those statements in all pools; INTERNER <n>: the n longest",
+        (kinds.POOLS,),
     ),
     "AUTH_QUERY": Show(
         columns("database")
@@ -144,6 +148,7 @@ FEATURES: dict[str, Show] = {
         columns("user database parameter value source state"),
         _startup_parameters,
         "parameters that server sessions begin with",
+        (kinds.POOLS,),
     ),
     "POOL_COORDINATOR": Show(
         columns("database")
@@ -157,5 +162,6 @@ FEATURES: dict[str, Show] = {
         + columns("antic_notify antic_timeout create_fallback replenish_def", NUMERIC),
         _pool_scaling,
         "server connections being made, and made so far",
+        (kinds.POOLS,),
     ),
 }

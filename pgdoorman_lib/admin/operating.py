@@ -23,8 +23,6 @@ from pgdoorman_lib.pool.holding import Target
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at what a command waits for.
-LOOK_INTERVAL = 0.02
 #: Seconds KILL waits for clients to have been told.
 KILL_PATIENCE = 1.0
 
@@ -58,7 +56,7 @@ def _pause(text: str, session: Session) -> Sequence[Row]:
 
 
 def _wait(session: Session) -> None:
-    gevent.sleep(LOOK_INTERVAL)  # switch
+    gevent.sleep(session.pooler.operations.look_interval)  # switch
     session.stay()
 
 
@@ -133,7 +131,7 @@ def _kill(text: str, session: Session) -> Sequence[Row]:
     left = KILL_PATIENCE
     while left > 0 and (operations.clients(target) or operations.open_servers(target)):
         _wait(session)
-        left -= LOOK_INTERVAL
+        left -= operations.look_interval
     session.notice("new clients wait until RESUME")
     return ()
 

@@ -28,6 +28,7 @@ from pgdoorman_lib.admin.tables import (
     microseconds_within_second,
     no_rows,
 )
+from pgdoorman_lib.together import kinds
 from pgdoorman_lib.views import PoolView, RunningPooler, sorted_pools
 
 #: The console's database, pool and user, as PgBouncer shows them, and the size of that pool there.
@@ -203,6 +204,11 @@ def _yes(value: bool) -> str:
     return "yes" if value else "no"
 
 
+_SOCKETS = (kinds.POOLS, kinds.CLIENTS, kinds.SERVERS, kinds.UNPOOLED, kinds.STREAMS)
+_TOTALS = (kinds.POOLS, kinds.STATS, kinds.PROCESS)
+_AVERAGES = (kinds.POOLS, kinds.PERIODS, kinds.PROCESS)
+_STATISTICS = (*_TOTALS, kinds.PERIODS)
+
 PGBOUNCER_SHOWS: dict[str, Show] = {
     "CONFIG": Show(
         columns("key value default changeable"), config_rows, "the configuration under PgBouncer's names, in its units"
@@ -217,6 +223,7 @@ PGBOUNCER_SHOWS: dict[str, Show] = {
         + columns("paused disabled", INT4),
         _databases,
         "each database: where it is, its size and connections",
+        (kinds.POOLS, kinds.COUNTS),
     ),
     "POOLS": Show(
         columns("database user")
@@ -226,15 +233,22 @@ PGBOUNCER_SHOWS: dict[str, Show] = {
         + columns("pool_mode load_balance_hosts"),
         _pools,
         "each pool: its clients, servers, and who waits how long",
+        (kinds.POOLS, kinds.SERVERS, kinds.COUNTS),
     ),
-    "CLIENTS": Show(SHORT, clients, "each client"),
-    "SERVERS": Show(SHORT, servers, "each server connection"),
+    "CLIENTS": Show(SHORT, clients, "each client", (kinds.CLIENTS, kinds.STREAMS)),
+    "SERVERS": Show(
+        SHORT,
+        servers,
+        "each server connection",
+        (kinds.POOLS, kinds.SERVERS, kinds.UNPOOLED, kinds.LINKED, kinds.STREAMS),
+    ),
     "USERS": Show(
         columns("name pool_size reserve_pool_size pool_mode")
         + columns("max_user_connections current_connections", INT4)
         + columns("max_user_client_connections current_client_connections", INT4),
         _users,
         "users of pools, and their connections",
+        (kinds.POOLS, kinds.COUNTS),
     ),
     "VERSION": Show(columns("version"), _version, "version, build and engine"),
     "PEERS": Show(
@@ -247,21 +261,28 @@ PGBOUNCER_SHOWS: dict[str, Show] = {
         _peer_pools,
         "cancel requests on their way to each",
     ),
-    "SOCKETS": Show(WHOLE, sockets, "clients and servers with what their buffers hold"),
-    "ACTIVE_SOCKETS": Show(WHOLE, active_sockets, "those whose buffers hold anything"),
-    "LISTS": Show(columns("list") + columns("items", INT4), _lists, "how many there are of everything"),
-    "MEM": Show(columns("name") + columns("size used free memtotal", INT4), _memory, "where memory is"),
-    "STATE": Show(columns("key value"), _state, "whether everything is paused"),
+    "SOCKETS": Show(WHOLE, sockets, "clients and servers with what their buffers hold", _SOCKETS),
+    "ACTIVE_SOCKETS": Show(WHOLE, active_sockets, "those whose buffers hold anything", _SOCKETS),
+    "LISTS": Show(
+        columns("list") + columns("items", INT4),
+        _lists,
+        "how many there are of everything",
+        (kinds.POOLS, kinds.COUNTS, kinds.UNPOOLED, kinds.PROCESS),
+    ),
+    "MEM": Show(
+        columns("name") + columns("size used free memtotal", INT4), _memory, "where memory is", (kinds.MEMORY,)
+    ),
+    "STATE": Show(columns("key value"), _state, "whether everything is paused", (kinds.POOLS,)),
     "DNS_HOSTS": Show(
         columns("hostname") + columns("ttl", INT8) + columns("addrs"),
         no_rows,
         "no rows: the system resolves names, for each connection anew",
     ),
     "DNS_ZONES": Show(columns("zonename") + columns("serial", INT8) + columns("count", INT4), no_rows, "no rows"),
-    "STATS": Show(STATS, stats, "each database's totals, and its averages over 15 s"),
-    "STATS_TOTALS": Show(TOTALS, totals, "the totals alone"),
-    "STATS_AVERAGES": Show(AVERAGES, averages, "the averages alone"),
-    "TOTALS": Show(columns("name") + columns("value", NUMERIC), all_totals, "the same over all databases"),
+    "STATS": Show(STATS, stats, "each database's totals, and its averages over 15 s", _STATISTICS),
+    "STATS_TOTALS": Show(TOTALS, totals, "the totals alone", _TOTALS),
+    "STATS_AVERAGES": Show(AVERAGES, averages, "the averages alone", _AVERAGES),
+    "TOTALS": Show(columns("name") + columns("value", NUMERIC), all_totals, "the same over all databases", _STATISTICS),
 }
 
 REFUSED = {

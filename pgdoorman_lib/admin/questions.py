@@ -20,7 +20,7 @@ from pgdoorman_lib.admin.features import interner_top
 from pgdoorman_lib.admin.parameters import SERVER_SETTINGS
 from pgdoorman_lib.admin.plans import AdminAccessNeeded, Plan, Session, UnknownCommand
 from pgdoorman_lib.admin.rows import BOOL, INT4, VOID, Column, columns
-from pgdoorman_lib.admin.tables import Row
+from pgdoorman_lib.admin.tables import Row, Show
 from pgdoorman_lib.errors import UnsupportedFeature
 
 _HINT = "SHOW HELP lists the commands."
@@ -53,8 +53,8 @@ def show(text: str, words: list[str], session: Session) -> Plan:
     if table is None and (top := _INTERNER.fullmatch(name)):
         table = interner_top(int(top[1]))
     if table is not None:
-        rows, pooler = table.rows, session.pooler
-        return Plan("SHOW", lambda: rows(pooler), table.columns)
+        found = table
+        return Plan("SHOW", lambda: _rows(found, session), table.described(session.pooler))
     if name in dialect.refused:
         raise UnsupportedFeature(dialect.refused[name])
     key = {"TIME ZONE": "timezone", "TRANSACTION ISOLATION LEVEL": "transaction_isolation"}.get(name, name.lower())
@@ -66,6 +66,15 @@ def show(text: str, words: list[str], session: Session) -> Plan:
     nearest = difflib.get_close_matches(name, dialect.shows, 1)
     hint = f"Did you mean SHOW {nearest[0]}?" if nearest else _HINT
     raise UnknownCommand("Unsupported SHOW query against the admin database", hint=hint)
+
+
+def _rows(table: Show, session: Session) -> list[Row]:
+    """The rows of a table about the whole pooler, with a notice of what could not be asked; may switch."""
+    pooler = session.pooler.everyone(table.parts)
+    for number, reason in sorted(pooler.missing.items()):
+        who = f"worker {number}" if number else "the supervisor"
+        session.notice(f"{who} is not in this table, but for what it had counted", f"{who}: {reason}")
+    return table.rows(pooler)
 
 
 def _usage(session: Session) -> list[Row]:
@@ -120,11 +129,9 @@ def select(text: str, words: list[str], session: Session) -> Plan:
 
 def _cancel(process: int, session: Session) -> list[Row]:
     """Cancel what a console session waits for; 'f' when it waits for nothing. AdminAccessNeeded for another user's."""
-    waiting = [other for (number, _), other in session.pooler.cancellable.items() if number == process]
-    for other in waiting:
-        if session.read_only and other.user != session.user:
-            raise AdminAccessNeeded
-        other.cancelled = True
+    waiting = session.pooler.cancel_commands(process, session.user if session.read_only else None)
+    if session.read_only and any(user != session.user for user in waiting):
+        raise AdminAccessNeeded
     return [("t" if waiting else "f",)]
 
 

@@ -24,8 +24,10 @@ from pgdoorman_lib.admin.tables import (
     infos,
     microseconds_within_second,
     paced,
+    whose,
 )
 from pgdoorman_lib.config.model import show_rows
+from pgdoorman_lib.together import kinds
 from pgdoorman_lib.views import RunningPooler, ServerView, sorted_pools
 
 
@@ -172,12 +174,13 @@ def _clients(pooler: RunningPooler) -> list[Row]:
             client.stats.errors,
             max(0, int(now - client.connected_at)),
             client.pinned,
+            *whose(pooler, client),
         )
         for client in all_infos(pooler)
     ]
 
 
-def _server_row(server: ServerView, now: float) -> Row:
+def _server_row(server: ServerView, pooler: RunningPooler, now: float) -> Row:
     stats = server.stats
     return (
         f"#s{server.id}",
@@ -197,13 +200,14 @@ def _server_row(server: ServerView, now: float) -> Row:
         stats.prepare_miss,
         server.prepared_count,
         server.pinned,
+        *whose(pooler, server),
     )
 
 
 def _servers(pooler: RunningPooler) -> list[Row]:
     now = pooler.now()
     servers = [server for pool in sorted_pools(pooler) for server in pool.servers]
-    return [_server_row(server, now) for server in paced((*servers, *pooler.unpooled))]
+    return [_server_row(server, pooler, now) for server in paced((*servers, *pooler.unpooled))]
 
 
 def _users(pooler: RunningPooler) -> list[Row]:
@@ -236,6 +240,24 @@ def _connections_rows(pooler: RunningPooler) -> list[Row]:
     return [(counted.total, counted.errors, counted.tls, counted.plain, counted.cancel)]
 
 
+def _workers(pooler: RunningPooler) -> list[Row]:
+    now = pooler.now()
+    return [
+        (worker.number, None, f"missing: {worker.missing}", None, None, None, None)
+        if worker.missing
+        else (
+            worker.number,
+            worker.pid,
+            "serving",
+            worker.clients,
+            worker.servers,
+            worker.resident,
+            max(0, int(now - worker.started_at)),
+        )
+        for worker in pooler.workers
+    ]
+
+
 _NAME = columns("database user")
 
 SHOWS: dict[str, Show] = {
@@ -252,6 +274,7 @@ SHOWS: dict[str, Show] = {
         + columns("max_connections current_connections", INT4),
         _databases,
         "each pool's server, size and connections",
+        (kinds.POOLS,),
     ),
     "POOLS": Show(
         _NAME
@@ -262,6 +285,7 @@ SHOWS: dict[str, Show] = {
         + columns("oldest_active_age_ms asked asked_unknown", NUMERIC),
         _pools_rows,
         "each pool: its clients, servers, and who waits how long",
+        (kinds.POOLS, kinds.SERVERS, kinds.COUNTS, kinds.STATS, kinds.PERIODS),
     ),
     "POOLS_EXTENDED": Show(
         _NAME
@@ -272,6 +296,7 @@ SHOWS: dict[str, Show] = {
         + columns("query_0.95 transaction_0.95 query_0.5 transaction_0.5", NUMERIC),
         _pools_extended,
         "the same with bytes and percentiles of times (µs)",
+        (kinds.POOLS, kinds.COUNTS, kinds.STATS, kinds.LATENCIES),
     ),
     "CLIENTS": Show(
         columns("client_id database user application_name addr tls state wait")
@@ -279,6 +304,8 @@ SHOWS: dict[str, Show] = {
         + columns("pinned"),
         _clients,
         "each client: what it is, does and has done",
+        (kinds.CLIENTS,),
+        by_worker=True,
     ),
     "SERVERS": Show(
         columns("server_id server_process_id database_name user application_name tls state wait")
@@ -287,8 +314,10 @@ SHOWS: dict[str, Show] = {
         + columns("pinned"),
         _servers,
         "each server connection, and what keeps a client on it",
+        (kinds.POOLS, kinds.SERVERS, kinds.UNPOOLED),
+        by_worker=True,
     ),
-    "USERS": Show(columns("name pool_mode"), _users, "users of pools, and their mode"),
+    "USERS": Show(columns("name pool_mode"), _users, "users of pools, and their mode", (kinds.POOLS,)),
     "STATS": Show(
         _NAME
         + columns("total_xact_count total_query_count total_received total_sent", NUMERIC)
@@ -297,23 +326,41 @@ SHOWS: dict[str, Show] = {
         + columns("avg_xact_time avg_query_time avg_wait_time", NUMERIC),
         _stats,
         "each pool's totals and its averages over 15 s",
+        (kinds.POOLS, kinds.STATS, kinds.PERIODS),
     ),
-    "LISTS": Show(columns("list") + columns("items", INT4), _lists, "how many there are of everything"),
+    "LISTS": Show(
+        columns("list") + columns("items", INT4),
+        _lists,
+        "how many there are of everything",
+        (kinds.POOLS, kinds.COUNTS, kinds.UNPOOLED),
+    ),
     "SOCKETS": Show(
         columns(" ".join(sockets.NAMES), NUMERIC),
-        lambda pooler: [sockets.count_by_state()],
-        "this process's sockets by state",
+        lambda pooler: [sockets.counts(pooler.sockets())],
+        "the pooler's sockets by state",
+        (kinds.SOCKETS,),
     ),
     "MEM": Show(
         columns("name") + columns("size used free memtotal", NUMERIC),
         lambda pooler: list(pooler.memory()),
         "where memory is",
+        (kinds.MEMORY,),
     ),
     "CONNECTIONS": Show(
         columns("total errors tls plain cancel", NUMERIC),
         _connections_rows,
         "connections accepted since the start, by kind",
+        (kinds.PROCESS,),
     ),
     "LOG_LEVEL": Show(columns("log_level"), lambda pooler: [(pooler.log_level,)], "the log's levels in force"),
+    "WORKERS": Show(
+        columns("worker process", INT4)
+        + columns("state")
+        + columns("clients servers", INT4)
+        + columns("memory age_seconds", NUMERIC),
+        _workers,
+        "the processes that serve clients",
+        (kinds.PROCESS,),
+    ),
     **FEATURES,
 }

@@ -1,9 +1,9 @@
-"""This process's sockets counted by state, from Linux's /proc (man 5 proc_pid_net)."""
+"""This process's sockets by state, from Linux's /proc (man 5 proc_pid_net)."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 import gevent
@@ -25,7 +25,7 @@ _TCP_STATES = (
 _UNIX_STATES = ("free", "unconnected", "connecting", "connected", "disconnecting")
 _UNIX_TYPES = {1: "stream", 2: "dgram", 5: "seq_packet"}
 
-#: The counts in the order of ``count_by_state``.
+#: The states, in the order of ``counts``.
 NAMES: tuple[str, ...] = (
     *(f"tcp_{state}" for state in _TCP_STATES),
     *(f"tcp6_{state}" for state in _TCP_STATES),
@@ -36,12 +36,12 @@ NAMES: tuple[str, ...] = (
 )
 
 
-def count_by_state(proc: str = _PROC) -> list[int]:
-    """Return how many of this process's sockets are in each state of NAMES.
+def by_state(proc: str = _PROC) -> dict[str, list[int]]:
+    """Return the inodes of this process's sockets in each state of NAMES; may switch.
 
     Raises UnsupportedFeature where there is no /proc/self/fd (other systems than Linux).
     """
-    counts = dict.fromkeys(NAMES, 0)
+    found: dict[str, list[int]] = {name: [] for name in NAMES}
     inodes = _own_inodes(proc)
     for family in ("tcp", "tcp6"):
         for words in _lines(f"{proc}/net/{family}"):
@@ -50,17 +50,22 @@ def count_by_state(proc: str = _PROC) -> list[int]:
                 state = int(words[3], 16) - 1
                 if 0 <= state < len(_TCP_STATES):
                     inodes.discard(words[9])
-                    counts[f"{family}_{_TCP_STATES[state]}"] += 1
+                    found[f"{family}_{_TCP_STATES[state]}"].append(int(words[9]))
     for words in _lines(f"{proc}/net/unix"):
         # "Num RefCount Protocol Flags Type St Inode [Path]"
         if len(words) > 6 and words[6] in inodes:
             kind, state = _UNIX_TYPES.get(int(words[4], 16)), int(words[5], 16)
             name = f"unix_{_UNIX_STATES[state] if kind == 'stream' and state < len(_UNIX_STATES) else kind}"
-            if name in counts:
+            if name in found:
                 inodes.discard(words[6])
-                counts[name] += 1
-    counts["unknown"] = len(inodes)
-    return list(counts.values())
+                found[name].append(int(words[6]))
+    found["unknown"] = [int(inode) for inode in inodes]
+    return found
+
+
+def counts(found: Mapping[str, Sequence[int]]) -> list[int]:
+    """Return how many there are in each state of NAMES."""
+    return [len(found.get(name, ())) for name in NAMES]
 
 
 def _own_inodes(proc: str) -> set[str]:

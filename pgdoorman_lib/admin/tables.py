@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import gevent
 
-from pgdoorman_lib.admin.rows import Column, Value
+from pgdoorman_lib.admin.rows import INT4, Column, Value, columns
 from pgdoorman_lib.client.info import ClientInfo
 from pgdoorman_lib.views import PoolView, RunningPooler, ServerView
 
@@ -28,11 +28,21 @@ _PACE = 50
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """One SHOW: its columns, ``rows(pooler)``, and in a few words what it tells (SHOW HELP)."""
+    """One SHOW: its columns, ``rows(pooler)``, and in a few words what it tells (SHOW HELP).
+
+    ``parts`` are those of the whole pooler that ``rows`` looks at (``together.kinds``). ``by_worker``: where there are
+    several, each row has its worker's number behind the rest.
+    """
 
     columns: tuple[Column, ...]
     rows: Callable[[RunningPooler], list[Row]]
     about: str
+    parts: tuple[str, ...] = ()
+    by_worker: bool = False
+
+    def described(self, pooler: RunningPooler) -> tuple[Column, ...]:
+        """The columns there are for ``pooler``."""
+        return (*self.columns, *columns("worker", INT4)) if self.by_worker and pooler.several else self.columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,11 @@ def clients_by_state(pooler: RunningPooler) -> Callable[[PoolView, str], int]:
     """Return a function from a pool and a state to the number of the pool's clients in it."""
     counts = Counter((client.database, client.user, client.state) for client in infos(pooler))
     return lambda pool, state: counts[pool.settings.database, pool.settings.user, state]
+
+
+def whose(pooler: RunningPooler, one: ClientInfo | ServerView) -> Row:
+    """The last cell of a row in a table ``by_worker``."""
+    return (one.worker,) if pooler.several else ()
 
 
 def connections(pool: PoolView) -> int:

@@ -43,6 +43,8 @@ class ClientInfo(NamedTuple):
     asked_at: float
     #: ``none``, ``logical`` or ``physical``
     replication: str
+    #: the worker process that it is a client of, 0: this process
+    worker: int = 0
 
 
 def session_info(session: Any) -> ClientInfo:

@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import gevent
@@ -76,6 +76,35 @@ class Latencies:
     wait: Histogram
 
 
+#: How long a complete period was (seconds), and how much of each of _COUNTERS came in it.
+Period = tuple[float, Sequence[int]]
+
+
+def averages_over(periods: Sequence[Period]) -> PoolAverages:
+    """The averages of a pool over the last periods of all processes that have a part of it, at least one."""
+    lengths = {elapsed for elapsed, _ in periods}
+    counted = [sum(numbers) for numbers in zip(*(came for _, came in periods), strict=True)]
+    if len(lengths) == 1:
+        (elapsed,) = lengths
+        rates = [round(number / elapsed) for number in counted]
+    else:
+        each = [[number / elapsed for number in came] for elapsed, came in periods]
+        rates = [round(sum(numbers)) for numbers in zip(*each, strict=True)]
+    xacts, queries, _, _, _, xact_time, query_time, wait_time, *_ = counted
+    xacts_rate, queries_rate, received_rate, sent_rate, errors_rate, _, _, _, *others = rates
+    return PoolAverages(
+        xacts_per_second=xacts_rate,
+        queries_per_second=queries_rate,
+        received_per_second=received_rate,
+        sent_per_second=sent_rate,
+        errors_per_second=errors_rate,
+        xact_time=xact_time // xacts if xacts > 0 else 0,
+        query_time=query_time // queries if queries > 0 else 0,
+        wait_time=wait_time // xacts if xacts > 0 else 0,
+        **dict(zip(_OTHER_RATES, others, strict=True)),
+    )
+
+
 @dataclass(slots=True)
 class _Window:
     """What is kept of a pool between ticks: its counters at the last tick, its histograms at the last two."""
@@ -84,6 +113,7 @@ class _Window:
     counters: tuple[int, ...]
     last: tuple[Histogram, ...]
     before_last: tuple[Histogram, ...]
+    period: Period
     averages: PoolAverages
 
 
@@ -119,6 +149,11 @@ class Averages:
         window = self._windows.get(id(stats))
         return window.averages if window is not None else PoolAverages()
 
+    def period(self, stats: PoolStats) -> Period | None:
+        """Return what those averages are made of; None until the first period is complete."""
+        window = self._windows.get(id(stats))
+        return window.period if window is not None else None
+
     def latencies(self, stats: PoolStats) -> Latencies:
         """Return the recent latencies of the pool that counts in ``stats``."""
         window = self._windows.get(id(stats))
@@ -149,21 +184,8 @@ class Averages:
             last = tuple(Histogram() for _ in _HISTOGRAMS)
         else:
             before, last = window.counters, window.last
-        xacts, queries, received, sent, errors, xact_time, query_time, wait_time, *others = (
-            new - old for new, old in zip(counters, before, strict=True)
-        )
-        averages = PoolAverages(
-            xacts_per_second=round(xacts / elapsed),
-            queries_per_second=round(queries / elapsed),
-            received_per_second=round(received / elapsed),
-            sent_per_second=round(sent / elapsed),
-            errors_per_second=round(errors / elapsed),
-            xact_time=xact_time // xacts if xacts > 0 else 0,
-            query_time=query_time // queries if queries > 0 else 0,
-            wait_time=wait_time // xacts if xacts > 0 else 0,
-            **{name: round(number / elapsed) for name, number in zip(_OTHER_RATES, others, strict=True)},
-        )
-        return _Window(stats, counters, last=histograms, before_last=last, averages=averages)
+        period = elapsed, tuple(new - old for new, old in zip(counters, before, strict=True))
+        return _Window(stats, counters, histograms, last, period, averages_over([period]))
 
     def _run(self, then: Callable[[], object]) -> None:
         while True:

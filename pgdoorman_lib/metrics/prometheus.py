@@ -26,8 +26,9 @@ from pgdoorman_lib.metrics.families import (
     write_histogram,
 )
 from pgdoorman_lib.metrics.pacing import Pace
-from pgdoorman_lib.metrics.reading import pool_readings, resident_bytes
+from pgdoorman_lib.metrics.reading import PARTS, pool_readings
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.together import kinds
 from pgdoorman_lib.views import RunningPooler
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -59,12 +60,15 @@ class Page:
 class Exposition:
     """Writes pages about ``pooler``.
 
-    ``sockets`` counts this process's sockets by kind and state ("tcp_established"), and may switch; ``reasons`` are
+    ``sockets`` counts the pooler's sockets by kind and state ("tcp_established"), and may switch; ``reasons`` are
     those that connections may be refused for.
     """
 
     def __init__(
-        self, pooler: RunningPooler, sockets: Callable[[], Mapping[str, int]], reasons: tuple[str, ...]
+        self,
+        pooler: RunningPooler,
+        sockets: Callable[[RunningPooler], Mapping[str, int]],
+        reasons: tuple[str, ...],
     ) -> None:
         self._pooler = pooler
         self._sockets = sockets
@@ -89,13 +93,17 @@ class Exposition:
 
     def _write(self, pieces: list[bytes]) -> None:
         pace = Pace()
-        pieces.append("".join(self._process()).encode())
+        look_at_sockets = clock() - self._sockets_at >= SOCKETS_EVERY
+        pooler = self._pooler.everyone((*PARTS, kinds.SOCKETS) if look_at_sockets else PARTS)
+        if look_at_sockets:
+            self._count_sockets(pooler)
+        pieces.append("".join(self._process(pooler)).encode())
         columns: list[list[str]] = [[family.head] for family in POOL_FAMILIES]
         encrypted: dict[str, int] = {}
         known = self._labels
         self._labels = {}
-        for reading in pool_readings(self._pooler, pace):
-            reading.look_closer(self._pooler)
+        for reading in pool_readings(pooler, pace):
+            reading.look_closer(pooler)
             key = (reading.database, reading.user)
             labels = self._labels[key] = known.get(key) or labels_of(*key)
             for family, out in zip(POOL_FAMILIES, columns, strict=True):
@@ -110,11 +118,15 @@ class Exposition:
 
     # The process.
 
-    def _process(self) -> Iterator[str]:
-        pooler = self._pooler
+    def _process(self, pooler: RunningPooler) -> Iterator[str]:
         connections = pooler.connections
         yield head("total_memory", "gauge", "Bytes of the process in memory.")
-        yield f"{PREFIX}total_memory {resident_bytes()}\n"
+        yield f"{PREFIX}total_memory {pooler.resident()}\n"
+        if pooler.several:
+            yield head("workers", "gauge", "Worker processes; what those that are missing do is not told.")
+            missing = sum(1 for worker in pooler.workers if worker.missing)
+            yield f'{PREFIX}workers{{state="serving"}} {len(pooler.workers) - missing}\n'
+            yield f'{PREFIX}workers{{state="missing"}} {missing}\n'
         yield head("build_info", "gauge", "1, with the version.")
         yield f"{PREFIX}build_info{{version={quoted(pooler.build['version'])}}} 1\n"
         yield head("log_level", "gauge", "1, with the level in force.")
@@ -139,19 +151,16 @@ class Exposition:
             histogram = getattr(pooler.openings, phase)
             write_histogram(lines, name, bounds_text(XACT_BOUND), f'phase="{phase}"', histogram)
         yield from lines
-        yield from self._of_sockets()
-
-    def _of_sockets(self) -> Iterator[str]:
-        now = clock()
-        if now - self._sockets_at >= SOCKETS_EVERY:
-            self._sockets_at = now
-            counts = dict.fromkeys(SOCKET_TYPES, 0)
-            for name, count in self._sockets().items():
-                counts[name.split("_")[0]] += count
-            self._sockets_text = "".join(f'{PREFIX}sockets{{type="{kind}"}} {n}\n' for kind, n in counts.items())
         if self._sockets_text:
             yield head("sockets", "gauge", "Sockets of the process.")
             yield self._sockets_text
+
+    def _count_sockets(self, pooler: RunningPooler) -> None:
+        self._sockets_at = clock()
+        counts = dict.fromkeys(SOCKET_TYPES, 0)
+        for name, count in self._sockets(pooler).items():
+            counts[name.split("_")[0]] += count
+        self._sockets_text = "".join(f'{PREFIX}sockets{{type="{kind}"}} {n}\n' for kind, n in counts.items())
 
 
 def _by_pool(counts: Mapping[str, int]) -> Iterator[str]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pgdoorman_lib.metrics.averages import Latencies
 from pgdoorman_lib.metrics.pacing import Pace
+from pgdoorman_lib.together import kinds
 from pgdoorman_lib.views import PoolView, RunningPooler, sorted_pools
 
 #: Clients counted before the clock is asked whether others are due.
 _CLIENTS_IN_A_ROW = 64
+
+#: What is looked at of the whole pooler, by ``pool_readings`` and ``PoolReading.look_closer``.
+PARTS = (
+    *(kinds.POOLS, kinds.COUNTS, kinds.SERVERS, kinds.STATS, kinds.PERIODS, kinds.LATENCIES),
+    kinds.PROCESS,
+)
 
 _PoolKey = tuple[str, str]
 
@@ -92,12 +98,3 @@ def _count_clients(pooler: RunningPooler, pace: Pace) -> dict[_PoolKey, _Clients
         if number % _CLIENTS_IN_A_ROW == 0:
             pace.breathe()
     return counted
-
-
-def resident_bytes() -> int:
-    """Bytes of this process in memory (Linux; 0 where there is no /proc)."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except FileNotFoundError:
-        return 0

@@ -25,8 +25,9 @@ from pgdoorman_lib.config.metrics import Statsd
 from pgdoorman_lib.metrics.counters import Histogram, PoolStats
 from pgdoorman_lib.metrics.naming import PoolNames
 from pgdoorman_lib.metrics.pacing import Pace
-from pgdoorman_lib.metrics.reading import PoolReading, pool_readings, resident_bytes
+from pgdoorman_lib.metrics.reading import PoolReading, pool_readings
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.together import kinds
 from pgdoorman_lib.views import PoolView, RunningPooler
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,9 @@ COUNTERS = (
 TIMINGS = (("query", "query_hist"), ("transaction", "xact_hist"), ("wait", "wait_hist"))
 #: What connections may have been, attributes of ConnectionStats.
 CONNECTIONS = ("total", "tls", "plain", "cancel", "errors", "passed_on", "not_passed_on")
+
+#: What is looked at of the whole pooler.
+_PARTS = (kinds.POOLS, kinds.COUNTS, kinds.STATS, kinds.BUCKETS, kinds.PROCESS)
 
 _Counts = dict[tuple[str, str], int]
 
@@ -153,7 +157,7 @@ class StatsdExporter:
         self._settings = settings
         self._client: _Client | None = None
         self._resolve_at = 0.0
-        self._process = _Book(_Mark(self._process_counts()))
+        self._process = _Book(_Mark(_process_counts(pooler)))
         #: by the id of their PoolStats, which each holds
         self._pools: dict[int, _PoolBook] = {}
         self._failure = ""
@@ -162,11 +166,12 @@ class StatsdExporter:
         self._changing = gevent.lock.RLock()
 
     def start(self) -> None:
-        """Begin with what is counted from now on; nothing happens without a host."""
+        """Begin with what is counted from now on; nothing happens without a host. May switch."""
         if self._settings.host is None or self._greenlet is not None:
             return
-        self._process = _Book(_Mark(self._process_counts()))
-        self._pools = {id(pool.stats): self._book_of(pool, _mark_of(pool.stats)) for pool in self._pooler.pools}
+        pooler = self._pooler.everyone(_PARTS)
+        self._process = _Book(_Mark(_process_counts(pooler)))
+        self._pools = {id(pool.stats): self._book_of(pool, _mark_of(pool.stats)) for pool in pooler.pools}
         self._stopping.clear()
         self._greenlet = gevent.spawn(self._run)
 
@@ -207,12 +212,13 @@ class StatsdExporter:
             client = self._connected()
             self._settle(client)
             lines = client.pipeline()
-            self._tell_process(lines)
+            pooler = self._pooler.everyone(_PARTS)
+            self._tell_process(lines, pooler)
             pace = Pace()
             seen = set()
-            for reading in pool_readings(self._pooler, pace):
+            for reading in pool_readings(pooler, pace):
                 seen.add(id(reading.pool.stats))
-                self._tell_pool(lines, reading)
+                self._tell_pool(lines, reading, pooler.now())
                 if len(lines) >= LINES_AT_ONCE:
                     lines.send()
             for gone in self._pools.keys() - seen:
@@ -278,26 +284,22 @@ class StatsdExporter:
 
     # What is told.
 
-    def _process_counts(self) -> _Counts:
-        connections = self._pooler.connections
-        counts = {(f"connections.{kind}", ""): getattr(connections, kind) for kind in CONNECTIONS}
-        counts.update({(f"rejected.{reason}", ""): number for reason, number in connections.rejected.items()})
-        return counts
-
-    def _tell_process(self, lines: _Lines) -> None:
-        counts = self._process_counts()
+    def _tell_process(self, lines: _Lines, pooler: RunningPooler) -> None:
+        counts = _process_counts(pooler)
         lines.suffix = ""
         for metric, _, more in self._process.added(counts):
             lines.incr(metric, more)
         self._process.sent = _Mark(counts)
-        lines.gauge("memory_bytes", resident_bytes())
+        lines.gauge("memory_bytes", pooler.resident())
+        if pooler.several:
+            lines.gauge("workers.missing", sum(1 for worker in pooler.workers if worker.missing))
 
     def _book_of(self, pool: PoolView, base: _Mark) -> _PoolBook:
         """A book for a pool, of which is told what it counts beyond ``base``."""
         names = PoolNames(self._settings.tag_style, pool.settings.database, pool.settings.user)
         return _PoolBook(base, None, pool.stats, names)
 
-    def _tell_pool(self, lines: _Lines, reading: PoolReading) -> None:
+    def _tell_pool(self, lines: _Lines, reading: PoolReading, now: float) -> None:
         pool, stats = reading.pool, reading.pool.stats
         book = self._pools.get(id(stats))
         if book is None:
@@ -310,7 +312,7 @@ class StatsdExporter:
             ("servers.active", pool.borrowed_count),
             ("servers.opening", pool.opening_count),
             ("pool_size", pool.settings.pool_size),
-            ("maxwait_ms", round(pool.max_wait(self._pooler.now()) * 1000)),
+            ("maxwait_ms", round(pool.max_wait(now) * 1000)),
         ):
             name, lines.suffix = book.names.of(metric)
             lines.gauge(name, value)
@@ -320,6 +322,13 @@ class StatsdExporter:
         """What a pool that was replaced or removed has counted at last; when that was all, it is forgotten."""
         if not _tell_counts(lines, self._pools[key]):
             del self._pools[key]
+
+
+def _process_counts(pooler: RunningPooler) -> _Counts:
+    connections = pooler.connections
+    counts = {(f"connections.{kind}", ""): getattr(connections, kind) for kind in CONNECTIONS}
+    counts.update({(f"rejected.{reason}", ""): number for reason, number in connections.rejected.items()})
+    return counts
 
 
 def _counts(stats: PoolStats) -> _Counts:

@@ -12,11 +12,13 @@ from pgdoorman_lib.log import of_pool
 from pgdoorman_lib.metrics.counters import Histogram
 from pgdoorman_lib.metrics.pacing import Pace
 from pgdoorman_lib.metrics.reading import PoolReading, pool_readings
-from pgdoorman_lib.views import RunningPooler
+from pgdoorman_lib.together import kinds
+from pgdoorman_lib.views import AveragesView, RunningPooler
 
 log = logging.getLogger(__name__)
 
 PERCENTS = (50, 90, 95, 99)
+_PARTS = (kinds.POOLS, kinds.COUNTS, kinds.STATS, kinds.PERIODS, kinds.LATENCIES)
 
 
 class Summary:
@@ -40,15 +42,16 @@ class Summary:
 
     def tell(self) -> None:
         """Log a line of each pool that has clients; switches now and then."""
-        for reading in pool_readings(self._pooler, Pace()):
+        pooler = self._pooler.everyone(_PARTS)
+        for reading in pool_readings(pooler, Pace()):
             if reading.clients_active or reading.clients_idle or reading.clients_waiting:
-                self._line(reading)
+                self._line(reading, pooler.averages)
 
-    def _line(self, reading: PoolReading) -> None:
+    def _line(self, reading: PoolReading, of_period: AveragesView) -> None:
         pool = reading.pool
         active, idle, waiting = reading.clients_active, reading.clients_idle, reading.clients_waiting
-        averages = self._pooler.averages.of(pool.stats)
-        latencies = self._pooler.averages.latencies(pool.stats)
+        averages = of_period.of(pool.stats)
+        latencies = of_period.latencies(pool.stats)
         servers = pool.borrowed_count, pool.idle_count
         log.info(
             "%s qps=%d tps=%d | clients=%d active=%d idle=%d wait=%d | servers=%d active=%d idle=%d"

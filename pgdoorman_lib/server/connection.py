@@ -33,6 +33,13 @@ _float = float
 
 _ids = count(1)
 
+
+def number_servers(first: _int, step: _int) -> None:
+    """Number servers from ``first`` on by ``step``: of several processes that do, no two give the same number."""
+    global _ids
+    _ids = count(first, step)
+
+
 #: What SHOW calls the states.
 WORDS = {
     states.LOGIN: "login",
@@ -170,6 +177,11 @@ class Server:
         if not _legal >> 8 * self.stage + stage & 1:
             raise RuntimeError(f"server #{self.id} is {WORDS[self.stage]} and can't be {WORDS[stage]}")
         self.stage = stage
+
+    @property
+    def worker(self) -> _int:
+        """As views.ServerView: this process's."""
+        return 0
 
     @property
     def tls(self) -> bool:

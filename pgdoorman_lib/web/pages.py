@@ -32,6 +32,9 @@ ROWS_IN_A_PIECE = 50
 #: Seconds before somebody who has given a wrong password is told so.
 FAILED_LOGIN_PAUSE = 0.5
 
+#: The header with the numbers of workers that are not in a table, since they did not answer.
+MISSING_WORKERS = "X-Missing-Workers"
+
 _JSON = "application/json"
 _CHALLENGE = ("WWW-Authenticate", 'Basic realm="pgdoorman", charset="UTF-8"')
 _PATHS = "/metrics /health /ready /api"
@@ -98,11 +101,14 @@ class Pages:
         if table is None:
             return _json(HTTPStatus.NOT_FOUND, {"error": "no such table; /api lists them"})
         try:
-            rows = table.rows(self._pooler)
+            pooler = self._pooler.everyone(table.parts)
+            rows = table.rows(pooler)
         except DoormanError as exc:
             return _json(HTTPStatus.NOT_IMPLEMENTED, {"error": exc.message, "sqlstate": exc.sqlstate})
-        names = [column.name for column in table.columns]
-        return Response(HTTPStatus.OK, _JSON, _rows(names, rows), compressible=True)
+        names = [column.name for column in table.described(pooler)]
+        missing = ", ".join(map(str, sorted(pooler.missing)))
+        headers = ((MISSING_WORKERS, missing),) if missing else ()
+        return Response(HTTPStatus.OK, _JSON, _rows(names, rows), headers=headers, compressible=True)
 
     def _refusal(self, request: Request) -> Response | None:
         """What somebody is told who is not the console's user; may switch."""

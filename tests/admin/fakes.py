@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +14,9 @@ from pgdoorman_lib.config.model import Peer as PeerConfig
 from pgdoorman_lib.config.model import Pool as PoolConfig
 from pgdoorman_lib.errors import DoormanError, PeerGone, ProtocolViolation
 from pgdoorman_lib.metrics.averages import Averages
-from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, PoolStats
+from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
 from pgdoorman_lib.pool.holding import Target, take_back
+from pgdoorman_lib.views import WorkerView
 from pgdoorman_lib.wire.prepared import ClientStatements
 from pgdoorman_lib.wire.statements import Registry
 
@@ -82,6 +84,7 @@ class FakeServer:
     prepared_count: int = 3
     pinned: str = "listen"
     application_name: str = "app"
+    worker: int = 0
 
 
 @dataclass
@@ -122,6 +125,7 @@ class FakeClient:
     asked_at: float = 990.0
     replication: str = "none"
     held: tuple[int, int] = (0, 0)
+    worker: int = 0
 
     def info(self) -> ClientInfo:
         return ClientInfo(*(getattr(self, name) for name in ClientInfo._fields))
@@ -129,6 +133,8 @@ class FakeClient:
 
 class FakeOperations:
     """Pools ``exampledb`` and one user; ``open`` and ``condemned`` servers go one by one, each time they are counted."""
+
+    look_interval = 0.001
 
     def __init__(self, pooler: FakePooler) -> None:
         self.pooler = pooler
@@ -204,6 +210,7 @@ class FakePooler:
         self.build = {"version": "0.1.0", "build": "interpreted", "engine": "gevent"}
         self.averages = Averages(lambda: self.pools, self.now)
         self.connections = ConnectionStats()
+        self.openings = OpeningStats()
         self.consoles = Consoles()
         self.peers = [
             FakePeer(2, PeerConfig(host="10.0.0.2", port=6432, pool_size=7), waiting=1, connecting=2, active=4)
@@ -215,6 +222,30 @@ class FakePooler:
         self.operations = FakeOperations(self)
         self.cancellable: dict[tuple[int, bytes], Any] = {}
         self.failure: Exception | None = None
+        self.several = False
+        self.missing: dict[int, str] = {}
+        self.inodes: dict[str, list[int]] = {"tcp_listen": [1], "tcp_established": [2, 3]}
+        self.draining = 0
+
+    def everyone(self, parts: Collection[str] = ()) -> FakePooler:
+        return self
+
+    @property
+    def workers(self) -> list[WorkerView]:
+        return [WorkerView(1, 4711, len(self.clients), 3, 1 << 20, 900.0, "")]
+
+    def resident(self) -> int:
+        return 1 << 20
+
+    def sockets(self) -> dict[str, list[int]]:
+        return self.inodes
+
+    def cancel_commands(self, number: int, user: str | None) -> list[str]:
+        found = [command for (process, _), command in self.cancellable.items() if process == number]
+        for command in found:
+            if user in (None, command.user):
+                command.cancelled = True
+        return [command.user for command in found]
 
     def now(self) -> float:
         return self.clock

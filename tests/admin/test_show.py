@@ -62,6 +62,7 @@ SHAPES = {
         "database user pool_prepared_count pool_prepared_bytes client_prepared_count client_prepared_bytes"
         " client_named_count client_anonymous_count client_anonymous_evictions_alive async_clients",
     ),
+    "WORKERS": ("iitiinn", "worker process state clients servers memory age_seconds"),
     "PREPARED_STATEMENTS": ("tnttnt", "pool hash name query count_used kind"),
     "INTERNER": ("tnn", "kind entries bytes"),
     "AUTH_QUERY": (

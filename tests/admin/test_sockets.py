@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pgdoorman_lib.admin.sockets import NAMES, count_by_state
+from pgdoorman_lib.admin.sockets import NAMES, by_state, counts
 from pgdoorman_lib.errors import UnsupportedFeature
 
 TCP = """\
@@ -29,8 +29,8 @@ Num       RefCount Protocol Flags    Type St Inode Path
 """
 
 
-def nonzero(counts: list[int]) -> dict[str, int]:
-    return {name: count for name, count in zip(NAMES, counts, strict=True) if count}
+def nonzero(found: dict[str, list[int]]) -> dict[str, int]:
+    return {name: count for name, count in zip(NAMES, counts(found), strict=True) if count}
 
 
 def make_proc(root: Path, inodes: range | list[int]) -> None:
@@ -45,7 +45,7 @@ def make_proc(root: Path, inodes: range | list[int]) -> None:
 
 def test_own_sockets_by_state(tmp_path: Path) -> None:
     make_proc(tmp_path, [100, 101, 102, 200, 201, 202, 203, 300])
-    assert nonzero(count_by_state(str(tmp_path))) == {
+    assert nonzero(by_state(str(tmp_path))) == {
         "tcp_listen": 1,
         "tcp_established": 1,
         "unix_unconnected": 1,
@@ -58,16 +58,16 @@ def test_own_sockets_by_state(tmp_path: Path) -> None:
 
 def test_other_systems_say_so(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedFeature):
-        count_by_state(str(tmp_path))
+        by_state(str(tmp_path))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
 def test_real_sockets() -> None:
-    before = nonzero(count_by_state())
+    before = nonzero(by_state())
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         accepted, _ = server.accept()
         with accepted:
-            after = nonzero(count_by_state())
+            after = nonzero(by_state())
     assert after["tcp_listen"] == before.get("tcp_listen", 0) + 1
     assert after["tcp_established"] == before.get("tcp_established", 0) + 2
     assert len(os.listdir("/proc/self/fd")) < 1000

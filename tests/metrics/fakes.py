@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from pgdoorman_lib.config.model import Config, General
 from pgdoorman_lib.config.model import Pool as PoolConfig
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
+from pgdoorman_lib.net.residence import resident_bytes
 
 
 @dataclass
@@ -72,6 +74,13 @@ class FakePooler:
         self.openings = OpeningStats()
         self.log_level = "info"
         self.draining = 0
+        self.several = False
+
+    def everyone(self, parts: Collection[str] = ()) -> FakePooler:
+        return self
+
+    def resident(self) -> int:
+        return resident_bytes()
 
     def now(self) -> float:
         return self.clock

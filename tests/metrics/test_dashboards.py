@@ -42,7 +42,7 @@ def work(pooler: FakePooler) -> FakePooler:
 
 def prometheus_samples() -> dict[str, list[dict[str, str]]]:
     """The labels of all samples, by their names."""
-    pages = Exposition(work(FakePooler()), lambda: {"tcp_listen": 1}, REASONS).page().pieces
+    pages = Exposition(work(FakePooler()), lambda _: {"tcp_listen": 1}, REASONS).page().pieces
     found: dict[str, list[dict[str, str]]] = {}
     for family in text_string_to_metric_families(b"".join(pages).decode()):
         for sample in family.samples:
@@ -149,7 +149,7 @@ def test_every_alert_is_described() -> None:
 
 def test_every_family_is_documented() -> None:
     """As `name` without its prefix, or within a line of the table."""
-    pieces = Exposition(FakePooler(), lambda: {"tcp_listen": 1}, REASONS).page().pieces
+    pieces = Exposition(FakePooler(), lambda _: {"tcp_listen": 1}, REASONS).page().pieces
     for line in b"".join(pieces).decode().splitlines():
         if line.startswith("# TYPE"):
             name = line.split()[2].removeprefix("pg_doorman_")

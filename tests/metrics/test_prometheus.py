@@ -18,7 +18,7 @@ Labels = frozenset[tuple[str, str]]
 
 
 def exposition(pooler: FakePooler) -> Exposition:
-    return Exposition(pooler, lambda: {"tcp_established": 3, "tcp_listen": 1, "unix_dgram": 2, "unknown": 1}, REASONS)
+    return Exposition(pooler, lambda _: {"tcp_established": 3, "tcp_listen": 1, "unix_dgram": 2, "unknown": 1}, REASONS)
 
 
 class Scraped:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from email.message import Message
 from typing import Any
 
-from metrics.fakes import FakePooler
+from admin.fakes import FakePooler
 
 from pgdoorman_lib.errors import UnsupportedFeature
 from pgdoorman_lib.metrics.prometheus import Page
@@ -28,6 +28,10 @@ class FakeTable:
 
     found: Any
     columns: list[FakeColumn] = field(default_factory=lambda: [FakeColumn("a"), FakeColumn("b")])
+    parts: tuple[str, ...] = ()
+
+    def described(self, pooler: object) -> list[FakeColumn]:
+        return self.columns
 
     def rows(self, pooler: object) -> Any:
         if isinstance(self.found, Exception):
