@@ -19,7 +19,6 @@ from pgdoorman_lib.abc import Kin
 from pgdoorman_lib.admin import console
 from pgdoorman_lib.admin.consoles import Consoles
 from pgdoorman_lib.cancel import Canceller
-from pgdoorman_lib.check import check
 from pgdoorman_lib.client.begin import no_such_pool
 from pgdoorman_lib.client.connection import accept
 from pgdoorman_lib.client.limits import Limits
@@ -27,12 +26,9 @@ from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.places import divide
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
-from pgdoorman_lib.config.diff import diff, in_force
 from pgdoorman_lib.config.effective import effective, wildcard
-from pgdoorman_lib.config.keys import keys_of
-from pgdoorman_lib.config.loader import load, with_values
-from pgdoorman_lib.config.model import Config, in_words
-from pgdoorman_lib.config.surroundings import notices
+from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.configuration import Configuration
 from pgdoorman_lib.connector import Connector
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.listener import Inherited
@@ -84,10 +80,7 @@ class App(Shown):
         super().__init__(config.general)
         name_process(os.urandom(TOKEN_SIZE))
         self.policy: ConfiguredPolicy
-        self.config = config
-        #: what the file said when it was read last, and what the console has set since, by (section, key)
-        self._from_file = config
-        self._set: dict[tuple[str, str], object] = {}
+        self._configuration = Configuration(config, self._use)
         self.engine = choose(config.general.io_engine)
         self.engine.memory_limit = config.general.max_memory_usage
         self.clients = Clients()
@@ -95,8 +88,6 @@ class App(Shown):
         self.connections = ConnectionStats()
         self.policy = ConfiguredPolicy()
         self.policy.use(config)
-        #: what was odd about the machine when the configuration was read last
-        self.notices = notices(config)
         self.cancellable: dict[tuple[int, bytes], Cancellable] = {}
         self._canceller = Canceller(self.engine, self.clients)
         self.peers = Peers(self.engine, self.connections)
@@ -111,7 +102,7 @@ class App(Shown):
         self.averages = Averages(self.pools.all, clock)
         self._kin = kin(self)
         self.telemetry = Telemetry(self, config, silent=bool(self._kin.worker))
-        self._summary = Summary(self, lambda: self.general.log_stats)
+        self._summary = Summary(self, lambda: self.general.log_stats and not self._kin.worker)
         self.systemd = systemd
         self._inherited = inherited
         self.listeners = Listeners(partial(accept, self), self.engine)
@@ -188,49 +179,23 @@ class App(Shown):
     def reload(self) -> list[str]:
         """Read the configuration again, and tell of it; ConfigError, and nothing has changed, when it can't be used."""
         with self.systemd.reloading():
-            return self._reload()
-
-    def _reload(self) -> list[str]:
-        try:
-            config = load(self.config.path, lenient=self.config.lenient)
-            check(config)
-        except ConfigError as exc:
-            for problem in exc.message.splitlines():
-                log.error("reload failed, the configuration stays as it was: %s", problem)
-            raise
-        told = [f"{section}.{name} is as in the file again, not as it was SET" for section, name in self._set]
-        self._set = {}
-        self._from_file = config
-        changes, *more = self._use(config)
-        log.info("configuration reloaded: %s", changes)
-        return [*told, changes, *more]
+            return self._configuration.reload()
 
     def set_key(self, section: str, name: str, raw: object) -> str:
         """SET of a key to ``raw``, as TOML would have it; what it is then. ConfigError, and nothing has changed."""
-        return self._override(section, name, {**self._set, (section, name): raw})
+        return self._configuration.set_key(section, name, raw)
 
     def reset_key(self, section: str, name: str) -> str:
         """RESET of a key to what the file has; as ``set_key``."""
-        return self._override(section, name, {key: raw for key, raw in self._set.items() if key != (section, name)})
+        return self._configuration.reset_key(section, name)
 
-    def _override(self, section: str, name: str, values: dict[tuple[str, str], object]) -> str:
-        config = with_values(self._from_file, values)
-        check(config)
-        self._set = values
-        self._use(config)
-        holder = dict(self.config.sections())[section]
-        return f"{name} is {in_words(dict(keys_of(holder))[name], getattr(holder, name))}"
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._configuration.config
 
-    def _use(self, config: Config) -> list[str]:
-        """Go by ``config`` as far as that needs no restart; what has changed, and what else there is to tell of it."""
-        changes = diff(self.config, config)
-        known, self.notices = self.notices, notices(config)
-        told = [*config.warnings, *(notice for notice in self.notices if notice not in known)]
-        told += [f"{key} was changed: it is {value} after a restart" for key, value in changes.restart]
-        for warning in told:
-            log.warning("%s", warning)
-        config = in_force(self.config, config, changes)
-        self.config = config
+    def _use(self, config: Config) -> None:
+        """Go by ``config`` from now on."""
         self.govern(config.general)
         self.logins.limit_changed()
         self.limits.changed()
@@ -247,24 +212,14 @@ class App(Shown):
         self.engine.memory_limit = config.general.max_memory_usage
         self.listeners.set_up(config.general)
         self.telemetry.use(config)
-        return [str(changes), *told]
 
     def ordered(self) -> dict[str, Any]:
         """What the console has ordered, for ``obey`` in the process behind this one."""
-        keys = [[section, name, raw] for (section, name), raw in self._set.items()]
-        return {"set": keys, "log_level": self.log_level, **self.operations.ordered()}
+        return {"set": self._configuration.values(), "log_level": self.log_level, **self.operations.ordered()}
 
     def obey(self, state: Mapping[str, Any]) -> None:
         """Go by what was ordered of the process before this one, as ``ordered`` tells it."""
-        values: dict[tuple[str, str], object] = {(section, name): raw for section, name, raw in state["set"]}
-        try:
-            if values:
-                config = with_values(self._from_file, values)
-                check(config)
-                self._set = values
-                self._use(config)
-        except ConfigError as exc:
-            log.warning("what was SET before the upgrade is not in force any more: %s", exc.message)
+        self._configuration.obey(state["set"])
         self.operations.obey(state)
         if "log_level" in state and state["log_level"] != self.log_level:
             self.set_log_level(state["log_level"])

@@ -31,18 +31,22 @@ class Clients:
     def __init__(self, worker: _int = 0, workers: _int = 1) -> None:
         self._sessions: dict[int, Session | ReplicationSession] = {}
         self._by_database: dict[str, int] = {}
-        self.worker = worker
-        self._workers = workers
-        #: what this worker's numbers leave when divided by ``workers``
-        self._rest = max(worker, 1) - 1
+        self.be_one_of_several(worker, workers)
         #: peer_id; where the pooler's numbers begin, and how many there are
         self.peer = 0
         self._first = 0
         self._space = space_of(0)
-        #: the number given last, counted from there
-        self._last = self._rest
         #: numbers in use that no session here has
         self._reserved: set[int] = set()
+
+    def be_one_of_several(self, worker: _int, workers: _int) -> None:
+        """Give the numbers of this worker, before any was given; as for the constructor."""
+        self.worker = worker
+        self._workers = workers
+        #: what this worker's numbers leave when divided by ``workers``
+        self._rest = max(worker, 1) - 1
+        #: the number given last, counted from where the pooler's begin
+        self._last = self._rest
 
     def __len__(self) -> int:
         return len(self._sessions)

@@ -16,17 +16,24 @@ from pgdoorman_lib.wire.handover import Plain
 
 log = logging.getLogger(__name__)
 
+#: What a question to all workers is about, which the supervisor passes on.
+ALL = "all"
+
 #: Seconds for an answer, unless the asker says otherwise.
 ANSWER_SECONDS = 5.0
 
 #: By what a question is about: who answers it, in a greenlet of its own.
-Answers = Mapping[str, Callable[[Plain], Plain]]
+Answerers = Mapping[str, Callable[[Plain], Plain]]
 
 
 class Unanswered(DoormanError):
-    """The other process has not answered in time, or has gone."""
+    """The other process has not answered in time, or has ``gone``."""
 
     sqlstate = "58000"
+
+    def __init__(self, message: str, *, gone: bool) -> None:
+        super().__init__(message)
+        self.gone = gone
 
 
 class Line(Receiver):
@@ -35,7 +42,7 @@ class Line(Receiver):
     ``answers`` has who answers what; ``others`` is given all other parcels.
     """
 
-    def __init__(self, sock: Any, name: str, answers: Answers, others: Receiver) -> None:
+    def __init__(self, sock: Any, name: str, answers: Answerers, others: Receiver) -> None:
         self.name = name
         self._answers = answers
         self._others = others
@@ -57,9 +64,9 @@ class Line(Receiver):
             gevent.wait((answer, self.channel.ended), timeout=timeout, count=1)
             if not answer.ready():
                 why = "it has gone" if self.channel.ended.is_set() else f"it said nothing for {timeout:g} s"
-                raise Unanswered(f"{self.name} has not answered: {why}")
+                raise Unanswered(f"{self.name} has not answered: {why}", gone=self.channel.ended.is_set())
         except ParcelError as exc:
-            raise Unanswered(f"{self.name} was not asked: {exc}") from exc
+            raise Unanswered(f"{self.name} was not asked: {exc}", gone=isinstance(exc, ChannelClosed)) from exc
         finally:
             del self._asked[number]
         told: Any = answer.get()
@@ -72,7 +79,8 @@ class Line(Receiver):
         try:
             self.channel.send(Parcel(kind, state, descriptors), ANSWER_SECONDS)
         except ParcelError as exc:
-            raise Unanswered(f"{self.name} was not told of {kind}: {exc}") from exc
+            gone = isinstance(exc, ChannelClosed)
+            raise Unanswered(f"{self.name} was not told of {kind}: {exc}", gone=gone) from exc
 
     # As Receiver; in the channel's greenlet, which must not wait.
 

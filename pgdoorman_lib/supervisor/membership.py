@@ -16,17 +16,18 @@ from pgdoorman_lib.errors import ConfigError, DoormanError
 from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.log import of_pool
 from pgdoorman_lib.net import tls13
-from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver
+from pgdoorman_lib.net.parcel import Channel, ChannelClosed, Parcel, ParcelError, Receiver, TimedOut
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.roll import Orphan, Roll
 from pgdoorman_lib.server.cancel import send_cancel
 from pgdoorman_lib.supervisor import kinds
-from pgdoorman_lib.supervisor.control import Answers, Line, Unanswered
+from pgdoorman_lib.supervisor.control import ALL, Answerers, Line, Unanswered
 from pgdoorman_lib.supervisor.heirs import obey
 from pgdoorman_lib.supervisor.host import UpgradeFailed
 from pgdoorman_lib.supervisor.intake import Intake
 from pgdoorman_lib.supervisor.itself import Itself
 from pgdoorman_lib.supervisor.nursery import Birth
+from pgdoorman_lib.together.failures import Answers, unpack_answers
 from pgdoorman_lib.wire.handover import Plain
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: Cancel requests for a dead worker's servers that are under way at a time.
 CANCELS_AT_ONCE = 20
+#: Seconds that the supervisor takes, beyond what it gives the workers, to ask all of them.
+MARGIN_SECONDS = 1.0
 #: Seconds for the supervisor to say what comes next.
 STEP_SECONDS = 30.0
 
@@ -57,13 +60,14 @@ class Membership(Receiver):
         self._itself = Itself(app, self._find_another)
         #: the socket to who takes over from this worker, until it is said what for
         self._successor: socket.socket | None = None
+        app.clients.be_one_of_several(birth.number, ledger.count)
         self._line = Line(socket.socket(fileno=birth.control), "the supervisor", self._answers(), self)
         self._sockets: dict[str, socket.socket] = {}
         self._activated = False
         self._listening = gevent.event.Event()
         self._begun = gevent.event.Event()
 
-    def _answers(self) -> Answers:
+    def _answers(self) -> Answerers:
         return {
             "stop": self._stop,
             "part": self._part,
@@ -72,8 +76,7 @@ class Membership(Receiver):
             "resume": self._resume,
             "wait_for_heirs": self._wait_for_heirs,
             "hurry": self._hurry,
-            "reload": lambda state: {"told": self._app.reload()},
-            "ordered": lambda state: self._app.ordered(),
+            **self._app.be_one_of_several(self.worker, self.ledger.count, self._ask_all),
             "cancel_orphans": self._cancel_orphans,
             "reopen": lambda state: {"reopened": logs.reopen()},
         }
@@ -124,6 +127,15 @@ class Membership(Receiver):
     def pass_cancel_on(self, process: int, secret: bytes) -> None:
         """See ``Kin``."""
         self._itself.pass_cancel_on(process, secret)
+
+    def _ask_all(self, kind: str, state: Plain, timeout: float | None) -> Answers:
+        """As for ``Whole``: by the supervisor."""
+        question = {"kind": kind, "state": state, "timeout": timeout}
+        try:
+            answers = self.ask(ALL, question, None if timeout is None else timeout + MARGIN_SECONDS)
+        except Unanswered as exc:
+            raise (ChannelClosed if exc.gone else TimedOut)(exc.message) from exc
+        return unpack_answers(answers)
 
     def ask(self, about: str, state: Plain, timeout: float | None) -> Plain:
         """Ask the supervisor; may switch. Unanswered; DoormanError as it was raised there."""

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import gevent
 import gevent.event
 
 from pgdoorman_lib import __version__, build
 from pgdoorman_lib import log as logs
-from pgdoorman_lib.check import check
-from pgdoorman_lib.config.diff import diff, in_force
+from pgdoorman_lib.admin import sockets
 from pgdoorman_lib.config.general import General
-from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.configuration import Configuration
 from pgdoorman_lib.errors import ConfigError, DoormanError
 from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.listeners import Listeners
+from pgdoorman_lib.metrics.summary import Summary
 from pgdoorman_lib.net.engines import choose
+from pgdoorman_lib.net.parcel import ChannelClosed, ParcelError, TimedOut
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.roll import Roll
 from pgdoorman_lib.shutdown import MODES
 from pgdoorman_lib.signals import Signals
+from pgdoorman_lib.supervisor.control import ALL, Unanswered
 from pgdoorman_lib.supervisor.crew import Crew
 from pgdoorman_lib.supervisor.nursery import Nursery
 from pgdoorman_lib.supervisor.pid_file import PidFile
@@ -31,6 +33,14 @@ from pgdoorman_lib.supervisor.program import Program
 from pgdoorman_lib.supervisor.succession import Succession
 from pgdoorman_lib.supervisor.systemd import Systemd
 from pgdoorman_lib.supervisor.team import Team
+from pgdoorman_lib.telemetry import HTTP, Telemetry
+from pgdoorman_lib.together.chair import Chair
+from pgdoorman_lib.together.failures import Answers, pack_answers
+from pgdoorman_lib.together.kinds import PROCESS, SUPERVISOR
+from pgdoorman_lib.together.onlooker import Onlooker
+from pgdoorman_lib.together.telling import Telling
+from pgdoorman_lib.together.whole import Whole
+from pgdoorman_lib.views import RunningPooler
 from pgdoorman_lib.wire.handover import Plain
 
 log = logging.getLogger(__name__)
@@ -55,7 +65,7 @@ class Supervisor:
         program: Program,
         pid_file: PidFile | None = None,
     ) -> None:
-        self.config = config
+        self._configuration = Configuration(config, self._use)
         self.systemd = systemd
         self.pid_file = pid_file
         self._inherited = inherited
@@ -69,10 +79,28 @@ class Supervisor:
             lambda: self.config,
             self.listeners.sockets,
             lambda: self.listeners.activated,
-            {"shutdown": self._answer_shutdown, "upgrade": self._answer_upgrade, "another": self._answer_another},
+            {ALL: self._answer_all, "upgrade": self._answer_upgrade, "another": self._answer_another},
+            lambda: self.chair,
         )
         self._crew = Crew(self.team)
-        self.telemetry = None
+        #: this process, which has neither clients nor servers, and with the workers' the whole of the pooler
+        texts = {"version": __version__, "build": build(), "engine": "no"}
+        self._onlooker = Onlooker(config, texts, sockets.by_state)
+        own: dict[str, Callable[..., Any]] = {
+            "reload": self._reload,
+            "set_key": self._configuration.set_key,
+            "reset_key": self._configuration.reset_key,
+            "set_log_level": logs.set_level,
+        }
+        self.chair = Chair(
+            self._ask_workers,
+            Telling(cast(RunningPooler, self._onlooker)),
+            own,
+            {"shutdown": self.shutdown, "upgrade": lambda: self._succession.upgrade()},
+        )
+        self.whole = Whole(self._onlooker, self.chair.ask, SUPERVISOR)
+        self.telemetry = Telemetry(self.whole, config)
+        self._summary = Summary(self.whole, lambda: self.general.log_stats)
         self._succession = Succession(self, self._crew, program)
         self._stopping = gevent.event.Event()
         self._mode = MODES[0]
@@ -87,6 +115,7 @@ class Supervisor:
             self._mode = mode
             gevent.spawn(self.team.ask_all, "stop", {"mode": mode}, None)
         self.team.stopping = True
+        self._onlooker.draining = 1
         self._stopping.set()
 
     def hurry(self) -> None:
@@ -94,34 +123,39 @@ class Supervisor:
         self._hurried = True
         gevent.spawn(self.team.ask_all, "hurry", {}, None)
 
-    def _answer_shutdown(self, state: Plain) -> Plain:
-        self.shutdown(state["mode"])
-        return {}
-
-    def reload(self) -> list[str]:
-        """As ``app.App.reload``, in all workers; may switch."""
+    def _reload(self) -> list[str]:
+        """The supervisor's part of a reload: what it refuses reaches no worker."""
         with self.systemd.reloading():
-            try:
-                config = load(self.config.path, lenient=self.config.lenient)
-                check(config)
-            except ConfigError as exc:
-                for problem in exc.message.splitlines():
-                    log.error("reload failed, the configuration stays as it was: %s", problem)
-                raise
-            self.config = in_force(self.config, config, diff(self.config, config))
-            told: dict[str, None] = {}
-            for number, answer in self.team.ask_all("reload", {}, None).items():
-                if isinstance(answer, DoormanError):
-                    log.error("worker %d goes by the configuration as it was: %s", number, answer.message)
-                else:
-                    told.update(dict.fromkeys(answer["told"]))
-            return list(told)
+            return self._configuration.reload()
 
     def _reload_logged(self) -> None:
         try:
-            self.reload()
-        except ConfigError as exc:
-            log.debug("SIGHUP changed nothing: %s", exc.message)
+            self.whole.reload()
+        except DoormanError as exc:
+            log.log(logging.DEBUG if isinstance(exc, ConfigError) else logging.ERROR, "SIGHUP: %s", exc.message)
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self._configuration.config
+
+    def _use(self, config: Config) -> None:
+        """Go by ``config`` from now on."""
+        self._onlooker.config = config
+        self.telemetry.use(config)
+
+    def _answer_all(self, state: Plain) -> Plain:
+        return pack_answers(self.chair.ask(state["kind"], state["state"], state["timeout"]))
+
+    def _ask_workers(self, kind: str, state: Plain, timeout: float | None) -> Answers:
+        """As for ``Chair``."""
+        found: Answers = {}
+        for number, answer in self.team.ask_all(kind, state, timeout).items():
+            if isinstance(answer, Unanswered):
+                found[number] = (ChannelClosed if answer.gone else TimedOut)(answer.message)
+            else:
+                found[number] = ParcelError(answer.message) if isinstance(answer, DoormanError) else answer
+        return found
 
     def _reopen(self) -> bool:
         gevent.spawn(self.team.ask_all, "reopen", {}, None)
@@ -156,7 +190,10 @@ class Supervisor:
         ).handled():
             try:
                 inherited = self._succession.come() or self._inherited
-                self.listeners.open(self.config.general, inherited, self._succession.inherit)
+                self.telemetry.listen([each for each in inherited if each.called == HTTP], self._succession.inherit)
+                self.listeners.open(
+                    *(self.general, [each for each in inherited if each.called != HTTP]), self._succession.inherit
+                )
                 self.team.start()
                 self._succession.begin()
                 self.team.begin(self._crew.clients, self._crew.ordered)
@@ -168,6 +205,10 @@ class Supervisor:
         for name, _ in self.listeners.sockets():
             log.info("listening on %s", name)
         log.info("pgdoorman %s (%s, %d workers) is ready", __version__, build(), self._ledger.count)
+        self._onlooker.averages.start(self._summary.due.set)
+        for run in (self._summary.run, self.chair.run):
+            self._greenlets.append(gevent.spawn(run))
+        self.telemetry.start()
         on_ready()
         self._succession.wait_until_main()
         self.systemd.ready()
@@ -181,12 +222,15 @@ class Supervisor:
             self.team.kill()
 
     def _count(self) -> tuple[int, int]:
-        """How many clients and servers there are."""
-        return 0, 0
+        """How many clients and servers there are; may switch."""
+        workers = self.whole.everyone((PROCESS,)).workers
+        return sum(worker.clients for worker in workers), sum(worker.servers for worker in workers)
 
     def _end(self) -> None:
         self.listeners.close()
         self._succession.end()
+        self._onlooker.averages.stop()
+        self.telemetry.stop()
         gevent.killall(self._greenlets)
         self.team.close()
         self._engine.close()

@@ -20,8 +20,9 @@ from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.roll import Roll
 from pgdoorman_lib.supervisor import kinds
-from pgdoorman_lib.supervisor.control import Answers, Line, Unanswered
+from pgdoorman_lib.supervisor.control import Answerers, Line, Unanswered
 from pgdoorman_lib.supervisor.nursery import Birth, Ended, Nursery
+from pgdoorman_lib.together.chair import Chair
 from pgdoorman_lib.wire.handover import Plain
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ DEATH_SECONDS = 5.0
 class Worker(Receiver):
     """One worker process, from before it is started to its end."""
 
-    def __init__(self, number: int, answers: Answers) -> None:
+    def __init__(self, number: int, answers: Answerers) -> None:
         self.number = number
         self.pid = 0
         self.began_at = clock()
@@ -69,7 +70,7 @@ class Team:
     """The workers of one supervisor; ``rolls`` has that of each, by its number.
 
     ``config`` is what one begins with, ``listening`` gives the listening sockets by their names, ``answers`` has who
-    answers what workers ask.
+    answers what workers ask, ``chair`` gives who knows what was ordered of them.
     """
 
     def __init__(
@@ -80,7 +81,8 @@ class Team:
         config: Callable[[], Config],
         listening: Callable[[], Iterable[tuple[str, Any]]],
         activated: Callable[[], bool],
-        answers: Answers,
+        answers: Answerers,
+        chair: Callable[[], Chair],
     ) -> None:
         self._nursery = nursery
         self._ledger = ledger
@@ -89,6 +91,7 @@ class Team:
         self._listening = listening
         self._activated = activated
         self._answers = answers
+        self._chair = chair
         self._workers: dict[int, Worker] = {}
         self._pauses: dict[int, float] = {}
         self._serving = False
@@ -213,6 +216,7 @@ class Team:
             log.warning("process %d, which is no worker, has ended", ended.pid)
             return
         del self._workers[worker.number]
+        self._chair().gone(worker.number)
         worker.ended.set()
         if self.stopping or (self.retiring and not ended.code):
             log.debug("worker %d has ended", worker.number)
@@ -260,16 +264,9 @@ class Team:
             if number in self._workers and self._workers[number].pid:
                 self._kill(self._workers[number])
             return
-        self._admit(worker, self._ordered(), [other for other in self._all() if other is not worker])
+        with self._chair().still() as ordered:  # switch: whatever is ordered from here on comes to it, too
+            self._admit(worker, ordered, [other for other in self._all() if other is not worker])
         log.info("worker %d (pid %d) serves", number, worker.pid)
-
-    def _ordered(self) -> Plain:
-        """What the console has ordered, as another worker knows it; may switch."""
-        for worker in self._all():
-            if worker.serves:
-                with suppress(DoormanError):
-                    return worker.line.ask("ordered", {})
-        return {}
 
     def _look_whether_ended(self) -> None:
         if (self.stopping or self.retiring or self.barren) and not self._workers:
@@ -320,7 +317,7 @@ class Team:
         gevent.joinall(asking)
         answers = {worker.number: greenlet.get() for worker, greenlet in zip(workers, asking, strict=True)}
         for number in range(1, self._ledger.count + 1):
-            answers.setdefault(number, Unanswered(f"worker {number} does not run"))
+            answers.setdefault(number, Unanswered(f"worker {number} does not run", gone=True))
         return answers
 
     @staticmethod
