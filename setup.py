@@ -50,6 +50,7 @@ COMPILED = (
     "pgdoorman_lib/auth/verify.py",
     "pgdoorman_lib/server/unanswered.py",
     "pgdoorman_lib/server/connection.py",
+    "pgdoorman_lib/pool/row.py",
     "pgdoorman_lib/pool/queue.py",
     "pgdoorman_lib/pool/beginnings.py",
     "pgdoorman_lib/pool/opening.py",

@@ -1,0 +1,233 @@
+"""A row of the ledger (``pool.ledger``): how many of one thing each worker process has, and who of them waits for one.
+
+Rules:
+1. Each worker writes its own cell, others read it. Only ``NEWS`` and ``CLAIMED`` are written by others.
+2. What must be exact (``take`` and what gives back) happens under the ledger's lock. Everything else is plain memory,
+   so that the data path may look for the price of a load: what it sees may be old by a moment.
+3. The supervisor, worker 0, has a cell, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+_int = int
+_float = float
+
+#: Numbers (int64) of a cell.
+WIDTH = 8
+#: Which is which: places taken; places of a process that has no cell (``set_elsewhere``); those at rest; who wait, and
+#: since when the first does (monotonic µs, 0: nobody); somebody has something to tell; rows that worker has joined; the
+#: ``SINCE`` of a first who is being served.
+HELD, ELSEWHERE, RESTING, WAITING, SINCE, NEWS, JOINED, CLAIMED = range(WIDTH)
+_HELD = HELD
+_ELSEWHERE = ELSEWHERE
+_RESTING = RESTING
+_WAITING = WAITING
+_SINCE = SINCE
+_CLAIMED = CLAIMED
+_WIDTH = WIDTH
+#: It is another worker's turn when its first has waited for so many µs more than ours, and so many times as long.
+MARGIN = 1000.0
+RATIO = 2.0
+_MARGIN = MARGIN
+_RATIO = RATIO
+
+
+class Row:
+    """Worker ``worker``'s view of row ``number``; made by ``Ledger.row``. ``cells`` are its int64 numbers."""
+
+    __slots__ = ("_end", "_mine", "cells", "elsewhere", "heard", "held", "ledger", "number", "shy", "worker")
+
+    def __init__(self, ledger: Any, number: _int, cells: Any, worker: _int) -> None:
+        self.ledger = ledger
+        self.number = number
+        self.worker = worker
+        self.cells = cells
+        self._mine = worker * WIDTH
+        self._end = len(cells)
+        #: places taken through this object, and those counted by ``set_elsewhere``
+        self.held = 0
+        self.elsewhere = 0
+        #: what rests here can't go elsewhere, and need not be asked for
+        self.shy = False
+        #: called when another worker has given something back, waits, or has died; no switch
+        self.heard: Callable[[], object] | None = None
+
+    # Counts.
+
+    def total(self) -> _int:
+        """Places taken by all workers."""
+        found = 0
+        at = 0
+        while at < self._end:
+            found += self.cells[at + _HELD] + self.cells[at + _ELSEWHERE]
+            at += _WIDTH
+        return found
+
+    def take(self, limit: _int) -> bool:
+        """Take a place if fewer than ``limit`` are taken by all workers; whether it is ours."""
+        self.ledger.lock()
+        try:
+            if self.total() >= limit:
+                return False
+            self.cells[self._mine + _HELD] += 1
+        finally:
+            self.ledger.unlock()
+        self.held += 1
+        return True
+
+    def add(self, number: _int = 1) -> None:
+        """Take so many places whatever the limit is: what they are for is here already."""
+        self.ledger.lock()
+        try:
+            self.cells[self._mine + _HELD] += number
+        finally:
+            self.ledger.unlock()
+        self.held += number
+
+    def give_back(self) -> None:
+        """Give a place back, and ring those who wait; RuntimeError if none was taken."""
+        if self.held <= 0:
+            raise RuntimeError("a place was given back that nobody has taken")
+        self.held -= 1
+        self.ledger.lock()
+        try:
+            self.cells[self._mine + _HELD] -= 1
+        finally:
+            self.ledger.unlock()
+        self.ring_waiting()
+
+    def set_elsewhere(self, number: _int) -> None:
+        """So many places are taken by a process that is not among the workers, such as one before an upgrade."""
+        self.ledger.lock()
+        try:
+            self.cells[self._mine + _ELSEWHERE] += number - self.elsewhere
+        finally:
+            self.ledger.unlock()
+        fewer = number < self.elsewhere
+        self.elsewhere = number
+        if fewer:
+            self.ring_waiting()
+
+    def held_by(self, worker: _int) -> _int:
+        """Places that a worker has taken."""
+        return int(self.cells[worker * WIDTH + HELD])
+
+    # The lines.
+
+    def line_is(self, waiting: _int, since: _float) -> None:
+        """So many wait here, the first since then (monotonic seconds; nobody: 0)."""
+        self.cells[self._mine + _WAITING] = waiting
+        self.cells[self._mine + _SINCE] = int(since * 1000000.0)
+
+    def rest_is(self, resting: _int) -> None:
+        """So many rest here."""
+        self.cells[self._mine + _RESTING] = 0 if self.shy else resting
+
+    def rests_elsewhere(self) -> _int:
+        """How many rest in other workers."""
+        found = 0
+        at = 0
+        while at < self._end:
+            if at != self._mine:
+                found += self.cells[at + _RESTING]
+            at += _WIDTH
+        return found
+
+    def turn_of(self, since: _float, now: _float) -> _int:
+        """The other worker whose first in the line is next, and not being served yet; 0: ours is, or nobody waits.
+
+        ``since`` is when our own first began to wait, 0 if nobody does; monotonic seconds.
+        """
+        oldest = 0
+        found = 0
+        at = 0
+        while at < self._end:
+            theirs = self.cells[at + _SINCE]
+            if theirs and at != self._mine and theirs != self.cells[at + _CLAIMED] and (not oldest or theirs < oldest):
+                oldest = theirs
+                found = at
+            at += _WIDTH
+        if not oldest:
+            return 0
+        if since > 0.0:
+            own = (now - since) * 1000000.0
+            waited = now * 1000000.0 - oldest
+            if waited <= own + _MARGIN or waited <= own * _RATIO:
+                return 0
+        return found // _WIDTH
+
+    def waiting_since(self, worker: _int) -> _float:
+        """Since when the first in a worker's line waits, monotonic seconds; 0 if nobody does."""
+        return float(self.cells[worker * WIDTH + SINCE]) / 1000000.0
+
+    def waiting(self, worker: _int) -> _int:
+        """How many wait in a worker."""
+        return int(self.cells[worker * WIDTH + WAITING])
+
+    def oldest_elsewhere(self) -> _float:
+        """Since when the first of all others waits, monotonic seconds; 0 if nobody does."""
+        found = [since for worker in self.others() if (since := self.waiting_since(worker))]
+        return min(found, default=0.0)
+
+    def claim(self, worker: _int) -> _int:
+        """Be the one who serves the first in a worker's line; a number for ``unclaim``, 0: it is served already."""
+        at = worker * WIDTH
+        self.ledger.lock()
+        try:
+            since = int(self.cells[at + SINCE])
+            if since == self.cells[at + CLAIMED]:
+                return 0
+            self.cells[at + CLAIMED] = since
+        finally:
+            self.ledger.unlock()
+        return since
+
+    def unclaim(self, worker: _int, since: _int) -> None:
+        """Who was claimed is not served after all."""
+        at = worker * WIDTH
+        self.ledger.lock()
+        try:
+            if self.cells[at + CLAIMED] == since:
+                self.cells[at + CLAIMED] = 0
+        finally:
+            self.ledger.unlock()
+
+    # Telling each other.
+
+    def others(self) -> list[_int]:
+        """The other workers."""
+        return [worker for worker in range(1, self._end // WIDTH) if worker != self.worker]
+
+    def ring(self, worker: _int) -> None:
+        """Have a worker look at this row."""
+        self.cells[worker * WIDTH + NEWS] = 1
+        self.ledger.ring(worker)
+
+    def ring_waiting(self) -> None:
+        """Have the others look in whom somebody waits."""
+        for worker in self.others():
+            if self.cells[worker * WIDTH + SINCE]:
+                self.ring(worker)
+
+    def ring_holders(self) -> None:
+        """Have the others look that have places."""
+        for worker in self.others():
+            if self.cells[worker * WIDTH + HELD]:
+                self.ring(worker)
+
+    def ring_resting(self, number: _int) -> None:
+        """Have as many of the others look as are needed for ``number`` that rest there, those with most first."""
+        resting = [(int(self.cells[worker * WIDTH + RESTING]), worker) for worker in self.others()]
+        for there, worker in sorted(resting, reverse=True):
+            if there <= 0 or number <= 0:
+                break
+            self.ring(worker)
+            number -= there
+
+    def leave(self) -> None:
+        """Have nothing to do with the row any more: what was taken through this object is given back."""
+        self.heard = None
+        self.ledger.leave(self)
