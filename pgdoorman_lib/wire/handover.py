@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
-from pgdoorman_lib.wire.statements import Acts, Handle, Statement, Unnamed
+from pgdoorman_lib.wire.statements import Acts, Handle, Statement, Unnamed, known_handle
 from pgdoorman_lib.wire.text import Name, Text
 from pgdoorman_lib.wire.traces import Traces
 
@@ -22,9 +22,13 @@ _UNKNOWN_NAME = b"\0"
 
 
 class Book:
-    """The statements that have come in one handover, by their names on servers."""
+    """The statements that have come in one handover, by their names on servers.
 
-    def __init__(self) -> None:
+    ``abroad``: the process they come from goes on, and so do its clients, who mean the same.
+    """
+
+    def __init__(self, abroad: bool = False) -> None:
+        self._abroad = abroad
         self._statements: dict[bytes, Statement] = {}
         self._handles: dict[bytes, Handle] = {}
 
@@ -32,8 +36,12 @@ class Book:
         """The handle of a statement with a body of ``size`` bytes."""
         found = self._handles.get(name)
         if found is None:
-            found = self._handles[name] = Handle(name, size)
-            found.line = line
+            found = known_handle(name)
+            if found is None:
+                found = Handle(name, size)
+                found.line = line
+                found.abroad = int(self._abroad)
+            self._handles[name] = found
         return found
 
     def statement(self, name: bytes, state: Mapping[str, Any]) -> Statement:

@@ -160,7 +160,7 @@ class ServerStatements:
             return None
         needed = [statement.handle for statement in acts.needs] if acts is not None else []
         if not self.spare and self.patience <= 0:
-            unheld = [handle for handle in held if handle.users == 0]
+            unheld = [handle for handle in held if handle.users == 0 and not handle.abroad]
             unheld.sort(key=_current)
             unheld.reverse()
             self.spare = unheld
@@ -184,7 +184,7 @@ class ServerStatements:
             handle = outdated.pop(0)
             if handle not in self.prepared:
                 continue
-            if handle.users == 0:
+            if handle.users == 0 and not handle.abroad:
                 return handle
             outdated.append(handle)
         return None

@@ -8,6 +8,7 @@ cdef Py_ssize_t OVERHEAD
 cdef Tally _remembered
 cdef long long _newest
 cdef bytes _process
+cdef object _handles
 
 cpdef bytes digest_of(bytes body, object environment)
 @cython.locals(stamp="long long")
@@ -39,6 +40,8 @@ cdef class Handle:
     cdef public Py_ssize_t users
     cdef public bint current
     cdef public Py_hash_t line
+    cdef public bint abroad
+    cdef object __weakref__
     cpdef bytearray close_message(self)
 
 

@@ -18,6 +18,7 @@ from collections import OrderedDict
 from hashlib import blake2b
 from itertools import count
 from typing import Any
+from weakref import WeakValueDictionary
 
 from pgdoorman_lib.wire.measures import BELIEVED, OVERHEAD
 from pgdoorman_lib.wire.messages import close_statement, parse_message
@@ -42,12 +43,28 @@ _newest = 0
 _process = bytes(TOKEN_SIZE).hex().encode()
 
 
+# The handles of this process by their names, None where nobody asks for them.
+_handles: Any = None
+
+
 def name_process(token: _bytes) -> None:
     """From now on statements that are not shared have ``token`` in their names: TOKEN_SIZE bytes that no other has."""
     global _process
     if len(token) != TOKEN_SIZE:
         raise ValueError(f"a process's token has {TOKEN_SIZE} bytes, not {len(token)}")
     _process = token.hex().encode()
+
+
+def keep_handles() -> None:
+    """From now on ``known_handle`` knows the handles that are made: servers may bring what has such a name."""
+    global _handles
+    if _handles is None:
+        _handles = WeakValueDictionary()
+
+
+def known_handle(name: _bytes) -> Handle | None:
+    """The handle of this name that somebody here has, since ``keep_handles``."""
+    return _handles.get(name) if _handles is not None else None
 
 
 def digest_of(body: _bytes, environment: object) -> _bytes:
@@ -122,7 +139,7 @@ _remembered = REMEMBERED
 class Handle:
     """What servers know of a statement: its ``name``; ``cname`` is that as it stands in messages."""
 
-    __slots__ = ("cname", "current", "line", "name", "size", "users")
+    __slots__ = ("__weakref__", "abroad", "cname", "current", "line", "name", "size", "users")
 
     def __init__(self, name: _bytes, size: _int) -> None:
         self.name = name
@@ -135,6 +152,10 @@ class Handle:
         self.current = 0
         #: the same number for all versions of a shared statement; 0 for one that is not shared
         self.line = 0
+        #: clients of another worker process may mean it
+        self.abroad = 0
+        if _handles is not None:
+            _handles[name] = self
 
     def close_message(self) -> bytearray:
         """The Close message that drops it on a server."""
