@@ -29,6 +29,7 @@ cdef class Connection(Guest):
     cdef public bint admitted
     cdef public str user
     cdef public str database
+    cdef public str entered
 
     @cython.locals(pooler=Pooler, stream=Stream, task=Task, crowded=bint, full=bint)
     cpdef start(self)

@@ -71,7 +71,7 @@ def accept(pooler: Pooler, sock: Any) -> None:
 class Connection(Guest):
     """A client's connection from ``start`` on. ``sock`` (net.accept.Accepted) is taken over."""
 
-    __slots__ = ("admitted", "database", "pooler", "session", "stream", "task", "user")
+    __slots__ = ("admitted", "database", "entered", "pooler", "session", "stream", "task", "user")
 
     def __init__(self, pooler: Pooler, sock: Any) -> None:
         self.pooler = pooler
@@ -81,6 +81,8 @@ class Connection(Guest):
         self.session: Session | ReplicationSession | None = None
         #: it counts against max_connections
         self.admitted = 0
+        #: the database among whose clients it counts
+        self.entered: str | None = None
         #: who it says to be, for the log; empty before it has said so
         self.user = ""
         self.database = ""
@@ -234,7 +236,8 @@ class Connection(Guest):
         if pooler.add_host:
             accepted = with_host(accepted, self.stream.peer)
         pool, beginning = begin(pooler, accepted)
-        pooler.admit_to(accepted.database)  # others have come meanwhile
+        pooler.enter(accepted.database)
+        self.entered = accepted.database
         settings, reports, told, base = beginning
         clients = pooler.clients
         number, secret = clients.new_key(accepted.protocol)
@@ -274,7 +277,8 @@ class Connection(Guest):
         self.session = session
         pool.stats.client_login_count += 1
         try:
-            pooler.admit_to(accepted.database)  # others have come meanwhile
+            pooler.enter(accepted.database)
+            self.entered = accepted.database
         except TooManyClients as exc:
             session.terminate_when_idle(exc)
         pooler.clients.add(session)
@@ -313,9 +317,12 @@ class Connection(Guest):
             self._tell(error)
         if session is not None:
             pooler.clients.remove(session)
+        if self.entered is not None:
+            pooler.exit(self.entered)
+            self.entered = None
         if self.admitted:
             self.admitted = 0
-            pooler.admitted -= 1
+            pooler.discharge()
 
     def _count_rejected(self, error: DoormanError) -> None:
         reason = reason_of(error, bool(self.user))

@@ -93,11 +93,15 @@ def find_pool(pooler: Pooler, state: Mapping[str, Any]) -> Pool:
 def arrive(
     pooler: Pooler, sock: Arrived, pool: Pool, state: Mapping[str, Any], server: Server | None, book: Book
 ) -> None:
-    """Serve a client that comes with ``sock``, and with ``server`` if it keeps one, from here on; no switch."""
+    """Serve a client that comes with ``sock``, and with ``server`` if it keeps one, from here on; no switch.
+
+    It was counted by ``Pooler.expect``.
+    """
     sock.host, sock.port = state["stream"]["peer_host"], state["stream"]["peer_port"]
     connection = Connection(pooler, sock)
     connection.user, connection.database = state["user"], state["database"]
     connection.admitted = 1
+    connection.entered = state["database"]
     pooler.admitted += 1
     pooler.open.add(connection)
     stream = connection.stream

@@ -22,6 +22,7 @@ cdef class Pooler:
     cdef public object abandoner
     cdef public set open
     cdef public int admitted
+    cdef public object headcount
     cdef public object take_away
     cdef public bint draining
     cdef public long max_connections
@@ -37,5 +38,10 @@ cdef class Pooler:
     cpdef Pool find_pool(self, str database, str user)
     cpdef check_room(self, bint console)
     cpdef admit(self, bint console)
+    cpdef discharge(self)
     @cython.locals(limit=long)
     cpdef admit_to(self, str database)
+    cpdef enter(self, str database)
+    cpdef exit(self, str database)
+    @cython.locals(limit=long)
+    cdef long _most_on(self, str database) except -1

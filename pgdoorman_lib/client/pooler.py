@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from pgdoorman_lib.auth.hba import Networks
+from pgdoorman_lib.client.headcount import Headcount
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import MANY, Logins
 from pgdoorman_lib.client.places import CONSOLE_PLACES, FEWEST_LOGINS, Shares
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pgdoorman_lib.client.connection import Connection
 
 GOODBYE = "terminating connection due to administrator command"
+_FULL = "sorry, too many clients already"
 
 
 class Pooler:
@@ -49,6 +51,8 @@ class Pooler:
         self.open: set[Connection] = set()
         #: how many of them count against max_connections
         self.admitted = 0
+        #: those of all worker processes, None in one process
+        self.headcount: Headcount | None = None
         #: max_db_client_connections of pools that have their own, by name
         self.max_clients_by_database: dict[str, int] = {}
         #: databases that have a pool of their own
@@ -87,16 +91,29 @@ class Pooler:
         """
         if self.draining:
             raise ShuttingDown(GOODBYE)
-        if self.admitted >= (self.max_connections + CONSOLE_PLACES if console else self.max_connections):
-            text = "sorry, too many clients already"
+        more = CONSOLE_PLACES if console else 0
+        if self.admitted >= self.max_connections + more:
+            text = _FULL
             if self.max_files:
                 text += f": the pooler's limit of {self.max_files} open files leaves room for {self.max_connections}"
             raise TooManyClients(text)
+        if self.headcount is not None and self.headcount.total >= self.general.max_connections + more:
+            raise TooManyClients(_FULL)
 
     def admit(self, console: bool) -> None:
         """Count a client that has logged in; raises as ``check_room``: others may have come while it did."""
         self.check_room(console)
+        if self.headcount is not None and not self.headcount.admit(
+            self.general.max_connections + (CONSOLE_PLACES if console else 0)
+        ):
+            raise TooManyClients(_FULL)
         self.admitted += 1
+
+    def discharge(self) -> None:
+        """A client that was admitted has left."""
+        self.admitted -= 1
+        if self.headcount is not None:
+            self.headcount.leave()
 
     def too_many(self) -> TooManyLogins:
         """What one is told who has to go before he has logged in."""
@@ -106,12 +123,41 @@ class Pooler:
 
     def admit_to(self, database: str) -> None:
         """TooManyClients when a database has as many clients as it may; the client has proven who it is."""
+        limit = self._most_on(database)
+        headcount = self.headcount
+        if limit and (self.clients.count_of(database) if headcount is None else headcount.count_of(database)) >= limit:
+            raise _full(database)
+
+    def enter(self, database: str) -> None:
+        """Count a client on ``database``, which has to ``exit``; raises as ``admit_to``: others may have come."""
+        if self.headcount is None:
+            self.admit_to(database)
+        elif not self.headcount.enter(database, self._most_on(database)):
+            raise _full(database)
+
+    def exit(self, database: str) -> None:
+        """A client has left ``database``."""
+        if self.headcount is not None:
+            self.headcount.exit(database)
+
+    def expect(self, database: str) -> None:
+        """Count a client on ``database`` that another process has let in, and that is about to come from there."""
+        if self.headcount is not None:
+            self.headcount.expect(database)
+
+    def dismiss(self, database: str) -> None:
+        """Who was expected does not come."""
+        if self.headcount is not None:
+            self.headcount.leave()
+            self.headcount.exit(database)
+
+    def _most_on(self, database: str) -> int:
+        """How many clients a database may have, 0: any number."""
         limits = self.max_clients_by_database
         limit = self.max_db_clients
         if limits:
             limit = limits.get(database if database in self.named else EVERY_DATABASE, limit)
-        if limit and self.clients.count_of(database) >= limit:
-            raise TooManyClients(f'too many connections for database "{database}"')
+        return limit
 
     def find_pool(self, database: str, user: str) -> Pool | None:
         """The pool of (database, user)."""
@@ -132,3 +178,7 @@ class Pooler:
     def console(self, stream: Stream, accepted: Accepted) -> None:
         """Serve the admin console; may switch."""
         raise NotImplementedError
+
+
+def _full(database: str) -> TooManyClients:
+    return TooManyClients(f'too many connections for database "{database}"')

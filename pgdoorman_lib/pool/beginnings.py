@@ -36,16 +36,25 @@ class Beginnings:
         """A server fresh from its login: new clients are told what it has told, and begin with what it began with."""
         base = server.base
         if self.base is not base:
-            if self.base is not None and self.base.owned | base.owned:
-                self.carried |= PLANNING.intersection(self.base.difference(base))
-            if base.temporary:
-                self.carried |= {"search_path"}  # for whoever looks at a client's settings to see it
+            self.meet(server)
             self.base = base
             self.reports.clear()
         if self.reported is not server.reported:
             self.reported = server.reported
             self.reports.clear()
         self.heard_at = self.engine.now
+
+    def meet(self, server: Server) -> None:
+        """A server comes whose session another process has begun, maybe with other values than those here."""
+        base = server.base
+        carried = set(self.carried)
+        if self.base is not None and self.base is not base and self.base.owned | base.owned:
+            carried |= PLANNING.intersection(self.base.difference(base))
+        if base.temporary:
+            carried.add("search_path")  # for whoever looks at a client's settings to see it
+        if carried != self.carried:
+            self.carried = frozenset(carried)
+            self.reports.clear()
 
     def hears(self, name: str, value: str) -> None:
         """A parameter is ``value`` in every session that has not set it."""

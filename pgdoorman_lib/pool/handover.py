@@ -35,7 +35,7 @@ def pack(pool: Pool) -> Plain:
 def unpack(pool: Pool, state: Mapping[str, Any]) -> None:
     """Have ``pool``, which is new, know what ``pack`` has told of it."""
     beginnings: Any = pool.beginnings
-    pool.elsewhere = state["servers"]
+    pool.count_elsewhere(state["servers"])
     if state["reported"] is not None and beginnings.reported is None:
         beginnings.base = servers.unpack_base(state["base"])
         beginnings.reported = servers.unpack_reported(state["reported"])
@@ -47,7 +47,7 @@ def unpack(pool: Pool, state: Mapping[str, Any]) -> None:
 
 def elsewhere(pool: Pool, number: int) -> None:
     """The other process has so many servers of ``pool`` left; no switch."""
-    pool.elsewhere = number
+    pool.count_elsewhere(number)
     pool.opening.grow(clock())
     if pool.quota is not None:
         pool.quota.freed(pool)
@@ -62,11 +62,16 @@ def begin(pool: Pool) -> Server | None:
     """Take a server that rests, and may go, out of the hands of borrowers; None if there is none; no switch."""
     for server in pool.queue:
         if may_go(server) and not server.dirty:
-            pool.queue.remove(server)
-            pool.borrowed += 1
-            server.enter(states.ACTIVE)
+            lift(pool, server)
             return server
     return None
+
+
+def lift(pool: Pool, server: Server) -> None:
+    """Take a server that rests off the others: it counts as borrowed; no switch."""
+    pool.queue.remove(server)
+    pool.borrowed += 1
+    server.enter(states.ACTIVE)
 
 
 def gone(pool: Pool, server: Server) -> None:
@@ -75,6 +80,7 @@ def gone(pool: Pool, server: Server) -> None:
     pool.servers.discard(server)
     server.enter(states.CLOSED)
     server.stream.abandon()
+    pool.free_place()
 
 
 def lose_place(pool: Pool) -> None:

@@ -68,6 +68,7 @@ def resume(pool: Pool) -> None:
 def renew(pool: Pool, reason: str = RENEWED) -> None:
     """Close every server there is: those at rest now, the others as they come back; no switch."""
     pool.opening.generation += 1
+    pool.opening.renewed_at = clock()
     pool.reconnect(reason)
     for server in pool.servers:
         server.condemn(reason)

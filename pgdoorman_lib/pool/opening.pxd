@@ -11,6 +11,7 @@ cdef class Opening:
     cdef public object pool
     cdef public Py_ssize_t count
     cdef public int generation
+    cdef public double renewed_at
     cdef public Py_ssize_t parallel
     cdef public long long made
     cdef public object last_error
@@ -20,3 +21,5 @@ cdef class Opening:
     cdef public double retry_at
     cdef public double backoff
     cdef public Deadline retry
+    @cython.locals(coming=Py_ssize_t)
+    cpdef Py_ssize_t expected(self, double now) except -1

@@ -20,6 +20,9 @@ from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.login import failure
 
+_int = int
+_float = float
+
 log = logging.getLogger(__name__)
 
 #: Seconds between attempts to connect while PostgreSQL can't be reached: doubled from the first to the last.
@@ -42,6 +45,8 @@ class Opening:
         self.count = 0
         #: how often the servers opened until then were told to go
         self.generation = 0
+        #: and when that was last (monotonic seconds)
+        self.renewed_at = 0.0
         self.parallel = min(pool.settings.scaling_max_parallel_creates, pool.settings.max_concurrent_creates)
         #: connections made over its life
         self.made = 0
@@ -64,18 +69,45 @@ class Opening:
         if now < self.retry_at:
             self._arm(now)
             return
-        while self.count < pool.queue.waiting - pool.probes.count and self.count < self.parallel and pool.has_room():
-            self.start()
+        coming = pool.exchange.coming(now) if pool.exchange is not None else 0
+        wanted = pool.queue.waiting - pool.probes.count - coming
+        while self.count < wanted and self.count < self.parallel and pool.has_room() and self.start(pool.most):
             if self.last_error is not None:
                 break  # PostgreSQL was out of reach: one tries, the others wait for its answer
 
-    def start(self) -> None:
-        """Begin to open one server in a greenlet of its own."""
-        if self.pool.quota is not None:
-            self.pool.quota.make_room(self.pool)
+    def start(self, most: _int) -> bool:
+        """Begin to open one server in a greenlet of its own, unless there are ``most`` in all worker processes by now.
+
+        False: none is opened, another process was quicker.
+        """
+        pool = self.pool
+        if pool.row is not None and not pool.row.take(most):
+            return False
+        if pool.quota is not None and not pool.quota.take(pool):
+            if pool.row is not None:
+                pool.row.give_back()
+            return False
         self.count += 1
-        self.pool.stats.open_count += 1
+        pool.stats.open_count += 1
         gevent.spawn(self._open)
+        return True
+
+    def expected(self, now: _float) -> _int:
+        """How many servers are on their way to those who wait: opened, probed, or another worker process's yet."""
+        pool = self.pool
+        coming = pool.exchange.coming(now) if pool.exchange is not None else 0
+        return int(self.count + pool.probes.count + coming)
+
+    def fail_surplus(self, now: _float) -> None:
+        """Where there is no waiting for others: tell those for whom nothing is on its way."""
+        pool = self.pool
+        while pool.timeout <= 0 and pool.queue.waiting > self.expected(now):
+            pool.queue.next().fail(self.timeout_error())
+
+    def _given_up(self) -> None:
+        """One that was being opened will not be."""
+        self.count -= 1
+        self.pool.free_place()
 
     def _open(self) -> None:
         """The opener greenlet: connect, log in, lend."""
@@ -83,15 +115,15 @@ class Opening:
         try:
             server = self.pool.connect(self.pool)  # switch
         except DoormanError as exc:  # also of a server that breaks the protocol, or is none
-            self.count -= 1
+            self._given_up()
             self._failed(exc)
             return
         except Exception:
-            self.count -= 1
+            self._given_up()
             self._failed(DoormanError("the pooler has made a mistake"))  # what it was is logged where this is raised
             raise
         except BaseException:
-            self.count -= 1
+            self._given_up()
             raise
         self.count -= 1
         self._succeeded()
@@ -132,9 +164,7 @@ class Opening:
         if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING_REFUSALS:
             while pool.queue.waiting:
                 pool.queue.next().fail(exc)
-        if pool.timeout <= 0:
-            while pool.queue.waiting > self.count + pool.probes.count:
-                pool.queue.next().fail(self.timeout_error())
+        self.fail_surplus(now)
         self._arm(now)
         if pool.quota is not None:
             pool.quota.freed(pool)

@@ -9,6 +9,7 @@ from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.pool.opening cimport Opening
 from pgdoorman_lib.pool.probes cimport Probes
 from pgdoorman_lib.pool.queue cimport Borrower, ServerQueue
+from pgdoorman_lib.pool.row cimport Row
 from pgdoorman_lib.server cimport states
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts
@@ -39,6 +40,9 @@ cdef class Pool:
     cdef public bint paused
     cdef public bint disabled
     cdef public Py_ssize_t elsewhere
+    cdef public Row row
+    cdef public object exchange
+    cdef public Py_ssize_t most
     cdef public bint by_transaction
     cdef public bint shared
     cdef public bint sync_parameters
@@ -78,6 +82,8 @@ cdef class Pool:
     cpdef int checkin(self, Server server) except -1
     @cython.locals(borrower=Borrower)
     cpdef int settle(self, Server server) except -1
+    @cython.locals(first=Borrower, row=Row, worker=int)
+    cdef bint _goes_over(self, Server server) except -1
     cpdef int rests(self, Server server) except -1
     cpdef bint has_room(self) except -1
     cpdef int welcome(self, Server server) except -1

@@ -30,6 +30,7 @@ from pgdoorman_lib.pool.lending import lent
 from pgdoorman_lib.pool.opening import Opening
 from pgdoorman_lib.pool.probes import Probes
 from pgdoorman_lib.pool.queue import Borrower, Moved, ServerQueue
+from pgdoorman_lib.pool.row import Row
 from pgdoorman_lib.pool.sequences import Sequences
 from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
@@ -67,6 +68,7 @@ class Pool:
         "elsewhere",
         "engine",
         "eof_timeout",
+        "exchange",
         "expiry",
         "forget_names",
         "health",
@@ -74,6 +76,7 @@ class Pool:
         "log_parameters",
         "login_parameters",
         "max_pinned",
+        "most",
         "moved",
         "opening",
         "parse_limit",
@@ -85,6 +88,7 @@ class Pool:
         "refusal",
         "registry",
         "retired",
+        "row",
         "scanner",
         "sequences",
         "servers",
@@ -112,7 +116,9 @@ class Pool:
         self.engine = engine
         self.connect = connect
         self.tidy = tidy
+        #: how many servers it may have here, and in all worker processes together
         self.size = settings.pool_size
+        self.most = settings.pool_size
         self.timeout = settings.query_wait_timeout
         self.check_after = settings.server_idle_check_timeout
         self.servers: set[Any] = set()
@@ -142,6 +148,9 @@ class Pool:
         self.disabled = False
         #: servers of this pool that another process still has, which count towards its size (``pool.handover``)
         self.elsewhere = 0
+        #: what all worker processes have of it together, and who deals with the others; None in one process
+        self.row: Row | None = None
+        self.exchange: Any = None
         #: when the first in the queue has waited for long enough
         self.expiry = Deadline(self._expire)
         self.slow = Limited(log)
@@ -215,6 +224,43 @@ class Pool:
         assert resting + self.borrowed == len(self.servers), (resting, self.borrowed, len(self.servers))
         assert self.retired or resting + self.borrowed + self.opening.count <= self.size
 
+    # What it has together with those of the same settings in other worker processes.
+
+    def share(self, exchange: Any) -> None:
+        """Have a size in common with the pools of the same settings in other workers; right after it was made."""
+        self.exchange = exchange
+        self.row = self.queue.row = exchange.row
+
+    def expect(self) -> None:
+        """A server is about to come from another process: it has a place here from now on; no switch."""
+        if self.row is not None:
+            self.row.add()
+        if self.quota is not None:
+            self.quota.add()
+
+    def free_place(self) -> None:
+        """The place of a server is another's: it was closed, was not opened after all, or went; no switch."""
+        if self.row is not None:
+            self.row.give_back()
+            if self.retired:
+                self.exchange.end()
+        if self.quota is not None:
+            self.quota.give_back()
+
+    def count_elsewhere(self, number: _int) -> None:
+        """So many servers of it another process still has, which is none of the workers."""
+        self.elsewhere = number
+        if self.row is not None:
+            self.row.set_elsewhere(number)
+        if self.quota is not None:
+            self.quota.count_elsewhere()
+
+    def count_all(self) -> _int:
+        """Servers there are, those being opened included, in all processes."""
+        if self.row is not None:
+            return int(self.row.total())
+        return len(self.servers) + int(self.opening.count) + self.elsewhere
+
     # Borrowing.
 
     def request(self, borrower: Borrower) -> bool:
@@ -247,12 +293,14 @@ class Pool:
             return True
         if self.sequences is not None:
             self.sequences.hurry(now)
+        if self.row is not None and self.row.rests_elsewhere():
+            self.exchange.call(now)
         if self.has_room():
             self.opening.grow(now)
         if self.timeout <= 0:
             # No waiting for others; what is opened for this borrower is limited by connect_timeout, and what another
             # process still has is on its way here.
-            if self.opening.count + self.probes.count + self.elsewhere < queue.waiting:
+            if self.opening.expected(now) + self.elsewhere < queue.waiting:
                 queue.leave(borrower)
                 raise self.opening.timeout_error()
             return False
@@ -374,6 +422,8 @@ class Pool:
         elif self.engine.now > server.expires_at and clock() > server.expires_at:
             self.discard(server, server.condemned or "server_lifetime reached")
             self.opening.grow(clock())
+        elif self.row is not None and self._goes_over(server):
+            pass
         elif self.quota is not None and self.queue.waiting and self.quota.is_owed(self):
             self.discard(server, "max_user_connections is reached, and those of another pool have waited for longer")
         elif self.forget_names and self.queue.waiting:
@@ -386,6 +436,13 @@ class Pool:
                 server.enter(states.ACTIVE)
                 self.count_wait(borrower)
 
+    def _goes_over(self, server: Server) -> bool:
+        """Whether ``server`` is another worker's from here on, since who waits there is next."""
+        first = self.queue.first
+        row: Any = self.row
+        worker = row.turn_of(first.waiting_since if first is not None else 0.0, self.engine.now)
+        return worker != 0 and bool(self.exchange.goes_over(server, worker))
+
     def _why_held(self) -> str:
         return "pool was replaced" if self.retired else "pool is paused"
 
@@ -395,6 +452,8 @@ class Pool:
         server.stream.task = None
         server.idle_since = self.engine.now
         self.borrowed -= 1
+        if self.row is not None:
+            self.row.rest_is(self.queue.qsize())
         if self.quota is not None:
             self.quota.freed(self)
 
@@ -418,6 +477,7 @@ class Pool:
             if not stream.eof and not stream.send_failed and not server.replies.copy_in:
                 stream.write(terminate())
             stream.close()
+        self.free_place()
         if self.quota is not None:
             self.quota.freed(self)
 
@@ -426,6 +486,8 @@ class Pool:
     def has_room(self) -> bool:
         """Whether one more server may be opened."""
         if self.queue.qsize() + self.borrowed + self.opening.count + self.elsewhere >= self.size:
+            return False
+        if self.row is not None and self.row.total() >= self.most:
             return False
         return self.quota is None or bool(self.quota.may_grow(self))
 
@@ -441,6 +503,8 @@ class Pool:
         self.servers.add(server)
         server.pool = self
         server.stream.on_idle = partial(resting.heard, self, server)
+        if self.row is not None and server.tls:
+            self.row.shy = True
 
     # Waiting no longer.
 
@@ -475,3 +539,5 @@ class Pool:
         self.reconnect(reason)
         while self.queue.waiting:
             self.queue.next().fail(Moved())
+        if self.exchange is not None:
+            self.exchange.end()

@@ -5,6 +5,7 @@ import cython
 from pgdoorman_lib.net.engine cimport Engine, Task
 from pgdoorman_lib.net.line cimport Line
 from pgdoorman_lib.net.pollable cimport Pollable
+from pgdoorman_lib.pool.row cimport Row
 from pgdoorman_lib.server.connection cimport Server
 
 cdef int NEAR
@@ -37,6 +38,7 @@ cdef class ServerQueue:
     cdef public Borrower last
     cdef public Py_ssize_t waiting
     cdef public int passed
+    cdef public Row row
     cpdef Py_ssize_t qsize(self) except -1
     @cython.locals(borrower=Borrower)
     cpdef Borrower put(self, Server server)
@@ -51,3 +53,5 @@ cdef class ServerQueue:
     @cython.locals(before=Borrower, borrower=Borrower)
     cpdef Borrower _next_for(self, object settings)
     cpdef int _unlink(self, Borrower borrower, Borrower before) except -1
+    @cython.locals(row=Row, first=Borrower)
+    cdef int _show_line(self) except -1

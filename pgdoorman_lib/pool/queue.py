@@ -18,6 +18,7 @@ from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.line import Line
 from pgdoorman_lib.net.pollable import Pollable
 from pgdoorman_lib.pool.measures import NEAR
+from pgdoorman_lib.pool.row import Row
 from pgdoorman_lib.server.connection import Server
 
 _int = int
@@ -95,7 +96,7 @@ class ServerQueue:
     server with a borrower's settings may go to it before its turn. Nothing but ``get`` switches.
     """
 
-    __slots__ = ("by_settings", "engine", "first", "last", "lifo", "passed", "resting", "waiting")
+    __slots__ = ("by_settings", "engine", "first", "last", "lifo", "passed", "resting", "row", "waiting")
 
     def __init__(self, engine: Engine, lifo: bool = True, by_settings: bool = False) -> None:
         self.engine = engine
@@ -109,6 +110,8 @@ class ServerQueue:
         self.waiting = 0
         #: how often the first has seen another served
         self.passed = 0
+        #: where other worker processes see how many rest, and who waits; None in one process
+        self.row: Row | None = None
 
     def qsize(self) -> _int:
         """How many servers rest."""
@@ -124,6 +127,8 @@ class ServerQueue:
         """Give ``server`` to who is next in the line, and tell whom; or None: nobody waits, and it rests."""
         if not self.waiting:
             self.resting.add(server)
+            if self.row is not None:
+                self.row.rest_is(self.resting.size())
             return None
         borrower = self._next_for(server.applied) if self.by_settings else self.next()
         borrower.set(server)
@@ -134,6 +139,8 @@ class ServerQueue:
         server: Server | None = self.resting.take() if self.lifo else self.resting.take_first()
         if server is None:
             raise Empty
+        if self.row is not None:
+            self.row.rest_is(self.resting.size())
         return server
 
     def get(self, timeout: float | None = None) -> Server:
@@ -157,6 +164,8 @@ class ServerQueue:
     def remove(self, server: Server) -> None:
         """Take this one out of those that rest; ValueError when it is not there."""
         self.resting.remove(server)
+        if self.row is not None:
+            self.row.rest_is(self.resting.size())
 
     # The line.
 
@@ -168,6 +177,8 @@ class ServerQueue:
             self.last.behind = borrower
         self.last = borrower
         self.waiting += 1
+        if self.row is not None:
+            self._show_line()
 
     def leave(self, borrower: Borrower) -> None:
         """Take ``borrower`` out of the line, wherever it stands; ValueError when it does not wait."""
@@ -214,3 +225,11 @@ class ServerQueue:
             self.last = before
         borrower.behind = None
         self.waiting -= 1
+        if self.row is not None:
+            self._show_line()
+
+    def _show_line(self) -> None:
+        """Let the other workers see who waits."""
+        row: Any = self.row
+        first = self.first
+        row.line_is(self.waiting, first.waiting_since if first is not None else 0.0)

@@ -102,7 +102,7 @@ class Pools:
 
     def _heir(self, pool: Pool, settings: Any) -> Pool:
         heir = self._new(settings)
-        heir.elsewhere = pool.elsewhere
+        heir.count_elsewhere(pool.elsewhere)
         if settings.secret == pool.settings.secret:
             heir.credentials = pool.credentials
         return heir

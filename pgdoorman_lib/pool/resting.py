@@ -46,19 +46,30 @@ def sweep(pool: Any, now: float) -> None:
         if now > server.expires_at:
             pool.queue.remove(server)
             pool.forget(server, "server_lifetime reached")
-        elif settings.idle_timeout > 0 and now - server.idle_since > settings.idle_timeout and len(pool.servers) > keep:
+        elif settings.idle_timeout > 0 and now - server.idle_since > settings.idle_timeout and _spares(pool, keep):
             pool.queue.remove(server)
             pool.forget(server, "idle_timeout reached")
     limit = settings.scaling_max_parallel_creates
     opening = pool.opening
+    keep = min(keep, pool.size)
     while (
-        len(pool.servers) + opening.count + pool.elsewhere < min(keep, pool.size)
+        pool.count_all() < keep
         and opening.count < limit
         and now >= opening.retry_at
         and (pool.quota is None or pool.quota.has_room())
+        and opening.start(keep)
     ):
-        opening.start()
+        pass
     opening.grow(now)
+    if pool.exchange is not None:
+        pool.exchange.sweep(now)
+        if pool.quota is not None:
+            pool.quota.show()
+
+
+def _spares(pool: Any, keep: int) -> bool:
+    """Whether ``pool`` has more than the ``keep`` servers that stay however long they rest."""
+    return (len(pool.servers) if pool.row is None else pool.row.total()) > keep
 
 
 def _asides(server: Server) -> str:

@@ -95,7 +95,7 @@ class House:
         self.pool = Pool(settings, engine, connect, lambda pool, server: None)
         self.count = 0
         for _ in range(size):
-            self.pool.opening.start()
+            self.pool.opening.start(size)
         until(lambda: self.pool.idle_count == size, "servers")
         self.pool.learn_sequences("asks")
 

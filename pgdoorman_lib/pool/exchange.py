@@ -1,0 +1,204 @@
+"""What a pool does for those of the same settings in other worker processes, and what it has them do.
+
+All of them together have one size, and one line of waiters as far as that is worth a server's way from one to another:
+
+1. Who waits while servers rest in another worker has that one called (``call``), and waits for at most GRACE before one
+   is opened, if there is room.
+2. A server that is given back goes to the worker whose first has waited clearly longer than ours (``Row.turn_of``).
+   Each first in a line is served by one worker alone (``Row.claim``).
+3. Servers that can't go there (TLS, and where names of options are to be forgotten) make room: they are closed when
+   somebody elsewhere has waited for PATIENCE and there is no room for another.
+4. A worker that does not take one is sent none for SHUNNED.
+
+``Pool.row`` is for the data path; what is here happens seldom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pgdoorman_lib.net.deadlines import Deadline
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.handover import gone, lift, may_go
+from pgdoorman_lib.pool.holding import open_servers
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.row import Row
+from pgdoorman_lib.server import states
+from pgdoorman_lib.server.connection import Server
+
+#: Seconds that one at rest in another worker is waited for before another is opened.
+GRACE = 0.02
+#: Servers of others that are called within a second before one is opened instead, if there is room.
+CALLS = 10
+#: Seconds that somebody elsewhere waits before a server that can't go there makes room.
+PATIENCE = 1.0
+#: Seconds in which nothing is sent to a worker that did not take a server.
+SHUNNED = 1.0
+#: Why a server is closed whose place is another worker's.
+MADE_ROOM = "its place is needed by another worker process, and it can't go there"
+
+#: Sends a server to a worker: it calls ``Exchange.went`` or ``Exchange.stayed`` in the end; no switch.
+Send = Callable[["Exchange", Server, int, int], None]
+
+
+class Exchange:
+    """``pool``'s; ``row`` is the one of all pools of the same settings."""
+
+    def __init__(self, pool: Pool, row: Row, send: Send) -> None:
+        self.pool = pool
+        self.row = row
+        self._send = send
+        #: when the first in the line has waited for GRACE
+        self._deadline = Deadline(self._grace_over)
+        #: until when a worker is sent nothing, by its number
+        self._shunned: dict[int, float] = {}
+        #: calls within the second since ``_counted_from``
+        self._calls = 0
+        self._counted_from = 0.0
+        row.heard = self.heard
+        row.shy = bool(pool.forget_names)
+
+    # Those who wait here.
+
+    def call(self, now: float) -> None:
+        """Somebody waits while servers rest in other workers: have them sent; no switch."""
+        pool = self.pool
+        if now >= self._counted_from + 1.0:
+            self._counted_from = now
+            self._calls = 0
+        self._calls += 1
+        if self._is_restless() and pool.has_room():
+            return
+        self.row.ring_resting(pool.queue.waiting - pool.probes.count - pool.opening.count)
+        self._arm(now)
+
+    def coming(self, now: float) -> int:
+        """How many servers of other workers are on their way as far as is known: there is no need to open so many."""
+        first = self.pool.queue.first
+        if first is None or now >= first.waiting_since + GRACE or self._is_restless():
+            return 0
+        return int(self.row.rests_elsewhere())
+
+    def _is_restless(self) -> bool:
+        """Whether there are too few servers to be sent to and fro: one more is better, where there is room."""
+        return self._calls > CALLS
+
+    def _arm(self, now: float) -> None:
+        first = self.pool.queue.first
+        if self._deadline.due == 0.0 and first is not None and now < first.waiting_since + GRACE:
+            self._deadline.set(first.waiting_since + GRACE, now)
+
+    def _grace_over(self) -> None:
+        first = self.pool.queue.first
+        if first is None:
+            return
+        now = clock()
+        if first.waiting_since + GRACE <= now + 0.0005:
+            now = max(now, first.waiting_since + GRACE)
+            self.pool.opening.grow(now)
+            self.pool.opening.fail_surplus(now)
+        self._arm(now)
+
+    # Those who wait elsewhere.
+
+    def heard(self) -> None:
+        """Another worker has given up a place, waits, or has died; no switch."""
+        pool = self.pool
+        if pool.held:
+            return
+        if pool.queue.waiting:
+            pool.opening.grow(clock())
+        else:
+            self._spare()
+
+    def sweep(self, now: float) -> None:
+        """What would be missed if somebody had not been heard, and who could not be served; no switch."""
+        if self.pool.queue.waiting:
+            self._arm(now)
+        else:
+            self._spare()
+
+    def _spare(self) -> None:
+        """Send servers at rest to those who wait."""
+        pool, row = self.pool, self.row
+        now = clock()
+        while pool.queue.qsize():
+            worker = row.turn_of(0.0, now)
+            if not worker or now < self._shunned.get(worker, 0.0):
+                break
+            servers = [server for server in pool.queue if self._can_go(server)][: row.waiting(worker)]
+            if not servers:
+                self._make_room(worker, now)
+                break
+            since = row.claim(worker)
+            if not since:
+                continue  # another serves it: look for whom these are
+            for server in servers:
+                lift(pool, server)
+            for server in servers:
+                self._send(self, server, worker, since)
+
+    def goes_over(self, server: Server, worker: int) -> bool:
+        """Whether ``server``, which is given back, is ``worker``'s from here on, or closed for it; no switch."""
+        now = clock()
+        if now < self._shunned.get(worker, 0.0):
+            return False
+        if not self._can_go(server):
+            return self._is_closed_for(server, worker, now)
+        since = self.row.claim(worker)
+        if not since:
+            return False
+        server.enter(states.ACTIVE)
+        server.stream.task = None
+        self._send(self, server, worker, since)
+        return True
+
+    def went(self, server: Server) -> None:
+        """A server that was sent is the other worker's; no switch."""
+        gone(self.pool, server)
+
+    def stayed(self, server: Server, worker: int, since: int) -> None:
+        """``worker`` has not taken the server it was sent; no switch."""
+        self._shunned[worker] = clock() + SHUNNED
+        self.row.unclaim(worker, since)
+        self.pool.checkin(server)
+
+    def _can_go(self, server: Server) -> bool:
+        return may_go(server) and not (server.dirty or server.tls or self.pool.forget_names)
+
+    def _is_needed(self, worker: int, now: float) -> bool:
+        """Whether ``worker``'s first has waited for long, and nothing else than closing a server is of help."""
+        since = self.row.waiting_since(worker)
+        return 0.0 < since < now - PATIENCE and self.row.total() >= self.pool.most
+
+    def _is_closed_for(self, server: Server, worker: int, now: float) -> bool:
+        """Close a server that is given back and can't go, if it is time."""
+        first = self.pool.queue.first
+        if (first is not None and first.waiting_since < self.row.waiting_since(worker)) or not self._is_needed(
+            worker, now
+        ):
+            return False
+        self.pool.discard(server, MADE_ROOM)
+        return True
+
+    def _make_room(self, worker: int, now: float) -> None:
+        """Close the one that has rested for longest, if it is time."""
+        if self._is_needed(worker, now):
+            server = next(iter(self.pool.queue))
+            self.pool.queue.remove(server)
+            self.pool.forget(server, MADE_ROOM)
+
+    # The end.
+
+    def end(self) -> None:
+        """The pool is retired: have nothing in common any more once its last server is closed; no switch."""
+        row, pool = self.row, self.pool
+        if pool.queue.row is not None:
+            pool.queue.row = None
+            self._deadline.clear()
+            row.heard = None
+            row.line_is(0, 0.0)
+            row.rest_is(0)
+        if pool.row is not None and not open_servers(pool):
+            pool.row = None
+            row.leave()
