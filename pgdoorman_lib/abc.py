@@ -211,6 +211,10 @@ class Kin(Protocol):
     def worker(self) -> int:
         """The number of this worker, from 1; 0: there is just this process."""
 
+    @property
+    def neighbours(self) -> Any:
+        """See ``supervisor.neighbours``; None: this is the only process that serves."""
+
     def come(self) -> list[Inherited]:
         """Have the listeners of another process, if any; may switch. ConfigError when that has gone.
 

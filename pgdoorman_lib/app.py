@@ -94,13 +94,15 @@ class App(Shown):
         self.connector = Connector(self.engine)
         self.janitor = Janitor(self._canceller.cancel_server)
         self._databases = Databases(Catalogue)
-        self._quotas = Quotas()
+        self._kin = kin(self)
+        #: the other worker processes, None: this is the only one
+        self.neighbours = self._kin.neighbours
+        self._quotas = Quotas(self.neighbours.quota if self.neighbours is not None else None)
         self.pools = Pools(self._make_pool)
         self._use_pools(config)
         self.operations = Operations(self.pools, self)
         self.limits = Limits(lambda: self.general, self.pools.all, self.clients)
         self.averages = Averages(self.pools.all, clock)
-        self._kin = kin(self)
         self.telemetry = Telemetry(self, config, silent=bool(self._kin.worker))
         self._summary = Summary(self, lambda: self.general.log_stats and not self._kin.worker)
         self.systemd = systemd
@@ -145,6 +147,8 @@ class App(Shown):
 
     def _make_pool(self, settings: Any) -> Pool:
         pool = Pool(settings, self.engine, self.connector.connect, self.janitor.tidy, self._databases.of(settings))
+        if self.neighbours is not None:
+            self.neighbours.join(pool)
         self._quotas.join(pool)
         return pool
 
@@ -310,6 +314,8 @@ class App(Shown):
         self._kin.end()
         gevent.killall(self._greenlets)
         self.pools.close()
+        if self.neighbours is not None:
+            self.neighbours.close()
         self.engine.flush()
         self.engine.close()
         self.systemd.close()

@@ -140,6 +140,9 @@ class Arrival(Receiver):
     def take(self, parcel: Parcel) -> None:
         getattr(self, f"_take_{parcel.kind}")(parcel)
 
+    def drop(self, parcel: Parcel) -> None:
+        getattr(self, f"_drop_{parcel.kind}", super().drop)(parcel)
+
     def _prepare_listener(self, parcel: Parcel) -> None:
         (_,) = parcel.descriptors
 

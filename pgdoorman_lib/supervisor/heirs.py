@@ -18,6 +18,7 @@ from pgdoorman_lib.net import tls13
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError
 from pgdoorman_lib.pool import handover as pools
 from pgdoorman_lib.supervisor.intake import Intake
+from pgdoorman_lib.wire.handover import Book
 
 if TYPE_CHECKING:
     from pgdoorman_lib.app import App
@@ -35,7 +36,9 @@ class Heir(Intake):
     """Takes what one process sends for ``app``: what every process may, and BEGIN and HELD."""
 
     def __init__(self, app: App, heirs: Heirs, sock: socket.socket) -> None:
-        super().__init__(app)
+        #: what many of its clients and servers have in common
+        book = Book()
+        super().__init__(app, lambda: book)
         self._heirs = heirs
         self.channel = Channel(sock, self)
         #: servers that the other side has

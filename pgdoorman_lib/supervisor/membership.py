@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -24,8 +25,8 @@ from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.supervisor.control import ALL, Answerers, Line, Unanswered
 from pgdoorman_lib.supervisor.heirs import obey
 from pgdoorman_lib.supervisor.host import UpgradeFailed
-from pgdoorman_lib.supervisor.intake import Intake
 from pgdoorman_lib.supervisor.itself import Itself
+from pgdoorman_lib.supervisor.neighbours import Neighbours
 from pgdoorman_lib.supervisor.nursery import Birth
 from pgdoorman_lib.together.failures import Answers, unpack_answers
 from pgdoorman_lib.wire.handover import Plain
@@ -61,13 +62,15 @@ class Membership(Receiver):
         #: the socket to who takes over from this worker, until it is said what for
         self._successor: socket.socket | None = None
         app.clients.be_one_of_several(birth.number, ledger.count)
-        self._line = Line(socket.socket(fileno=birth.control), "the supervisor", self._answers(), self)
+        self.neighbours = Neighbours(app, ledger, self.peers)
+        self._answers: dict[str, Callable[[Plain], Plain]] = {}
+        self._line = Line(socket.socket(fileno=birth.control), "the supervisor", self._answers, self)
         self._sockets: dict[str, socket.socket] = {}
         self._activated = False
         self._listening = gevent.event.Event()
         self._begun = gevent.event.Event()
 
-    def _answers(self) -> Answerers:
+    def _all_answers(self) -> Answerers:
         return {
             "stop": self._stop,
             "part": self._part,
@@ -85,6 +88,7 @@ class Membership(Receiver):
 
     def come(self) -> list[Inherited]:
         """Have the supervisor's listening sockets."""
+        self._answers.update(self._all_answers())
         try:
             self._line.channel.start(STEP_SECONDS)
         except ParcelError as exc:
@@ -272,4 +276,4 @@ class Membership(Receiver):
 
     def receiver_for(self, number: int) -> Receiver:
         """Who takes what comes from another worker."""
-        return Intake(self._app)
+        return self.neighbours.receiver()

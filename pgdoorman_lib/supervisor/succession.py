@@ -99,6 +99,7 @@ class Alone(Succession):
     """As ``Kin`` for ``app``, which has all clients itself."""
 
     worker = 0
+    neighbours = None
 
     def __init__(self, app: App, program: Program) -> None:
         self._itself = Itself(app, lambda: self.find_another(1))

@@ -1,0 +1,128 @@
+"""The other worker processes, as the pools of this one deal with them: what is counted together, and servers sent.
+
+A server goes as in an upgrade (``welcome``), and with a place: it counts here until the other worker has it, who counts
+it from before that. So both count it for a moment, and there is never one that nobody counts, whoever dies.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from pgdoorman_lib.client.headcount import Headcount
+from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Refused
+from pgdoorman_lib.net.tls_secrets import CanNotMove
+from pgdoorman_lib.pool.exchange import Exchange
+from pgdoorman_lib.pool.ledger import Ledger
+from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.row import Row
+from pgdoorman_lib.server import handover as servers
+from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.supervisor import kinds
+from pgdoorman_lib.supervisor.intake import Intake
+from pgdoorman_lib.wire.handover import Book
+from pgdoorman_lib.wire.statements import keep_handles
+
+if TYPE_CHECKING:
+    from pgdoorman_lib.app import App
+
+log = logging.getLogger(__name__)
+
+#: Seconds for a server to go over.
+SECONDS = 2.0
+
+
+class Neighbours:
+    """``app``'s; ``ledger`` is this worker's, ``peers`` are the channels to the others by number, as they are now."""
+
+    def __init__(self, app: App, ledger: Ledger, peers: Mapping[int, Channel]) -> None:
+        self._app = app
+        self._ledger = ledger
+        self._peers = peers
+        self._under_way: set[gevent.Greenlet[..., None]] = set()
+        keep_handles()
+        app.headcount = Headcount(ledger.row)
+        ledger.listen()
+
+    # What is counted together.
+
+    def join(self, pool: Pool) -> None:
+        """Have ``pool``, which is new, be one with those of the same settings in the other workers."""
+        settings = pool.settings
+        row = self._ledger.row("pool", settings.database, settings.user, digest(settings))
+        pool.share(Exchange(pool, row, self._send))
+
+    def quota(self, user: str) -> Row:
+        """The count of servers of a server user, for ``pool.quota``."""
+        return self._ledger.row("user", user)
+
+    def close(self) -> None:
+        """Send nothing more, wait until what is under way has gone, and count nothing here any more; may switch."""
+        self._peers = {}
+        gevent.joinall(list(self._under_way))
+        self._ledger.close()
+
+    # Servers.
+
+    def receiver(self) -> Receiver:
+        """What takes what comes on the channel to another worker."""
+        return _FromNeighbour(self._app)
+
+    def _send(self, exchange: Exchange, server: Server, worker: int, claimed: int) -> None:
+        """See ``exchange.Send``."""
+        channel = self._peers.get(worker)
+        if channel is None or channel.ended.is_set():
+            exchange.stayed(server, worker, claimed)
+            return
+        greenlet = gevent.spawn(self._move, channel, exchange, server, worker, claimed)
+        self._under_way.add(greenlet)
+        greenlet.link(self._under_way.discard)
+
+    @staticmethod
+    def _move(channel: Channel, exchange: Exchange, server: Server, worker: int, claimed: int) -> None:
+        """Send ``server``, which counts as borrowed; may switch."""
+        settings = exchange.pool.settings
+        moved = False
+        try:
+            state: dict[str, Any] = servers.pack(server)
+            state.update(database=settings.database, user=settings.user, settings=digest(settings))
+            parcel = Parcel(kinds.SERVER, state, [server.stream.fd])
+            try:
+                channel.send(parcel, SECONDS)  # switch
+            finally:
+                moved = parcel.moved
+        except (CanNotMove, ParcelError) as exc:
+            log.debug("worker %d does not take server #%d: %s", worker, server.id, exc)
+        finally:
+            if moved:
+                exchange.went(server)
+            else:
+                exchange.stayed(server, worker, claimed)
+
+
+class _FromNeighbour(Intake):
+    """Takes for ``app`` what another worker sends."""
+
+    def __init__(self, app: App) -> None:
+        super().__init__(app, _book)
+        self._prepare_server = self._prepare_server_of_same
+
+    def _prepare_server_of_same(self, parcel: Parcel) -> None:
+        pool = self._app.find_pool(parcel.state["database"], parcel.state["user"])
+        if pool is None or digest(pool.settings) != parcel.state["settings"]:
+            raise Refused("its pool has other settings here")
+        self._welcome.prepare_server(parcel)
+
+
+def digest(settings: Any) -> str:
+    """What tells pools apart that have other settings, in all processes of one version; secrets can't be told by it."""
+    words = repr([(name, getattr(settings, name)) for name in settings.__dataclass_fields__])
+    return blake2b(words.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+
+
+def _book() -> Book:
+    return Book(abroad=True)

@@ -1,0 +1,307 @@
+"""Worker processes have one pool between them: limits, servers that go where somebody waits, fairness, deaths."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from eventually import eventually
+from fix_doorman import Doorman, app_pool, app_user, base_config, merged
+from fix_postgres import Postgres
+from pace import duration, patience
+from ports import free_port
+from wire_client import SYNC, WireClient, WireError, bind, execute, kinds, parse
+
+RIG = Path(__file__).resolve().parent.parent / "worker_rig.py"
+
+
+class Workers(Doorman):
+    """Two workers; ``at`` gives one's port."""
+
+    def __init__(self, directory: Path, config: dict[str, Any], ports: list[int]) -> None:
+        super().__init__(directory, config)
+        self.ports = ports
+
+    @staticmethod
+    def command() -> list[str]:
+        return [sys.executable, str(RIG)]
+
+    def _listens(self) -> bool:
+        assert self.running, self.log_text()
+        return self.log_text().count(" serves\n") == len(self.ports)
+
+    def at(self, number: int) -> int:
+        return self.ports[number - 1]
+
+    def pid_of(self, number: int) -> int:
+        return int(re.findall(rf"worker {number} \((\d+)\) serves", self.log_text())[-1])
+
+    def client(self, number: int, database: str = "testdb", user: str = "app") -> WireClient:
+        client = WireClient((self.host, self.at(number)))
+        try:
+            return client.login(user, database, Postgres.PASSWORDS[user])
+        except BaseException:
+            client.close()
+            raise
+
+    def ended_well(self) -> None:
+        """All counts were given back in the end."""
+        assert self.stop() == 0, self.log_text()
+        assert "rows left: 0\n" in self.log_text()
+        self.check_log()
+
+
+Make = Callable[..., Workers]
+
+
+@pytest.fixture
+def workers(postgres: Postgres, tmp_path: Path) -> Iterator[Make]:
+    made: list[Workers] = []
+
+    def make(size: int = 2, general: Mapping[str, Any] | None = None, **pool: Any) -> Workers:
+        config = base_config(postgres, free_port())
+        config = merged(config, {"general": {"worker_threads": 1, **(general or {})}})
+        config["pools"] = {"testdb": app_pool(postgres, size, **pool)}
+        doorman = Workers(tmp_path, config, [config["general"]["port"], free_port()])
+        made.append(doorman)
+        doorman.start(*map(str, doorman.ports))
+        return doorman
+
+    yield make
+    for each in made:
+        if each.running:
+            each.ended_well()
+
+
+class Sampler:
+    """How many servers PostgreSQL has seen of the pools at once, at most."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._end = threading.Event()
+        self.most = 0
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._postgres.connect(user="postgres", dbname="postgres") as connection:
+            while not self._end.is_set():
+                self.most = max(self.most, servers(connection))
+                self._end.wait(0.002)
+
+
+def servers(connection: Any) -> int:
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'"
+    return int(connection.execute(sql).fetchone()[0])
+
+
+def in_threads(*runs: Callable[[], None]) -> None:
+    """Do these at once; the first failure is raised."""
+    failures: list[BaseException] = []
+
+    def guarded(run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as exc:
+            failures.append(exc)
+
+    threads = [threading.Thread(target=guarded, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def backend(client: WireClient) -> str:
+    return str(client.value("SELECT pg_backend_pid()"))
+
+
+def test_a_server_goes_where_somebody_waits(workers: Make) -> None:
+    doorman = workers(1)
+    with doorman.client(1) as first, doorman.client(2) as second:
+        pid = backend(first)
+        for _ in range(20):
+            assert backend(second) == pid
+            assert backend(first) == pid
+
+
+def test_what_a_client_has_set_and_prepared_is_its_own_wherever_its_server_comes_from(workers: Make) -> None:
+    doorman = workers(1)
+    with doorman.client(1) as first, doorman.client(2) as second:
+        pid = backend(first)
+        for number, client in ((1, first), (2, second)):
+            client.ask_query(f"SET application_name = 'client {number}'")
+            client.ask_query(f"SET search_path = path_{number}")
+            answer = client.ask(parse("mine", "SELECT current_setting('search_path') || $1::text") + SYNC)
+            assert kinds(answer) == "1Z"
+            answer = client.ask(parse("same", "SELECT 'x' || $1::text") + SYNC)
+            assert kinds(answer) == "1Z"
+        for round_ in range(30):
+            for number, client in ((1, first), (2, second)):
+                for name, expected in (("mine", f"path_{number}{round_}"), ("same", f"x{round_}")):
+                    answer = client.ask(bind("", name, [str(round_).encode()]) + execute("") + SYNC)
+                    assert kinds(answer) == "2DCZ"
+                    assert expected.encode() in answer[1].body
+                assert client.value("SHOW application_name") == f"client {number}"
+        assert backend(first) == pid, "it was one server all the time"
+
+
+def test_the_size_holds_over_all_workers(workers: Make, postgres: Postgres) -> None:
+    doorman = workers(3)
+
+    def run(number: int) -> None:
+        with doorman.client(number) as client:
+            for round_ in range(40):
+                assert client.value(f"SELECT {round_} FROM pg_sleep(0.003)") == str(round_)
+
+    with Sampler(postgres) as sampler:
+        in_threads(*[lambda number=number: run(number) for number in (1, 2) for _ in range(6)])  # type: ignore[misc]
+    assert sampler.most == 3
+
+
+def test_who_is_alone_does_not_wait_for_longer_than_the_crowd(workers: Make) -> None:
+    """40 clients on one worker and one on the other share two servers."""
+    doorman = workers(2)
+    waits: dict[int, list[float]] = {1: [], 2: []}
+    end = time.monotonic() + 4.0
+
+    def run(number: int) -> None:
+        with doorman.client(number) as client:
+            client.value("SELECT 1")
+            while time.monotonic() < end:
+                began = time.monotonic()
+                client.value("SELECT 1 FROM pg_sleep(0.002)")
+                waits[number].append(time.monotonic() - began)
+
+    in_threads(*[lambda number=number: run(number) for number in (1,) * 40 + (2,)])  # type: ignore[misc]
+    every = waits[1] + waits[2]
+    mean = sum(every) / len(every)
+    alone = sum(waits[2]) / len(waits[2])
+    worst = sorted(every)[-len(every) // 100]
+    print(f"mean {mean:.4f}, alone {alone:.4f} ({len(waits[2])}), worst {worst:.4f}, {max(every):.4f}")
+    assert alone < 3 * mean and worst < 3 * mean
+
+
+def test_a_killed_worker_s_servers_are_replaced_at_once(workers: Make, postgres: Postgres) -> None:
+    doorman = workers(2)
+    with doorman.client(1) as first, doorman.client(1) as other, doorman.client(2) as second:
+        first.ask_query("BEGIN")
+        other.ask_query("BEGIN")
+        waiting = threading.Timer(0.2, lambda: os.kill(doorman.pid_of(1), signal.SIGKILL))
+        waiting.start()
+        began = time.monotonic()
+        assert second.value("SELECT 1") == "1"
+        assert time.monotonic() - began < patience(2.0)
+        waiting.join()
+
+
+def test_the_warm_minimum_is_one_for_all(workers: Make, postgres: Postgres) -> None:
+    doorman = workers(8, users=[app_user(postgres, 8, min_pool_size=3)])
+    with postgres.connect(user="postgres", dbname="postgres") as connection:
+        eventually(lambda: servers(connection) >= 3, message="the minimum")
+        time.sleep(2.5)  # two sweeps more
+        assert servers(connection) == 3
+    doorman.check_log()
+
+
+def test_clients_are_counted_over_all_workers(workers: Make) -> None:
+    doorman = workers(2, {"max_connections": 3, "max_db_client_connections": 2})
+    with doorman.client(1) as first, doorman.client(2) as second:
+        assert first.value("SELECT 1") == second.value("SELECT 1") == "1"
+        for number in (1, 2):
+            with pytest.raises(WireError, match='too many connections for database "testdb"'):
+                doorman.client(number)
+    eventually(lambda: doorman.client(1).close() is None, message="room")
+
+
+def test_a_full_pooler_is_full_at_every_worker_but_for_the_console(workers: Make) -> None:
+    doorman = workers(2, {"max_connections": 2})
+    with doorman.client(1), doorman.client(1):
+        with pytest.raises(WireError, match="sorry, too many clients already"):
+            doorman.client(2)
+        with doorman.admin_connect(port=doorman.at(2)) as console:
+            assert console.execute("SHOW VERSION").fetchone()
+
+
+def test_a_user_s_limit_holds_over_all_workers(workers: Make, postgres: Postgres) -> None:
+    doorman = workers(4, {"max_user_connections": 2})
+    doorman.config["pools"]["otherdb"] = app_pool(postgres, 4, server_database="otherdb")
+    doorman.reload(doorman.config)
+    eventually(lambda: doorman.log_text().count("configuration reloaded") == 2, message="both")
+    with Sampler(postgres) as sampler:
+        with doorman.client(1) as one, doorman.client(1) as two:
+            one.ask_query("BEGIN")
+            two.ask_query("BEGIN")
+            one.ask_query("COMMIT")
+            two.ask_query("COMMIT")
+            with doorman.client(2, "otherdb") as other:
+                assert other.value("SELECT current_database()") == "otherdb", "one that rested there has made room"
+
+        def run(number: int, database: str) -> None:
+            with doorman.client(number, database) as client:
+                for _ in range(15):
+                    assert client.value("SELECT current_database() FROM pg_sleep(0.002)")
+
+        in_threads(
+            *[
+                lambda number=number, database=database: run(number, database)  # type: ignore[misc]
+                for number in (1, 2)
+                for database in ("testdb", "otherdb")
+                for _ in range(2)
+            ]
+        )
+    assert sampler.most <= 2
+
+
+def test_a_worker_that_does_not_answer_costs_no_server(workers: Make) -> None:
+    doorman = workers(1)
+    with doorman.client(1) as first, doorman.client(2) as second:
+        pid = backend(first)
+        second.send(b"")
+        os.kill(doorman.pid_of(2), signal.SIGSTOP)
+        try:
+            assert backend(first) == pid
+        finally:
+            os.kill(doorman.pid_of(2), signal.SIGCONT)
+        assert backend(second) == pid
+        assert backend(first) == pid
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_many_move_and_nothing_is_mixed_up(workers: Make, postgres: Postgres, mode: str) -> None:
+    doorman = workers(3, pool_mode=mode, general={"query_wait_timeout": duration(60)})
+
+    def run(number: int, token: int) -> None:
+        for session in range(3):
+            with doorman.client(number) as client:
+                client.ask_query(f"SET application_name = 'token {token}'")
+                for round_ in range(12):
+                    assert client.value("SHOW application_name") == f"token {token}"
+                    answer = client.ask(
+                        parse("", f"SELECT $1::text || '{token % 3}' FROM pg_sleep(0.001)")
+                        + bind("", "", [f"{session}.{round_}.".encode()])
+                        + execute("")
+                        + SYNC
+                    )
+                    assert kinds(answer) == "12DCZ" and f"{session}.{round_}.{token % 3}".encode() in answer[2].body
+
+    with Sampler(postgres) as sampler:
+        in_threads(*[lambda token=token: run(1 + token % 2, token) for token in range(12)])  # type: ignore[misc]
+    assert sampler.most <= 3
