@@ -121,18 +121,16 @@ class App(Shown):
     def cancel(self, process: int, secret: bytes) -> None:
         """Carry out a cancel request, or have whoever has the client do so; may switch."""
         process, hopped = as_given(process)
-        command = self.cancellable.get((process, secret))
-        if command is not None:
-            command.cancelled = True
-        elif not self.cancel_here(process, secret) and not self.peers.pass_on(process, secret, hopped):
+        if not self.cancel_here(process, secret) and not self.peers.pass_on(process, secret, hopped):
             self._kin.pass_cancel_on(process, secret)
 
     def cancel_here(self, process: int, secret: bytes) -> bool:
         """Carry out a cancel request for a client of this process; whether there is one with that key. May switch."""
-        found = self._canceller.cancel(process, secret)
-        if not found:
-            log.debug("a cancel request with a key that nobody has here")
-        return found
+        command = self.cancellable.get((process, secret))
+        if command is not None:
+            command.cancelled = True
+            return True
+        return self._canceller.cancel(process, secret)
 
     def console(self, stream: Stream, accepted: Accepted) -> None:
         """Serve the admin console; may switch."""

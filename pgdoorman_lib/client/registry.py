@@ -6,7 +6,7 @@ Which numbers there are to give stands in ``wire.cancel_keys``.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pgdoorman_lib.auth.entropy import random_bytes
 from pgdoorman_lib.client.replication import ReplicationSession
@@ -36,6 +36,8 @@ class Clients:
         self.peer = 0
         self._first = 0
         self._space = space_of(0)
+        #: called with the number of each session that is here no more
+        self.on_end: Callable[[int], object] | None = None
         #: numbers in use that no session here has
         self._reserved: set[int] = set()
 
@@ -134,6 +136,8 @@ class Clients:
                 self._by_database[database] = left
             else:
                 del self._by_database[database]
+            if self.on_end is not None:
+                self.on_end(session.id)
 
     def count_of(self, database: str) -> _int:
         """How many sessions are on ``database``, as clients name it."""

@@ -6,13 +6,16 @@ BEGIN when the new one is the pooler (``clients``: the ``last`` number given, th
 systemd knows that. From the new one: READY. HEIR comes later, too, when the process that had the other end has died.
 
 By that socket, from an old process that serves to a new one: BEGIN (``pools``, ``ordered``), then, in any order, SERVER
-(one socket), CLIENT (its socket, and its server's if it keeps one) and HELD (``pools``: database, user, servers left
+(one socket), CLIENT (its socket, and its server if it keeps one) and HELD (``pools``: database, user, servers left
 there). From either: CANCEL.
 
 From the supervisor to a worker: LISTENER for each, LISTENERS; BEGIN once it may serve (``clients``, ``ordered``: of the
 workers before, or None); PEER (``number``, a socket to that worker); HEIR (as above); SUCCESSOR (the socket to who
 takes over from it). From a worker: READY. From either: QUESTION (``number``, ``about``, ``state``) and ANSWER
-(``number`` and ``state``, or what has gone wrong). Between two workers: SERVER, CLIENT, CANCEL.
+(``number`` and ``state``, or what has gone wrong).
+
+Between two workers: SERVER, CLIENT; CANCEL (with ``ask``, a number for the answer), DONE (``ask``, ``done``: there was
+such a client) and NUMBERS of clients (``held`` by the sender, ``released``), see ``worker_cancels``.
 """
 
 from __future__ import annotations
@@ -32,3 +35,5 @@ HEIR = "heir"
 SUCCESSOR = "successor"
 QUESTION = "question"
 ANSWER = "answer"
+DONE = "done"
+NUMBERS = "numbers"

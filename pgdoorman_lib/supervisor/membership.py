@@ -130,7 +130,8 @@ class Membership(Receiver):
 
     def pass_cancel_on(self, process: int, secret: bytes) -> None:
         """See ``Kin``."""
-        self._itself.pass_cancel_on(process, secret)
+        if not self.neighbours.cancels.pass_on(process, secret):
+            self._itself.pass_cancel_on(process, secret)
 
     def _ask_all(self, kind: str, state: Plain, timeout: float | None) -> Answers:
         """As for ``Whole``: by the supervisor."""
@@ -270,10 +271,11 @@ class Membership(Receiver):
             log.warning("worker %d is out of reach: %s", number, exc)
             return
         self.peers[number] = channel
+        self.neighbours.cancels.greet(number)
         channel.ended.wait()
         if self.peers.get(number) is channel:
             del self.peers[number]
 
     def receiver_for(self, number: int) -> Receiver:
         """Who takes what comes from another worker."""
-        return self.neighbours.receiver()
+        return self.neighbours.receiver(number)

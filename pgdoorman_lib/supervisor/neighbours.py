@@ -24,6 +24,7 @@ from pgdoorman_lib.server import handover as servers
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.supervisor.intake import Intake
+from pgdoorman_lib.supervisor.worker_cancels import WorkerCancels
 from pgdoorman_lib.wire.handover import Book
 from pgdoorman_lib.wire.statements import keep_handles
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: What ``WorkerCancels`` says and is told.
+CANCELS = (kinds.CANCEL, kinds.DONE, kinds.NUMBERS)
 #: Seconds for a server to go over.
 SECONDS = 2.0
 
@@ -44,6 +47,8 @@ class Neighbours:
         self._ledger = ledger
         self._peers = peers
         self._under_way: set[gevent.Greenlet[..., None]] = set()
+        self.cancels = WorkerCancels(app.clients, peers, app.cancel_here, app.cancellable)
+        app.clients.on_end = self.cancels.end_noticed
         keep_handles()
         app.headcount = Headcount(ledger.row)
         ledger.listen()
@@ -68,9 +73,9 @@ class Neighbours:
 
     # Servers.
 
-    def receiver(self) -> Receiver:
-        """What takes what comes on the channel to another worker."""
-        return _FromNeighbour(self._app)
+    def receiver(self, worker: int) -> Receiver:
+        """What takes what comes on the channel to another ``worker``."""
+        return _FromNeighbour(self._app, self.cancels, worker)
 
     def _send(self, exchange: Exchange, server: Server, worker: int, claimed: int) -> None:
         """See ``exchange.Send``."""
@@ -107,9 +112,27 @@ class Neighbours:
 class _FromNeighbour(Intake):
     """Takes for ``app`` what another worker sends."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, cancels: WorkerCancels, worker: int) -> None:
         super().__init__(app, _book)
         self._prepare_server = self._prepare_server_of_same
+        self._cancels = cancels
+        self._worker = worker
+
+    def prepare(self, parcel: Parcel) -> None:
+        if parcel.kind in CANCELS:
+            self._cancels.prepare(parcel)
+        else:
+            super().prepare(parcel)
+
+    def take(self, parcel: Parcel) -> None:
+        if parcel.kind in CANCELS:
+            self._cancels.take(parcel, self._worker)
+        else:
+            super().take(parcel)
+
+    def drop(self, parcel: Parcel) -> None:
+        if parcel.kind not in CANCELS:
+            super().drop(parcel)
 
     def _prepare_server_of_same(self, parcel: Parcel) -> None:
         pool = self._app.find_pool(parcel.state["database"], parcel.state["user"])

@@ -296,7 +296,7 @@ class Team:
     @property
     def count(self) -> int:
         """How many there are to be."""
-        return self._ledger.count
+        return int(self._ledger.count)
 
     def find(self, number: int) -> Worker | None:
         """A worker that can be asked."""
