@@ -12,7 +12,6 @@ import socket
 import stat
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import gevent
@@ -24,6 +23,7 @@ from pgdoorman_lib.net.accept import Acceptor
 from pgdoorman_lib.net.engine import Channel, Engine
 from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.sockopt import SocketOptions
+from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.unix_socket import socket_path
 
 _int = int
@@ -194,7 +194,7 @@ class Listener(StreamServer):
         self._channel.hand_over(client)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Inherited:
     """A listening socket that was open when this process began: its descriptor, what whoever opened it calls it."""
 

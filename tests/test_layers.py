@@ -16,6 +16,7 @@ LAYERS = {
     "pgdoorman_lib": 7,  # the package itself: everybody may ask its version, it asks which build runs
     "pgdoorman_lib.wire": 0,
     "pgdoorman_lib.errors": 0,
+    "pgdoorman_lib.record": 0,
     "pgdoorman_lib.abc": 0,
     "pgdoorman_lib.views": 0,
     "pgdoorman_lib.net": 1,

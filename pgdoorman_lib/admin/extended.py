@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from pgdoorman_lib.admin.statements import StatementError
 from pgdoorman_lib.errors import ProtocolViolation
+from pgdoorman_lib.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class BindRequest:
     """A Bind: the names, how many parameters, and the result format codes as sent (none, one for all, or one each)."""
 

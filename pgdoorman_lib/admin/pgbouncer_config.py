@@ -7,7 +7,6 @@ changed. Durations are seconds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from pgdoorman_lib.admin.tables import Row, flag
@@ -15,10 +14,11 @@ from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.keys import keys_of
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.net.measures import BLOCK_SIZE
+from pgdoorman_lib.record import record
 from pgdoorman_lib.views import RunningPooler
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Key:
     """One of PgBouncer's keys: ``ours`` is the key of [general] that it is here, ``value`` makes its text."""
 

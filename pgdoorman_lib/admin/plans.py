@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pgdoorman_lib.admin.rows import Column
 from pgdoorman_lib.admin.tables import Dialect, Row
 from pgdoorman_lib.errors import DoormanError, PeerGone
+from pgdoorman_lib.record import record
 from pgdoorman_lib.views import RunningPooler
 from pgdoorman_lib.wire import messages
 
@@ -65,7 +66,7 @@ class InvalidCommand(DoormanError):
     fault = "client"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Plan:
     """A statement ready to run: its result's columns (None: no result), its command tag, and ``run() -> rows``.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 
+from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.consts import ROW_DESCRIPTION
 
 #: Type OIDs and sizes of pg_type; a negative size means variable.
@@ -22,7 +22,7 @@ TEXT_FORMAT, BINARY_FORMAT = 0, 1
 Value = str | int | float | Decimal | None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Column:
     """One result column: its name and the OID of its type."""
 

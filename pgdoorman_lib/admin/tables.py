@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import gevent
 
 from pgdoorman_lib.admin.rows import INT4, Column, Value, columns
 from pgdoorman_lib.client.info import ClientInfo
+from pgdoorman_lib.record import record
 from pgdoorman_lib.views import PoolView, RunningPooler, ServerView
 
 Row = Sequence[Value]
@@ -26,7 +26,7 @@ _Item = TypeVar("_Item")
 _PACE = 50
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Show:
     """One SHOW: its columns, ``rows(pooler)``, and in a few words what it tells (SHOW HELP).
 
@@ -45,7 +45,7 @@ class Show:
         return (*self.columns, *columns("worker", INT4)) if self.by_worker and pooler.several else self.columns
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Dialect:
     """What a session at one of the console's databases speaks.
 

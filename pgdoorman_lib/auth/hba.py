@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from pgdoorman_lib.abc import AccessRules, HbaText
 from pgdoorman_lib.auth.interfaces import Interface, local_interfaces
 from pgdoorman_lib.errors import ConfigError, NotPermitted, Refusal
+from pgdoorman_lib.record import record
 
 TRUST = "trust"
 MD5 = "md5"
@@ -36,7 +36,7 @@ def gate(hba: Sequence[str], pg_hba: HbaText | None) -> AccessRules:
     return parse(pg_hba.text, pg_hba.name) if pg_hba is not None else AddressList(hba)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Network:
     """A range of addresses as numbers; the mask may have holes, as PostgreSQL's may."""
 
@@ -109,7 +109,7 @@ class AddressList:
         return None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Token:
     """A word of a line; in quotes a keyword is a name."""
 
@@ -120,7 +120,7 @@ class _Token:
         return not self.quoted and self.text == word
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Rule:
     """One line. ``where`` is a network, ``samehost`` or ``samenet``, or None: ``local``, or the address ``all``."""
 

@@ -14,12 +14,13 @@ import hashlib
 import hmac
 import re
 from binascii import b2a_base64
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from hmac import compare_digest
 
 from pgdoorman_lib.auth.entropy import random_bytes
 from pgdoorman_lib.errors import ConfigError, ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.scram import BASE64, MECHANISM, prepared
 
 # Python's own: OpenSSL's, which long messages are better off with, costs nearly twice as much for a digest.
@@ -51,7 +52,7 @@ _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ScramSecret:
     """What a server stores instead of a password: enough to check a proof, not to make one."""
 

@@ -23,6 +23,7 @@ from pgdoorman_lib.auth.verify import Candidate, authenticate, console_method_fo
 from pgdoorman_lib.errors import HandshakeFailed, NotPermitted, ProtocolViolation, TlsRequired, UnsupportedFeature
 from pgdoorman_lib.net.pollable import Pollable
 from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.record import record
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.messages import negotiate_protocol_version
@@ -50,7 +51,7 @@ _NO_SECRET = "without a password only the method trust lets this user in"
 _is_setting_name = re.compile(r"[^\0-@\[-^`{-\x7f][\w$]*(?:\.[^\0-@\[-^`{-\x7f][\w$]*)*").fullmatch
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class CancelRequested:
     """Not a login: the statement of the client with this key is to be cancelled. An empty ``secret`` is nobody's."""
 
@@ -58,7 +59,7 @@ class CancelRequested:
     secret: bytes = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True)  # compiled it is a cdef class, whose methods Cython makes
 class Accepted:
     """A client that has proven who it is.
 

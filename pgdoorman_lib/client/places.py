@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import resource
-from dataclasses import dataclass
+
+from pgdoorman_lib.record import record
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ LOGINS_PART = 8
 LOGINS_LEAST = 8
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Shares:
     """Of ``limit`` descriptors what clients may have: ``connections`` in all, ``clients`` that have logged in."""
 

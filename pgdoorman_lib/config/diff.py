@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.config.effective import PoolKey, PoolSettings, effective, wildcard
 from pgdoorman_lib.config.keys import keys_of
 from pgdoorman_lib.config.model import Config, shown
+from pgdoorman_lib.record import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Changes:
     """From one configuration to the next.
 

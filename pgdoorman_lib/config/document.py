@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import toml
 
 from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.record import record
 
 Path = tuple[str | int, ...]
 
@@ -37,7 +38,7 @@ _SIMPLE_ESCAPES = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", '"': '
 MAX_DEPTH = 64
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Document:
     """``data``: dicts, lists and values; ``lines``: the line (from 1) of every key and table by its path."""
 
@@ -45,7 +46,7 @@ class Document:
     lines: dict[Path, int]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Scalar:
     """A boolean or date, for the package to read: its place among all, its line and its source."""
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.config.model import Config, General, Pool, User
 from pgdoorman_lib.config.validate import merged_parameters
+from pgdoorman_lib.record import record
 
 PoolKey = tuple[str, str]
 """(database as clients name it, user as clients name it)."""
@@ -15,7 +16,7 @@ PoolKey = tuple[str, str]
 _Value = TypeVar("_Value")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class PoolSettings:
     """Everything a pool needs, in seconds and bytes. Two that compare equal need no rebuild on reload.
 

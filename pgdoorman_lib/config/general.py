@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from pgdoorman_lib.config.keys import REQUIRED, HbaSource, setting
 from pgdoorman_lib.wire.cancel_keys import MAX_PEER_ID
+from pgdoorman_lib.record import record
 
 U16 = 65535
 U32 = 2**32 - 1
@@ -20,7 +19,7 @@ NOT_YET = "not yet"
 MOST_WORKERS = 64
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class General:
     """[general]: the process, its listeners, and the defaults of every pool."""
 
@@ -129,7 +128,7 @@ class General:
     hba: tuple[str, ...] = setting(
         "networks", [], "Networks clients may connect from; empty = all. Not with pg_hba.", reload="live"
     )
-    pg_hba: HbaSource | None = setting(  # noqa: RUF009 - setting() returns a field
+    pg_hba: HbaSource | None = setting(
         "pg_hba",
         None,
         'Rules in the syntax of pg_hba.conf: the text itself, {path = "FILE"} or {content = "TEXT"}.',

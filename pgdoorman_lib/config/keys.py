@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from pgdoorman_lib.config import units
+from pgdoorman_lib.record import record
 
 Kind = Literal[
     "boolean",
@@ -68,7 +69,7 @@ _METRIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 _OCTAL = re.compile(r"(?:0[oO])?([0-7]{1,6})")
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class HbaSource:
     """Where address rules come from: ``name`` for messages, the ``text``, and the ``path`` it was read from, if any."""
 
@@ -81,7 +82,7 @@ PLAUSIBLE = {"duration": (1.0, float("inf"))}
 """By kind, the least and the most seconds that a plain number is believed to be meant as, unless the key says other."""
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Key:
     """One key. ``default`` is written as in TOML: ``REQUIRED``, None for unset, or a value ``read`` accepts.
 

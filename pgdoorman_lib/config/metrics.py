@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from pgdoorman_lib.config.general import NOT_YET, U16, U32
 from pgdoorman_lib.config.keys import setting
+from pgdoorman_lib.record import record
 
 TAG_STYLES = ("none", "datadog", "influx", "graphite")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Statsd:
     """[statsd]: metrics sent to a statsd server by UDP; see docs/metrics.md. Not in pg_doorman."""
 
@@ -39,7 +38,7 @@ class Statsd:
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Web:
     """[web], also written [prometheus]: metrics for Prometheus and tables as JSON, by HTTP; see docs/metrics.md."""
 

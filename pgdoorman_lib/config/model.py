@@ -15,6 +15,7 @@ from pgdoorman_lib.config.keys import HIDDEN, HbaSource, Key, keys_of, setting
 from pgdoorman_lib.config.metrics import Statsd, Web
 from pgdoorman_lib.config.peers import Peer
 from pgdoorman_lib.config.pools import AuthQuery, Pool, User
+from pgdoorman_lib.record import record
 
 __all__ = [
     "AuthQuery",
@@ -33,14 +34,14 @@ __all__ = [
 ]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Include:
     """[include]: more files, merged over this one in order."""
 
     files: tuple[str, ...] = setting("strings", [], "Files to read; relative to the working directory.", reload="live")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Talos:
     """[talos]: login by a token signed with one of these keys; not supported yet."""
 
@@ -48,7 +49,7 @@ class Talos:
     databases: tuple[str, ...] = setting("strings", [], "Databases it is for.", support=NOT_YET)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Config:
     """One configuration, read and checked.
 

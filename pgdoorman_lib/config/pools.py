@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from pgdoorman_lib.config.general import NO_EFFECT, NOT_YET, QUICK, SERVER_TLS_MODES, SLOW, U16, U32
 from pgdoorman_lib.config.keys import REQUIRED, setting
+from pgdoorman_lib.record import record
 
 POOL_MODES = ("transaction", "session")
 GENERAL = "[general]'s"
 POOLS = "the pool's"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class User:
     """[[pools.NAME.users]]: one user of a pool, who has a pool of server connections to himself."""
 
@@ -40,7 +39,7 @@ class User:
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class AuthQuery:
     """[pools.NAME.auth_query]: users looked up in the server; not supported yet."""
 
@@ -60,7 +59,7 @@ class AuthQuery:
     min_interval: float = setting("duration", "1s", "Least time between two questions for a user.", support=NOT_YET)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Pool:
     """[pools.NAME]: one database as clients see it."""
 

@@ -5,9 +5,10 @@ What stands in it is for others to say (`config.reference`, `generate`): here ar
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable
+
+from pgdoorman_lib.record import record
 
 TOML = "toml"
 YAML = "yaml"
@@ -17,7 +18,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _INDENT = "  "
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Value:
     """A value as each form writes it; ``yaml`` None: as TOML does."""
 
@@ -25,7 +26,7 @@ class Value:
     yaml: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Entry:
     """One key with the lines of its comment; ``hidden``: the key itself stands in a comment."""
 
@@ -35,7 +36,7 @@ class Entry:
     hidden: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Section:
     """A table by its path. ``item``: one of a list of tables; ``hidden``: all of it stands in a comment.
 

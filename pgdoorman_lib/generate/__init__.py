@@ -12,6 +12,7 @@ from pgdoorman_lib.config.writing import TOML, YAML
 from pgdoorman_lib.errors import DoormanError
 from pgdoorman_lib.generate.compose import compose
 from pgdoorman_lib.generate.survey import ask
+from pgdoorman_lib.record import record
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -20,7 +21,7 @@ EXIT_FAILED = 1
 _MODE = 0o600
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class Options:
     """What is asked for. ``host`` may be a directory with a unix socket.
 

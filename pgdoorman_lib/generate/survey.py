@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pgdoorman_lib.errors import DoormanError
+from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.unix_socket import socket_path
 
 #: Seconds for each answer of the server's.
@@ -28,7 +29,7 @@ _INVALID_AUTHORIZATION = "28000"
 _INVALID_PASSWORD = "28P01"
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Role:
     """A role that may log in. ``secret`` as pg_shadow has it, None without one; ``expired``: past its VALID UNTIL."""
 
@@ -37,7 +38,7 @@ class Role:
     expired: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Survey:
     """A server's roles and databases, sorted by name; templates and databases nobody may connect to are left out."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import gevent
 
 from pgdoorman_lib.metrics.counters import Histogram, PoolStats
+from pgdoorman_lib.record import record
 from pgdoorman_lib.views import HasStats
 
 #: Seconds between two ticks: the reference's and PgBouncer's averages are over windows of this order.
@@ -45,7 +46,7 @@ _OTHER_RATES = (
 _HISTOGRAMS = ("query_hist", "xact_hist", "wait_hist")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PoolAverages:
     """One pool's last complete period: ``*_per_second`` are rates, ``*_time`` the mean µs of one transaction or query.
 
@@ -67,7 +68,7 @@ class PoolAverages:
     binds_per_second: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Latencies:
     """A pool's recent latencies: query, transaction and waiting time, as histograms of µs."""
 

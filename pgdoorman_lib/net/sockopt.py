@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 from pgdoorman_lib.abc import SocketSettings
+from pgdoorman_lib.record import record
 
 #: TCP_KEEPALIVE of macOS, the idle time in seconds, which not every Python names.
 _MACOS_TCP_KEEPALIVE = 0x10
@@ -16,7 +16,7 @@ _MAX_SECONDS = 32767  # Linux: MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL
 _MAX_PROBES = 127  # Linux: MAX_TCP_KEEPCNT
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class SocketOptions:
     """Options of one socket; times in seconds, sizes in bytes; 0 leaves the system's own value.
 

@@ -19,11 +19,12 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import gevent
 
 from pgdoorman_lib.errors import ServerProtocolViolation, ServerRefused
+from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.consts import (
     AUTH_CLEARTEXT,
     AUTH_MD5,
@@ -51,7 +52,7 @@ _SERVER_FIRST = re.compile(rf"r=([\x21-\x2b\x2d-\x7e]+),s=({BASE64}),i=([1-9][0-
 _SERVER_FINAL = re.compile(rf"v=({BASE64})(?:,.*)?", re.DOTALL)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ScramKeys:
     """ClientKey (32 bytes) proves who we are, ServerKey (32 bytes, None if unknown) checks the server's proof."""
 
@@ -59,7 +60,7 @@ class ScramKeys:
     server_key: bytes | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Credentials:
     """Whom to log in as, and with what: as much as is known.
 

@@ -29,6 +29,7 @@ from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.sockopt import SocketOptions
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.tls import server_facing_context
+from pgdoorman_lib.record import record
 from pgdoorman_lib.server.auth import Authenticator, Credentials
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import int32
@@ -79,7 +80,7 @@ class Stamps:
     ready: float = 0.0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class LoggedIn:
     """A connection in state ``I``: what the server said of itself. ``secret`` is its cancel key (empty: none given)."""
 

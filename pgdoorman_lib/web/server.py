@@ -11,7 +11,6 @@ import socket
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -23,6 +22,7 @@ from gevent.server import StreamServer
 
 from pgdoorman_lib.config.model import format_address
 from pgdoorman_lib.listener import Exhausted
+from pgdoorman_lib.record import record
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ METHODS = ("GET", "HEAD")
 BACKLOG = 64
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Request:
     """What is asked for: ``path`` is without its query, ``headers`` don't mind the case of names.
 
@@ -55,7 +55,7 @@ class Request:
     peer: str
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Response:
     """What is answered. ``body`` is sent piece by piece, and may switch before each; ``length`` is its bytes, if known.
 

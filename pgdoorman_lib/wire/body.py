@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from functools import reduce
 
+from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.traces import ANYTHING, NOTHING, Traces, union
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Body:
     """What a body says: what it leaves by itself, and the names it mentions, of functions, relations and anything else.
 

@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+from pgdoorman_lib.record import record
 from pgdoorman_lib.wire import extensions
 from pgdoorman_lib.wire.body import Body
 from pgdoorman_lib.wire.traces import ANYTHING, DDL, MAKES_TEMPORARY, NOTHING, UNREADABLE, Traces, locally, union
@@ -31,7 +32,7 @@ ON_DDL: Node = (KEY, 0)
 ON_ANYTHING: Node = (KEY, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Function:
     """A function that is not PostgreSQL's own. ``version`` changes with it; ``symbol``: what a function in C is called.
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 
 from pgdoorman_lib.errors import ProtocolViolation
+from pgdoorman_lib.record import record
 
 #: Longest line of version 1, CRLF included (section 2.1), and the shortest: ``PROXY UNKNOWN``.
 MAX_LINE = 107
@@ -45,7 +45,7 @@ _STREAM = 1
 _DATAGRAM = 2
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Origin:
     """Where a client comes from: its numeric address and port.
 

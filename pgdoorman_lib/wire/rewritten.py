@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.messages import reframed
 from pgdoorman_lib.wire.statements import OUR_NAME
 
@@ -17,7 +17,7 @@ _TEXTS = b"MDHW"
 _NAME = re.compile(b'"(' + OUR_NAME + b')"')
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Rewriting:
     """A text whose names were exchanged.
 

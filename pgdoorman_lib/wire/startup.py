@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass, field
 
 from pgdoorman_lib.errors import OtherProtocol, ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.record import record
 from pgdoorman_lib.wire import consts
 
 _int = int
@@ -40,7 +41,7 @@ _WORD = re.compile(rf"(?:\\.|[^\\{_SPACES}]|\\\Z)+", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True)  # compiled it is a cdef class, whose methods Cython makes
 class StartupMessage:
     """A login: the version asked for as an int32 (major << 16 | minor), the parameters, and ``_pq_.`` options."""
 
@@ -55,17 +56,17 @@ class StartupMessage:
         return self.protocol & 0xFFFF
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class SSLRequest:
     """The client wants TLS."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class GSSENCRequest:
     """The client wants encryption by GSSAPI."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class CancelRequest:
     """The client of another connection wants its statement cancelled; ``pid`` is a signed int32."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.traces import EVERYTHING, UNREADABLE, Traces, union
 from pgdoorman_lib.wire.traces import NOTHING as NO_TRACES
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Name:
     """A statement's name in ``PREPARE``, ``EXECUTE`` or ``DEALLOCATE``.
 
@@ -24,7 +25,7 @@ class Name:
     plain: bool = True
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Text:
     """What is known of a text.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CURSORS,
     DIRTY_LISTEN,
@@ -43,7 +44,7 @@ WRITES = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Traces:
     """What something may leave behind on a server.
 
