@@ -11,11 +11,15 @@ from pgdoorman_lib.config.effective import effective, wildcard
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
+from pgdoorman_lib.wire.scram import prepared
 
 
 def check(config: Config) -> None:
     """Find all a start would find fault with, short of listening; ConfigError that names the file, a line for each."""
     general = config.general
+    for user in (user for pool in config.pools.values() for user in pool.users):
+        for secret in (user.password, user.server_password):
+            prepared(secret or "")  # what that takes is imported now and not in the middle of a login
     checks: list[Callable[[], object]] = [
         lambda: Users(config.pools, b""),
         lambda: hba.gate(general.hba, general.pg_hba),

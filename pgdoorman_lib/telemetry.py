@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 
@@ -16,11 +16,12 @@ from pgdoorman_lib.config.metrics import Web
 from pgdoorman_lib.config.model import Config, format_address
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.listener import Inherit, Inherited, adopt
-from pgdoorman_lib.metrics.prometheus import CONTENT_TYPE, Exposition
 from pgdoorman_lib.metrics.statsd import StatsdExporter
 from pgdoorman_lib.views import RunningPooler
-from pgdoorman_lib.web.pages import Pages
-from pgdoorman_lib.web.server import MAX_CONNECTIONS, HttpServer, bind
+from pgdoorman_lib.web.measures import MAX_CONNECTIONS
+
+if TYPE_CHECKING:
+    from pgdoorman_lib.web.server import HttpServer
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,11 @@ class Telemetry:
                     "the socket called %s was handed over, and [web] is not enabled: nobody answers", each.called
                 )
             return
+        # The library's HTTP, a twentieth of the start of those that don't need it; [web] is begun with or not at all.
+        from pgdoorman_lib.metrics.prometheus import CONTENT_TYPE, Exposition
+        from pgdoorman_lib.web.pages import Pages
+        from pgdoorman_lib.web.server import HttpServer, bind
+
         exposition = Exposition(self._pooler, _count_sockets, REASONS)
         pages = Pages(self._pooler, SHOWS, exposition.page, CONTENT_TYPE)
         try:

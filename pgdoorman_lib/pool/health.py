@@ -15,8 +15,9 @@ from pgdoorman_lib.wire.messages import query
 _BLANK = r"(?:[ \t\r\n\f\v]|--[^\r\n]*(?:[\r\n]|\Z)|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)"
 _CONSTANT = r"(?:[+-]?[0-9]+(?:\.[0-9]+)?|'[^'\\]*'|true|false|null)"
 _COLUMN = rf"{_BLANK}*{_CONSTANT}(?:{_BLANK}+(?:as{_BLANK}+)?[a-z_][a-z0-9_]*)?{_BLANK}*"
-_NOTHING = re.compile(rf"(?:{_BLANK}|;)*")
-_CONSTANTS = re.compile(rf"{_BLANK}*select{_BLANK}{_COLUMN}(?:,{_COLUMN})*(?:{_BLANK}|;)*", re.IGNORECASE | re.ASCII)
+# Not compiled before there is a query to look at, which would be a hundredth of the time that a start takes.
+_NOTHING = rf"(?:{_BLANK}|;)*"
+_CONSTANTS = rf"(?ai){_BLANK}*select{_BLANK}{_COLUMN}(?:,{_COLUMN})*(?:{_BLANK}|;)*"
 
 _EMPTY_AND_READY = b"I\x00\x00\x00\x04Z\x00\x00\x00\x05I"
 
@@ -29,8 +30,9 @@ class Health:
 
     def __init__(self, sql: str) -> None:
         self.message = query(sql)
-        self.answer: bytearray | None = bytearray(_EMPTY_AND_READY) if _NOTHING.fullmatch(sql) else None
-        self.question = sql if sql.isascii() and _CONSTANTS.fullmatch(sql) else None
+        self.answer: bytearray | None = bytearray(_EMPTY_AND_READY) if re.fullmatch(_NOTHING, sql) else None
+        asked = self.answer is None and sql.isascii() and re.fullmatch(_CONSTANTS, sql)
+        self.question = sql if asked else None
 
     def learn(self, answer: bytearray | None) -> None:
         """Take a server's whole answer; None if it refused, and is not asked again."""

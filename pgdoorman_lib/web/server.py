@@ -23,11 +23,10 @@ from gevent.server import StreamServer
 from pgdoorman_lib.config.model import format_address
 from pgdoorman_lib.listener import Exhausted
 from pgdoorman_lib.record import record
+from pgdoorman_lib.web.measures import MAX_CONNECTIONS
 
 log = logging.getLogger(__name__)
 
-#: Connections at a time; for one more the one that has owed us a request longest goes, and if none does it is told 503.
-MAX_CONNECTIONS = 64
 #: Bytes of a request, up to the empty line behind its headers.
 MAX_HEAD = 8192
 #: Seconds for a request to come, from its first byte on, and for an answer to be taken.
