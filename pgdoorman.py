@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+import gc
 
-from gevent import monkey
+# What is imported stays, and the collector would go through it again and again while it comes.
+gc.disable()
+
+from gevent import events, monkey
 
 
 def patch_all() -> None:
-    """gevent's, which asks all installed packages for plugins in each of thirty steps; here they are asked once."""
-    entry_points = metadata.entry_points
-    found = entry_points()
-    metadata.entry_points = found.select  # type: ignore[assignment,unused-ignore]
+    """gevent's, without the plugins that it looks for among all installed packages, thirty times; a pooler has none."""
+    asking = events.notify_and_call_entry_points  # type: ignore[attr-defined,unused-ignore]
+    events.notify_and_call_entry_points = events.notify  # type: ignore[attr-defined,unused-ignore]
     try:
         monkey.patch_all()
     finally:
-        metadata.entry_points = entry_points
+        events.notify_and_call_entry_points = asking  # type: ignore[attr-defined,unused-ignore]
 
 
 patch_all()
@@ -24,16 +26,28 @@ import os
 import platform
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import argh
 
 from pgdoorman_lib import __version__, build
 
+gc.enable()
+
 GENERATE = "generate"
 EXIT_ARGUMENTS = 2
 #: What a variable says that switches an option on, or does not.
 YES, NO = ("1", "true", "yes", "on"), ("", "0", "false", "no", "off")
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """While it lasts the collector rests, and behind it what is there by then is left out of what it goes through."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 class OneOf:
@@ -78,7 +92,8 @@ def serve(
 
     Exit codes: 0 ended as asked, 1 failed, 2 bad arguments, 71 the daemon could not start, 78 bad configuration.
     """
-    from pgdoorman_lib import start
+    with importing():
+        from pgdoorman_lib import start
 
     daemon = daemon or switched_on("DAEMON")
     if test_config:
@@ -133,7 +148,8 @@ def generate(
     russian_comments: bool = False,
 ) -> None:
     """Write a configuration for the databases and roles of a running PostgreSQL, with their stored passwords."""
-    from pgdoorman_lib.generate import Options, run
+    with importing():
+        from pgdoorman_lib.generate import Options, run
 
     if russian_comments:
         print("pgdoorman: generate: comments are in English only; --no-comments leaves them out", file=sys.stderr)
