@@ -92,12 +92,15 @@ def serve(
 
     Exit codes: 0 ended as asked, 1 failed, 2 bad arguments, 71 the daemon could not start, 78 bad configuration.
     """
+    daemon = daemon or switched_on("DAEMON")
+    if test_config:
+        with importing():
+            from pgdoorman_lib import verdict
+
+        sys.exit(verdict.test_config(config, lenient=lenient))
     with importing():
         from pgdoorman_lib import start
 
-    daemon = daemon or switched_on("DAEMON")
-    if test_config:
-        sys.exit(start.test_config(config, lenient=lenient))
     sys.exit(
         start.run(
             config, log_level=log_level, log_format=log_format, color=not no_color, lenient=lenient, daemon=daemon

@@ -80,7 +80,7 @@ class App(Shown):
         super().__init__(config.general)
         name_process(os.urandom(TOKEN_SIZE))
         self.policy: ConfiguredPolicy
-        self._configuration = Configuration(config, self._use)
+        self.configuration = Configuration(config, self._use)
         self.engine = choose(config.general.io_engine)
         self.engine.memory_limit = config.general.max_memory_usage
         self.clients = Clients()
@@ -181,20 +181,20 @@ class App(Shown):
     def reload(self) -> list[str]:
         """Read the configuration again, and tell of it; ConfigError, and nothing has changed, when it can't be used."""
         with self.systemd.reloading():
-            return self._configuration.reload()
+            return self.configuration.reload()
 
     def set_key(self, section: str, name: str, raw: object) -> str:
         """SET of a key to ``raw``, as TOML would have it; what it is then. ConfigError, and nothing has changed."""
-        return self._configuration.set_key(section, name, raw)
+        return self.configuration.set_key(section, name, raw)
 
     def reset_key(self, section: str, name: str) -> str:
         """RESET of a key to what the file has; as ``set_key``."""
-        return self._configuration.reset_key(section, name)
+        return self.configuration.reset_key(section, name)
 
     @property
     def config(self) -> Config:
         """The configuration in force."""
-        return self._configuration.config
+        return self.configuration.config
 
     def _use(self, config: Config) -> None:
         """Go by ``config`` from now on."""
@@ -217,11 +217,11 @@ class App(Shown):
 
     def ordered(self) -> dict[str, Any]:
         """What the console has ordered, for ``obey`` in the process behind this one."""
-        return {"set": self._configuration.values(), "log_level": self.log_level, **self.operations.ordered()}
+        return {"set": self.configuration.values(), "log_level": self.log_level, **self.operations.ordered()}
 
     def obey(self, state: Mapping[str, Any]) -> None:
         """Go by what was ordered of the process before this one, as ``ordered`` tells it."""
-        self._configuration.obey(state["set"])
+        self.configuration.obey(state["set"])
         self.operations.obey(state)
         if "log_level" in state and state["log_level"] != self.log_level:
             self.set_log_level(state["log_level"])

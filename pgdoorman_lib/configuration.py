@@ -30,7 +30,7 @@ class Configuration:
         #: what was SET, as TOML would have it, by section and key
         self._set: dict[tuple[str, str], object] = {}
         #: what was odd about the machine when the configuration was read last
-        self._notices = notices(config)
+        self.notices = notices(config)
 
     def reload(self) -> list[str]:
         """Read the file again; what there is to tell of it. ConfigError when it can't be used."""
@@ -70,8 +70,8 @@ class Configuration:
     def _apply(self, config: Config) -> list[str]:
         """Go by ``config`` as far as that needs no restart; what has changed, and what else there is to tell of it."""
         changes = diff(self.config, config)
-        known, self._notices = self._notices, notices(config)
-        told = [*config.warnings, *(notice for notice in self._notices if notice not in known)]
+        known, self.notices = self.notices, notices(config)
+        told = [*config.warnings, *(notice for notice in self.notices if notice not in known)]
         told += [f"{key} was changed: it is {value} after a restart" for key, value in changes.restart]
         for warning in told:
             log.warning("%s", warning)

@@ -1,4 +1,4 @@
-"""Starting the pooler with a configuration file, or testing the file alone, and the exit codes of both."""
+"""Starting the pooler with a configuration file, and its exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from pgdoorman_lib.app import App
 from pgdoorman_lib.check import check
 from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.config.model import Config
-from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.net.arenas import keep_chunks
@@ -32,33 +31,11 @@ from pgdoorman_lib.supervisor.program import Program, is_successor, let_go
 from pgdoorman_lib.supervisor.succession import Alone
 from pgdoorman_lib.supervisor.supervisor import Supervisor
 from pgdoorman_lib.supervisor.systemd import Systemd, handed_over
+from pgdoorman_lib.verdict import EXIT_OK, say_unusable
 
 log = logging.getLogger(__name__)
 
-EXIT_OK = 0
 EXIT_FAILED = 1
-EXIT_CONFIG = 78
-
-
-def _say_unusable(exc: ConfigError) -> int:
-    """Tell on stderr what is wrong with the configuration, a line for each problem; returns the exit code."""
-    for problem in exc.message.splitlines():
-        print(f"Config parse error: Configuration error: {problem}", file=sys.stderr)
-    return EXIT_CONFIG
-
-
-def test_config(path: str, *, lenient: bool = False) -> int:
-    """Check a configuration for ``-t``; prints the verdict and returns the exit code."""
-    try:
-        config = load(path, lenient=lenient)
-        check(config)
-    except ConfigError as exc:
-        return _say_unusable(exc)
-    for warning in (*config.warnings, *notices(config)):
-        print(f"pgdoorman: warning: {warning}", file=sys.stderr)
-    print(f"pgdoorman: the configuration file {path} syntax is ok")
-    print(f"pgdoorman: configuration file {path} test is successful")
-    return EXIT_OK
 
 
 def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: bool = False, daemon: bool = False) -> int:
@@ -76,7 +53,7 @@ def run(path: str, *, log_level: str, log_format: str, color: bool, lenient: boo
         config = load(path, lenient=lenient)
         check(config)
     except ConfigError as exc:
-        return _say_unusable(exc)
+        return say_unusable(exc)
     try:
         inherited = handed_over(os.environ)
         systemd = Systemd.of(os.environ)
@@ -127,8 +104,8 @@ class _Start:
             self._direct_log()
             pooler = self._alone() if self.config.general.worker_threads == 1 else self._supervisor(launcher)
         except ConfigError as exc:
-            return _say_unusable(exc)
-        for warning in (*self.config.warnings, *notices(self.config)):
+            return say_unusable(exc)
+        for warning in (*self.config.warnings, *pooler.configuration.notices):
             log.warning("%s", warning)
         try:
             with held:

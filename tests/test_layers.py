@@ -50,6 +50,7 @@ LAYERS = {
     "pgdoorman_lib.app": 7,
     "pgdoorman_lib.shown": 7,
     "pgdoorman_lib.start": 7,
+    "pgdoorman_lib.verdict": 7,
     "pgdoorman_lib.telemetry": 7,
     "pgdoorman": 7,
 }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pgdoorman_lib.config.keys import REQUIRED, HbaSource, setting
-from pgdoorman_lib.wire.cancel_keys import MAX_PEER_ID
 from pgdoorman_lib.record import record
+from pgdoorman_lib.wire.cancel_keys import MAX_PEER_ID
 
 U16 = 65535
 U32 = 2**32 - 1

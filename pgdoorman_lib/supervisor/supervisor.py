@@ -65,7 +65,7 @@ class Supervisor:
         program: Program,
         pid_file: PidFile | None = None,
     ) -> None:
-        self._configuration = Configuration(config, self._use)
+        self.configuration = Configuration(config, self._use)
         self.systemd = systemd
         self.pid_file = pid_file
         self._inherited = inherited
@@ -88,8 +88,8 @@ class Supervisor:
         self._onlooker = Onlooker(config, texts, sockets.by_state)
         own: dict[str, Callable[..., Any]] = {
             "reload": self._reload,
-            "set_key": self._configuration.set_key,
-            "reset_key": self._configuration.reset_key,
+            "set_key": self.configuration.set_key,
+            "reset_key": self.configuration.reset_key,
             "set_log_level": logs.set_level,
         }
         self.chair = Chair(
@@ -126,7 +126,7 @@ class Supervisor:
     def _reload(self) -> list[str]:
         """The supervisor's part of a reload: what it refuses reaches no worker."""
         with self.systemd.reloading():
-            return self._configuration.reload()
+            return self.configuration.reload()
 
     def _reload_logged(self) -> None:
         try:
@@ -137,7 +137,7 @@ class Supervisor:
     @property
     def config(self) -> Config:
         """The configuration in force."""
-        return self._configuration.config
+        return self.configuration.config
 
     def _use(self, config: Config) -> None:
         """Go by ``config`` from now on."""
