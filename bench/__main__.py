@@ -3,6 +3,8 @@
 python -m bench                                     # all cases, against the installed pgbouncer and PostgreSQL
 python -m bench --only simple-40 --rounds 7
 python -m bench --pgdoorman new=./pgdoorman --pgdoorman old=../old/pgdoorman
+python -m bench --workers 2 1 --only simple-40 simple-120 four    # each pooler with two workers, and with one
+python -m bench --only idle start                    # 10,000 idle clients beside 100; from start to the first answer
 python -m bench --postgres-port 5999 --other 127.0.0.1:6543:1234:odyssey
 """
 
@@ -22,11 +24,13 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import report, tasks
-from bench.clients import kib_per_client
+from bench import idle, report, tasks
+from bench.clients import kib_per_client, start_to_answer
 from bench.load import MEGABYTES_10, PIPELINE_10, ROWS_100, UPDATE, Case, LoadFailed, Sample, run
 from bench.targets import (
     DATABASE,
+    FOUR_DATABASE,
+    FOUR_POOL_SIZE,
     PASSWORD,
     POOL_SIZE,
     SCRAM_DATABASE,
@@ -38,6 +42,7 @@ from bench.targets import (
     External,
     PgBouncer,
     Pgdoorman,
+    Started,
     Target,
     find_pgbouncer,
     start_postgres,
@@ -49,6 +54,7 @@ CASES = (
     *(Case(f"simple-{clients}", "simple", clients) for clients in (1, 40, 120, 1000)),
     *(Case(f"extended-{clients}", "extended", clients) for clients in (1, 40, 120, 1000)),
     *(Case(f"prepared-{clients}", "prepared", clients) for clients in (1, 40, 120, 1000)),
+    *(Case(f"four-{protocol}-40", protocol, 40, database=FOUR_DATABASE) for protocol in ("simple", "prepared")),
     Case("rows100-40", "simple", 40, ROWS_100),
     Case("megabytes10-4", "simple", 4, MEGABYTES_10),
     Case("pipeline10-40", "extended", 40, PIPELINE_10),
@@ -71,14 +77,15 @@ CASES = (
         )
     ),
 )
-MEMORY = "memory"
+MEMORY, IDLE, START = "memory", "idle", "start"
+STARTS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    cases = [case for case in CASES if not options.only or any(case.name.startswith(word) for word in options.only)]
+    cases = [case for case in CASES if wanted(case.name, options.only)]
     with ExitStack() as stack:
         # In /tmp: PgBouncer does not run as root, and has to get at its files.
         directory = Path(tempfile.mkdtemp(prefix="bench-"))
@@ -101,9 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if cases:
             for make in (report.cpu_table, report.speed_table, report.latency_table):
                 print("\n" + make(results, case_names, names))
-        if not options.only or any(MEMORY.startswith(word) for word in options.only):
+        if wanted(MEMORY, options.only):
             count = min(options.idle_clients, hard - 200)
             print("\n" + report.memory_table(measure_memory(targets, count), count))
+        if wanted(IDLE, options.only):
+            count = idle.most_clients()
+            print("\n" + idle.report(measure_idle(targets, count, options.rounds, options.seconds), count))
+        if wanted(START, options.only):
+            print("\n" + report.start_table(measure_starts(targets)))
         if options.json:
             samples = [{"case": c, "target": t, **asdict(s)} for (c, t), found in results.items() for s in found]
             options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -111,22 +123,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def wanted(name: str, only: Sequence[str] | None) -> bool:
+    return not only or any(name.startswith(word) for word in only)
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"An --other pooler must lend {POOL_SIZE} servers by transaction for database {DATABASE} (and "
-        f"{SMALL_POOL_SIZE} for {SMALL_DATABASE}), user {USER}, password {PASSWORD} (MD5; {SCRAM_USER} by SCRAM for "
-        f"{SCRAM_DATABASE}, which is {DATABASE}), from PostgreSQL on --postgres-port. "
-        f"Cases: {' '.join(names_of_cases())}",
+        epilog=f"An --other pooler must lend {POOL_SIZE} servers by transaction for database {DATABASE} ("
+        f"{SMALL_POOL_SIZE} for {SMALL_DATABASE}, {FOUR_POOL_SIZE} for {FOUR_DATABASE}), user {USER}, password "
+        f"{PASSWORD} (MD5; {SCRAM_USER} by SCRAM for {SCRAM_DATABASE}, which is {DATABASE}), "
+        f"from PostgreSQL on --postgres-port. Cases: {' '.join(names_of_cases())}",
     )
     parser.add_argument("--only", nargs="+", metavar="CASE", help="cases to run, by the beginning of their names")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4, help="measured in each round (default 4)")
     parser.add_argument("--idle-clients", type=int, default=2000, help="for the case memory (default 2000)")
     parser.add_argument("--pgdoorman", action="append", metavar="[NAME=]COMMAND", help="may be given several times")
-    parser.add_argument("--workers", type=int, default=1, help="worker_threads of pgdoorman (default 1)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        nargs="+",
+        default=[1],
+        metavar="N",
+        help="worker_threads of pgdoorman, processes of PgBouncer (default 1); with several numbers, each pooler is"
+        " measured with each, as NAME-N",
+    )
     parser.add_argument("--no-pgbouncer", action="store_true", help="even if it is installed")
     parser.add_argument("--other", action="append", default=[], metavar="HOST:PORT:PID[:NAME]", help="a running pooler")
     parser.add_argument(
@@ -138,24 +162,33 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     unknown = [word for word in options.only or () if not any(name.startswith(word) for name in names_of_cases())]
     if unknown:
         parser.error(f"no case begins with {', '.join(unknown)}")
+    if min(options.workers) < 1 or len(set(options.workers)) < len(options.workers):
+        parser.error("--workers takes different numbers from 1")
     return options
 
 
 def names_of_cases() -> list[str]:
-    return [*(case.name for case in CASES), MEMORY]
+    return [*(case.name for case in CASES), MEMORY, IDLE, START]
 
 
 def make_targets(options: argparse.Namespace, directory: Path, direct: Direct) -> list[Target]:
     """pgdoorman first, PostgreSQL itself last: ratios are of the first to each of the others."""
     targets: list[Target] = []
+
+    def named(name: str, workers: int) -> str:
+        return f"{name}-{workers}" if len(options.workers) > 1 else name
+
     for text in options.pgdoorman or [default_command()]:
         name, equals, command = text.partition("=")
         if not equals or "/" in name or " " in name:
             name, command = "pgdoorman", text
-        targets.append(Pgdoorman(name, shlex.split(command), directory, direct.port, options.workers))
+        for workers in options.workers:
+            words = shlex.split(command)
+            targets.append(Pgdoorman(named(name, workers), words, directory, direct.port, workers))
     program = None if options.no_pgbouncer else find_pgbouncer()
     if program:
-        targets.append(PgBouncer(program, directory, direct.port))
+        for workers in options.workers:
+            targets.append(PgBouncer(named("pgbouncer", workers), program, directory, direct.port, workers))
     targets += [External(text) for text in options.other]
     return [*targets, direct]
 
@@ -225,6 +258,27 @@ def measure_memory(targets: Sequence[Target], count: int) -> dict[str, float]:
         figures[target.name] = kib_per_client(target, count)
         print(f"bench: memory: {target.name} {figures[target.name]:.1f} KiB per client", file=sys.stderr, flush=True)
     return figures
+
+
+def measure_idle(targets: Sequence[Target], count: int, rounds: int, seconds: int) -> dict[str, list[idle.Beside]]:
+    """All rounds by pooler, each starting with another."""
+    poolers = [target for target in targets if isinstance(target, Started)]
+    results: dict[str, list[idle.Beside]] = {target.name: [] for target in poolers}
+    for number in range(rounds):
+        shift = number % len(poolers)
+        for target in poolers[shift:] + poolers[:shift]:
+            found = idle.measure(target, count, seconds)
+            results[target.name].append(found)
+            text = f"p99 {found.alone.p99:.2f} and {found.beside.p99:.2f} ms, {found.kib:.1f} KiB per client"
+            print(f"bench: idle: {target.name} {text}", file=sys.stderr, flush=True)
+    return results
+
+
+def measure_starts(targets: Sequence[Target]) -> dict[str, float]:
+    """Seconds, the least of STARTS, interleaved."""
+    poolers = [target for target in targets if isinstance(target, Started)]
+    rounds = [{target.name: start_to_answer(target) for target in poolers} for _ in range(STARTS)]
+    return {target.name: min(found[target.name] for found in rounds) for target in poolers}
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ import hashlib
 import socket
 import struct
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from bench.procfs import memory_kib
-from bench.targets import DATABASE, PASSWORD, USER, Target
+from bench.targets import DATABASE, PASSWORD, START_SECONDS, USER, Started, Target
 
 SETTLE_SECONDS = 15.0
 WARM_UP = 60
@@ -89,30 +90,57 @@ class Client:
         return taken
 
 
-def kib_per_client(target: Target, count: int) -> float:
-    """PSS that ``count`` idle clients add to the pooler, KiB each; every one has logged in and run a query.
-
-    The pooler is warmed up with some clients first, so that servers and one-time costs are in the baseline.
-    """
-    assert target.pid is not None
-    for _ in range(2):
-        with ExitStack() as stack:
-            for _ in range(WARM_UP):
-                stack.enter_context(Client(target.host, target.port)).query("SELECT 1")
-    baseline = settled(target.pid)
+@contextmanager
+def held(target: Target, count: int) -> Iterator[None]:
+    """``count`` clients that have logged in and run a query, and rest meanwhile."""
     with ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(Client(target.host, target.port)).query("SELECT 1")
-        return (settled(target.pid) - baseline) / count
+        yield
 
 
-def settled(pid: int) -> int:
-    """The memory of the process family once it stays within 0.1 % for a second."""
+def warm_up(target: Target) -> None:
+    """Some clients come and go, so that servers and one-time costs are there."""
+    for _ in range(2):
+        with held(target, WARM_UP):
+            pass
+
+
+def kib_per_client(target: Target, count: int) -> float:
+    """PSS that ``count`` idle clients add to the pooler, KiB each; every one has logged in and run a query."""
+    warm_up(target)
+    baseline = settled(target)
+    with held(target, count):
+        return (settled(target) - baseline) / count
+
+
+def start_to_answer(target: Started) -> float:
+    """Seconds from the start of the pooler, which is ended first, to the answer of its first query."""
+    target.stop()
+    begun = time.perf_counter()
+    target.spawn()
+    while True:
+        try:
+            with Client(target.host, target.port) as client:
+                client.query("SELECT 1")
+                took = time.perf_counter() - begun
+        except (OSError, LoginFailed):
+            if time.perf_counter() - begun > START_SECONDS or not target.running:
+                raise
+            time.sleep(0.001)
+        else:
+            target.start()
+            return took
+
+
+def settled(target: Target) -> int:
+    """The memory of the pooler, KiB, once it stays within 0.1 % for a second."""
+    assert target.pids
     deadline = time.monotonic() + SETTLE_SECONDS
-    before = memory_kib(pid)
+    before = memory_kib(target.pids)
     while True:
         time.sleep(1)
-        now = memory_kib(pid)
+        now = memory_kib(target.pids)
         if abs(now - before) <= now / 1000 or time.monotonic() > deadline:
             return now
         before = now

@@ -53,12 +53,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Sample:
-    """One run. ``cpu`` is µs of the pooler per transaction (None: not asked), ``p50`` and ``p99`` are milliseconds."""
+    """One run. ``cpu`` is µs of the pooler per transaction (None: not asked), the latencies are milliseconds."""
 
     tps: float
     cpu: float | None
     p50: float
     p99: float
+    worst: float
 
 
 class LoadFailed(RuntimeError):
@@ -93,7 +94,7 @@ def run(target: Target, case: Case, seconds: int, expected_tps: float) -> Sample
                 said.append(line)
                 match = PROGRESS.match(line.strip())
                 if match:
-                    spent = cpu_seconds(target.pid) if target.pid is not None else 0.0
+                    spent = cpu_seconds(target.pids)
                     marks.append((float(match.group(1)), float(match.group(2)), spent))
             said.append(process.stdout.read())
             status = process.wait()
@@ -110,20 +111,21 @@ def run(target: Target, case: Case, seconds: int, expected_tps: float) -> Sample
         transactions = sum((now[0] - before[0]) * now[1] for before, now in pairwise(marks))
         elapsed = marks[-1][0] - marks[0][0]
         spent = marks[-1][2] - marks[0][2]
-        p50, p99 = percentiles(folder)
+        latencies = percentiles(folder)
     if transactions <= 0:
         raise LoadFailed(f"{target.name}, {case.name}: not one transaction\n{output[-2000:]}")
-    cpu = spent / transactions * 1e6 if target.pid is not None else None
-    return Sample(transactions / elapsed, cpu, p50, p99)
+    cpu = spent / transactions * 1e6 if target.pids else None
+    return Sample(transactions / elapsed, cpu, *latencies)
 
 
-def percentiles(folder: Path) -> tuple[float, float]:
-    """Median and 99th percentile, ms, of pgbench's per-transaction logs (third column: microseconds)."""
+def percentiles(folder: Path) -> tuple[float, float, float]:
+    """Median, 99th percentile and worst, ms, of pgbench's per-transaction logs (third column: microseconds)."""
     times = array("q")
     for log in folder.glob("pgbench_log.*"):
         with open(log) as lines:
             times.extend(int(line.split()[2]) for line in lines)
     if not times:
-        return float("nan"), float("nan")
+        return float("nan"), float("nan"), float("nan")
     ordered = sorted(times)
-    return ordered[len(ordered) // 2] / 1000, ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)] / 1000
+    p99 = ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+    return ordered[len(ordered) // 2] / 1000, p99 / 1000, ordered[-1] / 1000

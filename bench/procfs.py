@@ -1,8 +1,9 @@
-"""What a process and its children cost, read from Linux's /proc."""
+"""What processes and their children cost, read from Linux's /proc."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -24,10 +25,15 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of the process, its living descendants, and the dead ones it waited for."""
+def families(pids: Iterable[int]) -> set[int]:
+    """The processes and all their living descendants."""
+    return {member for pid in pids for member in family(pid)}
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """User and system time of the processes, their living descendants, and the dead ones that were waited for."""
     total = 0
-    for member in family(pid):
+    for member in families(pids):
         try:
             text = Path(f"/proc/{member}/stat").read_text()
         except OSError:
@@ -38,11 +44,24 @@ def cpu_seconds(pid: int) -> float:
     return total * TICK
 
 
-def memory_kib(pid: int) -> int:
-    """Proportional set size of the process and its descendants, KiB: shared pages are counted once in all."""
+def memory_kib(pids: Iterable[int]) -> int:
+    """Proportional set size of the processes and their descendants, KiB: shared pages are counted once in all."""
     total = 0
-    for member in family(pid):
-        for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
+    for member in families(pids):
+        try:
+            text = Path(f"/proc/{member}/smaps_rollup").read_text()
+        except OSError:  # it ended while we looked
+            continue
+        total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
     return total
+
+
+def listening_sockets(port: int) -> int:
+    """How many sockets listen at a TCP port; several by SO_REUSEPORT."""
+    listening = "0A"  # TCP_LISTEN in include/net/tcp_states.h
+    count = 0
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            count += fields[3] == listening and int(fields[1].rpartition(":")[2], 16) == port
+    return count

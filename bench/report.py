@@ -72,6 +72,13 @@ def memory_table(figures: Mapping[str, float], count: int) -> str:
     return table([f"KiB per idle client at {count:,}", "PSS", "ratio"], rows)
 
 
+def start_table(figures: Mapping[str, float]) -> str:
+    """ms from the start of a pooler to the answer of its first query."""
+    base = next(iter(figures.values()))
+    rows = [[name, f"{seconds * 1000:.0f}", ratio(base, seconds)] for name, seconds in figures.items()]
+    return table(["start to first answer", "ms, least", "ratio"], rows)
+
+
 def median_table(
     title: str,
     results: Results,

@@ -8,7 +8,6 @@ import hmac
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -18,17 +17,23 @@ from pathlib import Path
 from ports import free_port
 from throwaway_postgres import ThrowawayPostgres, private_directory, unprivileged
 
+from bench.procfs import listening_sockets
+
 #: The same for every pooler. Clients prove themselves by MD5, and so do the poolers to PostgreSQL.
 DATABASE, USER, PASSWORD = "benchdb", "bench", "bench"
 POOL_SIZE = 40
 #: A database whose pool has few servers.
 SMALL_DATABASE, SMALL_POOL_SIZE = "smalldb", 2
-POOLS = ((DATABASE, POOL_SIZE), (SMALL_DATABASE, SMALL_POOL_SIZE))
+#: One whose clients wait for each other ten deep: with several workers, servers cross between them most there.
+FOUR_DATABASE, FOUR_POOL_SIZE = "fourdb", 4
+POOLS = ((DATABASE, POOL_SIZE), (SMALL_DATABASE, SMALL_POOL_SIZE), (FOUR_DATABASE, FOUR_POOL_SIZE))
 #: The poolers' name for DATABASE where clients prove themselves by SCRAM-SHA-256, as this user.
 SCRAM_DATABASE, SCRAM_USER = "scramdb", "bench_scram"
 SCRAM_ITERATIONS = 4096
-MAX_CLIENTS = 5000
+MAX_CLIENTS = 12_000
 START_SECONDS = 20.0
+#: PgBouncer's first version with named prepared statements in transaction mode, and with [peers].
+PGBOUNCER_PREPARED, PGBOUNCER_PEERS = (1, 21), (1, 19)
 
 PGDOORMAN_CONFIG = """\
 [general]
@@ -71,7 +76,7 @@ PGBOUNCER_CONFIG = """\
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
-unix_socket_dir =
+unix_socket_dir ={socket_directory}
 auth_type = md5
 auth_file = {directory}/users.txt
 pool_mode = transaction
@@ -79,7 +84,7 @@ max_client_conn = {max_clients}
 log_connections = 0
 log_disconnections = 0
 ignore_startup_parameters = extra_float_digits
-{prepared}{tls}"""
+{prepared}{tls}{several}"""
 
 PGBOUNCER_TLS = """\
 client_tls_sslmode = allow
@@ -89,9 +94,12 @@ client_tls_key_file = {key}
 
 
 class Target:
-    """What speaks PostgreSQL's protocol on a port of this machine; ``pid`` is None when its CPU is not asked."""
+    """What speaks PostgreSQL's protocol on a port of this machine.
 
-    pid: int | None = None
+    ``pids`` are the processes to count, each with its descendants; none when its CPU is not asked.
+    """
+
+    pids: tuple[int, ...] = ()
     #: Can named prepared statements be used through it?
     prepared = True
     #: Does it take TLS?
@@ -125,12 +133,14 @@ class External(Target):
     def __init__(self, text: str) -> None:
         host, port, pid, *name = text.split(":")
         super().__init__(name[0] if name else f"pid {pid}", host, int(port))
-        self.pid = int(pid)
+        self.pids = (int(pid),)
         self.description = f"{self.name} at {host}:{port}, process {pid}"
 
 
 class Started(Target):
-    """A pooler started here; what differs is its command, its configuration and whether it may be root."""
+    """A pooler started here; what differs is its commands, its configuration and whether it may be root."""
+
+    drop_root = False
 
     def __init__(self, name: str, directory: Path) -> None:
         super().__init__(name, "127.0.0.1", free_port())
@@ -138,43 +148,56 @@ class Started(Target):
         self.log_path = self.directory / "log"
         self.certificate = make_certificate(directory)
         self.tls = self.certificate is not None
-        self.process: subprocess.Popen[bytes] | None = None
+        #: one for each process that is started
+        self.commands: Sequence[Sequence[str | Path]] = ()
+        self.processes: list[subprocess.Popen[bytes]] = []
 
-    def launch(self, command: Sequence[str | Path], drop_root: bool) -> None:
-        if self.process is not None and self.process.poll() is None:
+    def spawn(self) -> None:
+        """Start what does not run."""
+        if self.running:
             return
+        self.stop()
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.directory,
-                start_new_session=True,
-                **(unprivileged() if drop_root else {}),
-            )
-        self.pid = self.process.pid
+            self.processes = [
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.directory,
+                    start_new_session=True,
+                    **(unprivileged() if self.drop_root else {}),
+                )
+                for command in self.commands
+            ]
+        self.pids = tuple(process.pid for process in self.processes)
+
+    @property
+    def running(self) -> bool:
+        return bool(self.processes) and all(process.poll() is None for process in self.processes)
+
+    def start(self) -> None:
+        self.spawn()
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                socket.create_connection((self.host, self.port), timeout=1).close()
+        while time.monotonic() < deadline and self.running:
+            if listening_sockets(self.port) >= len(self.processes):
                 return
-            except OSError:
-                time.sleep(0.05)
+            time.sleep(0.02)
         log_text = self.log_path.read_text(errors="replace")
         self.stop()
         raise RuntimeError(f"{self.name} does not listen on port {self.port}:\n{log_text}")
 
     def stop(self) -> None:
-        process, self.process, self.pid = self.process, None, None
-        if process is None or process.poll() is not None:
-            return
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        processes, self.processes, self.pids = self.processes, [], ()
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 class Pgdoorman(Started):
@@ -182,7 +205,7 @@ class Pgdoorman(Started):
 
     def __init__(self, name: str, command: Sequence[str], directory: Path, server_port: int, workers: int) -> None:
         super().__init__(name, directory)
-        self.command = [*command, str(self.directory / "pg_doorman.toml")]
+        self.commands = ([*command, str(self.directory / "pg_doorman.toml")],)
         pools = [(name, name, size, USER, md5_secret()) for name, size in POOLS]
         pools.append((SCRAM_DATABASE, DATABASE, POOL_SIZE, SCRAM_USER, scram_secret()))
         (self.directory / "pg_doorman.toml").write_text(
@@ -209,44 +232,60 @@ class Pgdoorman(Started):
         version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
         self.description = f"{version.stdout.strip()}, {workers} worker{'s' * (workers != 1)}"
 
-    def start(self) -> None:
-        self.launch(self.command, drop_root=False)
-
 
 class PgBouncer(Started):
-    """The pgbouncer that is installed; named prepared statements in transaction mode came with 1.21."""
+    """The pgbouncer that is installed; several workers are processes, as its documentation has them.
 
-    def __init__(self, program: str, directory: Path, server_port: int) -> None:
-        super().__init__("pgbouncer", directory)
-        self.program = program
+    They listen at one port by so_reuseport, know each other by [peers] (for cancel requests), and share nothing: each
+    has its part of every pool, or there would be so many times the servers.
+    """
+
+    drop_root = True
+
+    def __init__(self, name: str, program: str, directory: Path, server_port: int, workers: int) -> None:
+        super().__init__(name, directory)
         answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         match = re.search(r"PgBouncer (\d+)\.(\d+)", answer)
         version = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
-        self.prepared = version >= (1, 21)
+        self.prepared = version >= PGBOUNCER_PREPARED
+        peers = workers > 1 and version >= PGBOUNCER_PEERS
         self.description = f"PgBouncer {version[0]}.{version[1]}"
+        if workers > 1:
+            self.description += f", {workers} processes of 1/{workers} pool each" + ", not peers" * (not peers)
         (self.directory / "users.txt").write_text(f'"{USER}" "{md5_secret()}"\n"{SCRAM_USER}" "{scram_secret()}"\n')
-        (self.directory / "pgbouncer.ini").write_text(
-            PGBOUNCER_CONFIG.format(
-                port=self.port,
-                max_clients=MAX_CLIENTS,
-                databases="\n".join(
-                    [
-                        *(
-                            f"{database} = host=127.0.0.1 port={server_port} pool_size={pool_size}"
-                            for database, pool_size in POOLS
-                        ),
-                        f"{SCRAM_DATABASE} = host=127.0.0.1 port={server_port} pool_size={POOL_SIZE} dbname={DATABASE}"
-                        f" user={USER} password={PASSWORD}",
-                    ]
-                ),
-                directory=self.directory,
-                prepared="max_prepared_statements = 200\n" if self.prepared else "",
-                tls=PGBOUNCER_TLS.format_map(self.certificate) if self.certificate else "",
+        homes = [private_directory(self.directory, "peer-") for _ in range(workers)] if peers else []
+        files = []
+        for number in range(workers):
+            several = "so_reuseport = 1\n" if workers > 1 else ""
+            if peers:
+                several += f"peer_id = {number + 1}\n\n[peers]\n"
+                several += "".join(f"{i} = host={home} port={self.port}\n" for i, home in enumerate(homes, 1))
+            files.append(self.directory / f"pgbouncer-{number}.ini")
+            files[-1].write_text(
+                PGBOUNCER_CONFIG.format(
+                    port=self.port,
+                    max_clients=MAX_CLIENTS,
+                    databases="\n".join(self._databases(server_port, workers)),
+                    directory=self.directory,
+                    socket_directory=f" {homes[number]}" if peers else "",
+                    prepared="max_prepared_statements = 200\n" if self.prepared else "",
+                    tls=PGBOUNCER_TLS.format_map(self.certificate) if self.certificate else "",
+                    several=several,
+                )
             )
-        )
+        self.commands = [[program, file] for file in files]
 
-    def start(self) -> None:
-        self.launch([self.program, self.directory / "pgbouncer.ini"], drop_root=True)
+    @staticmethod
+    def _databases(server_port: int, workers: int) -> list[str]:
+        lines = [
+            f"{database} = host=127.0.0.1 port={server_port} pool_size={max(1, pool_size // workers)}"
+            for database, pool_size in POOLS
+        ]
+        lines.append(
+            f"{SCRAM_DATABASE} = host=127.0.0.1 port={server_port} pool_size={max(1, POOL_SIZE // workers)}"
+            f" dbname={DATABASE} user={USER} password={PASSWORD}"
+        )
+        return lines
 
 
 def find_pgbouncer() -> str | None:

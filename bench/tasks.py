@@ -55,7 +55,7 @@ def run(target: Target, case: Case, seconds: int) -> Sample:
     try:
         for line in process.stdout:
             word, *figures = line.split()
-            spent[word] = cpu_seconds(target.pid) if target.pid is not None else 0.0
+            spent[word] = cpu_seconds(target.pids)
         errors = process.stderr.read() if process.stderr is not None else ""
         status = process.wait()
     finally:
@@ -64,11 +64,11 @@ def run(target: Target, case: Case, seconds: int) -> Sample:
             process.wait()
     if status or END not in spent:
         raise LoadFailed(f"{target.name}, {case.name}: exit code {status}\n{errors[-2000:]}")
-    operations, elapsed, p50, p99 = (float(figure) for figure in figures)
+    operations, elapsed, p50, p99, worst = (float(figure) for figure in figures)
     if not operations:
         raise LoadFailed(f"{target.name}, {case.name}: not one operation")
-    cpu = (spent[END] - spent[BEGIN]) / operations * 1e6 if target.pid is not None else None
-    return Sample(operations / elapsed, cpu, p50, p99)
+    cpu = (spent[END] - spent[BEGIN]) / operations * 1e6 if target.pids else None
+    return Sample(operations / elapsed, cpu, p50, p99, worst)
 
 
 async def make_load(work: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ async def make_load(work: dict[str, Any]) -> None:
     count, elapsed = len(times), time.perf_counter() - begun
     ordered = sorted(times) or [float("nan")]
     p50, p99 = (ordered[len(ordered) * part // 100] * 1000 for part in (50, 99))
-    print(END, count, elapsed, p50, p99, flush=True)
+    print(END, count, elapsed, p50, p99, ordered[-1] * 1000, flush=True)
     over = True
     await asyncio.gather(*tasks)
     await pool.close()
