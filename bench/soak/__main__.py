@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         crews = make_crews(pooler.port, options.seed, options.clients)
         for crew in crews:
             stack.callback(crew.kill)
-        watch = Watch(postgres)
+        watch = Watch(postgres, proxy.port)
         watch.start()
         stack.callback(watch.stop)
         trouble = Trouble(pooler, postgres, watch, options.seed)

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from bench.soak.journal import GONE, Wrong
-from bench.soak.workers import PAUSE, Self
+from bench.soak.workers import PAUSE, SPOILED, Self
 
 CONNECT_SECONDS = 30
 OPERATIONS = {
@@ -51,7 +51,7 @@ class AsyncpgClient:
                 await getattr(self, operation)()
                 me.journal.did(f"{me.kind} {operation}")
             except Exception as error:
-                code = getattr(error, "sqlstate", None) if isinstance(error, ERRORS) else type(error).__name__
+                code = self.code(error)
                 me.journal.judge(me.who, operation, error, code)
                 if operation == "connect" or code in GONE:
                     await asyncio.sleep(PAUSE)
@@ -64,6 +64,12 @@ class AsyncpgClient:
             with contextlib.suppress(*ERRORS):
                 await self.c.close(timeout=10)
         me.begins("the end")
+
+    def code(self, error: Exception) -> str | None:
+        # What its cursors and transactions do at their end, on a connection that was lost within them.
+        at_the_end = isinstance(error, asyncpg.InternalClientError) and self.me.character in SPOILED
+        known = isinstance(error, ERRORS) or at_the_end
+        return getattr(error, "sqlstate", None) if known else type(error).__name__
 
     async def connect(self) -> None:
         me = self.me

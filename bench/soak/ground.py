@@ -103,8 +103,6 @@ class Pooler:
         self.pid = 0
         self.upgrades = 0
         self.lifetime = 60
-        #: how much of the log has been looked through
-        self._seen = 0
 
     def write_config(self) -> None:
         text = CONFIG.format(
@@ -188,19 +186,17 @@ class Pooler:
             if time.monotonic() > deadline:
                 raise PoolerFailed(f"process {before} lives on behind its upgrade:\n{self.log_text()[-3000:]}")
             time.sleep(0.02)
-        self.reap()
+        if code := self.exit_code(before):
+            raise PoolerFailed(f"exit code {code} of process {before} behind its upgrade:\n{self.log_text()[-3000:]}")
 
-    def reap(self) -> None:
-        """Wait for what has ended below us: processes that were upgraded, and their workers."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG | 0x40000000)  # __WALL
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            if self.process is not None and pid == self.process.pid:
-                self.process.returncode = os.waitstatus_to_exitcode(status)
+    def exit_code(self, pid: int) -> int | None:
+        """Of one that has ended; None if it was not our child: that of an upgrade is, once its parent has ended."""
+        if self.process is not None and pid == self.process.pid:
+            return self.process.wait()
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        except ChildProcessError:
+            return None
 
     def worker_processes(self) -> list[int]:
         """The children of the supervisor."""
@@ -221,7 +217,8 @@ class Pooler:
                     os.kill(member, signal.SIGKILL)
                 return [f"processes {left} lived {STOP_SECONDS:.0f} s behind SIGTERM"]
             time.sleep(0.02)
-        return []
+        code = self.exit_code(self.pid)
+        return [f"exit code {code} behind SIGTERM"] if code else []
 
     def kill(self) -> None:
         """Leave nothing behind."""

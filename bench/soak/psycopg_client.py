@@ -19,6 +19,8 @@ CONNECT_SECONDS = 30
 SLOW_ROWS, ROWS_A_NAP, NAP = 6000, 500, 0.1
 #: A statement to be cancelled takes so long if it is not.
 SLEEP = 3.0
+#: The request comes so many seconds behind it, when it has been sent: before, there is nothing to cancel.
+ASKED = (0.3, 0.6)
 
 
 class PsycopgClient(Threaded):
@@ -223,10 +225,10 @@ class PsycopgClient(Threaded):
                 connection.cancel_safe(timeout=10)
                 asked.set()
 
-        timer = threading.Timer(0.05 + self.me.random.random() * 0.2, ask)
+        timer = threading.Timer(self.me.random.uniform(*ASKED), ask)
         timer.start()
         try:
-            connection.execute(f"SELECT pg_sleep({SLEEP}), '{self.me.token()}'")
+            connection.execute(f"SELECT pg_sleep({SLEEP}), '{self.me.token()}'", prepare=False)
         except psycopg.errors.QueryCanceled:
             self.me.journal.did("cancel requests that hit")
         else:

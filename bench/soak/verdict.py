@@ -15,10 +15,11 @@ from bench.report import table
 from bench.soak.ground import POOLS, ROUGH, Pooler
 from bench.soak.trouble import Trouble
 from bench.soak.watch import Watch
+from bench.soak.workers import SPOILED
 
-#: Memory may grow by so much from the first to the last part of the time in which no process is replaced.
+#: Memory may grow by so much from the second to the last third of the time in which no process is replaced.
 GROWTH = 1.05
-#: So many quiet moments are needed on each side to compare.
+#: So many quiet moments are needed on each side to compare them.
 FEWEST = 2
 #: Descriptors that are not connections, and may differ from one look to the other: a connection on its way in or out.
 FLUTTER = 2
@@ -79,7 +80,7 @@ class Verdict:
         """Those of clients whose way and servers are spoiled have their reason, the others must have one in time."""
         unexcused = []
         for loss in losses:
-            if loss["character"] in ("rough", "mute"):
+            if loss["character"] in SPOILED:
                 reason = f"way {loss['character']}"
             elif loss["database"] == ROUGH:
                 reason = "servers' proxy"
@@ -117,9 +118,10 @@ class Verdict:
     def _growth(self) -> None:
         """Memory and descriptors of the part of the time in which no process is replaced."""
         calm = [look for look in self.quiet if not look.storm and look.clients]
-        if len(calm) >= 2 * FEWEST:
-            part = max(FEWEST, len(calm) // 3)
-            first, last = (median(look.kib for look in looks) for looks in (calm[:part], calm[-part:]))
+        part = len(calm) // 3
+        if part >= FEWEST:
+            # The first third is the warm-up of the last process.
+            first, last = (median(look.kib for look in looks) for looks in (calm[part : 2 * part], calm[-part:]))
             if last > first * GROWTH:
                 self.wrong.append(f"memory has grown from {first:,.0f} to {last:,.0f} KiB")
         others = [look.others for look in calm]

@@ -21,7 +21,7 @@ CLIENTS = ("cl_idle", "cl_active", "cl_waiting")
 LINGER = 3.0
 
 BACKENDS = (
-    "SELECT datname, client_port, pid FROM pg_stat_activity"
+    "SELECT datname, client_port FROM pg_stat_activity"
     " WHERE backend_type = 'client backend' AND usename = 'bench' AND datname = ANY(%s)"
 )
 
@@ -30,12 +30,13 @@ class Watch:
     """Counts backends all the time, in a thread. ``wrong`` has what should not have been, ``most`` the highest counts.
 
     A backend counts while its connection is held at the other end before and behind the look: what the pooler has
-    closed, and PostgreSQL has yet to notice, does not. For the pool whose servers come through a proxy that end is the
-    proxy's.
+    closed, and PostgreSQL has yet to notice, does not. Of the pool whose servers come through the proxy at
+    ``proxy_port`` the connections to that are counted.
     """
 
-    def __init__(self, postgres: ThrowawayPostgres) -> None:
+    def __init__(self, postgres: ThrowawayPostgres, proxy_port: int) -> None:
         self.postgres = postgres
+        self.proxy_port = proxy_port
         self.wrong: list[str] = []
         self.most: Counter[str] = Counter()
         self.looks = 0
@@ -52,11 +53,13 @@ class Watch:
 
     def backends(self, connection: psycopg.Connection[Any]) -> tuple[Counter[str], Counter[str]]:
         """Backends by database: those that somebody holds, and all."""
-        before = {local for local, remote, _ in established() if remote == self.postgres.port}
+        before = established()
         rows = connection.execute(BACKENDS, (list(POOLS),)).fetchall()
-        behind = {local for local, remote, _ in established() if remote == self.postgres.port}
-        held = Counter(name for name, port, _ in rows if port in before and port in behind)
-        return held, Counter(name for name, _, _ in rows)
+        all_along = set(before) & set(established())
+        ports = {local for local, remote, _ in all_along if remote == self.postgres.port}
+        held = Counter(name for name, port in rows if port in ports and name != ROUGH)
+        held[ROUGH] = sum(remote == self.proxy_port for _, remote, _ in all_along)
+        return held, Counter(name for name, _ in rows)
 
     def connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(
@@ -81,7 +84,7 @@ class Watch:
         now = time.monotonic()
         for name, size in POOLS.items():
             self.most[name] = max(self.most[name], held[name])
-            if name != ROUGH and held[name] > size:
+            if held[name] > size:
                 self.wrong.append(f"{held[name]} servers of {name}, whose pool_size is {size}")
             if every[name] <= size:
                 self._since[name] = now

@@ -12,6 +12,8 @@ from bench.soak.journal import GONE, Gate, Journal
 
 #: By the way its connection takes: as it is; slowly; in crumbs; cut and reset; forgotten by a middle box.
 CHARACTERS = ("clean", "slow", "crumbs", "rough", "mute")
+#: Those whose connections end at any time.
+SPOILED = {"rough", "mute"}
 #: Operations with much data, too many crumbs for a byte at a time.
 HEAVY = {"big", "copy_out", "copy_in", "slow_reader", "pgbench"}
 
