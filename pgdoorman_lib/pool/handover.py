@@ -78,6 +78,7 @@ def gone(pool: Pool, server: Server) -> None:
     """A server, which counted as borrowed, is the other process's; no switch."""
     pool.borrowed -= 1
     pool.servers.discard(server)
+    pool.strike_off(server)
     server.enter(states.CLOSED)
     server.stream.abandon()
     pool.free_place()

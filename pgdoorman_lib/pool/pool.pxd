@@ -42,6 +42,7 @@ cdef class Pool:
     cdef public Py_ssize_t elsewhere
     cdef public Row row
     cdef public object exchange
+    cdef public object roll
     cdef public Py_ssize_t most
     cdef public bint by_transaction
     cdef public bint shared

@@ -30,6 +30,7 @@ from pgdoorman_lib.pool.lending import lent
 from pgdoorman_lib.pool.opening import Opening
 from pgdoorman_lib.pool.probes import Probes
 from pgdoorman_lib.pool.queue import Borrower, Moved, ServerQueue
+from pgdoorman_lib.pool.roll import Orphan
 from pgdoorman_lib.pool.row import Row
 from pgdoorman_lib.pool.sequences import Sequences
 from pgdoorman_lib.server import states
@@ -88,6 +89,7 @@ class Pool:
         "refusal",
         "registry",
         "retired",
+        "roll",
         "row",
         "scanner",
         "sequences",
@@ -151,6 +153,8 @@ class Pool:
         #: what all worker processes have of it together, and who deals with the others; None in one process
         self.row: Row | None = None
         self.exchange: Any = None
+        #: where its servers stand for whoever finds this process dead; None in one process
+        self.roll: Any = None
         #: when the first in the queue has waited for long enough
         self.expiry = Deadline(self._expire)
         self.slow = Limited(log)
@@ -470,6 +474,7 @@ class Pool:
         """Close a server that is in nobody's hands, nor among the idle ones any more; no switch."""
         server.enter(states.CLOSED)
         self.servers.discard(server)
+        self.strike_off(server)
         log.info("%s closing server #%d (pid %d): %s", of_pool(self.settings), server.id, server.pid, reason)
         stream = server.stream
         stream.task = None
@@ -503,8 +508,19 @@ class Pool:
         self.servers.add(server)
         server.pool = self
         server.stream.on_idle = partial(resting.heard, self, server)
+        self.enrol(server)
         if self.row is not None and server.tls:
             self.row.shy = True
+
+    def enrol(self, server: Server) -> None:
+        """Should this process die, what runs on ``server`` is to be cancelled."""
+        if self.roll is not None:
+            self.roll.add(Orphan(self.settings.database, self.settings.user, server.pid, server.secret))
+
+    def strike_off(self, server: Server) -> None:
+        """``server`` is closed, or may come to be another process's: what runs there is no longer our business."""
+        if self.roll is not None:
+            self.roll.remove(server.pid, server.secret)
 
     # Waiting no longer.
 

@@ -273,6 +273,7 @@ class HandOver:
         of_pool = {"database": pool.settings.database, "user": pool.settings.user}
         try:
             state = {**servers.pack(server), **of_pool}
+            pool.strike_off(server)
             self._send(kinds.SERVER, state, server.stream.fd)  # switch
         except (CanNotMove, ParcelError) as exc:
             pool.discard(server, f"the new process does not take it: {exc}")

@@ -53,8 +53,6 @@ class Membership(Receiver):
     def __init__(self, app: App, birth: Birth, ledger: Ledger, roll: Roll) -> None:
         self.worker = birth.number
         self.ledger = ledger
-        #: who stands on it is cancelled should this process die
-        self.roll = roll
         #: the channels to the other workers, by their numbers
         self.peers: dict[int, Channel] = {}
         self._app = app
@@ -62,7 +60,7 @@ class Membership(Receiver):
         #: the socket to who takes over from this worker, until it is said what for
         self._successor: socket.socket | None = None
         app.clients.be_one_of_several(birth.number, ledger.count)
-        self.neighbours = Neighbours(app, ledger, self.peers)
+        self.neighbours = Neighbours(app, ledger, self.peers, roll)
         self._answers: dict[str, Callable[[Plain], Plain]] = {}
         self._line = Line(socket.socket(fileno=birth.control), "the supervisor", self._answers, self)
         self._sockets: dict[str, socket.socket] = {}

@@ -27,8 +27,13 @@ def send_client(channel: Channel, session: Session) -> None:
         if server is not None:
             descriptors.append(server.stream.fd)
             state["server"] = servers.pack(server)
+            server.pool.strike_off(server)
         # switch: nobody else touches its sockets meanwhile
         channel.send(Parcel(kinds.CLIENT, state, descriptors), PARCEL_SECONDS)
+    except BaseException:
+        if server is not None:
+            server.pool.enrol(server)
+        raise
     finally:
         session.leaving = 0
     if server is not None:

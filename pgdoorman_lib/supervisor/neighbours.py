@@ -19,6 +19,7 @@ from pgdoorman_lib.net.tls_secrets import CanNotMove
 from pgdoorman_lib.pool.exchange import Exchange
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.roll import Roll
 from pgdoorman_lib.pool.row import Row
 from pgdoorman_lib.server import handover as servers
 from pgdoorman_lib.server.connection import Server
@@ -40,11 +41,15 @@ SECONDS = 2.0
 
 
 class Neighbours:
-    """``app``'s; ``ledger`` is this worker's, ``peers`` are the channels to the others by number, as they are now."""
+    """``app``'s; ``ledger`` is this worker's, ``peers`` are the channels to the others by number, as they are now.
 
-    def __init__(self, app: App, ledger: Ledger, peers: Mapping[int, Channel]) -> None:
+    ``roll`` is this worker's, for whoever finds it dead.
+    """
+
+    def __init__(self, app: App, ledger: Ledger, peers: Mapping[int, Channel], roll: Roll | None = None) -> None:
         self._app = app
         self._ledger = ledger
+        self._roll = roll
         self._peers = peers
         self._under_way: set[gevent.Greenlet[..., None]] = set()
         self.cancels = WorkerCancels(app.clients, peers, app.cancel_here, app.cancellable)
@@ -60,6 +65,7 @@ class Neighbours:
         settings = pool.settings
         row = self._ledger.row("pool", settings.database, settings.user, digest(settings))
         pool.share(Exchange(pool, row, self._send))
+        pool.roll = self._roll
 
     def quota(self, user: str) -> Row:
         """The count of servers of a server user, for ``pool.quota``."""
@@ -96,6 +102,7 @@ class Neighbours:
             state: dict[str, Any] = servers.pack(server)
             state.update(database=settings.database, user=settings.user, settings=digest(settings))
             parcel = Parcel(kinds.SERVER, state, [server.stream.fd])
+            exchange.pool.strike_off(server)
             try:
                 channel.send(parcel, SECONDS)  # switch
             finally:
@@ -106,6 +113,7 @@ class Neighbours:
             if moved:
                 exchange.went(server)
             else:
+                exchange.pool.enrol(server)
                 exchange.stayed(server, worker, claimed)
 
 
