@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,10 @@ class HandOver:
             raise
         self._channel = channel
         self.parted = True
-        return {"clients": {"last": app.clients.last, "used": app.clients.numbers()}, "ordered": app.ordered()}
+        return {
+            "clients": {"last": app.clients.last, "used": array("i", app.clients.numbers()).tobytes()},
+            "ordered": app.ordered(),
+        }
 
     def meet(self, end: socket.socket) -> None:
         """Go on with the process that has the other ``end``; may switch. UpgradeFailed: it does not take anything."""

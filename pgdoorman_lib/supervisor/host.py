@@ -57,7 +57,8 @@ class Serving(Protocol):
     def part(self, number: int, end: socket.socket) -> Plain | None:
         """Have one take nobody in any more, and tell who has the other ``end`` what is to come; may switch.
 
-        Returns how it has numbered its ``clients`` (``last``: the number given last, ``used``: those they have), and
+        Returns how it has numbered its ``clients`` (``last``: the number given last, ``used``: those they have, int32
+        each), and
         what the console has ``ordered``; None: it has ended.
         DoormanError: it goes on as it was.
         """

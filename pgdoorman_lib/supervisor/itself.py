@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import gevent
@@ -80,11 +81,13 @@ class Itself:
         """As ``Serving.go_on_behind``."""
         numbers = self._app.clients
         numbers.go_on_behind(clients["last"], NUMBERS_LEFT)
-        numbers.reserve(clients["used"])
-        gevent.spawn(self._release, clients["used"])
+        used = array("i")
+        used.frombytes(clients["used"])
+        numbers.reserve(used)
+        gevent.spawn(self._release, used)
         obey(self._app, ordered)
 
-    def _release(self, used: list[int]) -> None:
+    def _release(self, used: Iterable[int]) -> None:
         """Give out again what the old side's clients had as numbers, once they are all here; may switch."""
         self.wait_for_all()
         self._app.clients.release(number for number in used if number not in self._app.consoles)

@@ -119,7 +119,7 @@ class Upgrade:
             ordered = told[0]["ordered"]
             clients = {
                 "last": max(state["clients"]["last"] for state in told),
-                "used": [number for state in told for number in state["clients"]["used"]],
+                "used": b"".join(state["clients"]["used"] for state in told),
             }
             self._send(kinds.BEGIN, {"clients": clients, "ordered": ordered})  # switch
         except BaseException:
