@@ -321,5 +321,5 @@ class App(Shown):
 
     def _share_descriptors(self) -> None:
         """Have as many descriptors as the configuration may need, or as the system gives, and divide them."""
-        servers = sum(pool.size for pool in self.pools) + most_connections(self.config.web)
+        servers = sum(pool.size for pool in self.pools) + most_connections(self.config.web) + self.peers.most
         self.keep_within(divide(servers, self.config.general.max_connections, self.logins.most))

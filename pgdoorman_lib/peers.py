@@ -108,6 +108,11 @@ class Peers:
             for number, peer in peers.items()
         }
 
+    @property
+    def most(self) -> int:
+        """Connections to peers there may be at one time."""
+        return sum(peer.settings.pool_size for peer in self if self._own not in (0, peer.id))
+
     def __iter__(self) -> Iterator[Peer]:
         return iter(list(self._peers.values()))
 

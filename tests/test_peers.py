@@ -179,6 +179,11 @@ def test_another_list_disturbs_nothing(engine: Engine, other: Other) -> None:
     made.use(general(1), {2: peer.settings, 3: peer.settings})
     assert [each.id for each in made] == [2, 3]
     assert next(iter(made)) is peer
+    assert made.most == 40
+    made.use(general(2), {2: peer.settings, 3: peer.settings})
+    assert made.most == 20
+    made.use(general(0), {2: peer.settings})
+    assert made.most == 0
     made.use(general(1), {})
     assert len(made) == 0
     other.let.set()
