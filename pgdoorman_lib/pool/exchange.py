@@ -55,6 +55,8 @@ class Exchange:
         #: calls within the second since ``_counted_from``
         self._calls = 0
         self._counted_from = 0.0
+        #: since when the last place is left to another worker, 0: it is not
+        self._yielding_since = 0.0
         row.heard = self.heard
         row.shy = bool(pool.forget_names)
 
@@ -78,6 +80,21 @@ class Exchange:
         if first is None or now >= first.waiting_since + GRACE or self._is_restless():
             return 0
         return int(self.row.rests_elsewhere())
+
+    def yields(self, now: float) -> bool:
+        """Whether the last place is left to another worker, where somebody has waited for longer, since ours can't go.
+
+        It may not need it any more: that is not waited for longer than PATIENCE.
+        """
+        row, first = self.row, self.pool.queue.first
+        if not row.shy or first is None or row.total() != self.pool.most - 1:
+            return False
+        worker = row.turn_of(first.waiting_since, now)
+        if not worker or now - row.waiting_since(worker) <= PATIENCE:
+            self._yielding_since = 0.0
+            return False
+        self._yielding_since = self._yielding_since or now
+        return now - self._yielding_since < PATIENCE
 
     def _is_restless(self) -> bool:
         """Whether there are too few servers to be sent to and fro: one more is better, where there is room."""

@@ -69,6 +69,8 @@ class Opening:
         if now < self.retry_at:
             self._arm(now)
             return
+        if pool.exchange is not None and pool.exchange.yields(now):
+            return
         coming = pool.exchange.coming(now) if pool.exchange is not None else 0
         wanted = pool.queue.waiting - pool.probes.count - coming
         while self.count < wanted and self.count < self.parallel and pool.has_room() and self.start(pool.most):

@@ -1,0 +1,354 @@
+"""What pools of the same settings in several worker processes do for each other; here the workers are one process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+import pytest
+from core_fakes import PATIENCE, until
+from pool.test_pool import House, engine, in_greenlet  # noqa: F401 - a fixture
+
+from pgdoorman_lib.errors import CheckoutTimeout
+from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool import exchange as exchange_module
+from pgdoorman_lib.pool.exchange import MADE_ROOM, Exchange
+from pgdoorman_lib.pool.holding import pause, renew
+from pgdoorman_lib.pool.ledger import Ledger
+from pgdoorman_lib.pool.quota import Quota
+from pgdoorman_lib.pool.resting import sweep
+from pgdoorman_lib.server.connection import Server
+
+
+class Side(House):
+    """The pool of worker ``number``, whose servers go to the ``others`` by a greenlet that takes its time."""
+
+    def __init__(self, engine: Engine, ledger: Ledger, number: int, others: dict[int, Side], **changes: Any) -> None:  # noqa: F811
+        super().__init__(engine, **changes)
+        self.ledger = Ledger.join([os.dup(fd) for fd in ledger.descriptors()], number)
+        self.others = others
+        self.sent: list[int] = []
+        self.refuses = False
+        self.exchange = Exchange(self.pool, self.ledger.row("pool"), self.send)
+        self.pool.share(self.exchange)
+        self.ledger.listen()
+        others[number] = self
+
+    def send(self, exchange: Exchange, server: Server, worker: int, claimed: int) -> None:
+        self.sent.append(worker)
+        gevent.spawn(self.move, exchange, server, worker, claimed)
+
+    def move(self, exchange: Exchange, server: Server, worker: int, claimed: int) -> None:
+        other = self.others[worker]
+        gevent.sleep(0.001)
+        if other.refuses or other.pool.held:
+            exchange.stayed(server, worker, claimed)
+            return
+        other.pool.expect()
+        gevent.sleep(0.001)
+        # The connection is the same one in both: only the books change hands.
+        self.pool.borrowed -= 1
+        self.pool.servers.discard(server)
+        self.pool.free_place()
+        other.peers[server] = self.peers.pop(server)
+        other.pool.adopt(server)
+        other.pool.settle(server)
+
+    def ask(self) -> Any:
+        """A client that wants a server: a greenlet."""
+        return in_greenlet(self.checkout)
+
+    def close(self) -> None:
+        super().close()
+        self.ledger.close()
+
+
+Sides = tuple[Side, Side]
+
+
+@pytest.fixture
+def sides(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Sides]:  # noqa: F811
+    ledger = Ledger.create(2)
+    others: dict[int, Side] = {}
+    made = [Side(engine, ledger, number, others, **getattr(request, "param", {})) for number in (1, 2)]
+    yield made[0], made[1]
+    for side in made:
+        until(lambda side=side: side.exchange.row.total() == total(made), "books that agree")  # type: ignore[misc]
+    for side in made:
+        side.refuses = True
+        side.pool.check()
+        side.close()
+    assert ledger.rows_in_use() == 0
+    ledger.close()
+
+
+def total(sides: list[Side]) -> int:
+    return sum(len(side.pool.servers) + side.pool.opening.count for side in sides)
+
+
+def sized(**changes: Any) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("sides", [changes], indirect=True, ids=[str(changes)])
+
+
+def got(greenlet: Any) -> Server:
+    server: Server = greenlet.get(timeout=PATIENCE)
+    return server
+
+
+@sized(pool_size=2)
+def test_all_have_one_size(sides: Sides) -> None:
+    one, two = sides
+    first, second = got(one.ask()), got(two.ask())
+    waiting = one.ask()
+    gevent.sleep(0.05)
+    assert not waiting.ready() and one.attempts == two.attempts == 1
+    two.pool.discard(second, "a fault")
+    assert got(waiting) is not first and one.attempts == 2
+
+
+@sized(pool_size=2)
+def test_what_failed_to_open_takes_no_place(sides: Sides) -> None:
+    one, two = sides
+    one.gate.clear()
+    failing = [one.ask(), one.ask()]
+    until(lambda: one.connecting == 2)
+    waiting = two.ask()
+    gevent.sleep(0.03)
+    assert two.attempts == 0
+    one.fail = lambda: RuntimeError("no luck")
+    one.engine.hub.NOT_ERROR = (RuntimeError,)
+    one.gate.set()
+    got(waiting)
+    gevent.killall(failing)
+
+
+@sized(pool_size=2)
+def test_one_at_rest_elsewhere_comes_before_one_is_opened(sides: Sides) -> None:
+    one, two = sides
+    server = got(one.ask())
+    one.pool.checkin(server)
+    assert got(two.ask()) is server
+    assert two.attempts == 0 and one.sent == [2]
+    assert (two.exchange.row.held, one.exchange.row.held) == (1, 0)
+
+
+@sized(pool_size=2)
+def test_one_that_does_not_come_is_not_waited_for(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = sides
+    server = got(one.ask())
+    one.pool.checkin(server)
+    one.exchange.row.heard = None
+    began = clock()
+    assert got(two.ask()) is not server
+    assert clock() - began >= exchange_module.GRACE and two.attempts == 1
+    assert two.exchange._deadline.due == 0.0
+
+
+@sized(pool_size=2)
+def test_more_wait_than_rest_elsewhere(sides: Sides) -> None:
+    one, two = sides
+    server = got(one.ask())
+    one.pool.checkin(server)
+    waiting = [two.ask(), two.ask()]
+    assert {got(each) for each in waiting} > {server} and two.attempts == 1
+
+
+@sized(pool_size=2)
+def test_one_is_opened_where_servers_would_be_sent_to_and_fro(sides: Sides) -> None:
+    one, two = sides
+    for _ in range(exchange_module.CALLS + 5):
+        for side in sides:
+            side.pool.checkin(got(side.ask()))
+    assert one.attempts + two.attempts == 2 and len(one.sent) + len(two.sent) <= 2 * exchange_module.CALLS + 2
+
+
+@sized(pool_size=1, query_wait_timeout=0.0)
+def test_where_there_is_no_waiting_what_rests_elsewhere_is_waited_for(sides: Sides) -> None:
+    one, two = sides
+    server = got(one.ask())
+    with pytest.raises(CheckoutTimeout):
+        two.checkout()
+    one.pool.checkin(server)
+    assert got(two.ask()) is server
+    two.pool.checkin(server)
+    two.exchange.row.heard = None
+    with pytest.raises(CheckoutTimeout):
+        one.checkout()
+    two.exchange.row.heard = two.exchange.heard
+
+
+@sized(pool_size=1)
+def test_who_has_waited_much_longer_is_next(sides: Sides) -> None:
+    one, two = sides
+    server = got(one.ask())
+    abroad = two.ask()
+    gevent.sleep(0.03)
+    here = one.ask()
+    gevent.sleep(0.001)
+    one.pool.engine.now = clock()
+    one.pool.checkin(server)
+    assert got(abroad) is server and not here.ready()
+    two.pool.checkin(server)
+    assert got(here) is server
+
+
+@sized(pool_size=1)
+def test_who_has_waited_little_longer_waits_on(sides: Sides) -> None:
+    one, two = sides
+    server = got(one.ask())
+    abroad = two.ask()
+    gevent.sleep(0.01)
+    here = one.ask()
+    gevent.sleep(0.02)
+    one.pool.engine.now = clock()
+    one.pool.checkin(server)
+    assert got(here) is server and not one.sent
+    one.pool.checkin(server)
+    assert got(abroad) is server, "nobody else waits here"
+
+
+@sized(pool_size=1)
+def test_one_that_is_refused_stays_and_is_not_offered_again_at_once(sides: Sides) -> None:
+    one, two = sides
+    two.refuses = True
+    server = got(one.ask())
+    waiting = two.ask()
+    one.pool.checkin(server)
+    until(lambda: one.sent == [2] and server.state == "idle", "its return")
+    assert got(one.ask()) is server
+    one.pool.checkin(server)
+    assert one.sent == [2] and not waiting.ready()
+    two.refuses = False
+    one.exchange._shunned.clear()
+    sweep(one.pool, clock())
+    assert got(waiting) is server
+
+
+@sized(pool_size=1)
+def test_a_paused_pool_sends_nothing(sides: Sides) -> None:
+    one, two = sides
+    server = got(one.ask())
+    waiting = two.ask()
+    pause(one.pool)
+    one.pool.checkin(server)
+    assert server.state == "closed" and not one.sent
+    got(waiting)
+
+
+@sized(pool_size=1)
+def test_one_that_comes_back_to_a_paused_pool_is_closed(sides: Sides) -> None:
+    one, two = sides
+    server = got(one.ask())
+    waiting = two.ask()
+    two.refuses = True
+    one.pool.checkin(server)
+    pause(one.pool)
+    until(lambda: server.state == "closed", "its end")
+    got(waiting)
+
+
+@sized(pool_size=1)
+def test_one_told_to_go_while_under_way_is_closed_where_it_stays(sides: Sides) -> None:
+    one, two = sides
+    server = got(one.ask())
+    waiting = two.ask()
+    two.refuses = True
+    one.pool.checkin(server)
+    renew(one.pool)
+    until(lambda: server.state == "closed", "its end")
+    assert one.pool.opening.renewed_at > server.created_at
+    got(waiting)
+
+
+@pytest.mark.parametrize("what", ["dirty", "cancels", "condemned"])
+@sized(pool_size=1)
+def test_what_is_not_in_order_does_not_go(sides: Sides, what: str) -> None:
+    one, two = sides
+    server = got(one.ask())
+    waiting = two.ask()
+    if what == "condemned":
+        server.condemn("a test")
+    else:
+        setattr(server, what, 1)
+    assert not one.exchange.goes_over(server, 2) and not one.sent
+    server.cancels = 0
+    one.pool.discard(server, "the end of it")
+    got(waiting)
+
+
+@sized(pool_size=1, forget_option_names=True)
+def test_what_can_t_go_makes_room_for_who_has_waited_for_long(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_module, "PATIENCE", 0.05)
+    one, two = sides
+    server = got(one.ask())
+    waiting = two.ask()
+    one.pool.checkin(server)
+    gevent.sleep(0.02)
+    assert server.state == "idle" and not waiting.ready(), "not at once"
+    gevent.sleep(0.05)
+    sweep(one.pool, clock())
+    assert server.state == "closed"
+    got(waiting)
+
+
+@sized(pool_size=1, forget_option_names=True)
+def test_a_busy_worker_leaves_the_place_it_has_made_to_who_has_waited(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(exchange_module, "PATIENCE", 0.05)
+    caplog.set_level("INFO")
+    one, two = sides
+    done: list[int] = []
+
+    def busy() -> None:
+        while not done:
+            server = one.checkout()
+            gevent.sleep(0.001)
+            one.pool.checkin(server)
+
+    clients = [gevent.spawn(busy) for _ in range(4)]
+    until(lambda: one.pool.queue.waiting > 1)
+    waiting = two.ask()
+    server = got(waiting)
+    done.append(1)
+    assert caplog.text.count(MADE_ROOM) == 1
+    two.pool.checkin(server)
+    gevent.joinall(clients)
+
+
+@sized(pool_size=5, min_pool_size=2)
+def test_the_warm_minimum_is_one_for_all(sides: Sides) -> None:
+    for _ in range(3):
+        for side in sides:
+            sweep(side.pool, clock())
+            gevent.sleep(0.01)
+    assert sum(side.attempts for side in sides) == 2
+
+
+def test_a_limit_of_one_user_is_one_for_all(engine: Engine, sides: Sides) -> None:  # noqa: F811
+    """Pools of several databases, and of several workers."""
+    one, two = sides
+    quotas = [Quota(1, side.ledger.row("user", "alice")) for side in sides]
+    other = Side(engine, two.ledger, 2, {}, database="another")
+    other.exchange.row.leave()
+    other.pool.row = other.pool.queue.row = other.pool.exchange = None
+    quotas[0].join(one.pool)
+    quotas[1].join(other.pool)
+    server = got(one.ask())
+    waiting = other.ask()
+    gevent.sleep(0.03)
+    assert other.attempts == 0
+    one.pool.checkin(server)
+    taken = got(waiting)
+    assert server.state == "closed", "it rested, and another has taken its place"
+    back = one.ask()
+    gevent.sleep(0.03)
+    assert not back.ready()
+    other.pool.checkin(taken)
+    got(back)
+    for quota in quotas:
+        quota.end()
+    other.close()
