@@ -14,8 +14,10 @@ from pgdoorman_lib.client.info import ClientInfo
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.net.packing import pack, unpack
 from pgdoorman_lib.net.parcel_terms import ChannelClosed, TimedOut
+from pgdoorman_lib.together import kinds
 from pgdoorman_lib.together.chair import Chair
 from pgdoorman_lib.together.failures import Answers, pack_answers, unpack_answers
+from pgdoorman_lib.together.onlooker import Onlooker
 from pgdoorman_lib.together.telling import Telling
 from pgdoorman_lib.together.whole import Whole
 from pgdoorman_lib.wire.prepared import ClientStatements
@@ -112,11 +114,11 @@ class Company:
         self.sizes: list[int] = []
         self.own: dict[str, Any] = {}
         self.lead: dict[str, Any] = {}
-        self.boss = Worker()
-        self.boss.pools = []
-        self.boss.inodes = {}
-        self.boss.memory = list  # type: ignore[method-assign]
-        self.chair = Chair(self.ask_workers, Telling(self.boss), self.own, self.lead)
+        first = next(iter(self.workers.values()))
+        boss: Any = Onlooker(first.config, first.build, dict)
+        boss.now = first.now
+        self.chair = Chair(self.ask_workers, Telling(boss), self.own, self.lead)
+        self.exported = Whole(boss, self.chair.ask, kinds.SUPERVISOR)
         self.wholes = {number: Whole(worker, self.ask_through, number) for number, worker in self.workers.items()}
         self.handlers = {number: whole.handlers() for number, whole in self.wholes.items()}
 

@@ -167,7 +167,7 @@ def receiver() -> Iterator[Receiver]:
 
 def test_statsd_counts_each_once_over_deaths(receiver: Receiver) -> None:
     whole, those = company()
-    exporter = StatsdExporter(those.wholes[1], Statsd(host="127.0.0.1", port=receiver.port))
+    exporter = StatsdExporter(those.exported, Statsd(host="127.0.0.1", port=receiver.port))
     sums = {"transactions": 0, "queries": 0}
     rng = random.Random(10)
     for number in (1, 2, 1, 2):

@@ -67,7 +67,12 @@ def test_percentiles_of_the_page_for_prometheus(seed: int) -> None:
         lines = b"".join(pieces).decode().splitlines()
         return [line for line in lines if "workers" not in line and "total_memory" not in line]
 
-    assert sorted(page(company.wholes[1])) == sorted(page(whole))
+    expected = sorted(page(whole))
+    assert sorted(page(company.wholes[1])) == expected
+    level = [line for line in expected if "log_level{" in line]
+    assert [line for line in sorted(page(company.exported)) if "log_level{" not in line] == [
+        line for line in expected if line not in level
+    ]
 
 
 @pytest.mark.parametrize("dialect", [PGDOORMAN, PGBOUNCER], ids=["pgdoorman", "pgbouncer"])
@@ -177,6 +182,13 @@ def test_many_come_in_portions_while_others_run(monkeypatch: pytest.MonkeyPatch)
     assert max(company.sizes) < 5 << 14
     assert len([kind for kind, _ in company.asked if kind == kinds.MORE]) > 10
     assert turns > 50
+
+
+def test_the_page_says_how_many_workers_there_are() -> None:
+    company = Company(Worker(), Worker(), Worker())
+    company.silent.add(3)
+    page = b"".join(Exposition(company.exported, lambda _: {}, REASONS).page().pieces)
+    assert b'workers{state="serving"} 2\n' in page and b'workers{state="missing"} 1\n' in page
 
 
 def test_pools_that_only_some_processes_have() -> None:
