@@ -29,8 +29,8 @@ from pgdoorman_lib.wire.prepared import ClientStatements
 #: Rows in a portion, and bytes of large ones that end it early.
 ROWS = 50
 PORTION_BYTES = 1 << 16
-#: Bytes of portions in one answer.
-ANSWER_BYTES = 1 << 20
+#: Bytes of portions in one answer: some thousand clients', and some tens of milliseconds' work.
+ANSWER_BYTES = 1 << 18
 #: Bytes of a shared statement's text that are told: an answer must fit into a parcel.
 LONGEST_TEXT = 1 << 22
 #: Questions of which the rest may be asked for; the oldest is forgotten for one more.

@@ -34,10 +34,9 @@ from pgdoorman_lib.views import (
 )
 from pgdoorman_lib.wire.handover import Plain
 
-#: Seconds for all processes to tell of themselves.
+#: Seconds for each process to say something, and for all to have told all.
 TELL_SECONDS = 2.0
-#: Seconds there are at least for the counters of those that have not told.
-_LEAST_SECONDS = 0.2
+WHOLE_SECONDS = 15.0
 
 missed = Limited(logging.getLogger(__name__))
 
@@ -72,7 +71,7 @@ class Whole(OfAsker):
     # Looking.
 
     def everyone(self, parts: Collection[str] = ()) -> RunningPooler:
-        """As views.RunningPooler: within TELL_SECONDS, or without those that have not told by then."""
+        """As views.RunningPooler: without those that say nothing for TELL_SECONDS, and within WHOLE_SECONDS."""
         if not parts:
             return self
         look = _Look(self._ask_all, parts)
@@ -222,7 +221,7 @@ class _Look:
     def __init__(self, ask_all: AskAll, parts: Collection[str]) -> None:
         self._ask_all = ask_all
         self._parts = sorted(parts)
-        self._deadline = clock() + TELL_SECONDS
+        self._deadline = clock() + WHOLE_SECONDS
         self._pace = Pace()
         self._rests: dict[int, str] = {}
         self.answers: dict[int, Answer] = {}
@@ -232,20 +231,19 @@ class _Look:
         """Ask until all is told, or it is late; may switch."""
         self._add(self._ask_all(kinds.TELL, {"parts": self._parts}, TELL_SECONDS))
         while workers := {number: rest for number, rest in self._rests.items() if number != kinds.SUPERVISOR}:
-            left = self._deadline - clock()
-            if left <= 0:
+            if clock() >= self._deadline:
                 for number in workers:
-                    self._lose(number, f"it had told only a part within {TELL_SECONDS:g} s")
+                    self._lose(number, f"it had told only a part within {WHOLE_SECONDS:g} s")
                 break
-            self._ask_on(workers, left)
+            self._ask_on(workers)
         if kinds.SUPERVISOR in self._rests:
             # Last of all: it tells the counters of those that are missing, as they were known.
             while rest := self._rests.get(kinds.SUPERVISOR):
-                self._ask_on({kinds.SUPERVISOR: rest}, max(_LEAST_SECONDS, self._deadline - clock()))
+                self._ask_on({kinds.SUPERVISOR: rest})
 
-    def _ask_on(self, rests: Mapping[int, str], seconds: float) -> None:
+    def _ask_on(self, rests: Mapping[int, str]) -> None:
         answered = [number for number in self.answers if number != kinds.SUPERVISOR]
-        found = self._ask_all(kinds.MORE, {"rest": list(rests.values()), "answered": answered}, seconds)
+        found = self._ask_all(kinds.MORE, {"rest": list(rests.values()), "answered": answered}, TELL_SECONDS)
         for number in rests:
             del self._rests[number]
             if not found.get(number):

@@ -136,6 +136,18 @@ def test_one_that_falls_silent_in_the_middle_is_not_told_of_twice(monkeypatch: p
     assert told(those.wholes[1]) == everything == told(whole)
 
 
+def test_it_comes_to_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgdoorman_lib.together.telling.ANSWER_BYTES", 100)
+    monkeypatch.setattr("pgdoorman_lib.together.whole.WHOLE_SECONDS", 0.0)
+    whole, those = company()
+    those.chair.look()
+    pooler = those.wholes[1].everyone((kinds.POOLS, kinds.STATS))
+    assert pooler.missing == dict.fromkeys((1, 2), "it had told only a part within 0 s")
+    assert list(pooler.pools) == []
+    monkeypatch.undo()
+    assert told(those.wholes[1]) == told(whole)
+
+
 def test_pools_of_the_dead_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(departed, "MOST_POOLS", 2)
     _, those = company()

@@ -160,7 +160,7 @@ def test_clients_are_not_packed_to_be_counted() -> None:
 
 def test_many_come_in_portions_while_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pgdoorman_lib.together.telling.ANSWER_BYTES", 1 << 14)
-    monkeypatch.setattr("pgdoorman_lib.together.whole.TELL_SECONDS", 60.0)
+    monkeypatch.setattr("pgdoorman_lib.together.whole.WHOLE_SECONDS", 60.0)
     _, parts = split(2)
     for part in parts:
         part.clients *= 50

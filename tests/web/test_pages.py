@@ -47,6 +47,17 @@ def ask(table: FakeTable) -> tuple[int, Any]:
     return response.status, json.loads(b"".join(response.body))
 
 
+def test_missing_workers_are_named() -> None:
+    pooler = FakePooler()
+    pages = Pages(pooler, {"THINGS": FakeTable([])}, Page, "text/plain")
+    headers = Message()
+    headers["Authorization"] = "Basic " + base64.b64encode(b"admin:top secret").decode()
+    request = Request("GET", "/api/things", headers, "192.0.2.7:4711")
+    assert pages.answer(request).headers == ()
+    pooler.missing = {3: "it says nothing", 2: "it has ended"}
+    assert pages.answer(request).headers == (("X-Missing-Workers", "2, 3"),)
+
+
 def test_what_this_system_does_not_have() -> None:
     assert ask(FakeTable(UnsupportedFeature("no /proc"))) == (501, {"error": "no /proc", "sqlstate": "0A000"})
 
