@@ -30,7 +30,7 @@ from fault_proxy import Mischief, Proxy
 from bench.__main__ import default_command
 from bench.soak.crews import Crew, all_rest, make_crews
 from bench.soak.ground import MIX, POOLS, ROUGH, TIGHT, Pooler, make_postgres
-from bench.soak.trouble import Trouble
+from bench.soak.trouble import ALL, Trouble
 from bench.soak.verdict import Quiet, Verdict
 from bench.soak.watch import Watch, differences
 
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         watch = Watch(postgres, proxy.port)
         watch.start()
         stack.callback(watch.stop)
-        trouble = Trouble(pooler, postgres, watch, options.seed)
+        trouble = Trouble(pooler, postgres, watch, options.seed, options.without)
         verdict = Verdict()
         try:
             with Mischief(proxy, options.seed, ("cut", "drop", "hold", "crumbs"), MISCHIEF) as mischief:
@@ -92,10 +92,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    without = f"troubles to leave out, to find what one has to do with something: {', '.join(sorted(ALL))}"
     parser.add_argument("--minutes", type=float, default=5.0, help="default 5")
     parser.add_argument("--workers", type=int, default=1, help="worker_threads (default 1)")
     parser.add_argument("--clients", type=int, default=40, help="about so many (default 40)")
     parser.add_argument("--seed", type=int, default=1, help="what is done, and in which order (default 1)")
+    parser.add_argument("--without", nargs="+", default=[], choices=sorted(ALL), metavar="TROUBLE", help=without)
     parser.add_argument("--pgdoorman", default=default_command(), metavar="COMMAND", help="how it is started")
     return parser.parse_args(arguments)
 

@@ -52,7 +52,7 @@ class AsyncpgClient:
                 me.journal.did(f"{me.kind} {operation}")
             except Exception as error:
                 code = self.code(error)
-                me.journal.judge(me.who, operation, error, code)
+                me.journal.judge(me.who, me.doing, error, code)
                 if operation == "connect" or code in GONE:
                     await asyncio.sleep(PAUSE)
                 if self.c is not None:
@@ -165,6 +165,7 @@ class AsyncpgClient:
             self.me.journal.did("cancel requests that hit")
         else:
             raise Wrong("three seconds were over before a quarter of one")
+        self.me.begins("query behind a time limit")
         await self.query()
 
     async def error(self) -> None:

@@ -53,7 +53,8 @@ class Journal:
         if code in GONE and not isinstance(error, Wrong):
             self.is_lost(who, operation, error, code)
         else:
-            self.is_wrong(f"{who} {operation}: {code or ''} {type(error).__name__}: {str(error).strip()[:300]}")
+            what = f"{code or ''} {type(error).__name__}: {str(error).strip()[:300]}"
+            self.is_wrong(f"{who} {operation}, {time.monotonic() - who['begun']:.3f} s: {what}")
 
     def transaction(self, worker: int) -> Transaction:
         """The next one of a client: it must not be there until ``committing``, may until ``told``, must from then."""

@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import psycopg
 from throwaway_postgres import ThrowawayPostgres
@@ -27,6 +27,7 @@ TABLES = ("POOLS", "CLIENTS", "SERVERS", "STATS", "LISTS", "DATABASES", "CONFIG"
 ALWAYS = {"reload": 4, "terminate": 6, "look": 4, "strangers": 4, "reconnect": 1, "pause": 1, "restart": 1}
 STORM = {"upgrade": 4}
 WORKERS = {"kill_worker": 6}
+ALL = ALWAYS | STORM | WORKERS
 
 CANCEL_REQUEST, SSL_REQUEST, PROTOCOL_3 = 80877102, 80877103, 196608
 
@@ -34,11 +35,14 @@ CANCEL_REQUEST, SSL_REQUEST, PROTOCOL_3 = 80877102, 80877103, 196608
 class Trouble:
     """``step`` does one thing. ``excuses`` are the times when connections may be lost by it, ``wrong`` what failed."""
 
-    def __init__(self, pooler: Pooler, postgres: ThrowawayPostgres, watch: Watch, seed: int) -> None:
+    def __init__(
+        self, pooler: Pooler, postgres: ThrowawayPostgres, watch: Watch, seed: int, without: Collection[str] = ()
+    ) -> None:
         self.pooler = pooler
         self.postgres = postgres
         self.watch = watch
         self.random = random.Random(seed)
+        self.without = set(without)
         self.done: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.excuses: list[tuple[float, float, str]] = []
@@ -47,6 +51,7 @@ class Trouble:
 
     def step(self, storm: bool) -> None:
         able = ALWAYS | (STORM if storm else {}) | (WORKERS if storm and self.pooler.workers > 1 else {})
+        able = {name: weight for name, weight in able.items() if name not in self.without}
         name = self.random.choices(list(able), list(able.values()))[0]
         action: Callable[[], None] = getattr(self, name)
         began = time.monotonic()

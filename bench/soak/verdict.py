@@ -21,7 +21,7 @@ from bench.soak.workers import SPOILED
 GROWTH = 1.05
 #: So many quiet moments are needed on each side to compare them.
 FEWEST = 2
-#: Descriptors that are not connections, and may differ from one look to the other: a connection on its way in or out.
+#: Descriptors that are no connections may be so many more: connections on their way in or out.
 FLUTTER = 2
 #: So many texts of one sort are told.
 TOLD = 8
@@ -124,9 +124,9 @@ class Verdict:
             first, last = (median(look.kib for look in looks) for looks in (calm[part : 2 * part], calm[-part:]))
             if last > first * GROWTH:
                 self.wrong.append(f"memory has grown from {first:,.0f} to {last:,.0f} KiB")
-        others = [look.others for look in calm]
-        if others and max(others) - min(others) > FLUTTER:
-            self.wrong.append(f"descriptors besides connections: {others}")
+            others = [look.others for look in calm]
+            if median(others[-part:]) > median(others[:part]) + FLUTTER:
+                self.wrong.append(f"descriptors besides connections: {others}")
 
     def report(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from datetime import datetime, timezone
 from typing import Any
 
 import psycopg
@@ -85,12 +86,17 @@ class Watch:
         for name, size in POOLS.items():
             self.most[name] = max(self.most[name], held[name])
             if held[name] > size:
-                self.wrong.append(f"{held[name]} servers of {name}, whose pool_size is {size}")
+                self.wrong.append(f"{held[name]} servers of {name}, whose pool_size is {size}, at {clock()}")
             if every[name] <= size:
                 self._since[name] = now
             elif now - self._since.setdefault(name, now) > LINGER:
-                self.wrong.append(f"more than {size} backends of {name} for {LINGER:.0f} s: {every[name]}")
+                self.wrong.append(f"{every[name]} backends of {name}, {LINGER:.0f} s long over {size}, at {clock()}")
                 self._since[name] = now
+
+
+def clock() -> str:
+    """Now, as it stands in the log."""
+    return datetime.now(timezone.utc).strftime("%H:%M:%S.%f")[:-3]
 
 
 def console(pooler: Pooler) -> psycopg.Connection[dict[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.soak.ground import TIGHT
 from bench.soak.journal import GONE, Gate, Journal
 
 #: By the way its connection takes: as it is; slowly; in crumbs; cut and reset; forgotten by a middle box.
@@ -16,6 +17,9 @@ CHARACTERS = ("clean", "slow", "crumbs", "rough", "mute")
 SPOILED = {"rough", "mute"}
 #: Operations with much data, too many crumbs for a byte at a time.
 HEAVY = {"big", "copy_out", "copy_in", "slow_reader", "pgbench"}
+
+#: Those that keep a server for a while, which a pool of two lets one client do at a time.
+KEEPING = {"listen"}
 
 #: Between two attempts to connect.
 PAUSE = 0.2
@@ -54,7 +58,7 @@ class Self:
             "kind": self.kind,
             "character": self.character,
             "database": self.database,
-            "begun": self.since,
+            "begun": round(self.since, 3),
         }
 
     @property
@@ -69,7 +73,8 @@ class Self:
 
     def choose(self, operations: Mapping[str, int]) -> str:
         """One of them by their weights; none that is too much for this one's way."""
-        able = {name: weight for name, weight in operations.items() if self.character != "crumbs" or name not in HEAVY}
+        without = (HEAVY if self.character == "crumbs" else set()) | (KEEPING if self.database == TIGHT else set())
+        able = {name: weight for name, weight in operations.items() if name not in without}
         return self.random.choices(list(able), list(able.values()))[0]
 
     def begins(self, operation: str) -> None:

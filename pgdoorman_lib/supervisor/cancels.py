@@ -6,10 +6,12 @@ client is here, is on its way, or is nobody. So all are asked again, and it is l
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
 import gevent
+import gevent.event
 
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Refused
@@ -21,25 +23,63 @@ log = logging.getLogger(__name__)
 #: Seconds for which a client that nobody has may be on its way, and between two looks.
 ON_ITS_WAY = 2.0
 LOOK_INTERVAL = 0.01
+#: Seconds for another process to have carried one out: longer than ``cancel.CANCEL_TIMEOUT``, when it gives up.
+DONE_SECONDS = 7.0
 
 
-def pass_on(channels: Sequence[Channel], cancel_here: Callable[[int, bytes], bool], number: int, secret: bytes) -> None:
-    """Have a process at the other end of one of ``channels`` carry a request out, or ``cancel_here``; may switch."""
-    deadline = clock() + ON_ITS_WAY
-    while channels and clock() < deadline:
-        refused = []
-        for channel in channels:
-            try:
-                channel.send(Parcel(kinds.CANCEL, {"number": number, "secret": secret}), ON_ITS_WAY)
+class Asked:
+    """What this process and those at the other ends of channels ask each other to cancel.
+
+    Who has asked waits until it is carried out, and only then the client's connection for its request is closed: what
+    came behind that would hit the client's next statement.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+        #: what another process has taken, by number, until it is done
+        self._waiting: dict[int, gevent.event.Event] = {}
+
+    def pass_on(
+        self, channels: Sequence[Channel], cancel_here: Callable[[int, bytes], bool], number: int, secret: bytes
+    ) -> None:
+        """Have a process at the other end of one of ``channels`` carry it out, or ``cancel_here``; may switch."""
+        deadline = clock() + ON_ITS_WAY
+        while channels and clock() < deadline:
+            refused = []
+            for channel in channels:
+                try:
+                    self._ask(channel, number, secret)
+                    return
+                except Refused:
+                    refused.append(channel)
+                except ParcelError as exc:
+                    log.debug("a cancel request was not passed on: %s", exc)
+            channels = refused  # the others have gone
+            if cancel_here(number, secret):
                 return
-            except Refused:
-                refused.append(channel)
-            except ParcelError as exc:
-                log.debug("a cancel request was not passed on: %s", exc)
-        channels = refused  # the others have gone
-        if cancel_here(number, secret):
-            return
-        gevent.sleep(LOOK_INTERVAL)  # switch: it comes, or goes back
+            gevent.sleep(LOOK_INTERVAL)  # switch: it comes, or goes back
+
+    def _ask(self, channel: Channel, number: int, secret: bytes) -> None:
+        self._last += 1
+        ask = self._last
+        done = self._waiting[ask] = gevent.event.Event()
+        try:
+            channel.send(Parcel(kinds.CANCEL, {"number": number, "secret": secret, "ask": ask}), ON_ITS_WAY)
+            gevent.wait((done, channel.ended), DONE_SECONDS, 1)
+        finally:
+            del self._waiting[ask]
+
+    def is_done(self, parcel: Parcel) -> None:
+        """Another process has carried out what it was asked; no switch."""
+        done = self._waiting.get(int(parcel.state["ask"]))
+        if done is not None:
+            done.set()
+
+    def carry_out(self, channel: Channel, parcel: Parcel, cancel: Callable[[int, bytes], object]) -> None:
+        """Do what was asked for by ``channel``, as ``wanted`` has prepared it, and tell that; may switch."""
+        cancel(*parcel.prepared)
+        with contextlib.suppress(ParcelError):  # it has ended
+            channel.send(Parcel(kinds.DONE, {"ask": parcel.state["ask"], "done": True}), ON_ITS_WAY)
 
 
 def wanted(parcel: Parcel, clients: Clients) -> tuple[int, bytes]:

@@ -32,7 +32,7 @@ from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import handover as servers
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.supervisor import kinds
-from pgdoorman_lib.supervisor.cancels import wanted
+from pgdoorman_lib.supervisor.cancels import Asked, wanted
 from pgdoorman_lib.supervisor.host import UpgradeFailed
 from pgdoorman_lib.supervisor.moving import PARCEL_SECONDS, send_client
 from pgdoorman_lib.supervisor.staying import Staying, most_kept
@@ -54,12 +54,14 @@ PORTION = 200
 class HandOver:
     """``app``'s to a new process.
 
+    ``asked`` is what is to be cancelled there and here.
     ``find_another`` has ``meet`` called with the way to another one when that one has died. It may switch, and says
     whether there is one; if not, who has started the new program sees to what comes next.
     """
 
-    def __init__(self, app: App, find_another: Callable[[], bool]) -> None:
+    def __init__(self, app: App, find_another: Callable[[], bool], asked: Asked) -> None:
         self._app = app
+        self._asked = asked
         self._find_another = find_another
         self._channel: Channel | None = None
         #: somebody takes over; the new program is the pooler; that is none any more
@@ -112,7 +114,8 @@ class HandOver:
         self._channel = channel
 
     def _greet(self, end: socket.socket) -> Channel:
-        channel = Channel(end, _FromHeir(self._app))
+        receiver = _FromHeir(self._app, self._asked)
+        channel = receiver.channel = Channel(end, receiver)
         channel.start(PARCEL_SECONDS)
         return channel
 
@@ -310,15 +313,22 @@ class HandOver:
 
 
 class _FromHeir(Receiver):
-    """What the new process says, to ``app``."""
+    """What the new process says by ``channel``, to ``app``."""
 
-    def __init__(self, app: App) -> None:
+    channel: Channel
+
+    def __init__(self, app: App, asked: Asked) -> None:
         self._app = app
+        self._asked = asked
 
     def prepare(self, parcel: Parcel) -> None:
-        if parcel.kind != kinds.CANCEL:
+        if parcel.kind == kinds.CANCEL:
+            parcel.prepared = wanted(parcel, self._app.clients)
+        elif parcel.kind != kinds.DONE:
             super().prepare(parcel)
-        parcel.prepared = wanted(parcel, self._app.clients)
 
     def take(self, parcel: Parcel) -> None:
-        gevent.spawn(self._app.cancel, *parcel.prepared)  # which finds those, too, that go meanwhile
+        if parcel.kind == kinds.DONE:
+            self._asked.is_done(parcel)
+        else:  # ``cancel`` finds those, too, that go meanwhile
+            gevent.spawn(self._asked.carry_out, self.channel, parcel, self._app.cancel)

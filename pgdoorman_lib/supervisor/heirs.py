@@ -17,6 +17,7 @@ import gevent.event
 from pgdoorman_lib.net import tls13
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError
 from pgdoorman_lib.pool import handover as pools
+from pgdoorman_lib.supervisor.cancels import Asked, wanted
 from pgdoorman_lib.supervisor.intake import Intake
 from pgdoorman_lib.wire.handover import Book
 
@@ -33,7 +34,7 @@ _Key = tuple[str, str]
 
 
 class Heir(Intake):
-    """Takes what one process sends for ``app``: what every process may, and BEGIN and HELD."""
+    """Takes what one process sends for ``app``: what every process may, and BEGIN, HELD, CANCEL and DONE."""
 
     def __init__(self, app: App, heirs: Heirs, sock: socket.socket) -> None:
         #: what many of its clients and servers have in common
@@ -56,6 +57,18 @@ class Heir(Intake):
                 pools.unpack(pool, state)
                 self._heirs.count(self, state["database"], state["user"], int(state["servers"]))
 
+    def _prepare_cancel(self, parcel: Parcel) -> None:
+        parcel.prepared = wanted(parcel, self._app.clients)
+
+    def _take_cancel(self, parcel: Parcel) -> None:
+        gevent.spawn(self._heirs.asked.carry_out, self.channel, parcel, self._app.cancel_here)
+
+    def _prepare_done(self, parcel: Parcel) -> None:
+        pass
+
+    def _take_done(self, parcel: Parcel) -> None:
+        self._heirs.asked.is_done(parcel)
+
     def _prepare_held(self, parcel: Parcel) -> None:
         parcel.prepared = [(database, user, int(number)) for database, user, number in parcel.state["pools"]]
 
@@ -65,10 +78,11 @@ class Heir(Intake):
 
 
 class Heirs:
-    """All channels of ``app`` to processes that hand over to it."""
+    """All channels of ``app`` to processes that hand over to it; ``asked`` is what each has the other cancel."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, asked: Asked) -> None:
         self._app = app
+        self.asked = asked
         self._all: list[Heir] = []
         self._none = gevent.event.Event()
         self._none.set()

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import gevent
-
 from pgdoorman_lib.client.handover import Unwanted
 from pgdoorman_lib.net.parcel import Parcel, Receiver, Refused
-from pgdoorman_lib.supervisor.cancels import wanted
 from pgdoorman_lib.supervisor.welcome import Welcome
 from pgdoorman_lib.wire.handover import Book
 
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Intake(Receiver):
-    """Takes what one other process sends for ``app``: SERVER, CLIENT, CANCEL. ``book`` is as for ``Welcome``.
+    """Takes what one other process sends for ``app``: SERVER, CLIENT. ``book`` is as for ``Welcome``.
 
     A kind more is a method ``_prepare_KIND`` and one ``_take_KIND`` in a class derived from this, and ``_drop_KIND`` if
     there is something to be undone. They are called in the channel's greenlet, which must not wait.
@@ -42,9 +39,3 @@ class Intake(Receiver):
 
     def drop(self, parcel: Parcel) -> None:
         getattr(self, f"_drop_{parcel.kind}", super().drop)(parcel)
-
-    def _prepare_cancel(self, parcel: Parcel) -> None:
-        parcel.prepared = wanted(parcel, self._app.clients)
-
-    def _take_cancel(self, parcel: Parcel) -> None:
-        gevent.spawn(self._app.cancel_here, *parcel.prepared)

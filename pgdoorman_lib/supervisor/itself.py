@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from pgdoorman_lib.net.parcel import Channel
-from pgdoorman_lib.supervisor.cancels import pass_on
+from pgdoorman_lib.supervisor.cancels import Asked
 from pgdoorman_lib.supervisor.handover import HandOver
 from pgdoorman_lib.supervisor.heirs import Heirs, obey
 from pgdoorman_lib.supervisor.host import NUMBERS_LEFT, UpgradeFailed
@@ -29,7 +29,8 @@ class Itself:
     def __init__(self, app: App, find_another: Callable[[], bool]) -> None:
         self._app = app
         self._find_another = find_another
-        self._heirs = Heirs(app)
+        self._asked = Asked()
+        self._heirs = Heirs(app, self._asked)
         self._handover: HandOver | None = None
 
     @property
@@ -45,7 +46,7 @@ class Itself:
 
     def part(self, number: int, end: socket.socket) -> Plain:
         """As ``Serving.part``."""
-        handover = self._handover = HandOver(self._app, self._find_another)
+        handover = self._handover = HandOver(self._app, self._find_another, self._asked)
         try:
             return handover.begin(end)
         except BaseException:
@@ -104,4 +105,4 @@ class Itself:
 
     def pass_cancel_on(self, number: int, secret: bytes) -> None:
         """As in ``Kin``."""
-        pass_on(self.channels(), self._app.cancel_here, number, secret)
+        self._asked.pass_on(self.channels(), self._app.cancel_here, number, secret)

@@ -7,7 +7,7 @@ systemd knows that. From the new one: READY. HEIR comes later, too, when the pro
 
 By that socket, from an old process that serves to a new one: BEGIN (``pools``, ``ordered``), then, in any order, SERVER
 (one socket), CLIENT (its socket, and its server if it keeps one) and HELD (``pools``: database, user, servers left
-there). From either: CANCEL.
+there). From either: CANCEL (``ask``, a number for the answer) and DONE (``ask``).
 
 From the supervisor to a worker: LISTENER for each, LISTENERS; BEGIN once it may serve (``clients``, ``ordered``: of the
 workers before, or None); PEER (``number``, a socket to that worker); HEIR (as above); SUCCESSOR (the socket to who
