@@ -33,13 +33,13 @@ WARM_UP = 0.1
 
 @dataclass(frozen=True)
 class Costs:
-    """µs. Those of the transaction are by ``--check`` on the machine of docs/performance.md."""
+    """µs. Those of the transaction are the least that was measured on the machine of docs/performance.md."""
 
     #: of a worker's CPU for a transaction
-    relay: float = 30.0
+    relay: float = 32.0
     #: of PostgreSQL's, and of the client's
-    service: float = 45.0
-    generator: float = 20.0
+    service: float = 72.0
+    generator: float = 24.0
     #: of CPU at the worker that gives a server away, and at the one that gets it
     move_out: float = 40.0
     move_in: float = 60.0

@@ -14,13 +14,12 @@ import hashlib
 import hmac
 import re
 from binascii import b2a_base64
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hmac import compare_digest
 
 from pgdoorman_lib.auth.entropy import random_bytes
 from pgdoorman_lib.errors import ConfigError, ProtocolViolation, UnsupportedFeature
-from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.scram import BASE64, MECHANISM, prepared
 
 # Python's own: OpenSSL's, which long messages are better off with, costs nearly twice as much for a digest.
@@ -52,7 +51,7 @@ _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 
-@record(frozen=True)
+@dataclass(frozen=True)  # the one decorator that Cython knows of a cdef class
 class ScramSecret:
     """What a server stores instead of a password: enough to check a proof, not to make one."""
 
