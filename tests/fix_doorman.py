@@ -27,6 +27,7 @@ from fix_postgres import Postgres
 from pace import duration, patience
 from ports import free_port
 from psycopg.rows import dict_row
+from throwaway_postgres import find_program
 from wire_client import DEFAULT_TIMEOUT, WireClient, unclosed
 
 #: How long any start or any end of the process may take, in seconds of a machine with nothing else to do.
@@ -560,6 +561,15 @@ def make_doorman(postgres: Postgres, tmp_path: Path) -> Iterator[MakeDoorman]:
     _finish(started)
 
 
+def of_workers(make: MakeDoorman, workers: int) -> MakeDoorman:
+    """``make_doorman`` with so many worker processes unless it is told otherwise."""
+
+    def make_of_workers(over: Mapping[str, Any] | None = None, **more: Any) -> Doorman:
+        return make(merged({"general": {"worker_threads": workers}}, over or {}), **more)
+
+    return make_of_workers
+
+
 @pytest.fixture(scope="module")
 def doorman_over() -> Mapping[str, Any]:
     """What a module's shared pooler has other than ``base_config``; a module overrides this fixture."""
@@ -621,6 +631,23 @@ def until_idle(doorman: Doorman, database: str = "testdb", user: str = "app", ti
 def elapsed(since: float) -> float:
     """Seconds since a time.monotonic()."""
     return time.monotonic() - since
+
+
+def start_pgbench(doorman: Doorman, seconds: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Two pgbench with 8 clients each, of simple queries and prepared ones."""
+    script = doorman.directory / "script.sql"
+    script.write_text("SELECT 1;\nBEGIN;\nSELECT 2;\nCOMMIT;\n")
+    environment: dict[str, Any] = {**os.environ, "PGPASSWORD": Postgres.PASSWORDS["app"], "PGSSLMODE": "disable"}
+    for mode in ("simple", "prepared"):
+        yield subprocess.Popen(
+            [
+                *(find_program("pgbench"), "-n", "-c", "8", "-T", str(seconds), "-M", mode, "-f", str(script)),
+                *("-h", doorman.host, "-p", str(doorman.port), "-U", "app", "testdb"),
+            ],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
 
 @pytest.fixture

@@ -94,7 +94,11 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 
 #: Where the seams between the layers stand: they name their types, and import none of them when they run.
-SEAMS = {"pgdoorman_lib.abc", "pgdoorman_lib.views"}
+SEAMS = {
+    "pgdoorman_lib.abc",
+    "pgdoorman_lib.views",
+    "pgdoorman_lib.supervisor.host",
+}
 
 
 def for_types_only(tree: ast.AST) -> set[ast.AST]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,8 @@ import psycopg
 import pytest
 from eventually import eventually
 from fix_certs import Certificates
-from fix_doorman import Doorman, MakeDoorman, merged
+from fix_doorman import Doorman, MakeDoorman, of_workers, start_pgbench
 from fix_postgres import Postgres
-from throwaway_postgres import find_program
 from wire_client import query
 
 PGBENCH_SECONDS = 8
@@ -31,15 +28,17 @@ def workers(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def make_doorman(make_doorman: MakeDoorman, workers: int) -> MakeDoorman:
-    def make(over: Mapping[str, Any] | None = None, **more: Any) -> Doorman:
-        return make_doorman(merged({"general": {"worker_threads": workers}}, over or {}), **more)
+    return of_workers(make_doorman, workers)
 
-    return make
+
+#: For what is one worker's as yet where there are several: what the console shows and orders, pool_size, cancel keys.
+alone = pytest.mark.parametrize("workers", [1], ids=["alone"], indirect=True)
 
 
 # -- what goes over
 
 
+@alone
 def test_a_client_at_rest_keeps_all_it_has(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman()
     with doorman.connect(prepare_threshold=0, application_name="kept") as client:
@@ -93,6 +92,7 @@ def test_a_statement_under_way_is_answered(make_doorman: MakeDoorman) -> None:
         assert doorman.end_of_predecessor() == 0
 
 
+@alone
 def test_who_waits_for_a_server_is_served_by_the_new_process(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman({"general": {"query_wait_timeout": "60s"}})
     with doorman.wire("onedb") as first, doorman.wire("onedb") as second:
@@ -146,6 +146,7 @@ def test_session_pools_keep_their_servers(make_doorman: MakeDoorman) -> None:
         assert client.execute("SELECT pg_backend_pid() FROM of_the_session").fetchone() == pid
 
 
+@alone
 def test_cancel_keys_work_on_both_sides(make_doorman: MakeDoorman) -> None:
     """Of a client that has gone over, and of one that is still in a transaction of the old process."""
     doorman = make_doorman()
@@ -175,6 +176,7 @@ def test_unix_sockets_and_http_go_over(make_doorman: MakeDoorman, tmp_path: Path
             assert client.execute("SELECT 1").fetchone() == (1,)
 
 
+@alone
 def test_orders_of_the_console_hold(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman()
     doorman.admin("SET log_client_connections = false")
@@ -258,15 +260,21 @@ def test_a_broken_configuration_changes_nothing(make_doorman: MakeDoorman) -> No
 def test_a_new_process_that_hangs_is_ended(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman({"general": {"upgrade_timeout": "1s"}})
     with doorman.connect() as client:
+        before = children(doorman)
         doorman.config_path.unlink()
         os.mkfifo(doorman.config_path)  # nobody writes: whoever opens it waits
         doorman.send_signal(signal.SIGUSR2)
         doorman.wait_log("upgrade failed, this process goes on: ")
-        eventually(lambda: not psutil.Process(doorman.pid).children(), message="the new process is gone")
+        eventually(lambda: children(doorman) == before, message="the new process is gone")
         assert client.execute("SELECT 1").fetchone() == (1,)
         with doorman.connect() as other:
             assert other.execute("SELECT 1").fetchone() == (1,)
         doorman.config_path.unlink()
+
+
+def children(doorman: Doorman) -> set[int]:
+    """Process ids of its own."""
+    return {child.pid for child in psutil.Process(doorman.pid).children()}
 
 
 def test_a_new_process_that_is_killed_leaves_its_clients_here(make_doorman: MakeDoorman) -> None:
@@ -288,6 +296,7 @@ def test_a_new_process_that_is_killed_leaves_its_clients_here(make_doorman: Make
         assert doorman.pool()["sv_active"] == 0
 
 
+@alone
 def test_an_old_process_that_is_killed_leaves_the_rest_alone(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman()
     with doorman.connect() as gone, doorman.connect(autocommit=False) as staying:
@@ -319,7 +328,7 @@ def test_who_does_not_end_leaves_with_the_limit(make_doorman: MakeDoorman) -> No
 # -- under load
 
 
-def test_pgbench_notices_nothing(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+def test_pgbench_notices_nothing(make_doorman: MakeDoorman, postgres: Postgres, workers: int) -> None:
     """Three upgrades in a row: no transaction fails, no connection is refused, pool_size holds."""
     doorman = make_doorman()
     most = 0
@@ -341,7 +350,7 @@ def test_pgbench_notices_nothing(make_doorman: MakeDoorman, postgres: Postgres) 
             time.sleep(0.01)
 
     threads = [threading.Thread(target=come_and_go), threading.Thread(target=count)]
-    benches = list(start_pgbench(doorman))
+    benches = list(start_pgbench(doorman, PGBENCH_SECONDS))
     for thread in threads:
         thread.start()
     try:
@@ -361,20 +370,4 @@ def test_pgbench_notices_nothing(make_doorman: MakeDoorman, postgres: Postgres) 
     for bench, (out, err) in zip(benches, results, strict=True):
         assert bench.returncode == 0, err
         assert b"number of failed transactions: 0" in out or b"failed" not in out, out
-    assert most <= 8 + 1, "more servers than the pool's size"
-
-
-def start_pgbench(doorman: Doorman) -> Iterator[subprocess.Popen[bytes]]:
-    script = doorman.directory / "script.sql"
-    script.write_text("SELECT 1;\nBEGIN;\nSELECT 2;\nCOMMIT;\n")
-    environment: dict[str, Any] = {**os.environ, "PGPASSWORD": Postgres.PASSWORDS["app"], "PGSSLMODE": "disable"}
-    for mode in ("simple", "prepared"):
-        yield subprocess.Popen(
-            [
-                *(find_program("pgbench"), "-n", "-c", "8", "-T", str(PGBENCH_SECONDS), "-M", mode, "-f", str(script)),
-                *("-h", doorman.host, "-p", str(doorman.port), "-U", "app", "testdb"),
-            ],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    assert most <= 8 * workers + 1, "more servers than the pool's size"

@@ -16,10 +16,24 @@ import psycopg
 import pytest
 from eventually import eventually
 from fix_certs import Certificates
-from fix_doorman import MakeDoorman, Successor, be_subreaper, merged
+from fix_doorman import MakeDoorman, Successor, be_subreaper, merged, of_workers
 from fix_postgres import Postgres
 from pace import patience
 from wire_client import SYNC, bind, bound, execute, parse, startup
+
+
+@pytest.fixture(params=[1, 2], ids=["alone", "workers"])
+def workers(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def make_doorman(make_doorman: MakeDoorman, workers: int) -> MakeDoorman:
+    return of_workers(make_doorman, workers)
+
+
+#: For what is one worker's as yet where there are several: what the console orders, pool_size.
+alone = pytest.mark.parametrize("workers", [1], ids=["alone"], indirect=True)
 
 LONG = {"general": {"shutdown_timeout": "60s"}}
 
@@ -86,6 +100,7 @@ def test_one_upgrade_after_the_other(make_doorman: MakeDoorman) -> None:
         assert idle.execute("SELECT 1").fetchone() == (1,)
 
 
+@alone
 def test_nobody_has_to_wait_where_nobody_may(make_doorman: MakeDoorman) -> None:
     """query_wait_timeout = 0: the new process has no server yet, and no room for one."""
     doorman = make_doorman({"general": {"query_wait_timeout": "0s"}})
@@ -115,6 +130,7 @@ def test_nobody_has_to_wait_where_nobody_may(make_doorman: MakeDoorman) -> None:
         assert not failed
 
 
+@alone
 def test_clients_at_rest_need_no_time_limit(make_doorman: MakeDoorman) -> None:
     """shutdown_timeout = 0 is for those in a transaction."""
     doorman = make_doorman({"general": {"shutdown_timeout": "0s"}})
@@ -126,6 +142,7 @@ def test_clients_at_rest_need_no_time_limit(make_doorman: MakeDoorman) -> None:
             assert client.execute("SELECT 1").fetchone() == (1,)
 
 
+@alone
 def test_who_stays_is_served_by_a_pool_that_had_no_server(make_doorman: MakeDoorman, certs: Certificates) -> None:
     served = {"tls_certificate": str(certs.server.certificate), "tls_private_key": str(certs.server.private_key)}
     doorman = make_doorman({"general": {"tls_mode": "allow", **served}})
@@ -137,6 +154,7 @@ def test_who_stays_is_served_by_a_pool_that_had_no_server(make_doorman: MakeDoor
         assert client.execute("SELECT 2").fetchone() == (2,)
 
 
+@alone
 def test_a_smaller_pool_takes_no_more_servers_than_it_may_have(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     doorman = make_doorman()
     clients = [doorman.connect(autocommit=False) for _ in range(6)]
@@ -193,7 +211,7 @@ def test_the_file_of_a_unix_socket_that_is_listened_at_no_more_goes(make_doorman
 
 
 def test_sigterm_ends_an_upgrade_that_has_not_begun(make_doorman: MakeDoorman) -> None:
-    doorman = make_doorman()
+    doorman = make_doorman(LONG)
     os.rename(doorman.config_path, doorman.config_path.with_suffix(".kept"))
     os.mkfifo(doorman.config_path)
     with doorman.connect(autocommit=False) as client:
