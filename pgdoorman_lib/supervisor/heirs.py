@@ -37,9 +37,7 @@ class Heir(Intake):
     """Takes what one process sends for ``app``: what every process may, and BEGIN, HELD, CANCEL and DONE."""
 
     def __init__(self, app: App, heirs: Heirs, sock: socket.socket) -> None:
-        #: what many of its clients and servers have in common
-        book = Book()
-        super().__init__(app, lambda: book)
+        super().__init__(app, lambda: heirs.book)
         self._heirs = heirs
         self.channel = Channel(sock, self)
         #: servers that the other side has
@@ -84,6 +82,8 @@ class Heirs:
         self._app = app
         self.asked = asked
         self._all: list[Heir] = []
+        #: what their clients and servers have in common, who may have come from one to the other before
+        self.book = Book()
         self._none = gevent.event.Event()
         self._none.set()
 
@@ -107,6 +107,7 @@ class Heirs:
             for database, user in list(heir.held):
                 self.count(heir, database, user, 0)
             if not self._all:
+                self.book = Book()
                 self._none.set()
 
     def count(self, heir: Heir, database: str, user: str, number: int) -> None:

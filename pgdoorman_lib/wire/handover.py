@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
-from pgdoorman_lib.wire.statements import Acts, Handle, Statement, Unnamed, known_handle
+from pgdoorman_lib.wire.statements import Acts, Handle, Statement, Unnamed, known_handle, known_statement
 from pgdoorman_lib.wire.text import Name, Text
 from pgdoorman_lib.wire.traces import Traces
 
@@ -48,12 +48,13 @@ class Book:
         """The statement that ``pack_statement`` has made ``state`` of."""
         found = self._statements.get(name)
         if found is None:
-            found = self._statements[name] = self._made(name, state)
+            found = self._statements[name] = known_statement(name) or self._made(name, state)
         return found
 
     def _made(self, name: bytes, state: Mapping[str, Any]) -> Statement:
+        handle = self.handle(name, len(state["body"]), state["line"])
         statement = Statement(name, state["body"], _acts(state["acts"]), int(state["by_sql"]))
-        statement.handle = self.handle(name, len(statement.body), state["line"])
+        statement.handle = handle
         statement.cname = statement.handle.cname
         environment = state["environment"]
         statement.environment = None if environment is None else tuple((key, value) for key, value in environment)

@@ -9,6 +9,7 @@ cdef Tally _remembered
 cdef long long _newest
 cdef bytes _process
 cdef object _handles
+cdef object _statements
 
 cpdef bytes digest_of(bytes body, object environment)
 @cython.locals(stamp="long long")
@@ -46,6 +47,7 @@ cdef class Handle:
 
 
 cdef class Statement:
+    cdef object __weakref__
     cdef public bytes name
     cdef public Handle handle
     cdef public bytearray cname

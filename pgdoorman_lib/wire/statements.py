@@ -43,8 +43,9 @@ _newest = 0
 _process = bytes(TOKEN_SIZE).hex().encode()
 
 
-# The handles of this process by their names, None where nobody asks for them.
+# The handles and statements of this process by their names, None where nobody asks for them.
 _handles: Any = None
+_statements: Any = None
 
 
 def name_process(token: _bytes) -> None:
@@ -56,15 +57,21 @@ def name_process(token: _bytes) -> None:
 
 
 def keep_handles() -> None:
-    """From now on ``known_handle`` knows the handles that are made: servers may bring what has such a name."""
-    global _handles
+    """From now on what is made is known by its name: clients and servers may bring what has such a name."""
+    global _handles, _statements
     if _handles is None:
         _handles = WeakValueDictionary()
+        _statements = WeakValueDictionary()
 
 
 def known_handle(name: _bytes) -> Handle | None:
     """The handle of this name that somebody here has, since ``keep_handles``."""
     return _handles.get(name) if _handles is not None else None
+
+
+def known_statement(name: _bytes) -> Statement | None:
+    """The statement of this name that somebody here has, since ``keep_handles``: what is known of it holds for all."""
+    return _statements.get(name) if _statements is not None else None
 
 
 def digest_of(body: _bytes, environment: object) -> _bytes:
@@ -155,7 +162,7 @@ class Handle:
         #: clients of another worker process may mean it
         self.abroad = 0
         if _handles is not None:
-            _handles[name] = self
+            _handles.setdefault(name, self)
 
     def close_message(self) -> bytearray:
         """The Close message that drops it on a server."""
@@ -169,6 +176,7 @@ class Statement:
     """
 
     __slots__ = (
+        "__weakref__",
         "acts",
         "analysed_at",
         "body",
@@ -187,6 +195,8 @@ class Statement:
     )
 
     def __init__(self, name: _bytes, body: _bytes, acts: Acts | None = None, by_sql: _int = 0) -> None:
+        if _statements is not None:
+            _statements.setdefault(name, self)
         self.name = name
         self.handle = Handle(name, len(body))
         #: the handle's, for messages

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgdoorman_lib.net.packing import pack, unpack
+from pgdoorman_lib.wire import statements
 from pgdoorman_lib.wire.handover import Book, pack_client, pack_server, unpack_client, unpack_server
 from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
 from pgdoorman_lib.wire.statements import Acts, Registry, Statement, Unnamed
@@ -99,6 +100,66 @@ def test_what_was_shared_is_shared_again() -> None:
     assert there.bytes == len(BODY)
     assert a.handle.users == 2
     assert there.versions == {a.handle.line: a.handle}
+
+
+interpreted = pytest.mark.skipif(
+    not (statements.__file__ or "").endswith(".py"), reason="what a compiled module keeps can't be set back"
+)
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a worker among several."""
+    monkeypatch.setattr(statements, "_handles", None)
+    monkeypatch.setattr(statements, "_statements", None)
+    statements.keep_handles()
+
+
+@interpreted
+@pytest.mark.usefixtures("kept")
+def test_what_comes_back_is_what_there_is() -> None:
+    """A client that has been away, and servers with what it had made, mean the statement that others here have."""
+    registry = Registry(10)
+    statement = registry.get(BODY, ())
+    private = registry.private(BODY)
+    mine, held = ClientStatements(), ServerStatements(10)
+    mine.enter(b"shared", statement)
+    mine.enter(b"own", private)
+    held.enter(statement)
+    client, server = sent(pack_client(mine)), sent(pack_server(held))
+    back, there = ClientStatements(), ServerStatements(10)
+    unpack_client(back, client, Book(abroad=True))
+    unpack_server(there, server, Book(abroad=True))
+    assert back.names == {b"shared": statement, b"own": private}
+    assert there.has(statement)
+    assert statement.handle.users == 2
+    assert not statement.handle.abroad
+
+
+@interpreted
+@pytest.mark.usefixtures("kept")
+def test_a_client_means_what_a_server_has_brought() -> None:
+    """In whatever order they come, and by whatever way."""
+    registry = Registry(10)
+    mine, held = ClientStatements(), ServerStatements(10)
+    statement = registry.get(BODY, ())
+    mine.enter(b"a", statement)
+    held.enter(statement)
+    line = statement.handle.line
+    client, server = sent(pack_client(mine)), sent(pack_server(held))
+    statements._handles.clear()
+    statements._statements.clear()
+    there, then = ServerStatements(10), ServerStatements(10)
+    come, other = ClientStatements(), ClientStatements()
+    unpack_server(there, server, Book(abroad=True))
+    unpack_client(come, client, Book(abroad=True))
+    unpack_client(other, client, Book(abroad=True))
+    unpack_server(then, server, Book(abroad=True))
+    found = come.names[b"a"]
+    assert other.names[b"a"] is found
+    assert there.has(found)
+    assert then.has(found)
+    assert found.handle.line == line
 
 
 def test_servers_keep_the_order_of_use() -> None:
