@@ -280,6 +280,13 @@ class General:
     worker_cpu_affinity_pinning: bool = setting(
         "boolean", False, "Have each worker run on one processor alone, in turn.", reload="restart"
     )
+    rebalance: bool = setting(
+        "boolean",
+        True,
+        "Clients go from busy workers to calmer ones, between two transactions (docs/workers.md).",
+        reload="live",
+        ours=True,
+    )
     io_engine: str = setting(
         "choice",
         "auto",

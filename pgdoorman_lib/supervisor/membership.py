@@ -76,6 +76,8 @@ class Membership(Receiver):
             "hand_over": self._hand_over,
             "resume": self._resume,
             "wait_for_heirs": self._wait_for_heirs,
+            "load": lambda state: self.neighbours.transfers.load(),
+            "move": self._move,
             "hurry": self._hurry,
             **self._app.be_one_of_several(self.worker, self.ledger.count, self._ask_all),
             "cancel_orphans": self._cancel_orphans,
@@ -189,6 +191,11 @@ class Membership(Receiver):
                 "%s what runs there for a worker that has died goes on: %s", of_pool(pool.settings), exc.message
             )
 
+    def _move(self, state: Plain) -> Plain:
+        if not self._itself.hands_over:
+            self.neighbours.transfers.move(state["target"], state["clients"], state["working"])
+        return {}
+
     # An upgrade.
 
     def _taken(self) -> socket.socket:
@@ -199,6 +206,7 @@ class Membership(Receiver):
         return found
 
     def _part(self, state: Plain) -> Plain:
+        self.neighbours.transfers.stop()
         return self._itself.part(self.worker, self._taken())
 
     def _pass(self, state: Plain) -> Plain:

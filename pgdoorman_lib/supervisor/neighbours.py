@@ -25,6 +25,7 @@ from pgdoorman_lib.server import handover as servers
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.supervisor.intake import Intake
+from pgdoorman_lib.supervisor.transfers import Transfers
 from pgdoorman_lib.supervisor.worker_cancels import WorkerCancels
 from pgdoorman_lib.wire.handover import Book
 from pgdoorman_lib.wire.statements import keep_handles
@@ -54,6 +55,7 @@ class Neighbours:
         self._under_way: set[gevent.Greenlet[..., None]] = set()
         self.cancels = WorkerCancels(app.clients, peers, app.cancel_here, app.cancellable)
         app.clients.on_end = self.cancels.end_noticed
+        self.transfers = Transfers(app, peers, self.cancels.departed)
         keep_handles()
         app.headcount = Headcount(ledger.row)
         ledger.listen()
@@ -81,7 +83,7 @@ class Neighbours:
 
     def receiver(self, worker: int) -> Receiver:
         """What takes what comes on the channel to another ``worker``."""
-        return _FromNeighbour(self._app, self.cancels, worker)
+        return _FromNeighbour(self._app, self, worker)
 
     def _send(self, exchange: Exchange, server: Server, worker: int, claimed: int) -> None:
         """See ``exchange.Send``."""
@@ -120,10 +122,12 @@ class Neighbours:
 class _FromNeighbour(Intake):
     """Takes for ``app`` what another worker sends."""
 
-    def __init__(self, app: App, cancels: WorkerCancels, worker: int) -> None:
+    def __init__(self, app: App, neighbours: Neighbours, worker: int) -> None:
         super().__init__(app, _book)
         self._prepare_server = self._prepare_server_of_same
-        self._cancels = cancels
+        self._take_client = self._take_client_that_rests
+        self._transfers = neighbours.transfers
+        self._cancels = neighbours.cancels
         self._worker = worker
 
     def prepare(self, parcel: Parcel) -> None:
@@ -147,6 +151,10 @@ class _FromNeighbour(Intake):
         if pool is None or digest(pool.settings) != parcel.state["settings"]:
             raise Refused("its pool has other settings here")
         self._welcome.prepare_server(parcel)
+
+    def _take_client_that_rests(self, parcel: Parcel) -> None:
+        self._transfers.rest(parcel.state["id"])
+        self._welcome.take_client(parcel)
 
 
 def digest(settings: Any) -> str:

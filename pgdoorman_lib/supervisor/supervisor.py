@@ -30,6 +30,7 @@ from pgdoorman_lib.supervisor.crew import Crew
 from pgdoorman_lib.supervisor.nursery import Nursery
 from pgdoorman_lib.supervisor.pid_file import PidFile
 from pgdoorman_lib.supervisor.program import Program
+from pgdoorman_lib.supervisor.rebalancing import Rebalancing
 from pgdoorman_lib.supervisor.succession import Succession
 from pgdoorman_lib.supervisor.systemd import Systemd
 from pgdoorman_lib.supervisor.team import Team
@@ -212,7 +213,10 @@ class Supervisor:
         on_ready()
         self._succession.wait_until_main()
         self.systemd.ready()
-        self._greenlets.append(gevent.spawn(self.systemd.watch, self._count))
+        self._greenlets += [
+            gevent.spawn(self.systemd.watch, self._count),
+            gevent.spawn(Rebalancing(self.team, lambda: self.general.rebalance).run),
+        ]
         gevent.wait((self._stopping, self.team.ended), count=1)
         self.systemd.stopping()  # unless it is another process's service by now
         limit = self.config.general.shutdown_timeout + END_SECONDS

@@ -1,0 +1,104 @@
+"""Clients go from the worker that has most of them to the others, whatever they have with them, and none can tell."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+
+import psutil
+import psycopg
+import pytest
+from eventually import eventually
+from fix_doorman import Doorman, MakeDoorman, merged, start_pgbench
+
+CLIENTS = 24
+
+
+def crowd(doorman: Doorman) -> list[int]:
+    """How many clients each worker has, the fewest first."""
+    nurseries = psutil.Process(doorman.pid).children()
+    workers = [worker for nursery in nurseries for worker in nursery.children()]
+    return sorted(
+        sum(1 for one in worker.net_connections("tcp") if one.laddr.port == doorman.port and one.raddr)
+        for worker in workers
+    )
+
+
+def on_one_of_two(doorman: Doorman) -> None:
+    """Have two workers, of which one has all clients, as the process before them had."""
+    doorman.write_config(merged(doorman.config, {"general": {"worker_threads": 2}}))
+    doorman.upgrade()
+    assert doorman.end_of_predecessor() == 0
+
+
+def test_both_have_as_many_in_the_end(make_doorman: MakeDoorman) -> None:
+    """With what each of them has set, prepared and keeps a server for."""
+    doorman = make_doorman()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(doorman.connect(prepare_threshold=0)) for _ in range(CLIENTS)]
+        for number, client in enumerate(clients):
+            client.execute(f"SET application_name = 'client {number}'")
+            client.execute("PREPARE mine AS SELECT 'by sql', $1::int")
+            assert client.execute("SELECT %s::int", (number,)).fetchone() == (number,)
+        clients[0].execute("CREATE TEMP TABLE kept AS SELECT 7 AS seven")
+        on_one_of_two(doorman)
+        eventually(lambda: crowd(doorman)[0] >= CLIENTS // 2 - 2, timeout=20, message="half of them have gone")
+        for number, client in enumerate(clients):
+            assert client.execute("SHOW application_name").fetchone() == (f"client {number}",)
+            assert client.execute("SELECT %s::int", (number,)).fetchone() == (number,)
+            assert client.execute(f"EXECUTE mine({number})").fetchone() == ("by sql", number)
+        assert clients[0].execute("SELECT seven FROM kept").fetchone() == (7,)
+
+
+def test_pgbench_notices_nothing(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    benches = list(start_pgbench(doorman, 30))
+    try:
+        eventually(lambda: doorman.pool()["cl_active"] + doorman.pool()["cl_waiting"] > 0, message="pgbench works")
+        on_one_of_two(doorman)
+        eventually(lambda: crowd(doorman)[0] >= 6, timeout=20, message="half of them have gone")
+        results = [bench.communicate(timeout=180) for bench in benches]
+    finally:
+        for bench in benches:
+            if bench.poll() is None:
+                bench.kill()
+                bench.communicate()
+    for bench, (out, err) in zip(benches, results, strict=True):
+        assert bench.returncode == 0, err
+        assert b"number of failed transactions: 0" in out or b"failed" not in out, out
+
+
+def test_who_has_gone_can_be_cancelled(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(doorman.connect()) for _ in range(8)]
+        on_one_of_two(doorman)
+        eventually(lambda: crowd(doorman)[0] >= 3, timeout=20, message="half of them have gone")
+        for client in clients:
+            timer = threading.Timer(0.3, client.cancel_safe)
+            timer.start()
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                client.execute("SELECT pg_sleep(30)")
+            timer.join()
+
+
+def test_who_is_in_a_transaction_stays_and_none_goes_where_it_is_off(make_doorman: MakeDoorman) -> None:
+    doorman = make_doorman({"general": {"rebalance": False}})
+    with ExitStack() as stack:
+        clients = [stack.enter_context(doorman.connect(autocommit=False)) for _ in range(8)]
+        on_one_of_two(doorman)
+        before = crowd(doorman)
+        for client in clients:
+            client.execute("SELECT 1")
+        doorman.reload(merged(doorman.config, {"general": {"rebalance": True}}))
+        with doorman.connect() as other:
+            for _ in range(3):
+                other.execute("SELECT pg_sleep(1)")
+            assert crowd(doorman)[0] <= before[0] + 1, "all are in a transaction, or alone"
+        for client in clients:
+            client.execute("SELECT 2")
+            client.commit()
+        eventually(lambda: crowd(doorman)[0] >= 3, timeout=20, message="half of them have gone")
+        for client in clients:
+            assert client.execute("SELECT 3").fetchone() == (3,)
+            client.commit()
