@@ -35,7 +35,7 @@ from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.supervisor.cancels import Asked, wanted
 from pgdoorman_lib.supervisor.host import UpgradeFailed
 from pgdoorman_lib.supervisor.moving import PARCEL_SECONDS, send_client
-from pgdoorman_lib.supervisor.staying import Staying, most_kept
+from pgdoorman_lib.supervisor.staying import Staying
 from pgdoorman_lib.wire.handover import Plain
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ PORTION = 200
 
 
 class HandOver:
-    """``app``'s to a new process.
+    """``app``'s to a new process; ``app`` is ``worker`` of ``workers``.
 
     ``asked`` is what is to be cancelled there and here.
     ``find_another`` has ``meet`` called with the way to another one when that one has died. It may switch, and says
     whether there is one; if not, who has started the new program sees to what comes next.
     """
 
-    def __init__(self, app: App, find_another: Callable[[], bool], asked: Asked) -> None:
+    def __init__(self, app: App, find_another: Callable[[], bool], asked: Asked, worker: int, workers: int) -> None:
         self._app = app
         self._asked = asked
         self._find_another = find_another
@@ -69,7 +69,7 @@ class HandOver:
         self.going = False
         self._given_up = False
         self._moving = Greenlets()
-        self._staying = Staying()
+        self._staying = Staying(worker, workers)
         self._found: list[tuple[Session, str]] = []
         self._told: dict[tuple[str, str], int] = {}
         self._moved_clients = 0
@@ -246,7 +246,7 @@ class HandOver:
         """A client is left to this process; where that can keep no server for it, it ends with its transaction."""
         self._staying.add(session)
         log.info("%s stays with this process: %s", session.label(), reason)
-        if not most_kept(session.link.pool):
+        if not self._staying.most_kept(session.link.pool):
             session.terminate_when_idle(ShuttingDown(GOODBYE))
 
     def _move_servers(self) -> int:

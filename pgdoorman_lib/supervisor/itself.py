@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 
 class Itself:
-    """``app`` as the only one that serves (``host.Serving``), or as one of several workers.
+    """``app`` as the only one that serves (``host.Serving``), or as ``worker`` of several ``workers``.
 
     ``find_another`` is as for ``HandOver``.
     """
 
-    def __init__(self, app: App, find_another: Callable[[], bool]) -> None:
+    def __init__(self, app: App, find_another: Callable[[], bool], worker: int = 1, workers: int = 1) -> None:
         self._app = app
+        self._worker = worker
+        self._workers = workers
         self._find_another = find_another
         self._asked = Asked()
         self._heirs = Heirs(app, self._asked)
@@ -46,7 +48,7 @@ class Itself:
 
     def part(self, number: int, end: socket.socket) -> Plain:
         """As ``Serving.part``."""
-        handover = self._handover = HandOver(self._app, self._find_another, self._asked)
+        handover = self._handover = HandOver(self._app, self._find_another, self._asked, self._worker, self._workers)
         try:
             return handover.begin(end)
         except BaseException:

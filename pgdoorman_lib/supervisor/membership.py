@@ -56,7 +56,7 @@ class Membership(Receiver):
         #: the channels to the other workers, by their numbers
         self.peers: dict[int, Channel] = {}
         self._app = app
-        self._itself = Itself(app, self._find_another)
+        self._itself = Itself(app, self._find_another, birth.number, ledger.count)
         #: the socket to who takes over from this worker, until it is said what for
         self._successor: socket.socket | None = None
         app.clients.be_one_of_several(birth.number, ledger.count)
@@ -207,7 +207,12 @@ class Membership(Receiver):
 
     def _part(self, state: Plain) -> Plain:
         self.neighbours.transfers.stop()
-        return self._itself.part(self.worker, self._taken())
+        self.neighbours.retire(True)
+        try:
+            return self._itself.part(self.worker, self._taken())
+        except BaseException:
+            self.neighbours.retire(False)
+            raise
 
     def _pass(self, state: Plain) -> Plain:
         self._itself.pass_to(self.worker, self._taken())
@@ -219,6 +224,7 @@ class Membership(Receiver):
 
     def _resume(self, state: Plain) -> Plain:
         self._itself.resume()
+        self.neighbours.retire(False)
         return {}
 
     def _wait_for_heirs(self, state: Plain) -> Plain:

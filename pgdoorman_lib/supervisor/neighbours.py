@@ -56,6 +56,8 @@ class Neighbours:
         self.cancels = WorkerCancels(app.clients, peers, app.cancel_here, app.cancellable)
         app.clients.on_end = self.cancels.end_noticed
         self.transfers = Transfers(app, peers, self.cancels.departed)
+        #: servers and clients go to none of them, nor come
+        self.retired = False
         keep_handles()
         app.headcount = Headcount(ledger.row)
         ledger.listen()
@@ -79,6 +81,13 @@ class Neighbours:
         gevent.joinall(list(self._under_way))
         self._ledger.close()
 
+    def retire(self, retired: bool) -> None:
+        """Have servers and clients go to no other worker of these, as long as all hand over to those of another pooler.
+
+        Who counts ours there must not count one twice, or not at all.
+        """
+        self.retired = retired
+
     # Servers.
 
     def receiver(self, worker: int) -> Receiver:
@@ -88,7 +97,7 @@ class Neighbours:
     def _send(self, exchange: Exchange, server: Server, worker: int, claimed: int) -> None:
         """See ``exchange.Send``."""
         channel = self._peers.get(worker)
-        if channel is None or channel.ended.is_set():
+        if channel is None or channel.ended.is_set() or self.retired:
             exchange.stayed(server, worker, claimed)
             return
         greenlet = gevent.spawn(self._move, channel, exchange, server, worker, claimed)
@@ -126,13 +135,15 @@ class _FromNeighbour(Intake):
         super().__init__(app, _book)
         self._prepare_server = self._prepare_server_of_same
         self._take_client = self._take_client_that_rests
-        self._transfers = neighbours.transfers
+        self._neighbours = neighbours
         self._cancels = neighbours.cancels
         self._worker = worker
 
     def prepare(self, parcel: Parcel) -> None:
         if parcel.kind in CANCELS:
             self._cancels.prepare(parcel)
+        elif self._neighbours.retired:
+            raise Refused("this worker hands over to another pooler's")
         else:
             super().prepare(parcel)
 
@@ -153,7 +164,7 @@ class _FromNeighbour(Intake):
         self._welcome.prepare_server(parcel)
 
     def _take_client_that_rests(self, parcel: Parcel) -> None:
-        self._transfers.rest(parcel.state["id"])
+        self._neighbours.transfers.rest(parcel.state["id"])
         self._welcome.take_client(parcel)
 
 

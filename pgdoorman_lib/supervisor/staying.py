@@ -12,9 +12,11 @@ from pgdoorman_lib.pool.pool import Pool
 
 
 class Staying:
-    """Sessions that can't go, or that the new process does not want."""
+    """Sessions that can't go, or that the new process does not want, in ``worker`` of ``workers`` old processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: int = 1, workers: int = 1) -> None:
+        self._worker = worker
+        self._workers = workers
         self._sessions: set[Session] = set()
         self._count_of: dict[tuple[str, str], int] = {}
 
@@ -40,7 +42,7 @@ class Staying:
 
     def kept(self, pool: Pool) -> int:
         """How many servers of ``pool`` are kept for them."""
-        return min(self._count_of.get((pool.settings.database, pool.settings.user), 0), most_kept(pool))
+        return min(self._count_of.get((pool.settings.database, pool.settings.user), 0), self.most_kept(pool))
 
     def room(self, pool: Pool) -> int:
         """How many servers ``pool`` may have in this process: those it has, and those kept for them.
@@ -50,7 +52,7 @@ class Staying:
         number = open_servers(pool)
         return number if pool.quota is not None else max(number, min(self.kept(pool), pool.size))
 
-
-def most_kept(pool: Pool) -> int:
-    """How many servers of a pool may be kept for clients that stay."""
-    return int(pool.settings.pool_size) // 2
+    def most_kept(self, pool: Pool) -> int:
+        """How many servers of a pool may be kept for clients that stay: this process's part of half of them."""
+        each, more = divmod(int(pool.settings.pool_size) // 2, self._workers)
+        return each + (self._worker <= more)
