@@ -481,12 +481,12 @@ def app_pool(postgres: Postgres, size: int = 8, **more: Any) -> TomlTable:
 
 
 def base_config(postgres: Postgres, port: int) -> TomlTable:
-    """What most tests run on: one worker, pools over one database in every mode, secrets of every kind."""
+    """What most tests run on: WORKERS, pools over one database in every mode, secrets of every kind."""
     return {
         "general": {
             "host": "127.0.0.1",
             "port": port,
-            "worker_threads": 1,
+            "worker_threads": WORKERS,
             "connect_timeout": duration(5),
             "query_wait_timeout": duration(10),
             "shutdown_timeout": "5s",
@@ -526,8 +526,6 @@ def _factory(postgres: Postgres, directory: Path, started: list[Doorman]) -> Mak
             config = merged(config, over)
         if engine := os.environ.get("PGDOORMAN_TEST_ENGINE"):
             config = merged({"general": {"io_engine": engine}}, config)
-        if WORKERS > 1 and config["general"].get("worker_threads") == 1:
-            config = merged(config, {"general": {"worker_threads": WORKERS}})
         doorman = Doorman(home, config)
         started.append(doorman)
         _live.append(doorman)

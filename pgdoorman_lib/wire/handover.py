@@ -111,8 +111,9 @@ def unpack_client(mine: ClientStatements, state: Mapping[str, Any], book: Book) 
 
 
 def pack_server(held: ServerStatements) -> Plain:
-    """What is prepared on a server under our names, least recently used first; not its unnamed statement."""
+    """What is prepared on a server under our names, least recently used first, and whether there is an unnamed one."""
     return {
+        "unnamed": held.unnamed is not None,
         "doubtful": bool(held.doubtful),
         "prepared": [[handle.name, handle.size, handle.line] for handle in held.prepared],
     }
@@ -121,6 +122,8 @@ def pack_server(held: ServerStatements) -> Plain:
 def unpack_server(held: ServerStatements, state: Mapping[str, Any], book: Book) -> None:
     """Enter what ``pack_server`` has made into a server's empty books."""
     held.doubtful = 1 if state["doubtful"] else 0
+    if state["unnamed"]:
+        held.unnamed = Unnamed(None)  # nobody's here: whoever has none must not come to find it
     for name, size, line in state["prepared"]:
         handle = book.handle(name, size, line)
         held.prepared[handle] = None

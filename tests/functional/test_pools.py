@@ -52,7 +52,8 @@ def merged_pool(size: int, general: dict[str, object], **user: object) -> dict[s
 
 
 def test_waiters_are_served_in_their_order(make_doorman: MakeDoorman) -> None:
-    doorman = make_doorman()
+    """Of several workers each has its line; what holds between them stands in tests/pool/test_exchange.py."""
+    doorman = make_doorman({"general": {"worker_threads": 1}})
     holder = doorman.wire("onedb")
     holder.ask_query("CREATE TEMP SEQUENCE IF NOT EXISTS turn; DROP SEQUENCE turn")
     holder.ask_query("DROP SEQUENCE IF EXISTS turns; CREATE SEQUENCE turns")
@@ -109,7 +110,8 @@ def test_the_wait_for_a_server_has_an_end(make_doorman: MakeDoorman) -> None:
 
 def test_lifo_uses_few_servers_and_round_robin_all(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     for round_robin, expected in ((False, 1), (True, 3)):
-        doorman = make_doorman(merged_pool(3, {"server_round_robin": round_robin}))
+        one = {"worker_threads": 1}  # each worker has its own idle servers
+        doorman = make_doorman(merged_pool(3, {"server_round_robin": round_robin, **one}))
         clients = [doorman.wire() for _ in range(3)]
         for client in clients:
             client.ask_query("BEGIN")

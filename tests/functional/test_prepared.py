@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from eventually import eventually
-from fix_doorman import Doorman, app_pool, until_idle
+from fix_doorman import WORKERS, Doorman, app_pool, until_idle
 from fix_postgres import Postgres
 from pace import patience
 from wire_client import (
@@ -137,7 +137,7 @@ def test_statements_live_on_the_server_under_our_names_and_are_shared(doorman: D
     for i, client in enumerate(clients):
         assert kinds(client.ask(prepared(f"name{i}", sql))) == "12TDCZ"
     ours = [name for name, text in server_statements(doorman) if text == sql]
-    assert len(ours) == 1
+    assert 1 <= len(ours) <= WORKERS  # each worker has asked for itself what it means
     assert ours[0].startswith("pgdoorman_")
     for client in clients:
         client.close()

@@ -174,6 +174,16 @@ def test_servers_keep_the_order_of_use() -> None:
     assert there.doubtful
 
 
+@pytest.mark.parametrize("theirs", [None, Unnamed(b"select 1\0\0\0")])
+def test_nobodys_unnamed_statement_is_taken_for_none(theirs: Unnamed | None) -> None:
+    """Who has none asks for one in vain there, too; that of another client is not his."""
+    held = ServerStatements(2)
+    held.unnamed = theirs
+    there = ServerStatements(2)
+    unpack_server(there, sent(pack_server(held)), Book())
+    assert (there.unnamed is None) == (theirs is None)
+
+
 def test_a_text_that_names_statements_is_looked_up_again() -> None:
     """What it named were objects of the other process."""
     name = Name("execute", 8, 9, 9, b"x")
