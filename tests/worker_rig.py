@@ -84,6 +84,8 @@ def be_worker(path: str, ledger: Ledger, number: int, ends: dict[int, Ends], soc
             gevent.spawn(meet, app, peers, other, end)
         app.run(lambda: print(f"worker {number} ({os.getpid()}) serves", flush=True))
         code = 0
+        assert app.neighbours is not None
+        print(f"worker {number} has sent {app.neighbours.sent} servers", flush=True)
     finally:
         sys.stdout.flush()
         os._exit(code)

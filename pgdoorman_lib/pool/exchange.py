@@ -4,8 +4,9 @@ All of them together have one size, and one line of waiters as far as that is wo
 
 1. Who waits while servers rest in another worker has that one called (``call``), and waits for at most GRACE before one
    is opened, if there is room.
-2. A server that is given back goes to the worker whose first has waited clearly longer than ours (``Row.turn_of``).
-   Each first in a line is served by one worker alone (``Row.claim``).
+2. A server that is given back goes to the worker whose first has waited clearly longer than ours (``Row.turn_of``): by
+   more than twice what it takes to get there, which nobody has use of it. One is on its way there at a time, or as many
+   as rested when they were asked for (``Row.claim``).
 3. Servers that can't go there (TLS, and where names of options are to be forgotten) make room: they are closed when
    somebody elsewhere has waited for PATIENCE and there is no room for another.
 4. A worker that does not take one is sent none for SHUNNED.
@@ -22,7 +23,7 @@ from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.handover import gone, lift, may_go
 from pgdoorman_lib.pool.holding import open_servers
 from pgdoorman_lib.pool.pool import Pool
-from pgdoorman_lib.pool.row import Row
+from pgdoorman_lib.pool.row import MARGIN, Row
 from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 
@@ -34,6 +35,8 @@ CALLS = 10
 PATIENCE = 1.0
 #: Seconds in which nothing is sent to a worker that did not take a server.
 SHUNNED = 1.0
+#: The part of what is known of the length of the way that the last one makes, one in so many.
+SMOOTHING = 4
 #: Why a server is closed whose place is another worker's.
 MADE_ROOM = "its place is needed by another worker process, and it can't go there"
 
@@ -52,6 +55,8 @@ class Exchange:
         self._deadline = Deadline(self._grace_over)
         #: until when a worker is sent nothing, by its number
         self._shunned: dict[int, float] = {}
+        #: seconds a server is on its way, as it was lately
+        self._way = 0.0
         #: calls within the second since ``_counted_from``
         self._calls = 0
         self._counted_from = 0.0
@@ -147,13 +152,13 @@ class Exchange:
             if not servers:
                 self._make_room(worker, now)
                 break
-            since = row.claim(worker)
-            if not since:
-                continue  # another serves it: look for whom these are
+            claimed = row.claim(worker)
+            if not claimed:
+                continue  # another was quicker: look for whom these are
             for server in servers:
                 lift(pool, server)
             for server in servers:
-                self._send(self, server, worker, since)
+                self._send(self, server, worker, claimed)
 
     def goes_over(self, server: Server, worker: int) -> bool:
         """Whether ``server``, which is given back, is ``worker``'s from here on, or closed for it; no switch."""
@@ -162,22 +167,25 @@ class Exchange:
             return False
         if not self._can_go(server):
             return self._is_closed_for(server, worker, now)
-        since = self.row.claim(worker)
-        if not since:
+        claimed = self.row.claim(worker)
+        if not claimed:
             return False
         server.enter(states.ACTIVE)
         server.stream.task = None
-        self._send(self, server, worker, since)
+        self._send(self, server, worker, claimed)
         return True
 
-    def went(self, server: Server) -> None:
-        """A server that was sent is the other worker's; no switch."""
+    def went(self, server: Server, worker: int, claimed: int, took: float) -> None:
+        """A server that was sent is ``worker``'s, which ``took`` so many seconds; no switch."""
+        self._way += (took - self._way) / SMOOTHING
+        self.row.margin = max(MARGIN, 2 * self._way)
+        self.row.unclaim(worker, claimed)
         gone(self.pool, server)
 
-    def stayed(self, server: Server, worker: int, since: int) -> None:
+    def stayed(self, server: Server, worker: int, claimed: int) -> None:
         """``worker`` has not taken the server it was sent; no switch."""
         self._shunned[worker] = clock() + SHUNNED
-        self.row.unclaim(worker, since)
+        self.row.unclaim(worker, claimed)
         self.pool.checkin(server)
 
     def _can_go(self, server: Server) -> bool:

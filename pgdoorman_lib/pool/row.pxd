@@ -9,7 +9,6 @@ cdef int _WAITING
 cdef int _SINCE
 cdef int _CLAIMED
 cdef int _WIDTH
-cdef double _MARGIN
 cdef double _RATIO
 
 
@@ -22,6 +21,7 @@ cdef class Row:
     cdef public Py_ssize_t held
     cdef public Py_ssize_t elsewhere
     cdef public bint shy
+    cdef public double margin
     cdef public object heard
     cdef Py_ssize_t _mine
     cdef Py_ssize_t _end

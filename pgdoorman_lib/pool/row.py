@@ -19,7 +19,7 @@ _float = float
 WIDTH = 8
 #: Which is which: places taken; places of a process that has no cell (``set_elsewhere``); those at rest; who wait, and
 #: since when the first does (monotonic µs, 0: nobody); somebody has something to tell; rows that worker has joined; the
-#: ``SINCE`` of a first who is being served.
+#: ``SINCE`` of a first to whom something is on its way.
 HELD, ELSEWHERE, RESTING, WAITING, SINCE, NEWS, JOINED, CLAIMED = range(WIDTH)
 _HELD = HELD
 _ELSEWHERE = ELSEWHERE
@@ -28,17 +28,17 @@ _WAITING = WAITING
 _SINCE = SINCE
 _CLAIMED = CLAIMED
 _WIDTH = WIDTH
-#: It is another worker's turn when its first has waited for so many µs more than ours, and so many times as long.
-MARGIN = 1000.0
+#: It is another worker's turn when its first has waited for so many seconds more than ours, at least (``Row.margin``),
+#: and so many times as long.
+MARGIN = 0.001
 RATIO = 2.0
-_MARGIN = MARGIN
 _RATIO = RATIO
 
 
 class Row:
     """Worker ``worker``'s view of row ``number``; made by ``Ledger.row``. ``cells`` are its int64 numbers."""
 
-    __slots__ = ("_end", "_mine", "cells", "elsewhere", "heard", "held", "ledger", "number", "shy", "worker")
+    __slots__ = ("_end", "_mine", "cells", "elsewhere", "heard", "held", "ledger", "margin", "number", "shy", "worker")
 
     def __init__(self, ledger: Any, number: _int, cells: Any, worker: _int) -> None:
         self.ledger = ledger
@@ -50,6 +50,8 @@ class Row:
         #: places taken through this object, and those counted by ``set_elsewhere``
         self.held = 0
         self.elsewhere = 0
+        #: seconds, see MARGIN
+        self.margin = MARGIN
         #: what rests here can't go elsewhere, and need not be asked for
         self.shy = False
         #: called when another worker has given something back, waits, or has died; no switch
@@ -137,7 +139,7 @@ class Row:
         return found
 
     def turn_of(self, since: _float, now: _float) -> _int:
-        """The other worker whose first in the line is next, and not being served yet; 0: ours is, or nobody waits.
+        """The other worker whose first is next, and to whom nothing is on its way yet; 0: ours is, or nobody waits.
 
         ``since`` is when our own first began to wait, 0 if nobody does; monotonic seconds.
         """
@@ -146,16 +148,16 @@ class Row:
         at = 0
         while at < self._end:
             theirs = self.cells[at + _SINCE]
-            if theirs and at != self._mine and theirs != self.cells[at + _CLAIMED] and (not oldest or theirs < oldest):
+            if theirs and at != self._mine and not self.cells[at + _CLAIMED] and (not oldest or theirs < oldest):
                 oldest = theirs
                 found = at
             at += _WIDTH
         if not oldest:
             return 0
         if since > 0.0:
-            own = (now - since) * 1000000.0
-            waited = now * 1000000.0 - oldest
-            if waited <= own + _MARGIN or waited <= own * _RATIO:
+            own = now - since
+            waited = now - oldest / 1000000.0
+            if waited <= own + self.margin or waited <= own * _RATIO:
                 return 0
         return found // _WIDTH
 
@@ -173,12 +175,12 @@ class Row:
         return min(found, default=0.0)
 
     def claim(self, worker: _int) -> _int:
-        """Be the one who serves the first in a worker's line; a number for ``unclaim``, 0: it is served already."""
+        """Be the one who sends a worker something; a number for ``unclaim``, 0: another is, or nobody waits there."""
         at = worker * WIDTH
         self.ledger.lock()
         try:
             since = int(self.cells[at + SINCE])
-            if since == self.cells[at + CLAIMED]:
+            if not since or self.cells[at + CLAIMED]:
                 return 0
             self.cells[at + CLAIMED] = since
         finally:
@@ -186,7 +188,7 @@ class Row:
         return since
 
     def unclaim(self, worker: _int, since: _int) -> None:
-        """Who was claimed is not served after all."""
+        """What was on its way to a worker has come there, or will not."""
         at = worker * WIDTH
         self.ledger.lock()
         try:

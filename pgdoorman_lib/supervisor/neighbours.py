@@ -15,6 +15,7 @@ import gevent
 
 from pgdoorman_lib.client.headcount import Headcount
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Refused
+from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.net.tls_secrets import CanNotMove
 from pgdoorman_lib.pool.exchange import Exchange
 from pgdoorman_lib.pool.ledger import Ledger
@@ -52,6 +53,8 @@ class Neighbours:
         self._ledger = ledger
         self._roll = roll
         self._peers = peers
+        #: servers that others have taken
+        self.sent = 0
         self._under_way: set[gevent.Greenlet[..., None]] = set()
         self.cancels = WorkerCancels(app.clients, peers, app.cancel_here, app.cancellable)
         app.clients.on_end = self.cancels.end_noticed
@@ -104,10 +107,10 @@ class Neighbours:
         self._under_way.add(greenlet)
         greenlet.link(self._under_way.discard)
 
-    @staticmethod
-    def _move(channel: Channel, exchange: Exchange, server: Server, worker: int, claimed: int) -> None:
+    def _move(self, channel: Channel, exchange: Exchange, server: Server, worker: int, claimed: int) -> None:
         """Send ``server``, which counts as borrowed; may switch."""
         settings = exchange.pool.settings
+        begun = clock()
         moved = False
         try:
             state: dict[str, Any] = servers.pack(server)
@@ -122,7 +125,8 @@ class Neighbours:
             log.debug("worker %d does not take server #%d: %s", worker, server.id, exc)
         finally:
             if moved:
-                exchange.went(server)
+                self.sent += 1
+                exchange.went(server, worker, claimed, clock() - begun)
             else:
                 exchange.pool.enrol(server)
                 exchange.stayed(server, worker, claimed)

@@ -302,13 +302,15 @@ def test_whose_turn_it_is(workers: list[Ledger]) -> None:
     assert two.turn_of(now - 0.010, now) == 0, "it is not worth the way"
     assert two.turn_of(now - 0.011 / (RATIO + 0.1), now) == 3
     two.line_is(1, now - 0.0001)
-    three.line_is(1, now - MARGIN / 1e6)
+    three.line_is(1, now - MARGIN)
     assert two.turn_of(now - 0.0001, now) == 0, "ten times as long is next to nothing still"
-    assert (one.waiting(3), one.waiting_since(3)) == (1, pytest.approx(now - MARGIN / 1e6))
+    two.margin = MARGIN / 2
+    assert two.turn_of(now - 0.0001, now) == 3, "where it is a short way"
+    assert (one.waiting(3), one.waiting_since(3)) == (1, pytest.approx(now - MARGIN))
     assert two.oldest_elsewhere() == one.waiting_since(3)
 
 
-def test_each_first_in_a_line_is_served_by_one_alone(workers: list[Ledger]) -> None:
+def test_one_alone_sends_a_worker_something(workers: list[Ledger]) -> None:
     one, two, three = (each.row("pool") for each in workers)
     three.line_is(2, 5.0)
     claimed = one.claim(3)
@@ -317,8 +319,9 @@ def test_each_first_in_a_line_is_served_by_one_alone(workers: list[Ledger]) -> N
     one.unclaim(3, claimed)
     assert two.turn_of(0.0, 6.0) == 3 and two.claim(3)
     three.line_is(1, 5.5)
-    assert one.turn_of(0.0, 6.0) == 3, "the next one waits for somebody of his own"
-    one.unclaim(3, claimed)
+    assert one.turn_of(0.0, 6.0) == 0, "it is on its way still"
+    assert one.claim(2) == 0, "nobody waits there"
+    two.unclaim(3, claimed)
     assert one.turn_of(0.0, 6.0) == 3
 
 
