@@ -59,6 +59,8 @@ class Chair:
         self._rests = Rests()
         #: parts that are told at the end, by the token for them
         self._asked: dict[str, Collection[str]] = {}
+        #: the word of the last answer that was had whole, by the process
+        self._watched: Plain = {}
         self.departed = Departed()
         #: what was ordered and holds: for ``obey`` of a worker that starts; None before the first order
         self.ordered: Plain | None = None
@@ -98,7 +100,7 @@ class Chair:
         token = next((rest for rest in state["rest"] if rest in self._asked), None)
         if token is not None:
             parts = self._asked.pop(token)
-            rows = chain(self._telling.rows(parts), self.departed.rows(parts, state["answered"]))
+            rows = chain(self._telling.rows(parts, ()), self.departed.rows(parts, state["answered"]))
             return {kinds.SUPERVISOR: self._rests.begin(portions(rows))}
         if found := self._rests.go_on(state["rest"]):
             return {kinds.SUPERVISOR: found}
@@ -116,12 +118,21 @@ class Chair:
                 log.warning("what worker %d tells of its counters can't be read: %s", number, exc)
 
     def look(self) -> None:
-        """Remember what all workers have counted; may switch."""
-        answers = self._ask_workers(kinds.TELL, {"parts": list(_COUNTED)}, LOOK_INTERVAL)
+        """Remember what all workers have counted since the last look; may switch."""
+        answers = self._ask_workers(kinds.TELL, {"parts": list(_COUNTED), "watch": self._watched}, LOOK_INTERVAL)
+        begun = {number: told for number, told in answers.items() if isinstance(told, dict)}
         self._see(answers)
-        while rests := [told["rest"] for told in answers.values() if isinstance(told, dict) and told.get("rest")]:
-            answers = self._ask_workers(kinds.MORE, {"rest": rests, "answered": []}, LOOK_INTERVAL)
+        watched: Plain = {}
+        while answers:
+            rests = []
+            for number, told in answers.items():
+                if isinstance(told, dict) and told.get("rest"):
+                    rests.append(told["rest"])
+                elif isinstance(told, dict) and told and number in begun:
+                    watched[begun[number]["process"]] = begun[number].get("watch")
+            answers = self._ask_workers(kinds.MORE, {"rest": rests, "answered": []}, LOOK_INTERVAL) if rests else {}
             self._see(answers)
+        self._watched = watched
 
     def run(self) -> None:
         """Look for ever, each LOOK_INTERVAL; the body of a greenlet."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pgdoorman_lib.client.info import ClientInfo
@@ -84,25 +84,42 @@ class Telling:
         self._started_at = pooler.now()
         self._rests = Rests()
         self._lives: dict[_PoolKey, tuple[PoolStats, int]] = {}
+        #: what was told last to who watches, and by which pools are known to have counted nothing since
+        self._watch = ""
+        self._marks: dict[int, tuple[PoolStats, tuple[int, ...]]] = {}
 
     def tell(self, question: Mapping[str, Any]) -> Plain:
-        """The answer to TELL; may switch."""
+        """The answer to TELL; may switch.
+
+        Who watches has in ``watch``, by the process, the word of the last answer that he got whole, and is told only
+        of pools that have counted anything since.
+        """
         parts = [part for part in question["parts"] if part in COLUMNS]
         told: dict[str, Any] = {
             "process": self.token,
             "pid": os.getpid(),
             "columns": {part: list(COLUMNS[part]) for part in parts},
         }
-        return told | self._rests.begin(portions(self.rows(question["parts"])))
+        pools = list(self._pooler.pools)
+        if "watch" in question:
+            pools = self._changed(pools, question["watch"].get(self.token))
+            told["watch"] = self._watch
+        return told | self._rests.begin(portions(self.rows(question["parts"], pools)))
+
+    def _changed(self, pools: list[PoolView], seen: str | None) -> list[PoolView]:
+        """Those that have counted anything since the answer with the word ``seen``."""
+        known = self._marks if seen == self._watch else {}
+        self._watch = make_token()
+        self._marks = {id(pool.stats): (pool.stats, _mark(pool.stats)) for pool in pools}
+        return [pool for pool in pools if known.get(id(pool.stats)) != self._marks[id(pool.stats)]]
 
     def more(self, question: Mapping[str, Any]) -> Plain:
         """The answer to MORE; may switch. Empty when what is asked for is another process's."""
         return self._rests.go_on(question["rest"])
 
-    def rows(self, parts: Collection[str]) -> Iterator[tuple[str, _Row]]:
+    def rows(self, parts: Collection[str], pools: Sequence[PoolView]) -> Iterator[tuple[str, _Row]]:
         """All rows of ``parts``: (part, values). Making them may switch."""
         pooler = self._pooler
-        pools = list(pooler.pools)
         makers: dict[str, Callable[[], Iterable[_Row]]] = {
             kinds.PROCESS: lambda: [self._process()],
             kinds.POOLS: lambda: (_pool(pool, pooler.now()) for pool in pools),
@@ -151,6 +168,15 @@ class Telling:
             sum(1 for _ in pooler.clients),
             sum(pool.idle_count + pool.borrowed_count for pool in pooler.pools),
         ]
+
+
+def _mark(stats: PoolStats) -> tuple[int, ...]:
+    """Something that changes when anything is counted."""
+    return (
+        *(stats.xact_count, stats.query_count, stats.received, stats.sent, stats.errors, stats.wait_count),
+        *(stats.client_login_count, stats.open_count, stats.open_failures, stats.assignments, stats.binds),
+        *(stats.client_parses, stats.asked, stats.prepare_hit, stats.prepare_miss, stats.wait_hist.count),
+    )
 
 
 def portions(rows: Iterable[tuple[str, _Row]]) -> Iterator[Portion]:

@@ -104,12 +104,13 @@ def soon(probe: Callable[[], object]) -> None:
 
 
 class Company:
-    """``workers`` by number, and the supervisor with its ``chair``; ``silent`` ones do not answer, ``gone`` are gone."""
+    """``workers`` by number, and the supervisor with its ``chair``; ``silent`` ones do not answer, answers of ``lost`` come too late."""
 
     def __init__(self, *workers: Worker) -> None:
         self.workers = dict(enumerate(workers, 1))
         self.silent: set[int] = set()
         self.gone: set[int] = set()
+        self.lost: set[int] = set()
         self.asked: list[tuple[str, Any]] = []
         self.sizes: list[int] = []
         self.own: dict[str, Any] = {}
@@ -135,7 +136,7 @@ class Company:
             else:
                 answer = pack(handlers[kind](unpack(question)))
                 self.sizes.append(len(answer))
-                answers[number] = unpack(answer)
+                answers[number] = TimedOut("too late") if number in self.lost else unpack(answer)
         gevent.sleep(0)
         return answers
 

@@ -85,6 +85,28 @@ def test_a_hundred_deaths() -> None:
     assert (connections.total, connections.rejected) == (whole.connections.total, whole.connections.rejected)
 
 
+@pytest.mark.parametrize("size", [100, 1 << 18])
+def test_who_watches_is_told_of_what_has_changed(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pgdoorman_lib.together.telling.ANSWER_BYTES", size)
+    whole, those = company()
+    those.chair.look()
+    first = sum(those.sizes)
+    those.sizes.clear()
+    those.chair.look()
+    assert sum(those.sizes) < first / 3
+    those.workers[1].pools[1].stats.query_count += 5
+    whole.pools[1].stats.query_count += 5
+    those.lost.add(1)
+    those.chair.look()
+    those.lost.clear()
+    those.chair.look()
+    those.chair.gone(1)
+    those.chair.gone(2)
+    those.restart(1, Worker())
+    those.restart(2, Worker())
+    assert told(those.wholes[1], kinds.BUCKETS) == told(whole)
+
+
 def test_a_late_answer_of_one_that_is_gone_counts_nothing() -> None:
     whole, those = company()
     answer = those.handlers[2][kinds.TELL]({"parts": [kinds.STATS]})
