@@ -11,7 +11,7 @@ bench_package.make_importable()
 
 from bench.simulation import Costs, Setup, evenly, main, simulate  # noqa: E402
 
-FEW = 4000
+FEW = 1500
 ELSEWHERE = 1000
 SETUPS = [
     Setup(evenly(clients, workers), servers, cores, others, transactions=FEW)
@@ -56,7 +56,7 @@ def test_the_same_comes_to_the_same() -> None:
 @pytest.mark.parametrize("servers", [2, 3])
 def test_nobody_starves(servers: int) -> None:
     """40 clients at one worker and one at the other: no wait of more than three times the mean."""
-    setup = Setup((40, 1), servers, transactions=20_000)
+    setup = Setup((40, 1), servers, transactions=8_000)
     fair = simulate(setup)
     assert fair.worst <= 3 * fair.mean
     assert fair.moves > 0
@@ -73,7 +73,7 @@ def test_servers_at_rest_are_not_kept_from_others() -> None:
 
 
 def test_two_workers_do_twice_the_work_where_there_are_cores() -> None:
-    one, two = (simulate(Setup(evenly(400, n), 80, 16, ELSEWHERE, transactions=20_000)) for n in (1, 2))
+    one, two = (simulate(Setup(evenly(400, n), 80, 16, ELSEWHERE, transactions=8_000)) for n in (1, 2))
     assert 1.9 < two.tps / one.tps < 2.1
     assert two.cpu < 1.05 * one.cpu
 
