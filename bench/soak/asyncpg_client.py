@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 
 from bench.soak.journal import GONE, Wrong
-from bench.soak.workers import PAUSE, SPOILED, Self
+from bench.soak.workers import PAUSE, Self
 
 CONNECT_SECONDS = 30
 OPERATIONS = {
@@ -66,9 +66,11 @@ class AsyncpgClient:
         me.begins("the end")
 
     def code(self, error: Exception) -> str | None:
-        # What its cursors and transactions do at their end, on a connection that was lost within them.
-        at_the_end = isinstance(error, asyncpg.InternalClientError) and self.me.character in SPOILED
-        known = isinstance(error, ERRORS) or at_the_end
+        # A FATAL error came between two messages of one operation: its next one finds the connection in this state.
+        unasked = isinstance(error, asyncpg.InternalClientError) and "another operation (2) is in progress" in str(
+            error
+        )
+        known = isinstance(error, ERRORS) or unasked
         return getattr(error, "sqlstate", None) if known else type(error).__name__
 
     async def connect(self) -> None:
