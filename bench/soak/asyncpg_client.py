@@ -67,9 +67,7 @@ class AsyncpgClient:
 
     def code(self, error: Exception) -> str | None:
         # A FATAL error came between two messages of one operation: its next one finds the connection in this state.
-        unasked = isinstance(error, asyncpg.InternalClientError) and "another operation (2) is in progress" in str(
-            error
-        )
+        unasked = isinstance(error, asyncpg.InternalClientError) and "another operation (2)" in str(error)
         known = isinstance(error, ERRORS) or unasked
         return getattr(error, "sqlstate", None) if known else type(error).__name__
 

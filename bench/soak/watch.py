@@ -31,8 +31,9 @@ class Watch:
     """Counts backends all the time, in a thread. ``wrong`` has what should not have been, ``most`` the highest counts.
 
     A backend counts while its connection is held at the other end before and behind the look: what the pooler has
-    closed, and PostgreSQL has yet to notice, does not. Of the pool whose servers come through the proxy at
-    ``proxy_port`` the connections to that are counted.
+    closed, and PostgreSQL has yet to notice, does not. Where servers come through the proxy at ``proxy_port``, that has
+    the other end, and may keep it a little longer; the pooler's connections to it are servers and cancel requests. So
+    the lesser of the two counts.
     """
 
     def __init__(self, postgres: ThrowawayPostgres, proxy_port: int) -> None:
@@ -58,8 +59,8 @@ class Watch:
         rows = connection.execute(BACKENDS, (list(POOLS),)).fetchall()
         all_along = set(before) & set(established())
         ports = {local for local, remote, _ in all_along if remote == self.postgres.port}
-        held = Counter(name for name, port in rows if port in ports and name != ROUGH)
-        held[ROUGH] = sum(remote == self.proxy_port for _, remote, _ in all_along)
+        held = Counter(name for name, port in rows if port in ports)
+        held[ROUGH] = min(held[ROUGH], sum(remote == self.proxy_port for _, remote, _ in all_along))
         return held, Counter(name for name, _ in rows)
 
     def connect(self) -> psycopg.Connection[Any]:
