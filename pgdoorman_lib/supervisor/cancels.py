@@ -1,7 +1,8 @@
 """Cancel requests for clients that are another process's, or on their way from one to the other in an upgrade.
 
 A request is for whoever has the client now: who is asked refuses a parcel with a key of nobody it has, and then the
-client is here, is on its way, or is nobody. So all are asked again, and it is looked for here, until one has it.
+client is here, is on its way, or is nobody. So all are asked again, and it is looked for here, until one has it. Among
+several workers the one that was asked has the supervisor ask all of them for those beyond (``cancel_beyond``).
 """
 
 from __future__ import annotations
@@ -45,19 +46,23 @@ class Asked:
         """Have a process at the other end of one of ``channels`` carry it out, or ``cancel_here``; may switch."""
         deadline = clock() + ON_ITS_WAY
         while channels and clock() < deadline:
-            refused = []
-            for channel in channels:
-                try:
-                    self._ask(channel, number, secret)
-                    return
-                except Refused:
-                    refused.append(channel)
-                except ParcelError as exc:
-                    log.debug("a cancel request was not passed on: %s", exc)
-            channels = refused  # the others have gone
-            if cancel_here(number, secret):
+            channels, found = self.ask_once(channels, number, secret)
+            if found or cancel_here(number, secret):
                 return
             gevent.sleep(LOOK_INTERVAL)  # switch: it comes, or goes back
+
+    def ask_once(self, channels: Sequence[Channel], number: int, secret: bytes) -> tuple[list[Channel], bool]:
+        """The channels to those who have no such client, and whether another has one and did it; may switch."""
+        refused: list[Channel] = []
+        for channel in channels:
+            try:
+                self._ask(channel, number, secret)
+                return refused, True
+            except Refused:
+                refused.append(channel)
+            except ParcelError as exc:
+                log.debug("a cancel request was not passed on: %s", exc)
+        return refused, False
 
     def _ask(self, channel: Channel, number: int, secret: bytes) -> None:
         self._last += 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import socket
+from typing import Any
 
 import gevent
 
 from pgdoorman_lib.errors import DoormanError
 from pgdoorman_lib.supervisor import kinds
+from pgdoorman_lib.supervisor.cancels import ON_ITS_WAY
 from pgdoorman_lib.supervisor.control import Unanswered
 from pgdoorman_lib.supervisor.host import UpgradeFailed
 from pgdoorman_lib.supervisor.team import Team, Worker
@@ -84,6 +86,17 @@ class Crew:
                 log.error("worker %d does not serve again: %s", number, answer.message)
         self._team.retiring = False
         self._team.fill_up()
+
+    # Either.
+
+    def cancel_beyond(self, state: Plain) -> Plain:
+        """As ``Itself.cancel_beyond``, of all workers; may switch."""
+        told: list[Any] = [
+            answer
+            for answer in self._team.ask_all("cancel_beyond", state, ON_ITS_WAY).values()
+            if not isinstance(answer, DoormanError)
+        ]
+        return {name: any(answer[name] for answer in told) for name in ("any", "found")}
 
     # On the new side.
 

@@ -105,6 +105,11 @@ class Itself:
         """Those to processes that may have clients of ours, or we theirs."""
         return [*(self._handover.channels() if self._handover is not None else ()), *self._heirs.channels()]
 
+    def cancel_beyond(self, number: int, secret: bytes) -> Plain:
+        """Ask those processes once for a client: ``any``, are there some, and have they ``found`` it? May switch."""
+        channels = self.channels()
+        return {"any": bool(channels), "found": self._asked.ask_once(channels, number, secret)[1]}
+
     def pass_cancel_on(self, number: int, secret: bytes) -> None:
         """As in ``Kin``."""
         self._asked.pass_on(self.channels(), self._app.cancel_here, number, secret)

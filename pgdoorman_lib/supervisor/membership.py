@@ -18,10 +18,12 @@ from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.log import of_pool
 from pgdoorman_lib.net import tls13
 from pgdoorman_lib.net.parcel import Channel, ChannelClosed, Parcel, ParcelError, Receiver, TimedOut
+from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.roll import Orphan, Roll
 from pgdoorman_lib.server.cancel import send_cancel
 from pgdoorman_lib.supervisor import kinds
+from pgdoorman_lib.supervisor.cancels import LOOK_INTERVAL, ON_ITS_WAY
 from pgdoorman_lib.supervisor.control import ALL, Answerers, Line, Unanswered
 from pgdoorman_lib.supervisor.heirs import obey
 from pgdoorman_lib.supervisor.host import UpgradeFailed
@@ -76,6 +78,7 @@ class Membership(Receiver):
             "hand_over": self._hand_over,
             "resume": self._resume,
             "wait_for_heirs": self._wait_for_heirs,
+            "cancel_beyond": lambda state: self._itself.cancel_beyond(state["number"], state["secret"]),
             "load": lambda state: self.neighbours.transfers.load(),
             "move": self._move,
             "hurry": self._hurry,
@@ -130,8 +133,16 @@ class Membership(Receiver):
 
     def pass_cancel_on(self, process: int, secret: bytes) -> None:
         """See ``Kin``."""
-        if not self.neighbours.cancels.pass_on(process, secret):
-            self._itself.pass_cancel_on(process, secret)
+        deadline = clock() + ON_ITS_WAY
+        while not self.neighbours.cancels.pass_on(process, secret):
+            try:
+                beyond: Any = self.ask("cancel_beyond", {"number": process, "secret": secret}, ON_ITS_WAY)
+            except DoormanError as exc:
+                log.debug("nobody else is asked for a client to cancel: %s", exc.message)
+                return
+            if beyond["found"] or not beyond["any"] or clock() >= deadline:
+                return
+            gevent.sleep(LOOK_INTERVAL)  # switch: it comes from there, or goes there
 
     def _ask_all(self, kind: str, state: Plain, timeout: float | None) -> Answers:
         """As for ``Whole``: by the supervisor."""

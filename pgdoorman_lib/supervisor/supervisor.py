@@ -80,7 +80,12 @@ class Supervisor:
             lambda: self.config,
             self.listeners.sockets,
             lambda: self.listeners.activated,
-            {ALL: self._answer_all, "upgrade": self._answer_upgrade, "another": self._answer_another},
+            {
+                ALL: self._answer_all,
+                "upgrade": self._answer_upgrade,
+                "another": self._answer_another,
+                "cancel_beyond": lambda state: self._crew.cancel_beyond(state),
+            },
             lambda: self.chair,
         )
         self._crew = Crew(self.team)

@@ -31,14 +31,9 @@ def make_doorman(make_doorman: MakeDoorman, workers: int) -> MakeDoorman:
     return of_workers(make_doorman, workers)
 
 
-#: For what is one worker's as yet where there are several: what the console shows and orders, pool_size, cancel keys.
-alone = pytest.mark.parametrize("workers", [1], ids=["alone"], indirect=True)
-
-
 # -- what goes over
 
 
-@alone
 def test_a_client_at_rest_keeps_all_it_has(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman()
     with doorman.connect(prepare_threshold=0, application_name="kept") as client:
@@ -92,7 +87,6 @@ def test_a_statement_under_way_is_answered(make_doorman: MakeDoorman) -> None:
         assert doorman.end_of_predecessor() == 0
 
 
-@alone
 def test_who_waits_for_a_server_is_served_by_the_new_process(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman({"general": {"query_wait_timeout": "60s"}})
     with doorman.wire("onedb") as first, doorman.wire("onedb") as second:
@@ -146,7 +140,6 @@ def test_session_pools_keep_their_servers(make_doorman: MakeDoorman) -> None:
         assert client.execute("SELECT pg_backend_pid() FROM of_the_session").fetchone() == pid
 
 
-@alone
 def test_cancel_keys_work_on_both_sides(make_doorman: MakeDoorman) -> None:
     """Of a client that has gone over, and of one that is still in a transaction of the old process."""
     doorman = make_doorman()
@@ -176,7 +169,6 @@ def test_unix_sockets_and_http_go_over(make_doorman: MakeDoorman, tmp_path: Path
             assert client.execute("SELECT 1").fetchone() == (1,)
 
 
-@alone
 def test_orders_of_the_console_hold(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman()
     doorman.admin("SET log_client_connections = false")
@@ -296,7 +288,7 @@ def test_a_new_process_that_is_killed_leaves_its_clients_here(make_doorman: Make
         assert doorman.pool()["sv_active"] == 0
 
 
-@alone
+@pytest.mark.parametrize("workers", [1], ids=["alone"], indirect=True)
 def test_an_old_process_that_is_killed_leaves_the_rest_alone(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman()
     with doorman.connect() as gone, doorman.connect(autocommit=False) as staying:
@@ -328,7 +320,7 @@ def test_who_does_not_end_leaves_with_the_limit(make_doorman: MakeDoorman) -> No
 # -- under load
 
 
-def test_pgbench_notices_nothing(make_doorman: MakeDoorman, postgres: Postgres, workers: int) -> None:
+def test_pgbench_notices_nothing(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     """Three upgrades in a row: no transaction fails, no connection is refused, pool_size holds."""
     doorman = make_doorman()
     most = 0
@@ -370,4 +362,4 @@ def test_pgbench_notices_nothing(make_doorman: MakeDoorman, postgres: Postgres, 
     for bench, (out, err) in zip(benches, results, strict=True):
         assert bench.returncode == 0, err
         assert b"number of failed transactions: 0" in out or b"failed" not in out, out
-    assert most <= 8 * workers + 1, "more servers than the pool's size"
+    assert most <= 8 + 1, "more servers than the pool's size"

@@ -32,9 +32,6 @@ def make_doorman(make_doorman: MakeDoorman, workers: int) -> MakeDoorman:
     return of_workers(make_doorman, workers)
 
 
-#: For what is one worker's as yet where there are several: what the console orders, pool_size.
-alone = pytest.mark.parametrize("workers", [1], ids=["alone"], indirect=True)
-
 LONG = {"general": {"shutdown_timeout": "60s"}}
 
 
@@ -100,7 +97,6 @@ def test_one_upgrade_after_the_other(make_doorman: MakeDoorman) -> None:
         assert idle.execute("SELECT 1").fetchone() == (1,)
 
 
-@alone
 def test_nobody_has_to_wait_where_nobody_may(make_doorman: MakeDoorman) -> None:
     """query_wait_timeout = 0: the new process has no server yet, and no room for one."""
     doorman = make_doorman({"general": {"query_wait_timeout": "0s"}})
@@ -130,7 +126,6 @@ def test_nobody_has_to_wait_where_nobody_may(make_doorman: MakeDoorman) -> None:
         assert not failed
 
 
-@alone
 def test_clients_at_rest_need_no_time_limit(make_doorman: MakeDoorman) -> None:
     """shutdown_timeout = 0 is for those in a transaction."""
     doorman = make_doorman({"general": {"shutdown_timeout": "0s"}})
@@ -142,7 +137,6 @@ def test_clients_at_rest_need_no_time_limit(make_doorman: MakeDoorman) -> None:
             assert client.execute("SELECT 1").fetchone() == (1,)
 
 
-@alone
 def test_who_stays_is_served_by_a_pool_that_had_no_server(make_doorman: MakeDoorman, certs: Certificates) -> None:
     served = {"tls_certificate": str(certs.server.certificate), "tls_private_key": str(certs.server.private_key)}
     doorman = make_doorman({"general": {"tls_mode": "allow", **served}})
@@ -154,7 +148,6 @@ def test_who_stays_is_served_by_a_pool_that_had_no_server(make_doorman: MakeDoor
         assert client.execute("SELECT 2").fetchone() == (2,)
 
 
-@alone
 def test_a_smaller_pool_takes_no_more_servers_than_it_may_have(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     doorman = make_doorman()
     clients = [doorman.connect(autocommit=False) for _ in range(6)]
