@@ -85,7 +85,7 @@ def test_who_has_gone_can_be_cancelled(make_doorman: MakeDoorman) -> None:
 def test_who_is_in_a_transaction_stays_and_none_goes_where_it_is_off(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman({"general": {"rebalance": False}})
     with ExitStack() as stack:
-        clients = [stack.enter_context(doorman.connect(autocommit=False)) for _ in range(8)]
+        clients = [stack.enter_context(doorman.connect(autocommit=False)) for _ in range(7)]
         on_one_of_two(doorman)
         before = crowd(doorman)
         for client in clients:
