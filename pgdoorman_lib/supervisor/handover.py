@@ -82,7 +82,7 @@ class HandOver:
             end.close()
             raise UpgradeFailed("this process was told to end")
         try:
-            channel = self._greet(end)
+            self._channel = channel = self._greet(end)
             app.listeners.pause()
             self._found = self._staying.find(app.open)
             for pool in app.pools:
@@ -96,7 +96,6 @@ class HandOver:
         except BaseException:
             self.resume()
             raise
-        self._channel = channel
         self.parted = True
         return {
             "clients": {"last": app.clients.last, "used": array("i", app.clients.numbers()).tobytes()},
@@ -107,8 +106,12 @@ class HandOver:
         """Go on with the process that has the other ``end``; may switch. UpgradeFailed: it does not take anything."""
         try:
             channel = self._greet(end)
-            self._told = {}
-            self._tell_all(channel)
+            try:
+                self._told = {}
+                self._tell_all(channel)
+            except BaseException:
+                channel.close(0.0)
+                raise
         except ParcelError as exc:
             raise UpgradeFailed(f"the new process took nothing: {exc}") from exc
         self._channel = channel

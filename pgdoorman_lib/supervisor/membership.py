@@ -248,7 +248,6 @@ class Membership(Receiver):
             return bool(self.ask("another", {"number": self.worker}, None)["found"])
         except DoormanError as exc:
             log.error("upgrade: nobody takes over from this worker any more: %s", exc.message)
-            self._itself.resume()
             self._app.shutdown()
             return False
 
@@ -274,6 +273,8 @@ class Membership(Receiver):
             self._itself.take(state["number"], socket.socket(fileno=fd))
         elif parcel.kind == kinds.SUCCESSOR:
             (fd,) = parcel.detach()
+            if self._successor is not None:  # nobody has asked for what it was for
+                self._successor.close()
             self._successor = socket.socket(fileno=fd)
         elif parcel.kind == kinds.BEGIN:
             if state["clients"] is not None:
