@@ -12,6 +12,7 @@ cpdef str hash_password(str password, str user)
 cdef str _hex(bytes data)
 
 
+@cython.freelist(16)
 cdef class Md5Challenge:
     cdef readonly bytes salt
 

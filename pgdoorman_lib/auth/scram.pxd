@@ -28,6 +28,7 @@ cdef class ScramVerifier:
     cdef readonly Hmac server
 
 
+@cython.freelist(16)
 cdef class ScramExchange:
     cdef ScramVerifier _verifier
     cdef bytes _server_nonce

@@ -9,6 +9,7 @@ from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.framing cimport int32
 from pgdoorman_lib.wire.messages cimport authentication_sasl_continue, authentication_sasl_final
 
+cdef int _INITIAL, _FIRST, _FINAL
 cdef bytes _MECHANISM
 cdef bytes _SASL
 
@@ -23,15 +24,42 @@ cdef class Candidate:
     cpdef ScramVerifier verifier(self, bytes key)
 
 
-@cython.locals(challenge=Md5Challenge)
+cdef class Proof:
+    cdef readonly Candidate candidate
+    cdef readonly bytes request
+    cdef readonly int limit
+    cdef readonly bint done
+    cdef readonly bytes client_key
+    @cython.final
+    cdef int init_proof(self, Candidate candidate, bytes request, int limit) except -1
+    cpdef bytes take(self, int kind, bytes body)
+
+
+cdef class Md5Proof(Proof):
+    cdef Md5Challenge _challenge
+    @cython.locals(candidate=Candidate)
+    cpdef bytes take(self, int kind, bytes body)
+
+
+cdef class ScramProof(Proof):
+    cdef ScramExchange _exchange
+    cdef int _expects
+    cdef str _refusal
+    @cython.locals(first=bytes)
+    cpdef bytes take(self, int kind, bytes body)
+    @cython.final
+    @cython.locals(client_key=bytes)
+    cdef bytes _final(self, bytes body)
+
+
+@cython.locals(proof=Proof)
 cpdef authenticate(Stream stream, Candidate candidate, str method, bytes key)
+@cython.locals(kind=int, body=bytes, answer=bytes)
+cpdef int advance(Stream stream, Proof proof) except -1
+cpdef Proof proof_by(str method, Candidate candidate, bytes key)
 cpdef str method_for(str secret, str rule)
-cdef _check_md5(Stream stream, Candidate candidate, Md5Challenge challenge)
-@cython.locals(kind=int)
-cdef bytes _read(Stream stream, str what, int limit)
-@cython.locals(body=bytes, size=Py_ssize_t, text="const unsigned char *", password=bytes)
-cdef bytes _read_password(Stream stream)
-@cython.locals(exchange=ScramExchange, first=bytes, client_key=bytes)
-cdef bytes _scram(Stream stream, Candidate candidate, bytes key)
+cdef int _expect(int kind, str what) except -1
+@cython.locals(size=Py_ssize_t, password=bytes)
+cdef bytes _password(bytes body)
 @cython.locals(end=Py_ssize_t, begin=Py_ssize_t, size=long)
 cdef bytes _initial_response(bytes body)

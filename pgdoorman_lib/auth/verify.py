@@ -45,6 +45,9 @@ from pgdoorman_lib.wire.scram import MECHANISM
 MAX_PASSWORD_MESSAGE = 65535
 MAX_SASL_MESSAGE = 1024
 
+#: What a ScramProof waits for.
+_INITIAL, _FIRST, _FINAL = range(3)
+
 _MECHANISM = MECHANISM.encode()
 _SASL = authentication_sasl((MECHANISM,))
 
@@ -161,14 +164,19 @@ def authenticate(stream: Stream, candidate: Candidate, method: str, key: bytes) 
         if candidate.refusal is not None:
             raise failed(candidate.user, candidate.refusal)
         return None
-    if method == MD5:
-        challenge = Md5Challenge()
-        stream.write(challenge.message())
-        _check_md5(stream, candidate, challenge)
-        return None
-    if method == SCRAM_SHA_256:
-        return _scram(stream, candidate, key)
-    raise ValueError(f"no such authentication method: {method}")
+    proof = proof_by(method, candidate, key)
+    stream.write(proof.request)
+    while not proof.done:
+        advance(stream, proof)
+    return proof.client_key
+
+
+def advance(stream: Stream, proof: Proof) -> None:
+    """Have the proof take the client's next message; may switch if that is not there. Raises as ``authenticate``."""
+    kind, body = stream.read_message(proof.limit)
+    answer = proof.take(kind, body)
+    if answer:
+        stream.write(answer)
 
 
 def method_for(secret: str, rule: str | None) -> str:
@@ -201,50 +209,104 @@ def failed(user: str, why: str) -> AuthenticationFailed:
     return error
 
 
-def _check_md5(stream: Stream, candidate: Candidate, challenge: Md5Challenge) -> None:
-    answer = _read_password(stream)
-    proven = challenge.check(candidate.stored_hash(), answer)
-    if candidate.refusal is not None:
-        raise failed(candidate.user, candidate.refusal)
-    if not proven:
-        raise failed(candidate.user, "wrong password")
+class Proof:
+    """A client proves who it is: its messages in, ours out. No waiting, no switch.
+
+    ``request`` asks for it, ``limit`` is the longest message taken, length word included; when it is ``done`` the
+    client is who it says, and ``client_key`` the SCRAM ClientKey (32 bytes) that it has proven to know, if any.
+    """
+
+    __slots__ = ("candidate", "client_key", "done", "limit", "request")
+
+    def init_proof(self, candidate: Candidate, request: bytes, limit: _int) -> None:
+        """As ``__init__`` of those who inherit."""
+        self.candidate = candidate
+        self.request = request
+        self.limit = limit
+        self.done = 0
+        self.client_key: bytes | None = None
+
+    def take(self, kind: _int, body: bytes) -> bytes:
+        """What the client is answered, empty for nothing; raises as ``authenticate``."""
+        raise NotImplementedError
 
 
-def _scram(stream: Stream, candidate: Candidate, key: bytes) -> bytes:
-    refusal = candidate.refusal
-    if is_hash(candidate.secret) and refusal is None:
-        refusal = "the user's secret is an MD5 hash, the method scram-sha-256"
-    exchange = ScramExchange(candidate.verifier(key))
-    stream.write(_SASL)
-    first = _initial_response(_read(stream, "SASL response", MAX_SASL_MESSAGE))
-    if first is None:
-        # The client asks us to begin; SCRAM has nothing to say before it does.
-        stream.write(authentication_sasl_continue(b""))
-        first = _read(stream, "SASL response", MAX_SASL_MESSAGE)
-    stream.write(authentication_sasl_continue(exchange.first(first)))
-    client_key = exchange.final(_read(stream, "SASL response", MAX_SASL_MESSAGE))
-    if refusal is not None:
-        raise failed(candidate.user, refusal)
-    if client_key is None:
-        raise failed(candidate.user, "wrong password")
-    stream.write(authentication_sasl_final(exchange.server_final))
-    return client_key
+class Md5Proof(Proof):
+    """By the answer to one challenge."""
+
+    __slots__ = ("_challenge",)
+
+    def __init__(self, candidate: Candidate) -> None:
+        self._challenge = Md5Challenge()
+        self.init_proof(candidate, self._challenge.message(), MAX_PASSWORD_MESSAGE)
+
+    def take(self, kind: _int, body: bytes) -> bytes:
+        _expect(kind, "password response")
+        candidate = self.candidate
+        proven = self._challenge.check(candidate.stored_hash(), _password(body))
+        if candidate.refusal is not None:
+            raise failed(candidate.user, candidate.refusal)
+        if not proven:
+            raise failed(candidate.user, "wrong password")
+        self.done = 1
+        return b""
 
 
-def _read(stream: Stream, what: str, limit: _int) -> bytes:
-    kind, body = stream.read_message(limit)
+class ScramProof(Proof):
+    """By SCRAM-SHA-256 within SASL's messages."""
+
+    __slots__ = ("_exchange", "_expects", "_refusal")
+
+    def __init__(self, candidate: Candidate, key: bytes) -> None:
+        self.init_proof(candidate, _SASL, MAX_SASL_MESSAGE)
+        self._exchange = ScramExchange(candidate.verifier(key))
+        self._expects = _INITIAL
+        self._refusal: str | None = candidate.refusal
+        if is_hash(candidate.secret) and candidate.refusal is None:
+            self._refusal = "the user's secret is an MD5 hash, the method scram-sha-256"
+
+    def take(self, kind: _int, body: bytes) -> bytes:
+        _expect(kind, "SASL response")
+        if self._expects == _FINAL:
+            return self._final(body)
+        first = _initial_response(body) if self._expects == _INITIAL else body
+        if first is None:
+            # The client asks us to begin; SCRAM has nothing to say before it does.
+            self._expects = _FIRST
+            return authentication_sasl_continue(b"")
+        self._expects = _FINAL
+        return authentication_sasl_continue(self._exchange.first(first))
+
+    def _final(self, body: bytes) -> bytes:
+        client_key = self._exchange.final(body)
+        if self._refusal is not None:
+            raise failed(self.candidate.user, self._refusal)
+        if client_key is None:
+            raise failed(self.candidate.user, "wrong password")
+        self.client_key = client_key
+        self.done = 1
+        return authentication_sasl_final(self._exchange.server_final)
+
+
+def proof_by(method: str, candidate: Candidate, key: bytes) -> Proof:
+    """The proof that a method of ``hba`` but ``trust`` asks for; ``key`` is that of ``Users``."""
+    if method == MD5:
+        return Md5Proof(candidate)
+    if method == SCRAM_SHA_256:
+        return ScramProof(candidate, key)
+    raise ValueError(f"no such authentication method: {method}")
+
+
+def _expect(kind: _int, what: str) -> None:
     if kind != consts.PASSWORD:
         raise ProtocolViolation(f"expected {what}, got message type {kind}")
-    return body
 
 
-def _read_password(stream: Stream) -> bytes:
-    body = _read(stream, "password response", MAX_PASSWORD_MESSAGE)
+def _password(body: bytes) -> bytes:
     size = len(body) - 1
     if size < 0 or body[size] != 0:
         raise ProtocolViolation("invalid password packet size")
-    text = body
-    password = text[:size]
+    password = body[:size]
     if b"\0" in password:
         raise ProtocolViolation("invalid password packet size")
     return password

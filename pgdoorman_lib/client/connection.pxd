@@ -4,7 +4,7 @@ import cython
 
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.begin cimport begin, pool_of
-from pgdoorman_lib.client.login cimport Accepted, Guest, login
+from pgdoorman_lib.client.login cimport Accepted, Familiar, Guest, finish, login, proceed, recognise
 from pgdoorman_lib.client.pooler cimport Pooler
 from pgdoorman_lib.client.registry cimport Clients
 from pgdoorman_lib.client.session cimport Session
@@ -25,6 +25,7 @@ cdef class Connection(Guest):
     cdef public Pooler pooler
     cdef public Stream stream
     cdef public Task task
+    cdef public Familiar familiar
     cdef public object session
     cdef public bint admitted
     cdef public str user
@@ -33,7 +34,9 @@ cdef class Connection(Guest):
 
     @cython.locals(pooler=Pooler, stream=Stream, task=Task, crowded=bint, full=bint)
     cpdef start(self)
+    @cython.locals(stream=Stream)
     cpdef int poll(self) except -1
+    cpdef bint _is_balancer(self) except -1
     @cython.locals(session=Session, accepted=Accepted)
     cpdef run(self)
     @cython.locals(stream=Stream)

@@ -1,8 +1,9 @@
 """One accepted connection from its first byte to its close: login, then a session, the console, or a cancel request.
 
-``Connection.run`` is the client's greenlet, and blocks wherever it waits, but for one place: a session at rest keeps no
-greenlet. With the stack of a login in it that would cost an idle client 6 KiB (it has 2 now), so this one ends where
-the session begins, and what is left of a session in the end is done in a fresh one (``Session.run``).
+``Connection.run`` is the client's greenlet, and blocks wherever it waits, but for two places. A session at rest keeps
+no greenlet: with the stack of a login in it that would cost an idle client 6 KiB (it has 2 now), so this one ends where
+the session begins, and what is left of a session in the end is done in a fresh one (``Session.run``). And who is like
+an earlier client gets one only when he has proven who he is, or does not do it at once (``poll``).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pgdoorman_lib.client import events
 from pgdoorman_lib.client.begin import begin, no_such_pool, pool_of, with_host
 from pgdoorman_lib.client.departure import Departure
 from pgdoorman_lib.client.lingering import linger
-from pgdoorman_lib.client.login import Accepted, CancelRequested, Guest, login
+from pgdoorman_lib.client.login import Accepted, CancelRequested, Familiar, Guest, finish, login, proceed, recognise
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.rejections import reason_of
 from pgdoorman_lib.client.replication import ReplicationSession
@@ -71,13 +72,15 @@ def accept(pooler: Pooler, sock: Any) -> None:
 class Connection(Guest):
     """A client's connection from ``start`` on. ``sock`` (net.accept.Accepted) is taken over."""
 
-    __slots__ = ("admitted", "database", "entered", "pooler", "session", "stream", "task", "user")
+    __slots__ = ("admitted", "database", "entered", "familiar", "pooler", "session", "stream", "task", "user")
 
     def __init__(self, pooler: Pooler, sock: Any) -> None:
         self.pooler = pooler
         self.stream = Stream(sock, pooler.engine, sock.host, sock.port)
         #: waits for the client; a session has a task of its own
         self.task: Task | None = None
+        #: the login of one like an earlier client, once that is known
+        self.familiar: Familiar | None = None
         self.session: Session | ReplicationSession | None = None
         #: it counts against max_connections
         self.admitted = 0
@@ -106,8 +109,15 @@ class Connection(Guest):
             task.wake()
 
     def poll(self) -> _int:
-        """As in Pollable: who says nothing needs no greenlet yet."""
-        return events.SPEAKS if self.stream.has_news() else events.PENDING
+        """As in Pollable: who says nothing needs no greenlet yet, nor who is like another while he proves who he is."""
+        stream = self.stream
+        if not stream.has_news():
+            return events.PENDING
+        if self.familiar is None and not self._is_balancer():
+            self.familiar = recognise(stream, self.pooler.policy, self)
+        if self.familiar is not None and proceed(stream, self.familiar):
+            return events.PENDING
+        return events.SPEAKS
 
     def run(self) -> None:
         """From the client's first word to what it came for; and, unless that is a session, to the close. May switch.
@@ -168,9 +178,13 @@ class Connection(Guest):
         assert task is not None
         try:
             task.wait(self)
-            if self._is_balancer():
-                self._ask_origin()
-            found = login(stream, pooler.policy, self)
+            if self.familiar is not None:
+                found: Accepted | CancelRequested = finish(stream, self.familiar)
+                self.familiar = None
+            else:
+                if self._is_balancer():
+                    self._ask_origin()
+                found = login(stream, pooler.policy, self)
         finally:
             pooler.logins.end(self, stream.peer_host)
         if isinstance(found, Accepted):

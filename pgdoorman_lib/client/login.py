@@ -1,7 +1,8 @@
 """The start of a client's connection: from its first byte until it is known who it is and what it wants.
 
 Rules:
-1. Blocking style over Stream: every read may switch greenlets, nothing here is shared between clients.
+1. Blocking style over Stream: every read may switch greenlets, nothing here is shared between clients. Only a client
+   like an earlier one is waited for without a greenlet (``recognise``, ``proceed``), as long as its words are whole.
 2. What is asked of the client, and what it is told, depends on nothing but its address, its words and the rules, until
    it has proven who it is.
 3. TLS begins with an empty buffer: what came in clear behind the request was not said by whom TLS will vouch for
@@ -16,13 +17,16 @@ from __future__ import annotations
 import re
 import ssl
 from dataclasses import dataclass, field
+from typing import Any
 
 from pgdoorman_lib.abc import LoginPolicy
 from pgdoorman_lib.auth.hba import TRUST
-from pgdoorman_lib.auth.verify import Candidate, authenticate, console_method_for, method_for
+from pgdoorman_lib.auth.verify import Candidate, Proof, advance, authenticate, console_method_for, method_for, proof_by
+from pgdoorman_lib.client.login_cache import KnownLogin
 from pgdoorman_lib.errors import HandshakeFailed, NotPermitted, ProtocolViolation, TlsRequired, UnsupportedFeature
 from pgdoorman_lib.net.pollable import Pollable
-from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.net.stream import NOTHING, Stream
+from pgdoorman_lib.net.syscalls import cut
 from pgdoorman_lib.record import record
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import int32
@@ -38,9 +42,13 @@ from pgdoorman_lib.wire.startup import (
     unsupported_protocol,
 )
 
+_int = int
 _Texts = dict[str, str]
 _Pairs = tuple[tuple[str, str], ...]
 _Chosen = dict[str, tuple[str, str]]
+
+#: The longest message, length word included, that is waited for without a greenlet: it fits a stream's block.
+_MAX_POLLED = 1024
 
 _NEWEST_MINOR = consts.PROTOCOL_3_2 & 0xFFFF
 _TLS_REQUIRED = ("require", "verify-full")
@@ -104,11 +112,7 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
     cache = policy.cache  # a reload meanwhile makes another: what was decided by then is not for that one
     known = None if tls else cache.find(stream.peer_host, packet)
     if known is not None:
-        candidate, method, accepted = known
-        guest.asks(accepted.user, accepted.database)
-        guest.admit(False)
-        client_key = authenticate(stream, candidate, method, policy.mock_secret)
-        return accepted if client_key == accepted.client_key else _proven(accepted, client_key)
+        return finish(stream, _begin_known(stream, policy, guest, known))
 
     request = _parse(packet)
     if isinstance(request, CancelRequested):
@@ -154,6 +158,90 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
         return accepted
     client_key = authenticate(stream, candidate, method, policy.mock_secret)
     return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication)
+
+
+class Familiar:
+    """The login of a client like an earlier one, which needs no greenlet while it waits."""
+
+    __slots__ = ("accepted", "proof")
+
+    def __init__(self, accepted: Accepted, proof: Proof) -> None:
+        #: what it is accepted as at the end of ``proof``
+        self.accepted = accepted
+        self.proof = proof
+
+
+def recognise(stream: Stream, policy: LoginPolicy, guest: Guest) -> Familiar | None:
+    """Begin the login of a client in clear whose first packet is there as a whole, and like an earlier one's.
+
+    None, with nothing consumed, if it is not. No switch; raises what ``guest`` does.
+    """
+    if _is_whole(stream, 0) != 1:
+        return None
+    block: Any = stream.block
+    end = stream.start + _length(stream, 0)
+    known = policy.cache.find(stream.peer_host, cut(block, stream.start + 4, end))
+    if known is None:
+        return None
+    stream.start = end
+    stream.release()
+    return _begin_known(stream, policy, guest, known)
+
+
+def proceed(stream: Stream, familiar: Familiar) -> bool:
+    """Go on as far as no waiting is needed: whether the client's next words must be waited for. Raises as ``login``."""
+    proof = familiar.proof
+    while not proof.done:
+        whole = _is_whole(stream, 1)
+        if whole != 1:
+            return whole == 0
+        advance(stream, proof)
+    return False
+
+
+def _is_whole(stream: Stream, lead: _int) -> _int:
+    """Receive what has come: 1 if the next message is there as a whole, 0 if it is on its way. No switch.
+
+    -1 if that does not come, or not here: at the end of the stream, or of a length that is impossible or too long. Its
+    length word is behind ``lead`` bytes and does not count them.
+    """
+    size = lead + 4
+    while True:
+        if stream.end - stream.start >= size:
+            length = _length(stream, lead)
+            if length < 4 or length > _MAX_POLLED:
+                return -1
+            size = lead + length
+            if stream.end - stream.start >= size:
+                return 1
+        received = stream.fill()
+        if received <= 0:
+            return 0 if received == NOTHING else -1
+
+
+def _length(stream: Stream, lead: _int) -> _int:
+    """What the length word says that is there, behind ``lead`` bytes."""
+    block: Any = stream.block
+    at = stream.start + lead
+    return block[at] << 24 | block[at + 1] << 16 | block[at + 2] << 8 | block[at + 3]  # type: ignore[no-any-return]
+
+
+def finish(stream: Stream, familiar: Familiar) -> Accepted:
+    """The rest of the login; may switch. Raises as ``login``."""
+    proof = familiar.proof
+    while not proof.done:
+        advance(stream, proof)
+    accepted = familiar.accepted
+    return accepted if proof.client_key == accepted.client_key else _proven(accepted, proof.client_key)
+
+
+def _begin_known(stream: Stream, policy: LoginPolicy, guest: Guest, known: KnownLogin) -> Familiar:
+    candidate, method, accepted = known
+    guest.asks(accepted.user, accepted.database)
+    guest.admit(False)
+    proof = proof_by(method, candidate, policy.mock_secret)
+    stream.write(proof.request)
+    return Familiar(accepted, proof)
 
 
 def read_startup_packet(stream: Stream) -> bytes:

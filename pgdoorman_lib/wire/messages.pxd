@@ -7,6 +7,7 @@ cdef bytes _AUTHENTICATION_OK
 cdef bytes _AUTHENTICATION_MD5
 cdef bytes _READY_FOR_QUERY
 
+cdef bytes _numbered(int kind, long number, bytes rest)
 cpdef bytes authentication_ok()
 cpdef bytes backend_key_data(long pid, bytes secret)
 cpdef bytes ready_for_query(bytes status=*)

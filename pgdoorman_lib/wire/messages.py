@@ -24,8 +24,17 @@ _int = int
 ErrorT = TypeVar("ErrorT", bound=DoormanError)
 
 
+#: Of messages that begin with an int32.
+_head = struct.Struct("!BIi").pack
+
+
 def _message(kind: int, body: bytes = b"") -> bytes:
     return struct.pack("!BI", kind, len(body) + 4) + body
+
+
+def _numbered(kind: _int, number: _int, rest: bytes) -> bytes:
+    """A message of an int32 and ``rest``."""
+    return _head(kind, len(rest) + 8, number) + rest
 
 
 def _cstring(text: str | bytes) -> bytes:
@@ -47,8 +56,6 @@ PORTAL_SUSPENDED_MESSAGE = _message(consts.PORTAL_SUSPENDED)
 # Those of every login, as far as they are always the same.
 _AUTHENTICATION_OK = _message(consts.AUTHENTICATION, struct.pack("!I", consts.AUTH_OK))
 _AUTHENTICATION_MD5 = struct.pack("!BII", consts.AUTHENTICATION, 12, consts.AUTH_MD5)
-_authentication_head = struct.Struct("!BII").pack
-_key_head = struct.Struct("!BIi").pack
 _READY_FOR_QUERY = struct.pack("!BI", consts.READY_FOR_QUERY, 5)
 
 
@@ -125,12 +132,12 @@ def authentication_sasl(mechanisms: Sequence[str]) -> bytes:
 
 def authentication_sasl_continue(data: bytes) -> bytes:
     """AuthenticationSASLContinue with the mechanism's challenge."""
-    return _authentication_head(consts.AUTHENTICATION, len(data) + 8, consts.AUTH_SASL_CONTINUE) + data
+    return _numbered(consts.AUTHENTICATION, consts.AUTH_SASL_CONTINUE, data)
 
 
 def authentication_sasl_final(data: bytes) -> bytes:
     """AuthenticationSASLFinal with the mechanism's outcome."""
-    return _authentication_head(consts.AUTHENTICATION, len(data) + 8, consts.AUTH_SASL_FINAL) + data
+    return _numbered(consts.AUTHENTICATION, consts.AUTH_SASL_FINAL, data)
 
 
 def negotiate_protocol_version(minor: int, options: Sequence[str]) -> bytes:
@@ -150,7 +157,7 @@ def parameter_status(name: str | bytes, value: str | bytes) -> bytes:
 
 def backend_key_data(pid: _int, secret: bytes) -> bytes:
     """BackendKeyData; ``pid`` is a signed int32, ``secret`` has 4 bytes (protocol 3.0) or up to 256 (3.2)."""
-    return _key_head(consts.BACKEND_KEY_DATA, len(secret) + 8, pid) + secret
+    return _numbered(consts.BACKEND_KEY_DATA, pid, secret)
 
 
 def ready_for_query(status: bytes = b"I") -> bytes:

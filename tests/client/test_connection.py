@@ -12,6 +12,7 @@ import gevent
 import pytest
 from core_fakes import ENGINES, PATIENCE, Settings, running, until
 from gevent import socket as gsocket
+from scramp import ScramClient
 
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.md5 import hash_password
@@ -110,7 +111,11 @@ class Inn(Pooler):
 
     def configure(self, password: str) -> None:
         """As a reload does."""
-        accounts = [User("alice", hash_password(password, "alice")), User("bob", "md5" + "0" * 32)]
+        accounts = [
+            User("alice", hash_password(password, "alice")),
+            User("bob", "md5" + "0" * 32),
+            User("carol", password),
+        ]
         users = Users({"shop": SimpleNamespace(users=accounts)}, KEY)
         self.policy = SimpleNamespace(
             general=self.general,
@@ -166,12 +171,16 @@ class Guest:
             data += part
         return data
 
+    def hear_one(self) -> tuple[str, bytes]:
+        """A message's type and body."""
+        head = self.hear(5)
+        return chr(head[0]), self.hear(int.from_bytes(head[1:], "big") - 4)
+
     def hear_ready(self) -> list[tuple[str, bytes]]:
         """Messages up to ReadyForQuery."""
         heard: list[tuple[str, bytes]] = []
         while not heard or heard[-1][0] != "Z":
-            head = self.hear(5)
-            heard.append((chr(head[0]), self.hear(int.from_bytes(head[1:], "big") - 4)))
+            heard.append(self.hear_one())
         return heard
 
     def hear_end(self) -> bytes:
@@ -287,6 +296,74 @@ def test_all_in_bytes(inn: Inn) -> None:
         gevent.sleep(0)
     guest.hear_ready()
     guest.leave()
+
+
+def waits_without_a_greenlet(connection: Connection) -> bool:
+    return connection.familiar is not None and connection.task is not None and connection.task.greenlet is None
+
+
+def test_who_is_like_another_needs_no_greenlet_while_he_is_waited_for(inn: Inn) -> None:
+    guest = Guest(inn)
+    proof = answer(guest.hear(13))
+    assert waits_without_a_greenlet(came(inn))
+    guest.say(proof[:7])
+    until(lambda: came(inn).stream.received == len(HELLO) + 7)
+    assert waits_without_a_greenlet(came(inn))
+    guest.say(proof[7:])
+    guest.hear_ready()
+    guest.leave()
+
+
+CAROL = startup(user="carol", database="shop")
+
+
+@pytest.mark.parametrize("at", [None, 1, 9])
+def test_scram_of_one_like_another(inn: Inn, at: int | None) -> None:
+    """Each of his words in two parts, too."""
+    for known in (False, True):
+        guest = Guest(inn, CAROL)
+        client = ScramClient(["SCRAM-SHA-256"], "carol", PASSWORD)
+        assert guest.hear_one() == ("R", struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0")
+        for step in range(2):
+            until(lambda: bool(inn.open))
+            (connection,) = inn.open
+            assert waits_without_a_greenlet(connection) == known
+            if step == 0:
+                first = client.get_client_first().encode()
+                body = b"SCRAM-SHA-256\0" + struct.pack("!i", len(first)) + first
+            else:
+                body = client.get_client_final().encode()
+            data = b"p" + struct.pack("!I", len(body) + 4) + body
+            before = connection.stream.received
+            if at is not None:
+                guest.say(data[:at])
+                until(lambda: connection.stream.received == before + at)  # noqa: B023 - called here
+            guest.say(data if at is None else data[at:])
+            _, told = guest.hear_one()
+            if step == 0:
+                client.set_server_first(told[4:].decode())
+            else:
+                client.set_server_final(told[4:].decode())
+        guest.hear_ready()
+        guest.leave()
+        until(lambda: not inn.open)
+    assert inn.decided == 1
+
+
+def test_an_answer_too_long_to_be_waited_for_without_a_greenlet(inn: Inn) -> None:
+    guest = Guest(inn)
+    guest.hear(13)
+    guest.say(b"p" + struct.pack("!I", 4 + 5001) + b"x" * 3000)
+    until(lambda: came(inn).task.greenlet is not None)
+    guest.say(b"x" * 2000 + b"\0")
+    assert b"C28P01" in guest.hear_end()
+
+
+def test_who_leaves_in_place_of_an_answer(inn: Inn) -> None:
+    guest = Guest(inn)
+    guest.say(answer(guest.hear(13))[:9])
+    guest.socket.close()
+    until(lambda: inn.connections.errors == 1)
 
 
 def test_what_comes_behind_the_proof_is_the_session_s(inn: Inn) -> None:
