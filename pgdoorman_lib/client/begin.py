@@ -74,7 +74,7 @@ def pool_of(pooler: Pooler, accepted: Accepted) -> Pool:
     if pool.disabled:
         raise Disabled(f'database "{accepted.database}" is not currently accepting connections')
     if accepted.client_key is not None:
-        pool.credentials = accepted.client_key
+        pool.learn_credentials(accepted.client_key)
     return pool
 
 

@@ -40,6 +40,8 @@ SMOOTHING = 4
 #: Why a server is closed whose place is another worker's.
 MADE_ROOM = "its place is needed by another worker process, and it can't go there"
 
+#: Has the other workers know what a pool's servers and clients have taught it; no switch.
+Tell = Callable[["Exchange"], None]
 #: Sends a server to a worker: it calls ``Exchange.went`` or ``Exchange.stayed`` in the end; no switch.
 Send = Callable[["Exchange", Server, int, int], None]
 
@@ -47,10 +49,11 @@ Send = Callable[["Exchange", Server, int, int], None]
 class Exchange:
     """``pool``'s; ``row`` is the one of all pools of the same settings."""
 
-    def __init__(self, pool: Pool, row: Row, send: Send) -> None:
+    def __init__(self, pool: Pool, row: Row, send: Send, tell: Tell) -> None:
         self.pool = pool
         self.row = row
         self._send = send
+        self._tell = tell
         #: when the first in the line has waited for GRACE
         self._deadline = Deadline(self._grace_over)
         #: until when a worker is sent nothing, by its number
@@ -212,6 +215,10 @@ class Exchange:
             server = next(iter(self.pool.queue))
             self.pool.queue.remove(server)
             self.pool.forget(server, MADE_ROOM)
+
+    def learned(self) -> None:
+        """A server or client has taught this pool something; no switch."""
+        self._tell(self)
 
     # The end.
 

@@ -34,14 +34,19 @@ def pack(pool: Pool) -> Plain:
 
 def unpack(pool: Pool, state: Mapping[str, Any]) -> None:
     """Have ``pool``, which is new, know what ``pack`` has told of it."""
-    beginnings: Any = pool.beginnings
     pool.count_elsewhere(state["servers"])
+    know(pool, state)
+
+
+def know(pool: Pool, state: Mapping[str, Any]) -> None:
+    """Have ``pool`` know what new sessions begin with, and by what its servers let it in, as ``pack`` has told."""
+    beginnings: Any = pool.beginnings
     if state["reported"] is not None and beginnings.reported is None:
         beginnings.base = servers.unpack_base(state["base"])
         beginnings.reported = servers.unpack_reported(state["reported"])
         beginnings.carried = frozenset(state["carried"])
         beginnings.heard_at = clock()
-    if pool.credentials is None:
+    if state["credentials"] is not None:
         pool.credentials = state["credentials"]
 
 

@@ -486,6 +486,13 @@ class Pool:
         if self.quota is not None:
             self.quota.freed(self)
 
+    def learn_credentials(self, credentials: Any) -> None:
+        """A client has proven to know by what its servers let it in."""
+        if credentials != self.credentials:
+            self.credentials = credentials
+            if self.exchange is not None:
+                self.exchange.learned()
+
     # Its servers.
 
     def has_room(self) -> bool:
@@ -500,6 +507,8 @@ class Pool:
         """Take a server fresh from its login in, and lend it."""
         self.adopt(server)
         self.beginnings.learn(server)
+        if self.exchange is not None:
+            self.exchange.learned()
         self.settle(server)
 
     def adopt(self, server: Server) -> None:

@@ -14,8 +14,9 @@ workers before, or None); PEER (``number``, a socket to that worker); HEIR (as a
 takes over from it). From a worker: READY. From either: QUESTION (``number``, ``about``, ``state``) and ANSWER
 (``number`` and ``state``, or what has gone wrong).
 
-Between two workers: SERVER, CLIENT; CANCEL (with ``ask``, a number for the answer), DONE (``ask``, ``done``: there was
-such a client) and NUMBERS of clients (``held`` by the sender, ``released``), see ``worker_cancels``.
+Between two workers: SERVER, CLIENT; KNOWN (what a pool has learnt from servers and clients); CANCEL (with ``ask``, a
+number for the answer), DONE (``ask``, ``done``: there was such a client) and NUMBERS of clients (``held`` by the
+sender, ``released``), see ``worker_cancels``.
 """
 
 from __future__ import annotations
@@ -36,4 +37,5 @@ SUCCESSOR = "successor"
 QUESTION = "question"
 ANSWER = "answer"
 DONE = "done"
+KNOWN = "known"
 NUMBERS = "numbers"

@@ -295,7 +295,7 @@ class Membership(Receiver):
             log.warning("worker %d is out of reach: %s", number, exc)
             return
         self.peers[number] = channel
-        self.neighbours.cancels.greet(number)
+        self.neighbours.greet(number)
         channel.ended.wait()
         if self.peers.get(number) is channel:
             del self.peers[number]

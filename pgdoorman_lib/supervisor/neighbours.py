@@ -7,9 +7,10 @@ it from before that. So both count it for a moment, and there is never one that 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import gevent
 
@@ -17,6 +18,7 @@ from pgdoorman_lib.client.headcount import Headcount
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Refused
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.net.tls_secrets import CanNotMove
+from pgdoorman_lib.pool import handover as pools
 from pgdoorman_lib.pool.exchange import Exchange
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.pool import Pool
@@ -28,7 +30,7 @@ from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.supervisor.intake import Intake
 from pgdoorman_lib.supervisor.transfers import Transfers
 from pgdoorman_lib.supervisor.worker_cancels import WorkerCancels
-from pgdoorman_lib.wire.handover import Book
+from pgdoorman_lib.wire.handover import Book, Plain
 from pgdoorman_lib.wire.statements import keep_handles
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ class Neighbours:
         self.transfers = Transfers(app, peers, self.cancels.departed)
         #: servers and clients go to none of them, nor come
         self.retired = False
+        #: what the others were told of each pool
+        self._told: WeakKeyDictionary[Pool, Plain] = WeakKeyDictionary()
         keep_handles()
         app.headcount = Headcount(ledger.row)
         ledger.listen()
@@ -71,7 +75,7 @@ class Neighbours:
         """Have ``pool``, which is new, be one with those of the same settings in the other workers."""
         settings = pool.settings
         row = self._ledger.row("pool", settings.database, settings.user, digest(settings))
-        pool.share(Exchange(pool, row, self._send))
+        pool.share(Exchange(pool, row, self._send, self._tell))
         pool.roll = self._roll
 
     def quota(self, user: str) -> Row:
@@ -91,6 +95,31 @@ class Neighbours:
         """
         self.retired = retired
 
+    # What is known of pools.
+
+    def _tell(self, exchange: Exchange) -> None:
+        """See ``exchange.Tell``."""
+        state = _known(exchange.pool)
+        if state != self._told.get(exchange.pool):
+            self._told[exchange.pool] = state
+            for worker in list(self._peers):
+                self._spawn(self._say, worker, [state])
+
+    def greet(self, worker: int) -> None:
+        """Tell a worker whose channel is new what is known here; may switch."""
+        self.cancels.greet(worker)
+        self._say(worker, list(self._told.values()))
+
+    def _say(self, worker: int, known: list[Plain]) -> None:
+        channel = self._peers.get(worker)
+        if channel is None:
+            return
+        try:
+            for state in known:
+                channel.send(Parcel(kinds.KNOWN, state), SECONDS)  # switch
+        except ParcelError as exc:
+            log.debug("worker %d was not told what is known of pools: %s", worker, exc)
+
     # Servers.
 
     def receiver(self, worker: int) -> Receiver:
@@ -103,7 +132,10 @@ class Neighbours:
         if channel is None or channel.ended.is_set() or self.retired:
             exchange.stayed(server, worker, claimed)
             return
-        greenlet = gevent.spawn(self._move, channel, exchange, server, worker, claimed)
+        self._spawn(self._move, channel, exchange, server, worker, claimed)
+
+    def _spawn(self, run: Callable[..., None], *arguments: Any) -> None:
+        greenlet = gevent.spawn(run, *arguments)
         self._under_way.add(greenlet)
         greenlet.link(self._under_way.discard)
 
@@ -167,9 +199,23 @@ class _FromNeighbour(Intake):
             raise Refused("its pool has other settings here")
         self._welcome.prepare_server(parcel)
 
+    def _prepare_known(self, parcel: Parcel) -> None:
+        state = parcel.state
+        pool = self._app.find_pool(state["database"], state["user"])
+        if pool is None or digest(pool.settings) != state["settings"]:
+            raise Refused("there is no such pool here")
+        parcel.prepared = pool
+
+    def _take_known(self, parcel: Parcel) -> None:
+        pools.know(parcel.prepared, parcel.state)
+
     def _take_client_that_rests(self, parcel: Parcel) -> None:
         self._neighbours.transfers.rest(parcel.state["id"])
         self._welcome.take_client(parcel)
+
+
+def _known(pool: Pool) -> Plain:
+    return {**pools.pack(pool), "settings": digest(pool.settings)}
 
 
 def digest(settings: Any) -> str:
