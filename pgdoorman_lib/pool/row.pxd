@@ -25,12 +25,12 @@ cdef class Row:
     cdef public object heard
     cdef Py_ssize_t _mine
     cdef Py_ssize_t _end
-    @cython.locals(found="long long", at=Py_ssize_t)
-    cpdef long long total(self) except -1
+    @cython.locals(found=Py_ssize_t, at=Py_ssize_t)
+    cpdef Py_ssize_t total(self) except -1
     cpdef bint take(self, Py_ssize_t limit) except -1
     cpdef int line_is(self, Py_ssize_t waiting, double since) except -1
     cpdef int rest_is(self, Py_ssize_t resting) except -1
-    @cython.locals(found="long long", at=Py_ssize_t)
-    cpdef long long rests_elsewhere(self) except -1
+    @cython.locals(found=Py_ssize_t, at=Py_ssize_t)
+    cpdef Py_ssize_t rests_elsewhere(self) except -1
     @cython.locals(oldest="long long", theirs="long long", found=Py_ssize_t, at=Py_ssize_t, own=double, waited=double)
     cpdef int turn_of(self, double since, double now) except -1

@@ -284,6 +284,18 @@ def test_a_worker_that_does_not_answer_costs_no_server(workers: Make) -> None:
         assert backend(first) == pid
 
 
+def test_a_server_from_before_a_reconnect_is_not_lent_where_that_has_been(workers: Make) -> None:
+    """It comes from a worker that has not been told yet, or was under way when it was."""
+    doorman = workers(1)
+    with doorman.client(1) as first, doorman.client(2) as second:
+        pid = backend(first)
+        with doorman.admin_connect(port=doorman.at(2)) as console:
+            console.execute("RECONNECT")
+        renewed = backend(second)
+        assert renewed != pid
+        assert backend(first) == backend(second) == renewed
+
+
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 def test_many_move_and_nothing_is_mixed_up(workers: Make, postgres: Postgres, mode: str) -> None:
     doorman = workers(3, pool_mode=mode, general={"query_wait_timeout": duration(60)})
