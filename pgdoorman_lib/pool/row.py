@@ -113,6 +113,13 @@ class Row:
         if fewer:
             self.ring_waiting()
 
+    def is_overfull(self, limit: _int) -> bool:
+        """Whether workers have taken more than ``limit`` places, those elsewhere not counted."""
+        found = 0
+        for at in range(0, self._end, WIDTH):
+            found += int(self.cells[at + HELD])
+        return found > limit
+
     def held_by(self, worker: _int) -> _int:
         """Places that a worker has taken."""
         return int(self.cells[worker * WIDTH + HELD])

@@ -249,7 +249,8 @@ class HandOver:
         """A client is left to this process; where that can keep no server for it, it ends with its transaction."""
         self._staying.add(session)
         log.info("%s stays with this process: %s", session.label(), reason)
-        if not self._staying.most_kept(session.link.pool):
+        link = session.link
+        if not self._staying.most_kept(link.pool) and (link.server is None or link.pool.settings.pool_size == 1):
             session.terminate_when_idle(ShuttingDown(GOODBYE))
 
     def _move_servers(self) -> int:

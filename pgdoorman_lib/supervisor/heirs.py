@@ -38,6 +38,7 @@ class Heir(Intake):
 
     def __init__(self, app: App, heirs: Heirs, sock: socket.socket) -> None:
         super().__init__(app, lambda: heirs.book)
+        self._welcome.from_before = True
         self._heirs = heirs
         self.channel = Channel(sock, self)
         #: servers that the other side has

@@ -224,6 +224,7 @@ class Supervisor:
         ]
         gevent.wait((self._stopping, self.team.ended), count=1)
         self.systemd.stopping()  # unless it is another process's service by now
+        self.listeners.close()  # as the workers do: who comes is refused at once
         limit = self.config.general.shutdown_timeout + END_SECONDS
         while self._mode in ("clients", "servers") and not self._hurried and not self.team.ended.is_set():
             self.team.ended.wait(LOOK_INTERVAL)

@@ -38,6 +38,8 @@ class Welcome:
     def __init__(self, app: App, book: Callable[[], Book]) -> None:
         self._app = app
         self._book = book
+        #: what comes is another pooler's, of the process before this one
+        self.from_before = False
         self._asking = BoundedSemaphore(1)
 
     def refuse_at_the_end(self) -> None:
@@ -87,11 +89,18 @@ class Welcome:
             raise
         pool.adopt(server)
         pool.beginnings.meet(server)
-        if open_servers(pool) > pool.size:
+        if open_servers(pool) > pool.size or self._is_overfull(pool):
             server.condemn("the pool has as many servers as it may have by now")
         elif server.created_at < pool.opening.renewed_at:
             server.condemn(RENEWED)
         return server
+
+    def _is_overfull(self, pool: Pool) -> bool:
+        """Whether all workers together have more than the pool may have, as when it was larger before an upgrade.
+
+        Of servers from other workers this can't be told: both count one that is on its way.
+        """
+        return self.from_before and pool.row is not None and bool(pool.row.is_overfull(pool.most))
 
     def _know(self, pool: Pool, server: Server) -> bool:
         """Have known what must be of a database before its first server is lent; whether it is. May switch."""

@@ -116,6 +116,17 @@ def test_places_beyond_the_limit_and_elsewhere_count(workers: list[Ledger]) -> N
     assert one.total() == 3, "what it has taken, and what it had counted elsewhere, has gone with it"
 
 
+def test_places_beyond_the_limit_are_seen(workers: list[Ledger]) -> None:
+    """Those of a process that is no worker apart: what it has goes over, and is no more than there was."""
+    one, other = (worker.row("pool", "db", "user") for worker in workers[:2])
+    one.add(2)
+    other.add()
+    other.set_elsewhere(5)
+    assert not one.is_overfull(3)
+    assert one.is_overfull(2)
+    assert other.is_overfull(2)
+
+
 def test_two_that_join_a_row_in_one_process_count_for_themselves(workers: list[Ledger]) -> None:
     """As a pool that a reload has brought back while its predecessor still has servers."""
     first, second, _ = workers
