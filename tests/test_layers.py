@@ -35,6 +35,7 @@ LAYERS = {
     "pgdoorman_lib.listeners": 6,
     "pgdoorman_lib.policy": 5,
     "pgdoorman_lib.check": 5,
+    "pgdoorman_lib.configuration": 6,
     "pgdoorman_lib.cancel": 5,
     "pgdoorman_lib.peers": 5,
     "pgdoorman_lib.connector": 5,

@@ -32,7 +32,7 @@ class Side(House):
         self.others = others
         self.sent: list[int] = []
         self.refuses = False
-        self.exchange = Exchange(self.pool, self.ledger.row("pool"), self.send)
+        self.exchange = Exchange(self.pool, self.ledger.row("pool"), self.send, lambda exchange: None)
         self.pool.share(self.exchange)
         self.ledger.listen()
         others[number] = self

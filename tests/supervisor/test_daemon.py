@@ -33,8 +33,8 @@ def run(text: str) -> subprocess.CompletedProcess[str]:
 def test_one_that_serves() -> None:
     """The launcher does not wait for its end, and its output is let go of."""
     done = run("""
-def serve(ready):
-    ready()
+def serve(launcher):
+    launcher.ready()
     print("unseen", file=sys.stderr, flush=True)
     return 1
 sys.exit(daemon.launch(serve))
@@ -45,7 +45,7 @@ sys.exit(daemon.launch(serve))
 @pytest.mark.parametrize("code", [78, 71, 1, 0])
 def test_one_that_fails(code: int) -> None:
     done = run(f"""
-def serve(ready):
+def serve(launcher):
     print("why it failed", file=sys.stderr)
     return {code}
 sys.exit(daemon.launch(serve))
@@ -54,13 +54,13 @@ sys.exit(daemon.launch(serve))
 
 
 def test_one_that_dies() -> None:
-    done = run("sys.exit(daemon.launch(lambda ready: os.kill(os.getpid(), 9)))")
+    done = run("sys.exit(daemon.launch(lambda launcher: os.kill(os.getpid(), 9)))")
     assert done.returncode == 71
     assert done.stderr == "pgdoorman: the daemon died before it was ready\n"
 
 
 def test_one_that_raises() -> None:
-    done = run("sys.exit(daemon.launch(lambda ready: 1 // 0))")
+    done = run("sys.exit(daemon.launch(lambda launcher: 1 // 0))")
     assert done.returncode == 71
     assert "ZeroDivisionError" in done.stderr
 
@@ -69,12 +69,12 @@ def test_an_interrupt_before_it_serves_ends_it_too(tmp_path: Path) -> None:
     begun, go_on, result = (tmp_path / name for name in ("begun", "go_on", "result"))
     launcher = subprocess.Popen(
         program(f"""
-def serve(ready):
+def serve(launcher):
     open({str(begun)!r}, "w").close()
     while not os.path.exists({str(go_on)!r}):
         time.sleep(0.01)
     try:
-        ready()
+        launcher.ready()
     except ConfigError as exc:
         with open({str(result)!r}, "w") as file:
             file.write(exc.message)
@@ -110,7 +110,7 @@ start.run({str(config)!r}, log_level="info", log_format="text", color=False, dae
 
 def test_the_daemon_of_a_closed_stderr() -> None:
     done = subprocess.run(
-        program("sys.exit(daemon.launch(lambda ready: 5))"),
+        program("sys.exit(daemon.launch(lambda launcher: 5))"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         preexec_fn=lambda: os.close(2),

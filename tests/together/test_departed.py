@@ -11,10 +11,12 @@ from statsd_receiver import Receiver
 from together.company import Company, Pool, Worker, people, work
 
 from pgdoorman_lib.config.metrics import Statsd
+from pgdoorman_lib.log import Limited
 from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.metrics.statsd import StatsdExporter
 from pgdoorman_lib.net.parcel_terms import ChannelClosed
 from pgdoorman_lib.together import departed, kinds
+from pgdoorman_lib.together import whole as whole_pooler
 from pgdoorman_lib.together.counted import COUNTERS, HISTOGRAMS, pack_numbers, pack_stats, pack_whole, unpack_histogram
 from pgdoorman_lib.together.whole import Whole
 
@@ -127,7 +129,10 @@ def test_a_pool_made_anew_goes_on_counting() -> None:
     assert told(those.wholes[2]) == told(whole)
 
 
-def test_silent_workers_are_named_and_their_counters_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_silent_workers_are_named_and_their_counters_are_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_pooler, "missed", Limited(whole_pooler.missed._logger))  # other tests have logged it
     whole, those = company()
     people(list(those.workers.values()), whole, random.Random(9))
     everything = told(those.wholes[1])
