@@ -22,6 +22,7 @@ cdef class Pooler:
     cdef public object abandoner
     cdef public set open
     cdef public int admitted
+    cdef public int processes
     cdef public object headcount
     cdef public object take_away
     cdef public bint draining

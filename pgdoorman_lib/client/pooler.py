@@ -43,6 +43,8 @@ class Pooler:
         self.pool_finder = self.find_pool
         self.abandoner = self.abandon
         self.logins = Logins(lambda: self.general.client_login_timeout)
+        #: how many take clients in as one pooler
+        self.processes = 1
         #: connections there may be, and what the process may have as open files if that is why
         self.max_open = MANY
         self.max_files = 0
@@ -71,12 +73,21 @@ class Pooler:
         self.max_connections = general.max_connections
         self.max_db_clients = general.max_db_client_connections
         logins = self.logins
-        logins.most = general.max_login_connections or max(general.max_connections, FEWEST_LOGINS)
-        logins.most_per_address = general.max_login_connections_per_address or MANY
+        logins.most = self._share(general.max_login_connections or max(general.max_connections, FEWEST_LOGINS))
+        logins.most_per_address = self._share(general.max_login_connections_per_address or MANY)
         self.proxies = Networks(general.proxy_protocol, "general.proxy_protocol") if general.proxy_protocol else None
         self.log_connections = 1 if general.log_client_connections else 0
         self.add_host = 1 if general.application_name_add_host else 0
         self.log_disconnections = 1 if general.log_client_disconnections else 0
+
+    def _share(self, limit: int) -> int:
+        """This process's part of a limit for those who have not logged in, whom nobody counts over all processes."""
+        return -(-limit // self.processes)
+
+    def be_one_of(self, processes: int) -> None:
+        """So many processes take clients in as one pooler."""
+        self.processes = processes
+        self.govern(self.general)
 
     def keep_within(self, shares: Shares) -> None:
         """Have no more connections than the limit of open files has room for."""

@@ -8,6 +8,7 @@ cdef class Beginnings:
     cdef public object base
     cdef public object reported
     cdef public double heard_at
+    cdef public double began_at
     cdef public dict reports
     cdef public object carried
     cpdef bint stale(self) except -1

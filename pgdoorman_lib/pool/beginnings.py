@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pgdoorman_lib.net.engine import Engine
@@ -17,13 +18,15 @@ STANDBY_SECONDS = 1.0
 class Beginnings:
     """``base`` and ``reported`` are None until the first server was there."""
 
-    __slots__ = ("base", "carried", "engine", "heard_at", "reported", "reports")
+    __slots__ = ("base", "began_at", "carried", "engine", "heard_at", "reported", "reports")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         #: what the newest server began with and has reported
         self.base: Base | None = None
         self.reported: Reported | None = None
+        #: and when that was (monotonic seconds)
+        self.began_at = 0.0
         #: when that was last asked of a server; only where clients may ask for another kind of server (see ``stale``)
         self.heard_at = 0.0
         #: by the parameters of a startup packet: the ``client.begin.Beginning`` of such a session
@@ -34,19 +37,35 @@ class Beginnings:
 
     def learn(self, server: Server) -> None:
         """A server fresh from its login: new clients are told what it has told, and begin with what it began with."""
-        base = server.base
+        self._go_by(server.base, server.reported, server.created_at)
+
+    def hear(self, base: Base, reported: Reported, carried: Iterable[str], began_at: float) -> None:
+        """Another process has this of its newest server."""
+        if not self.carried.issuperset(carried):
+            self.carried = self.carried.union(carried)
+            self.reports.clear()
+        if began_at > self.began_at:
+            self._go_by(base, reported, began_at)
+        else:
+            self._meet(base)
+
+    def _go_by(self, base: Base, reported: Reported, began_at: float) -> None:
+        """New clients are told this from now on."""
         if self.base is not base:
-            self.meet(server)
+            self._meet(base)
             self.base = base
             self.reports.clear()
-        if self.reported is not server.reported:
-            self.reported = server.reported
+        if self.reported is not reported:
+            self.reported = reported
             self.reports.clear()
+        self.began_at = began_at
         self.heard_at = self.engine.now
 
     def meet(self, server: Server) -> None:
         """A server comes whose session another process has begun, maybe with other values than those here."""
-        base = server.base
+        self._meet(server.base)
+
+    def _meet(self, base: Base) -> None:
         carried = set(self.carried)
         if self.base is not None and self.base is not base and self.base.owned | base.owned:
             carried |= PLANNING.intersection(self.base.difference(base))

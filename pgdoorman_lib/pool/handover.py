@@ -28,6 +28,7 @@ def pack(pool: Pool) -> Plain:
         "base": servers.pack_base(beginnings.base) if known else None,
         "reported": servers.pack_reported(beginnings.reported) if known else None,
         "carried": sorted(beginnings.carried),
+        "began_at": beginnings.began_at,
         "credentials": pool.credentials,
     }
 
@@ -41,11 +42,9 @@ def unpack(pool: Pool, state: Mapping[str, Any]) -> None:
 def know(pool: Pool, state: Mapping[str, Any]) -> None:
     """Have ``pool`` know what new sessions begin with, and by what its servers let it in, as ``pack`` has told."""
     beginnings: Any = pool.beginnings
-    if state["reported"] is not None and beginnings.reported is None:
-        beginnings.base = servers.unpack_base(state["base"])
-        beginnings.reported = servers.unpack_reported(state["reported"])
-        beginnings.carried = frozenset(state["carried"])
-        beginnings.heard_at = clock()
+    if state["reported"] is not None:
+        base, reported = servers.unpack_base(state["base"]), servers.unpack_reported(state["reported"])
+        beginnings.hear(base, reported, state["carried"], float(state["began_at"]))
     if state["credentials"] is not None:
         pool.credentials = state["credentials"]
 

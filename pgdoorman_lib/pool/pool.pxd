@@ -42,6 +42,8 @@ cdef class Pool:
     cdef public Py_ssize_t elsewhere
     cdef public Row row
     cdef public object exchange
+    cdef public object before
+    cdef public object heir
     cdef public object roll
     cdef public Py_ssize_t most
     cdef public bint by_transaction

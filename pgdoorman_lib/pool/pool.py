@@ -58,6 +58,7 @@ class Pool:
 
     __slots__ = (
         "__weakref__",
+        "before",
         "beginnings",
         "borrowed",
         "by_transaction",
@@ -73,6 +74,7 @@ class Pool:
         "expiry",
         "forget_names",
         "health",
+        "heir",
         "held",
         "log_parameters",
         "login_parameters",
@@ -148,6 +150,10 @@ class Pool:
         self.retired = 0
         #: by the console, until ENABLE: no client logs in
         self.disabled = False
+        #: the pool that this one has replaced, as long as that has servers, which count here; and the one that has
+        #: replaced this one
+        self.before: Pool | None = None
+        self.heir: Pool | None = None
         #: servers of this pool that another process still has, which count towards its size (``pool.handover``)
         self.elsewhere = 0
         #: what all worker processes have of it together, and who deals with the others; None in one process
@@ -250,6 +256,27 @@ class Pool:
                 self.exchange.end()
         if self.quota is not None:
             self.quota.give_back()
+        heir = self.heir
+        while heir is not None and heir.heir is not None:
+            heir = heir.heir
+        if heir is not None:
+            heir.opening.grow(clock())
+
+    def follow(self, before: Pool) -> None:
+        """Be ``before``'s replacement: what servers that still has, lent as they are, have their places here."""
+        self.before = before
+        before.heir = self
+
+    def _left_before(self) -> _int:
+        """Servers of those this one has replaced."""
+        before = self.before
+        if before is None:
+            return 0
+        left = len(before.servers) + int(before.opening.count) + before._left_before()
+        if not left:
+            before.heir = None
+            self.before = None
+        return int(left)
 
     def count_elsewhere(self, number: _int) -> None:
         """So many servers of it another process still has, which is none of the workers."""
@@ -497,7 +524,8 @@ class Pool:
 
     def has_room(self) -> bool:
         """Whether one more server may be opened."""
-        if self.queue.qsize() + self.borrowed + self.opening.count + self.elsewhere >= self.size:
+        taken = self.queue.qsize() + self.borrowed + self.opening.count + self.elsewhere
+        if taken >= self.size or (self.before is not None and taken + self._left_before() >= self.size):
             return False
         if self.row is not None and self.row.total() >= self.most:
             return False

@@ -102,6 +102,7 @@ class Pools:
 
     def _heir(self, pool: Pool, settings: Any) -> Pool:
         heir = self._new(settings)
+        heir.follow(pool)
         heir.count_elsewhere(pool.elsewhere)
         if settings.secret == pool.settings.secret:
             heir.credentials = pool.credentials

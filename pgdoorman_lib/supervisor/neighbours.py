@@ -66,15 +66,17 @@ class Neighbours:
         #: what the others were told of each pool
         self._told: WeakKeyDictionary[Pool, Plain] = WeakKeyDictionary()
         keep_handles()
+        app.be_one_of(ledger.count)
         app.headcount = Headcount(ledger.row)
         ledger.listen()
 
     # What is counted together.
 
     def join(self, pool: Pool) -> None:
-        """Have ``pool``, which is new, be one with those of the same settings in the other workers."""
-        settings = pool.settings
-        row = self._ledger.row("pool", settings.database, settings.user, digest(settings))
+        """Have ``pool``, which is new, be one with those of the same database and user in the other workers."""
+        # One row whatever the settings: a pool that a reload has replaced has servers yet, and others may go by the
+        # configuration before.
+        row = self._ledger.row("pool", pool.settings.database, pool.settings.user)
         pool.share(Exchange(pool, row, self._send, self._tell))
         pool.roll = self._roll
 

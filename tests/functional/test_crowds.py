@@ -106,7 +106,8 @@ def test_who_stands_at_the_door_takes_no_place_inside(make_doorman: MakeDoorman)
 
 def test_a_crowd_from_one_address_costs_no_other_its_place(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     """Somebody slow stays, although all of the crowd came after it."""
-    doorman = make_doorman({"general": {"max_login_connections": 20}})
+    # Workers have each their part of the limit.
+    doorman = make_doorman({"general": {"max_login_connections": 20, "worker_threads": 1}})
     with doorman.raw() as slow:
         slow.send(CHALLENGE_ME)
         first = slow.read()
@@ -123,7 +124,7 @@ def postgres_answer(client: WireClient, challenge: bytes, password: str) -> str:
 
 
 def test_a_limit_for_each_address(make_doorman: MakeDoorman) -> None:
-    doorman = make_doorman({"general": {"max_login_connections_per_address": 5}})
+    doorman = make_doorman({"general": {"max_login_connections_per_address": 5, "worker_threads": 1}})
     with crowd(doorman, 5, CHALLENGE_ME) as few, crowd(doorman, 20, CHALLENGE_ME, "127.0.0.2") as many:
         eventually(lambda: sum(standing(many)) == 5)
         assert standing(many)[-5:] == [True] * 5
@@ -139,7 +140,8 @@ def test_a_limit_for_each_address(make_doorman: MakeDoorman) -> None:
 
 def test_a_limit_for_each_address_behind_a_balancer(make_doorman: MakeDoorman) -> None:
     """It holds for the addresses in the headers, and not for the balancer's own, from which all come."""
-    doorman = make_doorman({"general": {"proxy_protocol": ["127.0.0.2"], "max_login_connections_per_address": 5}})
+    limits = {"max_login_connections_per_address": 5, "worker_threads": 1}
+    doorman = make_doorman({"general": {"proxy_protocol": ["127.0.0.2"], **limits}})
     header = "PROXY TCP4 {} 127.0.0.1 4711 6432\r\n".format
     many, few = header("192.0.2.7").encode(), header("198.51.100.9").encode()
     with crowd(doorman, 20, many[:-1], "127.0.0.2") as undecided, crowd(doorman, 5, few, "127.0.0.2") as others:

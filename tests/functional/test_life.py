@@ -459,6 +459,23 @@ def test_reloads_under_load_lose_nobody(make_doorman: MakeDoorman) -> None:
     assert not failures
 
 
+def test_a_reload_leaves_no_more_servers_than_there_may_be(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    """Those lent by the pool that is replaced count: who comes waits until one of them is back."""
+    doorman = make_doorman()
+    with doorman.wire("onedb") as holder, doorman.wire("onedb") as other:
+        pid = holder.value("BEGIN; SELECT pg_backend_pid()")
+        config = copy.deepcopy(doorman.config)
+        config["pools"]["onedb"]["server_lifetime"] = "7m"
+        doorman.reload(config)
+        other.send(query("SELECT pg_backend_pid()"))
+        eventually(lambda: doorman.pool("onedb")["cl_waiting"] == 1)
+        assert len(postgres.backends()) == 1
+        holder.ask_query("COMMIT")
+        row = next(message for message in other.read_ready() if message.kind == "D")
+        assert row.columns[0].decode() != pid
+        eventually(lambda: len(postgres.backends()) == 1)
+
+
 # -- the log
 
 

@@ -573,6 +573,28 @@ def test_pools_are_exchanged_by_settings(engine: Engine) -> None:
     assert pools.find(*one) is None
 
 
+def test_a_replacement_counts_what_is_still_lent(engine: Engine) -> None:
+    """Twice: both pools before it have servers yet, and who waits gets one as soon as there is a place."""
+    old, middle, new = (House(engine, pool_size=2) for _ in range(3))
+    lent = [old.checkout()]
+    middle.pool.follow(old.pool)
+    old.pool.retire("reload")
+    lent.append(middle.checkout())
+    new.pool.follow(middle.pool)
+    middle.pool.retire("reload")
+    waiting = in_greenlet(new.checkout)
+    gevent.sleep(0.01)
+    assert not waiting.ready() and not new.attempts
+    old.pool.checkin(lent[0])
+    first = waiting.get(timeout=PATIENCE)
+    assert not new.pool.has_room()
+    middle.pool.checkin(lent[1])
+    assert new.pool.has_room() and new.pool.before is None
+    new.pool.checkin(first)
+    for house in (old, middle, new):
+        house.close()
+
+
 # Everything at once.
 
 
