@@ -177,6 +177,7 @@ class Membership(Receiver):
 
     def _stop(self, state: Plain) -> Plain:
         self._app.shutdown(state["mode"])
+        self._begun.set()  # one that was not to serve yet need not wait for that
         return {}
 
     def _hurry(self, state: Plain) -> Plain:
