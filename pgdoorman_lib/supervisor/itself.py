@@ -80,15 +80,16 @@ class Itself:
         """As ``Serving.take``."""
         self._heirs.take(end)
 
-    def go_on_behind(self, clients: Plain, ordered: Plain) -> None:
-        """As ``Serving.go_on_behind``."""
+    def go_on_behind(self, clients: Plain, ordered: Plain | None) -> None:
+        """As ``Serving.go_on_behind``; ``ordered`` is None where nobody could tell."""
         numbers = self._app.clients
         numbers.go_on_behind(clients["last"], NUMBERS_LEFT)
         used = array("i")
         used.frombytes(clients["used"])
         numbers.reserve(used)
         gevent.spawn(self._release, used)
-        obey(self._app, ordered)
+        if ordered is not None:
+            obey(self._app, ordered)
 
     def _release(self, used: Iterable[int]) -> None:
         """Give out again what the old side's clients had as numbers, once they are all here; may switch."""
