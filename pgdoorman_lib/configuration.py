@@ -23,6 +23,8 @@ class Configuration:
     """
 
     def __init__(self, config: Config, use: Callable[[Config], object]) -> None:
+        #: another process tells of it
+        self.quiet = False
         #: what holds
         self.config = config
         self._use = use
@@ -45,7 +47,7 @@ class Configuration:
         self._set = {}
         self._from_file = config
         changes, *more = self._apply(config)
-        log.info("configuration reloaded: %s", changes)
+        log.log(logging.DEBUG if self.quiet else logging.INFO, "configuration reloaded: %s", changes)
         return [*told, changes, *more]
 
     def set_key(self, section: str, name: str, raw: object) -> str:
@@ -74,7 +76,7 @@ class Configuration:
         told = [*config.warnings, *(notice for notice in self.notices if notice not in known)]
         told += [f"{key} was changed: it is {value} after a restart" for key, value in changes.restart]
         for warning in told:
-            log.warning("%s", warning)
+            log.log(logging.DEBUG if self.quiet else logging.WARNING, "%s", warning)
         self.config = in_force(self.config, config, changes)
         self._use(self.config)
         return [str(changes), *told]

@@ -61,6 +61,7 @@ class Membership(Receiver):
         self._itself = Itself(app, self._find_another, birth.number, ledger.count)
         #: the socket to who takes over from this worker, until it is said what for
         self._successor: socket.socket | None = None
+        app.configuration.quiet = True
         app.clients.be_one_of_several(birth.number, ledger.count)
         self.neighbours = Neighbours(app, ledger, self.peers, roll)
         self._answers: dict[str, Callable[[Plain], Plain]] = {}

@@ -7,6 +7,7 @@ socket to the supervisor; it ends when that has gone, and the workers see to the
 
 from __future__ import annotations
 
+import _socket
 import array
 import json
 import logging
@@ -31,7 +32,6 @@ log = logging.getLogger(__name__)
 _fork: Callable[[], int] = get_original("os", "fork")
 _waitpid: Callable[[int, int], tuple[int, int]] = get_original("os", "waitpid")
 _Socket: type[socket.socket] = get_original("socket", "socket")
-_socketpair: Callable[..., tuple[Any, Any]] = get_original("socket", "socketpair")
 _signal: Callable[..., Any] = get_original("signal", "signal")
 _poll: Callable[[], Any] = get_original("select", "poll")
 
@@ -115,7 +115,8 @@ def found(let_go: Callable[[], None]) -> Nursery | Birth:
 
     Returns in the supervisor, and once in each worker there will be. No hub may have been made before.
     """
-    ours, theirs = _socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    # Python's own ``socketpair`` makes sockets of whatever class stands in its module by now: gevent's, with a hub.
+    ours, theirs = (_Socket(fileno=each.detach()) for each in _socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
     sys.stdout.flush()
     sys.stderr.flush()
     pid = _fork()

@@ -182,7 +182,8 @@ def test_clients_are_refused_before_a_server_can_not_be_opened(
 ) -> None:
     """The limit of open files is raised as far as it can be; what it lacks then, new clients lack, and are told so."""
     config: dict[str, Any] = {
-        "general": {"max_connections": 1000, "query_wait_timeout": "5s"},
+        # The limit is each process's own.
+        "general": {"max_connections": 1000, "query_wait_timeout": "5s", "worker_threads": 1},
         "web": {"enabled": http > 0, "port": free_port()},
         "pools": {"testdb": app_pool(postgres, 30)},
     }

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -86,6 +87,12 @@ def test_a_killed_worker_is_replaced(pooler: Doorman) -> None:
             assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_workers_come_from_a_process_without_a_hub(pooler: Doorman) -> None:
+    """Its epoll would be one for all of them."""
+    descriptors = Path(f"/proc/{nursery(pooler).pid}/fd").iterdir()
+    assert not [path for path in descriptors if "eventpoll" in str(path.readlink())]
+
+
 def test_a_worker_is_no_service(pooler: Doorman) -> None:
     """A terminal's or a service manager's signals reach all processes: only the supervisor goes by them."""
     before = {process.pid for process in workers(pooler)}
@@ -156,7 +163,8 @@ def test_what_one_can_not_begin_with_ends_all(make_doorman: MakeDoorman, pooler:
 
 
 def test_a_reload_reaches_both(pooler: Doorman) -> None:
-    with clients_of_both(pooler):
+    with clients_of_both(pooler), pooler.admin_connect() as admin:
+        admin.execute("SET log_level = 'debug'")
         pooler.reload({**pooler.config, "general": {**pooler.config["general"], "max_connections": 77}})
         for number in range(1, WORKERS + 1):
             pooler.wait_log(rf"worker {number}: .*configuration reloaded: .*max_connections")
