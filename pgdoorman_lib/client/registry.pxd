@@ -10,16 +10,17 @@ cdef long PROTOCOL_3_2
 
 
 cdef class Clients:
-    cdef dict _sessions
+    cdef readonly dict _sessions
     cdef dict _by_database
     cdef public long worker
     cdef long _workers
     cdef long _rest
     cdef public long peer
     cdef long _first
-    cdef long _space
-    cdef long _last
+    cdef public long _space
+    cdef public long _last
     cdef set _reserved
+    cdef public object on_end
 
     cpdef int use_peer(self, long peer) except -1
     cpdef int go_on_behind(self, long last, long left) except -1
