@@ -10,6 +10,7 @@ import dataclasses
 import os
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 import gevent
@@ -22,6 +23,7 @@ from pgdoorman_lib.config.loader import load
 from pgdoorman_lib.net.packing import pack, unpack
 from pgdoorman_lib.net.parcel_terms import TimedOut
 from pgdoorman_lib.supervisor.program import Program
+from pgdoorman_lib.supervisor.succession import Alone
 from pgdoorman_lib.supervisor.systemd import Systemd
 from pgdoorman_lib.together.chair import Chair
 from pgdoorman_lib.together.failures import Answers, pack_answers, unpack_answers
@@ -70,8 +72,8 @@ onlooker: Any = Onlooker(config, {"version": "0", "build": "x", "engine": "x"}, 
 chair = Chair(ask_workers, Telling(onlooker), {}, {"shutdown": end})
 for number, port in enumerate(ports, 1):
     own = dataclasses.replace(config, general=dataclasses.replace(config.general, port=port))
-    app = App(own, Systemd.of({}), (), Program.running())
-    app.clients.go_on_behind(number * 1000)
+    app = App(own, Systemd.of({}), (), partial(Alone, program=Program.running()))
+    app.clients.be_one_of_several(number, len(ports))
     apps.append(app)
     handlers.append(app.be_one_of_several(number, 2, ask_through))
 ready: list[int] = []

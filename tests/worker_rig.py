@@ -24,6 +24,7 @@ from pgdoorman_lib.net.parcel import Channel  # noqa: E402
 from pgdoorman_lib.pool.ledger import Ledger  # noqa: E402
 from pgdoorman_lib.supervisor.neighbours import Neighbours  # noqa: E402
 from pgdoorman_lib.supervisor.program import Program  # noqa: E402
+from pgdoorman_lib.supervisor.succession import Alone  # noqa: E402
 from pgdoorman_lib.supervisor.systemd import Systemd  # noqa: E402
 
 Ends = dict[int, socket.socket]
@@ -77,8 +78,7 @@ def be_worker(path: str, ledger: Ledger, number: int, ends: dict[int, Ends], soc
             load(path),
             Systemd.of({}),
             [Inherited(sock.detach())],
-            Program.running(),
-            neighbours=lambda app: Neighbours(app, ledger.joined(number), peers),
+            lambda app: Member(app, ledger, number, peers),
         )
         for other, end in mine.items():
             gevent.spawn(meet, app, peers, other, end)
@@ -91,9 +91,18 @@ def be_worker(path: str, ledger: Ledger, number: int, ends: dict[int, Ends], soc
         os._exit(code)
 
 
+class Member(Alone):
+    """One of several, who nobody looks after."""
+
+    def __init__(self, app: App, ledger: Ledger, number: int, peers: dict[int, Channel]) -> None:
+        super().__init__(app, Program.running())
+        app.clients.be_one_of_several(number, ledger.count)
+        self.neighbours = Neighbours(app, ledger.joined(number), peers)
+
+
 def meet(app: App, peers: dict[int, Channel], other: int, end: socket.socket) -> None:
     assert app.neighbours is not None
-    channel = Channel(end, app.neighbours.receiver())
+    channel = Channel(end, app.neighbours.receiver(other))
     channel.start(30.0)
     peers[other] = channel
     channel.ended.wait()
