@@ -181,7 +181,9 @@ class App(Shown):
     def reload(self) -> list[str]:
         """Read the configuration again, and tell of it; ConfigError, and nothing has changed, when it can't be used."""
         with self.systemd.reloading():
-            return self.configuration.reload()
+            told = self.configuration.reload()
+        self.configuration.tell_of_reload()
+        return told
 
     def set_key(self, section: str, name: str, raw: object) -> str:
         """SET of a key to ``raw``, as TOML would have it; what it is then. ConfigError, and nothing has changed."""

@@ -25,6 +25,8 @@ class Configuration:
     def __init__(self, config: Config, use: Callable[[Config], object]) -> None:
         #: another process tells of it
         self.quiet = False
+        #: what the last reload has changed, in words
+        self.changes = ""
         #: what holds
         self.config = config
         self._use = use
@@ -46,9 +48,12 @@ class Configuration:
         told = [f"{section}.{name} is as in the file again, not as it was SET" for section, name in self._set]
         self._set = {}
         self._from_file = config
-        changes, *more = self._apply(config)
-        log.log(logging.DEBUG if self.quiet else logging.INFO, "configuration reloaded: %s", changes)
-        return [*told, changes, *more]
+        self.changes, *more = self._apply(config)
+        return [*told, self.changes, *more]
+
+    def tell_of_reload(self) -> None:
+        """Log what the last reload has changed, now that it holds everywhere."""
+        log.log(logging.DEBUG if self.quiet else logging.INFO, "configuration reloaded: %s", self.changes)
 
     def set_key(self, section: str, name: str, raw: object) -> str:
         """SET of a key to ``raw``, as TOML would have it; what it is then. ConfigError."""

@@ -37,7 +37,7 @@ from pgdoorman_lib.supervisor.team import Team
 from pgdoorman_lib.telemetry import HTTP, Telemetry
 from pgdoorman_lib.together.chair import Chair
 from pgdoorman_lib.together.failures import Answers, pack_answers
-from pgdoorman_lib.together.kinds import PROCESS, SUPERVISOR
+from pgdoorman_lib.together.kinds import ORDER, PROCESS, SUPERVISOR
 from pgdoorman_lib.together.onlooker import Onlooker
 from pgdoorman_lib.together.telling import Telling
 from pgdoorman_lib.together.whole import Whole
@@ -161,6 +161,8 @@ class Supervisor:
                 found[number] = (ChannelClosed if answer.gone else TimedOut)(answer.message)
             else:
                 found[number] = ParcelError(answer.message) if isinstance(answer, DoormanError) else answer
+        if kind == ORDER and state["verb"] == "reload":
+            self.configuration.tell_of_reload()
         return found
 
     def _reopen(self) -> bool:

@@ -67,7 +67,8 @@ def test_pause_waits_for_transactions_and_clients_wait_for_resume(doorman: Doorm
 
 
 def other_is_waiting(doorman: Doorman, client: WireClient, database: str = "testdb") -> None:
-    """Have ``client`` ask for something, and see that it waits for a server."""
+    """Have ``client`` ask for something where lending is paused, and see that it waits for a server."""
+    eventually(lambda: doorman.pool(database)["paused"] == 1, message="no worker lends any more")
     client.send(query("SELECT 1"))
     eventually(lambda: doorman.pool(database)["cl_waiting"] == 1, message="the client waits")
 
