@@ -46,6 +46,7 @@ def ends(make_proxy: MakeProxy) -> Iterator[Ends]:
             with far:
                 for one in (near, far):
                     one.settimeout(patience(10))
+                eventually(lambda: proxy.connections == 1)  # the far end is open before the proxy knows of both
                 yield Ends(near, far, proxy)
 
 
