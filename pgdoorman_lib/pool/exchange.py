@@ -17,6 +17,8 @@ All of them together have one size, and one line of waiters as far as that is wo
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
+from hashlib import blake2b
 
 from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.syscalls import clock
@@ -67,6 +69,16 @@ class Exchange:
         self._yielding_since = 0.0
         row.heard = self.heard
         row.shy = bool(pool.forget_names)
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells the pool from one that has other settings, in all processes of one version.
+
+        Secrets can't be told by it. It goes along with each server that is sent.
+        """
+        settings = self.pool.settings
+        words = repr([(name, getattr(settings, name)) for name in settings.__dataclass_fields__])
+        return blake2b(words.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
     # Those who wait here.
 

@@ -10,7 +10,7 @@ import gevent
 from gevent.event import AsyncResult
 
 from pgdoorman_lib.errors import DoormanError
-from pgdoorman_lib.net.parcel import Channel, ChannelClosed, Parcel, ParcelError, Receiver, Refused
+from pgdoorman_lib.net.parcel import Channel, ChannelClosed, Parcel, ParcelError, Receiver, Refused, TimedOut
 from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.wire.handover import Plain
 
@@ -34,6 +34,10 @@ class Unanswered(DoormanError):
     def __init__(self, message: str, *, gone: bool) -> None:
         super().__init__(message)
         self.gone = gone
+
+    def as_parcel_error(self) -> ParcelError:
+        """The same for whoever knows only of parcels."""
+        return (ChannelClosed if self.gone else TimedOut)(self.message)
 
 
 class Line(Receiver):

@@ -17,7 +17,7 @@ from pgdoorman_lib.errors import ConfigError, DoormanError
 from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.log import of_pool
 from pgdoorman_lib.net import tls13
-from pgdoorman_lib.net.parcel import Channel, ChannelClosed, Parcel, ParcelError, Receiver, TimedOut
+from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.roll import Orphan, Roll
@@ -151,7 +151,7 @@ class Membership(Receiver):
         try:
             answers = self.ask(ALL, question, None if timeout is None else timeout + MARGIN_SECONDS)
         except Unanswered as exc:
-            raise (ChannelClosed if exc.gone else TimedOut)(exc.message) from exc
+            raise exc.as_parcel_error() from exc
         return unpack_answers(answers)
 
     def ask(self, about: str, state: Plain, timeout: float | None) -> Plain:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -148,7 +147,7 @@ class Neighbours:
         moved = False
         try:
             state: dict[str, Any] = servers.pack(server)
-            state.update(database=settings.database, user=settings.user, settings=digest(settings))
+            state.update(database=settings.database, user=settings.user, settings=exchange.digest)
             parcel = Parcel(kinds.SERVER, state, [server.stream.fd])
             exchange.pool.strike_off(server)
             try:
@@ -196,17 +195,19 @@ class _FromNeighbour(Intake):
             super().drop(parcel)
 
     def _prepare_server_of_same(self, parcel: Parcel) -> None:
-        pool = self._app.find_pool(parcel.state["database"], parcel.state["user"])
-        if pool is None or digest(pool.settings) != parcel.state["settings"]:
+        if self._pool_of(parcel) is None:
             raise Refused("its pool has other settings here")
         self._welcome.prepare_server(parcel)
 
     def _prepare_known(self, parcel: Parcel) -> None:
-        state = parcel.state
-        pool = self._app.find_pool(state["database"], state["user"])
-        if pool is None or digest(pool.settings) != state["settings"]:
+        parcel.prepared = self._pool_of(parcel)
+        if parcel.prepared is None:
             raise Refused("there is no such pool here")
-        parcel.prepared = pool
+
+    def _pool_of(self, parcel: Parcel) -> Pool | None:
+        """The pool that a parcel is about, None where it has other settings here, or is none."""
+        pool = self._app.find_pool(parcel.state["database"], parcel.state["user"])
+        return pool if pool is not None and pool.exchange.digest == parcel.state["settings"] else None
 
     def _take_known(self, parcel: Parcel) -> None:
         pools.know(parcel.prepared, parcel.state)
@@ -217,13 +218,7 @@ class _FromNeighbour(Intake):
 
 
 def _known(pool: Pool) -> Plain:
-    return {**pools.pack(pool), "settings": digest(pool.settings)}
-
-
-def digest(settings: Any) -> str:
-    """What tells pools apart that have other settings, in all processes of one version; secrets can't be told by it."""
-    words = repr([(name, getattr(settings, name)) for name in settings.__dataclass_fields__])
-    return blake2b(words.encode(errors="surrogateescape"), digest_size=16).hexdigest()
+    return {**pools.pack(pool), "settings": pool.exchange.digest}
 
 
 def _book() -> Book:

@@ -20,7 +20,7 @@ from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.listeners import Listeners
 from pgdoorman_lib.metrics.summary import Summary
 from pgdoorman_lib.net.engines import choose
-from pgdoorman_lib.net.parcel import ChannelClosed, ParcelError, TimedOut
+from pgdoorman_lib.net.parcel import ParcelError
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.roll import Roll
 from pgdoorman_lib.shutdown import MODES
@@ -158,7 +158,7 @@ class Supervisor:
         found: Answers = {}
         for number, answer in self.team.ask_all(kind, state, timeout).items():
             if isinstance(answer, Unanswered):
-                found[number] = (ChannelClosed if answer.gone else TimedOut)(answer.message)
+                found[number] = answer.as_parcel_error()
             else:
                 found[number] = ParcelError(answer.message) if isinstance(answer, DoormanError) else answer
         if kind == ORDER and state["verb"] == "reload":
