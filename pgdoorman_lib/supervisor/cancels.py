@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 import gevent
-import gevent.event
+from gevent.event import AsyncResult
 
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Refused
@@ -28,6 +28,34 @@ LOOK_INTERVAL = 0.01
 DONE_SECONDS = 7.0
 
 
+class Questions:
+    """CANCEL parcels that other processes have taken, by number, until those say DONE."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._waiting: dict[int, AsyncResult[bool]] = {}
+
+    def ask(self, channel: Channel, number: int, secret: bytes, seconds: float) -> bool | None:
+        """Have the other process carry a request out, and wait until it has, for so many ``seconds``; may switch.
+
+        Whether it had such a client yet; None: it has not said so. Refused: it has none; ParcelError.
+        """
+        self._last += 1
+        ask = self._last
+        answer = self._waiting[ask] = AsyncResult()
+        try:
+            channel.send(Parcel(kinds.CANCEL, {"number": number, "secret": secret, "ask": ask}), ON_ITS_WAY)
+            gevent.wait((answer, channel.ended), timeout=seconds, count=1)
+            return bool(answer.get()) if answer.ready() else None
+        finally:
+            del self._waiting[ask]
+
+    def answered(self, ask: int, done: bool) -> None:
+        """The other process has carried out question ``ask``, or had no such client any more; no switch."""
+        if ask in self._waiting:
+            self._waiting[ask].set(done)
+
+
 class Asked:
     """What this process and those at the other ends of channels ask each other to cancel.
 
@@ -36,9 +64,7 @@ class Asked:
     """
 
     def __init__(self) -> None:
-        self._last = 0
-        #: what another process has taken, by number, until it is done
-        self._waiting: dict[int, gevent.event.Event] = {}
+        self._questions = Questions()
 
     def pass_on(
         self, channels: Sequence[Channel], cancel_here: Callable[[int, bytes], bool], number: int, secret: bytes
@@ -56,7 +82,7 @@ class Asked:
         refused: list[Channel] = []
         for channel in channels:
             try:
-                self._ask(channel, number, secret)
+                self._questions.ask(channel, number, secret, DONE_SECONDS)
                 return refused, True
             except Refused:
                 refused.append(channel)
@@ -64,21 +90,9 @@ class Asked:
                 log.debug("a cancel request was not passed on: %s", exc)
         return refused, False
 
-    def _ask(self, channel: Channel, number: int, secret: bytes) -> None:
-        self._last += 1
-        ask = self._last
-        done = self._waiting[ask] = gevent.event.Event()
-        try:
-            channel.send(Parcel(kinds.CANCEL, {"number": number, "secret": secret, "ask": ask}), ON_ITS_WAY)
-            gevent.wait((done, channel.ended), DONE_SECONDS, 1)
-        finally:
-            del self._waiting[ask]
-
     def is_done(self, parcel: Parcel) -> None:
         """Another process has carried out what it was asked; no switch."""
-        done = self._waiting.get(int(parcel.state["ask"]))
-        if done is not None:
-            done.set()
+        self._questions.answered(int(parcel.state["ask"]), True)
 
     def carry_out(self, channel: Channel, parcel: Parcel, cancel: Callable[[int, bytes], object]) -> None:
         """Do what was asked for by ``channel``, as ``wanted`` has prepared it, and tell that; may switch."""

@@ -19,21 +19,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Container, Mapping
 
 import gevent
-from gevent.event import AsyncResult
 
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Refused
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.supervisor import kinds
-from pgdoorman_lib.supervisor.cancels import LOOK_INTERVAL, ON_ITS_WAY, wanted
+from pgdoorman_lib.supervisor.cancels import DONE_SECONDS, LOOK_INTERVAL, ON_ITS_WAY, Questions, wanted
 from pgdoorman_lib.wire.consts import PROCESS_BASE
 
 log = logging.getLogger(__name__)
 
-#: Seconds for another worker to say whether it has a client, and to have carried a request out: longer than
-#: ``cancel.CANCEL_TIMEOUT``, after which it has given up.
+#: Seconds for another worker to be told something.
 ANSWER_SECONDS = 2.0
-DONE_SECONDS = 7.0
 #: Seconds for which it is known that a client has left: longer than the way takes, and than a round of questions.
 REMEMBERED = 6.0
 
@@ -63,8 +60,7 @@ class WorkerCancels:
         self._commands = commands
         #: those that have left, by number: their secrets, and when
         self._left: OrderedDict[int, tuple[bytes, float]] = OrderedDict()
-        self._asked = 0
-        self._waiting: dict[int, AsyncResult[bool]] = {}
+        self._questions = Questions()
 
     # Asking.
 
@@ -98,14 +94,10 @@ class WorkerCancels:
         channel = self._peers.get(worker)
         if channel is None or channel.ended.is_set():
             return NOBODY
-        self._asked += 1
-        number = self._asked
-        answer = self._waiting[number] = AsyncResult()
         try:
-            channel.send(Parcel(kinds.CANCEL, {"number": process, "secret": secret, "ask": number}), ANSWER_SECONDS)
-            gevent.wait((answer, channel.ended), timeout=DONE_SECONDS, count=1)
-            if answer.ready():
-                return DONE if answer.get() else MOVING
+            done = self._questions.ask(channel, process, secret, DONE_SECONDS)
+            if done is not None:
+                return DONE if done else MOVING
             if channel.ended.is_set():
                 return MOVING
             log.warning("worker %d has taken a cancel request and not carried it out in %g s", worker, DONE_SECONDS)
@@ -116,8 +108,6 @@ class WorkerCancels:
             log.debug("worker %d could not be asked for a client to cancel: %s", worker, exc)
             # What it had sent off before its end may still be on its way.
             return MOVING if channel.ended.is_set() else NOBODY
-        finally:
-            del self._waiting[number]
 
     # Being asked; in a channel's greenlet, which must not wait.
 
@@ -139,9 +129,7 @@ class WorkerCancels:
     def take(self, parcel: Parcel, worker: int) -> None:
         """Of the same, from another ``worker``: as in Receiver."""
         if parcel.kind == kinds.DONE:
-            number, done = parcel.prepared
-            if number in self._waiting:
-                self._waiting[number].set(done)
+            self._questions.answered(*parcel.prepared)
         elif parcel.kind == kinds.NUMBERS:
             held, released = parcel.prepared
             self._clients.reserve(held)
