@@ -171,8 +171,12 @@ class Pooler:
         os.kill(self.pid, signal.SIGHUP)
         return self.wait_log(r"configuration reloaded|reload failed", 30.0, behind)[0]
 
-    def upgrade(self) -> None:
-        """Until the process before has ended: only one takes over at a time."""
+    def upgrade(self) -> tuple[float, float]:
+        """Until the process before has ended: only one takes over at a time.
+
+        Seconds until the new one served, and until the old one was gone.
+        """
+        began = time.monotonic()
         behind = len(self.log_text())
         before = self.pid
         os.kill(before, signal.SIGUSR2)
@@ -181,6 +185,7 @@ class Pooler:
             raise PoolerFailed(found[0])
         self.pid = int(found[1])
         self.upgrades += 1
+        serves = time.monotonic() - began
         deadline = time.monotonic() + UPGRADE_SECONDS
         while self.alive(before):
             if time.monotonic() > deadline:
@@ -188,6 +193,7 @@ class Pooler:
             time.sleep(0.02)
         if code := self.exit_code(before):
             raise PoolerFailed(f"exit code {code} of process {before} behind its upgrade:\n{self.log_text()[-3000:]}")
+        return serves, time.monotonic() - began
 
     def exit_code(self, pid: int) -> int | None:
         """Of one that has ended; None if it was not our child: that of an upgrade is, once its parent has ended."""
