@@ -201,8 +201,6 @@ class Session(Owner):
                 if self._resting():
                     return events.PENDING  # as ``step`` would find by a longer way
             elif event == events.NEED_SERVER:
-                if self.termination is not None and self.link.pool.timeout <= 0 and self._may_end():
-                    self._say_goodbye()  # there is no waiting, and its servers may have gone before it
                 self._borrow()
             else:
                 return event

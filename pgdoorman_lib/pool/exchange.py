@@ -3,7 +3,7 @@
 All of them together have one size, and one line of waiters as far as that is worth a server's way from one to another:
 
 1. Who waits while servers rest in another worker has that one called (``call``), and waits for at most GRACE before one
-   is opened, if there is room.
+   is opened, if there is room. Nobody is refused while there is one at rest, or on its way (``Pool.refuse_overdue``).
 2. A server that is given back goes to the worker whose first has waited clearly longer than ours (``Row.turn_of``): by
    more than twice what it takes to get there, which nobody has use of it. One is on its way there at a time, or as many
    as rested when they were asked for (``Row.claim``).
@@ -133,7 +133,6 @@ class Exchange:
         if first.waiting_since + GRACE <= now + 0.0005:
             now = max(now, first.waiting_since + GRACE)
             self.pool.opening.grow(now)
-            self.pool.opening.fail_surplus(now)
         self._arm(now)
 
     # Those who wait elsewhere.
@@ -171,6 +170,7 @@ class Exchange:
             if not claimed:
                 continue  # another was quicker: look for whom these are
             for server in servers:
+                row.move(1, pool.queue.qsize())  # before it rests no more: there is one at any time, for who looks
                 lift(pool, server)
             for server in servers:
                 self._send(self, server, worker, claimed)
@@ -187,6 +187,7 @@ class Exchange:
             return False
         server.enter(states.ACTIVE)
         server.stream.task = None
+        self.row.move(1, self.pool.queue.qsize())
         self._send(self, server, worker, claimed)
         return True
 
@@ -196,12 +197,14 @@ class Exchange:
         self.row.margin = max(MARGIN, 2 * self._way)
         self.row.unclaim(worker, claimed)
         gone(self.pool, server)
+        self.row.move(-1, self.pool.queue.qsize())
 
     def stayed(self, server: Server, worker: int, claimed: int) -> None:
         """``worker`` has not taken the server it was sent; no switch."""
         self._shunned[worker] = clock() + SHUNNED
         self.row.unclaim(worker, claimed)
         self.pool.checkin(server)
+        self.row.move(-1, self.pool.queue.qsize())
 
     def _can_go(self, server: Server) -> bool:
         return may_go(server) and not (server.dirty or server.tls or self.pool.forget_names)

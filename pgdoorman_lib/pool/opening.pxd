@@ -21,5 +21,3 @@ cdef class Opening:
     cdef public double retry_at
     cdef public double backoff
     cdef public Deadline retry
-    @cython.locals(coming=Py_ssize_t)
-    cpdef Py_ssize_t expected(self, double now) except -1

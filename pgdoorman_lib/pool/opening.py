@@ -94,18 +94,6 @@ class Opening:
         gevent.spawn(self._open)
         return True
 
-    def expected(self, now: _float) -> _int:
-        """How many servers are on their way to those who wait: opened, probed, or another worker process's yet."""
-        pool = self.pool
-        coming = pool.exchange.coming(now) if pool.exchange is not None else 0
-        return int(self.count + pool.probes.count + coming)
-
-    def fail_surplus(self, now: _float) -> None:
-        """Where there is no waiting for others: tell those for whom nothing is on its way."""
-        pool = self.pool
-        while pool.timeout <= 0 and pool.queue.waiting > self.expected(now):
-            pool.queue.next().fail(self.timeout_error())
-
     def _given_up(self) -> None:
         """One that was being opened will not be."""
         self.count -= 1
@@ -166,7 +154,7 @@ class Opening:
         if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING_REFUSALS:
             while pool.queue.waiting:
                 pool.queue.next().fail(exc)
-        self.fail_surplus(now)
+        pool.refuse_overdue(now)
         self._arm(now)
         if pool.quota is not None:
             pool.quota.freed(pool)

@@ -27,6 +27,7 @@ from pgdoorman_lib.pool.beginnings import Beginnings
 from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.pool.health import Health
 from pgdoorman_lib.pool.lending import lent
+from pgdoorman_lib.pool.measures import MOVING_SECONDS
 from pgdoorman_lib.pool.opening import Opening
 from pgdoorman_lib.pool.probes import Probes
 from pgdoorman_lib.pool.queue import Borrower, Moved, ServerQueue
@@ -44,6 +45,10 @@ _float = float
 
 log = logging.getLogger(__name__)
 
+#: Seconds by which a timer may be early.
+TOLERANCE = 0.0005
+#: Seconds between two looks whether what is on its way to who should wait no longer still is.
+LOOK_INTERVAL = 0.02
 #: Waits for a server that are warned of, from so many µs on.
 SLOW_CHECKOUT = 500_000
 
@@ -58,6 +63,7 @@ class Pool:
 
     __slots__ = (
         "__weakref__",
+        "arriving",
         "before",
         "beginnings",
         "borrowed",
@@ -156,6 +162,8 @@ class Pool:
         self.heir: Pool | None = None
         #: servers of this pool that another process still has, which count towards its size (``pool.handover``)
         self.elsewhere = 0
+        #: those that come from another process and that nobody uses yet
+        self.arriving = 0
         #: what all worker processes have of it together, and who deals with the others; None in one process
         self.row: Row | None = None
         self.exchange: Any = None
@@ -229,6 +237,7 @@ class Pool:
         """Raise AssertionError if the books are wrong; tests call it at any time."""
         assert self.borrowed >= 0, f"borrowed {self.borrowed}"
         assert self.opening.count >= 0, f"opening {self.opening.count}"
+        assert self.arriving >= 0, f"arriving {self.arriving}"
         resting = self.queue.qsize()
         assert not (resting and self.queue.waiting), f"{resting} rest while {self.queue.waiting} wait"
         assert resting + self.borrowed == len(self.servers), (resting, self.borrowed, len(self.servers))
@@ -247,6 +256,12 @@ class Pool:
             self.row.add()
         if self.quota is not None:
             self.quota.add()
+
+    def arrive(self, change: _int) -> None:
+        """So many more servers, or less, that nobody uses yet are on their way here; no switch."""
+        self.arriving += change
+        if self.row is not None:
+            self.row.move(change, self.queue.qsize())
 
     def free_place(self) -> None:
         """The place of a server is another's: it was closed, was not opened after all, or went; no switch."""
@@ -328,13 +343,9 @@ class Pool:
             self.exchange.call(now)
         if self.has_room():
             self.opening.grow(now)
-        if self.timeout <= 0:
-            # No waiting for others; what is opened for this borrower is limited by connect_timeout, and what another
-            # process still has is on its way here.
-            if self.opening.expected(now) + self.elsewhere < queue.waiting:
-                queue.leave(borrower)
-                raise self.opening.timeout_error()
-            return False
+        if self.timeout <= 0 and self._on_their_way(now) < queue.waiting:
+            queue.leave(borrower)
+            raise self.opening.timeout_error()
         self._arm_expiry(now)
         return False
 
@@ -561,18 +572,49 @@ class Pool:
 
     # Waiting no longer.
 
+    def limit_wait(self, seconds: _float) -> None:
+        """From now on have nobody wait for longer; no switch."""
+        self.timeout = seconds
+        self.expiry.clear()
+        self._arm_expiry(clock())
+
     def _arm_expiry(self, now: _float) -> None:
-        """A deadline for the head of the queue: all wait equally long, so nobody behind it is due earlier."""
+        """A deadline for the head of the queue: all wait equally long, so nobody behind it is due earlier.
+
+        Who was not refused though it was due, or may not wait at all, is looked after again.
+        """
         first = self.queue.first
         if self.expiry.due == 0.0 and first is not None:
-            self.expiry.set(first.waiting_since + self.timeout, now)
+            due = first.waiting_since + self.timeout
+            self.expiry.set(due if due > now + TOLERANCE else now + LOOK_INTERVAL, now)
 
     def _expire(self) -> None:
         now = clock()
-        queue = self.queue
-        while queue.first is not None and queue.first.waiting_since + self.timeout <= now + 0.0005:
-            queue.next().fail(self.opening.timeout_error())
+        self.opening.grow(now)  # what has gone instead of coming has left room
+        self.refuse_overdue(now)
+        if self.queue.first is not None and self.row is not None and self.row.rests_elsewhere():
+            self.exchange.call(now)
         self._arm_expiry(now)
+
+    def refuse_overdue(self, now: _float) -> None:
+        """Tell those who have waited long enough, but as many as get a server that is on its way; no switch."""
+        queue = self.queue
+        due = now + TOLERANCE - self.timeout
+        while queue.first is not None and queue.first.waiting_since <= due and queue.waiting > self._on_their_way(now):
+            queue.next().fail(self.opening.timeout_error())
+
+    def _on_their_way(self, now: _float) -> _int:
+        """How many servers the line gets, however long it has waited: those between processes are in nobody's hands.
+
+        Where there is no waiting for others, those too that are opened or probed for it (connect_timeout limits that).
+        """
+        found = self.opening.count + self.probes.count if self.timeout <= 0 else 0
+        first = self.queue.first
+        if first is None or now >= first.waiting_since + MOVING_SECONDS:
+            return int(found)
+        if self.row is None:
+            return int(found + self.arriving + self.elsewhere)
+        return int(found + self.arriving + self.row.rests_elsewhere() + self.row.taken_outside())
 
     # Its end.
 

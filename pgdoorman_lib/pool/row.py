@@ -38,7 +38,20 @@ _RATIO = RATIO
 class Row:
     """Worker ``worker``'s view of row ``number``; made by ``Ledger.row``. ``cells`` are its int64 numbers."""
 
-    __slots__ = ("_end", "_mine", "cells", "elsewhere", "heard", "held", "ledger", "margin", "number", "shy", "worker")
+    __slots__ = (
+        "_end",
+        "_mine",
+        "cells",
+        "elsewhere",
+        "heard",
+        "held",
+        "ledger",
+        "margin",
+        "moving",
+        "number",
+        "shy",
+        "worker",
+    )
 
     def __init__(self, ledger: Any, number: _int, cells: Any, worker: _int) -> None:
         self.ledger = ledger
@@ -50,6 +63,8 @@ class Row:
         #: places taken through this object, and those counted by ``set_elsewhere``
         self.held = 0
         self.elsewhere = 0
+        #: servers on their way from here, or hither, which nobody uses yet: others see them among those at rest
+        self.moving = 0
         #: seconds, see MARGIN
         self.margin = MARGIN
         #: what rests here can't go elsewhere, and need not be asked for
@@ -113,6 +128,10 @@ class Row:
         if fewer:
             self.ring_waiting()
 
+    def taken_outside(self) -> _int:
+        """Places of processes that are not among the workers."""
+        return sum(int(self.cells[at + ELSEWHERE]) for at in range(0, self._end, WIDTH))
+
     def is_overfull(self, limit: _int) -> bool:
         """Whether workers have taken more than ``limit`` places, those elsewhere not counted."""
         found = 0
@@ -133,10 +152,15 @@ class Row:
 
     def rest_is(self, resting: _int) -> None:
         """So many rest here."""
-        self.cells[self._mine + _RESTING] = 0 if self.shy else resting
+        self.cells[self._mine + _RESTING] = 0 if self.shy else resting + self.moving
+
+    def move(self, change: _int, resting: _int) -> None:
+        """So many more are on their way, or less; and so many rest here."""
+        self.moving += change
+        self.rest_is(resting)
 
     def rests_elsewhere(self) -> _int:
-        """How many rest in other workers."""
+        """How many rest in other workers, or are on their way between processes."""
         found = 0
         at = 0
         while at < self._end:

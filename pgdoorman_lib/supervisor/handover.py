@@ -28,6 +28,7 @@ from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Ref
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.net.tls_secrets import CanNotMove
 from pgdoorman_lib.pool import handover as pools
+from pgdoorman_lib.pool.measures import MOVING_SECONDS
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import handover as servers
 from pgdoorman_lib.server.connection import Server
@@ -87,6 +88,8 @@ class HandOver:
             self._found = self._staying.find(app.open)
             for pool in app.pools:
                 pool.size = self._staying.room(pool)
+                # What another worker has goes to the new process: whoever waits here is served there.
+                pool.limit_wait(max(pool.timeout, MOVING_SECONDS))
             self._tell_all(channel)
             if self._given_up:
                 raise UpgradeFailed("the upgrade was given up")
@@ -153,6 +156,7 @@ class HandOver:
                 session.termination = None
         for pool in app.pools:
             pool.size = pool.settings.pool_size
+            pool.limit_wait(pool.settings.query_wait_timeout)
             pool.opening.grow(clock())
         if not app.draining:
             app.listeners.resume()

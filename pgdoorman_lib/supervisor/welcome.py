@@ -61,19 +61,26 @@ class Welcome:
         if not servers.suits(state, pool.settings):
             raise Refused("by the configuration of its pool it would be another")
         pool.expect()
+        pool.arrive(1)
         parcel.prepared = pool
 
     def drop_server(self, parcel: Parcel) -> None:
         """Of kind SERVER."""
         parcel.prepared.free_place()
+        parcel.prepared.arrive(-1)
 
     def take_server(self, parcel: Parcel) -> None:
         """Of kind SERVER."""
         pool: Pool = parcel.prepared
         (fd,) = parcel.detach()
-        server = self._server(pool, fd, parcel.state)
+        try:
+            server = self._server(pool, fd, parcel.state)
+        except BaseException:
+            pool.arrive(-1)
+            raise
         if self._app.connector.knows(pool) and pool.beginnings.reported is not None:
             pool.settle(server)
+            pool.arrive(-1)
         else:
             gevent.spawn(self._welcome, pool, server)
 
@@ -114,18 +121,26 @@ class Welcome:
         return server.stage != states.CLOSED
 
     def _welcome(self, pool: Pool, server: Server) -> None:
+        """Have a server that has come lent once enough is known; may switch."""
+        try:
+            if self._is_in_order(pool, server) and self._know(pool, server):
+                pool.settle(server)
+        finally:
+            pool.arrive(-1)
+
+    def _is_in_order(self, pool: Pool, server: Server) -> bool:
+        """Whether nothing is in effect on a server that its last client has set; it is closed if not. May switch."""
         server.stream.task = Task(self._app.engine)
         try:
             take_settings_back(server)
         except DoormanError as exc:
             pool.discard(server, exc.message)
-            return
+            return False
         finally:
             server.stream.task = None
         if pool.beginnings.reported is None:
             pool.beginnings.learn(server)
-        if self._know(pool, server):
-            pool.settle(server)
+        return True
 
     # Clients.
 

@@ -52,8 +52,9 @@ def test_a_client_at_rest_keeps_all_it_has(make_doorman: MakeDoorman) -> None:
 
 
 def test_nobody_logs_in_at_postgresql_again(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    """Whose pool has as many servers as it may, so that a look at the catalogue has opened none beside."""
     doorman = make_doorman()
-    with doorman.connect() as one, doorman.connect() as other:
+    with doorman.connect(dbname="twodb") as one, doorman.connect(dbname="twodb") as other:
         with one.transaction(), other.transaction():
             pids = {c.execute("SELECT pg_backend_pid()").fetchone() for c in (one, other)}
         doorman.upgrade()

@@ -8,13 +8,14 @@ from typing import Any
 
 import gevent
 import pytest
-from core_fakes import PATIENCE, until
+from core_fakes import PATIENCE, server_pair, until
 from pool.test_pool import House, engine, in_greenlet  # noqa: F401 - a fixture
 
 from pgdoorman_lib.errors import CheckoutTimeout
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool import exchange as exchange_module
+from pgdoorman_lib.pool import pool as pool_module
 from pgdoorman_lib.pool.exchange import MADE_ROOM, Exchange
 from pgdoorman_lib.pool.holding import pause, renew
 from pgdoorman_lib.pool.ledger import Ledger
@@ -31,6 +32,8 @@ class Side(House):
         self.ledger = Ledger.join([os.dup(fd) for fd in ledger.descriptors()], number)
         self.others = others
         self.sent: list[int] = []
+        #: seconds for either half of the way
+        self.way = 0.001
         self.refuses = False
         self.exchange = Exchange(self.pool, self.ledger.row("pool"), self.send, lambda exchange: None)
         self.pool.share(self.exchange)
@@ -43,20 +46,23 @@ class Side(House):
 
     def move(self, exchange: Exchange, server: Server, worker: int, claimed: int) -> None:
         other = self.others[worker]
-        gevent.sleep(0.001)
+        gevent.sleep(self.way)
         if other.refuses or other.pool.held:
             exchange.stayed(server, worker, claimed)
             return
         other.pool.expect()
-        gevent.sleep(0.001)
+        other.pool.arrive(1)
+        gevent.sleep(self.way)
         # The connection is the same one in both: only the books change hands.
         exchange.row.unclaim(worker, claimed)
+        exchange.row.move(-1, self.pool.queue.qsize())
         self.pool.borrowed -= 1
         self.pool.servers.discard(server)
         self.pool.free_place()
         other.peers[server] = self.peers.pop(server)
         other.pool.adopt(server)
         other.pool.settle(server)
+        other.pool.arrive(-1)
 
     def ask(self) -> Any:
         """A client that wants a server: a greenlet."""
@@ -84,6 +90,7 @@ def sides(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Sides]:  #
     yield made[0], made[1]
     for side in made:
         until(lambda side=side: side.exchange.row.total() == total(made), "books that agree")  # type: ignore[misc]
+        until(lambda side=side: not (side.exchange.row.moving or side.pool.arriving), "nothing under way")  # type: ignore[misc]
     for side in made:
         side.refuses = True
         side.pool.check()
@@ -185,10 +192,55 @@ def test_where_there_is_no_waiting_what_rests_elsewhere_is_waited_for(
     assert got(two.ask()) is server
     two.pool.checkin(server)
     two.exchange.row.heard = None
-    monkeypatch.setattr(exchange_module, "GRACE", 0.02)
+    monkeypatch.setattr(pool_module, "MOVING_SECONDS", 0.05)
     with pytest.raises(CheckoutTimeout):
         one.checkout()
     two.exchange.row.heard = two.exchange.heard
+
+
+@sized(pool_size=1, query_wait_timeout=0.0)
+@pytest.mark.parametrize("often", [False, True])
+def test_where_there_is_no_waiting_a_slow_worker_refuses_nobody(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch, often: bool
+) -> None:
+    """Its server is called until it comes, and waited for on its way, be it that servers have gone to and fro."""
+    monkeypatch.setattr(exchange_module, "GRACE", 0.01)
+    one, two = sides
+    server = got(one.ask())
+    one.pool.checkin(server)
+    one.exchange.row.heard = None
+    one.way = 0.1
+    if often:
+        monkeypatch.setattr(exchange_module, "CALLS", 0)
+    waiting = two.ask()
+    gevent.sleep(0.1)
+    one.exchange.row.heard = one.exchange.heard
+    assert got(waiting) is server
+
+
+@sized(pool_size=1, query_wait_timeout=0.0)
+def test_where_there_is_no_waiting_what_comes_to_another_worker_is_waited_for(sides: Sides) -> None:
+    """In an upgrade: it counts before it comes to the other worker, and there until it can be lent."""
+    one, two = sides
+    one.pool.count_elsewhere(1)
+    waiting = two.ask()
+    one.pool.expect()
+    one.pool.arrive(1)
+    one.pool.count_elsewhere(0)
+    gevent.sleep(0.1)
+    assert not waiting.ready()
+    server, one.peers[server] = server_pair(one.engine, one.settings)
+    one.pool.adopt(server)
+    one.pool.settle(server)
+    one.pool.arrive(-1)
+    assert got(waiting) is server
+    one.pool.count_elsewhere(1)
+    also = one.ask()
+    gevent.sleep(0.05)
+    assert not also.ready()
+    one.pool.count_elsewhere(0)  # it was closed there
+    with pytest.raises(CheckoutTimeout):
+        got(also)
 
 
 @sized(pool_size=1)

@@ -21,6 +21,7 @@ from pgdoorman_lib.errors import (
 )
 from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool import pool as pool_module
 from pgdoorman_lib.pool.opening import BACKOFF_FIRST
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.queue import Borrower, Moved
@@ -270,6 +271,45 @@ def test_no_waiting_at_all(house: House) -> None:
         house.checkout()
     house.pool.checkin(server)
     assert house.checkout() is server
+    house.pool.checkin(server)
+
+
+@sized(pool_size=1, query_wait_timeout=0.02)
+@pytest.mark.parametrize("allowed", [0.0, 0.02])
+def test_what_comes_from_another_process_is_waited_for_longer(
+    house: House, allowed: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not until it is in use, or nobody knows where it is."""
+    house.pool.limit_wait(allowed)
+    house.pool.count_elsewhere(1)
+    waiting = in_greenlet(house.checkout)
+    house.pool.arrive(1)
+    server, house.peers[server] = server_pair(house.engine, house.settings)
+    house.pool.adopt(server)
+    house.pool.count_elsewhere(0)
+    gevent.sleep(0.1)
+    assert not waiting.ready()
+    house.pool.settle(server)
+    house.pool.arrive(-1)
+    assert waiting.get(timeout=PATIENCE) is server
+    house.pool.count_elsewhere(1)
+    monkeypatch.setattr(pool_module, "MOVING_SECONDS", 0.1)
+    with pytest.raises(CheckoutTimeout):
+        in_greenlet(house.checkout).get(timeout=PATIENCE)
+    house.pool.checkin(server)
+    house.pool.count_elsewhere(0)
+
+
+@sized(pool_size=1, query_wait_timeout=0)
+def test_a_limit_of_waiting_that_changes_holds_for_who_waits(house: House) -> None:
+    server = house.checkout()
+    house.pool.limit_wait(PATIENCE)
+    waiting = in_greenlet(house.checkout)
+    gevent.sleep(0.05)
+    assert not waiting.ready()
+    house.pool.limit_wait(0.0)
+    with pytest.raises(CheckoutTimeout):
+        waiting.get(timeout=PATIENCE)
     house.pool.checkin(server)
 
 
