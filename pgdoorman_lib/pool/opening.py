@@ -91,6 +91,8 @@ class Opening:
             return False
         self.count += 1
         pool.stats.open_count += 1
+        if pool.quota is not None:
+            pool.quota.show()  # whoever waits here for this place has it: others need not give way any more
         gevent.spawn(self._open)
         return True
 

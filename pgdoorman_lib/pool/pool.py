@@ -372,6 +372,8 @@ class Pool:
             return
         if borrower.wait_error is None:
             self.queue.leave(borrower)
+            if self.quota is not None:
+                self.quota.show()
 
     def checkout(self, borrower: Borrower) -> Server:
         """As ``request``, in blocking style: returns the server; may switch.
@@ -477,6 +479,8 @@ class Pool:
             else:
                 server.enter(states.ACTIVE)
                 self.count_wait(borrower)
+                if self.quota is not None:
+                    self.quota.show()
 
     def _goes_over(self, server: Server) -> bool:
         """Whether ``server`` is another worker's from here on, since who waits there is next."""

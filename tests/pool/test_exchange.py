@@ -415,3 +415,35 @@ def test_a_limit_of_one_user_is_one_for_all(engine: Engine, sides: Sides) -> Non
     for quota in quotas:
         quota.end()
     other.close()
+
+
+def test_who_waits_no_longer_for_a_place_of_a_user_takes_none(engine: Engine, sides: Sides) -> None:  # noqa: F811
+    """Others would close servers for nobody: they look when one of theirs rests."""
+    one, two = sides
+    rows = [side.ledger.row("user", "alice") for side in sides]
+    quotas = [Quota(1, row) for row in rows]
+    for quota, side in zip(quotas, sides, strict=True):
+        side.exchange.row.leave()
+        side.pool.row = side.pool.queue.row = side.pool.exchange = None
+        quota.join(side.pool)
+
+    def waits(side: Side) -> Any:
+        waiting = side.ask()
+        until(lambda: rows[0].oldest_elsewhere() > 0)
+        return waiting
+
+    server = got(one.ask())
+    waiting = waits(two)
+    one.pool.checkin(server)
+    taken = got(waiting)
+    assert rows[0].oldest_elsewhere() == 0, "a server was opened for it"
+    waiting = waits(two)
+    two.pool.checkin(taken)
+    taken = got(waiting)
+    assert rows[0].oldest_elsewhere() == 0, "it was handed one"
+    waiting = waits(two)
+    waiting.kill()
+    assert rows[0].oldest_elsewhere() == 0, "it has left"
+    two.pool.discard(taken, "the end")
+    for quota in quotas:
+        quota.end()
