@@ -9,19 +9,26 @@ from pathlib import Path
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 
 
+def children(pid: int) -> list[int]:
+    """The living processes that this one has started."""
+    found: list[int] = []
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return found
+    for task in tasks:
+        try:
+            found += [int(child) for child in (task / "children").read_text().split()]
+        except OSError:  # the thread ended while we looked
+            continue
+    return found
+
+
 def family(pid: int) -> list[int]:
     """The process and all its living descendants."""
     found = [pid]
     for member in found:
-        try:
-            tasks = list(Path(f"/proc/{member}/task").iterdir())
-        except OSError:
-            continue
-        for task in tasks:
-            try:
-                found += [int(child) for child in (task / "children").read_text().split()]
-            except OSError:  # the thread ended while we looked
-                continue
+        found += children(member)
     return found
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from eventually import eventually, stays
@@ -108,6 +110,16 @@ class Noted(Proxy):
         self.notes.append(("drop",))
 
 
+class Draws(random.Random):
+    """Counts what was chosen, two choices an act."""
+
+    choices_made = 0
+
+    def choice(self, seq: Any) -> Any:
+        self.choices_made += 1
+        return super().choice(seq)
+
+
 def acts(seed: int) -> list[tuple[str, ...]]:
     proxy = Noted()
     ways: tuple[Way, ...] = ("cut", "drop")
@@ -118,6 +130,16 @@ def acts(seed: int) -> list[tuple[str, ...]]:
 
 def test_mischief_is_the_same_for_the_same_seed() -> None:
     assert acts(7) == acts(7) != acts(8)
+
+
+def test_mischief_that_rests_does_nothing() -> None:
+    proxy = Noted()
+    mischief = Mischief(proxy, 7, ("cut", "drop"), 0.001)
+    mischief.resting = True
+    mischief._random = draws = Draws(7)
+    with mischief:
+        eventually(lambda: draws.choices_made >= 20, message="ten acts left out")
+    assert not proxy.notes and mischief.done == {"cut": 0, "drop": 0}
 
 
 def test_mischief_resets_whom_it_forgot_when_it_ends(ends: Ends) -> None:

@@ -193,12 +193,14 @@ class Mischief:
     """Does something to a proxy's connections every ``pause`` seconds on average, while it is entered.
 
     What and when comes from ``seed`` alone; which connection it meets depends on who talks then. ``done`` counts.
+    Nothing is begun while it is ``resting``.
     """
 
     def __init__(self, proxy: Proxy, seed: int, ways: Sequence[Way], pause: float) -> None:
         self.proxy = proxy
         self.ways = tuple(ways)
         self.pause = pause
+        self.resting = False
         self.done: dict[Way, int] = dict.fromkeys(self.ways, 0)
         self._random = random.Random(seed)
         self._over = threading.Event()
@@ -219,6 +221,8 @@ class Mischief:
             way = self._random.choice(self.ways)
             direction: Direction = self._random.choice(("up", "down"))
             size = self._random.randrange(LONGEST_BEFORE_CUT)
+            if self.resting:
+                continue
             self._do(way, direction, size)
             self.done[way] += 1
 

@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verdict = Verdict()
         try:
             with Mischief(proxy, options.seed, ("cut", "drop", "hold", "crumbs"), MISCHIEF) as mischief:
-                run(options.minutes * 60, pooler, crews, watch, trouble, verdict, random.Random(options.seed))
+                chance = random.Random(options.seed)
+                run(options.minutes * 60, pooler, crews, watch, mischief, trouble, verdict, chance)
             reports = [crew.end() for crew in crews]
             if pooler.running:
                 verdict.quiet.append(quiet(0, [], pooler, watch, verdict))
@@ -107,6 +108,7 @@ def run(
     pooler: Pooler,
     crews: Sequence[Crew],
     watch: Watch,
+    mischief: Mischief,
     trouble: Trouble,
     verdict: Verdict,
     chance: random.Random,
@@ -120,7 +122,9 @@ def run(
             time.sleep(chance.uniform(0.2, 1.8) * TROUBLE)
             trouble.step(storm)
         else:
+            mischief.resting = True
             verdict.quiet.append(quiet(passed, crews, pooler, watch, verdict, storm))
+            mischief.resting = False
             next_quiet = time.monotonic() + QUIET
             last = verdict.quiet[-1]
             print(f"soak: {passed / 60:.1f} min, {last}", file=sys.stderr, flush=True)

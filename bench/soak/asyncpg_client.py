@@ -49,7 +49,7 @@ class AsyncpgClient:
             me.begins(operation)
             try:
                 await getattr(self, operation)()
-                me.journal.did(f"{me.kind} {operation}")
+                me.did()
             except Exception as error:
                 code = self.code(error)
                 me.journal.judge(me.who, me.doing, error, code)

@@ -35,13 +35,14 @@ def main() -> int:
     work = json.loads(sys.argv[1])
     faulthandler.enable()
     journal = Journal()
+    mischiefs = []
     with ExitStack() as stack:
         proxies = {name: Proxy(("127.0.0.1", work["port"])) for name in CHARACTERS}
         for name, proxy in proxies.items():
             stack.callback(proxy.close)
             if name in MISCHIEF:
                 ways, pause = MISCHIEF[name]
-                stack.enter_context(Mischief(proxy, work["seed"] + work["crew"], ways, pause))
+                mischiefs.append(stack.enter_context(Mischief(proxy, work["seed"] + work["crew"], ways, pause)))
         proxies["slow"].delay = SLOW_DELAY
         proxies["crumbs"].piece = 1
         clients = make_clients(work, {name: proxy.port for name, proxy in proxies.items()}, journal)
@@ -52,6 +53,8 @@ def main() -> int:
         say({"said": "ready"})
         for line in sys.stdin:
             word = line.strip()
+            for mischief in mischiefs:
+                mischief.resting = word == "rest"  # connections would go between two looks at how many there are
             if word == "rest":
                 gate.closed = True
                 say({"said": "resting", "busy": wait_until_rest(gate, clients)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -14,7 +15,7 @@ from pathlib import Path
 from ports import free_port
 from throwaway_postgres import ThrowawayPostgres
 
-from bench.procfs import families, family, listening_sockets, memory_kib
+from bench.procfs import children, listening_sockets, memory_kib
 from bench.targets import PGDOORMAN_TLS, make_certificate, md5_secret
 
 USER, PASSWORD = "bench", "bench"
@@ -204,23 +205,30 @@ class Pooler:
         except ChildProcessError:
             return None
 
+    def processes(self) -> list[int]:
+        """All that live: the command line tells one, whoever its parent is by now."""
+        named = str(self.config_path).encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if entry.name.isdigit() and named in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+        return found
+
     def worker_processes(self) -> list[int]:
-        """The children of the supervisor."""
-        return family(self.pid)[1:] if self.workers > 1 else []
+        """The children of the nursery, which is the supervisor's."""
+        return [worker for nursery in children(self.pid) for worker in children(nursery)]
 
     def stop(self) -> list[str]:
         """End it in order; what was wrong about that."""
-        members = families([self.pid])
         try:
             os.kill(self.pid, signal.SIGTERM)
         except ProcessLookupError:
             return [f"process {self.pid} had ended by itself"]
         deadline = time.monotonic() + STOP_SECONDS
-        while any(self.alive(member) for member in members):
+        while left := self.processes():
             if time.monotonic() > deadline:
-                left = [member for member in members if self.alive(member)]
-                for member in left:
-                    os.kill(member, signal.SIGKILL)
+                self.kill()
                 return [f"processes {left} lived {STOP_SECONDS:.0f} s behind SIGTERM"]
             time.sleep(0.02)
         code = self.exit_code(self.pid)
@@ -228,11 +236,9 @@ class Pooler:
 
     def kill(self) -> None:
         """Leave nothing behind."""
-        for member in families([self.pid]) if self.pid else ():
-            try:
+        for member in self.processes():
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(member, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
     def wrong_in_log(self) -> list[str]:
         """Lines that never stand in the log of a process in order."""
@@ -241,12 +247,12 @@ class Pooler:
     # -- seen from outside
 
     def memory_kib(self) -> int:
-        return memory_kib([self.pid])
+        return memory_kib(self.processes())
 
     def open_files(self) -> list[str]:
         """What each descriptor of all its processes is, as the kernel names it."""
         found = []
-        for member in families([self.pid]):
+        for member in self.processes():
             try:
                 for name in os.listdir(f"/proc/{member}/fd"):
                     found.append(os.readlink(f"/proc/{member}/fd/{name}"))
@@ -262,11 +268,14 @@ class Pooler:
         return sum(local == self.port for local, _ in held), sum(remote in remote_ports for _, remote in held)
 
 
-def established() -> list[tuple[int, int, str]]:
-    """(local port, remote port, name of the socket) of each established TCP connection that a process here holds."""
-    found = []
+def established() -> set[tuple[int, int, str]]:
+    """(local port, remote port, name of the socket) of each established TCP connection that a process here holds.
+
+    The kernel tells it piece by piece: of what changes meanwhile it tells some twice, and may miss some.
+    """
+    found = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         if fields[3] == ESTABLISHED and fields[9] != "0":
-            found.append((int(fields[1][-4:], 16), int(fields[2][-4:], 16), f"socket:[{fields[9]}]"))
+            found.add((int(fields[1][-4:], 16), int(fields[2][-4:], 16), f"socket:[{fields[9]}]"))
     return found

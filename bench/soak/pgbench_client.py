@@ -53,7 +53,9 @@ class PgbenchClient(Threaded):
         with TemporaryDirectory(prefix="soak-") as folder:
             Path(folder, "script.sql").write_text(SCRIPT)
             protocol = me.random.choice(("simple", "extended", "prepared"))
-            command = [str(find_program("pgbench")), "-n", "-f", "script.sql", "-M", protocol, "-c", "3", "-j", "1"]
+            # A thread for each client: while pgbench prepares a statement for one, its thread does nothing for others,
+            # which may hold all servers of a small pool meanwhile.
+            command = [str(find_program("pgbench")), "-n", "-f", "script.sql", "-M", protocol, "-c", "3", "-j", "3"]
             command += ["-t", str(TRANSACTIONS), "-h", "127.0.0.1", "-p", str(me.port), "-U", me.user, me.database]
             environment = {"PGPASSWORD": me.password, "PATH": "/usr/bin:/bin", "LC_ALL": "C", "PGSSLMODE": "disable"}
             answer = subprocess.run(

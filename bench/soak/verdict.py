@@ -85,7 +85,7 @@ class Verdict:
             elif loss["database"] == ROUGH:
                 reason = "servers' proxy"
             else:
-                reason = trouble.excused(loss["begun"], loss["time"])
+                reason = trouble.excused(loss["heard"], loss["time"])
             self.losses[reason or "none"] += 1
             if not reason:
                 unexcused.append(

@@ -57,7 +57,7 @@ class Watch:
         """Backends by database: those that somebody holds, and all."""
         before = established()
         rows = connection.execute(BACKENDS, (list(POOLS),)).fetchall()
-        all_along = set(before) & set(established())
+        all_along = before & established()
         ports = {local for local, remote, _ in all_along if remote == self.postgres.port}
         held = Counter(name for name, port in rows if port in ports)
         held[ROUGH] = min(held[ROUGH], sum(remote == self.proxy_port for _, remote, _ in all_along))

@@ -42,6 +42,8 @@ class Self:
     random: random.Random = field(init=False)
     doing: str = "nothing yet"
     since: float = 0.0
+    #: until when the connection was in order
+    heard: float = 0.0
     _tokens: int = 0
 
     def __post_init__(self) -> None:
@@ -59,6 +61,7 @@ class Self:
             "character": self.character,
             "database": self.database,
             "begun": round(self.since, 3),
+            "heard": round(self.heard, 3),
         }
 
     @property
@@ -80,6 +83,13 @@ class Self:
     def begins(self, operation: str) -> None:
         self.doing = operation
         self.since = time.monotonic()
+        if operation == "connect":
+            self.heard = self.since
+
+    def did(self) -> None:
+        """What was begun has come to a right end."""
+        self.heard = time.monotonic()
+        self.journal.did(f"{self.kind} {self.doing}")
 
 
 class Threaded:
@@ -119,7 +129,7 @@ class Threaded:
                 action: Callable[[], None] = getattr(self, operation)
                 action()
                 self.connected = operation != "leave"
-                me.journal.did(f"{me.kind} {operation}")
+                me.did()
             except Exception as error:
                 known = isinstance(error, self.ERRORS)
                 code = self.code(error) if known else type(error).__name__

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import bench_package
@@ -9,11 +13,16 @@ import pytest
 
 bench_package.make_importable()
 
+from bench.soak.ground import Pooler  # noqa: E402
 from bench.soak.journal import Gate, Journal, Wrong  # noqa: E402
 from bench.soak.trouble import GRACE, Trouble  # noqa: E402
 from bench.soak.verdict import Quiet, Verdict  # noqa: E402
+from bench.soak.workers import Self  # noqa: E402
 
-WHO: dict[str, Any] = {"client": 101, "kind": "psycopg", "character": "clean", "database": "mixdb", "begun": 10.0}
+WHO: dict[str, Any] = {
+    **{"client": 101, "kind": "psycopg", "character": "clean", "database": "mixdb"},
+    **{"begun": 10.0, "heard": 10.0},
+}
 
 
 class Silent:
@@ -106,7 +115,8 @@ def trouble() -> Trouble:
     [
         ({}, 20.5, "restart"),
         ({}, 19.0, "none"),
-        ({"begun": 22.0 + GRACE}, 30.0, "none"),
+        ({"heard": 22.0 + GRACE}, 30.0, "none"),
+        ({"begun": 22.0 + GRACE}, 30.0, "restart"),  # it was at rest until then, and could not notice
         ({"character": "rough"}, 12.0, "way rough"),
         ({"database": "roughdb"}, 12.0, "servers' proxy"),
     ],
@@ -116,6 +126,34 @@ def test_a_loss_has_a_reason_in_time(who: dict[str, Any], time: float, reason: s
     verdict._losses([{**WHO, **who, "time": time, "operation": "simple", "code": None, "text": ""}], trouble())
     assert dict(verdict.losses) == {reason: 1}
     assert bool(verdict.wrong) == (reason == "none")
+
+
+def test_a_connection_was_in_order_until_what_last_came_to_a_right_end() -> None:
+    nothing: Any = None
+    me = Self(1, "psycopg", "clean", "mixdb", 1, {}, "", "", Journal(), nothing)
+    me.begins("connect")
+    begun = me.heard
+    assert begun == me.since > 0
+    me.did()
+    me.begins("simple")
+    assert begun < me.heard < me.since
+    assert me.journal.done == {"psycopg connect": 1}
+
+
+def test_workers_are_the_children_of_the_nursery(tmp_path: Path) -> None:
+    pooler = Pooler(["sh"], tmp_path, 2, {})
+    script = "sh -c 'echo $$; sleep 600 & echo $!; sleep 600 & echo $!; wait' & wait"
+    with subprocess.Popen(["sh", "-c", script, str(pooler.config_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        nursery, *workers = (int(process.stdout.readline()) for _ in range(3))
+        try:
+            pooler.pid = process.pid
+            assert sorted(pooler.worker_processes()) == sorted(workers)
+            assert pooler.processes() == [process.pid]
+        finally:
+            for pid in (*workers, nursery, process.pid):
+                os.kill(pid, signal.SIGKILL)
+    assert pooler.processes() == []
 
 
 def looks(*kib: int, others: int = 11) -> list[Quiet]:
