@@ -107,9 +107,9 @@ class Neighbours:
                 self._spawn(self._say, worker, [state])
 
     def greet(self, worker: int) -> None:
-        """Tell a worker whose channel is new what is known here; may switch."""
+        """Tell a worker whose channel is new what is known here, whoever has told it; may switch."""
         self.cancels.greet(worker)
-        self._say(worker, list(self._told.values()))
+        self._say(worker, [_known(pool) for pool in self._app.pools if _knows(pool)])
 
     def _say(self, worker: int, known: list[Plain]) -> None:
         channel = self._peers.get(worker)
@@ -219,6 +219,10 @@ class _FromNeighbour(Intake):
 
 def _known(pool: Pool) -> Plain:
     return {**pools.pack(pool), "settings": pool.exchange.digest}
+
+
+def _knows(pool: Pool) -> bool:
+    return pool.beginnings.reported is not None or pool.credentials is not None
 
 
 def _book() -> Book:
