@@ -59,6 +59,8 @@ class Ledger:
         self._words = memoryview(self._map).cast("q")
         #: those this process has joined, by number
         self._joined: dict[int, list[Row]] = {}
+        #: those in which this one, the supervisor's, counts for a dead worker
+        self._kept: set[int] = set()
         self._watcher: Any = None
 
     @classmethod
@@ -191,11 +193,16 @@ class Ledger:
 
     # The dead.
 
-    def reclaim(self, worker: int) -> None:
-        """A worker has died: take away all that it had, and tell the others."""
+    def reclaim(self, worker: int, keep_elsewhere: bool = False) -> None:
+        """A worker has died: take away all that it had, and tell the others; by the supervisor.
+
+        ``keep_elsewhere``: what it has counted by ``Row.set_elsewhere`` is counted here from now on, until ``let_go``.
+        """
         self.lock()
         try:
             for number in range(self._words[_USED]):
+                if keep_elsewhere:
+                    self._keep(number, worker)
                 self._clear(self._cell(number, worker))
                 if not self._is_joined(number):
                     self._set_key(number, _NOBODY)
@@ -210,6 +217,35 @@ class Ledger:
         for other in range(1, self.count + 1):
             if other != worker:
                 self.ring(other)
+
+    def _keep(self, number: int, worker: int) -> None:
+        counted = self._words[self._cell(number, worker) + ELSEWHERE]
+        if counted:
+            at = self._cell(number, self.worker)
+            self._words[at + ELSEWHERE] += counted
+            self._words[at + JOINED] += number not in self._kept
+            self._kept.add(number)
+
+    def let_go(self) -> None:
+        """Count nothing any more of what was kept of the dead, and tell those who wait."""
+        if not self._kept:
+            return
+        self.lock()
+        try:
+            for number in self._kept:
+                at = self._cell(number, self.worker)
+                self._words[at + ELSEWHERE] = 0
+                self._words[at + JOINED] -= 1
+                if not self._is_joined(number):
+                    self._set_key(number, _NOBODY)
+                for other in range(1, self.count + 1):
+                    if self._words[self._cell(number, other) + SINCE]:
+                        self._words[self._cell(number, other) + NEWS] = 1
+        finally:
+            self.unlock()
+        self._kept.clear()
+        for other in range(1, self.count + 1):
+            self.ring(other)
 
     # Doorbells.
 

@@ -118,6 +118,7 @@ class Arrival(Receiver):
     def _note_its_end(self) -> None:
         self._channel.ended.wait()
         log.info("upgrade: the old process has ended")
+        self._serving.end_of_old()
 
     def wait_for_its_end(self) -> None:
         """Wait until the old process has handed everything over, or has gone; may switch.

@@ -109,11 +109,21 @@ class Crew:
             count = self._team.count
             worker = self._team.find((number - 1) % count + 1) or next(iter(self._team.serving()), None)
             if worker is not None:
+                self._team.before.given(number, worker.number)
                 worker.line.tell(kinds.HEIR, {"number": number}, (end.fileno(),))
         except Unanswered as exc:  # the old side asks again
             log.warning("upgrade: %s", exc.message)
         finally:
             end.close()
+
+    def counted(self, state: Plain) -> Plain:
+        """A worker counts what an old one has told it of, by which that one has an heir."""
+        self._team.before.counted(state["number"], state["worker"])
+        return {}
+
+    def end_of_old(self) -> None:
+        """As ``Serving.end_of_old``."""
+        self._team.before.ended()
 
     def go_on_behind(self, clients: Plain, ordered: Plain) -> None:
         """As ``Serving.go_on_behind``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -36,10 +36,11 @@ _Key = tuple[str, str]
 class Heir(Intake):
     """Takes what one process sends for ``app``: what every process may, and BEGIN, HELD, CANCEL and DONE."""
 
-    def __init__(self, app: App, heirs: Heirs, sock: socket.socket) -> None:
+    def __init__(self, app: App, heirs: Heirs, sock: socket.socket, counted: Callable[[], object]) -> None:
         super().__init__(app, lambda: heirs.book)
         self._welcome.from_before = True
         self._heirs = heirs
+        self._counted = counted
         self.channel = Channel(sock, self)
         #: servers that the other side has
         self.held: dict[_Key, int] = {}
@@ -55,6 +56,7 @@ class Heir(Intake):
             if pool is not None:
                 pools.unpack(pool, state)
                 self._heirs.count(self, state["database"], state["user"], int(state["servers"]))
+        gevent.spawn(self._counted)
 
     def _prepare_cancel(self, parcel: Parcel) -> None:
         parcel.prepared = wanted(parcel, self._app.clients)
@@ -88,15 +90,18 @@ class Heirs:
         self._none = gevent.event.Event()
         self._none.set()
 
-    def take(self, sock: socket.socket) -> None:
-        """Take over what comes from ``sock``; no switch."""
-        self._none.clear()
-        gevent.spawn(self._take, sock)
+    def take(self, sock: socket.socket, counted: Callable[[], object]) -> None:
+        """Take over what comes from ``sock``; no switch.
 
-    def _take(self, sock: socket.socket) -> None:
+        ``counted`` is called, in a greenlet of its own, once the other side's servers count here.
+        """
+        self._none.clear()
+        gevent.spawn(self._take, sock, counted)
+
+    def _take(self, sock: socket.socket, counted: Callable[[], object]) -> None:
         if self._app.general.tls_certificate:
             tls13.load()  # not while clients wait
-        heir = Heir(self._app, self, sock)
+        heir = Heir(self._app, self, sock, counted)
         self._all.append(heir)
         try:
             heir.channel.start(GREETING_SECONDS)

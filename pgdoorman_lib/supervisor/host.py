@@ -80,5 +80,8 @@ class Serving(Protocol):
     def go_on_behind(self, clients: Plain, ordered: Plain) -> None:
         """Give other numbers than the old side's ``clients`` have, and go by what was ordered there; no switch."""
 
+    def end_of_old(self) -> None:
+        """The old side's program has ended; no switch."""
+
     def wait_for_all(self) -> None:
         """Wait until nobody on the old side has anything left to send; may switch."""

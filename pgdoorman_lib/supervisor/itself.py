@@ -23,14 +23,23 @@ if TYPE_CHECKING:
 class Itself:
     """``app`` as the only one that serves (``host.Serving``), or as ``worker`` of several ``workers``.
 
-    ``find_another`` is as for ``HandOver``.
+    ``find_another`` is as for ``HandOver``. ``counted`` is called once the servers of an old worker are counted here,
+    with its number; it may switch.
     """
 
-    def __init__(self, app: App, find_another: Callable[[], bool], worker: int = 1, workers: int = 1) -> None:
+    def __init__(
+        self,
+        app: App,
+        find_another: Callable[[], bool],
+        worker: int = 1,
+        workers: int = 1,
+        counted: Callable[[int], object] = lambda number: None,
+    ) -> None:
         self._app = app
         self._worker = worker
         self._workers = workers
         self._find_another = find_another
+        self._counted = counted
         self._asked = Asked()
         self._heirs = Heirs(app, self._asked)
         self._handover: HandOver | None = None
@@ -78,7 +87,7 @@ class Itself:
 
     def take(self, number: int, end: socket.socket) -> None:
         """As ``Serving.take``."""
-        self._heirs.take(end)
+        self._heirs.take(end, lambda: self._counted(number))
 
     def go_on_behind(self, clients: Plain, ordered: Plain | None) -> None:
         """As ``Serving.go_on_behind``; ``ordered`` is None where nobody could tell."""
@@ -90,6 +99,9 @@ class Itself:
         gevent.spawn(self._release, used)
         if ordered is not None:
             obey(self._app, ordered)
+
+    def end_of_old(self) -> None:
+        """As ``Serving.end_of_old``: nobody counts for it but this one."""
 
     def _release(self, used: Iterable[int]) -> None:
         """Give out again what the old side's clients had as numbers, once they are all here; may switch."""

@@ -58,7 +58,7 @@ class Membership(Receiver):
         #: the channels to the other workers, by their numbers
         self.peers: dict[int, Channel] = {}
         self._app = app
-        self._itself = Itself(app, self._find_another, birth.number, ledger.count)
+        self._itself = Itself(app, self._find_another, birth.number, ledger.count, self._has_counted)
         #: the socket to who takes over from this worker, until it is said what for
         self._successor: socket.socket | None = None
         app.configuration.quiet = True
@@ -252,6 +252,13 @@ class Membership(Receiver):
             log.error("upgrade: nobody takes over from this worker any more: %s", exc.message)
             self._app.shutdown()
             return False
+
+    def _has_counted(self, number: int) -> None:
+        """As for ``Itself``: the supervisor need not count for that one, even if another has died that did."""
+        try:
+            self.ask("counted", {"number": number, "worker": self.worker}, STEP_SECONDS)
+        except DoormanError as exc:
+            log.debug("upgrade: the supervisor does not know who counts for worker %d before: %s", number, exc.message)
 
     # As Receiver; in the channel's greenlet, which must not wait.
 

@@ -85,6 +85,7 @@ class Supervisor:
                 "upgrade": self._answer_upgrade,
                 "another": self._answer_another,
                 "cancel_beyond": lambda state: self._crew.cancel_beyond(state),
+                "counted": lambda state: self._crew.counted(state),
             },
             lambda: self.chair,
         )

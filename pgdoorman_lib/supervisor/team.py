@@ -20,6 +20,7 @@ from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.roll import Roll
 from pgdoorman_lib.supervisor import kinds
+from pgdoorman_lib.supervisor.before import Before
 from pgdoorman_lib.supervisor.control import Answerers, Line, Unanswered
 from pgdoorman_lib.supervisor.nursery import Birth, Ended, Nursery
 from pgdoorman_lib.together.chair import Chair
@@ -92,6 +93,8 @@ class Team:
         self._activated = activated
         self._answers = answers
         self._chair = chair
+        #: what counts for workers of the program before this one
+        self.before = Before(ledger)
         self._workers: dict[int, Worker] = {}
         self._pauses: dict[int, float] = {}
         self._serving = False
@@ -217,6 +220,7 @@ class Team:
             return
         del self._workers[worker.number]
         self._chair().gone(worker.number)
+        self.before.died(worker.number)
         worker.ended.set()
         if self.stopping or (self.retiring and not ended.code):
             log.debug("worker %d has ended", worker.number)
@@ -231,7 +235,7 @@ class Team:
         """Have others take the places of its servers, and of itself; may switch."""
         lived = clock() - worker.began_at
         self._cancel_orphans(worker)
-        self._ledger.reclaim(worker.number)
+        self.before.bury(worker.number)
         if self._serving and not (self.barren or self.retiring):
             self._replace(worker.number, lived)
 

@@ -14,6 +14,7 @@ import pytest
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, merged, start_pgbench
 from fix_postgres import Postgres
+from wire_client import WireClient, query
 
 CLIENTS = 12
 
@@ -119,6 +120,57 @@ def test_a_worker_that_is_killed_disconnects_its_own(make_doorman: MakeDoorman, 
         for _ in range(4):
             with doorman.connect() as other:
                 assert other.execute("SELECT 4").fetchone() == (4,)
+
+
+def process_of(doorman: Doorman, client: WireClient) -> psutil.Process:
+    """The worker that has a client."""
+    mine = client.socket.getsockname()
+    return next(
+        process
+        for process in serving(doorman)
+        if any(one.raddr == mine for one in process.net_connections(kind="tcp4") if one.raddr)
+    )
+
+
+def waiting_in_both(doorman: Doorman, stack: ExitStack) -> dict[int, list[WireClient]]:
+    """Clients who wait for a server of ``twodb``, by the worker's process id; in each there is one at least."""
+    found: dict[int, list[WireClient]] = {}
+
+    def another() -> bool:
+        client = stack.enter_context(doorman.wire("twodb"))
+        client.send(query("SELECT 1"))
+        found.setdefault(process_of(doorman, client).pid, []).append(client)
+        return len(found) == 2
+
+    eventually(another, message="clients come to both workers")
+    return found
+
+
+def test_servers_that_a_killed_worker_counted_for_an_old_one_are_counted_on(
+    make_doorman: MakeDoorman, postgres: Postgres
+) -> None:
+    """Nobody else gets their places, whoever has died."""
+    doorman = make_doorman({"general": {"worker_threads": 2, "shutdown_timeout": "60s", "query_wait_timeout": "60s"}})
+    with ExitStack() as stack:
+        holders = [stack.enter_context(doorman.connect(dbname="twodb", autocommit=False)) for _ in range(2)]
+        for holder in holders:
+            holder.execute("SELECT 1")
+        doorman.upgrade()
+        for victim in serving(doorman):
+            waiting = waiting_in_both(doorman, stack)
+            del waiting[victim.pid]
+            seen = len(doorman.log_lines)
+            os.kill(victim.pid, signal.SIGKILL)
+            doorman.wait_log(r"worker \d \(pid \d+\) serves", after=seen)
+            (others,) = waiting.values()
+            for client in others:
+                assert client.is_quiet(), "it has a server beside those of pool_size"
+            assert len(postgres.backends()) == 2
+        for holder in holders:
+            holder.commit()
+        for client in others:
+            client.read_ready()
+        assert doorman.end_of_predecessor() == 0
 
 
 def test_a_new_program_that_is_killed_is_none_for_any_worker(make_doorman: MakeDoorman) -> None:

@@ -271,6 +271,36 @@ def test_who_is_killed_inside_the_lock_harms_nobody(ledger: Ledger, point: str, 
     watching.close()
 
 
+def test_what_a_dead_one_counted_elsewhere_is_kept_until_it_is_let_go(ledger: Ledger) -> None:
+    """The process that is none of the workers has not died, and what it has may be nobody else's."""
+    watching = worker(ledger, 2)
+    mine = watching.row("pool")
+    mine.add()
+
+    def run() -> None:
+        other = ledger.joined(1)
+        for words, number in ((("pool",), 3), (("its own",), 2)):
+            row = other.row(*words)
+            row.add()
+            row.set_elsewhere(number)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for _ in range(2):
+        assert end_of(in_child(run)) == -signal.SIGKILL
+        ledger.reclaim(1, keep_elsewhere=True)
+    assert (mine.total(), mine.held_by(1)) == (7, 0)
+    assert watching.row("its own").total() == 4, "though nobody was left who had joined it"
+    mine.line_is(1, 7.0)
+    heard = []
+    mine.heard = lambda: heard.append(mine.total())
+    ledger.let_go()
+    watching.answer()
+    assert heard == [1], "who waits is told"
+    watching.close()
+    assert ledger.rows_in_use() == 0
+    ledger.let_go()
+
+
 def test_a_hundred_kills_leave_counts_exact_and_no_descriptor(ledger: Ledger) -> None:
     watching = worker(ledger, 3)
     mine = watching.row("pool")
