@@ -32,7 +32,7 @@ from bench.soak.crews import Crew, all_rest, make_crews
 from bench.soak.ground import MIX, POOLS, ROUGH, TIGHT, Pooler, make_postgres
 from bench.soak.trouble import ALL, Trouble
 from bench.soak.verdict import Quiet, Verdict
-from bench.soak.watch import Watch, differences
+from bench.soak.watch import Watch, differences, shown
 
 #: The part of the time in which processes come and go.
 STORM = 0.6
@@ -136,7 +136,9 @@ def quiet(
     passed: float, crews: Sequence[Crew], pooler: Pooler, watch: Watch, verdict: Verdict, storm: bool = False
 ) -> Quiet:
     """Have everybody rest, compare what the console says with what is, and weigh the pooler."""
-    verdict.wrong += all_rest(crews)
+    if busy := all_rest(crews):
+        verdict.wrong += busy
+        print("\n".join(shown(pooler)), file=sys.stderr)
     deadline = time.monotonic() + AGREE
     while differ := differences(pooler, watch):
         if time.monotonic() > deadline:

@@ -42,7 +42,7 @@ class AsyncpgClient:
     async def run(self) -> None:
         me = self.me
         while not me.gate.over:
-            if me.gate.rests(self):
+            if me.gate.rests(me.number):
                 await asyncio.sleep(0.02)
                 continue
             operation = me.choose(OPERATIONS) if self.c is not None else "connect"

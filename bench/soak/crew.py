@@ -131,7 +131,8 @@ def wait_until_rest(gate: Gate, clients: list[Self]) -> list[str]:
     while not gate.all_rest:
         if time.monotonic() > deadline:
             now = time.monotonic()
-            return [f"{c.who}: {c.doing} for {now - c.since:.0f} s" for c in clients if now - c.since > PATIENCE / 2]
+            busy = gate.busy(client.number for client in clients)
+            return [f"{c.who}: {c.doing} for {now - c.since:.0f} s" for c in clients if c.number in busy]
         time.sleep(0.02)
     return []
 

@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ports import free_port
@@ -172,15 +172,18 @@ class Pooler:
         os.kill(self.pid, signal.SIGHUP)
         return self.wait_log(r"configuration reloaded|reload failed", 30.0, behind)[0]
 
-    def upgrade(self) -> tuple[float, float]:
+    def upgrade(self, meanwhile: Callable[[int], object] | None = None) -> tuple[float, float]:
         """Until the process before has ended: only one takes over at a time.
 
-        Seconds until the new one served, and until the old one was gone.
+        ``meanwhile`` is called with the number of the new process as soon as that is there. Seconds until the new one
+        served, and until the old one was gone.
         """
         began = time.monotonic()
         behind = len(self.log_text())
         before = self.pid
         os.kill(before, signal.SIGUSR2)
+        if meanwhile is not None:
+            meanwhile(int(self.wait_log(r"upgrade: process (\d+) is version", UPGRADE_SECONDS, behind)[1]))
         found = self.wait_log(r"process (\d+) serves new clients|upgrade failed.*", UPGRADE_SECONDS, behind)
         if not found[1]:
             raise PoolerFailed(found[0])
@@ -215,9 +218,15 @@ class Pooler:
                     found.append(int(entry.name))
         return found
 
-    def worker_processes(self) -> list[int]:
-        """The children of the nursery, which is the supervisor's."""
-        return [worker for nursery in children(self.pid) for worker in children(nursery)]
+    def worker_processes(self, new: int = 0) -> list[int]:
+        """The children of the nursery, which is the supervisor's; those of the process ``new`` of an upgrade, too."""
+        return [
+            worker
+            for supervisor in (self.pid, new)
+            for nursery in children(supervisor)
+            if nursery != new
+            for worker in children(nursery)
+        ]
 
     def stop(self) -> list[str]:
         """End it in order; what was wrong about that."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 #: SQLSTATEs a client may get when its connection, or the server it had, is gone; None for errors of the drivers' own.
@@ -128,6 +129,11 @@ class Gate:
         while self.rests(member):
             time.sleep(0.02)
         return not self.over
+
+    def busy(self, members: Iterable[object]) -> list[object]:
+        """Those that do not rest."""
+        with self._lock:
+            return [member for member in members if member not in self._resting]
 
     @property
     def all_rest(self) -> bool:

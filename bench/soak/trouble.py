@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import psycopg
 from throwaway_postgres import ThrowawayPostgres
@@ -23,10 +23,15 @@ GRACE = 3.0
 
 TABLES = ("POOLS", "CLIENTS", "SERVERS", "STATS", "LISTS", "DATABASES", "CONFIG")
 
+#: Seconds in which a new process of an upgrade begins to serve, and clients and servers go to it.
+HANDING_OVER = 1.5
+#: What the log says when nothing came of an upgrade, as when a new worker has ended before it was ready.
+FAILED_START = "upgrade failed, this process goes on"
+
 #: Weights, by what may be done: always, in a storm only (where processes come and go), and with several workers only.
 ALWAYS = {"reload": 4, "terminate": 6, "look": 4, "strangers": 4, "reconnect": 1, "pause": 1, "restart": 1}
 STORM = {"upgrade": 4}
-WORKERS = {"kill_worker": 6}
+WORKERS = {"kill_worker": 5, "kill_in_upgrade": 3}
 ALL = ALWAYS | STORM | WORKERS
 
 CANCEL_REQUEST, SSL_REQUEST, PROTOCOL_3 = 80877102, 80877103, 196608
@@ -93,9 +98,28 @@ class Trouble:
         workers = self.pooler.worker_processes()
         if not workers:
             raise PoolerFailed(f"no worker of process {self.pooler.pid} lives")
+        self._kill(workers, "kill_worker")
+
+    def _kill(self, workers: Sequence[int], what: str) -> None:
         began = time.monotonic()
-        os.kill(self.random.choice(workers), signal.SIGKILL)
-        self.excuses.append((began, time.monotonic(), "kill_worker"))
+        with contextlib.suppress(ProcessLookupError):  # it was about to end
+            os.kill(self.random.choice(workers), signal.SIGKILL)
+        self.excuses.append((began, time.monotonic(), what))
+
+    def kill_in_upgrade(self) -> None:
+        """A worker that hands over, or one that takes over, or has yet to begin."""
+
+        def meanwhile(new: int) -> None:
+            time.sleep(self.random.uniform(0.0, HANDING_OVER))
+            if workers := self.pooler.worker_processes(new):
+                self._kill(workers, "kill_in_upgrade")
+
+        try:
+            self.pooler.upgrade(meanwhile)
+        except PoolerFailed as problem:
+            if FAILED_START not in str(problem):
+                raise
+            self.done["upgrades that failed by a kill"] += 1
 
     # -- what nobody may notice
 

@@ -22,7 +22,7 @@ CLIENTS = ("cl_idle", "cl_active", "cl_waiting")
 LINGER = 3.0
 
 BACKENDS = (
-    "SELECT datname, client_port FROM pg_stat_activity"
+    "SELECT datname, client_port, pid, state, wait_event, left(query, 80) FROM pg_stat_activity"
     " WHERE backend_type = 'client backend' AND usename = 'bench' AND datname = ANY(%s)"
 )
 
@@ -53,15 +53,15 @@ class Watch:
         self._over.set()
         self._thread.join()
 
-    def backends(self, connection: psycopg.Connection[Any]) -> tuple[Counter[str], Counter[str]]:
-        """Backends by database: those that somebody holds, and all."""
+    def backends(self, connection: psycopg.Connection[Any]) -> tuple[Counter[str], list[tuple[Any, ...]]]:
+        """By database how many backends somebody holds; and the rows of all."""
         before = established()
         rows = connection.execute(BACKENDS, (list(POOLS),)).fetchall()
         all_along = before & established()
         ports = {local for local, remote, _ in all_along if remote == self.postgres.port}
-        held = Counter(name for name, port in rows if port in ports)
+        held = Counter(name for name, port, *_ in rows if port in ports)
         held[ROUGH] = min(held[ROUGH], sum(remote == self.proxy_port for _, remote, _ in all_along))
-        return held, Counter(name for name, _ in rows)
+        return held, rows
 
     def connect(self) -> psycopg.Connection[Any]:
         return psycopg.connect(
@@ -81,8 +81,9 @@ class Watch:
         if connection is not None:
             connection.close()
 
-    def _look(self, held: Counter[str], every: Counter[str]) -> None:
+    def _look(self, held: Counter[str], rows: list[tuple[Any, ...]]) -> None:
         self.looks += 1
+        every = Counter(name for name, *_ in rows)
         now = time.monotonic()
         for name, size in POOLS.items():
             self.most[name] = max(self.most[name], held[name])
@@ -91,7 +92,8 @@ class Watch:
             if every[name] <= size:
                 self._since[name] = now
             elif now - self._since.setdefault(name, now) > LINGER:
-                self.wrong.append(f"{every[name]} backends of {name}, {LINGER:.0f} s long over {size}, at {clock()}")
+                found = [row[1:] for row in rows if row[0] == name]
+                self.wrong.append(f"backends of {name}, {LINGER:.0f} s long over {size}, at {clock()}: {found}")
                 self._since[name] = now
 
 
@@ -105,6 +107,16 @@ def console(pooler: Pooler) -> psycopg.Connection[dict[str, Any]]:
         host="127.0.0.1", port=pooler.port, user=ADMIN, password=ADMIN, dbname="pgdoorman", autocommit=True,
         sslmode="disable", gssencmode="disable", connect_timeout=20, row_factory=dict_row,
     )  # fmt: skip
+
+
+def shown(pooler: Pooler) -> list[str]:
+    """What the console tells of pools, clients and servers."""
+    with console(pooler) as connection:
+        return [
+            f"{table}: {' '.join(f'{name}={value}' for name, value in row.items())}"
+            for table in ("POOLS", "CLIENTS", "SERVERS")
+            for row in connection.execute(f"SHOW {table}")
+        ]
 
 
 def differences(pooler: Pooler, watch: Watch) -> list[str]:

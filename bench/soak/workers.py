@@ -122,7 +122,7 @@ class Threaded:
 
     def run(self) -> None:
         me = self.me
-        while me.gate.lets_by(self):
+        while me.gate.lets_by(me.number):
             operation = me.choose(self.OPERATIONS) if self.connected else "connect"
             me.begins(operation)
             try:

@@ -151,7 +151,7 @@ def test_workers_are_the_children_of_the_nursery(tmp_path: Path) -> None:
             assert sorted(pooler.worker_processes()) == sorted(workers)
             assert pooler.processes() == [process.pid]
         finally:
-            for pid in (*workers, nursery, process.pid):
+            for pid in (process.pid, nursery, *workers):
                 os.kill(pid, signal.SIGKILL)
     assert pooler.processes() == []
 
