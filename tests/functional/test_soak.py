@@ -8,15 +8,14 @@ import sys
 
 import bench_package
 import pytest
-from fix_doorman import Doorman
+from fix_doorman import WORKERS, Doorman
 
 
 @pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.timeout(600)
 def test_a_minute_of_everything() -> None:
-    # Not yet with reloads: a pool that one replaces has its borrowed servers beside those of the new one.
-    options = ["--minutes", "1", "--without", "reload", "--pgdoorman", shlex.join(Doorman.command())]
+    options = ["--minutes", "1", "--workers", str(WORKERS), "--pgdoorman", shlex.join(Doorman.command())]
     answer = subprocess.run(
         [sys.executable, "-m", "bench.soak", *options],
         cwd=bench_package.ROOT,
