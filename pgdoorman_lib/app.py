@@ -36,6 +36,7 @@ from pgdoorman_lib.listeners import Listeners
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.metrics.summary import Summary
+from pgdoorman_lib.net import tls13
 from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
@@ -91,7 +92,7 @@ class App(Shown):
         self.cancellable: dict[tuple[int, bytes], Cancellable] = {}
         self._canceller = Canceller(self.engine, self.clients)
         self.peers = Peers(self.engine, self.connections)
-        self.connector = Connector(self.engine)
+        self.connector = Connector(self.engine, self.policy.keylog)
         self.janitor = Janitor(self._canceller.cancel_server)
         self._databases = Databases(Catalogue)
         self._kin = kin(self)
@@ -167,6 +168,12 @@ class App(Shown):
         """All pools there are, those that nobody uses any more are taken away."""
         self.pools.drop_unused(clock(), self.config.general.autodb_idle_timeout, self.clients.count_of)
         return self.pools.all()
+
+    def load_ciphers(self) -> None:
+        """Have what carries on connections by TLS that come from another process, before clients wait for it."""
+        modes = {pool.settings.server_tls_mode for pool in self.pools}
+        if self.general.tls_certificate or modes - {"disable", "allow"}:
+            tls13.load()
 
     def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
         """Open a server outside the pool, for one client; may switch."""

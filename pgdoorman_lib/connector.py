@@ -20,7 +20,7 @@ from pgdoorman_lib.server import baseline
 from pgdoorman_lib.server.auth import Credentials
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run as run_sql
-from pgdoorman_lib.server.login import Stamps, before_it_is_lent, failure, login, time_limit
+from pgdoorman_lib.server.login import GiveKeylog, Stamps, before_it_is_lent, failure, login, time_limit
 from pgdoorman_lib.wire.baseline import REST
 from pgdoorman_lib.wire.literals import set_config
 from pgdoorman_lib.wire.messages import terminate
@@ -34,10 +34,11 @@ LIFETIME_JITTER = 0.2
 
 
 class Connector:
-    """Opens servers on an ``engine``."""
+    """Opens servers on an ``engine``; ``keylog`` gives what has the secrets of those by TLS that may be moved."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, keylog: GiveKeylog | None = None) -> None:
         self.engine = engine
+        self._keylog = keylog
         #: how long the steps took
         self.stats = OpeningStats()
 
@@ -95,7 +96,7 @@ class Connector:
     def _log_in(self, pool: Pool, settings: Any, parameters: Mapping[str, str] | None) -> Server:
         credentials = _credentials(pool)
         try:
-            made = login(settings, self.engine, credentials, parameters)
+            made = login(settings, self.engine, credentials, parameters, self._keylog)
         except ServerRefused as exc:
             raise _refused(exc, credentials) from exc.__cause__
         self._count(made.stamps)

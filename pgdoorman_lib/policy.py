@@ -41,18 +41,24 @@ class ConfiguredPolicy:
         self._random = random_key()
         self.is_admin_database = frozenset(ADMIN_DATABASES).__contains__
         self._console: dict[str, str] = {}
-        #: of clients' TLS connections that may go to another process
         self._keylog: Keylog | None = None
+
+    def keylog(self) -> Keylog | None:
+        """What has the secrets of TLS connections that may go to another process; None: they stay."""
+        if not self.general.tls_handover:
+            return None
+        if self._keylog is None:
+            self._keylog = Keylog()
+        return self._keylog
 
     def use(self, config: Config) -> None:
         """Go by ``config`` from now on."""
         self.mock_secret = mock_key(config.general.mock_authentication_secret) or self._random
         users: Users[Any] = Users(config.pools, self.mock_secret)
         self.general = config.general
-        handover = config.general.tls_handover and config.general.tls_certificate
-        if handover and self._keylog is None:
-            self._keylog = Keylog()
-        self.tls_context = client_facing_context(config.general, self._keylog if handover else None)
+        self.tls_context = client_facing_context(
+            config.general, self.keylog() if config.general.tls_certificate else None
+        )
         self.cache = LoginCache()
         self.hba = hba.gate(config.general.hba, config.general.pg_hba)
         self._console = _console_secrets(config)

@@ -23,6 +23,7 @@ pytest_plugins = [
     "fix_leaks",
     "fix_postgres",
     "fix_doorman",
+    "fix_workers",
     "fix_proxy",
     "fix_certs",
     "fix_progress",

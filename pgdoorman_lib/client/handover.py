@@ -19,7 +19,6 @@ from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.errors import DoormanError
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.stream import check_exported
-from pgdoorman_lib.net.tls13 import Tls13
 from pgdoorman_lib.pool import handover as pools
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import handover as servers
@@ -45,7 +44,7 @@ class Arrived(_socket.socket):
 def hindrance(session: Session) -> str:
     """Why a client can't go to another process, whenever that is asked; empty: nothing like that is known."""
     stream = session.link.client
-    if stream.tls is None or stream.tracker is not None or isinstance(stream.tls, Tls13):
+    if stream.tls is None or stream.may_move():
         return ""
     return f"{stream.tls.version()}, or its secrets are not known"
 

@@ -613,6 +613,10 @@ class Stream(Channel):
 
     # To another process.
 
+    def may_move(self) -> bool:
+        """Whether nothing is known that keeps ``export`` from telling all: not of TLS whose secrets are not known."""
+        return self.tls is None or self.tracker is not None or isinstance(self.tls, Tls13)
+
     def export(self) -> dict[str, Any]:
         """What another process makes the same stream of (``carry_on``); this one stays as good as it is.
 
@@ -666,7 +670,11 @@ class Stream(Channel):
     def _export_tls(self) -> dict[str, Any]:
         tls: Any = self.tls
         if self.tracker is not None:
-            return self.tracker.export(self.received, self.sent)
+            try:
+                return self.tracker.export(self.received, self.sent)
+            except CanNotMove:
+                self.tracker = None  # nor will it later
+                raise
         if isinstance(tls, Tls13):
             return tls.export()
         raise CanNotMove(f"{tls.version()}, or its secrets are not known")

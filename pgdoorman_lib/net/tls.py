@@ -47,8 +47,8 @@ def client_facing_context(general: ClientTlsSettings, keylog: Keylog | None = No
     return context
 
 
-def server_facing_context(settings: ServerTlsSettings) -> ssl.SSLContext | None:
-    """The context for servers, or None for mode ``disable``.
+def server_facing_context(settings: ServerTlsSettings, keylog: Keylog | None = None) -> ssl.SSLContext | None:
+    """The context for servers, or None for mode ``disable``; ``keylog`` as above.
 
     ``allow``, ``prefer`` and ``require`` check nothing, ``verify-ca`` the chain, ``verify-full`` the name too. A client
     certificate is shown if one is configured. The context is kept until one of the files changes, so that a renewed
@@ -63,12 +63,17 @@ def server_facing_context(settings: ServerTlsSettings) -> ssl.SSLContext | None:
         _stamp("server_tls_certificate", certificate),
         _stamp("server_tls_private_key", key),
     )
-    return _server_facing_context(mode, ca, certificate, key, stamps)
+    return _server_facing_context(mode, ca, certificate, key, stamps, keylog)
 
 
 @lru_cache(maxsize=64)
 def _server_facing_context(
-    mode: str, ca: str | None, certificate: str | None, key: str | None, stamps: tuple[_Stamp | None, ...]
+    mode: str,
+    ca: str | None,
+    certificate: str | None,
+    key: str | None,
+    stamps: tuple[_Stamp | None, ...],
+    keylog: Keylog | None,
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -90,6 +95,8 @@ def _server_facing_context(
     elif certificate or key:
         there, missing = ("certificate", "private_key") if certificate else ("private_key", "certificate")
         raise ConfigError(f"server_tls_{there} is set but server_tls_{missing} is not")
+    if keylog is not None:
+        keylog.watch(context)
     return context
 
 

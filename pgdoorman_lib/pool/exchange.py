@@ -7,7 +7,7 @@ All of them together have one size, and one line of waiters as far as that is wo
 2. A server that is given back goes to the worker whose first has waited clearly longer than ours (``Row.turn_of``): by
    more than twice what it takes to get there, which nobody has use of it. One is on its way there at a time, or as many
    as rested when they were asked for (``Row.claim``).
-3. Servers that can't go there (TLS, and where names of options are to be forgotten) make room: they are closed when
+3. Servers that can't go there (TLS 1.2, and where names of options are to be forgotten) make room: they are closed when
    somebody elsewhere has waited for PATIENCE and there is no room for another.
 4. A worker that does not take one is sent none for SHUNNED.
 
@@ -207,7 +207,7 @@ class Exchange:
         self.row.move(-1, self.pool.queue.qsize())
 
     def _can_go(self, server: Server) -> bool:
-        return may_go(server) and not (server.dirty or server.tls or self.pool.forget_names)
+        return may_go(server) and server.stream.may_move() and not (server.dirty or self.pool.forget_names)
 
     def _is_needed(self, worker: int, now: float) -> bool:
         """Whether ``worker``'s first has waited for long, and nothing else than closing a server is of help."""

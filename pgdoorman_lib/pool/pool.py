@@ -561,7 +561,7 @@ class Pool:
         server.pool = self
         server.stream.on_idle = partial(resting.heard, self, server)
         self.enrol(server)
-        if self.row is not None and server.tls:
+        if self.row is not None and not server.stream.may_move():
             self.row.shy = True
 
     def enrol(self, server: Server) -> None:

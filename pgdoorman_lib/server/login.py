@@ -6,7 +6,7 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +29,7 @@ from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.sockopt import SocketOptions
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.tls import server_facing_context
+from pgdoorman_lib.net.tls_secrets import Keylog
 from pgdoorman_lib.record import record
 from pgdoorman_lib.server.auth import Authenticator, Credentials
 from pgdoorman_lib.wire import consts
@@ -69,6 +70,9 @@ _PERHAPS_TLS = (
 )
 
 
+GiveKeylog = Callable[[], Keylog | None]
+
+
 @dataclass
 class Stamps:
     """When the steps of a login were done, monotonic seconds; 0 for TLS that there is none of."""
@@ -92,12 +96,16 @@ class LoggedIn:
 
 
 def login(
-    settings: ServerLoginSettings, engine: Engine, credentials: Credentials, parameters: Mapping[str, str] | None = None
+    settings: ServerLoginSettings,
+    engine: Engine,
+    credentials: Credentials,
+    parameters: Mapping[str, str] | None = None,
+    keylog: GiveKeylog | None = None,
 ) -> LoggedIn:
     """Connect, agree on TLS, authenticate and wait for ReadyForQuery; may switch.
 
     ``parameters`` are run-time settings for this session; ``startup_parameters`` of the configuration win over them,
-    and they over its ``application_name``. All of it has ``connect_timeout`` seconds.
+    and they over its ``application_name``. All of it has ``connect_timeout`` seconds. ``keylog`` as for ``dial``.
 
     ServerUnavailable: no connection, no agreement on TLS, or too slow (then ``__cause__`` is a TimeoutError; the cause
     tells the address, the message does not). ServerRefused: PostgreSQL's own ErrorResponse, or nothing we could
@@ -114,7 +122,7 @@ def login(
                 log.debug("trying %s after: %s", attempt, refusal.message)
             stamps = Stamps(time.monotonic())
             try:
-                stream = dial(settings, engine, deadline - time.monotonic(), attempt, options, stamps)
+                stream = dial(settings, engine, deadline - time.monotonic(), attempt, options, stamps, keylog)
             except _TlsNotOffered:
                 if refusal is not None:
                     raise refusal from None
@@ -149,17 +157,19 @@ def dial(
     attempt: str,
     options: SocketOptions,
     stamps: Stamps | None = None,
+    keylog: GiveKeylog | None = None,
 ) -> Stream:
     """A connection to the server with TLS as ``attempt`` says (PLAIN, TLS_IF_OFFERED or TLS); may switch.
 
     A unix socket never has TLS. Raises as ``login`` does. ``timeout`` in seconds is for connecting; the caller limits
-    the handshake by ``time_limit``. ``stamps`` takes down how long both took.
+    the handshake by ``time_limit``. ``stamps`` takes down how long both took. What ``keylog`` gives has its secrets, so
+    that another process can carry it on.
     """
     stamps = stamps or Stamps()
     context = None
     if attempt != PLAIN and not settings.server_host.startswith("/"):
         try:
-            context = server_facing_context(settings)
+            context = server_facing_context(settings, keylog() if keylog is not None else None)
         except ConfigError as exc:
             # The files changed since the configuration was checked; their paths are nothing for a client.
             raise ServerUnavailable("the files for TLS to the server can't be used") from exc

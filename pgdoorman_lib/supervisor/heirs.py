@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import gevent.event
 
-from pgdoorman_lib.net import tls13
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError
 from pgdoorman_lib.pool import handover as pools
 from pgdoorman_lib.supervisor.cancels import Asked, wanted
@@ -99,8 +98,7 @@ class Heirs:
         gevent.spawn(self._take, sock, counted)
 
     def _take(self, sock: socket.socket, counted: Callable[[], object]) -> None:
-        if self._app.general.tls_certificate:
-            tls13.load()  # not while clients wait
+        self._app.load_ciphers()
         heir = Heir(self._app, self, sock, counted)
         self._all.append(heir)
         try:

@@ -16,7 +16,6 @@ from pgdoorman_lib.cancel import CANCEL_TIMEOUT
 from pgdoorman_lib.errors import ConfigError, DoormanError
 from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.log import of_pool
-from pgdoorman_lib.net import tls13
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.ledger import Ledger
@@ -110,8 +109,7 @@ class Membership(Receiver):
     def begin(self) -> None:
         """Tell the supervisor that this worker is ready, and wait until it may serve."""
         self._app.listeners.handed_over = True  # files of unix sockets are the supervisor's
-        if self._app.general.tls_certificate:
-            tls13.load()  # not while clients wait
+        self._app.load_ciphers()
         try:
             self._line.tell(kinds.READY, {})
         except Unanswered as exc:

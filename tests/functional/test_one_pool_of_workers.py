@@ -3,82 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from eventually import eventually
-from fix_doorman import Doorman, app_pool, app_user, base_config, merged
+from fix_doorman import app_pool, app_user
 from fix_postgres import Postgres
+from fix_workers import Make
 from pace import duration, patience
-from ports import free_port
 from wire_client import SYNC, WireClient, WireError, bind, execute, kinds, parse
-
-RIG = Path(__file__).resolve().parent.parent / "worker_rig.py"
-
-
-class Workers(Doorman):
-    """Two workers; ``at`` gives one's port."""
-
-    def __init__(self, directory: Path, config: dict[str, Any], ports: list[int]) -> None:
-        super().__init__(directory, config)
-        self.ports = ports
-
-    @staticmethod
-    def command() -> list[str]:
-        return [sys.executable, str(RIG)]
-
-    def _listens(self) -> bool:
-        assert self.running, self.log_text()
-        return self.log_text().count(" serves\n") == len(self.ports)
-
-    def at(self, number: int) -> int:
-        return self.ports[number - 1]
-
-    def pid_of(self, number: int) -> int:
-        return int(re.findall(rf"worker {number} \((\d+)\) serves", self.log_text())[-1])
-
-    def client(self, number: int, database: str = "testdb", user: str = "app") -> WireClient:
-        client = WireClient((self.host, self.at(number)))
-        try:
-            return client.login(user, database, Postgres.PASSWORDS[user])
-        except BaseException:
-            client.close()
-            raise
-
-    def ended_well(self) -> None:
-        """All counts were given back in the end."""
-        assert self.stop() == 0, self.log_text()
-        assert "rows left: 0\n" in self.log_text()
-        self.check_log()
-
-
-Make = Callable[..., Workers]
-
-
-@pytest.fixture
-def workers(postgres: Postgres, tmp_path: Path) -> Iterator[Make]:
-    made: list[Workers] = []
-
-    def make(size: int = 2, general: Mapping[str, Any] | None = None, **pool: Any) -> Workers:
-        config = base_config(postgres, free_port())
-        config = merged(config, {"general": {"worker_threads": 1, **(general or {})}})
-        config["pools"] = {"testdb": app_pool(postgres, size, **pool)}
-        doorman = Workers(tmp_path, config, [config["general"]["port"], free_port()])
-        made.append(doorman)
-        doorman.start(*map(str, doorman.ports))
-        return doorman
-
-    yield make
-    for each in made:
-        if each.running:
-            each.ended_well()
 
 
 class Sampler:

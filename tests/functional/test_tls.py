@@ -17,6 +17,7 @@ from eventually import eventually
 from fix_certs import Certificates
 from fix_doorman import Doorman, MakeDoorman
 from fix_postgres import Postgres
+from fix_workers import Make
 from pace import duration, patience
 from wire_client import SSL_REQUEST, WireClient, WireError, kinds, prepared, query, startup
 
@@ -277,6 +278,46 @@ def test_servers_by_tls(make_doorman: MakeDoorman, tls_postgres: Postgres, certs
         eventually(lambda: any("server tls" in b["query"] and b["state"] == "active" for b in tls_postgres.backends()))
         client.cancel()
         assert client.read_ready()[-2].sqlstate == "57014"
+
+
+def test_servers_by_tls_go_where_somebody_waits(workers: Make, tls_postgres: Postgres) -> None:
+    doorman = workers(1, over=tls_postgres, server_tls_mode="require")
+    with doorman.client(1) as first, doorman.client(2) as second:
+        pid = first.value("SELECT pg_backend_pid()")
+        for size in range(0, 200_000, 20_000):
+            for client in (first, second):
+                assert client.value(f"SELECT pg_backend_pid() || repeat('x', {size})") == f"{pid}{'x' * size}"
+                assert client.value(IN_USE) == "t"
+                assert client.value(f"SELECT length('{'y' * size}')") == str(size)
+
+
+def test_servers_by_tls_whose_secrets_are_not_kept_stay(workers: Make, tls_postgres: Postgres) -> None:
+    doorman = workers(1, {"tls_handover": False}, over=tls_postgres, server_tls_mode="require")
+    with doorman.client(1) as first, doorman.client(2) as second:
+        pid = first.value("SELECT pg_backend_pid()")
+        assert second.value("SELECT pg_backend_pid()") != pid
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_servers_by_tls_in_an_upgrade(make_doorman: MakeDoorman, tls_postgres: Postgres, kept: bool) -> None:
+    """With who keeps one between transactions, too."""
+    config = server_side(tls_postgres, server_tls_mode="require")
+    config["general"]["tls_handover"] = kept
+    doorman = make_doorman(config)
+    with someone(doorman) as client, someone(doorman) as listening:
+        listening.ask_query("LISTEN news")
+        pids = [each.value("SELECT pg_backend_pid()") for each in (client, listening)]
+        for _ in range(2 if kept else 1):
+            doorman.upgrade()
+            assert client.value("SELECT 1") == "1"
+            if not kept:
+                listening.terminate()
+            assert doorman.end_of_predecessor() == 0
+        assert (client.value("SELECT pg_backend_pid()") == pids[0]) is kept
+        if kept:
+            assert listening.value("SELECT pg_backend_pid()") == pids[1]
+            assert listening.value(IN_USE) == client.value(IN_USE) == "t"
+            assert listening.value("SELECT pg_listening_channels()") == "news"
 
 
 @pytest.mark.parametrize("mode", ["disable", "allow"])
