@@ -94,10 +94,10 @@ class App(Shown):
         self.peers = Peers(self.engine, self.connections)
         self.connector = Connector(self.engine, self.policy.keylog)
         self.janitor = Janitor(self._canceller.cancel_server)
-        self._databases = Databases(Catalogue)
         self._kin = kin(self)
         #: the other worker processes, None: this is the only one
         self.neighbours = self._kin.neighbours
+        self._databases = Databases(Catalogue, self.neighbours.database if self.neighbours is not None else None)
         self._quotas = Quotas(self.neighbours.quota if self.neighbours is not None else None)
         self.pools = Pools(self._make_pool)
         self._use_pools(config)

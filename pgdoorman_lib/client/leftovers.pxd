@@ -24,7 +24,7 @@ cdef class Leftovers:
     cdef public Errands errands
     cdef public Texts texts
     cdef public bint warned
-    cdef public bint unpinning
+    cdef public bint placed
     cdef public bint unhindered
     cdef public bint listed
     cdef public int attempts
@@ -49,8 +49,11 @@ cdef class Leftovers:
     @cython.final
     cpdef int pin(self, int pins) except -1
     @cython.final
-    @cython.locals(pool=Pool)
-    cdef bint _over_limit(self) except -1
+    cdef bint _keep(self, int pins) except -1
+    @cython.final
+    cdef int _give_place_back(self) except -1
+    @cython.final
+    cdef int _take_pins(self, int pins) except -1
     @cython.locals(pool=Pool)
     cpdef bint refuses(self, bytearray data, Py_ssize_t start, Py_ssize_t stop) except -1
     cpdef bytes refusal(self)

@@ -48,7 +48,7 @@ ONLY_BACKEND = 1 << 30
 class Leftovers:
     """Finds out what is left, and keeps the server where that can't be taken along."""
 
-    __slots__ = ("attempts", "batch", "errands", "link", "listed", "texts", "unhindered", "unpinning", "warned")
+    __slots__ = ("attempts", "batch", "errands", "link", "listed", "placed", "texts", "unhindered", "warned")
 
     def __init__(self, link: Link, errands: Errands, texts: Texts) -> None:
         self.link = link
@@ -57,8 +57,8 @@ class Leftovers:
         self.texts = texts
         #: the log has been told that the client keeps its server
         self.warned = 0
-        #: it is being asked whether the server is still to be kept
-        self.unpinning = 0
+        #: the server it keeps is counted; not while it is asked whether it is still to be kept
+        self.placed = 0
         #: the question under way is the one that nothing the client has set can hinder
         self.unhindered = 0
         #: it asks for all settings that are listed
@@ -91,14 +91,11 @@ class Leftovers:
             asked |= DIRTY_TEMPORARY
         if not link.sync_parameters:
             asked &= ~DIRTY_PARAMETERS  # they are taken back at check-in
-        if not asked & ~GRANTED:
+        if not asked & ~GRANTED and self._keep(link.pins | asked & GRANTED):
             server.dirty &= ~asked
             self.forget_notes()
-            self.pin(link.pins | asked & GRANTED)
             return 0
-        if link.pins:
-            self.unpinning = 1
-            server.pool.unpinning += 1
+        self._give_place_back()
         self._question(asked, tracker.hindered or DEFERRABLE in link.owner.settings.values)
         return 1
 
@@ -226,8 +223,7 @@ class Leftovers:
             # It can't be told what is there: the client keeps the server, and nobody else will get it.
             server.dirty &= ~asked
             self.forget_notes()
-            self.pin(link.pins | DIRTY_UNKNOWN)
-            return events.TOO_MANY_PINS if self._over_limit() else events.PENDING
+            return events.PENDING if self._keep(link.pins | DIRTY_UNKNOWN) else events.TOO_MANY_PINS
         batch.findings = None
         if found.backend > 0 and server.backend and found.backend != server.backend:
             backend_moved(server, found.backend)
@@ -237,9 +233,9 @@ class Leftovers:
         if asked & DIRTY_PARAMETERS or self.unhindered:
             self._take_settings(found)
         self.forget_notes()
-        self.pin((link.pins & ~asked & ~link.forgotten) | found.pins | (asked & GRANTED))
+        pins = (link.pins & ~asked & ~link.forgotten) | found.pins | (asked & GRANTED)
         link.forgotten = 0
-        if self._over_limit():
+        if not self._keep(pins):
             return events.TOO_MANY_PINS
         return events.RELEASE if not batch.settling else events.PENDING
 
@@ -260,29 +256,40 @@ class Leftovers:
             self.errands.apply()
 
     def pin(self, pins: _int) -> None:
-        """Change what keeps the client on its server."""
+        """Change what keeps the client on its server, however many are kept."""
+        if pins and not self.placed:
+            self.placed = 1
+            self.link.server.pool.pins.add()
+        self._take_pins(pins)
+
+    def _keep(self, pins: _int) -> bool:
+        """Change what keeps the client on its server; whether it may keep it, as one of max_pinned_servers."""
+        if pins and not self.placed:
+            self.placed = self.link.server.pool.pins.take()
+        self._take_pins(pins)
+        return bool(self.placed or not pins)
+
+    def _give_place_back(self) -> None:
+        """The server it keeps is not counted any more."""
+        if self.placed:
+            self.placed = 0
+            self.link.server.pool.pins.give_back()
+
+    def _take_pins(self, pins: _int) -> None:
         link = self.link
-        if bool(pins) != bool(link.pins):
-            link.server.pool.pinned += 1 if pins else -1
-        if self.unpinning:
-            self.unpinning = 0
-            link.server.pool.unpinning -= 1
+        if not pins:
+            self._give_place_back()
         link.pins = pins
         link.server.pins = pins
         if pins and not self.warned:
             self.warned = 1
             log.warning("%s keeps its server connection between transactions: %s", link.owner.label(), reasons(pins))
 
-    def _over_limit(self) -> bool:
-        """Whether the client keeps a server that would be one too many; those being let go are not counted."""
-        pool = self.link.server.pool
-        return bool(self.link.pins and pool.pinned - pool.unpinning > pool.max_pinned)
-
     def too_many_pins(self) -> TooManyPins:
         """What the client is told."""
         pool = self.link.pool
         return TooManyPins(
-            f"cannot keep a server connection for this session: {pool.max_pinned} of {pool.size} may be kept",
+            f"cannot keep a server connection for this session: {pool.pins.limit} of {pool.most} may be kept",
             detail="In transaction mode LISTEN, temporary tables, cursors WITH HOLD, session-level advisory locks and"
             " LOAD keep their server connection.",
             hint="Raise max_pinned_servers or pool_size, or use a pool in session mode.",
@@ -295,7 +302,7 @@ class Leftovers:
         """
         link = self.link
         pool = link.pool
-        if not link.transparent or pool.pinned - pool.unpinning < pool.max_pinned:
+        if not link.transparent or pool.pins.has_room():
             return False
         values = link.owner.settings.values
         reading = reading_of(values.get("standard_conforming_strings", "on"), values.get("client_encoding", "UTF8"))

@@ -5,6 +5,7 @@ import cython
 from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.metrics.counters cimport LinkStats, PoolStats
 from pgdoorman_lib.net.stream cimport Stream
+from pgdoorman_lib.pool.database cimport Database
 from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.pool.queue cimport Borrower
 from pgdoorman_lib.server.connection cimport Server
@@ -15,6 +16,7 @@ from pgdoorman_lib.wire.scan cimport Scanner
 from pgdoorman_lib.wire.statements cimport Registry
 
 cdef Scanner _no_words
+cdef Database _nothing_known
 
 
 cdef class Owner(Borrower):
@@ -36,7 +38,7 @@ cdef class Link:
     cdef public Pool pool
     cdef public PoolStats pool_stats
     cdef public Registry registry
-    cdef public object knowledge
+    cdef public Database knowledge
     cdef public Scanner scanner
     cdef public bint by_transaction
     cdef public bint shared

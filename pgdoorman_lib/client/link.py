@@ -8,6 +8,7 @@ from pgdoorman_lib.client.batch import Batch
 from pgdoorman_lib.client.tracking import Tracker
 from pgdoorman_lib.log import Label, label
 from pgdoorman_lib.net.stream import Stream
+from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.pool.queue import Borrower
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts
@@ -20,8 +21,10 @@ from pgdoorman_lib.wire.settings import BASE
 
 _int = int
 
-#: Looks at texts for a session whose pool is not known yet; between two texts a scanner remembers nothing.
+#: For a session whose pool is not known yet: looks at texts; between two texts a scanner remembers nothing.
 _no_words = Scanner()
+#: And what is known of its database.
+_nothing_known = Database()
 
 
 class Owner(Borrower):
@@ -110,8 +113,8 @@ class Link:
         self.pool: Any = None
         self.pool_stats: Any = None
         self.registry: Any = None
-        #: what is known of the database (pool.database)
-        self.knowledge: Any = None
+        #: what is known of the database
+        self.knowledge = _nothing_known
         #: looks at texts with the words that matter in this database
         self.scanner = _no_words
         #: a server is given back after each transaction

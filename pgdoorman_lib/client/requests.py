@@ -124,6 +124,8 @@ class Requests:
     def _client_frames(self) -> _int:
         """Go through the client's messages that are there: PENDING when all went, else why not."""
         link = self.link
+        if link.knowledge.row is not None:
+            link.knowledge.catch_up()
         batch = self.batch
         client = link.client
         data: Any = client.block

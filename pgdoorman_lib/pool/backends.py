@@ -16,6 +16,14 @@ def backend_moved(server: Server, process: int) -> None:
     """The backend behind ``server`` is another process than it was: what a session sets is not its own there."""
     server.backend = process
     pool: Any = server.pool
+    if not pool.moved:
+        share_backends(pool)
+        if pool.exchange is not None:
+            pool.exchange.learned()
+
+
+def share_backends(pool: Any) -> None:
+    """The servers of ``pool`` exchange their backends; no switch."""
     if pool.moved:
         return
     pool.moved = 1

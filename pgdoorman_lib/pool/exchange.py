@@ -249,3 +249,4 @@ class Exchange:
         if pool.row is not None and not open_servers(pool):
             pool.row = None
             row.leave()
+            pool.pins.leave()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.backends import share_backends
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import handover as servers
 from pgdoorman_lib.server import states
@@ -30,7 +31,15 @@ def pack(pool: Pool) -> Plain:
         "carried": sorted(beginnings.carried),
         "began_at": beginnings.began_at,
         "credentials": pool.credentials,
+        "sequences": sorted(pool.sequences.names) if pool.sequences is not None else [],
+        "moved": servers.address(pool.settings) if pool.moved else None,
     }
+
+
+def has_learnt(pool: Pool) -> bool:
+    """Whether there is anything in what ``pack`` tells."""
+    known = pool.beginnings.reported is not None or pool.credentials is not None
+    return bool(known or pool.sequences is not None or pool.moved)
 
 
 def unpack(pool: Pool, state: Mapping[str, Any]) -> None:
@@ -40,13 +49,17 @@ def unpack(pool: Pool, state: Mapping[str, Any]) -> None:
 
 
 def know(pool: Pool, state: Mapping[str, Any]) -> None:
-    """Have ``pool`` know what new sessions begin with, and by what its servers let it in, as ``pack`` has told."""
+    """Have ``pool`` know what another process's has learnt, as ``pack`` has told; no switch."""
     beginnings: Any = pool.beginnings
     if state["reported"] is not None:
         base, reported = servers.unpack_base(state["base"]), servers.unpack_reported(state["reported"])
         beginnings.hear(base, reported, state["carried"], float(state["began_at"]))
     if state["credentials"] is not None:
         pool.credentials = state["credentials"]
+    for program in state.get("sequences", ()):  # versions before did not tell
+        pool.know_sequences(program)
+    if state.get("moved") == servers.address(pool.settings):
+        share_backends(pool)
 
 
 def elsewhere(pool: Pool, number: int) -> None:

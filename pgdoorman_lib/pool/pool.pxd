@@ -7,6 +7,7 @@ from pgdoorman_lib.net.deadlines cimport Deadline
 from pgdoorman_lib.net.engine cimport Engine, Task
 from pgdoorman_lib.net.syscalls cimport clock
 from pgdoorman_lib.pool.opening cimport Opening
+from pgdoorman_lib.pool.pins cimport Pins
 from pgdoorman_lib.pool.probes cimport Probes
 from pgdoorman_lib.pool.queue cimport Borrower, ServerQueue
 from pgdoorman_lib.pool.row cimport Row
@@ -32,9 +33,7 @@ cdef class Pool:
     cdef public Opening opening
     cdef public Probes probes
     cdef public object beginnings
-    cdef public int pinned
-    cdef public int unpinning
-    cdef public int max_pinned
+    cdef public Pins pins
     cdef public object slow
     cdef public bint held
     cdef public bint paused
@@ -82,6 +81,7 @@ cdef class Pool:
     cpdef Server _take_idle(self, Borrower borrower)
     @cython.locals(server=Server)
     cdef bint _probe_more(self, Borrower borrower) except -1
+    cpdef bint know_sequences(self, str application_name) except -1
     cpdef int learn_sequences(self, str application_name) except -1
     cpdef int checkin(self, Server server) except -1
     @cython.locals(borrower=Borrower)

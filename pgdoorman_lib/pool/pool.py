@@ -29,6 +29,7 @@ from pgdoorman_lib.pool.health import Health
 from pgdoorman_lib.pool.lending import lent
 from pgdoorman_lib.pool.measures import MOVING_SECONDS
 from pgdoorman_lib.pool.opening import Opening
+from pgdoorman_lib.pool.pins import Pins
 from pgdoorman_lib.pool.probes import Probes
 from pgdoorman_lib.pool.queue import Borrower, Moved, ServerQueue
 from pgdoorman_lib.pool.roll import Orphan
@@ -84,13 +85,12 @@ class Pool:
         "held",
         "log_parameters",
         "login_parameters",
-        "max_pinned",
         "most",
         "moved",
         "opening",
         "parse_limit",
         "paused",
-        "pinned",
+        "pins",
         "probes",
         "queue",
         "quota",
@@ -111,7 +111,6 @@ class Pool:
         "tidy",
         "timeout",
         "transparent",
-        "unpinning",
     )
 
     def __init__(
@@ -133,11 +132,8 @@ class Pool:
         self.check_after = settings.server_idle_check_timeout
         self.servers: set[Any] = set()
         self.borrowed = 0
-        #: borrowed servers that their clients keep between transactions, and how many may be
-        self.pinned = 0
-        self.max_pinned = settings.max_pinned_servers
-        #: those of them about which the question whether that is still so is under way
-        self.unpinning = 0
+        #: borrowed servers that their clients keep between transactions
+        self.pins = Pins(settings.max_pinned_servers)
         #: what the settings say about the sessions of its clients
         self.by_transaction = 1 if settings.pool_mode == "transaction" else 0
         self.shared = 1 if self.by_transaction and settings.prepared_statements else 0
@@ -245,10 +241,14 @@ class Pool:
 
     # What it has together with those of the same settings in other worker processes.
 
-    def share(self, exchange: Any) -> None:
-        """Have a size in common with the pools of the same settings in other workers; right after it was made."""
+    def share(self, exchange: Any, pins: Row) -> None:
+        """Have a size in common with the pools of the same settings in other workers; right after it was made.
+
+        ``pins`` is what counts those that are kept.
+        """
         self.exchange = exchange
         self.row = self.queue.row = exchange.row
+        self.pins.share(pins)
 
     def expect(self) -> None:
         """A server is about to come from another process: it has a place here from now on; no switch."""
@@ -440,11 +440,16 @@ class Pool:
                 self.settle(server)
         return borrower.assigned is not None
 
-    def learn_sequences(self, application_name: str) -> None:
-        """Programs of this name ask for values of sequences."""
+    def know_sequences(self, application_name: str) -> bool:
+        """Programs of this name ask for values of sequences; whether that is new."""
         if self.sequences is None:
             self.sequences = Sequences(self)
-        self.sequences.learn(application_name)
+        return bool(self.sequences.learn(application_name))
+
+    def learn_sequences(self, application_name: str) -> None:
+        """As ``know_sequences``, of a client of this process: the others are told."""
+        if self.know_sequences(application_name) and self.exchange is not None:
+            self.exchange.learned()
 
     def checkin(self, server: Server) -> None:
         """Take a server back from its borrower and pass it on; no switch."""

@@ -34,5 +34,6 @@ cdef class Row:
     cpdef int move(self, Py_ssize_t change, Py_ssize_t resting) except -1
     @cython.locals(found=Py_ssize_t, at=Py_ssize_t)
     cpdef Py_ssize_t rests_elsewhere(self) except -1
+    cpdef Py_ssize_t announced(self, int event) except -1
     @cython.locals(oldest="long long", theirs="long long", found=Py_ssize_t, at=Py_ssize_t, own=double, waited=double)
     cpdef int turn_of(self, double since, double now) except -1

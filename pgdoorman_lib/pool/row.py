@@ -4,7 +4,8 @@ Rules:
 1. Each worker writes its own cell, others read it. Only ``NEWS`` and ``CLAIMED`` are written by others.
 2. What must be exact (``take`` and what gives back) happens under the ledger's lock. Everything else is plain memory,
    so that the data path may look for the price of a load: what it sees may be old by a moment.
-3. The supervisor, worker 0, has a cell, too.
+3. The supervisor, worker 0, has a cell, too. In a row that counts nothing it has how often something has happened that
+   all go by (``announce``), which outlives the worker that has told of it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _WAITING = WAITING
 _SINCE = SINCE
 _CLAIMED = CLAIMED
 _WIDTH = WIDTH
+#: What may have happened to a database: texts may mean something else, objects may leave something behind.
+TEXTS, OBJECTS = range(2)
 #: It is another worker's turn when its first has waited for so many seconds more than ours, at least (``Row.margin``),
 #: and so many times as long.
 MARGIN = 0.001
@@ -227,6 +230,20 @@ class Row:
                 self.cells[at + CLAIMED] = 0
         finally:
             self.ledger.unlock()
+
+    # What all go by.
+
+    def announce(self, event: _int) -> None:
+        """``event`` (TEXTS or OBJECTS) has happened once more; whoever looks from here on sees it."""
+        self.ledger.lock()
+        try:
+            self.cells[event] += 1
+        finally:
+            self.ledger.unlock()
+
+    def announced(self, event: _int) -> _int:
+        """How often ``event`` has happened while anybody had joined the row."""
+        return self.cells[event]  # type: ignore[no-any-return]
 
     # Telling each other.
 

@@ -6,7 +6,8 @@ Rules:
 2. Which programs ask is learnt, by application_name; the others cost nothing and are not kept anywhere.
 3. A session of such a program that has inserted keeps its server for a moment, since what it asks next is told only
    there. It gives way: at once to those who wait for more than HURRY when more servers are kept than may be, else after
-   HOLD; and it is not kept any more if it has not asked for long (PATIENCE).
+   HOLD; and it is not kept any more if it has not asked for long (PATIENCE). Those who wait and those who keep are
+   counted over all worker processes.
 """
 
 from __future__ import annotations
@@ -49,12 +50,16 @@ class Sequences:
         self.kept: dict[Any, float] = {}
         #: when the longest kept may have to go
         self.deadline = Deadline(self._let_go)
+        if pool.pins.row is not None:
+            pool.pins.row.heard = self.heard
 
-    def learn(self, name: str) -> _int:
-        """An application of this name asks."""
-        if len(self.names) < MAX_NAMES:
-            self.names.add(_program(name))
-        return 0
+    def learn(self, name: str) -> bool:
+        """An application of this name asks; whether that is new."""
+        program = _program(name)
+        if program in self.names or len(self.names) >= MAX_NAMES:
+            return False
+        self.names.add(program)
+        return True
 
     def lent(self, session: Any, server: Any) -> _int:
         """``session`` has just borrowed ``server``: if it may ask, there must be nothing of anybody else."""
@@ -77,7 +82,7 @@ class Sequences:
     def over(self, session: Any) -> _int:
         """A transaction of ``session`` is over: it keeps its server for a moment (1), or not (0)."""
         now = clock()
-        since = self.kept.pop(session, now)
+        since = self._drop(session, now)
         asked, drew = session.asked_sequences, session.drew
         session.asked_sequences = 0
         session.drew = 0
@@ -92,34 +97,61 @@ class Sequences:
         elif now - since >= HURRY:
             return 0  # it has had its moment, and inserts on
         self.kept[session] = since
+        self._show()
         if self.deadline.due == 0.0 or since < now:
             self._arm(now)
         return 1
 
     def leave(self, session: Any) -> _int:
         """``session`` does not keep a server any more."""
-        self.kept.pop(session, None)
+        self._drop(session, 0.0)
         return 0
 
     def hurry(self, now: _float) -> _int:
-        """Somebody waits for a server."""
+        """Somebody waits for a server, here."""
+        self._heard(now)
+        row = self.pool.pins.row
+        if row is not None and self.pool.queue.waiting == 1:
+            row.ring_resting(row.rests_elsewhere())
+        return 0
+
+    def heard(self) -> None:
+        """Somebody waits for a server in another worker process."""
+        self._heard(clock())
+
+    def _heard(self, now: _float) -> None:
         if self.kept:
             self._arm(now)
-        return 0
 
     def close(self) -> None:
         """The pool is replaced: nothing is kept."""
         self.deadline.clear()
         for session in list(self.kept):
-            del self.kept[session]
+            self._drop(session, 0.0)
             session.let_go()
 
     def _crowded(self, more: _int) -> bool:
         """Whether somebody waits, and with ``more`` of them more servers are kept or pinned than may be."""
         pool = self.pool
-        if not pool.queue.waiting:
+        pins = pool.pins
+        if not (pool.queue.waiting or (pool.row is not None and pool.row.turn_of(0.0, clock()))):
             return False
-        return bool(pool.pinned - pool.unpinning + len(self.kept) + more > pool.max_pinned)
+        kept = len(self.kept) + (pins.row.rests_elsewhere() if pins.row is not None else 0)
+        return bool(pins.taken() + kept + more > pins.limit)
+
+    def _drop(self, session: Any, default: _float) -> _float:
+        """Keep ``session`` no more; since when it was kept, ``default`` if it was not."""
+        since = self.kept.pop(session, None)
+        if since is None:
+            return default
+        self._show()
+        return since
+
+    def _show(self) -> None:
+        """Have the other worker processes see how many are kept here."""
+        row = self.pool.pins.row
+        if row is not None:
+            row.rest_is(len(self.kept))
 
     def _arm(self, now: _float) -> None:
         """A deadline for the longest kept."""
@@ -134,6 +166,6 @@ class Sequences:
         for session, since in list(self.kept.items()):
             if now + 0.0005 < since + (HURRY if self._crowded(0) else HOLD):
                 continue
-            del self.kept[session]
+            self._drop(session, 0.0)
             session.let_go()
         self._arm(now)

@@ -39,7 +39,7 @@ def pack(server: Server) -> Plain:
         "option_names": None if server.option_names is None else sorted(server.option_names),
         "condemned": server.condemned,
         "statements": statements.pack_server(server.statements),
-        "address": _address(server.settings),
+        "address": address(server.settings),
         "mode": _mode(server.settings),
         "login": _login(server.settings),
     }
@@ -72,10 +72,10 @@ def suits(state: Mapping[str, Any], settings: Any) -> bool:
 
 def suits_its_client(state: Mapping[str, Any], settings: Any) -> bool:
     """Whether in such a pool a client could keep this server, which nobody else is to have then."""
-    return bool(state["address"] == _address(settings) and state["mode"] == _mode(settings))
+    return bool(state["address"] == address(settings) and state["mode"] == _mode(settings))
 
 
-def _address(settings: Any) -> list[Any]:
+def address(settings: Any) -> list[Any]:
     """Which server, database and user a pool with these ``settings`` connects to."""
     return [settings.server_host, settings.server_port, settings.server_database, settings.server_username]
 

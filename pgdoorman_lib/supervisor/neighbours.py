@@ -7,9 +7,9 @@ it from before that. So both count it for a moment, and there is never one that 
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import gevent
 
@@ -18,6 +18,7 @@ from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Ref
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.net.tls_secrets import CanNotMove
 from pgdoorman_lib.pool import handover as pools
+from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.pool.exchange import Exchange
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.pool import Pool
@@ -63,7 +64,9 @@ class Neighbours:
         #: servers and clients go to none of them, nor come
         self.retired = False
         #: what the others were told of each pool
-        self._told: WeakKeyDictionary[Pool, Plain] = WeakKeyDictionary()
+        self._told: weakref.WeakKeyDictionary[Pool, Plain] = weakref.WeakKeyDictionary()
+        #: of databases that are gone
+        self._unused: list[Row] = []
         keep_handles()
         app.be_one_of(ledger.count)
         app.headcount = Headcount(ledger.row)
@@ -76,12 +79,24 @@ class Neighbours:
         # One row whatever the settings: a pool that a reload has replaced has servers yet, and others may go by the
         # configuration before.
         row = self._ledger.row("pool", pool.settings.database, pool.settings.user)
-        pool.share(Exchange(pool, row, self._send, self._tell))
+        pool.share(
+            Exchange(pool, row, self._send, self._tell),
+            self._ledger.row("pinned", pool.settings.database, pool.settings.user),
+        )
         pool.roll = self._roll
 
     def quota(self, user: str) -> Row:
         """The count of servers of a server user, for ``pool.quota``."""
         return self._ledger.row("user", user)
+
+    def database(self, database: Database, of: tuple[str, int, str]) -> None:
+        """Have ``database``, which is new, know what is seen in the other workers; see ``pool.database.Databases``."""
+        while self._unused:
+            self._unused.pop().leave()
+        host, port, name = of
+        row = self._ledger.row("objects", host, str(port), name)
+        database.share(row)
+        weakref.finalize(database, self._unused.append, row).atexit = False  # called anywhere: nothing is locked there
 
     def close(self) -> None:
         """Send nothing more, wait until what is under way has gone, and count nothing here any more; may switch."""
@@ -109,7 +124,7 @@ class Neighbours:
     def greet(self, worker: int) -> None:
         """Tell a worker whose channel is new what is known here, whoever has told it; may switch."""
         self.cancels.greet(worker)
-        self._say(worker, [_known(pool) for pool in self._app.pools if _knows(pool)])
+        self._say(worker, [_known(pool) for pool in self._app.pools if pools.has_learnt(pool)])
 
     def _say(self, worker: int, known: list[Plain]) -> None:
         channel = self._peers.get(worker)
@@ -219,10 +234,6 @@ class _FromNeighbour(Intake):
 
 def _known(pool: Pool) -> Plain:
     return {**pools.pack(pool), "settings": pool.exchange.digest}
-
-
-def _knows(pool: Pool) -> bool:
-    return pool.beginnings.reported is not None or pool.credentials is not None
 
 
 def _book() -> Book:

@@ -833,7 +833,7 @@ def test_what_a_server_says_is_there_keeps_it(kept: KeptHouse) -> None:
     assert first.ask(LISTEN) == "CZ"
     settled(kept, first)
     assert first.session.info().pinned == "listen" and first.session.state == "idle"
-    assert kept.pool.pinned == 1
+    assert kept.pool.pins.own == 1
     second.say(QUERY)
     until(lambda: second.session.state == "waiting")
     assert first.ask(QUERY) == "TDCZ"
@@ -841,7 +841,7 @@ def test_what_a_server_says_is_there_keeps_it(kept: KeptHouse) -> None:
     kept.keeper.there = []
     assert first.ask(messages.query("UNLISTEN *")) == "CZ"
     second.hear()
-    assert kept.pool.pinned == 0 and first.session.info().pinned == ""
+    assert kept.pool.pins.own == 0 and first.session.info().pinned == ""
     assert kept.at_rest() == 1
 
 
@@ -849,11 +849,11 @@ def test_what_is_not_there_after_all_keeps_nothing(kept: KeptHouse) -> None:
     first, second = kept.customer(), kept.customer()
     assert first.ask(LISTEN) == "CZ"
     assert second.ask(QUERY) == first.ask(QUERY) == "TDCZ"
-    assert kept.pool.pinned == 0 and kept.at_rest() == 1
+    assert kept.pool.pins.own == 0 and kept.at_rest() == 1
 
 
 def test_a_statement_that_would_keep_one_too_many_is_refused_without_a_server(kept: KeptHouse) -> None:
-    kept.pool.max_pinned = 0
+    kept.pool.pins.limit = 0
     customer = kept.customer()
     customer.say(LISTEN)
     assert [(kind, body) for kind, body in customer.hear() if kind == "E"] == [("E", b"53400")]
@@ -864,7 +864,7 @@ def test_a_statement_that_would_keep_one_too_many_is_refused_without_a_server(ke
 
 
 def test_one_that_keeps_one_too_many_all_the_same_is_sent_away(kept: KeptHouse) -> None:
-    kept.pool.max_pinned = 0
+    kept.pool.pins.limit = 0
     customer = kept.customer()
     customer.ask(messages.query("begin"))
     kept.keeper.there = [finding(8)]
@@ -872,7 +872,7 @@ def test_one_that_keeps_one_too_many_all_the_same_is_sent_away(kept: KeptHouse) 
     customer.say(messages.query("commit"))
     customer.end()
     assert isinstance(customer.error, TooManyPins)
-    assert kept.at_rest() == 1 and kept.pool.pinned == 0
+    assert kept.at_rest() == 1 and kept.pool.pins.own == 0
     assert b"UNLISTEN *" in kept.keeper.executed
 
 
@@ -894,7 +894,7 @@ def test_gone_while_its_server_is_asked(kept: KeptHouse, how: str) -> None:
         customer.end()
     kept.keeper.answers.set()  # only then is the client looked at again
     customer.end()
-    assert kept.at_rest() == 1 and kept.pool.pinned == 0
+    assert kept.at_rest() == 1 and kept.pool.pins.own == 0
     assert kept.keeper.status == "I"
     assert b"UNLISTEN *" in kept.keeper.executed
 
@@ -916,7 +916,7 @@ def test_the_server_dies_while_it_is_asked(kept: KeptHouse) -> None:
     first.say(LISTEN)
     first.end()
     assert isinstance(first.error, ServerGone)
-    assert kept.pool.pinned == 0
+    assert kept.pool.pins.own == 0
     assert second.ask(QUERY) == "TDCZ"
 
 
@@ -951,7 +951,7 @@ def test_a_server_of_which_nothing_is_known_is_kept_and_then_closed(kept: KeptHo
     first.end()
     second.hear()
     assert len(kept.postgres) == 2, "nobody else gets it"
-    assert kept.pool.pinned == 0
+    assert kept.pool.pins.own == 0
 
 
 def test_notifications_that_come_with_the_answer_are_passed_on(kept: KeptHouse) -> None:

@@ -36,7 +36,7 @@ class Side(House):
         self.way = 0.001
         self.refuses = False
         self.exchange = Exchange(self.pool, self.ledger.row("pool"), self.send, lambda exchange: None)
-        self.pool.share(self.exchange)
+        self.pool.share(self.exchange, self.ledger.row("pinned"))
         self.ledger.listen()
         others[number] = self
 
