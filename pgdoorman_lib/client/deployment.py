@@ -16,6 +16,7 @@ from pgdoorman_lib.wire.measures import LARGE
 from pgdoorman_lib.wire.messages import close_statement, parse_message
 from pgdoorman_lib.wire.session_state import DIRTY_PREPARED, DIRTY_TEMPORARY
 from pgdoorman_lib.wire.statements import PREFIX, Acts, Handle, Statement
+from pgdoorman_lib.wire.told import was_told
 
 _int = int
 
@@ -163,7 +164,8 @@ class Deployment:
         """Whether ``statement``, described to a client before, is known to be the same on this server.
 
         If the server does not have it, it is made there and described to us first: the table may have changed, and a
-        client that was told other columns would misread the rows.
+        client that was told other columns would misread the rows. So it is described if another process has made it
+        there, and has told its clients something else of it, or nothing.
         """
         link = self.link
         batch = self.batch
@@ -174,10 +176,14 @@ class Deployment:
             batch.verifying = None
             return True
         held = link.server.statements
-        if held.has(statement) or statement.stale or link.replies.skipping:
+        if statement.stale or link.replies.skipping:
             return True
-        self.ensure(statement)
-        verification = Verification(statement, link.registry)
+        if held.has(statement):
+            if not held.foreign or was_told(held, statement):
+                return True
+        else:
+            self.ensure(statement)
+        verification = Verification(statement, link.registry, held)
         batch.verifying = verification
         body = b"S" + statement.name + b"\0"
         message = bytearray(b"D" + (4 + len(body)).to_bytes(4, "big") + body) + FLUSH

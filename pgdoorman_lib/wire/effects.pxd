@@ -53,6 +53,7 @@ cdef class Refused(Effect):
 cdef class Verification(Effect):
     cdef public Statement statement
     cdef public Registry registry
+    cdef public ServerStatements held
     cdef public bytes answer
     cdef public bint broken
     cdef public bint finished

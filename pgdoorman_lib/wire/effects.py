@@ -130,13 +130,14 @@ class Refused(Effect):
 
 
 class Verification(Effect):
-    """A Describe of ours behind a Parse of ours: whether the statement is still what its clients were told."""
+    """A Describe of ours: whether the statement that was made on a server is still what its clients were told."""
 
-    __slots__ = ("answer", "broken", "finished", "registry", "statement")
+    __slots__ = ("answer", "broken", "finished", "held", "registry", "statement")
 
-    def __init__(self, statement: Statement, registry: Registry) -> None:
+    def __init__(self, statement: Statement, registry: Registry, held: ServerStatements) -> None:
         self.statement = statement
         self.registry = registry
+        self.held = held
         self.answer = b""
         self.broken = 0
         #: its answer has come, or never will
@@ -144,6 +145,7 @@ class Verification(Effect):
 
     def done(self) -> None:
         self.finished = 1
+        self.held.foreign.pop(self.statement.handle, None)
         told, shape = self.statement.description, self.statement.shape
         if (
             self.broken
@@ -159,7 +161,7 @@ class Verification(Effect):
 
 def same_description(one: _bytes, other: _bytes) -> bool:
     """Whether two answers to Describe of a statement (ParameterDescription first) mean the same to a client."""
-    return _parameters(one) == _parameters(other) and shape_of(one) == shape_of(other)
+    return parameters_of(one) == parameters_of(other) and shape_of(one) == shape_of(other)
 
 
 def shape_of(answer: _bytes) -> bytes:
@@ -184,7 +186,7 @@ def _parameters_end(answer: _bytes) -> int:
     return 1 + int32(answer, 1) if answer[:1] == b"t" else 0
 
 
-def _parameters(answer: _bytes) -> bytes:
+def parameters_of(answer: _bytes) -> bytes:
     return answer[: _parameters_end(answer)]
 
 

@@ -11,8 +11,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
-from pgdoorman_lib.wire.statements import Acts, Handle, Statement, Unnamed, known_handle, known_statement
+from pgdoorman_lib.wire.statements import (
+    Acts,
+    Handle,
+    Statement,
+    Unnamed,
+    known_handle,
+    known_statement,
+    private_name,
+)
 from pgdoorman_lib.wire.text import Name, Text
+from pgdoorman_lib.wire.told import is_covered, told_here
 from pgdoorman_lib.wire.traces import Traces
 
 Plain = dict[str, Any]
@@ -48,7 +57,13 @@ class Book:
         """The statement that ``pack_statement`` has made ``state`` of."""
         found = self._statements.get(name)
         if found is None:
-            found = self._statements[name] = known_statement(name) or self._made(name, state)
+            found = known_statement(name)
+            if found is None:
+                found = self._made(name, state)
+            elif state["stale"] or not is_covered(found, state["description"], state["shape"]):
+                # Servers here have it, of which nobody has asked whether it is what this client was told.
+                found = self._made(private_name(), state)
+            self._statements[name] = found
         return found
 
     def _made(self, name: bytes, state: Mapping[str, Any]) -> Statement:
@@ -115,7 +130,7 @@ def pack_server(held: ServerStatements) -> Plain:
     return {
         "unnamed": held.unnamed is not None,
         "doubtful": bool(held.doubtful),
-        "prepared": [[handle.name, handle.size, handle.line] for handle in held.prepared],
+        "prepared": [[handle.name, handle.size, handle.line, *told_here(held, handle)] for handle in held.prepared],
     }
 
 
@@ -124,9 +139,11 @@ def unpack_server(held: ServerStatements, state: Mapping[str, Any], book: Book) 
     held.doubtful = 1 if state["doubtful"] else 0
     if state["unnamed"]:
         held.unnamed = Unnamed(None)  # nobody's here: whoever has none must not come to find it
-    for name, size, line in state["prepared"]:
+    for name, size, line, *told in state["prepared"]:
         handle = book.handle(name, size, line)
         held.prepared[handle] = None
+        if told:  # versions before did not say
+            held.foreign[handle] = tuple(told)
         held.bytes += handle.size
         if handle.line:
             held.versions[handle.line] = handle

@@ -29,6 +29,7 @@ cdef class ServerStatements:
     cdef public Py_ssize_t bytes
     cdef public Unnamed unnamed
     cdef public bint doubtful
+    cdef public dict foreign
     cdef public dict versions
     cdef public list outdated
     cdef public list spare

@@ -85,6 +85,7 @@ class ServerStatements:
         "capacity",
         "capacity_bytes",
         "doubtful",
+        "foreign",
         "outdated",
         "patience",
         "prepared",
@@ -103,6 +104,9 @@ class ServerStatements:
         self.unnamed: Unnamed | None = None
         #: there may be statements of ours on the server that are not in ``prepared``
         self.doubtful = 0
+        #: those that another process has made, each with what was told of it there (``handover.told_of``), as long as
+        #: nobody here has compared it with what clients were told here
+        self.foreign: dict[Any, Any] = {}
         #: the newest version of each shared statement, by its line
         self.versions: dict[int, Handle] = {}
         #: the versions before that, which somebody may still hold
@@ -122,12 +126,16 @@ class ServerStatements:
         if handle not in self.prepared:
             self.prepared[handle] = None
             self.bytes += handle.size
+            if self.foreign:
+                self.foreign.pop(handle, None)
 
     def leave(self, handle: Handle) -> None:
         """The statement is gone from the server."""
         if handle in self.prepared:
             del self.prepared[handle]
             self.bytes -= handle.size
+            if self.foreign:
+                self.foreign.pop(handle, None)
             if handle.line and self.versions.get(handle.line) is handle:
                 del self.versions[handle.line]
 
@@ -192,6 +200,7 @@ class ServerStatements:
     def clear(self, pending: Iterable[Effect] = ()) -> None:
         """The server has dropped everything (DEALLOCATE ALL, DISCARD ALL) but what ``pending`` effects will make."""
         self.prepared.clear()
+        self.foreign.clear()
         self.bytes = 0
         self.doubtful = 0
         self.versions.clear()

@@ -57,6 +57,7 @@ cdef class Statement:
     cdef public bint confirmed
     cdef public bytes description
     cdef public bytes shape
+    cdef public object told
     cdef public object environment
     cdef public tuple instead
     cdef public bint stale

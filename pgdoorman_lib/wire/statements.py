@@ -192,6 +192,7 @@ class Statement:
         "shape",
         "stale",
         "suspect",
+        "told",
     )
 
     def __init__(self, name: _bytes, body: _bytes, acts: Acts | None = None, by_sql: _int = 0) -> None:
@@ -220,6 +221,8 @@ class Statement:
         self.description: bytes | None = None
         #: what clients know of its rows, from Describe of a portal; as ``shape_of`` gives it
         self.shape: bytes | None = None
+        #: both in the terms of ``wire.told``, if they were asked for
+        self.told: Any = None
         #: made again it had another description: who knows the old one must not be given its results
         self.stale = 0
 

@@ -9,7 +9,9 @@ import psutil
 import psycopg
 import pytest
 from eventually import eventually
-from fix_doorman import Doorman, MakeDoorman, merged, start_pgbench
+from fix_doorman import Doorman, MakeDoorman, app_pool, merged, start_pgbench
+from fix_postgres import Postgres
+from wire_client import SYNC, bind, describe_statement, execute, kinds, parse
 
 CLIENTS = 24
 
@@ -48,6 +50,28 @@ def test_both_have_as_many_in_the_end(make_doorman: MakeDoorman) -> None:
             assert client.execute("SELECT %s::int", (number,)).fetchone() == (number,)
             assert client.execute(f"EXECUTE mine({number})").fetchone() == ("by sql", number)
         assert clients[0].execute("SELECT seven FROM kept").fetchone() == (7,)
+
+
+def test_who_knows_a_result_gets_no_other(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    """A statement that clients at both workers know is made anew at one, behind DDL that nobody has told of."""
+    postgres.sql("CREATE TABLE crossing (a int); GRANT ALL ON crossing TO app", database="testdb")
+    doorman = make_doorman({"pools": {"testdb": app_pool(postgres, 1)}})
+    try:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(doorman.wire()) for _ in range(8)]
+            for client in clients:
+                known = parse("all", "SELECT * FROM crossing") + describe_statement("all") + SYNC
+                assert kinds(client.ask(known)) == "1tTZ"
+            on_one_of_two(doorman)
+            eventually(lambda: crowd(doorman)[0] >= 3, timeout=20, message="half of them have gone")
+            postgres.sql("ALTER TABLE crossing ADD COLUMN b int; INSERT INTO crossing VALUES (1, 2)", database="testdb")
+            with doorman.admin_connect() as console:
+                console.execute("RECONNECT")
+            for client in clients:
+                answer = client.ask(bind("", "all") + execute() + SYNC)
+                assert [(m.kind, m.sqlstate) for m in answer if m.kind != "Z"] == [("E", "0A000")]
+    finally:
+        postgres.sql("DROP TABLE crossing", database="testdb")
 
 
 def test_pgbench_notices_nothing(make_doorman: MakeDoorman) -> None:
