@@ -41,6 +41,9 @@ def begin(pooler: Pooler, accepted: Accepted) -> tuple[Pool, Beginning]:
     """
     while True:
         pool = pool_of(pooler, accepted)
+        at_once = _known(pool, accepted)
+        if at_once is not None:
+            return pool, at_once
         beginnings: Any = pool.beginnings
         try:
             if beginnings.reported is None:
@@ -64,6 +67,22 @@ def begin(pooler: Pooler, accepted: Accepted) -> tuple[Pool, Beginning]:
                 beginnings.reports.clear()
             beginnings.reports[asked] = known
         return pool, known
+
+
+def begin_at_once(pooler: Pooler, accepted: Accepted) -> tuple[Pool, Beginning] | None:
+    """The same without a switch; None where something has to be waited for."""
+    pool = pool_of(pooler, accepted)
+    known = _known(pool, accepted)
+    return None if known is None else (pool, known)
+
+
+def _known(pool: Pool, accepted: Accepted) -> Beginning | None:
+    """What a session begins with, if that is known and nobody doubts it."""
+    beginnings: Any = pool.beginnings
+    if beginnings.reported is None or beginnings.stale():
+        return None
+    known: Beginning | None = beginnings.reports.get(accepted.parameters if pool.sync_parameters else ())
+    return known
 
 
 def pool_of(pooler: Pooler, accepted: Accepted) -> Pool:

@@ -3,7 +3,7 @@
 ``Connection.run`` is the client's greenlet, and blocks wherever it waits, but for two places. A session at rest keeps
 no greenlet: with the stack of a login in it that would cost an idle client 6 KiB (it has 2 now), so this one ends where
 the session begins, and what is left of a session in the end is done in a fresh one (``Session.run``). And who is like
-an earlier client gets one only when he has proven who he is, or does not do it at once (``poll``).
+an earlier client gets none at all, unless something of his login has to be waited for (``poll``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 from pgdoorman_lib.client import events
-from pgdoorman_lib.client.begin import begin, no_such_pool, pool_of, with_host
+from pgdoorman_lib.client.begin import Beginning, begin, begin_at_once, no_such_pool, pool_of, with_host
 from pgdoorman_lib.client.departure import Departure
 from pgdoorman_lib.client.lingering import linger
 from pgdoorman_lib.client.login import Accepted, CancelRequested, Familiar, Guest, finish, login, proceed, recognise
@@ -35,6 +35,7 @@ from pgdoorman_lib.log import Label, Limited, label
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.messages import backend_key_data, error_from, ready_for_query
 from pgdoorman_lib.wire.proxy import parse, wanted
@@ -72,7 +73,18 @@ def accept(pooler: Pooler, sock: Any) -> None:
 class Connection(Guest):
     """A client's connection from ``start`` on. ``sock`` (net.accept.Accepted) is taken over."""
 
-    __slots__ = ("admitted", "database", "entered", "familiar", "pooler", "session", "stream", "task", "user")
+    __slots__ = (
+        "accepted",
+        "admitted",
+        "database",
+        "entered",
+        "familiar",
+        "pooler",
+        "session",
+        "stream",
+        "task",
+        "user",
+    )
 
     def __init__(self, pooler: Pooler, sock: Any) -> None:
         self.pooler = pooler
@@ -81,6 +93,8 @@ class Connection(Guest):
         self.task: Task | None = None
         #: the login of one like an earlier client, once that is known
         self.familiar: Familiar | None = None
+        #: what it was let in as while nobody had a greenlet
+        self.accepted: Accepted | None = None
         self.session: Session | ReplicationSession | None = None
         #: it counts against max_connections
         self.admitted = 0
@@ -109,15 +123,35 @@ class Connection(Guest):
             task.wake()
 
     def poll(self) -> _int:
-        """As in Pollable: who says nothing needs no greenlet yet, nor who is like another while he proves who he is."""
+        """As in Pollable: who says nothing needs no greenlet yet, nor who is like another before he has to wait."""
         stream = self.stream
         if not stream.has_news():
             return events.PENDING
         if self.familiar is None and not self._is_balancer():
             self.familiar = recognise(stream, self.pooler.policy, self)
-        if self.familiar is not None and proceed(stream, self.familiar):
-            return events.PENDING
+        familiar = self.familiar
+        if familiar is not None:
+            if proceed(stream, familiar):
+                return events.PENDING
+            if familiar.proof.done:
+                return self._go_on(finish(stream, familiar))
         return events.SPEAKS
+
+    def _go_on(self, accepted: Accepted) -> _int:
+        """``poll`` of one who has proven who he is: his session's, if that can begin at once. No switch."""
+        self.familiar = None
+        self._let_in(accepted)
+        self.accepted = accepted
+        pooler = self.pooler
+        pooler.admit_to(accepted.database)
+        accepted = self._named(accepted)
+        found = begin_at_once(pooler, accepted)
+        task = self.task
+        if found is None or task is None:
+            return events.SPEAKS
+        session = self._welcome(accepted, found)
+        self.task = None
+        return session.go_on_with(task)
 
     def run(self) -> None:
         """From the client's first word to what it came for; and, unless that is a session, to the close. May switch.
@@ -178,6 +212,8 @@ class Connection(Guest):
         assert task is not None
         try:
             task.wait(self)
+            if self.accepted is not None:
+                return self.accepted
             if self.familiar is not None:
                 found: Accepted | CancelRequested = finish(stream, self.familiar)
                 self.familiar = None
@@ -188,13 +224,19 @@ class Connection(Guest):
         finally:
             pooler.logins.end(self, stream.peer_host)
         if isinstance(found, Accepted):
-            pooler.admit(found.admin)
-            self.admitted = 1
-            if stream.tls is not None:
-                pooler.connections.tls += 1
-            else:
-                pooler.connections.plain += 1
+            self._let_in(found)
         return found
+
+    def _let_in(self, accepted: Accepted) -> None:
+        """Count it among those who have logged in; raises as ``Pooler.admit``."""
+        pooler = self.pooler
+        pooler.logins.end(self, self.stream.peer_host)
+        pooler.admit(accepted.admin)
+        self.admitted = 1
+        if self.stream.tls is not None:
+            pooler.connections.tls += 1
+        else:
+            pooler.connections.plain += 1
 
     @property
     def address(self) -> str:
@@ -247,9 +289,17 @@ class Connection(Guest):
         """Welcome the client to its session, which is ready to ``start``; may switch. Raises what ``begin`` does."""
         pooler = self.pooler
         pooler.admit_to(accepted.database)
-        if pooler.add_host:
-            accepted = with_host(accepted, self.stream.peer)
-        pool, beginning = begin(pooler, accepted)
+        accepted = self._named(accepted)
+        return self._welcome(accepted, begin(pooler, accepted))
+
+    def _named(self, accepted: Accepted) -> Accepted:
+        """``accepted`` with the name that the client's session is to have."""
+        return with_host(accepted, self.stream.peer) if self.pooler.add_host else accepted
+
+    def _welcome(self, accepted: Accepted, found: tuple[Pool, Beginning]) -> Session:
+        """Queue the welcome, and make the session, which is ready to ``start``; no switch. Raises as ``enter``."""
+        pooler = self.pooler
+        pool, beginning = found
         pooler.enter(accepted.database)
         self.entered = accepted.database
         settings, reports, told, base = beginning

@@ -142,9 +142,20 @@ class Session(Owner):
         task = Task(client.engine, self)
         self.task = task
         client.task = task
-        if client.has_news() or client.inbox is not None or self.termination is not None:
-            task.wake()  # the first query may be here already, or it is to leave
+        if self._may_go_on():
+            task.wake()
         return task
+
+    def go_on_with(self, task: Task) -> _int:
+        """As ``start``, with the client's task so far, which is being polled: what polling comes to."""
+        task.pollable = self
+        self.task = task
+        return self.poll() if self._may_go_on() else events.PENDING
+
+    def _may_go_on(self) -> bool:
+        """Whether the first query may be here already, or it is to leave."""
+        client = self.link.client
+        return client.has_news() or client.inbox is not None or self.termination is not None
 
     def run(self) -> None:
         """Serve, then close in any case."""

@@ -314,6 +314,48 @@ def test_who_is_like_another_needs_no_greenlet_while_he_is_waited_for(inn: Inn) 
     guest.leave()
 
 
+def test_who_is_like_another_has_his_session_on_the_task_of_his_login(inn: Inn) -> None:
+    guest = Guest(inn)
+    challenge = guest.hear(13)
+    connection = came(inn)
+    task = connection.task
+    assert task is not None
+    guest.say(answer(challenge))
+    guest.hear_ready()
+    (session,) = inn.clients
+    assert (session.task, task.pollable, task.greenlet) == (task, session, None)
+    assert connection.stream.task is task
+    assert connection.task is None
+    assert (connection.admitted, len(inn.logins), inn.connections.plain) == (1, 0, 2)
+    connection.terminate_when_idle(ShuttingDown("closing time"))
+    assert b"closing time" in guest.hear_end()
+
+
+def test_who_is_like_another_waits_for_his_beginning_in_a_greenlet(inn: Inn) -> None:
+    guest = Guest(inn)
+    challenge = guest.hear(13)
+    task = came(inn).task
+    assert inn.pool is not None
+    inn.pool.beginnings.reports.clear()
+    guest.say(answer(challenge))
+    guest.hear_ready()
+    (session,) = inn.clients
+    assert session.task is not task
+    assert (inn.admitted, inn.decided, inn.connections.plain) == (1, 0, 2)
+    guest.leave()
+
+
+def test_who_is_like_another_and_wants_a_name_with_his_address(inn: Inn) -> None:
+    inn.add_host = 1
+    for _ in range(2):  # the second time, that name's beginning is known; the address is another each time
+        guest = Guest(inn)
+        guest.enter()
+        (session,) = inn.clients
+        assert session.application_name == "till - {}:{}".format(*guest.socket.getsockname())
+        guest.leave()
+        until(lambda: not inn.open)
+
+
 CAROL = startup(user="carol", database="shop")
 
 
@@ -446,6 +488,31 @@ def test_who_began_before_is_not_known_to_the_new_configuration(inn: Inn) -> Non
     guest.hear_ready()
     assert len(inn.policy.cache) == 0
     guest.leave()
+
+
+def test_a_house_that_fills_up_meanwhile(inn: Inn) -> None:
+    """Between what is asked of one like another and his answer."""
+    guest = Guest(inn)
+    challenge = guest.hear(13)
+    inn.max_connections = 0
+    guest.say(answer(challenge))
+    assert b"C53300" in guest.hear_end()
+    assert inn.connections.errors == 1
+    other = Guest(inn, startup(user="alice", database="shop"))
+    assert b"C53300" in other.hear_end()
+
+
+def test_a_database_that_fills_up_meanwhile(inn: Inn) -> None:
+    first = Guest(inn)
+    first.enter()
+    guest = Guest(inn)
+    challenge = guest.hear(13)
+    inn.max_db_clients = 1
+    guest.say(answer(challenge))
+    assert b'too many connections for database "shop"' in guest.hear_end()
+    until(lambda: len(inn.open) == 1)
+    assert inn.admitted == 1
+    first.leave()
 
 
 def test_a_full_house(inn: Inn) -> None:
