@@ -170,7 +170,7 @@ class Exchange:
             if not claimed:
                 continue  # another was quicker: look for whom these are
             for server in servers:
-                row.move(1, pool.queue.qsize())  # before it rests no more: there is one at any time, for who looks
+                row.set_aside(1, pool.queue.qsize())  # before it rests no more: there is one at any time, for who looks
                 lift(pool, server)
             for server in servers:
                 self._send(self, server, worker, claimed)
@@ -187,7 +187,7 @@ class Exchange:
             return False
         server.enter(states.ACTIVE)
         server.stream.task = None
-        self.row.move(1, self.pool.queue.qsize())
+        self.row.set_aside(1, self.pool.queue.qsize())
         self._send(self, server, worker, claimed)
         return True
 
@@ -197,14 +197,14 @@ class Exchange:
         self.row.margin = max(MARGIN, 2 * self._way)
         self.row.unclaim(worker, claimed)
         gone(self.pool, server)
-        self.row.move(-1, self.pool.queue.qsize())
+        self.row.set_aside(-1, self.pool.queue.qsize())
 
     def stayed(self, server: Server, worker: int, claimed: int) -> None:
         """``worker`` has not taken the server it was sent; no switch."""
         self._shunned[worker] = clock() + SHUNNED
         self.row.unclaim(worker, claimed)
         self.pool.checkin(server)
-        self.row.move(-1, self.pool.queue.qsize())
+        self.row.set_aside(-1, self.pool.queue.qsize())
 
     def _can_go(self, server: Server) -> bool:
         return may_go(server) and server.stream.may_move() and not (server.dirty or self.pool.forget_names)

@@ -25,12 +25,14 @@ def lent(pool: Pool) -> Iterator[Server]:
     server = pool.checkout(borrower)
     server.stream.task = borrower.task
     rested_since = server.idle_since
+    pool.set_aside(1)
     try:
         take_settings_back(server)
         yield server
     finally:
         server.stream.task = None
         pool.checkin(server)
+        pool.set_aside(-1)
         if server.state == "idle":
             server.idle_since = rested_since
 

@@ -39,7 +39,7 @@ cdef class Pool:
     cdef public bint paused
     cdef public bint disabled
     cdef public Py_ssize_t elsewhere
-    cdef public Py_ssize_t arriving
+    cdef public Py_ssize_t aside
     cdef public Row row
     cdef public object exchange
     cdef public object before

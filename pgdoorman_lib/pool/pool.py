@@ -64,7 +64,7 @@ class Pool:
 
     __slots__ = (
         "__weakref__",
-        "arriving",
+        "aside",
         "before",
         "beginnings",
         "borrowed",
@@ -158,8 +158,8 @@ class Pool:
         self.heir: Pool | None = None
         #: servers of this pool that another process still has, which count towards its size (``pool.handover``)
         self.elsewhere = 0
-        #: those that come from another process and that nobody uses yet
-        self.arriving = 0
+        #: those that don't rest, but that no client uses: they come from another process, or an errand of ours has them
+        self.aside = 0
         #: what all worker processes have of it together, and who deals with the others; None in one process
         self.row: Row | None = None
         self.exchange: Any = None
@@ -233,7 +233,7 @@ class Pool:
         """Raise AssertionError if the books are wrong; tests call it at any time."""
         assert self.borrowed >= 0, f"borrowed {self.borrowed}"
         assert self.opening.count >= 0, f"opening {self.opening.count}"
-        assert self.arriving >= 0, f"arriving {self.arriving}"
+        assert self.aside >= 0, f"aside {self.aside}"
         resting = self.queue.qsize()
         assert not (resting and self.queue.waiting), f"{resting} rest while {self.queue.waiting} wait"
         assert resting + self.borrowed == len(self.servers), (resting, self.borrowed, len(self.servers))
@@ -257,11 +257,11 @@ class Pool:
         if self.quota is not None:
             self.quota.add()
 
-    def arrive(self, change: _int) -> None:
-        """So many more servers, or less, that nobody uses yet are on their way here; no switch."""
-        self.arriving += change
+    def set_aside(self, change: _int) -> None:
+        """So many more servers, or less, come here or are lent to errands of our own; no switch."""
+        self.aside += change
         if self.row is not None:
-            self.row.move(change, self.queue.qsize())
+            self.row.set_aside(change, self.queue.qsize())
 
     def free_place(self) -> None:
         """The place of a server is another's: it was closed, was not opened after all, or went; no switch."""
@@ -613,7 +613,7 @@ class Pool:
             queue.next().fail(self.opening.timeout_error())
 
     def _on_their_way(self, now: _float) -> _int:
-        """How many servers the line gets, however long it has waited: those between processes are in nobody's hands.
+        """How many servers the line may get yet, however long it has waited: those that no client uses.
 
         Where there is no waiting for others, those too that are opened or probed for it (connect_timeout limits that).
         """
@@ -622,8 +622,8 @@ class Pool:
         if first is None or now >= first.waiting_since + MOVING_SECONDS:
             return int(found)
         if self.row is None:
-            return int(found + self.arriving + self.elsewhere)
-        return int(found + self.arriving + self.row.rests_elsewhere() + self.row.taken_outside())
+            return int(found + self.aside + self.elsewhere)
+        return int(found + self.aside + self.row.rests_elsewhere() + self.row.taken_outside())
 
     # Its end.
 

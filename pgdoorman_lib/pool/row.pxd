@@ -20,7 +20,7 @@ cdef class Row:
     cdef public long long[::1] cells
     cdef public Py_ssize_t held
     cdef public Py_ssize_t elsewhere
-    cdef public Py_ssize_t moving
+    cdef public Py_ssize_t aside
     cdef public bint shy
     cdef public double margin
     cdef public object heard
@@ -31,7 +31,7 @@ cdef class Row:
     cpdef bint take(self, Py_ssize_t limit) except -1
     cpdef int line_is(self, Py_ssize_t waiting, double since) except -1
     cpdef int rest_is(self, Py_ssize_t resting) except -1
-    cpdef int move(self, Py_ssize_t change, Py_ssize_t resting) except -1
+    cpdef int set_aside(self, Py_ssize_t change, Py_ssize_t resting) except -1
     @cython.locals(found=Py_ssize_t, at=Py_ssize_t)
     cpdef Py_ssize_t rests_elsewhere(self) except -1
     cpdef Py_ssize_t announced(self, int event) except -1

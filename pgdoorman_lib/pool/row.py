@@ -44,13 +44,13 @@ class Row:
     __slots__ = (
         "_end",
         "_mine",
+        "aside",
         "cells",
         "elsewhere",
         "heard",
         "held",
         "ledger",
         "margin",
-        "moving",
         "number",
         "shy",
         "worker",
@@ -66,8 +66,8 @@ class Row:
         #: places taken through this object, and those counted by ``set_elsewhere``
         self.held = 0
         self.elsewhere = 0
-        #: servers on their way from here, or hither, which nobody uses yet: others see them among those at rest
-        self.moving = 0
+        #: servers that don't rest, but that no client uses (``Pool.set_aside``): others see them among those at rest
+        self.aside = 0
         #: seconds, see MARGIN
         self.margin = MARGIN
         #: what rests here can't go elsewhere, and need not be asked for
@@ -155,15 +155,15 @@ class Row:
 
     def rest_is(self, resting: _int) -> None:
         """So many rest here."""
-        self.cells[self._mine + _RESTING] = 0 if self.shy else resting + self.moving
+        self.cells[self._mine + _RESTING] = 0 if self.shy else resting + self.aside
 
-    def move(self, change: _int, resting: _int) -> None:
-        """So many more are on their way, or less; and so many rest here."""
-        self.moving += change
+    def set_aside(self, change: _int, resting: _int) -> None:
+        """So many more that do not rest are in no client's use, or less; and so many rest here."""
+        self.aside += change
         self.rest_is(resting)
 
     def rests_elsewhere(self) -> _int:
-        """How many rest in other workers, or are on their way between processes."""
+        """How many no client uses in other workers: they rest, or will in a moment."""
         found = 0
         at = 0
         while at < self._end:

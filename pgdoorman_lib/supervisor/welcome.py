@@ -61,13 +61,13 @@ class Welcome:
         if not servers.suits(state, pool.settings):
             raise Refused("by the configuration of its pool it would be another")
         pool.expect()
-        pool.arrive(1)
+        pool.set_aside(1)
         parcel.prepared = pool
 
     def drop_server(self, parcel: Parcel) -> None:
         """Of kind SERVER."""
         parcel.prepared.free_place()
-        parcel.prepared.arrive(-1)
+        parcel.prepared.set_aside(-1)
 
     def take_server(self, parcel: Parcel) -> None:
         """Of kind SERVER."""
@@ -76,11 +76,11 @@ class Welcome:
         try:
             server = self._server(pool, fd, parcel.state)
         except BaseException:
-            pool.arrive(-1)
+            pool.set_aside(-1)
             raise
         if self._app.connector.knows(pool) and pool.beginnings.reported is not None:
             pool.settle(server)
-            pool.arrive(-1)
+            pool.set_aside(-1)
         else:
             gevent.spawn(self._welcome, pool, server)
 
@@ -126,7 +126,7 @@ class Welcome:
             if self._is_in_order(pool, server) and self._know(pool, server):
                 pool.settle(server)
         finally:
-            pool.arrive(-1)
+            pool.set_aside(-1)
 
     def _is_in_order(self, pool: Pool, server: Server) -> bool:
         """Whether nothing is in effect on a server that its last client has set; it is closed if not. May switch."""

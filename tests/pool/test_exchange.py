@@ -51,18 +51,18 @@ class Side(House):
             exchange.stayed(server, worker, claimed)
             return
         other.pool.expect()
-        other.pool.arrive(1)
+        other.pool.set_aside(1)
         gevent.sleep(self.way)
         # The connection is the same one in both: only the books change hands.
         exchange.row.unclaim(worker, claimed)
-        exchange.row.move(-1, self.pool.queue.qsize())
+        exchange.row.set_aside(-1, self.pool.queue.qsize())
         self.pool.borrowed -= 1
         self.pool.servers.discard(server)
         self.pool.free_place()
         other.peers[server] = self.peers.pop(server)
         other.pool.adopt(server)
         other.pool.settle(server)
-        other.pool.arrive(-1)
+        other.pool.set_aside(-1)
 
     def ask(self) -> Any:
         """A client that wants a server: a greenlet."""
@@ -90,7 +90,7 @@ def sides(request: pytest.FixtureRequest, engine: Engine) -> Iterator[Sides]:  #
     yield made[0], made[1]
     for side in made:
         until(lambda side=side: side.exchange.row.total() == total(made), "books that agree")  # type: ignore[misc]
-        until(lambda side=side: not (side.exchange.row.moving or side.pool.arriving), "nothing under way")  # type: ignore[misc]
+        until(lambda side=side: not (side.exchange.row.aside or side.pool.aside), "nothing under way")  # type: ignore[misc]
     for side in made:
         side.refuses = True
         side.pool.check()
@@ -225,14 +225,14 @@ def test_where_there_is_no_waiting_what_comes_to_another_worker_is_waited_for(si
     one.pool.count_elsewhere(1)
     waiting = two.ask()
     one.pool.expect()
-    one.pool.arrive(1)
+    one.pool.set_aside(1)
     one.pool.count_elsewhere(0)
     gevent.sleep(0.1)
     assert not waiting.ready()
     server, one.peers[server] = server_pair(one.engine, one.settings)
     one.pool.adopt(server)
     one.pool.settle(server)
-    one.pool.arrive(-1)
+    one.pool.set_aside(-1)
     assert got(waiting) is server
     one.pool.count_elsewhere(1)
     also = one.ask()

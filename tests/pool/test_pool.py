@@ -283,14 +283,14 @@ def test_what_comes_from_another_process_is_waited_for_longer(
     house.pool.limit_wait(allowed)
     house.pool.count_elsewhere(1)
     waiting = in_greenlet(house.checkout)
-    house.pool.arrive(1)
+    house.pool.set_aside(1)
     server, house.peers[server] = server_pair(house.engine, house.settings)
     house.pool.adopt(server)
     house.pool.count_elsewhere(0)
     gevent.sleep(0.1)
     assert not waiting.ready()
     house.pool.settle(server)
-    house.pool.arrive(-1)
+    house.pool.set_aside(-1)
     assert waiting.get(timeout=PATIENCE) is server
     house.pool.count_elsewhere(1)
     monkeypatch.setattr(pool_module, "MOVING_SECONDS", 0.1)
@@ -298,6 +298,20 @@ def test_what_comes_from_another_process_is_waited_for_longer(
         in_greenlet(house.checkout).get(timeout=PATIENCE)
     house.pool.checkin(server)
     house.pool.count_elsewhere(0)
+
+
+@sized(pool_size=1, query_wait_timeout=0)
+def test_an_errand_of_ours_has_no_client_refused(house: House) -> None:
+    with house.pool.connection() as server:
+        waiting = in_greenlet(house.checkout)
+        gevent.sleep(0.05)
+        assert not waiting.ready()
+        with pytest.raises(CheckoutTimeout):
+            house.checkout()  # for whom there is none behind the first
+    assert waiting.get(timeout=PATIENCE) is server
+    with pytest.raises(CheckoutTimeout):
+        house.checkout()
+    house.pool.checkin(server)
 
 
 @sized(pool_size=1, query_wait_timeout=0)
