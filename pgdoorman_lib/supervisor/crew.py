@@ -36,7 +36,7 @@ class Crew:
     def numbers(self) -> list[int]:
         """As ``Serving.numbers``. From here on nobody is started in the place of one that ends."""
         self._team.retiring = True
-        return [worker.number for worker in self._team.serving()]
+        return [worker.number for worker in self._team.serving() if worker.admitted]
 
     def part(self, number: int, end: socket.socket) -> Plain | None:
         """As ``Serving.part``."""

@@ -49,6 +49,9 @@ class Worker(Receiver):
         self.number = number
         self.pid = 0
         self.began_at = clock()
+        #: it serves, or is just told to; or is not to any more
+        self.admitted = False
+        self.dismissed = False
         self.ready = gevent.event.Event()
         self.ended = gevent.event.Event()
         ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -168,7 +171,15 @@ class Team:
             raise ConfigError(f"worker {worker.number} {'has ended' if ended else 'was not ready'}; the log says more")
 
     def _admit(self, worker: Worker, ordered: Plain | None, others: Iterable[Worker]) -> None:
-        """Have a worker that is ready serve, and know the others; may switch."""
+        """Have a worker that is ready serve, and know the others, unless none is to come any more; may switch.
+
+        One that is ready too late for an upgrade would take clients in whom nobody has it hand over.
+        """
+        if self.stopping or self.retiring:
+            worker.dismissed = True
+            self._kill(worker)
+            return
+        worker.admitted = True  # no switch since: ``Crew.numbers`` has it, or it is dismissed
         try:
             worker.line.tell(kinds.BEGIN, {"clients": self._clients, "ordered": ordered})
         except Unanswered as exc:
@@ -225,8 +236,9 @@ class Team:
         if self.stopping or (self.retiring and not ended.code):
             log.debug("worker %d has ended", worker.number)
         else:
-            how = f"was ended by signal {-ended.code}" if ended.code < 0 else f"has ended (exit code {ended.code})"
-            log.error("worker %d (pid %d) %s: its clients are disconnected", worker.number, worker.pid, how)
+            if not worker.dismissed:
+                how = f"was ended by signal {-ended.code}" if ended.code < 0 else f"has ended (exit code {ended.code})"
+                log.error("worker %d (pid %d) %s: its clients are disconnected", worker.number, worker.pid, how)
             gevent.spawn(self._bury, worker)
         gevent.spawn(worker.line.channel.close, 0.0)
         self._look_whether_ended()
@@ -265,12 +277,13 @@ class Team:
             self._await(worker)
         except ConfigError as exc:
             log.error("%s", exc.message)
-            if number in self._workers and self._workers[number].pid:
+            if number in self._workers:
                 self._kill(self._workers[number])
             return
         with self._chair().still() as ordered:  # switch: whatever is ordered from here on comes to it, too
             self._admit(worker, ordered, [other for other in self._all() if other is not worker])
-        log.info("worker %d (pid %d) serves", number, worker.pid)
+        if worker.admitted:
+            log.info("worker %d (pid %d) serves", number, worker.pid)
 
     def _look_whether_ended(self) -> None:
         if (self.stopping or self.retiring or self.barren) and not self._workers:
@@ -278,8 +291,9 @@ class Team:
 
     @staticmethod
     def _kill(worker: Worker) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(worker.pid, signal.SIGKILL)
+        if worker.pid:
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)
 
     def kill(self) -> None:
         """End those that are left; may switch."""

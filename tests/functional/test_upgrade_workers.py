@@ -122,6 +122,22 @@ def test_a_worker_that_is_killed_disconnects_its_own(make_doorman: MakeDoorman, 
                 assert other.execute("SELECT 4").fetchone() == (4,)
 
 
+def test_a_worker_that_is_ready_too_late_for_an_upgrade_serves_nobody(make_doorman: MakeDoorman) -> None:
+    """It would be a pooler beside the new one."""
+    doorman = make_doorman({"general": {"worker_threads": 2}})
+    doorman.wait_log(r"2 workers\) is ready")
+    before = serving(doorman)
+    os.kill(before[0].pid, signal.SIGKILL)
+    (late,) = eventually(lambda: set(serving(doorman)) - set(before), interval=0.001, message="another is started")
+    late.suspend()
+    doorman.upgrade()
+    late.resume()
+    assert doorman.end_of_predecessor() == 0
+    assert not re.search(rf"worker \d \(pid {late.pid}\) serves", doorman.log_text())
+    with doorman.connect() as client:
+        assert client.execute("SELECT 1").fetchone() == (1,)
+
+
 def process_of(doorman: Doorman, client: WireClient) -> psutil.Process:
     """The worker that has a client."""
     mine = client.socket.getsockname()
