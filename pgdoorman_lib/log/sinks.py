@@ -16,8 +16,10 @@ from typing import Any, TextIO
 
 from gevent.monkey import get_original
 
-# gevent's own would switch, which the hub, where much is logged, can't.
+# gevent's own would switch, which the hub, where much is logged, can't; and make a hub, which nobody may have yet when
+# the log is directed: worker processes are forked later.
 _poll = get_original("select", "poll")
+_Socket: type[socket.socket] = get_original("socket", "socket")
 
 _FILE_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 #: Names and addresses of clients stand in the file.
@@ -164,7 +166,7 @@ class SyslogHandler(Sink, logging.handlers.SysLogHandler):
     def connect(self) -> None:
         """Connect, unless it is; OSError when nobody is there."""
         if self.socket is None:
-            made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            made = _Socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             made.setblocking(False)
             try:
                 made.connect(self.path)
