@@ -121,6 +121,13 @@ class _Start:
         general = self.config.general
         logs.direct(self.log_format, general.log_file, general.syslog_prog_name, general.syslog_socket)
 
+    def _direct_workers_log(self) -> None:
+        """As ``_direct_log``, in a process that has the supervisor's log: that one as it was, if it can't be opened."""
+        try:
+            self._direct_log()
+        except ConfigError as exc:
+            log.error("%s: the log goes on where it was", exc.message)
+
     def _alone(self) -> App:
         alone = partial(Alone, program=Program.running())
         return App(self.config, self.systemd, self.inherited, alone, self.pid_file)
@@ -152,7 +159,7 @@ class _Start:
         code = EXIT_FAILED
         try:
             logs.name_worker(birth.number)
-            self._direct_log()
+            self._direct_workers_log()
             if birth.config.general.worker_cpu_affinity_pinning:
                 pin(birth.number)
             membership = partial(Membership, birth=birth, ledger=ledger.joined(birth.number), roll=roll)

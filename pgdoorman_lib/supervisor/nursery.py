@@ -166,7 +166,10 @@ class _Midwife:
 
     def _asked(self) -> Birth | None:
         space = socket.CMSG_SPACE(2 * array.array("i").itemsize)
-        message, ancillary, _, _ = self._socket.recvmsg(_MOST, space, socket.MSG_CMSG_CLOEXEC)
+        try:
+            message, ancillary, _, _ = self._socket.recvmsg(_MOST, space, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:  # it was killed, and has not read what it was told
+            self._end()
         if not message:
             self._end()
         descriptors = array.array("i")

@@ -120,7 +120,7 @@ class Supervisor:
         """Have all workers begin to end, in one of ``shutdown.MODES``; returns at once."""
         if not self._stopping.is_set() or MODES.index(mode) > MODES.index(self._mode):
             self._mode = mode
-            gevent.spawn(self.team.ask_all, "stop", {"mode": mode}, None)
+            self._tell_the_end()
         self.team.stopping = True
         self._onlooker.draining = 1
         self._stopping.set()
@@ -128,7 +128,12 @@ class Supervisor:
     def hurry(self) -> None:
         """Wait for nothing any more; returns at once."""
         self._hurried = True
-        gevent.spawn(self.team.ask_all, "hurry", {}, None)
+        self._tell_the_end()
+
+    def _tell_the_end(self) -> None:
+        self.team.tell_all("stop", {"mode": self._mode})
+        if self._hurried:
+            self.team.tell_all("hurry", {})
 
     def _reload(self) -> list[str]:
         """The supervisor's part of a reload: what it refuses reaches no worker."""
@@ -167,7 +172,7 @@ class Supervisor:
         return found
 
     def _reopen(self) -> bool:
-        gevent.spawn(self.team.ask_all, "reopen", {}, None)
+        self.team.tell_all("reopen", {})
         return logs.reopen()
 
     def _answer_upgrade(self, state: Plain) -> Plain:
@@ -203,9 +208,12 @@ class Supervisor:
                 self.listeners.open(
                     *(self.general, [each for each in inherited if each.called != HTTP]), self._succession.inherit
                 )
-                self.team.start()
-                self._succession.begin()
-                self.team.begin(self._crew.clients, self._crew.ordered)
+                with self.chair.still():  # what is ordered meanwhile comes to all of them
+                    self.team.start()
+                    self._succession.begin()
+                    self.team.begin(self._crew.clients, self._crew.ordered)
+                if self.draining:  # since before there were workers
+                    self._tell_the_end()
                 self._live(on_ready)
             finally:
                 self._end()

@@ -272,15 +272,15 @@ class Team:
         gevent.sleep(pause if lived < SOUND_LIFE else 0)
         if self.stopping or self.retiring or number in self._workers:
             return
-        try:
-            worker = self._start(number)
-            self._await(worker)
-        except ConfigError as exc:
-            log.error("%s", exc.message)
-            if number in self._workers:
-                self._kill(self._workers[number])
-            return
         with self._chair().still() as ordered:  # switch: whatever is ordered from here on comes to it, too
+            try:
+                worker = self._start(number)
+                self._await(worker)
+            except ConfigError as exc:
+                log.error("%s", exc.message)
+                if number in self._workers:
+                    self._kill(self._workers[number])
+                return
             self._admit(worker, ordered, [other for other in self._all() if other is not worker])
         if worker.admitted:
             log.info("worker %d (pid %d) serves", number, worker.pid)
@@ -337,6 +337,17 @@ class Team:
         for number in range(1, self._ledger.count + 1):
             answers.setdefault(number, Unanswered(f"worker {number} does not run", gone=True))
         return answers
+
+    def tell_all(self, about: str, state: Plain) -> None:
+        """Ask all, those that are being started once they can be asked, and for no answer; returns at once."""
+        for worker in self._all():
+            gevent.spawn(self._tell, worker, about, state)
+
+    def _tell(self, worker: Worker, about: str, state: Plain) -> None:
+        gevent.wait((worker.ready, worker.ended), count=1)
+        told = self._ask(worker, about, state, None)
+        if isinstance(told, DoormanError):
+            log.debug("%s", told.message)
 
     @staticmethod
     def _ask(worker: Worker, about: str, state: Plain, timeout: float | None) -> Plain | DoormanError:
