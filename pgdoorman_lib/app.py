@@ -109,7 +109,7 @@ class App(Shown):
         self.systemd = systemd
         self._inherited = inherited
         self.listeners = Listeners(partial(accept, self), self.engine)
-        self._shutdown = Shutdown(self, self.operations)
+        self._shutdown = Shutdown(self, self.operations, lambda: self.everyone().operations)
         self.pid_file = pid_file
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 

@@ -2,12 +2,14 @@
 
 Modes: ``drain`` tells idle clients to go and gives open transactions until shutdown_timeout; ``servers`` gives them all
 the time they need, but nobody who waits for a server gets one; ``clients`` tells nobody anything, and waits until the
-last client has left; ``now`` waits for nothing. One can be followed by another that waits less.
+last client has left; ``now`` waits for nothing. One can be followed by another that waits less: so those at the console
+stay meanwhile, although the last client may be another process's.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import gevent
 import gevent.event
@@ -15,6 +17,7 @@ import gevent.event
 from pgdoorman_lib.client.connection import Connection
 from pgdoorman_lib.client.pooler import GOODBYE, Pooler
 from pgdoorman_lib.errors import ShuttingDown
+from pgdoorman_lib.net.parcel_terms import ParcelError
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.holding import Target
 from pgdoorman_lib.views import Operations
@@ -31,11 +34,15 @@ LOOK_INTERVAL = 0.02
 
 
 class Shutdown:
-    """The end of ``pooler``'s clients, once somebody has asked for it."""
+    """The end of ``pooler``'s clients, once somebody has asked for it.
 
-    def __init__(self, pooler: Pooler, operations: Operations) -> None:
+    ``operations`` acts on them, what ``everyones`` gives on those of all processes.
+    """
+
+    def __init__(self, pooler: Pooler, operations: Operations, everyones: Callable[[], Operations]) -> None:
         self._pooler = pooler
         self._operations = operations
+        self._everyones = everyones
         self._asked = gevent.event.Event()
         self._hurry = gevent.event.Event()
         self._mode = MODES[0]
@@ -63,7 +70,7 @@ class Shutdown:
         """
         if self._mode == "clients":
             log.info("shutting down, waiting for the last client to leave")
-            while self._mode == "clients" and self._operations.clients(Target()) and not self._hurry.is_set():
+            while self._mode == "clients" and self._is_for_clients() and not self._hurry.is_set():
                 self._look_again()
         if self._mode == "servers":
             log.info("shutting down, waiting for open transactions")
@@ -80,6 +87,15 @@ class Shutdown:
             self._look_again()
         if self._pooler.open:
             self._kill()
+
+    def _is_for_clients(self) -> bool:
+        """Whether there is a client, here, or for those at our console in any process; may switch."""
+        if self._operations.clients(Target()):
+            return True
+        try:
+            return bool(self._pooler.open) and bool(self._everyones().clients(Target()))
+        except ParcelError:
+            return False  # nobody can be asked any more
 
     def _look_again(self) -> None:
         self._hurry.wait(LOOK_INTERVAL)

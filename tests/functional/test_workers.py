@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
-from eventually import eventually
+from eventually import eventually, stays
 from fix_doorman import Doorman, MakeDoorman, be_subreaper
 from pace import patience
 
@@ -21,6 +23,7 @@ WORKERS = 2
 
 @pytest.fixture
 def pooler(make_doorman: MakeDoorman) -> Doorman:
+    """It listens; its workers may yet be starting."""
     return make_doorman({"general": {"worker_threads": WORKERS}})
 
 
@@ -87,10 +90,16 @@ def test_a_killed_worker_is_replaced(pooler: Doorman) -> None:
             assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_workers_come_from_a_process_without_a_hub(pooler: Doorman) -> None:
+@pytest.mark.parametrize("log", ["stderr", "syslog"])
+def test_workers_come_from_a_process_without_a_hub(make_doorman: MakeDoorman, short_directory: Path, log: str) -> None:
     """Its epoll would be one for all of them."""
-    descriptors = Path(f"/proc/{nursery(pooler).pid}/fd").iterdir()
-    assert not [path for path in descriptors if "eventpoll" in str(path.readlink())]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(str(short_directory / "log"))
+        to_syslog = {"syslog_prog_name": "pooler", "syslog_socket": str(short_directory / "log")}
+        general = {"worker_threads": WORKERS, **(to_syslog if log == "syslog" else {})}
+        pooler = make_doorman({"general": general})
+        descriptors = Path(f"/proc/{nursery(pooler).pid}/fd").iterdir()
+        assert not [path for path in descriptors if "eventpoll" in str(path.readlink())]
 
 
 def test_a_worker_is_no_service(pooler: Doorman) -> None:
@@ -101,6 +110,51 @@ def test_a_worker_is_no_service(pooler: Doorman) -> None:
             process.send_signal(number)
     with clients_of_both(pooler) as clients:
         assert set(clients) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_while_they_start(pooler: Doorman, number: signal.Signals) -> None:
+    """Nobody has to be killed for it."""
+    assert pooler.stop(number) == 0
+    assert "is killed" not in pooler.log_text()
+
+
+def test_a_reload_while_they_start(pooler: Doorman) -> None:
+    """It is told of when all go by it."""
+    pooler.reload({**pooler.config, "general": {**pooler.config["general"], "max_connections": 77}})
+    with clients_of_both(pooler):
+        for _ in range(10):
+            rows = pooler.admin("SHOW CONFIG")
+            assert [row["value"] for row in rows if row["key"] == "max_connections"] == ["77"]
+
+
+def test_the_console_stays_until_the_last_client_has_left(pooler: Doorman) -> None:
+    """Whosever that is: it may want to wait no longer."""
+    with clients_of_both(pooler) as clients, closing(pooler.admin_connect()) as admin:
+        consoles = worker_of(pooler, admin).pid
+        for worker, client in clients.items():
+            if worker == consoles:
+                client.close()
+        admin.execute("SHUTDOWN WAIT_FOR_CLIENTS")
+        pooler.wait_log("waiting for the last client")
+        assert stays(lambda: bool(admin.execute("SHOW VERSION").fetchall()), seconds=0.5)
+        admin.execute("SHUTDOWN")
+        assert pooler.wait() == 0
+
+
+def test_one_that_starts_when_the_log_can_not_be_opened(make_doorman: MakeDoorman, tmp_path: Path) -> None:
+    """It goes on where the supervisor's log was."""
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    general = {"worker_threads": WORKERS, "log_file": str(directory / "own.log")}
+    pooler = make_doorman({"general": general})
+    moved = tmp_path / "moved"
+    with clients_of_both(pooler) as clients:
+        directory.rename(moved)
+        os.kill(next(iter(clients)), signal.SIGKILL)
+        eventually(lambda: re.search(r"worker \d \(pid \d+\) serves", (moved / "own.log").read_text()))
+    with clients_of_both(pooler):
+        assert re.search(r"worker \d: .*own\.log.*: the log goes on where it was", (moved / "own.log").read_text())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
