@@ -67,7 +67,9 @@ def works(doorman: Doorman) -> None:
 )
 def test_the_oldest_give_way(make_doorman: MakeDoorman, said: bytes) -> None:
     """Nobody who means it is kept out, though far more stand at the door than may be in; the log has a line or two."""
-    doorman = make_doorman({"general": {"max_connections": 20, "max_login_connections": 30}})
+    # Workers have each their part of the limit.
+    limits = {"max_connections": 20, "max_login_connections": 30, "worker_threads": 1}
+    doorman = make_doorman({"general": limits})
     before = doorman.open_files()
     with crowd(doorman, 200, said) as sockets:
         eventually(lambda: sum(standing(sockets)) == 30, message="30 are left")
@@ -81,7 +83,7 @@ def test_the_oldest_give_way(make_doorman: MakeDoorman, said: bytes) -> None:
 
 
 def test_they_are_told(make_doorman: MakeDoorman) -> None:
-    doorman = make_doorman({"general": {"max_login_connections": 1}})
+    doorman = make_doorman({"general": {"max_login_connections": 1, "worker_threads": 1}})
     with doorman.raw() as first, doorman.raw() as second:
         first.send(CHALLENGE_ME)
         assert first.read().kind == "R"

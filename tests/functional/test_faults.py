@@ -64,7 +64,9 @@ def test_a_server_killed_in_an_idle_transaction(make_doorman: MakeDoorman, postg
 def test_a_connection_cut_within_a_reply(make_doorman: MakeDoorman, make_proxy: MakeProxy, postgres: Postgres) -> None:
     """However far the reply had come: the client gets whole messages, then an ErrorResponse with a SQLSTATE."""
     proxy = make_proxy((postgres.host, postgres.port))
-    doorman = make_doorman({"pools": {"testdb": {"server_host": proxy.host, "server_port": proxy.port}}})
+    # One server, so that the next connection is not another one that is just being opened.
+    pool = {"server_host": proxy.host, "server_port": proxy.port, "users": [app_user(postgres, 1)]}
+    doorman = make_doorman({"pools": {"testdb": pool}})
     for size in (1, 4, 5, 6, 30, 100, 4000, 70000, 150000):
         eventually(lambda: _works(doorman))
         with doorman.wire() as client:
@@ -371,7 +373,8 @@ def test_clients_lost_at_random_for_minutes(make_doorman: MakeDoorman, postgres:
 
 def test_out_of_file_descriptors_at_accept(make_doorman: MakeDoorman) -> None:
     """A log line, no spin, those inside go on; room made, newcomers come in."""
-    doorman = make_doorman({"general": {"max_connections": 500}})
+    # The limit is each process's own.
+    doorman = make_doorman({"general": {"max_connections": 500, "worker_threads": 1}})
     inside = doorman.wire()
     assert inside.value("SELECT 1") == "1"
     # Behind its back: at its start it would have seen to it that clients are refused before files run out.
@@ -395,8 +398,8 @@ def test_out_of_file_descriptors_at_accept(make_doorman: MakeDoorman) -> None:
 
 def test_out_of_file_descriptors_at_connect(make_doorman: MakeDoorman) -> None:
     """The pooler's own lack is not taken for the database's: clients wait or get an error, and it heals."""
-    doorman = make_doorman({"general": {"query_wait_timeout": duration(1), "max_connections": 500}}, start=False)
-    doorman.start()
+    general = {"query_wait_timeout": duration(1), "max_connections": 500, "worker_threads": 1}
+    doorman = make_doorman({"general": general})
     clients = [doorman.wire() for _ in range(6)]
     clients[0].ask_query("SELECT 1")
     eventually(lambda: doorman.pool()["sv_active"] == 0)
