@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import twins
-from fix_doorman import Doorman
+from fix_doorman import Doorman, MakeDoorman, merged
 from fix_postgres import Postgres
 from twins import Twins, ascii_only, ask, extended, rows, run, said
 from wire_client import query
@@ -93,8 +93,12 @@ def test_who_has_set_it_finds_it(doorman: Doorman, postgres: Postgres, way: str)
         assert rows(a.ask(query(READ))) == rows(own_a.ask(query(READ)))
 
 
-def test_servers_stay_where_all_set_the_same(doorman: Doorman, postgres: Postgres) -> None:
+def test_servers_stay_where_all_set_the_same(
+    make_doorman: MakeDoorman, doorman_over: Mapping[str, Any], postgres: Postgres
+) -> None:
     """Who sets what all set costs nothing more: the backend is the same all the time."""
+    # Such a server stays with its worker.
+    doorman = make_doorman(merged(doorman_over, {"general": {"worker_threads": 1}}))
     with Twins(doorman, postgres, "one") as both:
         a, b = both.pooled(), both.pooled()
         for client in (a, b):

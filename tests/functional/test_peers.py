@@ -175,7 +175,8 @@ def test_the_clients_connection_is_closed_when_the_peer_is_done(make_doorman: Ma
     two = make_doorman({"general": {"peer_id": 2}})
     between = Proxy(at(two))
     peers = {"2": {"host": between.host, "port": between.port, "pool_size": 1}}
-    one = make_doorman({"general": {"peer_id": 1}, "peers": peers})
+    # Each worker has places of its own.
+    one = make_doorman({"general": {"peer_id": 1, "worker_threads": 1}, "peers": peers})
     try:
         with login(two) as client, WireClient(at(one)) as first, WireClient(at(one)) as second:
             sleeps(client, postgres, "not yet")

@@ -366,7 +366,12 @@ def test_a_probe_is_waited_for_and_no_longer_than_it_takes(
     proxy = make_proxy((postgres.host, postgres.port))
     doorman = make_doorman(
         {
-            "general": {"server_idle_check_timeout": "300ms", "query_wait_timeout": duration(4)},
+            # Each worker has its own idle servers.
+            "general": {
+                "server_idle_check_timeout": "300ms",
+                "query_wait_timeout": duration(4),
+                "worker_threads": 1,
+            },
             "pools": {
                 "testdb": {
                     "server_host": proxy.host,
