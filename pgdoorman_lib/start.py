@@ -102,7 +102,7 @@ class _Start:
         """Serve, in several processes if so configured, within ``held``; ``launcher`` is told. Returns an exit code."""
         try:
             self._direct_log()
-            pooler = self._alone() if self.config.general.worker_threads == 1 else self._supervisor(launcher)
+            pooler = self._alone() if self.config.general.worker_count == 1 else self._supervisor(launcher)
         except ConfigError as exc:
             return say_unusable(exc)
         for warning in (*self.config.warnings, *pooler.configuration.notices):
@@ -134,7 +134,7 @@ class _Start:
 
     def _supervisor(self, launcher: Launcher) -> Supervisor:
         """The supervisor; this returns in its process only."""
-        count = self.config.general.worker_threads
+        count = self.config.general.worker_count
         ledger = Ledger.create(count)
         rolls = {number: Roll() for number in range(1, count + 1)}
         nursery = found(partial(self._be_nursery, launcher))

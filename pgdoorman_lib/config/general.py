@@ -19,6 +19,11 @@ NOT_YET = "not yet"
 MOST_WORKERS = 64
 
 
+def workers_unless_told() -> int:
+    """How many worker processes there are where the configuration does not say."""
+    return 1
+
+
 @record(frozen=True, kw_only=True)
 class General:
     """[general]: the process, its listeners, and the defaults of every pool."""
@@ -215,7 +220,8 @@ class General:
     tls_handover: bool = setting(
         "boolean",
         True,
-        "Clients that speak TLS 1.3 go along in an upgrade; their sessions' secrets are kept in memory for that.",
+        "Connections by TLS 1.3, of clients and to servers, go along in an upgrade and from one worker to another: "
+        "their sessions' secrets are kept in memory for that.",
         reload="live",
         ours=True,
     )
@@ -268,14 +274,15 @@ class General:
         reload="live",
         ours=True,
     )
-    worker_threads: int = setting(
+    worker_threads: int | None = setting(
         "integer",
-        1,
+        None,
         "Worker processes, which share the pools.",
         reload="restart",
         minimum=1,
         maximum=MOST_WORKERS,
         aliases=("workers",),
+        unset="one",
     )
     worker_cpu_affinity_pinning: bool = setting(
         "boolean", False, "Have each worker run on one processor alone, in turn.", reload="restart"
@@ -470,3 +477,8 @@ class General:
     def addresses(self) -> tuple[tuple[str, int], ...]:
         """Every TCP address to listen on as (host, port), in order, each once."""
         return tuple(dict.fromkeys([*((host, self.port) for host in self.host), *self.listen]))
+
+    @property
+    def worker_count(self) -> int:
+        """Worker processes there are to be."""
+        return workers_unless_told() if self.worker_threads is None else self.worker_threads

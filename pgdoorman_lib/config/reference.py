@@ -33,6 +33,7 @@ _EXAMPLES = {
     "username": '"doorman"',
     "password": '"password"',
     "pool_size": "40",
+    "worker_threads": "4",
     "query": '"SELECT passwd FROM pg_shadow WHERE usename = $1"',
     "user": '"doorman"',
 }
@@ -90,7 +91,8 @@ def entry_of(name: str, key: Key, comment: list[str]) -> Entry:
     if key.required:
         value = Value(_EXAMPLES[name])
     elif key.default is None:
-        value = Value(f'"{key.choices[0]}"') if key.choices else _KIND_EXAMPLES.get(key.kind, Value('"..."'))
+        other = Value(f'"{key.choices[0]}"') if key.choices else _KIND_EXAMPLES.get(key.kind, Value('"..."'))
+        value = Value(_EXAMPLES[name]) if name in _EXAMPLES else other
     else:
         value = Value(written(key, key.default_value()))
     hidden = key.support != "yes" or (key.default is None and not key.required)

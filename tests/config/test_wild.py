@@ -122,7 +122,7 @@ def test_strict_config_in_an_included_file(tmp_path):
 @pytest.mark.parametrize("name", ["worker_threads", "workers"])
 def test_worker_threads_are_worker_processes(name):
     config = loader.loads(f"{GENERAL}{name} = 4\n[pools]\n", "f.toml")
-    assert config.general.worker_threads == 4
+    assert config.general.worker_threads == config.general.worker_count == 4
     assert config.warnings == ()
     for number in (0, 65):
         assert (

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pgdoorman_lib.errors import ConfigError, LocalResourcesExhausted
 from pgdoorman_lib.pool import ledger as ledger_module
 from pgdoorman_lib.pool.ledger import Ledger
-from pgdoorman_lib.pool.row import MARGIN, RATIO, Row
+from pgdoorman_lib.pool.row import MARGIN, OBJECTS, RATIO, TEXTS, Row
 
 
 @pytest.fixture
@@ -125,6 +125,20 @@ def test_places_beyond_the_limit_are_seen(workers: list[Ledger]) -> None:
     assert not one.is_overfull(3)
     assert one.is_overfull(2)
     assert other.is_overfull(2)
+
+
+def test_what_was_announced_outlives_who_has_said_so(ledger: Ledger, workers: list[Ledger]) -> None:
+    first, second = (each.row("objects") for each in workers[:2])
+    first.announce(TEXTS)
+    first.announce(TEXTS)
+    second.announce(OBJECTS)
+    ledger.reclaim(1)
+    assert (second.announced(TEXTS), second.announced(OBJECTS)) == (2, 1)
+    third = workers[2].row("objects")
+    assert third.announced(TEXTS) == 2, "whoever joins goes on from there"
+    second.leave()
+    third.leave()
+    assert workers[1].row("objects").announced(TEXTS) == 0, "nobody had heard of it"
 
 
 def test_two_that_join_a_row_in_one_process_count_for_themselves(workers: list[Ledger]) -> None:

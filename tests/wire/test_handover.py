@@ -14,6 +14,7 @@ from pgdoorman_lib.wire.handover import Book, pack_client, pack_server, unpack_c
 from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
 from pgdoorman_lib.wire.statements import Acts, Registry, Statement, Unnamed
 from pgdoorman_lib.wire.text import NOTHING, Name, Text
+from pgdoorman_lib.wire.told import was_told
 from pgdoorman_lib.wire.traces import Traces
 
 BODY = b"select $1::int\0\0\1\0\0\0\x17"
@@ -209,3 +210,67 @@ def test_what_lacks_something_is_refused(missing: str) -> None:
     del state["statements"][0][1][missing]
     with pytest.raises(KeyError):
         unpack_client(ClientStatements(), state, Book())
+
+
+# What clients were told.
+
+DESCRIBED = b"t\0\0\0\x06\0\0T\0\0\0\x1b\0\1a\0\0\0\0\0\0\0\0\0\0\x17\0\4\xff\xff\xff\xff\0\0"
+OTHERWISE = DESCRIBED.replace(b"\0\1a\0", b"\0\1b\0")
+
+
+@pytest.fixture
+def shared(kept: None) -> Statement:
+    """A statement this process has, and finds by its name."""
+    return Registry(9).get(BODY, None)
+
+
+def one_like(statement: Statement, description: bytes | None, shape: bytes | None = None) -> ClientStatements:
+    """Of a client of another process, who was told ``description`` of it."""
+    theirs = Statement(b"another's", statement.body)
+    theirs.name = statement.name
+    theirs.description, theirs.shape = description, shape
+    mine = ClientStatements()
+    mine.enter(b"s", theirs)
+    return mine
+
+
+@interpreted
+@pytest.mark.parametrize(
+    ("here", "there", "same"),
+    [
+        (None, None, True),
+        (DESCRIBED, None, True),
+        (DESCRIBED, DESCRIBED, True),
+        (None, DESCRIBED, False),
+        (OTHERWISE, DESCRIBED, False),
+    ],
+)
+def test_who_was_told_more_or_something_else_gets_a_statement_of_his_own(
+    shared: Statement, here: bytes | None, there: bytes | None, same: bool
+) -> None:
+    shared.description = here
+    found = moved(one_like(shared, there), Book(abroad=True)).names[b"s"]
+    assert (found is shared) is same
+    assert found.description == (here if same else there)
+    assert (found.name == shared.name) is same
+
+
+@interpreted
+def test_a_server_s_statement_is_believed_where_the_same_was_told(shared: Statement) -> None:
+    held = ServerStatements(9)
+    held.enter(shared)
+
+    def comes(told_there: bytes | None, told_here: bytes | None) -> bool:
+        shared.description = told_there
+        state = sent(pack_server(held))
+        came = ServerStatements(9)
+        unpack_server(came, state, Book(abroad=True))
+        assert came.has(shared)
+        shared.description = told_here
+        return was_told(came, shared)
+
+    assert comes(DESCRIBED, DESCRIBED)
+    assert not comes(None, DESCRIBED)
+    assert not comes(OTHERWISE, DESCRIBED)
+    shared.stale = 1
+    assert not comes(DESCRIBED, DESCRIBED), "where it was told otherwise"
