@@ -62,7 +62,8 @@ class Book:
                 found = self._made(name, state)
             elif state["stale"] or not is_covered(found, state["description"], state["shape"]):
                 # Servers here have it, of which nobody has asked whether it is what this client was told.
-                found = self._made(private_name(), state)
+                found = self._made(private_name(), {**state, "line": 0})
+                found.handle.abroad = 0
             self._statements[name] = found
         return found
 

@@ -253,6 +253,7 @@ def test_who_was_told_more_or_something_else_gets_a_statement_of_his_own(
     assert (found is shared) is same
     assert found.description == (here if same else there)
     assert (found.name == shared.name) is same
+    assert same or not (found.handle.line or found.handle.abroad or found.handle.current), "nobody else's"
 
 
 @interpreted
