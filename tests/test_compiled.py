@@ -47,7 +47,9 @@ def files(environment: dict[str, str]) -> dict[str, str]:
 
 
 def test_all_are_built_or_none() -> None:
+    """What they share, too."""
     assert BUILT in ([], MODULES)
+    assert (extension_of("pgdoorman_lib.cython_shared") is not None) == bool(BUILT)
 
 
 @pytest.mark.parametrize("module", MODULES)
