@@ -15,19 +15,20 @@ demo: .demo/venv/.answers
 
 # Interpreted, so that it answers soon: the demo compiles, and goes over to the compiled build by an upgrade.
 .demo/venv/.answers: $(SOURCES)
-	rm -rf build/lib*
+	rm -rf build/lib* build/pure
 	@$(PYTHON) tools/install.py --interpreted .demo/venv
 	@touch $@
 
 .demo/venv/.installed: $(SOURCES)
-	rm -rf build/lib*
+	rm -rf build/lib* build/pure
 	@$(PYTHON) tools/install.py .demo/venv
 	@touch .demo/venv/.answers $@
 
-# What setuptools left in build/ would go into the wheels, modules that are no more included.
+# What setuptools left in build/ would go into the wheels, modules that are no more included. As many at a time as there are
+# processors: the interpreted build is tested while the other is compiled, and no processor waits for the last test of a suite.
 test: .venv/.tox
-	rm -rf build/lib*
-	.venv/bin/tox run -e lint,py3-compiled,py3-pure
+	rm -rf build/lib* build/pure
+	.venv/bin/tox run-parallel --parallel-live -e lint,py3-compiled,py3-pure
 	@here=; for version in $(PYTHONS); do python$$version -c '' 2>/dev/null && here="$$here $$version"; done; \
 	echo "This was $$(.venv/bin/python -V) alone, of Python $(PYTHONS); .venv/bin/tox runs those found here:$${here:- none}"
 

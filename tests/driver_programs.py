@@ -7,10 +7,12 @@ standard output it says ``ok FEATURE CHECKS`` or ``not ok FEATURE WHY``, one lin
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -76,7 +78,7 @@ def prepare(program: Program) -> Path:
         left_out[program.language, program.driver] = why
         pytest.skip(f"{program.driver}: {why}")
     target = CACHE / program.folder
-    shutil.copytree(PROGRAMS / program.folder, target, dirs_exist_ok=True)
+    shutil.copytree(PROGRAMS / program.folder, target, copy_function=_copy, dirs_exist_ok=True)
     for command in program.build:
         done = subprocess.run(
             command,
@@ -89,6 +91,15 @@ def prepare(program: Program) -> Path:
         )
         assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return target
+
+
+def _copy(source: str, target: str) -> None:
+    """Never half a file: another suite may be running the program."""
+    if os.path.exists(target) and filecmp.cmp(source, target, shallow=False):
+        return
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(target), delete=False) as copy:
+        shutil.copy2(source, copy.name)
+    os.replace(copy.name, target)
 
 
 def run(program: Program, folder: Path, server: Mapping[str, str], prefix: str) -> Outcome:
