@@ -9,11 +9,17 @@ import psutil
 import psycopg
 import pytest
 from eventually import eventually
-from fix_doorman import Doorman, MakeDoorman, app_pool, merged, start_pgbench
+from fix_doorman import Doorman, MakeDoorman, app_pool, merged, of_workers, start_pgbench
 from fix_postgres import Postgres
 from wire_client import SYNC, bind, describe_statement, execute, kinds, parse
 
 CLIENTS = 24
+
+
+@pytest.fixture
+def make_doorman(make_doorman: MakeDoorman) -> MakeDoorman:
+    """Of one process, from which all clients come."""
+    return of_workers(make_doorman, 1)
 
 
 def crowd(doorman: Doorman) -> list[int]:
