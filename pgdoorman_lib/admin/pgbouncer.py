@@ -260,6 +260,7 @@ PGBOUNCER_SHOWS: dict[str, Show] = {
         columns("peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login", INT4),
         _peer_pools,
         "cancel requests on their way to each",
+        (kinds.PEERS,),
     ),
     "SOCKETS": Show(WHOLE, sockets, "clients and servers with what their buffers hold", _SOCKETS),
     "ACTIVE_SOCKETS": Show(WHOLE, active_sockets, "those whose buffers hold anything", _SOCKETS),
@@ -267,7 +268,7 @@ PGBOUNCER_SHOWS: dict[str, Show] = {
         columns("list") + columns("items", INT4),
         _lists,
         "how many there are of everything",
-        (kinds.POOLS, kinds.COUNTS, kinds.UNPOOLED, kinds.PROCESS),
+        (kinds.POOLS, kinds.COUNTS, kinds.UNPOOLED, kinds.PROCESS, kinds.PEERS),
     ),
     "MEM": Show(
         columns("name") + columns("size used free memtotal", INT4), _memory, "where memory is", (kinds.MEMORY,)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pgdoorman_lib.config.model import Config
-from pgdoorman_lib.views import Cancellable, Operations, PeerView, RunningPooler
+from pgdoorman_lib.views import Cancellable, Operations, RunningPooler
 
 
 class OfAsker:
@@ -38,11 +38,6 @@ class OfAsker:
     def cancellable(self) -> dict[tuple[int, bytes], Cancellable]:
         """As there."""
         return self._asker.cancellable
-
-    @property
-    def peers(self) -> Iterable[PeerView]:
-        """As there."""
-        return self._asker.peers
 
     @property
     def operations(self) -> Operations:

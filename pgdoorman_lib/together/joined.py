@@ -24,7 +24,7 @@ from pgdoorman_lib.together.counted import (
     unpack_histogram,
     unpack_stats,
 )
-from pgdoorman_lib.together.joining import Answer, JoinedAverages, JoinedPool, Totals, empty
+from pgdoorman_lib.together.joining import Answer, JoinedAverages, JoinedPeer, JoinedPool, Totals, empty
 from pgdoorman_lib.together.packed import (
     NotAsked,
     PackedClient,
@@ -83,11 +83,13 @@ class Together(OfAsker):
         self._counts = ProcessCounts()
         self._averages = JoinedAverages(parts)
         self._consoles = Consoles()
+        self._peers: dict[int, JoinedPeer] = {}
         self._login_count = 0
         self._join_pools(totals)
         self._join_servers()
         self._join_clients()
         self._join_processes()
+        self._join_peers()
         if kinds.STATEMENTS in self._parts:
             for pool in self._pools.values():
                 pool.registry.list()
@@ -169,6 +171,14 @@ class Together(OfAsker):
             self._login_count += told["logins"]
         self._consoles.stats = self._counts.consoles
 
+    def _join_peers(self) -> None:
+        if kinds.PEERS in self._parts:
+            self._peers = {peer.id: JoinedPeer(peer) for peer in self._asker.peers}
+        for _, told in self._rows(kinds.PEERS):
+            peer = self._peers.get(told["id"])
+            if peer is not None:
+                peer.add(told)
+
     def _asked(self, *parts: str) -> None:
         """NotAsked unless one of ``parts`` was asked for."""
         if not any(part in self._parts for part in parts):
@@ -199,6 +209,12 @@ class Together(OfAsker):
         """The console's clients."""
         self._asked(kinds.CLIENTS, kinds.COUNTS, kinds.PROCESS)
         return self._consoles
+
+    @property
+    def peers(self) -> Iterable[JoinedPeer]:
+        """The other poolers."""
+        self._asked(kinds.PEERS)
+        return self._peers.values()
 
     @property
     def login_count(self) -> int:

@@ -21,6 +21,7 @@ from pgdoorman_lib.together.packed import (
     PackedSettings,
     Told,
 )
+from pgdoorman_lib.views import PeerView
 
 _PoolKey = tuple[str, str]
 
@@ -113,6 +114,21 @@ class JoinedPool:
     @stats.setter
     def stats(self, stats: PoolStats) -> None:
         self._stats = stats
+
+
+class JoinedPeer:
+    """As views.PeerView; ``peer`` is that of the process that asks."""
+
+    def __init__(self, peer: PeerView) -> None:
+        self.id = peer.id
+        self.settings = peer.settings
+        self.waiting = self.connecting = self.active = 0
+
+    def add(self, told: Told) -> None:
+        """One process's requests on their way there."""
+        self.waiting += told["waiting"]
+        self.connecting += told["connecting"]
+        self.active += told["active"]
 
 
 def empty() -> tuple[Histogram, ...]:

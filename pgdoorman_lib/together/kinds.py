@@ -39,6 +39,8 @@ SIZES = "sizes"
 STREAMS = "streams"
 #: the statements that clients of each pool share
 STATEMENTS = "statements"
+#: cancel requests on their way to each of the other poolers
+PEERS = "peers"
 #: what memory is used for
 MEMORY = "memory"
 #: the process: its id, memory, connections since its start, the console's counts

@@ -11,7 +11,7 @@ from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
 from pgdoorman_lib.net.residence import resident_bytes
 from pgdoorman_lib.net.syscalls import clock
-from pgdoorman_lib.views import Cancellable, ClientView, PoolView, ServerView, WorkerView
+from pgdoorman_lib.views import Cancellable, ClientView, PeerView, PoolView, ServerView, WorkerView
 
 
 class Onlooker:
@@ -31,6 +31,7 @@ class Onlooker:
         self.pools: Iterable[PoolView] = ()
         self.unpooled: Iterable[ServerView] = ()
         self.clients: Iterable[ClientView] = ()
+        self.peers: Iterable[PeerView] = ()
         self.workers: Sequence[WorkerView] = ()
         self.consoles = Consoles()
         self.login_count = 0

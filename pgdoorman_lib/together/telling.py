@@ -61,6 +61,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     kinds.COUNTS: ("console", "database", "user", "state", "number", "named", "unnamed", "size"),
     kinds.STATEMENTS: ("database", "user", "line", "name", "text", "users", "size", "analysed_at"),
+    kinds.PEERS: ("id", "waiting", "connecting", "active"),
     kinds.MEMORY: ("name", "size", "used", "free", "total"),
     kinds.PROCESS: ("pid", "resident", "started_at", "counts", "logins", "clients", "servers"),
     kinds.SOCKETS: ("state", "inodes"),
@@ -138,6 +139,7 @@ class Telling:
             kinds.LINKED: lambda: _linked(pooler),
             kinds.COUNTS: lambda: _counts(pooler, kinds.SIZES in parts),
             kinds.STATEMENTS: lambda: _statements(pools),
+            kinds.PEERS: lambda: ([peer.id, peer.waiting, peer.connecting, peer.active] for peer in pooler.peers),
             kinds.MEMORY: lambda: map(list, pooler.memory()),
             kinds.SOCKETS: lambda: (
                 [state, array("Q", inodes).tobytes()] for state, inodes in pooler.sockets().items()

@@ -27,6 +27,7 @@ from pgdoorman_lib.views import (
     AveragesView,
     ClientView,
     Operations,
+    PeerView,
     PoolView,
     RunningPooler,
     ServerView,
@@ -161,6 +162,11 @@ class Whole(OfAsker):
     def consoles(self) -> Consoles:
         """This process's."""
         return self._asker.consoles
+
+    @property
+    def peers(self) -> Iterable[PeerView]:
+        """This process's."""
+        return self._asker.peers
 
     @property
     def login_count(self) -> int:

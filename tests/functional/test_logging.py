@@ -175,7 +175,7 @@ def test_syslog(make_doorman: MakeDoorman, syslogs: Any, short_directory: Path) 
         r"^<14>pooler\[\d+\]: (worker \d: )?pgdoorman_lib/client/connection\.py(:\d+)?: \[app@testdb #\d+\] client connected"
     )
     (pid,) = re.findall(r"^<14>pooler\[(\d+)\]", line)
-    assert int(pid) in [row["pid"] for row in doorman.admin("SHOW WORKERS")]
+    assert int(pid) in [row["process"] for row in doorman.admin("SHOW WORKERS")]
     with pytest.raises(WireError):
         doorman.wire(password="wrong")
     syslog.wait(r"^<12>pooler.*closing client")
@@ -213,6 +213,7 @@ def test_a_file_and_syslog(make_doorman: MakeDoorman, syslogs: Any, short_direct
     syslog = syslogs()
     path = short_directory / "own.log"
     doorman = make_doorman(merged(to_syslog(short_directory), {"general": {"log_file": str(path)}}))
+    syslog.wait("is ready")  # and so there is room for more
     one_client(doorman)
     logged(path, "client connected")
     syslog.wait("client connected")

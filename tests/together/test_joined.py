@@ -32,6 +32,11 @@ def split(count: int, seed: int = 1) -> tuple[Worker, list[Worker]]:
         pooler.averages.tick()
     work(parts, whole, rng)
     people(parts, whole, rng)
+    for part in parts[1:]:
+        (peer,) = part.peers
+        parts[0].peers[0].waiting += 1
+        whole.peers[0].waiting += 2
+        peer.waiting, peer.connecting, peer.active = 1, 0, 0
     return whole, parts
 
 
