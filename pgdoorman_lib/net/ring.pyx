@@ -6,11 +6,12 @@ Rules:
    descriptor, using its number again or giving a buffer away needs no care.
 2. Nothing queued waits (MSG_DONTWAIT): what a call of its own would have answered with EAGAIN is answered so.
 3. Buffers that are queued are held until ``run`` returns.
+4. A ring belongs to the thread that has made it: in a child forked since, its queues are still the parent's.
 
 ``ring.py`` is the interpreted twin, which has no io_uring.
 """
 
-from libc.errno cimport EAGAIN, EINTR, EINVAL, ENOMEM, errno
+from libc.errno cimport EAGAIN, EBUSY, EEXIST, EINTR, EINVAL, ENOMEM, errno
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
@@ -243,10 +244,12 @@ cdef class Ring:
     cpdef int run(self) except -1:
         """Do everything queued, in order; returns when all of it is done. ``result`` tells of each.
 
-        How many the kernel has taken on; of the others the result is -EINTR.
+        How many the kernel has taken on; of the others, for which it had no memory, the result is -EINTR. RuntimeError
+        where the ring is another process's or thread's (seen by Linux from 6.0 on), OSError at what the kernel should
+        never say: nothing has happened then to those that it has not taken on.
         """
         cdef uint32_t first, taken
-        cdef int left, count, index
+        cdef int left, count, index, failure
         cdef long done
         count = self.count
         self.count = 0
@@ -259,6 +262,7 @@ cdef class Ring:
             if done < 0 and errno == EINTR:
                 continue
             if done <= 0 or self.sq_head[0] == first + <uint32_t>count:
+                failure = errno if done < 0 else 0
                 break
         # What the kernel did not take, it shall not find later: its memory will be gone.
         taken = load_acquire(self.sq_head) - first
@@ -272,7 +276,11 @@ cdef class Ring:
         for index in range(count):
             self.held[index] = None
             if self.results[index] == NOT_DONE:
-                self.results[index] = -EINTR  # the kernel was short of memory: nothing has happened
+                self.results[index] = -EINTR
+        if failure == EEXIST:
+            raise RuntimeError("a fault of ours: an io_uring is used by another process or thread than has made it")
+        if failure != 0 and failure != EAGAIN and failure != EBUSY and failure != ENOMEM:
+            raise OSError(failure, "io_uring_enter")
         return <int>taken
 
     cpdef int result(self, int index) except? -1000000:

@@ -139,6 +139,27 @@ def test_closed_is_closed(ring: Ring) -> None:
     assert ring.run() == 0
 
 
+@pytest.mark.skipif(tuple(map(int, os.uname().release.split(".")[:2])) < (6, 0), reason="the kernel does not tell")
+def test_a_ring_from_before_a_fork_is_a_fault_of_who_uses_it(ring: Ring, pairs: list[Any]) -> None:
+    ours, theirs = pairs[0]
+    child = os.fork()
+    if child == 0:
+        said = ""
+        try:
+            ring.send(ours.fileno(), bytearray(b"child"), 0, 5)
+            ring.run()
+        except RuntimeError as exc:
+            said = str(exc)
+        finally:
+            os._exit(0 if "another process" in said and ring.count == 0 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1)
+    ring.send(ours.fileno(), bytearray(b"parent"), 0, 6)
+    assert ring.run() == 1 and ring.result(0) == 6
+    assert theirs.recv(100) == b"parent", "the one who has made it goes on with it"
+
+
 def test_nothing_is_left_open() -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(50):
