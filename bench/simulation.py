@@ -8,7 +8,8 @@ python -m bench.simulation --check 1 2                        # beside pgbench t
 Clients ask again as soon as they have their answer (and have thought, if --think says so). A worker does one thing
 after the other; so does a server; what is ready waits for a core in turn. Whoever has a server back looks who has
 waited longest at the other workers. It goes there if that one has waited longer than the own first one by more than the
-margin, and more than so many times as long (policy "fair"); only one at a time is on its way to a worker's first.
+margin, and more than so many times as long, and that worker has less than its share of servers (policy "fair", as in
+``pgdoorman_lib.pool.row``; "longest" goes by waiting alone); only one at a time is on its way to a worker's first.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from bench.report import table
+from pgdoorman_lib.pool import exchange, row
 
-#: fair: a server goes to who has waited longest, wherever that is. own: only servers at rest go to others. apart: each
-#: worker has its part of the pool for good, as PgBouncer's processes have.
-POLICIES = ("fair", "own", "apart")
+#: fair: a server goes to who has waited longest, but not where there are enough. longest: wherever that is. own: only
+#: servers at rest go to others. apart: each worker has its part of the pool for good, as PgBouncer's processes have.
+POLICIES = ("fair", "longest", "own", "apart")
 
 WARM_UP = 0.1
+
+#: µs that one which has come to rest stays, since it may be needed again.
+REST = exchange.REST * 1e6
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,8 @@ class Setup:
     other_cores: int | None = None
     policy: str = "fair"
     #: another worker's first must have waited longer than the own one by so many µs, and so many times as long
-    margin: float = 1000.0
-    ratio: float = 2.0
+    margin: float = row.MARGIN * 1e6
+    ratio: float = row.RATIO
     #: µs between an answer and the next question, mean
     think: float = 0.0
     transactions: int = 20_000
@@ -150,9 +155,32 @@ class Worker(Runner):
         self.number = number
         self.resting: list[Runner] = []
         self.line: deque[Client] = deque()
-        #: servers on their way here
+        #: servers on their way here, and those that are here
         self.coming = 0
+        self.held = 0
+        #: how many were served or waited lately
+        self.lately = 0.0
         self.worst = 0.0
+
+    def busy(self) -> int:
+        """How many are served or wait."""
+        return self.held - len(self.resting) + len(self.line)
+
+    def note_demand(self) -> None:
+        """One is given back here."""
+        self.lately += (self.busy() - self.lately) / row.LATELY
+
+    def surplus(self, other: Worker) -> float:
+        """How many of our servers are another's by what both have, and how many there are to be served by them."""
+        ours, theirs = (max(worker.busy(), worker.lately) for worker in (self, other))
+        share = (self.held + other.held) * theirs / (ours + theirs) if theirs else 0.0
+        return share - other.held - (other.held - 1) * row.SLACK
+
+    def is_better_off(self, other: Worker) -> bool:
+        """Whether another worker has none, or far fewer than this one for as many."""
+        ours, theirs = (max(worker.busy(), worker.lately) for worker in (self, other))
+        clearly = theirs * self.held > ours * other.held * row.CLEARLY and self.surplus(other) >= row.ONE
+        return not other.held or clearly
 
     def first_unserved(self) -> Client | None:
         """Who waits here first, unless a server is on its way."""
@@ -179,7 +207,9 @@ class World:
         others = cores if setup.other_cores is None else Cores(self, setup.other_cores)
         self.workers = [Worker(number, cores) for number in range(len(setup.spread))]
         for number in range(setup.servers):
-            self.workers[number % len(self.workers)].resting.append(Runner(others))
+            worker = self.workers[number % len(self.workers)]
+            worker.resting.append(Runner(others))
+            worker.held += 1
         pairs = zip(self.workers, setup.spread, strict=True)
         self.clients = [Client(worker, others) for worker, count in pairs for _ in range(count)]
         self.done = self.moves = self.busy = self.most_busy = 0
@@ -257,23 +287,31 @@ class World:
         worker.does(self.setup.costs.look, lambda: self.answer_hands(worker))
 
     def answer_hands(self, worker: Worker) -> None:
-        """Send servers at rest to who waits, as many as there are for all who do."""
+        """Send servers at rest to who waits, as many as there are for all who do, or that are not needed here."""
         while worker.resting and (other := self.longest_waiting(worker)) is not None:
-            for _ in range(min(len(other.line), len(worker.resting))):
-                self.move(worker.resting.pop(), worker, other)
+            count = min(len(other.line), len(worker.resting))
+            if self.setup.policy == "fair":
+                count = min(count, max(round(worker.surplus(other)), int(not other.held), not worker.busy()))
+            for _ in range(count):
+                self.move(worker.resting.pop(0), worker, other)
+            if not count:
+                break
 
     def longest_waiting(self, worker: Worker) -> Worker | None:
         """The other worker whose first has waited longest, if it is that one's turn and not our own first one's."""
-        waiting = [(first.since, other.number) for other in self.workers if (first := other.first_unserved())]
-        others = [pair for pair in waiting if pair[1] != worker.number]
-        if not others:
-            return None
-        since, number = min(others)
+        found = [other for other in self.workers if other is not worker and other.first_unserved()]
         if worker.line:
-            own, theirs = self.now - worker.line[0].since, self.now - since
-            if theirs <= own + self.setup.margin or theirs <= own * self.setup.ratio:
-                return None
-        return self.workers[number]
+            found = [other for other in found if self.is_next(worker, other)]
+        return min(found, key=lambda other: other.line[0].since, default=None)
+
+    def is_next(self, worker: Worker, other: Worker) -> bool:
+        """Whether it is the turn of another worker's first before that of ours."""
+        own, theirs = self.now - worker.line[0].since, self.now - other.line[0].since
+        if theirs <= own + self.setup.margin or theirs <= own * self.setup.ratio:
+            return False
+        if self.setup.policy != "fair" or not other.held or worker.surplus(other) >= row.ONE:
+            return True
+        return theirs > own * self.setup.ratio + self.setup.margin * row.STUCK
 
     def lend(self, server: Runner, client: Client) -> None:
         wait = self.now - client.since
@@ -294,13 +332,18 @@ class World:
         self.comes_back(server, client.worker)
 
     def comes_back(self, server: Runner, worker: Worker) -> None:
+        worker.note_demand()
         policy = self.setup.policy
-        if policy == "fair" or (policy == "own" and not worker.line):
+        other = None
+        if policy in ("fair", "longest") or (policy == "own" and not worker.line):
             other = self.longest_waiting(worker)
-            if other is not None:
-                self.move(server, worker, other)
-                return
-        self.serve(server, worker)
+        if other is not None and policy == "fair" and not worker.line and not worker.is_better_off(other):
+            self.after(REST, self.answer_hands, worker)
+            other = None
+        if other is not None:
+            self.move(server, worker, other)
+        else:
+            self.serve(server, worker)
 
     def serve(self, server: Runner, worker: Worker) -> None:
         if worker.line:
@@ -312,9 +355,11 @@ class World:
         costs = self.setup.costs
         other.coming += 1
         self.moves += 1
+        worker.held -= 1
 
         def arrived() -> None:
             other.coming -= 1
+            other.held += 1
             self.serve(server, other)
             if other.resting:
                 self.answer_hands(other)

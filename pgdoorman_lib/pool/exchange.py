@@ -4,12 +4,16 @@ All of them together have one size, and one line of waiters as far as that is wo
 
 1. Who waits while servers rest in another worker has that one called (``call``), and waits for at most GRACE before one
    is opened, if there is room. Nobody is refused while there is one at rest, or on its way (``Pool.refuse_overdue``).
-2. A server that is given back goes to the worker whose first has waited clearly longer than ours (``Row.turn_of``): by
-   more than twice what it takes to get there, which nobody has use of it. One is on its way there at a time, or as many
-   as rested when they were asked for (``Row.claim``).
-3. Servers that can't go there (TLS 1.2, and where names of options are to be forgotten) make room: they are closed when
+2. Servers stay where they have as much to do as anywhere. A worker that has none gets one; one that has fewer than its
+   clients' share (``Row.surplus``) gets more; with as many as that its clients wait for those, unless these are kept
+   (``STUCK``). One that comes to rest stays for REST, since who was answered last is likely to ask again before it
+   could be back.
+3. A server that is given back while somebody waits here goes to the worker whose first has waited clearly longer than
+   ours (``Row.turn_of``): by more than twice what it takes to get there, which nobody has use of it. One is on its way
+   there at a time, or as many as rested when they were asked for (``Row.claim``).
+4. Servers that can't go there (TLS 1.2, and where names of options are to be forgotten) make room: they are closed when
    somebody elsewhere has waited for PATIENCE and there is no room for another.
-4. A worker that does not take one is sent none for SHUNNED.
+5. A worker that does not take one is sent none for SHUNNED.
 
 ``Pool.row`` is for the data path; what is here happens seldom.
 """
@@ -35,6 +39,13 @@ GRACE = 0.02
 CALLS = 10
 #: Seconds that somebody elsewhere waits before a server that can't go there makes room.
 PATIENCE = 1.0
+#: Seconds after which who has servers at rest, though somebody waits elsewhere, looks again.
+LOOK = 0.005
+#: Seconds within which one that has come to rest is likely to be of use here again.
+REST = 0.002
+#: One that has rested for so many margins (``Row.margin``), or for so many seconds, is not needed here any more.
+UNUSED_MARGINS = 50
+UNUSED = 1.0
 #: Seconds in which nothing is sent to a worker that did not take a server.
 SHUNNED = 1.0
 #: The part of what is known of the length of the way that the last one makes, one in so many.
@@ -58,6 +69,8 @@ class Exchange:
         self._tell = tell
         #: when the first in the line has waited for GRACE
         self._deadline = Deadline(self._grace_over)
+        #: when is looked again who waits elsewhere
+        self._look = Deadline(self._look_again)
         #: until when a worker is sent nothing, by its number
         self._shunned: dict[int, float] = {}
         #: seconds a server is on its way, as it was lately
@@ -154,17 +167,46 @@ class Exchange:
         else:
             self._spare()
 
+    def look(self, now: float) -> None:
+        """A server has come to rest here while somebody waits elsewhere; no switch."""
+        oldest = next(iter(self.pool.queue), None)
+        if oldest is None:
+            return  # its place was taken at once (``quota``)
+        row = self.row
+        rested_at = oldest.idle_since + REST
+        if row.shy or now >= rested_at:
+            row.look_at = now + REST
+            self._spare()
+        else:
+            row.look_at = rested_at
+            self._look_soon(now)
+
+    def _look_soon(self, now: float) -> None:
+        """Look again even if none comes to rest any more."""
+        if self._look.due == 0.0:
+            self._look.set(now + LOOK, now)
+            self.row.looks(True)
+
+    def _look_again(self) -> None:
+        self.row.looks(False)
+        if not self.pool.held:
+            self._spare()
+
     def _spare(self) -> None:
         """Send servers at rest to those who wait."""
         pool, row = self.pool, self.row
         now = clock()
         while pool.queue.qsize():
-            worker = row.turn_of(0.0, now)
+            worker = row.first_elsewhere()
             if not worker or now < self._shunned.get(worker, 0.0):
                 break
-            servers = [server for server in pool.queue if self._can_go(server)][: row.waiting(worker)]
-            if not servers:
+            able = [server for server in pool.queue if self._can_go(server)]
+            if not able:
                 self._make_room(worker, now)
+                break
+            servers = able[: self._spared(able, worker, now)]
+            if not servers:
+                self._look_soon(now)
                 break
             claimed = row.claim(worker)
             if not claimed:
@@ -174,6 +216,20 @@ class Exchange:
                 lift(pool, server)
             for server in servers:
                 self._send(self, server, worker, claimed)
+
+    def _spared(self, able: list[Server], worker: int, now: float) -> int:
+        """How many of these go to ``worker`` now.
+
+        One that has come to rest lately is likely to be of use here before it could be back, unless there are more here
+        than there should be.
+        """
+        row = self.row
+        worse_off = row.is_clearly_worse_off(worker)
+        rested = sum(1 for server in able if worse_off or now - server.idle_since >= REST)
+        unneeded = min(UNUSED, row.margin * UNUSED_MARGINS)
+        unused = sum(1 for server in able if now - server.idle_since >= unneeded)
+        count = max(min(rested, round(row.surplus(worker))), unused, int(not row.held_by(worker)))
+        return min(count, int(row.waiting(worker)))
 
     def goes_over(self, server: Server, worker: int) -> bool:
         """Whether ``server``, which is given back, is ``worker``'s from here on, or closed for it; no switch."""
@@ -243,6 +299,8 @@ class Exchange:
         if pool.queue.row is not None:
             pool.queue.row = None
             self._deadline.clear()
+            self._look.clear()
+            row.looks(False)
             row.heard = None
             row.line_is(0, 0.0)
             row.rest_is(0)

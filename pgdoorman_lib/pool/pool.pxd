@@ -69,7 +69,7 @@ cdef class Pool:
     cdef public object database
     cdef object __weakref__
 
-    @cython.locals(server=Server, now=double, queue=ServerQueue)
+    @cython.locals(server=Server, now=double, queue=ServerQueue, room=bint, row=Row)
     cpdef bint request(self, Borrower borrower) except -1
     @cython.locals(now=double)
     cdef bint _wait_for_resume(self, Borrower borrower) except -1

@@ -339,9 +339,11 @@ class Pool:
             return True
         if self.sequences is not None:
             self.sequences.hurry(now)
-        if self.row is not None and self.row.rests_elsewhere():
+        room = self.has_room()
+        row = self.row
+        if row is not None and (row.rest_unaware() or ((room or self.timeout <= 0) and row.rests_elsewhere())):
             self.exchange.call(now)
-        if self.has_room():
+        if room:
             self.opening.grow(now)
         if self.timeout <= 0 and self._on_their_way(now) < queue.waiting:
             queue.leave(borrower)
@@ -503,10 +505,10 @@ class Pool:
         server.stream.task = None
         server.idle_since = self.engine.now
         self.borrowed -= 1
-        if self.row is not None:
-            self.row.rest_is(self.queue.qsize())
         if self.quota is not None:
             self.quota.freed(self)
+        if self.row is not None and self.engine.now >= self.row.look_at and self.row.first_elsewhere():
+            self.exchange.look(self.engine.now)
 
     def discard(self, server: Server, reason: str) -> None:
         """Close a borrowed server; no switch. One that is closed already is left alone."""

@@ -8,8 +8,17 @@ cdef int _RESTING
 cdef int _WAITING
 cdef int _SINCE
 cdef int _CLAIMED
+cdef int _DEMAND
+cdef int _LOOKING
+cdef int _NEWS
 cdef int _WIDTH
 cdef double _RATIO
+cdef double _STUCK
+cdef double _ONE
+cdef double _SLACK
+cdef double _CLEARLY
+cdef int _PARTS
+cdef int _LATELY
 
 
 @cython.final
@@ -23,6 +32,7 @@ cdef class Row:
     cdef public Py_ssize_t aside
     cdef public bint shy
     cdef public double margin
+    cdef public double look_at
     cdef public object heard
     cdef Py_ssize_t _mine
     cdef Py_ssize_t _end
@@ -35,5 +45,20 @@ cdef class Row:
     @cython.locals(found=Py_ssize_t, at=Py_ssize_t)
     cpdef Py_ssize_t rests_elsewhere(self) except -1
     cpdef Py_ssize_t announced(self, int event) except -1
-    @cython.locals(oldest="long long", theirs="long long", found=Py_ssize_t, at=Py_ssize_t, own=double, waited=double)
+    @cython.locals(oldest="long long", theirs="long long", found=Py_ssize_t, at=Py_ssize_t)
     cpdef int turn_of(self, double since, double now) except -1
+    @cython.locals(own=double)
+    cdef bint _is_next(self, Py_ssize_t at, double waited, double since, double now) except -1
+    @cython.locals(mine=Py_ssize_t, now="long long")
+    cdef int _note_demand(self) except -1
+    @cython.locals(now="long long", lately="long long")
+    cdef Py_ssize_t _demand(self, Py_ssize_t at) except -1
+    @cython.locals(ours="long long", theirs="long long", both="long long", there="long long")
+    cdef double _surplus(self, Py_ssize_t at) except? -1
+    @cython.locals(ours="long long", theirs="long long")
+    cdef bint _is_clearly_worse_off(self, Py_ssize_t at) except -1
+    @cython.locals(oldest="long long", theirs="long long", found=Py_ssize_t, at=Py_ssize_t)
+    cpdef int first_elsewhere(self) except -1
+    @cython.locals(at=Py_ssize_t)
+    cpdef bint rest_unaware(self) except -1
+    cdef bint _is_aware(self, Py_ssize_t at) except -1

@@ -16,18 +16,22 @@ from typing import Any
 _int = int
 _float = float
 
-#: Numbers (int64) of a cell.
-WIDTH = 8
+#: Numbers (int64) of a cell: two lines of a processor's cache, of which the data path needs the first.
+WIDTH = 16
 #: Which is which: places taken; places of a process that has no cell (``set_elsewhere``); those at rest; who wait, and
-#: since when the first does (monotonic µs, 0: nobody); somebody has something to tell; rows that worker has joined; the
-#: ``SINCE`` of a first to whom something is on its way.
-HELD, ELSEWHERE, RESTING, WAITING, SINCE, NEWS, JOINED, CLAIMED = range(WIDTH)
+#: since when the first does (monotonic µs, 0: nobody); the ``SINCE`` of a first to whom something is on its way; how
+#: many were served or waited at a time lately (in parts); it will look by itself who waits elsewhere; somebody has
+#: something to tell; rows that worker has joined.
+HELD, ELSEWHERE, RESTING, WAITING, SINCE, CLAIMED, DEMAND, LOOKING, NEWS, JOINED = range(10)
 _HELD = HELD
 _ELSEWHERE = ELSEWHERE
 _RESTING = RESTING
 _WAITING = WAITING
 _SINCE = SINCE
 _CLAIMED = CLAIMED
+_DEMAND = DEMAND
+_LOOKING = LOOKING
+_NEWS = NEWS
 _WIDTH = WIDTH
 #: What may have happened to a database: texts may mean something else, objects may leave something behind.
 TEXTS, OBJECTS = range(2)
@@ -36,6 +40,23 @@ TEXTS, OBJECTS = range(2)
 MARGIN = 0.001
 RATIO = 2.0
 _RATIO = RATIO
+#: Even if that has its share: when its first has waited for so many margins more than that.
+STUCK = 20.0
+_STUCK = STUCK
+#: What is a server more than the share of a worker, nearly; and what of those that another has beyond its first is left
+#: out of account, since how many there are to be served changes all the time.
+ONE = 0.75
+SLACK = 0.25
+_ONE = ONE
+_SLACK = SLACK
+#: Another worker is clearly worse off when there are so many times as many for each of its servers.
+CLEARLY = 4.0
+_CLEARLY = CLEARLY
+#: ``DEMAND`` is in so many parts, and goes by about so many of those that were given back last.
+PARTS = 16384
+LATELY = 256
+_PARTS = PARTS
+_LATELY = LATELY
 
 
 class Row:
@@ -50,6 +71,7 @@ class Row:
         "heard",
         "held",
         "ledger",
+        "look_at",
         "margin",
         "number",
         "shy",
@@ -70,6 +92,8 @@ class Row:
         self.aside = 0
         #: seconds, see MARGIN
         self.margin = MARGIN
+        #: when it is next looked who waits elsewhere when one comes to rest here, monotonic seconds
+        self.look_at = 0.0
         #: what rests here can't go elsewhere, and need not be asked for
         self.shy = False
         #: called when another worker has given something back, waits, or has died; no switch
@@ -173,10 +197,76 @@ class Row:
         return found
 
     def turn_of(self, since: _float, now: _float) -> _int:
-        """The other worker whose first is next, and to whom nothing is on its way yet; 0: ours is, or nobody waits.
+        """The other worker that gets what is given back here now; 0: it stays.
 
         ``since`` is when our own first began to wait, 0 if nobody does; monotonic seconds.
         """
+        self._note_demand()
+        oldest = 0
+        found = 0
+        at = 0
+        while at < self._end:
+            theirs = self.cells[at + _SINCE]
+            if (
+                theirs
+                and at != self._mine
+                and not self.cells[at + _CLAIMED]
+                and (not oldest or theirs < oldest)
+                and self._is_next(at, now - theirs / 1000000.0, since, now)
+            ):
+                oldest = theirs
+                found = at
+            at += _WIDTH
+        return found // _WIDTH
+
+    def _is_next(self, at: _int, waited: _float, since: _float, now: _float) -> bool:
+        """Whether one is to go to the worker whose cell that is, where the first has ``waited`` so many seconds."""
+        if since <= 0.0:
+            # Nobody waits here, but that may be over before one that has gone could be back.
+            return not self.cells[at + _HELD] or self._is_clearly_worse_off(at)
+        own = now - since
+        if waited <= own + self.margin or waited <= own * _RATIO:
+            return False
+        # Those that it has come back there, too, and soon, unless something keeps them.
+        return not self.cells[at + _HELD] or self._surplus(at) >= _ONE or waited > own * _RATIO + self.margin * _STUCK
+
+    def _note_demand(self) -> None:
+        """One is given back here: how many there are with one, or who wait for one?"""
+        cells, mine = self.cells, self._mine
+        now = (cells[mine + _HELD] - cells[mine + _RESTING] + cells[mine + _WAITING]) * _PARTS
+        cells[mine + _DEMAND] += (now - cells[mine + _DEMAND]) // _LATELY
+
+    def _demand(self, at: _int) -> _int:
+        """How many there are in the worker whose cell that is, now or, if that is more, lately; in parts."""
+        now = (self.cells[at + _HELD] - self.cells[at + _RESTING] + self.cells[at + _WAITING]) * _PARTS
+        lately = self.cells[at + _DEMAND]
+        return now if now > lately else lately  # type: ignore[no-any-return]
+
+    def _surplus(self, at: _int) -> _float:
+        """How many of ours are another's by what both have, and how many there are to be served by them."""
+        ours = self._demand(self._mine)
+        theirs = self._demand(at)
+        there = self.cells[at + _HELD]
+        both = self.cells[self._mine + _HELD] + there
+        return float(both) * theirs / (ours + theirs) - there - (there - 1) * _SLACK if theirs else 0.0
+
+    def _is_clearly_worse_off(self, at: _int) -> bool:
+        """Whether by far more are served there by each of its servers, and one of ours is theirs."""
+        theirs = self._demand(at) * self.cells[self._mine + _HELD]
+        ours = self._demand(self._mine) * self.cells[at + _HELD]
+        return theirs > ours * _CLEARLY and self._surplus(at) >= _ONE
+
+    def surplus(self, worker: _int) -> _float:
+        """How many of ours are a worker's by what both have, and how many there are to be served by them."""
+        return self._surplus(worker * _WIDTH)
+
+    def is_clearly_worse_off(self, worker: _int) -> bool:
+        """Whether a worker has none, or is clearly worse off than this one."""
+        at = worker * _WIDTH
+        return not self.cells[at + _HELD] or self._is_clearly_worse_off(at)
+
+    def first_elsewhere(self) -> _int:
+        """The other worker whose first has waited longest of those to whom nothing is on its way; 0: nobody waits."""
         oldest = 0
         found = 0
         at = 0
@@ -186,13 +276,6 @@ class Row:
                 oldest = theirs
                 found = at
             at += _WIDTH
-        if not oldest:
-            return 0
-        if since > 0.0:
-            own = now - since
-            waited = now - oldest / 1000000.0
-            if waited <= own + self.margin or waited <= own * _RATIO:
-                return 0
         return found // _WIDTH
 
     def waiting_since(self, worker: _int) -> _float:
@@ -274,8 +357,26 @@ class Row:
         for there, worker in sorted(resting, reverse=True):
             if there <= 0 or number <= 0:
                 break
-            self.ring(worker)
+            if not self._is_aware(worker * WIDTH):
+                self.ring(worker)
             number -= there
+
+    def rest_unaware(self) -> bool:
+        """Whether servers rest in another worker that does not know yet that it is to look who waits elsewhere."""
+        at = 0
+        while at < self._end:
+            if at != self._mine and self.cells[at + _RESTING] and not self._is_aware(at):
+                return True
+            at += _WIDTH
+        return False
+
+    def _is_aware(self, at: _int) -> bool:
+        """Whether the worker whose cell that is has been rung and not looked yet, or looks soon by itself."""
+        return bool(self.cells[at + _LOOKING] or self.cells[at + _NEWS])
+
+    def looks(self, soon: bool) -> None:
+        """This worker looks soon by itself who waits elsewhere, and need not be rung for that; or not any more."""
+        self.cells[self._mine + LOOKING] = int(soon)
 
     def leave(self) -> None:
         """Have nothing to do with the row any more: what was taken through this object is given back."""

@@ -21,6 +21,7 @@ from pgdoorman_lib.pool.holding import pause, renew
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.quota import Quota
 from pgdoorman_lib.pool.resting import sweep
+from pgdoorman_lib.pool.row import DEMAND, PARTS, WIDTH
 from pgdoorman_lib.server.connection import Server
 
 
@@ -272,6 +273,42 @@ def test_who_has_waited_little_longer_waits_on(sides: Sides) -> None:
     assert got(here) is server and not one.sent
     one.pool.checkin(server)
     assert got(abroad) is server, "nobody else waits here"
+
+
+@sized(pool_size=4)
+def test_one_that_has_just_come_to_rest_stays_where_it_may_be_needed(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have two servers, as is their share: none goes before it has rested for long."""
+    monkeypatch.setattr(exchange_module, "UNUSED_MARGINS", 1000)
+    monkeypatch.setattr(exchange_module, "UNUSED", 0.2)
+    one, two = sides
+    servers = [got(side.ask()) for side in sides for _ in range(2)]
+    row = one.exchange.row
+    row.cells[row.worker * WIDTH + DEMAND] = 3 * PARTS  # there were as many here a moment ago
+    abroad = two.ask()
+    one.pool.engine.now = clock()
+    one.pool.checkin(servers[0])
+    gevent.sleep(0.05)
+    assert servers[0].state == "idle" and not abroad.ready() and not one.sent
+    assert got(one.ask()) is servers[0]
+    one.pool.engine.now = began = clock()
+    one.pool.checkin(servers[0])
+    assert got(abroad) is servers[0] and clock() - began >= 0.2
+    assert one.exchange._look.due == 0.0
+
+
+@sized(pool_size=4)
+def test_one_more_than_a_share_goes_when_it_has_rested_for_a_moment(sides: Sides) -> None:
+    one, two = sides
+    servers = [got(one.ask()) for _ in range(3)]
+    got(two.ask())
+    abroad = [two.ask() for _ in range(3)]
+    one.pool.engine.now = clock()
+    one.pool.checkin(servers[0])
+    assert servers[0].state == "idle"
+    assert got(abroad[0]) is servers[0]
+    assert one.sent == [2]
 
 
 @sized(pool_size=1)

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pgdoorman_lib.errors import ConfigError, LocalResourcesExhausted
 from pgdoorman_lib.pool import ledger as ledger_module
 from pgdoorman_lib.pool.ledger import Ledger
-from pgdoorman_lib.pool.row import MARGIN, OBJECTS, RATIO, TEXTS, Row
+from pgdoorman_lib.pool.row import LATELY, MARGIN, OBJECTS, RATIO, STUCK, TEXTS, Row
 
 
 @pytest.fixture
@@ -365,6 +365,56 @@ def test_whose_turn_it_is(workers: list[Ledger]) -> None:
     assert two.oldest_elsewhere() == one.waiting_since(3)
 
 
+def test_who_has_a_share_of_servers_waits_for_those(workers: list[Ledger]) -> None:
+    """Between workers that have as many servers for as many clients none goes, however their lines happen to be."""
+    one, two, _ = (each.row("pool") for each in workers)
+    now = 1000.0
+    for row in (one, two):
+        row.add(2)
+        row.line_is(18, now - 0.002)
+    for _ in range(3 * LATELY):
+        assert one.turn_of(now - 0.002, now) == 0
+    two.line_is(18, now - 0.012)
+    assert one.turn_of(now - 0.002, now) == 0, "three times as long a wait is chance"
+    one.line_is(0, 0.0)
+    assert one.turn_of(0.0, now) == 0, "those it has answered ask again in a moment"
+    two.line_is(18, now - MARGIN * STUCK - 0.001 - 2 * 0.002)
+    assert one.turn_of(now - 0.002, now) == 2, "something keeps those it has"
+
+
+def test_who_has_less_than_a_share_gets_one(workers: list[Ledger]) -> None:
+    one, two, three = (each.row("pool") for each in workers)
+    now = 1000.0
+    one.add(3)
+    two.add(1)
+    one.line_is(17, now - 0.002)
+    two.line_is(19, now - 0.0049)
+    assert one.turn_of(now - 0.002, now) == 2
+    assert (one.surplus(2), two.surplus(1)) == (pytest.approx(1.0), pytest.approx(-1.5))
+    two.line_is(19, now - 0.0029)
+    assert one.turn_of(now - 0.002, now) == 0, "it is not its turn yet"
+    one.add(-2)
+    two.line_is(39, now - 0.0049)
+    three.line_is(1, now - 0.0001)
+    one.line_is(0, 0.0)
+    assert one.is_clearly_worse_off(2) and one.turn_of(0.0, now) == 2, "one client does not keep the only server"
+    two.line_is(3, now - 0.0049)
+    assert not one.is_clearly_worse_off(2)
+    assert one.turn_of(0.0, now) == 3, "who has none at all"
+
+
+def test_how_many_there_were_lately_counts(workers: list[Ledger]) -> None:
+    one, two, _ = (each.row("pool") for each in workers)
+    now = 1000.0
+    for row in (one, two):
+        row.add(3)
+    two.line_is(20, now - 0.010)
+    for waiting in (20, 0) * 10 * LATELY:
+        one.line_is(waiting, now - 0.010 if waiting else 0.0)
+        one.turn_of(now - 0.010 if waiting else 0.0, now)
+    assert one.surplus(2) == pytest.approx(6 * 23 / (23 + 13) - 3.5, abs=0.1)
+
+
 def test_one_alone_sends_a_worker_something(workers: list[Ledger]) -> None:
     one, two, three = (each.row("pool") for each in workers)
     three.line_is(2, 5.0)
@@ -394,6 +444,13 @@ def test_servers_at_rest_are_seen_and_asked_for(workers: list[Ledger]) -> None:
     rows[0].ring_resting(4)
     answer_all(workers)
     assert heard == [3, 2, 3]
+    rows[2].looks(True)
+    assert rows[0].rest_unaware()
+    rows[0].ring_resting(4)
+    assert not rows[0].rest_unaware(), "one has been rung, the other one looks by itself"
+    rows[0].ring_resting(4)
+    answer_all(workers)
+    assert heard == [3, 2, 3, 2]
     rows[1].shy = True
     rows[1].rest_is(1)
     assert rows[0].rests_elsewhere() == 3
