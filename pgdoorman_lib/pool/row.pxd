@@ -13,6 +13,7 @@ cdef int _LOOKING
 cdef int _NEWS
 cdef int _WIDTH
 cdef double _RATIO
+cdef double _RATIO_OF_NONE
 cdef double _STUCK
 cdef double _ONE
 cdef double _SLACK

@@ -36,10 +36,12 @@ _WIDTH = WIDTH
 #: What may have happened to a database: texts may mean something else, objects may leave something behind.
 TEXTS, OBJECTS = range(2)
 #: It is another worker's turn when its first has waited for so many seconds more than ours, at least (``Row.margin``),
-#: and so many times as long.
+#: and so many times as long: fewer times where that has no server, since nothing else will be of use there.
 MARGIN = 0.001
 RATIO = 2.0
+RATIO_OF_NONE = 1.25
 _RATIO = RATIO
+_RATIO_OF_NONE = RATIO_OF_NONE
 #: Even if that has its share: when its first has waited for so many margins more than that.
 STUCK = 20.0
 _STUCK = STUCK
@@ -225,10 +227,12 @@ class Row:
             # Nobody waits here, but that may be over before one that has gone could be back.
             return not self.cells[at + _HELD] or self._is_clearly_worse_off(at)
         own = now - since
-        if waited <= own + self.margin or waited <= own * _RATIO:
+        if waited <= own + self.margin:
             return False
+        if not self.cells[at + _HELD]:
+            return waited > own * _RATIO_OF_NONE
         # Those that it has come back there, too, and soon, unless something keeps them.
-        return not self.cells[at + _HELD] or self._surplus(at) >= _ONE or waited > own * _RATIO + self.margin * _STUCK
+        return waited > own * _RATIO and (self._surplus(at) >= _ONE or waited > own * _RATIO + self.margin * _STUCK)
 
     def _note_demand(self) -> None:
         """One is given back here: how many there are with one, or who wait for one?"""

@@ -267,7 +267,7 @@ def test_who_has_waited_little_longer_waits_on(sides: Sides) -> None:
     here = one.ask()
     now = one.pool.engine.now = clock()
     # By as much, however long this machine takes for it.
-    two.exchange.row.line_is(1, now - 0.3)
+    two.exchange.row.line_is(1, now - 0.24)
     one.pool.queue.first.waiting_since = now - 0.2  # type: ignore[union-attr]
     one.pool.checkin(server)
     assert got(here) is server and not one.sent
