@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +15,11 @@ from pgdoorman_lib.client.login_cache import LoginCache
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.config.validate import ADMIN_DATABASES
+from pgdoorman_lib.net import aead
 from pgdoorman_lib.net.tls import client_facing_context
 from pgdoorman_lib.net.tls_secrets import Keylog
+
+log = logging.getLogger("pgdoorman.tls")
 
 
 class ConfiguredPolicy:
@@ -49,6 +53,9 @@ class ConfiguredPolicy:
             return None
         if self._keylog is None:
             self._keylog = Keylog()
+            aead.load()  # not while clients wait
+            if not aead.DIRECT:
+                log.info("TLS records are sealed by the package cryptography: libcrypto is not to be had directly")
         return self._keylog
 
     def use(self, config: Config) -> None:

@@ -65,6 +65,7 @@ ONLY_CONSTANTS = {
     "pgdoorman_lib/wire/letters",
     "pgdoorman_lib/client/events",
     "pgdoorman_lib/server/states",
+    "pgdoorman_lib/net/tls_terms",
 }
 
 

@@ -220,8 +220,8 @@ class General:
     tls_handover: bool = setting(
         "boolean",
         True,
-        "Connections by TLS 1.3, of clients and to servers, go along in an upgrade and from one worker to another: "
-        "their sessions' secrets are kept in memory for that.",
+        "Connections by TLS 1.3, of clients and to servers, go along in an upgrade and from one worker to another, "
+        "and cost less: their sessions' secrets are kept in memory for that.",
         reload="live",
         ours=True,
     )

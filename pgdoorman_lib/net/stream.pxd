@@ -5,9 +5,13 @@ import cython
 from pgdoorman_lib.net.engine cimport Channel, Engine, Task
 from pgdoorman_lib.net.ring cimport Ring
 from pgdoorman_lib.net.syscalls cimport copy, cut, put, recv_into, send_from
+from pgdoorman_lib.net.tls13 cimport Tls13
 from pgdoorman_lib.wire.framing cimport int32
 
 cdef Py_ssize_t BLOCK_SIZE
+cdef Py_ssize_t RAW_SIZE
+cdef Py_ssize_t SMALL_RECORDS
+cdef Py_ssize_t _SEALED
 
 cdef int EAGAIN
 cdef int EWOULDBLOCK
@@ -39,10 +43,12 @@ cdef class Stream(Channel):
     cdef public long long received
     cdef public long long sent
     cdef public object tls
+    cdef public Tls13 records
     cdef public object cipher_in
     cdef public object cipher_out
     cdef public bytearray tls_out
-    cdef public object tracker
+    cdef public Py_ssize_t tls_start
+    cdef public Py_ssize_t tls_end
 
     @cython.locals(block=bytearray, room=Py_ssize_t, n=Py_ssize_t)
     cpdef Py_ssize_t fill(self) except -3
@@ -84,8 +90,25 @@ cdef class Stream(Channel):
     @cython.locals(n=Py_ssize_t, raw=bytearray)
     cdef Py_ssize_t _fill_tls(self, bytearray block, Py_ssize_t room) except? -100000
     @cython.final
-    @cython.locals(n=Py_ssize_t, raw=bytearray, out=bytearray)
+    @cython.locals(records=Tls13, raw=bytearray, n=Py_ssize_t, room=Py_ssize_t, drained=bint)
+    cdef Py_ssize_t _fill_records(self, bytearray block) except? -100000
+    @cython.final
+    @cython.locals(records=Tls13, inbox=bytearray, raw=bytearray)
+    cdef int _take_raw(self) except -1
+    @cython.final
+    @cython.locals(records=Tls13, raw=bytearray, larger=bytearray, size=Py_ssize_t)
+    cdef bytearray _raw_room(self, Py_ssize_t least)
+    @cython.final
+    @cython.locals(n=Py_ssize_t, raw=bytearray)
     cdef int _push_tls(self) except -2
+    @cython.final
+    @cython.locals(raw=bytearray)
+    cdef int _records_sent(self, Py_ssize_t size) except -1
+    @cython.final
+    @cython.locals(records=Tls13, block=bytearray, out=bytearray, end=Py_ssize_t, size=Py_ssize_t)
+    cdef bint _seal(self) except -1
+    @cython.locals(out=bytearray, n=Py_ssize_t)
+    cdef bint _encrypt(self) except -1
     cpdef void close(self) except *
     @cython.final
     cdef int _park(self) except -1

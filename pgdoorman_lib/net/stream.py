@@ -7,8 +7,8 @@ Rules:
 3. Bytes to send are queued and leave at the end of the turn. ``send_block`` hands over a whole block without copying.
 4. A failed send is not a failed stream: what the peer said before it went away can still be read. ``eof`` says when
    there is nothing more.
-5. TLS is the same stream over an ``ssl.SSLObject`` with two memory BIOs; nobody above sees a difference. Behind a move
-   from another process a ``Tls13`` is in its place.
+5. TLS is the same stream; nobody above sees a difference. Its handshake is an ``ssl.SSLObject``'s with two memory BIOs.
+   Behind that ``records`` has the connection if it is of TLS 1.3 and its secrets are known, else it stays there.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pgdoorman_lib.net.engine import Channel, Engine, Task
 from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.ring import Ring
 from pgdoorman_lib.net.syscalls import copy, cut, put, recv_into, send_from
-from pgdoorman_lib.net.tls13 import Tls13
-from pgdoorman_lib.net.tls_secrets import CanNotMove, Handshake, Tracker, keylog_of
+from pgdoorman_lib.net.tls13 import RAW_SIZE, SMALL_RECORDS, Tls13
+from pgdoorman_lib.net.tls_secrets import CanNotMove, Handshake, keylog_of
 from pgdoorman_lib.wire.framing import int32
 
 _int = int
@@ -39,6 +39,9 @@ FULL = -2
 
 #: Queued bytes from which a writer should wait for the peer (two blocks: one in flight, one being filled).
 HIGH_WATER = 2 * BLOCK_SIZE
+
+#: Bytes of a block beyond which no record of TLS begins.
+_SEALED = BLOCK_SIZE - 2 * SMALL_RECORDS
 
 #: -1 where there are none
 _AF_UNIX = int(getattr(socket, "AF_UNIX", -1))
@@ -55,7 +58,7 @@ def check_exported(state: dict[str, Any]) -> None:
             raise ValueError(f"{key} is {type(state.get(key)).__name__}, it must be {kind.__name__}")
     tls = state.get("tls")
     if isinstance(tls, dict):
-        Tls13(tls, ssl.MemoryBIO(), ssl.MemoryBIO())
+        Tls13(tls)
     elif tls is not None:
         raise ValueError(f"tls is {type(tls).__name__}, it must be a dictionary or nothing")
 
@@ -86,13 +89,15 @@ class Stream(Channel):
         "peer_host",
         "peer_port",
         "received",
+        "records",
         "send_failed",
         "sent",
         "sock",
         "start",
         "tls",
+        "tls_end",
         "tls_out",
-        "tracker",
+        "tls_start",
     )
 
     def __init__(self, sock: socket.socket, engine: Engine, peer_host: str = "", peer_port: _int = 0) -> None:
@@ -124,11 +129,15 @@ class Stream(Channel):
         self.received = 0
         self.sent = 0
         self.tls: ssl.SSLObject | Tls13 | None = None
-        #: follows the records of an SSLObject's connection that may be moved
-        self.tracker: Tracker | None = None
+        #: ``tls``, if that is ours
+        self.records: Tls13 | None = None
+        #: what OpenSSL reads from and writes to otherwise
         self.cipher_in: ssl.MemoryBIO | None = None
         self.cipher_out: ssl.MemoryBIO | None = None
+        #: records to send: tls_out[tls_start:tls_end]
         self.tls_out: bytearray | None = None
+        self.tls_start = 0
+        self.tls_end = 0
         engine.register(self)
         # Bytes that came before the registration raise an edge at once; a level-triggered engine tells as well.
 
@@ -170,7 +179,9 @@ class Stream(Channel):
             self.end -= self.start
             self.start = 0
             room = len(block) - self.end
-        if self.tls is not None:
+        if self.records is not None:
+            n = self._fill_records(block)
+        elif self.tls is not None:
             n = self._fill_tls(block, room)
         elif self.inbox_error:
             n = -self.inbox_error  # the kernel tells it but once
@@ -201,7 +212,9 @@ class Stream(Channel):
     def begin_receive(self, ring: Ring) -> bool:
         if self.block is not None or self.inbox is not None or not self.readable or self.closed:
             return False
-        if self.tls is not None or self.task is None or not self.task.parked:
+        if self.task is None or not self.task.parked:
+            return False
+        if self.tls is not None and (self.records is None or self.records.raw is not None):
             return False
         inbox = self.engine.take_block()
         ring.receive(self.fd, inbox, 0, len(inbox))
@@ -261,7 +274,7 @@ class Stream(Channel):
         """Have ``data[:size]`` in front of what is there to be consumed."""
         block: Any
         if self.block is None:
-            if self.inbox is not None:
+            if self.inbox is not None and self.tls is None:
                 self._take_inbox()
             else:
                 self.block = self.engine.take_block()
@@ -292,7 +305,10 @@ class Stream(Channel):
 
     def has_buffered(self) -> bool:
         """Whether bytes have been received that nobody consumed."""
-        return bool(self.end > self.start or (self.tls is not None and self.tls.pending()))
+        if self.records is not None:
+            return bool(self.end > self.start or self.records.has_more())
+        tls: Any = self.tls
+        return bool(self.end > self.start or (tls is not None and tls.pending()))
 
     # Sending.
 
@@ -398,6 +414,10 @@ class Stream(Channel):
 
     def begin_send(self, ring: Ring) -> bool:
         out = self.out
+        if self.records is not None and not self.closed and (self.tls_out is not None or self._seal()):
+            raw: Any = self.tls_out
+            ring.send(self.fd, raw, self.tls_start, self.tls_end - self.tls_start)
+            return True
         if out is None or self.tls is not None or self.closed:
             self.push()
             return False
@@ -409,6 +429,10 @@ class Stream(Channel):
             self.push()  # to say whether and for what to wait
         elif n < 0:
             self._drop_output(-n)
+        elif self.records is not None:
+            self._records_sent(n)
+            if self.tls_out is not None or self.out is not None or self.armed:
+                self.push()
         else:
             self.sent += n
             self.out_pending -= n
@@ -455,23 +479,102 @@ class Stream(Channel):
             self.engine.give_block(self.out)
             self._next_segment()
         self.out_pending = 0
+        if self.records is not None and self.tls_out is not None:
+            self.engine.give_block(self.tls_out)
         self.tls_out = None
 
     # TLS.
+
+    def _fill_records(self, block: bytearray) -> _int:
+        """As recv_into, of the content of records; ``readable`` is what it is to be behind it."""
+        records: Any = self.records
+        n: _int
+        drained = False
+        while True:
+            if self.inbox is not None:
+                drained = bool(self.drained)
+                self._take_raw()
+            n = records.take(block, self.end) - self.end
+            if records.raw is not None and records.raw_start == records.raw_end and not records.content_end:
+                self.engine.give_block(records.raw)
+                records.raw = None
+            if n > 0:
+                if drained and not records.has_more():
+                    self.readable = 0
+                    if self.engine.level_triggered:
+                        self.engine.rearm(self)
+                return n
+            if records.over:
+                return -EPROTO if records.error else 0
+            if self.inbox_error:
+                return -self.inbox_error  # the kernel tells it but once
+            if drained:
+                return -EAGAIN
+            raw = self._raw_room(BLOCK_SIZE // 2)
+            room = len(raw) - records.raw_end
+            n = recv_into(self.fd, raw, records.raw_end, room)
+            if n <= 0:
+                if records.raw_start == records.raw_end:
+                    self.engine.give_block(raw)
+                    records.raw = None
+                return n
+            records.raw_end += n
+            drained = n < room and not self.hangup
+
+    def _take_raw(self) -> None:
+        """Have what was received for us together with others' bytes among what is to be opened."""
+        records: Any = self.records
+        inbox: Any = self.inbox
+        self.inbox = None
+        if records.raw is None:
+            records.raw = inbox
+            records.raw_start = 0
+            records.raw_end = self.inbox_size
+        else:
+            raw = self._raw_room(self.inbox_size)
+            copy(raw, records.raw_end, inbox, 0, self.inbox_size)
+            records.raw_end += self.inbox_size
+            self.engine.give_block(inbox)
+
+    def _raw_room(self, least: _int) -> bytearray:
+        """The buffer of what is to be opened, with room for ``least`` bytes behind that."""
+        records: Any = self.records
+        raw: bytearray | None = records.raw
+        if raw is None:
+            raw = self.engine.take_block()
+            records.raw = raw
+            records.raw_start = 0
+            records.raw_end = 0
+        if len(raw) - records.raw_end < least:
+            size = max(RAW_SIZE, records.raw_end + least)
+            larger = bytearray(size)
+            self.engine.grown += size
+            copy(larger, 0, raw, 0, records.raw_end)
+            self.engine.give_block(raw)
+            records.raw = larger
+            return larger
+        return raw
+
+    def _take_unread(self) -> None:
+        """Have what came before there were ``records`` among what is to be opened."""
+        records: Any = self.records
+        unread: bytes = records.unread
+        if unread:
+            put(self._raw_room(len(unread)), records.raw_end, unread)
+            records.raw_end += len(unread)
+            records.unread = b""
 
     def _fill_tls(self, block: bytearray, room: _int) -> _int:
         """As recv_into, through the SSL object; a TLS fault counts as a broken connection."""
         tls = self.tls
         cipher_in = self.cipher_in
-        assert tls is not None
+        assert isinstance(tls, ssl.SSLObject)
         assert cipher_in is not None
         while True:
             if self.inbox is not None:  # it was received before TLS had begun
                 raw = self.inbox
                 self.inbox = None
                 cipher_in.write(memoryview(raw)[: self.inbox_size])
-                if self.tracker is not None:
-                    self.tracker.received(raw, self.inbox_size, self.received)
                 self.engine.give_block(raw)
             try:
                 n = int(tls.read(room, memoryview(block)[self.end :]))
@@ -488,43 +591,14 @@ class Stream(Channel):
             n = recv_into(self.fd, raw, 0, len(raw))
             if n > 0:
                 cipher_in.write(memoryview(raw)[:n])
-                if self.tracker is not None:
-                    self.tracker.received(raw, n, self.received)
             self.engine.give_block(raw)
             if n <= 0:
                 return n
 
     def _push_tls(self) -> _int:
-        tls = self.tls
-        cipher_out = self.cipher_out
-        assert tls is not None
-        assert cipher_out is not None
-        while True:
-            if self.tls_out is None:
-                out = self.out
-                if out is not None:
-                    n = self.out_end - self.out_start
-                    try:
-                        n = int(tls.write(memoryview(out)[self.out_start : self.out_end]))
-                    except ssl.SSLWantReadError:
-                        # Renegotiation does not exist in TLS 1.3 and is refused in 1.2: only a handshake could want it.
-                        n = 0
-                    except ssl.SSLError:
-                        self._drop_output(EPROTO)
-                        return -1
-                    self.sent += n
-                    self.out_pending -= n
-                    self.out_start += n
-                    if self.out_start == self.out_end:
-                        self.engine.give_block(out)
-                        self._next_segment()
-                if not cipher_out.pending:
-                    break
-                self.tls_out = bytearray(cipher_out.read())
-                if self.tracker is not None:
-                    self.tracker.sent(self.tls_out, self.sent)
-            raw = self.tls_out
-            n = send_from(self.fd, raw, 0, len(raw))
+        while self.tls_out is not None or (self._seal() if self.records is not None else self._encrypt()):
+            raw: Any = self.tls_out
+            n = send_from(self.fd, raw, self.tls_start, self.tls_end - self.tls_start)
             if n < 0:
                 if n == -EAGAIN or n == -EWOULDBLOCK:
                     self.blocked = 1
@@ -533,13 +607,79 @@ class Stream(Channel):
                     return 0
                 self._drop_output(-n)
                 return -1
-            if n == len(raw):
-                self.tls_out = None
-            else:
-                del raw[:n]
+            self._records_sent(n)
+        if self.send_failed:
+            return -1
         if self.armed:
             self._has_room()
         return 1
+
+    def _records_sent(self, size: _int) -> None:
+        self.tls_start += size
+        if self.tls_start == self.tls_end:
+            if self.records is not None:
+                raw: Any = self.tls_out
+                self.engine.give_block(raw)
+            self.tls_out = None
+
+    def _seal(self) -> bool:
+        """Have records of what is queued in ``tls_out``, as many as a block holds; whether there are any."""
+        records: Any = self.records
+        if self.out is None and records.alert < 0:
+            return False
+        if records.error and self.out is not None:
+            self._drop_output(EPROTO)
+            if records.alert < 0:
+                return False
+        block = self.engine.take_block()
+        end = 0
+        while self.out is not None and end < _SEALED:
+            out = self.out
+            size = self.out_end - self.out_start
+            if size > BLOCK_SIZE - SMALL_RECORDS - end:
+                size = BLOCK_SIZE - SMALL_RECORDS - end
+            end = records.seal(out, self.out_start, size, block, end)
+            self.sent += size
+            self.out_pending -= size
+            self.out_start += size
+            if self.out_start == self.out_end:
+                self.engine.give_block(out)
+                self._next_segment()
+        if self.out is None and records.alert >= 0:
+            end = records.seal_alert(block, end)
+        self.tls_out = block
+        self.tls_start = 0
+        self.tls_end = end
+        return True
+
+    def _encrypt(self) -> bool:
+        """As ``_seal``, by the SSL object."""
+        tls = self.tls
+        cipher_out = self.cipher_out
+        assert isinstance(tls, ssl.SSLObject)
+        assert cipher_out is not None
+        out = self.out
+        if out is not None:
+            try:
+                n = int(tls.write(memoryview(out)[self.out_start : self.out_end]))
+            except ssl.SSLWantReadError:
+                # Renegotiation does not exist in TLS 1.3 and is refused in 1.2: only a handshake could want it.
+                n = 0
+            except ssl.SSLError:
+                self._drop_output(EPROTO)
+                return False
+            self.sent += n
+            self.out_pending -= n
+            self.out_start += n
+            if self.out_start == self.out_end:
+                self.engine.give_block(out)
+                self._next_segment()
+        if not cipher_out.pending:
+            return False
+        self.tls_out = bytearray(cipher_out.read())
+        self.tls_start = 0
+        self.tls_end = len(self.tls_out)
+        return True
 
     def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
         """Do the TLS handshake; may switch.
@@ -562,7 +702,7 @@ class Stream(Channel):
         tls = context.wrap_bio(cipher_in, cipher_out, server_side=server_side, server_hostname=server_hostname)
         keylog = keylog_of(context)
         handshake = Handshake(keylog) if keylog is not None else None
-        tracker: Tracker | None = None
+        records: Tls13 | None = None
         came = b""
         while True:
             failure: ssl.SSLError | None = None
@@ -579,10 +719,7 @@ class Stream(Channel):
                 if not server_side:
                     handshake.client_says(said)
                 if done:
-                    tracker = handshake.tracker(tls, said)
-            if tracker is not None and cipher_in.pending:
-                behind = bytearray(came[-cipher_in.pending :])
-                tracker.received(behind, len(behind), 0)
+                    records = handshake.connection(tls, said, came[len(came) - cipher_in.pending :])
             if said:
                 self.write(said)
                 self.flush()
@@ -600,14 +737,14 @@ class Stream(Channel):
                 handshake.client_says(came)
             self.start = self.end
             self.release()
-        self.tls = tls
-        self.cipher_in = cipher_in
-        self.cipher_out = cipher_out
+        if records is not None:
+            self.tls = self.records = records
+            self._take_unread()
+        else:
+            self.tls = tls
+            self.cipher_in = cipher_in
+            self.cipher_out = cipher_out
         self.received, self.sent = received, sent
-        if tracker is not None:
-            tracker.read.content += received
-            tracker.write.content += sent
-            self.tracker = tracker
         # Application data may have come in the same segment as the end of the handshake: no edge will tell.
         self.readable = 1
 
@@ -615,7 +752,7 @@ class Stream(Channel):
 
     def may_move(self) -> bool:
         """Whether nothing is known that keeps ``export`` from telling all: not of TLS whose secrets are not known."""
-        return self.tls is None or self.tracker is not None or isinstance(self.tls, Tls13)
+        return self.tls is None or self.records is not None
 
     def export(self) -> dict[str, Any]:
         """What another process makes the same stream of (``carry_on``); this one stays as good as it is.
@@ -625,8 +762,8 @@ class Stream(Channel):
         """
         if self.inbox is not None and self.tls is None and self.block is None:
             self._take_inbox()
-        if self.tls is not None:
-            self._drain_tls()
+        if self.records is not None:
+            self._drain_records()
         if self.eof or self.closed or self.inbox is not None:
             raise CanNotMove("the connection has ended, or has bytes in hand")
         if self.push() != 1 or self.send_failed:
@@ -641,52 +778,43 @@ class Stream(Channel):
             "tls": self._export_tls() if self.tls is not None else None,
         }
 
-    def _drain_tls(self) -> None:
-        """Read what has been received: it must not stay in OpenSSL."""
-        tls: Any = self.tls
+    def _drain_records(self) -> None:
+        """Open what has been received: only a record that is not whole goes along as it came."""
+        records: Any = self.records
+        if self.inbox is not None:
+            self._take_raw()
+        if self.block is None:
+            self.block = self.engine.take_block()
+            self.start = 0
+            self.end = 0
         while True:
-            if self.block is None:
-                self.block = self.engine.take_block()
-                self.start = 0
-                self.end = 0
-            block = self.block
-            if self.end == len(block):
+            if self.end == len(self.block):
                 self.grow(self.end - self.start + BLOCK_SIZE)
-                continue
-            try:
-                n = int(tls.read(len(block) - self.end, memoryview(block)[self.end :]))
-            except ssl.SSLWantReadError:
-                self.release()
-                return
-            except ssl.SSLError as exc:
-                self.release()
-                raise CanNotMove(f"TLS has ended: {exc}") from exc
-            if n == 0:  # as CPython says that close_notify has come
-                self.release()
-                raise CanNotMove("TLS has ended: the other side has closed it")
-            self.end += n
-            self.received += n
+            end = records.take(self.block, self.end)
+            if end == self.end:
+                break
+            self.received += end - self.end
+            self.end = end
+        self.release()
+        if records.over:
+            raise CanNotMove(f"TLS has ended: {records.error or 'the other side has closed it'}")
 
     def _export_tls(self) -> dict[str, Any]:
         tls: Any = self.tls
-        if self.tracker is not None:
-            try:
-                return self.tracker.export(self.received, self.sent)
-            except CanNotMove:
-                self.tracker = None  # nor will it later
-                raise
-        if isinstance(tls, Tls13):
-            return tls.export()
-        raise CanNotMove(f"{tls.version()}, or its secrets are not known")
+        if self.records is None:
+            raise CanNotMove(f"{tls.version()}, or its secrets are not known")
+        try:
+            return self.records.export()
+        except ValueError as exc:
+            raise CanNotMove(f"TLS can't go on elsewhere: {exc}") from exc
 
     def carry_on(self, state: dict[str, Any]) -> None:
         """Be, right after it was made, what ``export`` has said in another process; ValueError if it can't."""
         check_exported(state)
         tls, unread = state.get("tls"), state["unread"]
         if tls is not None:
-            self.cipher_in = ssl.MemoryBIO()
-            self.cipher_out = ssl.MemoryBIO()
-            self.tls = Tls13(tls, self.cipher_in, self.cipher_out)
+            self.tls = self.records = Tls13(tls)
+            self._take_unread()
         self.received = state["received"]
         self.sent = state["sent"]
         if unread:
@@ -787,6 +915,9 @@ class Stream(Channel):
         if self.inbox is not None:
             self.engine.give_block(self.inbox)
             self.inbox = None
+        if self.records is not None and self.records.raw is not None:
+            self.engine.give_block(self.records.raw)
+            self.records.raw = None
         self._give_output_back()
         self.sock.close()
         self.fd = -1

@@ -1,216 +1,239 @@
-"""TLS 1.3's record layer behind a handshake that somebody else has made: secrets and bytes in, bytes out (RFC 8446).
+"""TLS 1.3's records behind a handshake that somebody else has made: secrets and bytes in, bytes out (RFC 8446).
 
-A connection's handshake is OpenSSL's. From the two application traffic secrets, the cipher suite and the numbers of
-the records so far, which ``net.tls_secrets`` knows, another process carries the connection on with a ``Tls13``, which
-has as much of ``ssl.SSLObject`` as ``net.stream`` uses. Either side may change its keys at any time (section 4.6.3);
-nothing else of a handshake comes behind one, but tickets, which a client may ignore.
+The handshake is OpenSSL's, in this process or in another. From the two application traffic secrets, the cipher suite
+and the numbers of the records so far, a ``Tls13`` carries the connection on. Either side may change its keys at any
+time (section 4.6.3); nothing else of a handshake comes behind one, but tickets, which a client may ignore.
 
-``cryptography`` has the ciphers. It takes 100 ms and 7 MB to import, so that it is when a record is opened or made; who
-only counts them does without.
+What has been received stands in ``raw`` as long as it has not been opened; whose buffers that and the others are is the
+stream's business.
 """
 
 from __future__ import annotations
 
-import hmac
-import ssl
-import struct
-from typing import Any, NamedTuple
+from typing import Any
 
-# ContentType (section 5.1) and HandshakeType (section 4).
-ALERT = 21
-HANDSHAKE = 22
-APPLICATION_DATA = 23
-_NEW_SESSION_TICKET = 4
-KEY_UPDATE = 24
+from pgdoorman_lib.net import tls_terms
+from pgdoorman_lib.net.syscalls import copy
+from pgdoorman_lib.net.traffic import SUITES, Direction, RecordError, Suite
 
-# AlertDescription (section 6).
-_CLOSE_NOTIFY = 0
-_UNEXPECTED_MESSAGE = 10
-_BAD_RECORD_MAC = 20
-_RECORD_OVERFLOW = 22
-_ILLEGAL_PARAMETER = 47
-_DECODE_ERROR = 50
-_USER_CANCELED = 90
-_WARNING = 1
-_FATAL = 2
+_int = int
 
-HEADER_SIZE = 5
-TAG_SIZE = 16
-#: What a record has beside its content: the type behind it, and the tag (section 5.2).
-OVERHEAD = 1 + TAG_SIZE
-#: Section 5.1 and 5.2: bytes of content, of what stands behind a header.
-MAX_CONTENT = 1 << 14
-_MAX_BODY = MAX_CONTENT + 256
-#: A KeyUpdate message: type, length, request_update.
-KEY_UPDATE_SIZE = 5
+#: Room for what a stream has not been able to read: a whole record, and half a buffer more.
+RAW_SIZE = 32768
+#: What records need beside content: a change of keys before it, its own overhead, and an alert behind it.
+SMALL_RECORDS = 96
+
 _MAX_TICKET = 1 << 17
-#: Records under one key before ours is changed: section 5.5 allows AES-GCM 2^24.5.
-_MAX_RECORDS = 1 << 23
-
-_HEADER = struct.Struct(">BHH")
-_LEGACY_VERSION = 0x0303
-
-
-class Suite(NamedTuple):
-    """A cipher suite: its AEAD in ``cryptography``, bytes of its key, its hash, and its bits as ssl tells them."""
-
-    aead: str
-    key_size: int
-    hash_name: str
-    bits: int
-
-
-SUITES = {
-    "TLS_AES_128_GCM_SHA256": Suite("AESGCM", 16, "sha256", 128),
-    "TLS_AES_256_GCM_SHA384": Suite("AESGCM", 32, "sha384", 256),
-    "TLS_CHACHA20_POLY1305_SHA256": Suite("ChaCha20Poly1305", 32, "sha256", 256),
-}
-
-
-def load() -> Any:
-    """The module with the ciphers: to be called early by who will carry connections on."""
-    from cryptography.hazmat.primitives.ciphers import aead
-
-    return aead
-
-
-class RecordError(Exception):
-    """The other side broke the protocol; ``alert`` is the AlertDescription that tells it so."""
-
-    def __init__(self, alert: int, text: str) -> None:
-        super().__init__(text)
-        self.alert = alert
-
-
-def expand_label(suite: Suite, secret: bytes, label: str, size: int) -> bytes:
-    """HKDF-Expand-Label (section 7.1) with an empty context, of at most one hash's ``size`` in bytes."""
-    full = b"tls13 " + label.encode()
-    info = struct.pack(">HB", size, len(full)) + full + b"\0"
-    return hmac.digest(secret, info + b"\1", suite.hash_name)[:size]
-
-
-class Direction:
-    """The protection of what goes one way: the traffic secret of now, and the number of the next record."""
-
-    __slots__ = ("_aead", "_iv", "secret", "sequence", "suite")
-
-    def __init__(self, suite: Suite, secret: bytes, sequence: int = 0) -> None:
-        self.suite = suite
-        self.secret = secret
-        self.sequence = sequence
-        self._aead: Any = None  # made when it is used: who only counts does not need it
-        self._iv = 0
-
-    def _keys(self) -> Any:
-        if self._aead is None:
-            suite = self.suite
-            key = expand_label(suite, self.secret, "key", suite.key_size)
-            self._aead = getattr(load(), suite.aead)(key)
-            self._iv = int.from_bytes(expand_label(suite, self.secret, "iv", 12), "big")
-        return self._aead
-
-    def update(self) -> None:
-        """Go on to the next secret (section 7.2)."""
-        self.secret = expand_label(self.suite, self.secret, "traffic upd", len(self.secret))
-        self.sequence = 0
-        self._aead = None
-
-    def _nonce(self) -> bytes:
-        return (self._iv ^ self.sequence).to_bytes(12, "big")  # section 5.3
-
-    def seal(self, kind: int, content: bytes) -> bytes:
-        """The next record."""
-        aead = self._keys()
-        header = _HEADER.pack(APPLICATION_DATA, _LEGACY_VERSION, len(content) + OVERHEAD)
-        body = aead.encrypt(self._nonce(), content + bytes((kind,)), header)
-        self.sequence += 1
-        return header + bytes(body)
-
-    def open(self, record: bytes) -> tuple[int, bytes]:
-        """Type and content of the next record, which is given whole; RecordError."""
-        if record[0] != APPLICATION_DATA:
-            raise RecordError(_UNEXPECTED_MESSAGE, f"a record of type {record[0]} in clear")
-        aead = self._keys()
-        from cryptography.exceptions import InvalidTag  # there by now
-
-        try:
-            inner = bytes(aead.decrypt(self._nonce(), record[HEADER_SIZE:], record[:HEADER_SIZE]))
-        except InvalidTag:
-            raise RecordError(_BAD_RECORD_MAC, "a record that is not authentic") from None
-        self.sequence += 1
-        content = inner.rstrip(b"\0")  # padding (section 5.4)
-        if len(inner) > MAX_CONTENT + 1:
-            raise RecordError(_RECORD_OVERFLOW, "a record with too much in it")
-        if not content:
-            raise RecordError(_UNEXPECTED_MESSAGE, "a record without a type")
-        return content[-1], content[:-1]
 
 
 class Tls13:
-    """A TLS 1.3 connection behind its handshake, in place of an ``ssl.SSLObject``.
+    """A TLS 1.3 connection behind its handshake.
 
-    ``state`` is what ``export`` of ours or of ``net.tls_secrets.Tracker`` gave; ValueError when it is none. Errors are
-    those of the ssl module: SSLWantReadError, SSLZeroReturnError behind close_notify, SSLError when the connection is
-    broken.
+    ``state`` is what ``export`` gave, of ours or of ``net.tls_secrets``; ValueError when it is none. ``unread``, what
+    came before, is the stream's to give to ``raw``. Behind ``over`` nothing more is opened; there may be content that
+    came before.
     """
 
-    def __init__(self, state: dict[str, Any], incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+    __slots__ = (
+        "_alpn",
+        "_cipher",
+        "_messages",
+        "alert",
+        "closed",
+        "content_end",
+        "content_start",
+        "error",
+        "over",
+        "raw",
+        "raw_end",
+        "raw_start",
+        "read",
+        "unread",
+        "update_due",
+        "write",
+    )
+
+    def __init__(self, state: dict[str, Any]) -> None:
         cipher, unread, alpn = state.get("cipher"), state.get("unread", b""), state.get("alpn")
         if not isinstance(cipher, str) or cipher not in SUITES:
             raise ValueError(f"no cipher suite of TLS 1.3 is {cipher!r}")
-        if not isinstance(unread, bytes) or not (alpn is None or isinstance(alpn, str)):
+        if not isinstance(unread, bytes) or len(unread) > RAW_SIZE or not (alpn is None or isinstance(alpn, str)):
             raise ValueError("no bytes to go on from")
         suite = SUITES[cipher]
         self._cipher = cipher
-        self._read = _direction(suite, state, "read")
-        self._write = _direction(suite, state, "write")
-        self._update_due = bool(state.get("update_due"))
         self._alpn: str | None = alpn
-        self._incoming = incoming
-        self._outgoing = outgoing
-        self._raw = bytearray(unread)  # records not opened yet, the last one maybe in part
-        self._plain = b""
-        self._position = 0
-        self._messages = bytearray()  # of the handshake's kind, the last one maybe in part
-        self._error = ""
-        self._ended = False  # by the other side's close_notify
-        self._closed = False  # by ours
+        self.read = _direction(suite, state, "read")
+        self.write = _direction(suite, state, "write")
+        #: the other side asked for new keys of ours, and has not got them yet
+        self.update_due = bool(state.get("update_due"))
+        self.unread = unread
+        #: received, and not opened: raw[raw_start:raw_end]; opened there and not read: raw[content_start:content_end]
+        self.raw: bytearray | None = None
+        self.raw_start = 0
+        self.raw_end = 0
+        self.content_start = 0
+        self.content_end = 0
+        #: handshake messages, the last one maybe in part
+        self._messages = bytearray()
+        #: the other side has closed the connection (``error`` is empty), or broken it
+        self.over = False
+        self.error = ""
+        #: the AlertDescription that is to be sent, -1 for none; behind it nothing is
+        self.alert = -1
+        self.closed = False
 
-    def read(self, size: int, buffer: Any) -> int:
-        """Put at most ``size`` bytes into ``buffer``, at least one; how many they are."""
-        if self._position == len(self._plain):
-            self._plain = self._next_data()
-            self._position = 0
-        part = self._plain[self._position : self._position + size]
-        buffer[: len(part)] = part
-        self._position += len(part)
-        if self._position == len(self._plain):
-            self._plain = b""
-            self._position = 0
-        return len(part)
+    # What comes.
 
-    def write(self, data: Any) -> int:
-        """Send all of ``data``; how many bytes they are."""
-        if self._error or self._closed:
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._error or "the connection was closed")
-        view = memoryview(data)
-        for start in range(0, len(view), MAX_CONTENT):
-            if self._update_due or self._write.sequence >= _MAX_RECORDS:
-                self._update_due = False
-                self._outgoing.write(self._write.seal(HANDSHAKE, bytes((KEY_UPDATE, 0, 0, 1, 0))))
-                self._write.update()
-            self._outgoing.write(self._write.seal(APPLICATION_DATA, bytes(view[start : start + MAX_CONTENT])))
-        return len(view)
+    def take(self, block: bytearray, filled: _int) -> _int:
+        """Put what has come behind ``block[:filled]``, as much as there is and as there is room for; where it ends."""
+        room = len(block)
+        while True:
+            size = self.content_end - self.content_start
+            if size > 0:
+                if size > room - filled:
+                    size = room - filled
+                copy(block, filled, self._raw(), self.content_start, size)
+                self.content_start += size
+                filled += size
+                if self.content_start < self.content_end:
+                    return filled
+                self.content_start = self.content_end = 0
+            if self.over:
+                self.raw_start = self.raw_end
+                return filled
+            try:
+                size = self._open_next(block, filled)
+            except RecordError as exc:
+                self._break(str(exc), exc.alert)
+                size = 0
+            if size < 0:
+                break
+            filled += size
+        if self.raw_start > 0:
+            if self.raw_start < self.raw_end:
+                copy(self._raw(), 0, self._raw(), self.raw_start, self.raw_end - self.raw_start)
+            self.raw_end -= self.raw_start
+            self.raw_start = 0
+        return filled
 
-    def pending(self) -> int:
-        """Bytes that ``read`` gives without more records."""
-        return len(self._plain) - self._position
+    def _raw(self) -> bytearray:
+        raw = self.raw
+        assert raw is not None
+        return raw
+
+    def _open_next(self, block: bytearray, filled: _int) -> _int:
+        """Open the next record, into ``block[filled:]`` if that has room; how much came there, -1: none is whole."""
+        start = self.raw_start
+        there = self.raw_end - start
+        if there < tls_terms.HEADER_SIZE:
+            return -1
+        raw = self._raw()
+        body = self.read.body_size(raw, start)
+        if there < tls_terms.HEADER_SIZE + body:
+            return -1
+        self.raw_start = start + tls_terms.HEADER_SIZE + body
+        out, to = block, filled
+        if body - tls_terms.TAG_SIZE > len(block) - filled:
+            out, to = raw, start + tls_terms.HEADER_SIZE
+        size = self.read.open(raw, start, body, out, to)
+        kind = self.read.kind
+        if self._messages and kind != tls_terms.HANDSHAKE:
+            raise RecordError(tls_terms.UNEXPECTED_MESSAGE, "something else within a handshake message")
+        if kind == tls_terms.APPLICATION_DATA:
+            if out is block:
+                return size
+            self.content_start = to
+            self.content_end = to + size
+        elif kind == tls_terms.HANDSHAKE:
+            self._handshake(bytes(out[to : to + size]))
+        elif kind == tls_terms.ALERT:
+            self._alert(bytes(out[to : to + size]))
+        else:
+            raise RecordError(tls_terms.UNEXPECTED_MESSAGE, f"a record of type {kind}")
+        return 0
+
+    def has_more(self) -> bool:
+        """Whether ``take`` would do something without more bytes."""
+        if self.content_start < self.content_end or self.over:
+            return True
+        there = self.raw_end - self.raw_start
+        if there < tls_terms.HEADER_SIZE:
+            return False
+        raw, at = self._raw(), self.raw_start
+        body = raw[at + 3] << 8 | raw[at + 4]
+        return there >= tls_terms.HEADER_SIZE + body or body > tls_terms.MAX_BODY
+
+    def _handshake(self, content: bytes) -> None:
+        if not content:
+            raise RecordError(tls_terms.UNEXPECTED_MESSAGE, "an empty handshake record")
+        messages = self._messages
+        messages += content
+        while len(messages) >= tls_terms.MESSAGE_HEADER:
+            kind, size = messages[0], int.from_bytes(messages[1:4], "big")
+            if kind not in (tls_terms.KEY_UPDATE, tls_terms.NEW_SESSION_TICKET):
+                raise RecordError(tls_terms.UNEXPECTED_MESSAGE, f"a handshake message of type {kind}")
+            if size > _MAX_TICKET or (kind == tls_terms.KEY_UPDATE and size != 1):
+                raise RecordError(tls_terms.DECODE_ERROR, f"a handshake message of {size} bytes")
+            if len(messages) < tls_terms.MESSAGE_HEADER + size:
+                return
+            body = bytes(messages[tls_terms.MESSAGE_HEADER : tls_terms.MESSAGE_HEADER + size])
+            del messages[: tls_terms.MESSAGE_HEADER + size]
+            if kind == tls_terms.KEY_UPDATE:
+                if messages:
+                    raise RecordError(tls_terms.UNEXPECTED_MESSAGE, "a message under the keys before a KeyUpdate")
+                if body[0] > 1:
+                    raise RecordError(tls_terms.ILLEGAL_PARAMETER, f"a KeyUpdate that asks for {body[0]}")
+                self.read.update()
+                self.update_due = self.update_due or body[0] == 1
+
+    def _alert(self, content: bytes) -> None:
+        if len(content) != 2:
+            raise RecordError(tls_terms.DECODE_ERROR, "an alert that is none")
+        description = content[1]
+        if description == tls_terms.CLOSE_NOTIFY:
+            self.over = True
+        elif description != tls_terms.USER_CANCELED:
+            self._break(f"the other side sent alert {description}", -1)
+
+    def _break(self, text: str, alert: _int) -> None:
+        """The connection is broken: tell the other side by ``alert``, unless it knows (-1) or ours is closed."""
+        self.over = True
+        self.error = text
+        self._messages.clear()
+        if not self.closed:
+            self.alert = alert
+        self.closed = True
+
+    # What goes.
+
+    def seal(self, data: bytearray, start: _int, size: _int, out: bytearray, at: _int) -> _int:
+        """Put a record of ``data[start:start+size]``, at most MAX_CONTENT bytes, at ``out[at:]``; where it ends.
+
+        There must be room for SMALL_RECORDS beside.
+        """
+        if self.update_due or self.write.sequence >= self.write.limit:
+            self.update_due = False
+            at = self._seal_small(tls_terms.HANDSHAKE, bytearray((tls_terms.KEY_UPDATE, 0, 0, 1, 0)), out, at)
+            self.write.update()
+        return self.write.seal(tls_terms.APPLICATION_DATA, data, start, size, out, at)
+
+    def seal_alert(self, out: bytearray, at: _int) -> _int:
+        """Put the alert that is to be sent at ``out[at:]``, which has room for SMALL_RECORDS; where it ends."""
+        level = tls_terms.WARNING if self.alert == tls_terms.CLOSE_NOTIFY else tls_terms.FATAL
+        content = bytearray((level, self.alert))
+        self.alert = -1
+        return self._seal_small(tls_terms.ALERT, content, out, at)
+
+    def _seal_small(self, kind: _int, content: bytearray, out: bytearray, at: _int) -> _int:
+        return self.write.seal(kind, content, 0, len(content), out, at)
 
     def unwrap(self) -> None:
-        """Send close_notify, once; the other's is not waited for (section 6.1)."""
-        if not (self._closed or self._error):
-            self._closed = True
-            self._outgoing.write(self._write.seal(ALERT, bytes((_WARNING, _CLOSE_NOTIFY))))
+        """Have close_notify sent, once; the other's is not waited for (section 6.1)."""
+        if not self.closed:
+            self.closed = True
+            self.alert = tls_terms.CLOSE_NOTIFY
+
+    # What is asked of it.
 
     def version(self) -> str:
         """As ``ssl.SSLObject.version``."""
@@ -218,7 +241,7 @@ class Tls13:
 
     def cipher(self) -> tuple[str, str, int]:
         """As ``ssl.SSLObject.cipher``."""
-        return self._cipher, "TLSv1.3", self._read.suite.bits
+        return self._cipher, "TLSv1.3", self.read.suite.bits
 
     def selected_alpn_protocol(self) -> str | None:
         """As ``ssl.SSLObject.selected_alpn_protocol``."""
@@ -227,96 +250,13 @@ class Tls13:
     def export(self) -> dict[str, Any]:
         """What carries the connection on elsewhere, and changes nothing here. ValueError if it can't be any more.
 
-        What ``read`` would give at once must have been read.
+        What ``take`` would give at once must have been read.
         """
-        self._raw += self._incoming.read()
-        if self._error or self._ended or self._closed or self.pending() or self._messages:
-            raise ValueError(self._error or "the connection has ended, or there is something to be read")
-        return exported(self._cipher, self._read, self._write, self._update_due, bytes(self._raw), self._alpn)
-
-    def _next_data(self) -> bytes:
-        if self._error:
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._error)
-        self._raw += self._incoming.read()
-        try:
-            while not self._ended:
-                record = self._next_record()
-                if record is None:
-                    raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "more records are needed")
-                kind, content = self._read.open(record)
-                if self._messages and kind != HANDSHAKE:
-                    raise RecordError(_UNEXPECTED_MESSAGE, "something else within a handshake message")
-                if kind == APPLICATION_DATA:
-                    if content:
-                        return content
-                elif kind == HANDSHAKE:
-                    self._handshake(content)
-                elif kind == ALERT:
-                    self._alert(content)
-                else:
-                    raise RecordError(_UNEXPECTED_MESSAGE, f"a record of type {kind}")
-        except RecordError as exc:
-            self._fail(str(exc))
-            if not self._closed:
-                self._outgoing.write(self._write.seal(ALERT, bytes((_FATAL, exc.alert))))
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, str(exc)) from exc
-        raise ssl.SSLZeroReturnError(ssl.SSL_ERROR_ZERO_RETURN, "the connection was closed by the other side")
-
-    def _next_record(self) -> bytes | None:
-        raw = self._raw
-        if len(raw) < HEADER_SIZE:
-            return None
-        kind, _, size = _HEADER.unpack_from(raw)
-        if kind != APPLICATION_DATA:
-            raise RecordError(_UNEXPECTED_MESSAGE, f"a record of type {kind} in clear")
-        if size > _MAX_BODY:
-            raise RecordError(_RECORD_OVERFLOW, f"a record of {size} bytes")
-        if size < OVERHEAD:
-            raise RecordError(_DECODE_ERROR, f"a record of {size} bytes")
-        end = HEADER_SIZE + size
-        if len(raw) < end:
-            return None
-        record = bytes(raw[:end])
-        del raw[:end]
-        return record
-
-    def _handshake(self, content: bytes) -> None:
-        if not content:
-            raise RecordError(_UNEXPECTED_MESSAGE, "an empty handshake record")
-        messages = self._messages
-        messages += content
-        while len(messages) >= 4:
-            kind, size = messages[0], int.from_bytes(messages[1:4], "big")
-            if kind not in (KEY_UPDATE, _NEW_SESSION_TICKET):
-                raise RecordError(_UNEXPECTED_MESSAGE, f"a handshake message of type {kind}")
-            if size > _MAX_TICKET or (kind == KEY_UPDATE and size != 1):
-                raise RecordError(_DECODE_ERROR, f"a handshake message of {size} bytes")
-            if len(messages) < 4 + size:
-                return
-            body = bytes(messages[4 : 4 + size])
-            del messages[: 4 + size]
-            if kind == KEY_UPDATE:
-                if messages:
-                    raise RecordError(_UNEXPECTED_MESSAGE, "a message under the keys before a KeyUpdate")
-                if body[0] > 1:
-                    raise RecordError(_ILLEGAL_PARAMETER, f"a KeyUpdate that asks for {body[0]}")
-                self._read.update()
-                self._update_due = self._update_due or body[0] == 1
-
-    def _alert(self, content: bytes) -> None:
-        if len(content) != 2:
-            raise RecordError(_DECODE_ERROR, "an alert that is none")
-        description = content[1]
-        if description == _CLOSE_NOTIFY:
-            self._ended = True
-        elif description != _USER_CANCELED:
-            self._fail(f"the other side sent alert {description}")
-            raise ssl.SSLError(ssl.SSL_ERROR_SSL, self._error)
-
-    def _fail(self, text: str) -> None:
-        self._error = text
-        self._raw.clear()
-        self._messages.clear()
+        if self.closed or self._messages or self.has_more():
+            raise ValueError(self.error or "the connection has ended, or there is something to be read")
+        raw = self.raw
+        unread = bytes(raw[self.raw_start : self.raw_end]) if raw is not None else self.unread
+        return exported(self._cipher, self.read, self.write, self.update_due, unread, self._alpn)
 
 
 def exported(
@@ -329,7 +269,6 @@ def exported(
         "read_sequence": read.sequence,
         "write_secret": write.secret,
         "write_sequence": write.sequence,
-        #: the other side asked for new keys of ours, and has not got them yet
         "update_due": update_due,
         #: the beginning of the record ``read_sequence``, as received
         "unread": unread,

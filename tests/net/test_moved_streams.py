@@ -25,8 +25,8 @@ from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.packing import pack, unpack
 from pgdoorman_lib.net.parcel import Channel, Parcel, Refused
 from pgdoorman_lib.net.stream import Stream, check_exported
-from pgdoorman_lib.net.tls13 import SUITES
 from pgdoorman_lib.net.tls_secrets import CanNotMove, Keylog
+from pgdoorman_lib.net.traffic import SUITES
 
 CIPHERS = list(SUITES)
 OPENSSL = shutil.which("openssl")
@@ -144,7 +144,7 @@ def test_a_connection_moves_to_another_process(
         connecting = gevent.spawn(client_context.wrap_socket, raw, server_hostname="localhost")
         stream.start_tls(server_context, server_side=True)
         peer = connecting.get()
-        assert stream.tracker is not None
+        assert stream.records is not None
         total = 0
         for size in (1, 5, 100, 50_000):
             asking = gevent.spawn(ask, peer, chance.randbytes(size))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 import ssl
 import struct
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from pgdoorman_lib.errors import PeerGone, ProtocolViolation
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.stream import EOF, FULL, HIGH_WATER, NOTHING, Stream
+from pgdoorman_lib.net.tls_secrets import Keylog, keylog_of
 
 
 @pytest.fixture(params=ENGINES)
@@ -375,8 +378,11 @@ def test_close_gives_its_block_back(pair: Any) -> None:
 # TLS.
 
 
-@pytest.fixture(scope="module")
-def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+@pytest.fixture(scope="module", params=["ours", "OpenSSL's", "1.2"])
+def contexts(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[ssl.SSLContext, ssl.SSLContext]]:
+    """For a server and a client: records are ours behind the handshake, or stay OpenSSL's, of TLS 1.3 and of 1.2."""
     directory = Path(tmp_path_factory.mktemp("certificates"))
     authority = Authority(directory, "authority")
     files = authority.issue("server", "localhost", ["localhost"])
@@ -384,7 +390,13 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, 
     server.load_cert_chain(files.certificate, files.private_key)
     client = gssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.load_verify_locations(authority.path)
-    return server, client
+    if request.param == "1.2":
+        server.maximum_version = ssl.TLSVersion.TLSv1_2
+    keylog = Keylog()
+    if request.param == "ours":
+        keylog.watch(server)
+    yield server, client
+    keylog.close()
 
 
 class Secure:
@@ -396,6 +408,7 @@ class Secure:
         with gevent.Timeout(patience(5)):
             self.stream.start_tls(contexts[0], server_side=True)
         self.peer = connecting.get(timeout=patience(5))
+        assert (self.stream.records is not None) is (keylog_of(contexts[0]) is not None)
 
     def close(self) -> None:
         self.stream.close()
@@ -456,6 +469,120 @@ def test_an_idle_tls_stream_holds_no_block(secure: Secure) -> None:
     stream.write(b"x")
     stream.engine.flush()
     assert stream.out is None and stream.tls_out is None
+    assert stream.records is None or stream.records.raw is None
+
+
+class ByHand:
+    """A TLS client whose records can be sent in any pieces."""
+
+    def __init__(self, context: ssl.SSLContext, sock: Any) -> None:
+        self.sock = sock
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+
+    def shake_hands(self) -> None:
+        """As far as the last words, which are not sent yet."""
+        while True:
+            try:
+                self.tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self.sock.sendall(self.outgoing.read())
+                self.incoming.write(self.sock.recv(65536))
+
+    def records(self, *texts: bytes) -> bytes:
+        for text in texts:
+            self.tls.write(text)
+        return self.outgoing.read()
+
+
+@pytest.mark.parametrize("cuts", [(3,), (40,), (16_000, 16_420), (16_384,), tuple(range(20, 33_000, 1_001))])
+def by_hand(engine: Engine, contexts: Any) -> tuple[Stream, ByHand]:
+    stream, raw = stream_pair(engine)
+    client = ByHand(contexts[1], raw)
+
+    def shake_hands() -> None:
+        client.shake_hands()
+        raw.sendall(client.outgoing.read())
+
+    shaking = gevent.spawn(shake_hands)
+    with gevent.Timeout(patience(5)):
+        stream.start_tls(contexts[0], server_side=True)
+        shaking.get()
+    return stream, client
+
+
+@pytest.mark.parametrize("cuts", [(3,), (40,), (16_000, 16_420), (16_384,), tuple(range(20, 33_000, 1_001))])
+def test_records_in_pieces(engine: Engine, contexts: Any, cuts: tuple[int, ...]) -> None:
+    """Whoever takes the block takes no part of a record that is not whole, and no buffer stays behind."""
+    stream, client = by_hand(engine, contexts)
+    texts = b"first", b"x" * 16_384, b"second", b"y" * 16_384, b"last"
+    records = client.records(*texts)
+    got = bytearray()
+    for start, end in pairwise((0, *cuts, len(records))):
+        client.sock.sendall(records[start:end])
+        arrived(stream)
+        while (n := stream.fill()) > 0 or n == FULL:
+            got += stream.block[stream.start : stream.end]
+            stream.start = stream.end
+            stream.release()
+    with gevent.Timeout(patience(5)):
+        got += stream.read_exact(sum(map(len, texts)) - len(got))
+    assert bytes(got) == b"".join(texts)
+    assert stream.received == len(got)
+    assert stream.fill() == NOTHING and stream.block is None and engine.grown == 0
+    assert stream.records is None or stream.records.raw is None
+    stream.close()
+    client.sock.close()
+
+
+def test_many_tls_streams_at_once(engine: Engine, contexts: Any) -> None:
+    """What an engine receives and sends for several of them together."""
+    chance = random.Random(1)
+    made = [Secure(engine, contexts) for _ in range(5)]
+    rounds = 30
+
+    def answer(stream: Stream) -> None:
+        for _ in range(rounds):
+            size = int.from_bytes(stream.read_exact(4), "big")
+            stream.write(stream.read_exact(size)[::-1])
+
+    def ask(peer: Any) -> None:
+        for _ in range(rounds):
+            text = chance.randbytes(chance.choice((1, 50, 50, 50, 9_000, 40_000)))
+            peer.sendall(len(text).to_bytes(4, "big") + text)
+            got = b""
+            while len(got) < len(text):
+                got += peer.recv(65536)
+            assert got == text[::-1]
+
+    working = [gevent.spawn(answer, secure.stream) for secure in made]
+    working += [gevent.spawn(ask, secure.peer) for secure in made]
+    with gevent.Timeout(patience(20)):
+        for each in working:
+            each.get()
+    assert engine.grown == 0
+    for secure in made:
+        secure.close()
+
+
+def test_a_broken_record_is_answered_by_an_alert(engine: Engine, contexts: Any) -> None:
+    """What is queued does not go out any more; the other side is told why."""
+    if keylog_of(contexts[0]) is None:
+        pytest.skip("OpenSSL's alerts are OpenSSL's")
+    stream, client = by_hand(engine, contexts)
+    record = bytearray(client.records(b"text"))
+    record[-1] ^= 1
+    client.sock.sendall(record)
+    arrived(stream)
+    assert stream.fill() == EOF and stream.error == errno.EPROTO
+    stream.write(b"too late")
+    assert stream.push() == -1 and stream.out is None
+    stream.close()
+    client.incoming.write(client.sock.recv(65536))
+    with pytest.raises(ssl.SSLError, match="bad record mac"):
+        client.tls.read(10, bytearray(10))
+    client.sock.close()
 
 
 def test_tls_data_and_the_end_at_once(secure: Secure) -> None:
@@ -470,21 +597,17 @@ def test_tls_data_and_the_end_at_once(secure: Secure) -> None:
     assert n == EOF
 
 
-def test_tls_data_in_the_segment_that_ends_the_handshake(engine: Engine, contexts: Any) -> None:
+@pytest.mark.parametrize("cut", [3, 40, None])
+def test_tls_data_in_the_segment_that_ends_the_handshake(engine: Engine, contexts: Any, cut: int | None) -> None:
     stream, raw = stream_pair(engine)
-    cipher_in, cipher_out = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = contexts[1].wrap_bio(cipher_in, cipher_out, server_hostname="localhost")
+    client = ByHand(contexts[1], raw)
 
     def talk() -> None:
-        while True:
-            try:
-                client.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                raw.sendall(cipher_out.read())
-                cipher_in.write(raw.recv(65536))
-        client.write(b"question")
-        raw.sendall(cipher_out.read())
+        client.shake_hands()
+        last_words = client.outgoing.read()
+        records = client.records(b"ques", b"tion")
+        raw.sendall(last_words + records[:cut])
+        raw.sendall(records[cut:] if cut else b"")
 
     talking = gevent.spawn(talk)
     with gevent.Timeout(patience(5)):

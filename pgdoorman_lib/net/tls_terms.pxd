@@ -1,0 +1,24 @@
+# The numbers of net.tls_terms as C constants (a test compares them).
+
+cdef enum:
+    ALERT = 21
+    HANDSHAKE = 22
+    APPLICATION_DATA = 23
+    NEW_SESSION_TICKET = 4
+    KEY_UPDATE = 24
+    WARNING = 1
+    FATAL = 2
+    CLOSE_NOTIFY = 0
+    UNEXPECTED_MESSAGE = 10
+    BAD_RECORD_MAC = 20
+    RECORD_OVERFLOW = 22
+    ILLEGAL_PARAMETER = 47
+    DECODE_ERROR = 50
+    USER_CANCELED = 90
+    LEGACY_VERSION = 771
+    HEADER_SIZE = 5
+    TAG_SIZE = 16
+    OVERHEAD = 17
+    MAX_CONTENT = 16384
+    MAX_BODY = 16640
+    MESSAGE_HEADER = 4
