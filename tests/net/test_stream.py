@@ -566,6 +566,49 @@ def test_many_tls_streams_at_once(engine: Engine, contexts: Any) -> None:
         secure.close()
 
 
+def receive_together(stream: Stream, data: bytes) -> None:
+    """As an engine does that receives for several streams at once."""
+    inbox = stream.engine.take_block()
+    inbox[: len(data)] = data
+    stream.inbox, stream.inbox_size = inbox, len(data)
+    stream.readable = stream.drained = 1
+
+
+def test_records_received_together_with_others(engine: Engine, contexts: Any) -> None:
+    """They are opened behind what is there: half a record, and what somebody puts back."""
+    stream, client = by_hand(engine, contexts)
+    assert stream.fill() == NOTHING
+    first, second = client.records(b"first"), client.records(b"second")
+    receive_together(stream, first + second[:10])
+    assert stream.fill() == 5 and stream.fill() == NOTHING
+    receive_together(stream, second[10:])
+    stream.start += 5
+    stream.release()
+    stream.put_back(bytearray(b"again "), 6)
+    assert stream.fill() == 6
+    assert stream.read_exact(12) == b"again second"
+    assert stream.fill() == NOTHING and stream.block is None
+    stream.close()
+    client.sock.close()
+
+
+def test_what_was_received_together_with_others_is_exported(engine: Engine, contexts: Any) -> None:
+    if keylog_of(contexts[0]) is None:
+        pytest.skip("it does not move")
+    stream, client = by_hand(engine, contexts)
+    assert stream.fill() == NOTHING
+    texts = [b"x" * 9_000, b"y" * 6_000, b"z"]
+    records = client.records(*texts)
+    receive_together(stream, records[:-1])
+    state = stream.export()
+    assert state["unread"] == b"".join(texts[:2]) and state["received"] == 15_000
+    assert state["tls"]["unread"] == records[-23:-1]
+    receive_together(stream, records[-1:])
+    assert stream.read_exact(15_001) == b"".join(texts)
+    stream.close()
+    client.sock.close()
+
+
 def test_a_broken_record_is_answered_by_an_alert(engine: Engine, contexts: Any) -> None:
     """What is queued does not go out any more; the other side is told why."""
     if keylog_of(contexts[0]) is None:
