@@ -6,6 +6,8 @@ from pgdoorman_lib.net cimport tls_terms
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.net.traffic cimport Direction
 
+cdef int _MAX_VAIN
+
 
 @cython.final
 cdef class Tls13:
@@ -21,6 +23,7 @@ cdef class Tls13:
     cdef public Py_ssize_t content_start
     cdef public Py_ssize_t content_end
     cdef bytearray _messages
+    cdef int _vain
     cdef public bint over
     cdef public str error
     cdef public int alert

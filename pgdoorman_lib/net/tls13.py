@@ -24,6 +24,8 @@ RAW_SIZE = 32768
 SMALL_RECORDS = 96
 
 _MAX_TICKET = 1 << 17
+#: Records in a row without a byte of data, as OpenSSL has it for empty ones: who sends more wants to keep us busy.
+_MAX_VAIN = 32
 
 
 class Tls13:
@@ -38,6 +40,7 @@ class Tls13:
         "_alpn",
         "_cipher",
         "_messages",
+        "_vain",
         "alert",
         "closed",
         "content_end",
@@ -75,6 +78,7 @@ class Tls13:
         self.content_end = 0
         #: handshake messages, the last one maybe in part
         self._messages = bytearray()
+        self._vain = 0
         #: the other side has closed the connection (``error`` is empty), or broken it
         self.over = False
         self.error = ""
@@ -137,6 +141,12 @@ class Tls13:
             out, to = raw, start + tls_terms.HEADER_SIZE
         size = self.read.open(raw, start, body, out, to)
         kind = self.read.kind
+        if size > 0 and kind == tls_terms.APPLICATION_DATA:
+            self._vain = 0
+        else:
+            self._vain += 1
+            if self._vain > _MAX_VAIN:
+                raise RecordError(tls_terms.UNEXPECTED_MESSAGE, "too many records without data")
         if self._messages and kind != tls_terms.HANDSHAKE:
             raise RecordError(tls_terms.UNEXPECTED_MESSAGE, "something else within a handshake message")
         if kind == tls_terms.APPLICATION_DATA:

@@ -516,6 +516,19 @@ def test_data_within_a_handshake_message(certs: Certificates, keylog: Keylog) ->
     broken(server, client.put_record(HANDSHAKE, b"\x18\0") + client.put(b"x"), 10)
 
 
+@pytest.mark.parametrize("what", ["empty", "KeyUpdate"])
+def test_so_many_records_without_data(certs: Certificates, keylog: Keylog, what: str) -> None:
+    server, client = shaken(certs, keylog, our_client=True)
+
+    def vain(count: int) -> bytes:
+        return b"".join(client.put(b"") if what == "empty" else key_update(client, False) for _ in range(count))
+
+    for _ in range(3):
+        server.get(vain(32) + client.put(b"data"))
+        assert server.all() == b"data"
+    broken(server, vain(33), 10)
+
+
 def test_what_came_before_it_broke_is_read(certs: Certificates, keylog: Keylog) -> None:
     server, client = shaken(certs, keylog)
     server.get(client.put(b"good") + b"\x17\3\3\0\x20" + bytes(32) + client.put(b"lost"))
