@@ -51,15 +51,19 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return total * TICK
 
 
-def memory_kib(pids: Iterable[int]) -> int:
-    """Proportional set size of the processes and their descendants, KiB: shared pages are counted once in all."""
+def memory_kib(pids: Iterable[int], without: str = "") -> int:
+    """Proportional set size of the processes and their descendants, KiB: shared pages are counted once in all.
+
+    ``without`` a part of it, such as ``Pss_File``: pages of programs and libraries, of which others may have a share.
+    """
     total = 0
     for member in families(pids):
         try:
             text = Path(f"/proc/{member}/smaps_rollup").read_text()
         except OSError:  # it ended while we looked
             continue
-        total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+        sizes = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines()[1:]}
+        total += sizes.get("Pss", 0) - sizes.get(without, 0)
     return total
 
 

@@ -256,7 +256,8 @@ class Pooler:
     # -- seen from outside
 
     def memory_kib(self) -> int:
-        return memory_kib(self.processes())
+        """But for programs and libraries: their part grows when others on the machine have them no more."""
+        return memory_kib(self.processes(), without="Pss_File")
 
     def open_files(self) -> list[str]:
         """What each descriptor of all its processes is, as the kernel names it."""

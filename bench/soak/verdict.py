@@ -158,7 +158,7 @@ class Verdict:
                 [[name, str(size), str(watch.most[name])] for name, size in pools.items()],
             ),
             table(
-                ["minute", "upgrades", "PSS MiB", "descriptors", "clients", "servers", "others"],
+                ["minute", "upgrades", "MiB", "descriptors", "clients", "servers", "others"],
                 [
                     [
                         f"{look.passed / 60:.1f}",

@@ -36,6 +36,7 @@ def test_processes_are_counted_with_their_children() -> None:
         assert procfs.families([parent.pid, child]) == {parent.pid, child}
         alone = procfs.memory_kib([child])
         assert 0 < alone < procfs.memory_kib([parent.pid])
+        assert 0 < procfs.memory_kib([child], without="Pss_File") < alone
     finally:
         parent.communicate()
 
