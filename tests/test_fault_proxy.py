@@ -66,6 +66,15 @@ def test_a_byte_at_a_time(ends: Ends) -> None:
     assert [ends.far.recv(100) for _ in range(3)] == [b"a", b"b", b"c"]
 
 
+def test_the_rest_comes_as_it_is_once_there_are_no_crumbs_any_more(ends: Ends) -> None:
+    ends.proxy.piece, ends.proxy.delay = 1, 0.05
+    sent = b"x" * 60_000
+    ends.near.sendall(sent)
+    assert ends.far.recv(100) == b"x"
+    ends.proxy.piece = 0
+    assert b"x" + ends.exactly(len(sent) - 1) == sent
+
+
 def test_cut_in_the_middle_of_a_message(ends: Ends) -> None:
     ends.proxy.cut_after("up", 5)
     ends.near.sendall(b"Q\0\0\0\x0dSELECT 1\0")

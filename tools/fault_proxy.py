@@ -88,11 +88,12 @@ class Proxy:
                 if source in self._forgotten:
                     continue
                 data, cut = self._spend(direction, data)
-                step = self.piece or len(data) or 1
-                for start in range(0, len(data), step):
+                while data:
                     if self.delay:
                         time.sleep(self.delay)
-                    sink.sendall(data[start : start + step])
+                    step = self.piece or len(data)
+                    sink.sendall(data[:step])
+                    data = data[step:]
                 if cut:
                     _reset(source)
                     _reset(sink)
