@@ -11,6 +11,7 @@ from pathlib import Path
 
 import bench_package
 import pytest
+from eventually import eventually
 
 bench_package.make_importable()
 
@@ -34,9 +35,12 @@ def test_processes_are_counted_with_their_children() -> None:
         child = int(parent.stdout.readline())
         assert procfs.families([parent.pid]) == {parent.pid, child}
         assert procfs.families([parent.pid, child]) == {parent.pid, child}
-        alone = procfs.memory_kib([child])
-        assert 0 < alone < procfs.memory_kib([parent.pid])
-        assert 0 < procfs.memory_kib([child], without="Pss_File") < alone
+
+        def are_parts() -> bool:
+            private, alone = procfs.memory_kib([child], without="Pss_File"), procfs.memory_kib([child])
+            return 0 < private < alone < procfs.memory_kib([parent.pid])
+
+        eventually(are_parts, message="sizes of a process that is starting yet")
     finally:
         parent.communicate()
 
@@ -44,7 +48,7 @@ def test_processes_are_counted_with_their_children() -> None:
 def test_processes_that_were_waited_for_still_count() -> None:
     before = procfs.cpu_seconds([os.getpid()])
     subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.2: pass"], check=True)
-    assert procfs.cpu_seconds([os.getpid()]) - before >= 0.2 - procfs.TICK
+    assert procfs.cpu_seconds([os.getpid()]) - before >= 0.2 - 1.5 * procfs.TICK
 
 
 def test_sockets_that_listen_at_one_port() -> None:
