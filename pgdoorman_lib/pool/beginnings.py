@@ -27,7 +27,7 @@ class Beginnings:
         self.reported: Reported | None = None
         #: and when that was (monotonic seconds)
         self.began_at = 0.0
-        #: when that was last asked of a server; only where clients may ask for another kind of server (see ``stale``)
+        #: when that was last asked of a server, or was of no importance (see ``stale``)
         self.heard_at = 0.0
         #: by the parameters of a startup packet: the ``client.begin.Beginning`` of such a session
         self.reports: dict[Any, Any] = {}
@@ -83,7 +83,11 @@ class Beginnings:
 
     def stale(self) -> bool:
         """Whether new clients may be told to look elsewhere by what is true no more: a standby can be promoted."""
-        reported = self.reported
-        if reported is None or reported.values.get("in_hot_standby") != "on":
+        now = self.engine.now
+        if now - self.heard_at <= STANDBY_SECONDS:
             return False
-        return self.engine.now - self.heard_at > STANDBY_SECONDS
+        reported = self.reported
+        if reported is not None and reported.values.get("in_hot_standby") == "on":
+            return True
+        self.heard_at = now  # no standby: that is looked at no more often either
+        return False
