@@ -5,16 +5,19 @@ PostgreSQL docs, "Password Authentication" and AuthenticationMD5Password in "Mes
 
 from __future__ import annotations
 
+import hashlib
+from functools import partial
 from hmac import compare_digest
 
 from pgdoorman_lib.auth.entropy import random_bytes
 from pgdoorman_lib.wire.messages import authentication_md5
 
+# Where policy forbids MD5 for secrets (FIPS), the operator configures none: this is the protocol's own hash.
 try:
-    # Python's own: a hash so short costs OpenSSL's three times as much.
-    from _md5 import md5  # type: ignore[import-not-found]
+    # Python's own: a hash so short costs OpenSSL's three times as much. It knows no policy.
+    from _md5 import md5 as _md5  # type: ignore[import-not-found]
 except ImportError:  # Python was built without
-    from hashlib import md5
+    _md5 = partial(hashlib.md5, usedforsecurity=False)
 
 SALT_SIZE = 4
 
@@ -52,6 +55,5 @@ class Md5Challenge:
 
 
 def _hex(data: bytes) -> str:
-    # Where policy forbids MD5 for secrets (FIPS), the operator configures none: this is the protocol's own hash.
-    digits: str = md5(data, usedforsecurity=False).hexdigest()
+    digits: str = _md5(data).hexdigest()
     return digits
