@@ -15,6 +15,8 @@ cdef class Errands:
     cdef public Batch batch
     cdef public bytes refusal
 
+    @cython.final
+    cdef int forget(self) except -1
     cpdef int own_answered(self) except -1
     cpdef void _rebase(self, object base) except *
     @cython.locals(server=Server)

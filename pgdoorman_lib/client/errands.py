@@ -29,6 +29,10 @@ class Errands:
     def __init__(self, link: Link) -> None:
         self.link = link
         self.batch = link.batch
+        self.forget()
+
+    def forget(self) -> None:
+        """As at the beginning of a session."""
         #: body of the ErrorResponse to something we sent on our own account
         self.refusal: bytes | None = None
 

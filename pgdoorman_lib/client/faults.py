@@ -11,12 +11,13 @@ from pgdoorman_lib.wire import consts, messages
 
 
 def ended(session: Any, event: int) -> str:
-    """What polling for ``session`` has come to at last, for the log; raises what the client must be told."""
+    """What polling for ``session`` has come to at last, for the log; raises what the client must be told.
+
+    But for a client that has left while it waited for nothing: that is ``ClientEnd.parting``.
+    """
     link, relay = session.link, session.relay
-    if event == events.CLIENT_GONE and session.waiting:
+    if event == events.CLIENT_GONE:
         return "client left while waiting for a server"
-    if event in (events.CLIENT_GONE, events.TERMINATE):
-        return str(relay.client_end.parting(event))
     if event == events.CLIENT_FAULT:
         raise ProtocolViolation(link.fault, sqlstate=link.fault_sqlstate)
     if event == events.TOO_MANY_PINS:

@@ -30,6 +30,8 @@ cdef class Leftovers:
     cdef public int attempts
 
     @cython.final
+    cdef int forget(self) except -1
+    @cython.final
     @cython.locals(server=Server, asked=int)
     cdef int examine(self) except -1
     @cython.final

@@ -55,6 +55,10 @@ class Leftovers:
         self.batch = link.batch
         self.errands = errands
         self.texts = texts
+        self.forget()
+
+    def forget(self) -> None:
+        """As at the beginning of a session."""
         #: the log has been told that the client keeps its server
         self.warned = 0
         #: the server it keeps is counted; not while it is asked whether it is still to be kept

@@ -70,6 +70,10 @@ cdef class Link:
     cdef public object fault
     cdef public object fault_sqlstate
 
+    @cython.final
+    cdef int begin(self, Owner owner, Stream client, LinkStats stats) except -1
+    @cython.final
+    cdef int rest(self) except -1
     cpdef int use(self, Pool pool) except -1
     cpdef int use_health(self, Pool pool) except -1
     cpdef int begin_with(self, object settings, object told, object base) except -1

@@ -98,6 +98,12 @@ class Link:
     )
 
     def __init__(self, owner: Owner, client: Stream, stats: Any) -> None:
+        #: what is under way on the server
+        self.batch = Batch()
+        self.begin(owner, client, stats)
+
+    def begin(self, owner: Owner, client: Stream, stats: Any) -> None:
+        """Be ``owner``'s: as nobody before has left anything, in a link that was another's, too (``rest``)."""
         #: None behind the session's end
         self.owner: Any = owner
         self.client = client
@@ -106,8 +112,6 @@ class Link:
         self.server: Any = None
         self.srv: Any = None
         self.replies: Any = None
-        #: what is under way on the server
-        self.batch = Batch()
 
         # What the pool says.
         self.pool: Any = None
@@ -168,6 +172,15 @@ class Link:
         #: what a *_FAULT status is about
         self.fault = ""
         self.fault_sqlstate = "08P01"
+
+    def rest(self) -> None:
+        """The session is over and gone: hold nothing of it until another's ``begin``."""
+        nothing: Any = None
+        self.client = self.stats = self.statements = self.startup = self.base = self.told = nothing
+        self.server = self.srv = self.replies = nothing
+        self.pool = self.pool_stats = self.registry = self.knowledge = self.scanner = nothing
+        self.check_query = self.health = self.tracker = nothing
+        self.batch.reset()
 
     def use(self, pool: Any) -> None:
         """Take what a pool's settings say about this session; at login and when a reload replaced the pool."""

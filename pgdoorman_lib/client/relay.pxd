@@ -9,7 +9,7 @@ from pgdoorman_lib.client.deployment cimport Deployment
 from pgdoorman_lib.client.errands cimport Errands
 from pgdoorman_lib.client.error_responses cimport ErrorResponses
 from pgdoorman_lib.client.leftovers cimport Leftovers
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Owner
 from pgdoorman_lib.client.prepared cimport PreparedStatements
 from pgdoorman_lib.client.reports cimport Reports
 from pgdoorman_lib.client.requests cimport Requests
@@ -18,10 +18,18 @@ from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
 from pgdoorman_lib.client.texts cimport Texts
 from pgdoorman_lib.client.unnamed cimport UnnamedStatement
 from pgdoorman_lib.client.without_server cimport WithoutServer
+from pgdoorman_lib.metrics.counters cimport LinkStats
+from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.wire cimport consts
 
 cdef Py_ssize_t HIGH_WATER
 cdef int FAIRNESS
+cdef Py_ssize_t MOST_AT_REST
+cdef list _at_rest
+
+
+@cython.locals(relay=Relay)
+cpdef Relay relay_for(Owner owner, Stream client)
 
 
 @cython.final
@@ -37,5 +45,6 @@ cdef class Relay:
     cdef public Requests requests
     cdef public Responses responses
 
+    cpdef int rest(self) except -1
     @cython.locals(status=int, rounds=int)
     cpdef int step(self) except -1

@@ -15,7 +15,7 @@ from pgdoorman_lib.client.deployment import Deployment
 from pgdoorman_lib.client.errands import Errands
 from pgdoorman_lib.client.error_responses import ErrorResponses
 from pgdoorman_lib.client.leftovers import Leftovers
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Link, Owner
 from pgdoorman_lib.client.measures import FAIRNESS
 from pgdoorman_lib.client.prepared import PreparedStatements
 from pgdoorman_lib.client.reports import Reports
@@ -25,10 +25,25 @@ from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.client.texts import Texts
 from pgdoorman_lib.client.unnamed import UnnamedStatement
 from pgdoorman_lib.client.without_server import WithoutServer
-from pgdoorman_lib.net.stream import HIGH_WATER
+from pgdoorman_lib.metrics.counters import LinkStats
+from pgdoorman_lib.net.stream import HIGH_WATER, Stream
 from pgdoorman_lib.wire import consts
 
 _int = int
+
+#: Relays whose sessions are over that may wait for others: making one and letting it go is a good part of a login.
+MOST_AT_REST = 64
+_at_rest: list[Relay] = []
+
+
+def relay_for(owner: Owner, client: Stream) -> Relay:
+    """One for a session that begins."""
+    stats = LinkStats()
+    if not _at_rest:
+        return Relay(Link(owner, client, stats))
+    relay = _at_rest.pop()
+    relay.link.begin(owner, client, stats)
+    return relay
 
 
 class Relay:
@@ -66,6 +81,17 @@ class Relay:
         self.responses = Responses(
             link, self.errands, sqlprepare, prepared, self.reports, ErrorResponses(link, self.errands, prepared)
         )
+
+    def rest(self) -> None:
+        """Its session is over, and nobody has that any more: be there for another."""
+        if len(_at_rest) < MOST_AT_REST:
+            self.link.rest()
+            self.errands.forget()
+            self.texts.forget()
+            self.leftovers.forget()
+            self.client_end.wait_no_more()
+            self.without_server.forget()
+            _at_rest.append(self)
 
     def step(self) -> _int:
         """Do everything that can be done now: PENDING, or an event that is the session's to deal with."""

@@ -5,8 +5,7 @@ import cython
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.link cimport Link, Owner
-from pgdoorman_lib.client.relay cimport Relay
-from pgdoorman_lib.metrics.counters cimport LinkStats
+from pgdoorman_lib.client.relay cimport Relay, relay_for
 from pgdoorman_lib.net.engine cimport Task
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.pool.pool cimport Pool

@@ -15,11 +15,10 @@ from pgdoorman_lib.client import events
 from pgdoorman_lib.client.departure import Departure
 from pgdoorman_lib.client.faults import ended
 from pgdoorman_lib.client.info import ClientInfo, session_info
-from pgdoorman_lib.client.link import Link, Owner
-from pgdoorman_lib.client.relay import Relay
+from pgdoorman_lib.client.link import Owner
+from pgdoorman_lib.client.relay import relay_for
 from pgdoorman_lib.errors import DoormanError, NoSuchPool
 from pgdoorman_lib.log import Label, label
-from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.pool.queue import Moved
@@ -85,10 +84,10 @@ class Session(Owner):
         close: Callable[[DoormanError | None, str], None],
     ) -> None:
         self.init_owner()
-        self.link = Link(self, client, LinkStats())
+        self.relay = relay_for(self, client)
+        self.link = self.relay.link
         self.link.process = consts.PROCESS_BASE + id
         self.batch = self.link.batch
-        self.relay = Relay(self.link)
         self.id = id
         self.number = next(_numbers)
         self.secret = secret
@@ -167,7 +166,12 @@ class Session(Owner):
             error = exc
         finally:
             self.close(error, reason)
-            self.link.owner = None  # it knows us and we it: the collector need not find that out
+        self.link.owner = None  # it knows us and we it: the collector need not find that out
+
+    def __del__(self) -> None:
+        relay = self.relay
+        if relay is not None and relay.link.owner is None:  # by a fault of ours nobody knows what is in it
+            relay.rest()
 
     def run_blocks(self, event: _int) -> bool:
         """As in Pollable: to leave without a server is a matter of a moment, if nothing is queued for the client."""
@@ -182,7 +186,10 @@ class Session(Owner):
         try:
             while True:
                 try:
-                    return ended(self, self.task.wait(self))
+                    event = self.task.wait(self)
+                    if event == events.TERMINATE or (event == events.CLIENT_GONE and not self.waiting):
+                        return self.relay.client_end.parting(event)
+                    return ended(self, event)
                 except Departure as departure:
                     self.termination = None
                     if departure.take(self):

@@ -30,6 +30,8 @@ cdef class Texts:
     cdef public bint asking_sequences
 
     @cython.final
+    cdef int forget(self) except -1
+    @cython.final
     @cython.locals(flags=int)
     cdef int reading(self) except -1
     @cython.final

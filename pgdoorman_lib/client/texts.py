@@ -48,6 +48,10 @@ class Texts:
         self.batch = link.batch
         self.errands = errands
         self.deployment = deployment
+        self.forget()
+
+    def forget(self) -> None:
+        """As at the beginning of a session."""
         #: the question under way is whether the open transaction has used a sequence
         self.asking_sequences = 0
 

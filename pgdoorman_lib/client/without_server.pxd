@@ -25,6 +25,8 @@ cdef class WithoutServer:
     cdef public Py_ssize_t skip_to
 
     @cython.final
+    cdef int forget(self) except -1
+    @cython.final
     @cython.locals(check=bytes, answer=bytearray, alone=bint, start=Py_ssize_t)
     cdef int answer(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind) except -1
     @cython.final

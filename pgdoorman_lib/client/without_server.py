@@ -23,6 +23,10 @@ class WithoutServer:
     def __init__(self, link: Link, leftovers: Leftovers) -> None:
         self.link = link
         self.leftovers = leftovers
+        self.forget()
+
+    def forget(self) -> None:
+        """As at the beginning of a session."""
         #: 1: the statement at the front was cancelled while waiting, or refused; 2: its batch is dropped up to Sync
         self.discarding = 0
         self.refusal_message = b""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mini_postgres import MiniPostgres, tokens
 from relay_rig import Backend, Client
 
+from pgdoorman_lib.client.client_end import ClientEnd
 from pgdoorman_lib.client.events import (
     CLIENT_FAULT,
     CLIENT_GONE,
@@ -24,14 +25,18 @@ from pgdoorman_lib.client.events import (
     SERVER_GONE,
     TERMINATE,
 )
+from pgdoorman_lib.client.link import Link
 from pgdoorman_lib.client.prepared import MAX_NAMED_PARSE
+from pgdoorman_lib.client.relay import Relay, relay_for
 from pgdoorman_lib.client.tracking import MAX_OPTIONS
+from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.pool.health import Health
 from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.framing import split
+from pgdoorman_lib.wire.prepared import ClientStatements
 from pgdoorman_lib.wire.session_state import DIRTY_LOCKS, DIRTY_PARAMETERS
 from pgdoorman_lib.wire.statements import Registry
 from pgdoorman_lib.wire.traces import POSSIBLE
@@ -1292,3 +1297,57 @@ def test_options_beyond_the_number_that_is_remembered(table: Table) -> None:
     assert not tracker.unnamed
     start(table, messages.query("SET a.other = 1"))
     assert len(tracker.options) == MAX_OPTIONS and tracker.unnamed == POSSIBLE
+
+
+def parts_of(relay: Relay) -> list[Any]:
+    """All that a relay is made of, by name."""
+    requests, responses, texts = relay.requests, relay.responses, relay.texts
+    return [
+        relay, relay.link, relay.batch, relay.errands, texts, texts.deployment, requests.sqlprepare, requests.unnamed,
+        requests.prepared, relay.leftovers, relay.reports, relay.client_end, relay.without_server, requests, responses,
+        responses.error_responses,
+    ]  # fmt: skip
+
+
+def state_of(relay: Relay) -> dict[tuple[str, str], Any]:
+    """The value of each attribute of each part, where it is one of those or made for a session, what it is."""
+    found = {}
+    for part in parts_of(relay):
+        for name in dir(part):
+            value = getattr(part, name)
+            if name.startswith("_") or callable(value):
+                continue
+            made_for_it = isinstance(value, LinkStats | ClientStatements) or any(
+                value is one for one in parts_of(relay)
+            )
+            found[type(part).__name__, name] = type(value) if made_for_it else value
+    return found
+
+
+def spoil(part: Any) -> None:
+    """Have another value in whatever is no part of the relay."""
+    for name in dir(part):
+        before = getattr(part, name)
+        if name.startswith("_") or callable(before) or type(before).__module__.startswith("pgdoorman_lib.client"):
+            continue
+        for value in (1 if not before else 0, b"spoilt", "spoilt", [1], {1}):
+            with contextlib.suppress(TypeError, AttributeError):
+                setattr(part, name, value)
+                break
+
+
+def test_a_relay_that_was_anothers_is_like_a_new_one(engine: Engine) -> None:
+    first, second = Client(engine), Client(engine)
+    wanted = state_of(Relay(Link(second.owner, second.stream, LinkStats())))
+    used = first.relay
+    for part in parts_of(used):
+        if not isinstance(part, ClientEnd):  # a Deadline, which stands with a timer
+            spoil(part)
+    assert state_of(used) != wanted
+    taken = [relay_for(second.owner, second.stream) for _ in range(100)]  # there is room for one more
+    used.rest()
+    assert relay_for(second.owner, second.stream) is used
+    assert state_of(used) == wanted
+    assert all(used is not one for one in taken)
+    first.close()
+    second.close()

@@ -209,22 +209,49 @@ def parts() -> int:
     return sum(type(one) in PARTS for one in gc.get_objects())
 
 
+def sessions() -> int:
+    return sum(type(one) is Session for one in gc.get_objects())
+
+
 def test_what_has_ended_needs_no_collector(house: House) -> None:
+    """Its relay is there for the next, and holds nothing of it."""
     gc.collect()
     gc.disable()
     try:
-        before = parts()
-        customer = house.customer()
-        assert parts() == before + len(PARTS)
-        assert customer.ask(QUERY) == "TDCZ"
-        customer.say(messages.terminate())
-        customer.end()
-        house.customers.remove(customer)
-        customer.close()
-        del customer.session, customer.task
-        until(lambda: parts() == before, "all of it freed")
+        before, resting = sessions(), 0
+        for turn in range(3):
+            customer = house.customer()
+            if turn:
+                assert parts() == resting + 1, "all but the session is used again"
+            assert customer.ask(QUERY) == "TDCZ"
+            customer.say(messages.terminate())
+            customer.end()
+            link = customer.session.link
+            assert link.client is not None, "nothing is given away that somebody may still look at"
+            house.customers.remove(customer)
+            customer.close()
+            del customer.session, customer.task
+            until(lambda: sessions() == before, "the session freed")
+            held = (link.client, link.stats, link.statements, link.pool, link.told, link.tracker, link.scanner)
+            assert held == (None,) * len(held)
+            resting = resting or parts()
+            assert parts() == resting
     finally:
         gc.enable()
+
+
+def test_the_relay_of_a_session_that_ends_by_a_fault_of_ours_is_nobodys(house: House) -> None:
+    gc.collect()
+    customer = house.customer()
+    relay = customer.session.relay
+    house.engine.loop.run_callback(customer.session.task.throw, ZeroDivisionError())
+    until(lambda: customer.ended)
+    del customer.session, customer.task
+    house.customers.remove(customer)
+    customer.close()
+    gc.collect()
+    others = [house.customer() for _ in range(70)]
+    assert all(other.session.relay is not relay for other in others)
 
 
 def test_two_clients_take_turns_on_one_server(house: House) -> None:
