@@ -14,42 +14,29 @@ from typing import Any
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.begin import Beginning, begin, begin_at_once, no_such_pool, pool_of, with_host
 from pgdoorman_lib.client.departure import Departure
+from pgdoorman_lib.client.endings import count_rejected, tell
 from pgdoorman_lib.client.lingering import linger
 from pgdoorman_lib.client.login import Accepted, CancelRequested, Familiar, Guest, finish, login, proceed, recognise
 from pgdoorman_lib.client.pooler import Pooler
-from pgdoorman_lib.client.rejections import reason_of
 from pgdoorman_lib.client.replication import ReplicationSession
 from pgdoorman_lib.client.session import Session
-from pgdoorman_lib.client.strangers import OncePerAddress
 from pgdoorman_lib.errors import (
     DoormanError,
-    HandshakeFailed,
-    OtherProtocol,
-    PeerGone,
     ProtocolViolation,
-    Refusal,
     TooManyClients,
-    TooManyLogins,
 )
-from pgdoorman_lib.log import Label, Limited, label
+from pgdoorman_lib.log import Label, label
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.wire import consts
-from pgdoorman_lib.wire.messages import backend_key_data, error_from, ready_for_query
+from pgdoorman_lib.wire.messages import backend_key_data, ready_for_query
 from pgdoorman_lib.wire.proxy import parse, wanted
 
 _int = int
 
 log = logging.getLogger(__name__)
-#: Anybody can have them fail, as often as he likes: handshakes, what has not said who it is, what has to give way.
-handshakes = Limited(log)
-strangers = Limited(log)
-crowd = Limited(log)
-#: Who speaks another protocol does so again and again.
-others = OncePerAddress(60.0)
-
 #: Seconds for a client to take what is left for it, our last words included, when its session is over.
 LINGER_SECONDS = 5.0
 
@@ -179,7 +166,7 @@ class Connection(Guest):
             error = exc
             if self.session is None:
                 self.pooler.connections.errors += 1
-                self._count_rejected(exc)
+                count_rejected(self, exc)
         finally:
             if session is None:  # also when killed
                 self.close(error, reason)
@@ -325,7 +312,7 @@ class Connection(Guest):
         clients.add(session)
         self.stream.write(b"".join((reports, backend_key_data(consts.PROCESS_BASE + number, secret), _READY_FOR_QUERY)))
         if pooler.log_connections:
-            log.info("%s client connected from %s", self._label(), self.stream.peer)
+            log.info("%s client connected from %s", self.label(), self.stream.peer)
         return session
 
     def _replicate(self, accepted: Accepted) -> str:
@@ -351,7 +338,7 @@ class Connection(Guest):
                 no_such_pool(accepted.database, accepted.user)
             )  # it was removed in the meantime
         if pooler.log_connections:
-            log.info("%s replication client connected from %s", self._label(), self.stream.peer)
+            log.info("%s replication client connected from %s", self.label(), self.stream.peer)
         return session.serve()
 
     # Its end.
@@ -362,23 +349,9 @@ class Connection(Guest):
         pooler = self.pooler
         if error is None:
             if session is not None and pooler.log_disconnections:
-                log.info("%s client disconnected: %s", self._label(), reason)
-        elif isinstance(error, HandshakeFailed):
-            handshakes.info("%s %s", self._label(), error.message)
-        elif isinstance(error, OtherProtocol):
-            if others.is_due(self.stream.peer_host, clock()):
-                log.warning("%s closing client: %s (SQLSTATE %s)", self._label(), error.message, error.sqlstate)
-            self._tell(error)
-        elif isinstance(error, PeerGone):
-            log.debug("%s %s", self._label(), error.message)
+                log.info("%s client disconnected: %s", self.label(), reason)
         else:
-            line = (
-                crowd.warning if isinstance(error, TooManyLogins) else log.warning if self.user else strangers.warning
-            )
-            line("%s closing client: %s (SQLSTATE %s)", self._label(), _for_the_log(error), error.sqlstate)
-            if isinstance(session, Session):
-                session.link.pool_stats.count_error(error.sqlstate)
-            self._tell(error)
+            tell(self, error)
         if session is not None:
             pooler.clients.remove(session)
         if self.entered is not None:
@@ -388,24 +361,7 @@ class Connection(Guest):
             self.admitted = 0
             pooler.discharge()
 
-    def _count_rejected(self, error: DoormanError) -> None:
-        reason = reason_of(error, bool(self.user))
-        if reason is not None:
-            self.pooler.connections.reject(reason)
-
-    def _tell(self, error: DoormanError) -> None:
-        """Queue ``error`` for the client, if it may be told."""
-        if self._listens():
-            self.stream.write(error_from(error))
-
-    def _listens(self) -> bool:
-        """Whether the client may still be told something."""
-        session = self.session
-        if self.stream.send_failed or (session is not None and session.cut_off()):
-            return False
-        return not self.stream.eof or (isinstance(session, Session) and bool(session.link.half_closed))
-
-    def _label(self) -> Label:
+    def label(self) -> Label:
         """Who that is, for the log."""
         if self.session is not None:
             return self.session.label()
@@ -440,8 +396,3 @@ class Connection(Guest):
             session.end(error)
         elif self.task is not None:
             self.task.throw(error)
-
-
-def _for_the_log(error: DoormanError) -> str:
-    """What the log says of an error: a refused client is not told why it was refused."""
-    return f"{error.message}: {error.__cause__}" if isinstance(error.__cause__, Refusal) else error.message

@@ -40,9 +40,6 @@ cdef class Session(Owner):
     @cython.locals(client=Stream)
     cpdef Task start(self)
     cpdef int go_on_with(self, Task task) except -1
-    @cython.final
-    @cython.locals(client=Stream)
-    cdef bint _may_go_on(self) except -1
     cpdef run(self)
     cpdef bint run_blocks(self, int event) except -1
     cpdef str serve(self)

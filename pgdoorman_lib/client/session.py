@@ -6,7 +6,6 @@ in the engine's turns. It must not switch. Between ``_borrow`` and ``_give_back`
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -25,20 +24,12 @@ from pgdoorman_lib.pool.queue import Moved
 from pgdoorman_lib.pool.sequences import MIXED
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import consts
-from pgdoorman_lib.wire.session_state import (
-    ASKED,
-    DIRTY_PARAMETERS,
-    DIRTY_PREPARED,
-    DIRTY_SESSION,
-    DIRTY_TEMPORARY,
-)
+from pgdoorman_lib.wire.session_state import ASKED, DIRTY_PARAMETERS, DIRTY_PREPARED, DIRTY_SESSION, DIRTY_TEMPORARY
 from pgdoorman_lib.wire.settings import BASE
 
 _int = int
 _float = float
 _bytes = bytes
-
-log = logging.getLogger(__name__)
 
 _numbers = count(1)
 
@@ -101,8 +92,7 @@ class Session(Owner):
         #: the settings last seen that make no temporary objects and do nothing to a server at rest
         self.plain = BASE
         #: it keeps its server for the values of sequences, and how often it has had some and not asked for them
-        self.kept = 0
-        self.in_vain = 0
+        self.kept = self.in_vain = 0
         self.waiting = 0
         #: it is on its way to another process: nothing of it may be touched
         self.leaving = 0
@@ -141,20 +131,15 @@ class Session(Owner):
         task = Task(client.engine, self)
         self.task = task
         client.task = task
-        if self._may_go_on():
-            task.wake()
+        if client.has_news() or client.inbox is not None or self.termination is not None:
+            task.wake()  # the first query may be here already, or it is to leave
         return task
 
     def go_on_with(self, task: Task) -> _int:
         """As ``start``, with the client's task so far, which is being polled: what polling comes to."""
         task.pollable = self
         self.task = task
-        return self.poll() if self._may_go_on() else events.PENDING
-
-    def _may_go_on(self) -> bool:
-        """Whether the first query may be here already, or it is to leave."""
-        client = self.link.client
-        return client.has_news() or client.inbox is not None or self.termination is not None
+        return self.poll()
 
     def run(self) -> None:
         """Serve, then close in any case."""
