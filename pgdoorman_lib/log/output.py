@@ -112,8 +112,11 @@ def keep_standard_descriptors() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+    # Python has none for what was closed; like its own they leave their descriptor open when they are let go.
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", 1, encoding="utf-8", closefd=False)
     if sys.stderr is None:
-        sys.stderr = os.fdopen(2, "w", encoding="utf-8")
+        sys.stderr = os.fdopen(2, "w", 1, encoding="utf-8", closefd=False)
 
 
 def _replace(*sinks: Sink) -> None:

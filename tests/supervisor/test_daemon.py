@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -108,12 +109,36 @@ start.run({str(config)!r}, log_level="info", log_format="text", color=False, dae
     assert done.stdout == "hub: None\n", done.stderr
 
 
-def test_the_daemon_of_a_closed_stderr() -> None:
+def close(*numbers: int) -> Callable[[], None]:
+    """What closes these in a process that is started."""
+
+    def closed() -> None:
+        for number in numbers:
+            os.close(number)
+
+    return closed
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_the_daemon_of_closed_descriptors(closed: tuple[int, ...]) -> None:
     done = subprocess.run(
         program("sys.exit(daemon.launch(lambda launcher: 5))"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        preexec_fn=lambda: os.close(2),
+        preexec_fn=close(*closed),
         timeout=30,
     )
     assert done.returncode == 5
+
+
+def test_closed_descriptors_are_nobody_elses(tmp_path: Path) -> None:
+    """Also once what Python prints goes to syslog."""
+    found = tmp_path / "found"
+    text = f"""
+log.direct("text", None, "doorman", {str(tmp_path / "syslog")!r})
+log.detach()
+with open({str(found)!r}, "w") as file:
+    file.write(" ".join(os.readlink(f"/proc/self/fd/{{number}}") for number in range(3)))
+"""
+    subprocess.run(program(text), preexec_fn=close(0, 1, 2), timeout=30, check=True)
+    assert found.read_text() == "/dev/null /dev/null /dev/null"
