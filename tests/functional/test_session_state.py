@@ -428,22 +428,23 @@ def test_nobody_is_told_what_another_took_from_a_sequence(
     doorman: Doorman, postgres: Postgres, stack: ExitStack
 ) -> None:
     postgres.sql(
-        "DROP SEQUENCE IF EXISTS numbers; CREATE SEQUENCE numbers; GRANT ALL ON numbers TO app", database="testdb"
+        "DROP SEQUENCE IF EXISTS session_numbers; CREATE SEQUENCE session_numbers; GRANT ALL ON session_numbers TO app",
+        database="testdb",
     )
     first, second = pair(doorman, stack, prepare_threshold=None)
     for sql, parameters in (
         ("SELECT lastval()", None),
-        ("SELECT currval('numbers')", None),
+        ("SELECT currval('session_numbers')", None),
         ("SELECT lastval(), %s::int", (1,)),
     ):
         with first.transaction():
-            taken = value(first, "SELECT nextval('numbers')")
-            assert value(first, "SELECT lastval()") == value(first, "SELECT currval('numbers')") == taken
+            taken = value(first, "SELECT nextval('session_numbers')")
+            assert value(first, "SELECT lastval()") == value(first, "SELECT currval('session_numbers')") == taken
         with pytest.raises(errors.ObjectNotInPrerequisiteState):
             second.execute(sql, parameters)  # type: ignore[call-overload]
     for prepared_name in (b"one", b"two"):
         prepared(second, prepared_name, b"SELECT lastval() /* " + prepared_name + b" */")
-        value(first, "SELECT nextval('numbers')")
+        value(first, "SELECT nextval('session_numbers')")
         answer = second.pgconn.exec_prepared(prepared_name, [])
         assert answer.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"55000"
 
