@@ -75,8 +75,12 @@ class Connector:
         return bool(pool.by_transaction and (pool.transparent or pool.settings.cleanup_server_connections))
 
     def knows(self, pool: Pool) -> bool:
-        """Whether all is known that must be before a server of ``pool`` is lent."""
-        return not self._goes_by_catalogue(pool) or pool.database.catalogue.is_read
+        """Whether all is known that must be before a server of ``pool`` is lent.
+
+        While a worker's pools of a database had no server, nobody here has looked at its marker.
+        """
+        catalogue = pool.database.catalogue
+        return not self._goes_by_catalogue(pool) or (catalogue.is_read and not catalogue.is_due())
 
     def know(self, pool: Pool, server: Server) -> None:
         """See that its database's catalogue is known; may switch. A server that fails at that is closed."""

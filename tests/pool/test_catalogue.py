@@ -11,6 +11,7 @@ import gevent
 import gevent.event
 import pytest
 
+from pgdoorman_lib.connector import Connector
 from pgdoorman_lib.errors import ServerGone
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.pool import catalogue as module
@@ -120,6 +121,23 @@ def test_a_first_server_after_a_while_looks_again(far: FakeDatabase, catalogue: 
     assert far.looks == looks + 1 and far.readings == 2 and pool.looks_at(b"select other()")
     catalogue.ready(far.server)
     assert far.readings == 2
+
+
+def test_a_server_of_another_worker_is_not_lent_before_a_look_that_is_due(
+    far: FakeDatabase, catalogue: Catalogue
+) -> None:
+    """As with one that is opened: nobody has looked here while there was none."""
+    pool: Any = SimpleNamespace(by_transaction=True, transparent=True, database=SimpleNamespace(catalogue=catalogue))
+    engine: Any = None
+    connector = Connector(engine)
+    assert not connector.knows(pool)
+    catalogue.ready(far.server)
+    catalogue.ready(far.server)
+    assert connector.knows(pool)
+    far.now += MARKER_LONGEST
+    assert not connector.knows(pool)
+    catalogue.ready(far.server)
+    assert connector.knows(pool)
 
 
 def test_a_first_reading_that_fails_is_tried_again(far: FakeDatabase, catalogue: Catalogue) -> None:
