@@ -86,6 +86,8 @@ def _write(text: str, output: str | None) -> None:
     """To a file that only its owner can read, unless it is there already, or to standard output."""
     try:
         if output is None:
+            if sys.stdout is None:  # Python has none for one that was closed
+                raise DoormanError("could not write standard output: it is closed")
             sys.stdout.write(text)
             sys.stdout.flush()
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -292,6 +293,17 @@ def test_a_file_that_can_not_be_written(tmp_path: Path) -> None:
     done = generate("--reference", "-o", "no/such/directory.toml", cwd=tmp_path)
     assert done.returncode == 1
     assert "could not write no/such/directory.toml: No such file or directory" in done.stderr
+
+
+def test_without_standard_output(tmp_path: Path) -> None:
+    command = shlex.join([*Doorman.command(), "generate", "--reference"])
+    done = subprocess.run(
+        ["sh", "-c", f"{command} >&-"], cwd=tmp_path, env=Doorman.environment(), stdin=subprocess.DEVNULL, text=True,
+        stderr=subprocess.PIPE, timeout=patience(30),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.endswith("could not write standard output: it is closed\n")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
