@@ -11,6 +11,7 @@ from gevent.event import AsyncResult
 
 from pgdoorman_lib.errors import DoormanError
 from pgdoorman_lib.net.parcel import Channel, ChannelClosed, Parcel, ParcelError, Receiver, Refused, TimedOut
+from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.wire.handover import Plain
 
@@ -57,15 +58,19 @@ class Line(Receiver):
     def ask(self, about: str, state: Plain, timeout: float | None = ANSWER_SECONDS) -> Plain:
         """The other process's answer, which it may take ``timeout`` seconds for (None: any time); may switch.
 
-        Unanswered; DoormanError as it was raised there.
+        Taking the question is a part of these: a process that does not run does not even do that. Unanswered;
+        DoormanError as it was raised there.
         """
         self._number += 1
         number = self._number
         answer = self._asked[number] = AsyncResult()
         question = {"number": number, "about": about, "state": state}
+        began_at = clock()
+        taking = ANSWER_SECONDS if timeout is None else min(ANSWER_SECONDS, timeout)
         try:
-            self.channel.send(Parcel(kinds.QUESTION, question), ANSWER_SECONDS)
-            gevent.wait((answer, self.channel.ended), timeout=timeout, count=1)
+            self.channel.send(Parcel(kinds.QUESTION, question), taking)
+            left = None if timeout is None else max(0.0, began_at + timeout - clock())
+            gevent.wait((answer, self.channel.ended), timeout=left, count=1)
             if not answer.ready():
                 why = "it has gone" if self.channel.ended.is_set() else f"it said nothing for {timeout:g} s"
                 raise Unanswered(f"{self.name} has not answered: {why}", gone=self.channel.ended.is_set())

@@ -216,6 +216,34 @@ def test_what_one_can_not_begin_with_ends_all(make_doorman: MakeDoorman, pooler:
     assert "address already in use" in second.log_text().lower()
 
 
+def test_one_that_stands_still_is_named(pooler: Doorman) -> None:
+    """A process that the kernel does not let run reads nothing, either: by a stopped cgroup, or where memory is short."""
+    with ExitStack() as stack:
+        consoles: dict[int, psycopg.Connection[Any]] = {}
+
+        def another() -> bool:
+            console = stack.enter_context(closing(pooler.admin_connect()))
+            consoles.setdefault(worker_of(pooler, console).pid, console)
+            return len(consoles) == WORKERS
+
+        eventually(another, message="consoles come to both workers")
+        still, running = consoles
+        notices: list[str | None] = []
+        consoles[running].add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary))
+        rows = consoles[running].execute("SHOW WORKERS").fetchall()
+        (number,) = (row["worker"] for row in rows if row["process"] == still)
+        os.kill(still, signal.SIGSTOP)
+        try:
+            consoles[running].execute("SHOW POOLS")
+            assert notices == [f"worker {number} is not in this table, but for what it had counted"]
+            with pytest.raises(psycopg.Error, match=rf"worker {number}: .*, and was by") as caught:
+                consoles[running].execute("RECONNECT")
+            assert caught.value.sqlstate == "58000"
+        finally:
+            os.kill(still, signal.SIGCONT)
+        consoles[running].execute("RECONNECT")
+
+
 def test_a_reload_reaches_both(pooler: Doorman) -> None:
     with clients_of_both(pooler), pooler.admin_connect() as admin:
         admin.execute("SET log_level = 'debug'")
