@@ -52,10 +52,10 @@ class Birth(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A worker that has ended: exit code, or the number of a signal below zero."""
+    """A worker that has ended: exit code, or the number of a signal below zero; None where nobody has seen how."""
 
     pid: int
-    code: int
+    code: int | None
 
 
 class Nursery:

@@ -42,6 +42,13 @@ PARTING_SECONDS = 0.05
 DEATH_SECONDS = 5.0
 
 
+def _how(code: int | None) -> str:
+    """How a worker has ended, in words; see ``Ended``."""
+    if code is None:
+        return "has ended (nobody has seen how)"
+    return f"was ended by signal {-code}" if code < 0 else f"has ended (exit code {code})"
+
+
 class Worker(Receiver):
     """One worker process, from before it is started to its end."""
 
@@ -218,7 +225,7 @@ class Team:
     def _await_death(self, worker: Worker) -> None:
         """Where nobody tells of a worker's end: a process that dies closes its sockets; may switch."""
         worker.line.channel.ended.wait()
-        self._died(Ended(worker.pid, 0))
+        self._died(Ended(worker.pid, None))
 
     def _born(self, number: int, pid: int) -> None:
         self._workers[number].pid = pid
@@ -237,7 +244,7 @@ class Team:
             log.debug("worker %d has ended", worker.number)
         else:
             if not worker.dismissed:
-                how = f"was ended by signal {-ended.code}" if ended.code < 0 else f"has ended (exit code {ended.code})"
+                how = _how(ended.code)
                 log.error("worker %d (pid %d) %s: its clients are disconnected", worker.number, worker.pid, how)
             gevent.spawn(self._bury, worker)
         gevent.spawn(worker.line.channel.close, 0.0)

@@ -202,6 +202,8 @@ def test_without_the_process_that_workers_come_from(pooler: Doorman) -> None:
             pooler.wait_log("no other can take the place")
             for connection in clients.values():
                 assert connection.execute("SELECT 1").fetchone() == (1,)
+        left[0].kill()
+        pooler.wait_log(rf"worker \d \(pid {left[0].pid}\) has ended \(nobody has seen how\)")
         assert pooler.stop() == 0
         assert not psutil.wait_procs(left, timeout=patience(15))[1]
     finally:
