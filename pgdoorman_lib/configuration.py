@@ -86,6 +86,10 @@ class Configuration:
         self._use(self.config)
         return [str(changes), *told]
 
+    def without_set(self) -> Config:
+        """What holds but for what was SET: another process begins with this, and sets it itself, to RESET it later."""
+        return in_force(self.config, self._from_file, diff(self.config, self._from_file))
+
     def values(self) -> list[list[object]]:
         """What was SET, for ``obey`` in another process: section, key, value."""
         return [[section, name, raw] for (section, name), raw in self._set.items()]

@@ -77,7 +77,7 @@ class Supervisor:
             nursery,
             ledger,
             rolls,
-            lambda: self.config,
+            self.configuration.without_set,
             self.listeners.sockets,
             lambda: self.listeners.activated,
             {
@@ -139,6 +139,13 @@ class Supervisor:
         """The supervisor's part of a reload: what it refuses reaches no worker."""
         with self.systemd.reloading():
             return self.configuration.reload()
+
+    def _obey(self, ordered: Plain) -> None:
+        """Go by what was ordered of the process before this one, and have workers that start later go by it."""
+        self.chair.ordered = ordered
+        self.configuration.obey(cast("Any", ordered["set"]))
+        if "log_level" in ordered:
+            logs.set_level(str(ordered["log_level"]))
 
     def _reload_logged(self) -> None:
         try:
@@ -211,6 +218,8 @@ class Supervisor:
                 with self.chair.still():  # what is ordered meanwhile comes to all of them
                     self.team.start()
                     self._succession.begin()
+                    if self._crew.ordered is not None:
+                        self._obey(self._crew.ordered)
                     self.team.begin(self._crew.clients, self._crew.ordered)
                 if self.draining:  # since before there were workers
                     self._tell_the_end()

@@ -65,6 +65,21 @@ def clients_of_both(doorman: Doorman) -> Iterator[dict[int, psycopg.Connection[A
         yield found
 
 
+@contextmanager
+def consoles_of_both(doorman: Doorman) -> Iterator[dict[int, psycopg.Connection[Any]]]:
+    """One client of the console at each worker, by the worker's process id."""
+    with ExitStack() as stack:
+        found: dict[int, psycopg.Connection[Any]] = {}
+
+        def another() -> bool:
+            console = stack.enter_context(closing(doorman.admin_connect()))
+            found.setdefault(worker_of(doorman, console).pid, console)
+            return len(found) == WORKERS
+
+        eventually(another, message="consoles come to both workers")
+        yield found
+
+
 def test_both_serve(pooler: Doorman) -> None:
     with clients_of_both(pooler) as clients:
         for connection in clients.values():
@@ -220,15 +235,7 @@ def test_what_one_can_not_begin_with_ends_all(make_doorman: MakeDoorman, pooler:
 
 def test_one_that_stands_still_is_named(pooler: Doorman) -> None:
     """A process that the kernel does not let run reads nothing, either: by a stopped cgroup, or where memory is short."""
-    with ExitStack() as stack:
-        consoles: dict[int, psycopg.Connection[Any]] = {}
-
-        def another() -> bool:
-            console = stack.enter_context(closing(pooler.admin_connect()))
-            consoles.setdefault(worker_of(pooler, console).pid, console)
-            return len(consoles) == WORKERS
-
-        eventually(another, message="consoles come to both workers")
+    with consoles_of_both(pooler) as consoles:
         still, running = consoles
         notices: list[str | None] = []
         consoles[running].add_notice_handler(lambda diagnostic: notices.append(diagnostic.message_primary))
@@ -252,6 +259,47 @@ def test_a_reload_reaches_both(pooler: Doorman) -> None:
         pooler.reload({**pooler.config, "general": {**pooler.config["general"], "max_connections": 77}})
         for number in range(1, WORKERS + 1):
             pooler.wait_log(rf"worker {number}: .*configuration reloaded: .*max_connections")
+
+
+def kill_one(doorman: Doorman) -> None:
+    """Kill a worker, and wait until another serves in its place."""
+    seen = len(doorman.log_lines)
+    workers(doorman)[0].kill()
+    doorman.wait_log(r"worker \d \(pid \d+\) serves", after=seen)
+
+
+def timeouts(doorman: Doorman) -> set[str]:
+    """What each worker has as ``query_wait_timeout``."""
+    with consoles_of_both(doorman) as consoles:
+        rows = [row for console in consoles.values() for row in console.execute("SHOW CONFIG").fetchall()]
+    return {row["value"] for row in rows if row["key"] == "query_wait_timeout"}
+
+
+@pytest.mark.parametrize("back", ["RESET query_wait_timeout", "RELOAD"])
+def test_what_was_set_is_taken_back_in_those_that_came_later_too(pooler: Doorman, back: str) -> None:
+    before = timeouts(pooler)
+    pooler.admin("SET query_wait_timeout = '77s'")
+    kill_one(pooler)
+    assert len(before) == 1 and timeouts(pooler) == {"77000"}
+    pooler.admin(back)
+    assert timeouts(pooler) == before
+
+
+def test_orders_from_before_an_upgrade_hold_for_workers_that_come_later(pooler: Doorman) -> None:
+    pooler.admin("SET query_wait_timeout = '77s'")
+    pooler.admin("DISABLE testdb")
+    pooler.upgrade()
+    pooler.wait_log("upgrade: the old process has ended")
+    kill_one(pooler)
+    assert timeouts(pooler) == {"77000"}
+    for _ in range(8):
+        with pytest.raises(psycopg.OperationalError, match="not currently accepting connections"):
+            pooler.connect()
+    pooler.admin("ENABLE testdb")
+    pooler.admin("RESET query_wait_timeout")
+    assert timeouts(pooler) != {"77000"}
+    with clients_of_both(pooler):
+        pass
 
 
 def test_each_on_a_processor_of_its_own(make_doorman: MakeDoorman) -> None:
