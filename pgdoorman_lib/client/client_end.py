@@ -99,4 +99,5 @@ class ClientEnd:
         """How the client has left, CLIENT_GONE or TERMINATE, for the log."""
         if event == events.TERMINATE and not self.link.half_closed:
             return "client closed the session"
-        return "client closed the connection" if not self.link.client.error else "connection to client lost"
+        fault = self.link.client.fault
+        return f"connection to client lost: {fault}" if fault else "client closed the connection"

@@ -262,7 +262,7 @@ class ReplicationSession:
                 return "client closed the connection"
             self.task.park()
         if client.send_failed:
-            return "connection to client lost"
+            return f"connection to client lost: {client.fault}"
         if self._terminated():
             return "client closed the session"
         if not self.down.left and self.down.kind in (consts.ERROR_RESPONSE, consts.COMMAND_COMPLETE):
@@ -282,7 +282,8 @@ class ReplicationSession:
             # Read on: a server that can't send would not read.
             while stream.push() == 0 and self.termination is None and discard(stream):
                 self.task.park()
-        return reason if not self.client.error else "connection to client lost"
+        fault = self.client.fault
+        return f"connection to client lost: {fault}" if fault else reason
 
     def _reach_the_end_of_a_message(self) -> None:
         """Let the client have the message under way, within FAREWELL_SECONDS; may switch."""

@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 from collections import deque
@@ -148,6 +149,13 @@ class Stream(Channel):
         if not host:
             return "unix"
         return f"[{host}]:{self.peer_port}" if ":" in host else f"{host}:{self.peer_port}"
+
+    @property
+    def fault(self) -> str:
+        """What has broken the connection, for logs; empty when it has ended in order."""
+        if self.records is not None and self.records.error:
+            return f"TLS: {self.records.error}"
+        return os.strerror(self.error) if self.error else ""
 
     # Receiving.
 
@@ -509,11 +517,13 @@ class Stream(Channel):
             if self.inbox_error:
                 return -self.inbox_error  # the kernel tells it but once
             if drained:
+                records.vain = 0
                 return -EAGAIN
             raw = self._raw_room(BLOCK_SIZE // 2)
             room = len(raw) - records.raw_end
             n = recv_into(self.fd, raw, records.raw_end, room)
             if n <= 0:
+                records.vain = 0
                 if records.raw_start == records.raw_end:
                     self.engine.give_block(raw)
                     records.raw = None
@@ -899,9 +909,10 @@ class Stream(Channel):
         if self.closed:
             return
         if not self.send_failed:
-            if self.tls is not None and not self.eof:
+            if self.tls is not None and not self.error:
                 self.push()  # nothing can be sent behind close_notify
-                # close_notify is queued; the peer's own is not waited for (RFC 8446 section 6.1).
+                # close_notify is queued, also where the peer has closed its direction: without ours it can't tell our
+                # end from a truncation. The peer's own is not waited for (RFC 8446 section 6.1).
                 with contextlib.suppress(ssl.SSLError, OSError, ValueError):
                     self.tls.unwrap()
             self.push()

@@ -23,7 +23,7 @@ cdef class Tls13:
     cdef public Py_ssize_t content_start
     cdef public Py_ssize_t content_end
     cdef bytearray _messages
-    cdef int _vain
+    cdef public int vain
     cdef public bint over
     cdef public str error
     cdef public int alert

@@ -24,7 +24,8 @@ RAW_SIZE = 32768
 SMALL_RECORDS = 96
 
 _MAX_TICKET = 1 << 17
-#: Records in a row without a byte of data, as OpenSSL has it for empty ones: who sends more wants to keep us busy.
+#: Records in a row without a byte of data or a pause, as OpenSSL has it for empty ones: who sends more wants to keep us
+#: busy. Behind a pause they count anew: who only listens, or receives, may change keys at any time for years.
 _MAX_VAIN = 32
 
 
@@ -40,7 +41,6 @@ class Tls13:
         "_alpn",
         "_cipher",
         "_messages",
-        "_vain",
         "alert",
         "closed",
         "content_end",
@@ -53,6 +53,7 @@ class Tls13:
         "read",
         "unread",
         "update_due",
+        "vain",
         "write",
     )
 
@@ -78,7 +79,8 @@ class Tls13:
         self.content_end = 0
         #: handshake messages, the last one maybe in part
         self._messages = bytearray()
-        self._vain = 0
+        #: records without data since one with data, or since there was nothing to be received
+        self.vain = 0
         #: the other side has closed the connection (``error`` is empty), or broken it
         self.over = False
         self.error = ""
@@ -142,10 +144,10 @@ class Tls13:
         size = self.read.open(raw, start, body, out, to)
         kind = self.read.kind
         if size > 0 and kind == tls_terms.APPLICATION_DATA:
-            self._vain = 0
+            self.vain = 0
         else:
-            self._vain += 1
-            if self._vain > _MAX_VAIN:
+            self.vain += 1
+            if self.vain > _MAX_VAIN:
                 raise RecordError(tls_terms.UNEXPECTED_MESSAGE, "too many records without data")
         if self._messages and kind != tls_terms.HANDSHAKE:
             raise RecordError(tls_terms.UNEXPECTED_MESSAGE, "something else within a handshake message")

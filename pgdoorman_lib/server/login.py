@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -260,7 +259,7 @@ def _as_server(stream: Stream) -> Iterator[None]:
     try:
         yield
     except PeerGone:
-        why = os.strerror(stream.error) if stream.error else "end of stream"
+        why = stream.fault or "end of stream"
         raise ServerUnavailable("the server closed the connection unexpectedly during login") from OSError(
             f"{stream.peer}: {why}"
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _ssl
+import ctypes
 import errno
 import random
 import socket
@@ -490,13 +492,22 @@ class ByHand:
                 self.sock.sendall(self.outgoing.read())
                 self.incoming.write(self.sock.recv(65536))
 
+    def key_update(self) -> bytes:
+        """The record that changes our keys."""
+        library = ctypes.CDLL(_ssl.__file__)
+        # struct PySSLSocket begins with the object's head, the Socket and the SSL.
+        pointer = ctypes.c_void_p.from_address(
+            id(self.tls._sslobj) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
+        )
+        assert library.SSL_key_update(pointer, 0) == 1 and library.SSL_do_handshake(pointer) == 1
+        return self.outgoing.read()
+
     def records(self, *texts: bytes) -> bytes:
         for text in texts:
             self.tls.write(text)
         return self.outgoing.read()
 
 
-@pytest.mark.parametrize("cuts", [(3,), (40,), (16_000, 16_420), (16_384,), tuple(range(20, 33_000, 1_001))])
 def by_hand(engine: Engine, contexts: Any) -> tuple[Stream, ByHand]:
     stream, raw = stream_pair(engine)
     client = ByHand(contexts[1], raw)
@@ -669,7 +680,38 @@ def test_tls_garbage_is_a_broken_connection(secure: Secure) -> None:
         while (n := stream.fill()) == NOTHING:
             gevent.sleep(0)
     assert n == EOF and stream.error
+    assert stream.fault == ("TLS: a record of 16 bytes" if stream.records is not None else "Protocol error")
     raw.close()
+
+
+def test_close_notify_is_answered(secure: Secure) -> None:
+    """With what is queued before it: without it the peer takes our end for a truncation."""
+    stream, peer = secure.stream, secure.peer
+    stream.write(b"last words")
+    unwrapping = gevent.spawn(lambda: (peer.recv(100), peer.unwrap()))
+    stream.engine.flush()
+    with gevent.Timeout(patience(5)):
+        while (n := stream.fill()) == NOTHING:
+            gevent.sleep(0)
+        assert n == EOF and not stream.fault
+        stream.close()
+        assert unwrapping.get()[0] == b"last words"
+
+
+def test_records_without_data_one_at_a_time(engine: Engine, contexts: Any) -> None:
+    """Who only listens may change keys as often as it likes, if not all at once."""
+    stream, client = by_hand(engine, contexts)
+    if stream.records is not None:  # OpenSSL takes any number
+        for _ in range(100):
+            client.sock.sendall(client.key_update())
+            arrived(stream)
+            assert stream.fill() == NOTHING
+        client.sock.sendall(b"".join(client.key_update() for _ in range(50)))
+        arrived(stream)
+        assert stream.fill() == EOF
+        assert stream.fault == "TLS: too many records without data"
+    stream.close()
+    client.sock.close()
 
 
 def test_what_is_queued_at_close_arrives_over_tls(secure: Secure) -> None:
