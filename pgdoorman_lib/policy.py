@@ -46,14 +46,22 @@ class ConfiguredPolicy:
         self.is_admin_database = frozenset(ADMIN_DATABASES).__contains__
         self._console: dict[str, str] = {}
         self._keylog: Keylog | None = None
+        self._no_ciphers = False
 
     def keylog(self) -> Keylog | None:
         """What has the secrets of TLS connections that may go to another process; None: they stay."""
-        if not self.general.tls_handover:
+        if not self.general.tls_handover or self._no_ciphers:
             return None
         if self._keylog is None:
+            try:
+                aead.load()  # not while clients wait
+            except ImportError as exc:
+                self._no_ciphers = True
+                log.warning(
+                    "TLS stays OpenSSL's, as with tls_handover = false: libcrypto is not to be had directly, %s", exc
+                )
+                return None
             self._keylog = Keylog()
-            aead.load()  # not while clients wait
             if not aead.DIRECT:
                 log.info("TLS records are sealed by the package cryptography: libcrypto is not to be had directly")
         return self._keylog
