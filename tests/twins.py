@@ -285,6 +285,10 @@ class Twins:
             self.postgres.terminate(pid)
         eventually(lambda: old.isdisjoint(b["pid"] for b in self.postgres.backends(self.user, POOLED)))
 
+    def wait_until_alone(self) -> None:
+        """Wait until no direct client of before is at work any more: its locks would show."""
+        eventually(lambda: not self.postgres.backends(self.user, DIRECT), message="the end of those of before")
+
     def answered_or_pinned(self, client: WireClient, timeout: float = 15.0) -> bool:
         """Whether a client that has sent something gets an answer; False when another keeps the server."""
         deadline = time.monotonic() + patience(timeout)
@@ -357,6 +361,7 @@ def _leaves_nothing(
     text: str,
 ) -> None:
     alone, own = twins.expected((), text), twins.expected(own_of(kept), text)
+    twins.wait_until_alone()
     before = twins.pooled()
     say(before, said(*own_of(kept)))
     first, direct = twins.pooled(**startup), twins.direct(**startup)

@@ -122,14 +122,26 @@ def test_a_worker_that_is_killed_disconnects_its_own(make_doorman: MakeDoorman, 
                 assert other.execute("SELECT 4").fetchone() == (4,)
 
 
+def suspended_before_it_serves(doorman: Doorman) -> psutil.Process:
+    """A worker in the place of one that is killed."""
+    for _ in range(20):
+        before = serving(doorman)
+        os.kill(before[0].pid, signal.SIGKILL)
+        (late,) = eventually(lambda seen=before: set(serving(doorman)) - set(seen), interval=0.001, message="another")
+        late.suspend()
+        with doorman.admin_connect() as console:  # whatever it has said before has come by then
+            console.execute("SHOW VERSION")
+        if not re.search(rf"worker \d \(pid {late.pid}\) serves", doorman.log_text()):
+            return late
+        late.resume()
+    raise AssertionError("each served before it could be suspended")
+
+
 def test_a_worker_that_is_ready_too_late_for_an_upgrade_serves_nobody(make_doorman: MakeDoorman) -> None:
     """It would be a pooler beside the new one."""
     doorman = make_doorman({"general": {"worker_threads": 2}})
     doorman.wait_log(r"2 workers\) is ready")
-    before = serving(doorman)
-    os.kill(before[0].pid, signal.SIGKILL)
-    (late,) = eventually(lambda: set(serving(doorman)) - set(before), interval=0.001, message="another is started")
-    late.suspend()
+    late = suspended_before_it_serves(doorman)
     doorman.upgrade()
     late.resume()
     assert doorman.end_of_predecessor() == 0
