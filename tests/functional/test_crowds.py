@@ -218,6 +218,10 @@ def test_clients_are_refused_before_a_server_can_not_be_opened(
             one.close()
 
 
+#: Descriptors that may have been about to be closed when they were counted.
+LEAVING = 4
+
+
 @pytest.mark.parametrize("said", [b"", b"\0", SSL_REQUEST], ids=["nothing", "a byte", "asked for TLS"])
 def test_what_they_cost(make_doorman: MakeDoorman, certs: Certificates, said: bytes) -> None:
     """A few KiB each until there is a startup packet, and what they took is there again when they are gone."""
@@ -237,7 +241,8 @@ def test_what_they_cost(make_doorman: MakeDoorman, certs: Certificates, said: by
     taken = []
     for _ in range(3):
         with crowd(doorman, count, said) as sockets:
-            eventually(lambda: doorman.open_files() >= idle + count)
+            # Connections of those who had just left may have been among the idle one's.
+            eventually(lambda: doorman.open_files() >= idle + count - LEAVING)
             taken.append((doorman.rss() - before) // count)
             assert all(standing(sockets))
         eventually(lambda: doorman.open_files() <= idle)

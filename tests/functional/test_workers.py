@@ -34,7 +34,13 @@ def nursery(doorman: Doorman) -> psutil.Process:
 
 
 def workers(doorman: Doorman) -> list[psutil.Process]:
-    return nursery(doorman).children()
+    """All of them, as soon as they have been forked."""
+
+    def forked() -> list[psutil.Process] | None:
+        found = nursery(doorman).children()
+        return found if len(found) == WORKERS else None
+
+    return eventually(forked, message="both workers") or []
 
 
 def worker_of(doorman: Doorman, connection: psycopg.Connection[Any]) -> psutil.Process:
@@ -98,7 +104,7 @@ def test_a_killed_worker_is_replaced(pooler: Doorman) -> None:
             lost.execute("SELECT 1")
         pooler.wait_log(rf"worker \d \(pid {killed}\) was ended by signal 9")
         pooler.wait_log(r"worker \d \(pid \d+\) serves")
-        assert len(workers(pooler)) == WORKERS
+        assert workers(pooler)
     with clients_of_both(pooler) as clients:
         assert killed not in clients
         for connection in clients.values():
@@ -307,7 +313,7 @@ def test_each_on_a_processor_of_its_own(make_doorman: MakeDoorman) -> None:
     doorman = make_doorman({"general": over})
     processors = sorted(os.sched_getaffinity(0))
     expected = sorted([processors[number % len(processors)]] for number in range(WORKERS))
-    assert sorted(process.cpu_affinity() for process in workers(doorman)) == expected
+    eventually(lambda: sorted(process.cpu_affinity() for process in workers(doorman)) == expected)
 
 
 def test_lines_say_whose_they_are(pooler: Doorman) -> None:
