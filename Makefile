@@ -24,11 +24,11 @@ demo: .demo/venv/.answers
 	@$(PYTHON) tools/install.py .demo/venv
 	@touch .demo/venv/.answers $@
 
-# What setuptools left in build/ would go into the wheels, modules that are no more included. As many at a time as there are
-# processors: the interpreted build is tested while the other is compiled, and no processor waits for the last test of a suite.
+# What setuptools left in build/ would go into the wheels, modules that are no more included. One suite after the other: both at
+# once are done hardly sooner, since each keeps the processors busy, and what goes by time has half of them.
 test: .venv/.tox
 	rm -rf build/lib* build/pure
-	.venv/bin/tox run-parallel --parallel-live -e lint,py3-compiled,py3-pure
+	.venv/bin/tox run -e lint,py3-compiled,py3-pure
 	@here=; for version in $(PYTHONS); do python$$version -c '' 2>/dev/null && here="$$here $$version"; done; \
 	echo "This was $$(.venv/bin/python -V) alone, of Python $(PYTHONS); .venv/bin/tox runs those found here:$${here:- none}"
 

@@ -1,6 +1,6 @@
 """How far a long run is, and what has failed so far: a line a minute, and one for each failure when it happens.
 
-tox runs several suites at once: there, each says whole lines alone, with its name before them.
+tox may run several suites at once: there, each says whole lines alone, with its name before them.
 """
 
 from __future__ import annotations
