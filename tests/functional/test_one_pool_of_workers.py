@@ -19,7 +19,10 @@ from wire_client import SYNC, WireClient, WireError, bind, execute, kinds, parse
 
 
 class Sampler:
-    """How many servers PostgreSQL has seen of the pools at once, at most."""
+    """How many servers PostgreSQL has seen of the pools at once, at most.
+
+    A backend takes a moment to end behind its connection, so those count that are there at a second look, too.
+    """
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
@@ -38,13 +41,20 @@ class Sampler:
     def _run(self) -> None:
         with self._postgres.connect(user="postgres", dbname="postgres") as connection:
             while not self._end.is_set():
-                self.most = max(self.most, servers(connection))
+                found = backends(connection)
+                if len(found) > self.most:
+                    self._end.wait(patience(0.02))
+                    self.most = max(self.most, len(found & backends(connection)))
                 self._end.wait(0.002)
 
 
+def backends(connection: Any) -> set[int]:
+    sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'"
+    return {row[0] for row in connection.execute(sql)}
+
+
 def servers(connection: Any) -> int:
-    sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'"
-    return int(connection.execute(sql).fetchone()[0])
+    return len(backends(connection))
 
 
 def in_threads(*runs: Callable[[], None]) -> None:
