@@ -36,7 +36,6 @@ from pgdoorman_lib.listeners import Listeners
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.metrics.summary import Summary
-from pgdoorman_lib.net import aead
 from pgdoorman_lib.net.engines import choose
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.syscalls import clock
@@ -173,7 +172,7 @@ class App(Shown):
         """Have what carries on connections by TLS that come from another process, before clients wait for it."""
         modes = {pool.settings.server_tls_mode for pool in self.pools}
         if self.general.tls_certificate or modes - {"disable", "allow"}:
-            aead.load()
+            self.policy.load_ciphers()
 
     def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
         """Open a server outside the pool, for one client; may switch."""

@@ -48,18 +48,26 @@ class ConfiguredPolicy:
         self._keylog: Keylog | None = None
         self._no_ciphers = False
 
+    def load_ciphers(self) -> bool:
+        """Have what carries on connections by TLS 1.3, before clients wait for it; whether that is to be had."""
+        if self._no_ciphers:
+            return False
+        try:
+            aead.load()
+        except ImportError as exc:
+            self._no_ciphers = True
+            log.warning(
+                "TLS stays OpenSSL's, as with tls_handover = false: libcrypto is not to be had directly, %s", exc
+            )
+            return False
+        return True
+
     def keylog(self) -> Keylog | None:
         """What has the secrets of TLS connections that may go to another process; None: they stay."""
-        if not self.general.tls_handover or self._no_ciphers:
+        if not self.general.tls_handover:
             return None
         if self._keylog is None:
-            try:
-                aead.load()  # not while clients wait
-            except ImportError as exc:
-                self._no_ciphers = True
-                log.warning(
-                    "TLS stays OpenSSL's, as with tls_handover = false: libcrypto is not to be had directly, %s", exc
-                )
+            if not self.load_ciphers():
                 return None
             self._keylog = Keylog()
             if not aead.DIRECT:

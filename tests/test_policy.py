@@ -25,5 +25,6 @@ def test_tls_stays_with_openssl_where_there_are_no_ciphers(
     with caplog.at_level(logging.INFO, "pgdoorman.tls"):
         assert rules.keylog() is None
         assert rules.keylog() is None
+        assert not rules.load_ciphers(), "as a worker, or who takes over, does at its start"
     assert len(caplog.records) == 1
     assert "No module named 'cryptography'" in caplog.text and "tls_handover" in caplog.text

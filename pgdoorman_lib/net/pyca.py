@@ -8,13 +8,10 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from pgdoorman_lib.net.tls_terms import APPLICATION_DATA, HEADER_SIZE, LEGACY_VERSION, MAX_CONTENT, TAG_SIZE
+
 _HEADER = struct.Struct(">BHH")
-_HEADER_SIZE = 5
-_TAG_SIZE = 16
 _IV_SIZE = 12
-_APPLICATION_DATA = 23
-_LEGACY_VERSION = 0x0303
-_MAX_CONTENT = 1 << 14
 _KEY_SIZES = {"AESGCM": (16, 32), "ChaCha20Poly1305": (32,)}
 
 
@@ -36,13 +33,13 @@ class Aead:
 
     def seal(self, number: int, kind: int, data: bytearray, start: int, size: int, out: bytearray, at: int) -> int:
         """Put the record ``number``, of ``data[start:start+size]``, at ``out[at:]``; where it ends."""
-        body = size + 1 + _TAG_SIZE
-        end = at + _HEADER_SIZE + body
+        body = size + 1 + TAG_SIZE
+        end = at + HEADER_SIZE + body
         if start < 0 or size < 0 or start + size > len(data) or at < 0 or end > len(out):
             raise ValueError("seal outside the buffer")
-        if size > _MAX_CONTENT:
+        if size > MAX_CONTENT:
             raise ValueError("too much for a record")
-        header = _HEADER.pack(_APPLICATION_DATA, _LEGACY_VERSION, body)
+        header = _HEADER.pack(APPLICATION_DATA, LEGACY_VERSION, body)
         content = bytes(data[start : start + size]) + bytes((kind,))
         out[at:end] = header + self._aead.encrypt(self._nonce(number), content, header)
         return end
@@ -52,8 +49,8 @@ class Aead:
 
         ``out`` may be ``record``, with ``to`` right behind the header. The number of bytes, -1 if it is not authentic.
         """
-        size = body - _TAG_SIZE
-        start = at + _HEADER_SIZE
+        size = body - TAG_SIZE
+        start = at + HEADER_SIZE
         if size < 0 or at < 0 or start + body > len(record) or to < 0 or to + size > len(out):
             raise ValueError("open outside the buffer")
         from cryptography.exceptions import InvalidTag  # there by now
