@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 
-import psutil
 import psycopg
 import pytest
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, app_pool, merged, of_workers, start_pgbench
 from fix_postgres import Postgres
 from wire_client import SYNC, bind, describe_statement, execute, kinds, parse
+from worker_processes import crowd_of, serving
 
 CLIENTS = 24
 
@@ -24,12 +24,7 @@ def make_doorman(make_doorman: MakeDoorman) -> MakeDoorman:
 
 def crowd(doorman: Doorman) -> list[int]:
     """How many clients each worker has, the fewest first."""
-    nurseries = psutil.Process(doorman.pid).children()
-    workers = [worker for nursery in nurseries for worker in nursery.children()]
-    return sorted(
-        sum(1 for one in worker.net_connections("tcp") if one.laddr.port == doorman.port and one.raddr)
-        for worker in workers
-    )
+    return sorted(len(crowd_of(doorman, worker)) for worker in serving(doorman))
 
 
 def on_one_of_two(doorman: Doorman) -> None:

@@ -8,17 +8,17 @@ import signal
 import time
 from collections.abc import Iterator
 
-import psutil
 import pytest
 import twins
 from alternating_backend import AlternatingBackend
 from eventually import eventually
-from fix_doorman import Doorman, MakeDoorman
+from fix_doorman import MakeDoorman
 from fix_postgres import Postgres
 from fix_workers import Make
 from pace import patience
 from twins import POOLED, USER, password_of
 from wire_client import SYNC, WireClient, close_statement, describe_statement, kinds, parse, query
+from worker_processes import worker_of
 
 # -- servers that clients keep
 
@@ -147,15 +147,6 @@ def test_that_a_server_is_a_pooler_is_known_to_all_and_to_who_comes_later(
         first = who_know()[0]
         worker_of(doorman, client).kill()
     eventually(lambda: who_know()[2:] == [first], message="the one in its place knows it of the other")
-
-
-def worker_of(doorman: Doorman, client: WireClient) -> psutil.Process:
-    """The worker that serves a client."""
-    port = client.socket.getsockname()[1]
-    (nursery,) = psutil.Process(doorman.pid).children()
-    found = [one for one in nursery.children() if any(c.raddr and c.raddr.port == port for c in one.net_connections())]
-    assert len(found) == 1
-    return found[0]
 
 
 # -- DDL

@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 from contextlib import ExitStack
+from typing import Any
 
 import psutil
 import psycopg
@@ -15,14 +16,9 @@ from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, merged, start_pgbench
 from fix_postgres import Postgres
 from wire_client import WireClient, query
+from worker_processes import serving, worker_of
 
 CLIENTS = 12
-
-
-def serving(doorman: Doorman) -> list[psutil.Process]:
-    """Its worker processes, by their numbers, as the log has told of them."""
-    children = psutil.Process(doorman.pid).children()
-    return sorted((worker for nursery in children for worker in nursery.children()), key=lambda worker: worker.pid)
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (3, 2)])
@@ -95,7 +91,9 @@ def test_a_worker_that_is_killed_disconnects_its_own(make_doorman: MakeDoorman, 
     """The others', and those that have still to go, are served."""
     doorman = make_doorman({"general": {"worker_threads": 2, "shutdown_timeout": "60s"}})
     with ExitStack() as stack:
-        clients = [stack.enter_context(doorman.connect(autocommit=False)) for _ in range(8)]
+        clients: list[psycopg.Connection[Any]] = []
+        while len({worker_of(doorman, client).pid for client in clients}) < 2 or len(clients) < 8:
+            clients.append(stack.enter_context(doorman.connect(autocommit=False)))
         for client in clients:
             client.execute("SELECT 1")
         old = serving(doorman)

@@ -17,6 +17,7 @@ import pytest
 from eventually import eventually, stays
 from fix_doorman import Doorman, MakeDoorman, be_subreaper
 from pace import patience
+from worker_processes import worker_of
 
 WORKERS = 2
 
@@ -41,19 +42,6 @@ def workers(doorman: Doorman) -> list[psutil.Process]:
         return found if len(found) == WORKERS else None
 
     return eventually(forked, message="both workers") or []
-
-
-def worker_of(doorman: Doorman, connection: psycopg.Connection[Any]) -> psutil.Process:
-    """The worker at the other end of a client's connection."""
-    local = psutil.Process().net_connections(kind="tcp4")
-    (mine,) = (one.laddr for one in local if one.fd == connection.pgconn.socket)
-    (found,) = (
-        process
-        for process in workers(doorman)
-        for one in process.net_connections(kind="tcp4")
-        if one.raddr and one.raddr == mine
-    )
-    return found
 
 
 @contextmanager
