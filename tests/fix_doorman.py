@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from pace import duration, patience
 from ports import free_port
 from psycopg.rows import dict_row
 from throwaway_postgres import find_program
-from wire_client import DEFAULT_TIMEOUT, WireClient, unclosed
+from wire_client import DEFAULT_TIMEOUT, SYNC, WireClient, bind, execute, parse, unclosed
 
 #: How long any start or any end of the process may take, in seconds of a machine with nothing else to do.
 START_DEADLINE = 60.0
@@ -624,6 +625,18 @@ def until_idle(doorman: Doorman, database: str = "testdb", user: str = "app", ti
     found = eventually(idle, timeout=timeout, message=f"pool {user}@{database} is idle")
     assert found is not None
     return found
+
+
+def until_statements_stay(client: WireClient) -> None:
+    """What was altered just now is known by then: until it is, a server forgets all behind each transaction."""
+    names = (f"stays_{number}" for number in count())
+
+    def stay() -> bool:
+        name = next(names)
+        client.ask(parse(name, "SELECT 1") + bind("", name) + execute() + SYNC)
+        return client.value("SELECT count(*) FROM pg_prepared_statements") != "0"
+
+    eventually(stay)
 
 
 def elapsed(since: float) -> float:

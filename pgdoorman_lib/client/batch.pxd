@@ -3,6 +3,7 @@
 import cython
 
 from pgdoorman_lib.wire.effects cimport AwaitedParse, Verification
+from pgdoorman_lib.wire.prepared cimport ClientStatements
 from pgdoorman_lib.wire.statements cimport Statement
 
 
@@ -29,6 +30,7 @@ cdef class Batch:
     cdef public Statement bound
     cdef public Statement used
     cdef public list used_before
+    cdef public list owned
     cdef public set taken
     cdef public Verification verifying
     cdef public AwaitedParse awaited
@@ -44,3 +46,5 @@ cdef class Batch:
     cdef public object replaced
 
     cpdef int reset(self) except -1
+    cpdef int own(self, bytes name, Statement own, Statement before) except -1
+    cpdef int disown(self, ClientStatements mine) except -1

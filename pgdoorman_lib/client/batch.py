@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from pgdoorman_lib.wire.effects import AwaitedParse, Verification
+from pgdoorman_lib.wire.prepared import ClientStatements
 from pgdoorman_lib.wire.rewritten import Rewriting
 from pgdoorman_lib.wire.settings import Settings
 from pgdoorman_lib.wire.sqltext import Parts
 from pgdoorman_lib.wire.statements import Statement
+
+_bytes = bytes
 
 # Bits of ``altered``.
 #: code was run that may change tables
@@ -43,6 +46,7 @@ class Batch:
         "named",
         "no_room",
         "nothing_sent",
+        "owned",
         "parse_error",
         "planning_changed",
         "preparing",
@@ -112,6 +116,9 @@ class Batch:
         self.planning_changed = 0
         #: what this transaction has done to tables, which nobody else can see yet: MAY_HAVE_ALTERED, HAS_ALTERED
         self.altered = 0
+        #: (name, Statement, the one it has taken the place of, what clients knew of that) of the client's statements
+        #: that were made anew since, on a server that did not have them
+        self.owned: list[tuple[bytes, Statement, Statement, tuple[bytes | None, bytes | None]]] | None = None
         #: whether what comes next must wait until what a text has reset is back at the client's own beginning: 1 from
         #: the next Sync on, 2 at once
         self.resetting = 0
@@ -137,3 +144,19 @@ class Batch:
         #: the statement under way, if it may be sent once more, and the settings in effect before it
         self.errand: str | None = None
         self.replaced: Settings | None = None
+
+    def own(self, name: _bytes, own: Statement, before: Statement) -> None:
+        """``name`` means ``own`` until the transaction ends that has altered what it is about."""
+        if self.owned is None:
+            self.owned = []
+        self.owned.append((name, own, before, (own.description, own.shape)))
+
+    def disown(self, mine: ClientStatements) -> None:
+        """That transaction has ended: the client's names mean again what they meant, since others see it, or nobody.
+
+        But one whose rows it was told meanwhile stays: those are what PostgreSQL has to hold its answers against.
+        """
+        owned, self.owned = self.owned or [], None
+        for name, own, before, told in owned:
+            if mine.names.get(name) is own and own.description is told[0] and own.shape is told[1]:
+                mine.enter(name, before)

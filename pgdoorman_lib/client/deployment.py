@@ -51,6 +51,8 @@ class Deployment:
         own.suspect = statement.suspect
         own.instead = (link.statements, name, statement)
         link.statements.enter(name, own)
+        if self.batch.altered:
+            self.batch.own(name, own, statement)
         return own
 
     def _foreign(self, statement: Statement) -> bool:

@@ -172,7 +172,7 @@ class PreparedStatements:
             if statement.suspect:
                 batch.group_suspect = 1
                 batch.suspect_portals = 1
-        elif statement.description is None and not batch.altered:
+        elif statement.description is None and (not batch.altered or statement.environment is None):
             replies.add_effect(owed.DESCRIBE, Described(statement))
         else:
             replies.add(owed.DESCRIBE)

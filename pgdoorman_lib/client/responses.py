@@ -301,6 +301,8 @@ class Responses:
                 link.knowledge.ddl_seen(bool(batch.altered & HAS_ENABLED))
             elif batch.altered:
                 link.knowledge.doubt()
+            if batch.owned is not None:
+                batch.disown(link.statements)
             batch.altered = MAY_HAVE_ALTERED if link.replies.count else 0  # what is under way may do so
         if tx != consts.TX_IDLE or link.replies.count or batch.in_batch or link.client_left:
             return False

@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from itertools import count
 from typing import Any
 
 import pytest
-from eventually import eventually
-from fix_doorman import Doorman, MakeDoorman, app_pool, app_user
+from fix_doorman import Doorman, MakeDoorman, app_pool, app_user, until_statements_stay
 from fix_postgres import Postgres
 from wire_client import (
     SYNC,
@@ -77,17 +75,6 @@ def places(request: pytest.FixtureRequest, doorman: Doorman, postgres: Postgres)
 def run(name: str, sql: str, *values: bytes, described: bool = True) -> bytes:
     batch = parse(name, sql) + (describe_statement(name) if described else b"")
     return batch + bind("", name, values) + execute() + SYNC
-
-
-def until_statements_stay(client: WireClient) -> None:
-    """What a test before has altered is known by then: until it is, a server forgets all behind each transaction."""
-    names = (f"stays_{number}" for number in count())
-
-    def stay() -> bool:
-        client.ask(run(next(names), "SELECT 1"))
-        return client.value("SELECT count(*) FROM pg_prepared_statements") != "0"
-
-    eventually(stay)
 
 
 def again(name: str, *values: bytes) -> bytes:

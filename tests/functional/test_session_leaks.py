@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from fix_doorman import Doorman, app_pool, until_idle
+from fix_doorman import Doorman, app_pool, until_idle, until_statements_stay
 from fix_postgres import Postgres
 from wire_client import (
     SYNC,
@@ -404,10 +404,12 @@ def test_a_description_that_is_rolled_back_is_told_nobody(doorman: Doorman, by: 
     whole = extended(bind("", "s"), *([describe_portal()] if by == "portal" else []), execute())
     with doorman.wire("two") as first, doorman.wire("two") as second:
         first.ask(query("DROP TABLE IF EXISTS widths, former; CREATE TABLE widths AS SELECT 1 AS n"))
+        until_statements_stay(first)
         second.ask(extended(parse("s", text)))
         first.ask(extended(parse("s", text)))
         first.ask(query("BEGIN; ALTER TABLE widths ADD extra text"))
-        first.ask(extended(describe_statement("s")) if by == "statement" else whole)
+        answer = first.ask(extended(describe_statement("s")) if by == "statement" else whole)
+        assert [m.sqlstate for m in answer if m.kind == "E"] == ["0A000"], "it was made there before"
         first.ask(query("ROLLBACK"))
         for _ in range(3):
             assert row(second, whole) == [b"1"]
@@ -420,6 +422,32 @@ def test_a_description_that_is_rolled_back_is_told_nobody(doorman: Doorman, by: 
             assert row(third, whole) == [b"1"]
             third.ask(query("BEGIN"))  # what was told is held against what the other server says
             assert row(second, whole) == [b"1"]
+
+
+@pytest.mark.parametrize("end", ["ROLLBACK", "COMMIT"])
+@pytest.mark.parametrize("by", ["statement", "portal", "nothing"])
+def test_a_statement_made_again_where_its_client_has_altered_the_table(doorman: Doorman, by: str, end: str) -> None:
+    """Behind that transaction it is what all see, not what PostgreSQL refuses since it was made before the end."""
+    told = {"statement": [describe_statement("s")], "portal": [bind("", "s"), describe_portal()], "nothing": []}
+    with doorman.wire("two") as first, doorman.wire("two") as second, doorman.wire("two") as other:
+        first.ask(query("DROP TABLE IF EXISTS widths, former; CREATE TABLE widths AS SELECT 1 AS n"))
+        until_statements_stay(first)
+        first.ask(extended(parse("s", "SELECT * FROM widths")))
+        other.ask(query("BEGIN"))  # on the server that has it
+        first.ask(query("BEGIN; ALTER TABLE widths ADD extra text"))
+        assert row(first, use()) == [b"1", None]
+        columns = [m.column_names for m in first.ask(extended(*told[by])) if m.kind == "T"]
+        assert columns == ([] if by == "nothing" else [["n", "extra"]])
+        first.ask(query(end))
+        other.ask(query(end))
+        expected: list[bytes | None] = [b"1"] if end == "ROLLBACK" else [b"1", None]
+        second.ask(extended(parse("s", "SELECT * FROM widths")))
+        for _ in range(3):
+            assert row(second, use()) == expected
+            if end == "COMMIT":
+                assert row(first, use()) in ("0A000", expected), "PostgreSQL's answer, or that of a server without it"
+            else:  # who was told of the rows may go by that
+                assert row(first, use()) == ("0A000" if by == "statement" else expected)
 
 
 # What is asked and set on a client's behalf must work whatever the client has set.
