@@ -8,6 +8,8 @@ built in), ``net.pyca`` does the same by the package cryptography, as in ``aead.
 
 from libc.string cimport memcpy
 
+from pgdoorman_lib.net cimport tls_terms
+
 import _ssl
 
 from pgdoorman_lib.net.pyca import Aead as OtherAead
@@ -38,8 +40,6 @@ cdef enum:
     CTRL_GET_TAG = 0x10
     CTRL_SET_TAG = 0x11
 
-    HEADER = 5
-    TAG = 16
     IV = 12
     #: Content that is cheaper to copy than to give in two parts.
     SHORT = 2048
@@ -151,24 +151,25 @@ cdef class Aead:
         cdef unsigned char *content
         cdef unsigned char *record
         cdef unsigned char last = <unsigned char>kind
-        cdef int body = <int>size + 1 + TAG
+        cdef int body = <int>size + tls_terms.OVERHEAD
         cdef int done
-        if start < 0 or size < 0 or start + size > len(data) or at < 0 or at + HEADER + body > len(out):
+        if start < 0 or size < 0 or start + size > len(data) or at < 0 or at + tls_terms.HEADER_SIZE + body > len(out):
             raise ValueError("seal outside the buffer")
-        if size > 1 << 14:
+        if size > tls_terms.MAX_CONTENT:
             raise ValueError("too much for a record")
         if self.other is not None:
             return self.other.seal(number, kind, data, start, size, out, at)
         content = <unsigned char *><char *>data + start
         record = <unsigned char *><char *>out + at
-        record[0] = 23
-        record[1] = record[2] = 3
+        record[0] = tls_terms.APPLICATION_DATA
+        record[1] = tls_terms.LEGACY_VERSION >> 8
+        record[2] = tls_terms.LEGACY_VERSION & 0xFF
         record[3] = <unsigned char>(body >> 8)
         record[4] = <unsigned char>body
         self._begin(number, 1)
-        if cipher_update(self.context, NULL, &done, record, HEADER) != 1:
+        if cipher_update(self.context, NULL, &done, record, tls_terms.HEADER_SIZE) != 1:
             raise self._failed()
-        record += HEADER
+        record += tls_terms.HEADER_SIZE
         if size < SHORT:
             memcpy(record, content, size)
             record[size] = last
@@ -182,10 +183,10 @@ cdef class Aead:
         record += size + 1
         if (
             cipher_final(self.context, record, &done) != 1
-            or context_control(self.context, CTRL_GET_TAG, TAG, record) != 1
+            or context_control(self.context, CTRL_GET_TAG, tls_terms.TAG_SIZE, record) != 1
         ):
             raise self._failed()
-        return at + HEADER + body
+        return at + tls_terms.HEADER_SIZE + body
 
     cpdef Py_ssize_t open(
         self, unsigned long long number, bytearray record, Py_ssize_t at, Py_ssize_t body, bytearray out, Py_ssize_t to
@@ -196,9 +197,11 @@ cdef class Aead:
         """
         cdef unsigned char *header
         cdef unsigned char *target
-        cdef int size = <int>body - TAG
+        cdef int size = <int>body - tls_terms.TAG_SIZE
         cdef int done
-        if body < TAG or body > 1 << 16 or at < 0 or at + HEADER + body > len(record) or to < 0 or to + size > len(out):
+        if body < tls_terms.TAG_SIZE or body > tls_terms.MAX_BODY or at < 0 or to < 0:
+            raise ValueError("open outside the buffer")
+        if at + tls_terms.HEADER_SIZE + body > len(record) or to + size > len(out):
             raise ValueError("open outside the buffer")
         if self.other is not None:
             return self.other.open(number, record, at, body, out, to)
@@ -206,9 +209,9 @@ cdef class Aead:
         target = <unsigned char *><char *>out + to
         self._begin(number, 0)
         if (
-            context_control(self.context, CTRL_SET_TAG, TAG, header + HEADER + size) != 1
-            or cipher_update(self.context, NULL, &done, header, HEADER) != 1
-            or cipher_update(self.context, target, &done, header + HEADER, size) != 1
+            context_control(self.context, CTRL_SET_TAG, tls_terms.TAG_SIZE, header + tls_terms.HEADER_SIZE + size) != 1
+            or cipher_update(self.context, NULL, &done, header, tls_terms.HEADER_SIZE) != 1
+            or cipher_update(self.context, target, &done, header + tls_terms.HEADER_SIZE, size) != 1
         ):
             raise self._failed()
         if cipher_final(self.context, target + size, &done) != 1:

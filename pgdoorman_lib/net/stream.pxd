@@ -99,6 +99,9 @@ cdef class Stream(Channel):
     @cython.locals(records=Tls13, raw=bytearray, larger=bytearray, size=Py_ssize_t)
     cdef bytearray _raw_room(self, Py_ssize_t least)
     @cython.final
+    @cython.locals(records=Tls13)
+    cdef int _give_raw_back(self) except -1
+    @cython.final
     @cython.locals(n=Py_ssize_t, raw=bytearray)
     cdef int _push_tls(self) except -2
     @cython.final

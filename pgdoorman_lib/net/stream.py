@@ -504,8 +504,7 @@ class Stream(Channel):
                 self._take_raw()
             n = records.take(block, self.end) - self.end
             if records.raw is not None and records.raw_start == records.raw_end and not records.content_end:
-                self.engine.give_block(records.raw)
-                records.raw = None
+                self._give_raw_back()
             if n > 0:
                 if drained and not records.has_more():
                     self.readable = 0
@@ -525,8 +524,7 @@ class Stream(Channel):
             if n <= 0:
                 records.vain = 0
                 if records.raw_start == records.raw_end:
-                    self.engine.give_block(raw)
-                    records.raw = None
+                    self._give_raw_back()
                 return n
             records.raw_end += n
             drained = n < room and not self.hangup
@@ -564,6 +562,12 @@ class Stream(Channel):
             records.raw = larger
             return larger
         return raw
+
+    def _give_raw_back(self) -> None:
+        """Nothing is to be opened: its buffer may be others'."""
+        records: Any = self.records
+        self.engine.give_block(records.raw)
+        records.raw = None
 
     def _take_unread(self) -> None:
         """Have what came before there were ``records`` among what is to be opened."""
@@ -927,8 +931,7 @@ class Stream(Channel):
             self.engine.give_block(self.inbox)
             self.inbox = None
         if self.records is not None and self.records.raw is not None:
-            self.engine.give_block(self.records.raw)
-            self.records.raw = None
+            self._give_raw_back()
         self._give_output_back()
         self.sock.close()
         self.fd = -1

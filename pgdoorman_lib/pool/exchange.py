@@ -212,7 +212,7 @@ class Exchange:
             if not claimed:
                 continue  # another was quicker: look for whom these are
             for server in servers:
-                row.set_aside(1, pool.queue.qsize())  # before it rests no more: there is one at any time, for who looks
+                self._aside(1)  # before it rests no more: there is one at any time, for who looks
                 lift(pool, server)
             for server in servers:
                 self._send(self, server, worker, claimed)
@@ -243,7 +243,7 @@ class Exchange:
             return False
         server.enter(states.ACTIVE)
         server.stream.task = None
-        self.row.set_aside(1, self.pool.queue.qsize())
+        self._aside(1)
         self._send(self, server, worker, claimed)
         return True
 
@@ -253,14 +253,18 @@ class Exchange:
         self.row.margin = max(MARGIN, 2 * self._way)
         self.row.unclaim(worker, claimed)
         gone(self.pool, server)
-        self.row.set_aside(-1, self.pool.queue.qsize())
+        self._aside(-1)
 
     def stayed(self, server: Server, worker: int, claimed: int) -> None:
         """``worker`` has not taken the server it was sent; no switch."""
         self._shunned[worker] = clock() + SHUNNED
         self.row.unclaim(worker, claimed)
         self.pool.checkin(server)
-        self.row.set_aside(-1, self.pool.queue.qsize())
+        self._aside(-1)
+
+    def _aside(self, change: int) -> None:
+        """So many more, or less, are on their way to another worker, or back."""
+        self.row.set_aside(change, self.pool.queue.qsize())
 
     def _can_go(self, server: Server) -> bool:
         return may_go(server) and server.stream.may_move() and not (server.dirty or self.pool.forget_names)

@@ -208,15 +208,11 @@ class Ledger:
                     self._set_key(number, _NOBODY)
                     continue
                 for other in range(1, self.count + 1):
-                    at = self._cell(number, other)
-                    self._words[at + CLAIMED] = 0  # by whom is not known
-                    if self._words[at + SINCE]:
-                        self._words[at + NEWS] = 1
+                    self._words[self._cell(number, other) + CLAIMED] = 0  # by whom is not known
+                self._is_news(number)
         finally:
             self.unlock()
-        for other in range(1, self.count + 1):
-            if other != worker:
-                self.ring(other)
+        self._ring_all(worker)
 
     def _keep(self, number: int, worker: int) -> None:
         counted = self._words[self._cell(number, worker) + ELSEWHERE]
@@ -238,14 +234,23 @@ class Ledger:
                 self._words[at + JOINED] -= 1
                 if not self._is_joined(number):
                     self._set_key(number, _NOBODY)
-                for other in range(1, self.count + 1):
-                    if self._words[self._cell(number, other) + SINCE]:
-                        self._words[self._cell(number, other) + NEWS] = 1
+                self._is_news(number)
         finally:
             self.unlock()
         self._kept.clear()
-        for other in range(1, self.count + 1):
-            self.ring(other)
+        self._ring_all()
+
+    def _is_news(self, number: int) -> None:
+        """Have those who wait in a row look at it when they are rung."""
+        for worker in range(1, self.count + 1):
+            at = self._cell(number, worker)
+            if self._words[at + SINCE]:
+                self._words[at + NEWS] = 1
+
+    def _ring_all(self, dead: int = 0) -> None:
+        for worker in range(1, self.count + 1):
+            if worker != dead:
+                self.ring(worker)
 
     # Doorbells.
 

@@ -46,19 +46,21 @@ cdef class Row:
     @cython.locals(found=Py_ssize_t, at=Py_ssize_t)
     cpdef Py_ssize_t rests_elsewhere(self) except -1
     cpdef Py_ssize_t announced(self, int event) except -1
-    @cython.locals(oldest="long long", theirs="long long", found=Py_ssize_t, at=Py_ssize_t)
     cpdef int turn_of(self, double since, double now) except -1
+    @cython.locals(oldest="long long", theirs="long long", found=Py_ssize_t, at=Py_ssize_t)
+    cdef int _oldest(self, bint in_turn, double since, double now) except -1
     @cython.locals(own=double)
     cdef bint _is_next(self, Py_ssize_t at, double waited, double since, double now) except -1
-    @cython.locals(mine=Py_ssize_t, now="long long")
+    @cython.locals(at=Py_ssize_t)
     cdef int _note_demand(self) except -1
+    @cython.locals(load=Py_ssize_t)
+    cdef Py_ssize_t _load(self, Py_ssize_t at) except? -1
     @cython.locals(now="long long", lately="long long")
     cdef Py_ssize_t _demand(self, Py_ssize_t at) except -1
     @cython.locals(ours="long long", theirs="long long", both="long long", there="long long")
     cdef double _surplus(self, Py_ssize_t at) except? -1
     @cython.locals(ours="long long", theirs="long long")
     cdef bint _is_clearly_worse_off(self, Py_ssize_t at) except -1
-    @cython.locals(oldest="long long", theirs="long long", found=Py_ssize_t, at=Py_ssize_t)
     cpdef int first_elsewhere(self) except -1
     @cython.locals(at=Py_ssize_t)
     cpdef bint rest_unaware(self) except -1

@@ -204,6 +204,14 @@ class Row:
         ``since`` is when our own first began to wait, 0 if nobody does; monotonic seconds.
         """
         self._note_demand()
+        return self._oldest(True, since, now)
+
+    def first_elsewhere(self) -> _int:
+        """The other worker whose first has waited longest of those to whom nothing is on its way; 0: nobody waits."""
+        return self._oldest(False, 0.0, 0.0)
+
+    def _oldest(self, in_turn: bool, since: _float, now: _float) -> _int:
+        """As ``first_elsewhere``, and if ``in_turn`` of those alone whose turn it is."""
         oldest = 0
         found = 0
         at = 0
@@ -214,7 +222,7 @@ class Row:
                 and at != self._mine
                 and not self.cells[at + _CLAIMED]
                 and (not oldest or theirs < oldest)
-                and self._is_next(at, now - theirs / 1000000.0, since, now)
+                and (not in_turn or self._is_next(at, now - theirs / 1000000.0, since, now))
             ):
                 oldest = theirs
                 found = at
@@ -236,15 +244,19 @@ class Row:
 
     def _note_demand(self) -> None:
         """One is given back here: how many there are with one, or who wait for one?"""
-        cells, mine = self.cells, self._mine
-        now = (cells[mine + _HELD] - cells[mine + _RESTING] + cells[mine + _WAITING]) * _PARTS
-        cells[mine + _DEMAND] += (now - cells[mine + _DEMAND]) // _LATELY
+        at = self._mine + _DEMAND
+        self.cells[at] += (self._load(self._mine) - self.cells[at]) // _LATELY
+
+    def _load(self, at: _int) -> _int:
+        """How many there are with one, or who wait for one, in the worker whose cell that is; in parts."""
+        load: _int = (self.cells[at + _HELD] - self.cells[at + _RESTING] + self.cells[at + _WAITING]) * _PARTS
+        return load
 
     def _demand(self, at: _int) -> _int:
         """How many there are in the worker whose cell that is, now or, if that is more, lately; in parts."""
-        now = (self.cells[at + _HELD] - self.cells[at + _RESTING] + self.cells[at + _WAITING]) * _PARTS
-        lately = self.cells[at + _DEMAND]
-        return now if now > lately else lately  # type: ignore[no-any-return]
+        now = self._load(at)
+        lately: _int = self.cells[at + _DEMAND]
+        return now if now > lately else lately
 
     def _surplus(self, at: _int) -> _float:
         """How many of ours are another's by what both have, and how many there are to be served by them."""
@@ -268,19 +280,6 @@ class Row:
         """Whether a worker has none, or is clearly worse off than this one."""
         at = worker * _WIDTH
         return not self.cells[at + _HELD] or self._is_clearly_worse_off(at)
-
-    def first_elsewhere(self) -> _int:
-        """The other worker whose first has waited longest of those to whom nothing is on its way; 0: nobody waits."""
-        oldest = 0
-        found = 0
-        at = 0
-        while at < self._end:
-            theirs = self.cells[at + _SINCE]
-            if theirs and at != self._mine and not self.cells[at + _CLAIMED] and (not oldest or theirs < oldest):
-                oldest = theirs
-                found = at
-            at += _WIDTH
-        return found // _WIDTH
 
     def waiting_since(self, worker: _int) -> _float:
         """Since when the first in a worker's line waits, monotonic seconds; 0 if nobody does."""
