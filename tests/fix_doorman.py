@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import ctypes
-import math
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,12 @@ import psycopg
 import pytest
 import toml
 from eventually import eventually
-from fix_postgres import Postgres
+from fix_postgres import Postgres, conninfo
 from pace import duration, patience
 from ports import free_port
 from psycopg.rows import dict_row
 from throwaway_postgres import find_program
-from wire_client import DEFAULT_TIMEOUT, SYNC, WireClient, bind, execute, parse, unclosed
+from wire_client import SYNC, WireClient, bind, execute, parse, unclosed
 
 #: How long any start or any end of the process may take, in seconds of a machine with nothing else to do.
 START_DEADLINE = 60.0
@@ -347,22 +347,7 @@ class Doorman:
 
     def dsn(self, **parameters: Any) -> str:
         """A conninfo string; by default database ``testdb`` as user ``app``."""
-        return psycopg.conninfo.make_conninfo("", **self._defaults(parameters))
-
-    def _defaults(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        defaults: dict[str, Any] = {
-            "host": self.host,
-            "port": self.port,
-            "dbname": "testdb",
-            "user": "app",
-            "sslmode": "disable",
-            "gssencmode": "disable",
-            "connect_timeout": math.ceil(DEFAULT_TIMEOUT),
-        }
-        defaults.update(parameters)
-        if "password" not in defaults:
-            defaults["password"] = Postgres.PASSWORDS.get(defaults["user"], "")
-        return defaults
+        return conninfo(**{"host": self.host, "port": self.port, **parameters})
 
     def connect(self, *, autocommit: bool = True, **parameters: Any) -> psycopg.Connection[tuple[Any, ...]]:
         """A psycopg connection, by default to ``testdb`` as ``app``."""
@@ -644,13 +629,14 @@ def elapsed(since: float) -> float:
     return time.monotonic() - since
 
 
-def start_pgbench(doorman: Doorman, seconds: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Two pgbench with 8 clients each, of simple queries and prepared ones."""
+@contextmanager
+def pgbench_at_work(doorman: Doorman, seconds: int) -> Iterator[None]:
+    """Two pgbench with 8 clients each, of simple queries and prepared ones; in the end none may have failed."""
     script = doorman.directory / "script.sql"
     script.write_text("SELECT 1;\nBEGIN;\nSELECT 2;\nCOMMIT;\n")
     environment: dict[str, Any] = {**os.environ, "PGPASSWORD": Postgres.PASSWORDS["app"], "PGSSLMODE": "disable"}
-    for mode in ("simple", "prepared"):
-        yield subprocess.Popen(
+    benches = [
+        subprocess.Popen(
             [
                 *(find_program("pgbench"), "-n", "-c", "8", "-T", str(seconds), "-M", mode, "-f", str(script)),
                 *("-h", doorman.host, "-p", str(doorman.port), "-U", "app", "testdb"),
@@ -659,6 +645,19 @@ def start_pgbench(doorman: Doorman, seconds: int) -> Iterator[subprocess.Popen[b
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        for mode in ("simple", "prepared")
+    ]
+    try:
+        yield
+        results = [bench.communicate(timeout=patience(seconds + 60)) for bench in benches]
+    finally:
+        for bench in benches:
+            if bench.poll() is None:
+                bench.kill()
+                bench.communicate()
+    for bench, (out, err) in zip(benches, results, strict=True):
+        assert bench.returncode == 0, err
+        assert b"number of failed transactions: 0" in out or b"failed" not in out, out
 
 
 @pytest.fixture

@@ -42,6 +42,20 @@ SETTINGS: Mapping[str, object] = {
 }
 
 
+def conninfo(**parameters: Any) -> str:
+    """A conninfo string; by default ``testdb`` as ``app``, by the password of the user."""
+    given: dict[str, Any] = {
+        "dbname": "testdb",
+        "user": "app",
+        "sslmode": "disable",
+        "gssencmode": "disable",
+        "connect_timeout": math.ceil(DEFAULT_TIMEOUT),
+        **parameters,
+    }
+    given.setdefault("password", Postgres.PASSWORDS.get(given["user"], ""))
+    return psycopg.conninfo.make_conninfo("", **given)
+
+
 class Postgres(ThrowawayPostgres):
     """A cluster with the roles and databases the tests speak of."""
 
@@ -89,19 +103,7 @@ class Postgres(ThrowawayPostgres):
 
     def dsn(self, **parameters: Any) -> str:
         """A conninfo string; by default ``testdb`` as ``app``."""
-        defaults: dict[str, Any] = {
-            "host": self.host,
-            "port": self.port,
-            "dbname": "testdb",
-            "user": "app",
-            "sslmode": "disable",
-            "gssencmode": "disable",
-            "connect_timeout": math.ceil(DEFAULT_TIMEOUT),
-        }
-        defaults.update(parameters)
-        if "password" not in defaults:
-            defaults["password"] = self.PASSWORDS.get(defaults["user"], "")
-        return psycopg.conninfo.make_conninfo("", **defaults)
+        return conninfo(**{"host": self.host, "port": self.port, **parameters})
 
     def connect(self, *, autocommit: bool = True, **parameters: Any) -> psycopg.Connection[tuple[Any, ...]]:
         """A direct psycopg connection, by default to ``testdb`` as ``app``."""

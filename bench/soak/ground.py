@@ -16,7 +16,7 @@ from ports import free_port
 from throwaway_postgres import ThrowawayPostgres
 
 from bench.procfs import children, listening_sockets, memory_kib
-from bench.targets import PGDOORMAN_TLS, make_certificate, md5_secret
+from bench.targets import PGDOORMAN_POOL, PGDOORMAN_TLS, make_certificate, md5_secret
 
 USER, PASSWORD = "bench", "bench"
 #: Databases and servers of their pools. The last one's servers come through a proxy that spoils their traffic.
@@ -38,21 +38,6 @@ connect_timeout = "10s"
 shutdown_timeout = "20s"
 server_lifetime = "{lifetime}s"
 {tls}
-"""
-
-POOL = """\
-[pools.{name}]
-server_host = "127.0.0.1"
-server_port = {server_port}
-pool_mode = "transaction"
-
-[[pools.{name}.users]]
-username = "{user}"
-password = "{secret}"
-pool_size = {size}
-server_username = "{user}"
-server_password = "{password}"
-
 """
 
 #: TCP_ESTABLISHED in include/net/tcp_states.h, as /proc/net/tcp has it.
@@ -114,9 +99,9 @@ class Pooler:
             tls=PGDOORMAN_TLS.format_map(self.certificate) if self.certificate else "",
         )
         for name, size in POOLS.items():
-            text += POOL.format(
-                name=name, server_port=self.server_ports[name], user=USER, secret=md5_secret(), size=size,
-                password=PASSWORD,
+            text += PGDOORMAN_POOL.format(
+                name=name, database=name, server_port=self.server_ports[name], pool_size=size,
+                user=USER, secret=md5_secret(), server_user=USER, password=PASSWORD,
             )  # fmt: skip
         self.config_path.write_text(text)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import threading
-import time
 
 import psycopg
 import pytest
@@ -14,6 +12,7 @@ from eventually import eventually, stays
 from fix_doorman import Doorman, MakeDoorman, until_idle
 from fix_postgres import Postgres
 from pace import patience
+from storm import CancelStorm
 from wire_client import WireClient, cancel_request, kinds, prepared, query
 
 
@@ -138,48 +137,12 @@ def test_the_server_s_own_key_is_not_told(doorman: Doorman, postgres: Postgres) 
 
 def test_a_cancel_hits_only_its_own_client(doorman: Doorman) -> None:
     """Cancellers fire all the time while eight servers change hands; bystanders are never cancelled."""
-    stop = threading.Event()
-    wrong: list[str] = []
-    cancelled, answered = [0], [0]
-
-    def victim(seed: int) -> None:
-        rng = random.Random(seed)
-        try:
-            with doorman.wire() as client:
-                while not stop.is_set():
-                    client.send(query(f"SELECT pg_sleep({rng.uniform(0, 0.04):.4f})"))
-                    time.sleep(rng.uniform(0, 0.02))  # not waiting for anything: the moment of the cancel varies
-                    client.cancel()
-                    answer = client.read_ready()
-                    if "E" in kinds(answer):
-                        cancelled[0] += 1
-                        if answer[-2].sqlstate != "57014":
-                            wrong.append(answer[-2].sqlstate)
-        except BaseException as exc:
-            wrong.append(f"victim: {exc!r}")
-
-    def bystander(seed: int) -> None:
-        rng = random.Random(seed)
-        try:
-            with doorman.wire() as client:
-                while not stop.is_set():
-                    answer = client.ask_query(f"SELECT pg_sleep({rng.uniform(0, 0.003):.4f}), {seed}")
-                    answered[0] += 1
-                    if kinds(answer) != "TDCZ":
-                        wrong.append(f"bystander: {kinds(answer)}")
-        except BaseException as exc:
-            wrong.append(f"bystander: {exc!r}")
-
-    threads = [threading.Thread(target=victim, args=(i,)) for i in range(8)]
-    threads += [threading.Thread(target=bystander, args=(i,)) for i in range(6)]
-    for thread in threads:
-        thread.start()
-    stop.wait(4)
-    eventually(lambda: wrong or (cancelled[0] > 10 and answered[0] > 50), timeout=20)
-    stop.set()
-    for thread in threads:
-        thread.join(patience(30))
-    assert not wrong
+    storm = CancelStorm()
+    for seed in range(8):
+        storm.victim(doorman.wire, WireClient.cancel, seed)
+    for seed in range(6):
+        storm.bystander(doorman.wire, seed)
+    storm.rage(4)
     until_idle(doorman)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import socket
 import threading
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from fix_proxy import Proxy
 from pace import patience
 from ports import free_port
 from prometheus_client.parser import text_string_to_metric_families
-from wire_client import PROTOCOL_3_0, PROTOCOL_3_2, WireClient, cancel_request, kinds, query
+from storm import CancelStorm
+from wire_client import PROTOCOL_3_0, PROTOCOL_3_2, WireClient, cancel_request, query
 
 PROCESS_BASE = 1 << 22
 NUMBERS = 1 << 20
@@ -229,50 +229,13 @@ def test_a_key_that_is_wrong(pair: Pair, postgres: Postgres, spoil: str) -> None
 
 def test_cancels_hit_only_their_own_clients(pair: Pair) -> None:
     """Cancellers fire at the wrong pooler all the time, while servers change hands in both."""
-    stop = threading.Event()
-    wrong: list[str] = []
-    cancelled, answered = [0], [0]
-
-    def victim(seed: int) -> None:
-        rng = random.Random(seed)
-        try:
-            with login(pair[seed % 2]) as client:
-                while not stop.is_set():
-                    client.send(query(f"SELECT pg_sleep({rng.uniform(0, 0.04):.4f})"))
-                    time.sleep(rng.uniform(0, 0.02))  # not waiting for anything: the moment of the cancel varies
-                    cancel_by(at(pair[1 - seed % 2]), client.pid, client.secret)
-                    answer = client.read_ready()
-                    if "E" in kinds(answer):
-                        cancelled[0] += 1
-                        if answer[-2].sqlstate != "57014":
-                            wrong.append(answer[-2].sqlstate)
-                    # The cancel is through: what comes now is not hit by it.
-                    if kinds(client.ask_query("SELECT pg_sleep(0.002)")) != "TDCZ":
-                        wrong.append("the next statement")
-        except BaseException as exc:
-            wrong.append(f"victim: {exc!r}")
-
-    def bystander(seed: int) -> None:
-        try:
-            with login(pair[seed % 2]) as client:
-                while not stop.is_set():
-                    answer = client.ask_query(f"SELECT pg_sleep(0.001), {seed}")
-                    answered[0] += 1
-                    if kinds(answer) != "TDCZ":
-                        wrong.append(f"bystander: {kinds(answer)}")
-        except BaseException as exc:
-            wrong.append(f"bystander: {exc!r}")
-
-    threads = [threading.Thread(target=victim, args=(i,)) for i in range(6)]
-    threads += [threading.Thread(target=bystander, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    stop.wait(3)
-    eventually(lambda: wrong or (cancelled[0] > 10 and answered[0] > 50), timeout=20)
-    stop.set()
-    for thread in threads:
-        thread.join(patience(30))
-    assert not wrong
+    storm = CancelStorm()
+    for seed in range(6):
+        there, wrong = pair[seed % 2], at(pair[1 - seed % 2])
+        storm.victim(partial(login, there), lambda client, to=wrong: cancel_by(to, client.pid, client.secret), seed)
+    for seed in range(4):
+        storm.bystander(partial(login, pair[seed % 2]), seed)
+    storm.rage(3)
 
 
 # -- what goes wrong
