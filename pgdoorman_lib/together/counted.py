@@ -27,7 +27,7 @@ COUNTERS = (
 )
 HISTOGRAMS = ("query_hist", "xact_hist", "wait_hist")
 LINK_COUNTERS = ("xact_count", "query_count", "errors", "received", "sent", "prepare_hit", "prepare_miss")
-CONNECTION_COUNTERS = ("total", "errors", "tls", "plain", "cancel")
+CONNECTION_COUNTERS = ("total", "errors", "tls", "plain", "cancel", "passed_on", "not_passed_on")
 PHASES = ("tcp_connect", "tls", "auth", "startup")
 
 _WORD = array("I").itemsize
