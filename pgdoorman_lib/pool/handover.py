@@ -33,6 +33,7 @@ def pack(pool: Pool) -> Plain:
         "credentials": pool.credentials,
         "sequences": sorted(pool.sequences.names) if pool.sequences is not None else [],
         "moved": servers.address(pool.settings) if pool.moved else None,
+        "health": pool.health.pack(),
     }
 
 
@@ -60,6 +61,8 @@ def know(pool: Pool, state: Mapping[str, Any]) -> None:
         pool.know_sequences(program)
     if state.get("moved") == servers.address(pool.settings):
         share_backends(pool)
+    if state.get("health") is not None:
+        pool.health.hear(*state["health"])
 
 
 def elsewhere(pool: Pool, number: int) -> None:

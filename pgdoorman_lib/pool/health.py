@@ -34,6 +34,15 @@ class Health:
         asked = self.answer is None and sql.isascii() and re.fullmatch(_CONSTANTS, sql)
         self.question = sql if asked else None
 
+    def pack(self) -> list[bytes] | None:
+        """What is known, for ``hear`` in another process."""
+        return [self.message, bytes(self.answer)] if self.answer is not None else None
+
+    def hear(self, message: bytes, answer: bytes) -> None:
+        """Know what another process knows, unless it was asked something else."""
+        if self.question is not None and message == self.message:
+            self.learn(bytearray(answer))
+
     def learn(self, answer: bytearray | None) -> None:
         """Take a server's whole answer; None if it refused, and is not asked again."""
         self.answer = answer

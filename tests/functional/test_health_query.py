@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
+from eventually import eventually
 from fix_doorman import MakeDoorman, merged
 from fix_postgres import Postgres
 from fix_proxy import MakeProxy
-from wire_client import kinds, prepared, query
+from wire_client import WireClient, kinds, prepared, query
 
 
 @pytest.mark.parametrize(("setting", "asked"), [(None, ";"), ("select 1", "select 1"), ("/* ping */", "/* ping */")])
@@ -16,9 +19,19 @@ def test_answered_although_no_server_is_free(make_doorman: MakeDoorman, setting:
         # The first answer may be PostgreSQL's, kept for later.
         first = before.ask_query(asked)
     assert kinds(first) == ("TDCZ" if "select" in asked else "IZ")
-    with doorman.wire("onedb") as holder, doorman.wire("onedb") as client:
+
+    with doorman.wire("onedb") as holder, ExitStack() as stack:
         holder.ask_query("BEGIN")
-        answer = client.ask_query(asked)
+
+        def answered() -> WireClient | None:
+            """A client that is; what one worker was told all know in a moment."""
+            another = stack.enter_context(doorman.wire("onedb"))
+            another.send(query(asked))
+            return None if another.is_quiet() else another
+
+        client = eventually(answered)
+        assert client is not None
+        answer = client.read_ready()
         assert answer[-1].body == b"I"
         assert [(m.kind, m.body) for m in answer] == [(m.kind, m.body) for m in first]
         # Another one does wait.

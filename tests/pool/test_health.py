@@ -32,6 +32,19 @@ def test_constants_are_asked_for_once(sql):
     assert (health.answer, health.question) == (b"row", None)
 
 
+def test_what_a_server_has_told_another_process():
+    told, asking, other = Health("select 1"), Health("select 1"), Health("select 2")
+    assert told.pack() is None
+    told.learn(bytearray(b"row"))
+    for health in (asking, other):
+        health.hear(*told.pack())
+    assert (asking.answer, asking.question) == (b"row", None)
+    assert (other.answer, other.question) == (None, "select 2")
+    blank = Health(";")
+    blank.hear(blank.message, b"row")
+    assert blank.answer == EMPTY
+
+
 def test_a_refusal_is_no_answer():
     health = Health("select 1 as from")
     health.learn(None)
