@@ -4,13 +4,14 @@ Rules:
 1. It is read before the first server of a database is lent.
 2. Until what may have changed it has been looked at (``doubt``), every text has to be asked about.
 3. What others do to it unseen is noticed by a look at a cheap marker: every MARKER_INTERVAL seconds while the database
-   is in use, or as often as keeps the looking below MARKER_SHARE of the time, but every MARKER_LONGEST seconds.
+   is in use, or as often as keeps the looking below MARKER_SHARE of the time, but every MARKER_LONGEST seconds. The
+   worker process whose look finds it moved has the others look at once (``moved``).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakSet
 
@@ -62,10 +63,10 @@ class Catalogue:
         if self._rows is not None:
             self._give(pool)
 
-    def ready(self, server: Server) -> None:
+    def ready(self, server: Server, moved: Callable[[], None]) -> None:
         """See that it has been read, if need be from ``server``, which nobody has borrowed; may switch.
 
-        While no pool of the database had a server, nobody has looked at the marker.
+        While no pool of the database had a server, nobody has looked at the marker. ``moved`` is as for ``look``.
         """
         if self._rows is not None and not self.is_due():
             return
@@ -74,7 +75,7 @@ class Catalogue:
             if self._rows is None:
                 self._read(server)
             else:
-                self.look(server)
+                self.look(server, moved)
         finally:
             server.stream.task = None
 
@@ -100,8 +101,11 @@ class Catalogue:
         """Whether the marker should be looked at."""
         return self._rows is not None and (self._doubted or clock() >= self._look_at)
 
-    def look(self, server: Server) -> None:
-        """Look at the marker, and read the catalogue again if it has moved; may switch."""
+    def look(self, server: Server, moved: Callable[[], None]) -> None:
+        """Look at the marker, and read the catalogue again if it has moved; may switch.
+
+        ``moved`` is called before it is read, if nothing was known that could have moved it.
+        """
         assert self._rows is not None
         started = clock()
         doubted, self._doubted = self._doubted, False
@@ -113,6 +117,8 @@ class Catalogue:
         spent = clock() - started
         self._look_at = clock() + min(MARKER_LONGEST, max(MARKER_INTERVAL, spent / MARKER_SHARE))
         if mark != [[self._rows.mark]]:
+            if not doubted:  # else somebody has had all look
+                moved()
             self._read(server)
         elif doubted:
             self._believe()
@@ -209,7 +215,7 @@ class Watch:
     def _look(self, pool: Pool, catalogue: Catalogue) -> None:
         try:
             with pool.connection() as server:  # switch
-                catalogue.look(server)
+                catalogue.look(server, pool.database.objects_moved)
         except (DoormanError, Moved) as exc:
             log.debug("%s the catalogue could not be looked at: %s", label(database=pool.settings.database), exc)
         finally:

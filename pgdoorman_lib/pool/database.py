@@ -74,10 +74,14 @@ class Database:
 
     def doubt(self) -> None:
         """What the catalogue says may be old."""
+        self.objects_moved()
+        self._doubt()
+
+    def objects_moved(self) -> None:
+        """Have other worker processes doubt it, too."""
         if self.row is not None:
             self.row.announce(OBJECTS)
             self._objects += 1
-        self._doubt()
 
     def _doubt(self) -> None:
         if self.catalogue is not None:

@@ -29,7 +29,7 @@ class FakePool:
         self.settings = SimpleNamespace(
             trusted_functions=list(trusted), forget_option_names=False, database="shop", server_database="shop"
         )
-        self.database = SimpleNamespace(catalogue=catalogue)
+        self.database = SimpleNamespace(catalogue=catalogue, objects_moved=lambda: None)
         self.held = False
         self.servers = ["one"]
         catalogue.join(self)
@@ -53,6 +53,8 @@ class FakeDatabase:
         self.readings = 0
         self.looks = 0
         self.known: list[Rows | None] = []
+        #: how many times others were told to look, before so many readings
+        self.told: list[int] = []
         #: called in the midst of a reading
         self.meanwhile: Callable[[], None] = lambda: None
         #: called before the marker is told
@@ -72,6 +74,9 @@ class FakeDatabase:
         self.before_mark()
         self.now += self.seconds
         return [b"\0\x01" + len(self.mark).to_bytes(4, "big") + self.mark]
+
+    def has_moved(self) -> None:
+        self.told.append(self.readings)
 
     def read(self, run_query: Any, known: Rows | None, pause: Callable[[], None]) -> Rows:
         rows = Rows(mark=self.mark)
@@ -99,10 +104,10 @@ def catalogue() -> Iterator[Catalogue]:
 def test_it_is_read_once_before_the_first_server_is_lent(far: FakeDatabase, catalogue: Catalogue) -> None:
     pool = FakePool(catalogue)
     assert pool.scanner.lexicon is PLAIN and not catalogue.is_due()
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     assert far.readings == 1 and far.server.stream.task is None
     assert pool.looks_at(b"select leaks()") and not pool.looks_at(b"select 1")
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     assert far.readings == 1
     # A pool that comes later has it at once.
     other = FakePool(catalogue)
@@ -112,14 +117,14 @@ def test_it_is_read_once_before_the_first_server_is_lent(far: FakeDatabase, cata
 def test_a_first_server_after_a_while_looks_again(far: FakeDatabase, catalogue: Catalogue) -> None:
     """Nobody has looked while there was none."""
     pool = FakePool(catalogue)
-    catalogue.ready(far.server)
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
+    catalogue.ready(far.server, far.has_moved)
     far.mark, far.function = b"2", b"other"
     looks = far.looks
     far.now += MARKER_LONGEST
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     assert far.looks == looks + 1 and far.readings == 2 and pool.looks_at(b"select other()")
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     assert far.readings == 2
 
 
@@ -131,12 +136,12 @@ def test_a_server_of_another_worker_is_not_lent_before_a_look_that_is_due(
     engine: Any = None
     connector = Connector(engine)
     assert not connector.knows(pool)
-    catalogue.ready(far.server)
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
+    catalogue.ready(far.server, far.has_moved)
     assert connector.knows(pool)
     far.now += MARKER_LONGEST
     assert not connector.knows(pool)
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     assert connector.knows(pool)
 
 
@@ -144,10 +149,10 @@ def test_a_first_reading_that_fails_is_tried_again(far: FakeDatabase, catalogue:
     pool = FakePool(catalogue)
     far.meanwhile = gone
     with pytest.raises(ServerGone):
-        catalogue.ready(far.server)
+        catalogue.ready(far.server, far.has_moved)
     assert far.server.stream.task is None and pool.scanner.lexicon is PLAIN
     far.meanwhile = lambda: None
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     assert pool.looks_at(b"select leaks()") and not pool.doubts
 
 
@@ -157,24 +162,24 @@ def gone() -> None:
 
 def test_functions_that_a_pool_trusts(far: FakeDatabase, catalogue: Catalogue) -> None:
     pool, trusting = FakePool(catalogue), FakePool(catalogue, "leaks")
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     assert pool.looks_at(b"select leaks()") and not trusting.looks_at(b"select leaks()")
     assert FakePool(catalogue, "leaks").scanner.lexicon is trusting.scanner.lexicon
 
 
 def test_in_doubt_every_text_is_looked_at_until_it_was_read_again(far: FakeDatabase, catalogue: Catalogue) -> None:
     pools = [FakePool(catalogue), FakePool(catalogue, "leaks")]
-    catalogue.ready(far.server)
-    catalogue.look(far.server)
+    catalogue.ready(far.server, far.has_moved)
+    catalogue.look(far.server, far.has_moved)
     assert not catalogue.is_due()
     catalogue.doubt()
     assert all(pool.doubts and pool.looks_at(b"select 1") for pool in pools) and catalogue.is_due()
     # Nothing of interest was made, or it was taken back.
-    catalogue.look(far.server)
+    catalogue.look(far.server, far.has_moved)
     assert far.readings == 1 and not any(pool.doubts for pool in pools) and not catalogue.is_due()
     catalogue.doubt()
     far.mark, far.function = b"2", b"other"
-    catalogue.look(far.server)
+    catalogue.look(far.server, far.has_moved)
     assert far.readings == 2 and isinstance(far.known[1], Rows)
     assert not any(pool.doubts or pool.looks_at(b"select leaks()") for pool in pools)
     assert all(pool.looks_at(b"select other()") for pool in pools) and not catalogue.is_due()
@@ -182,7 +187,7 @@ def test_in_doubt_every_text_is_looked_at_until_it_was_read_again(far: FakeDatab
 
 def test_a_pool_that_joins_in_doubt(far: FakeDatabase, catalogue: Catalogue) -> None:
     first = FakePool(catalogue)
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     catalogue.doubt()
     assert FakePool(catalogue).doubts and first.doubts
 
@@ -190,63 +195,82 @@ def test_a_pool_that_joins_in_doubt(far: FakeDatabase, catalogue: Catalogue) -> 
 def test_ddl_while_it_is_read(far: FakeDatabase, catalogue: Catalogue) -> None:
     """What is read then may be from before."""
     pool = FakePool(catalogue)
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     catalogue.doubt()
     far.mark = b"2"
     far.meanwhile = catalogue.doubt
-    catalogue.look(far.server)
+    catalogue.look(far.server, far.has_moved)
     assert pool.doubts and catalogue.is_due()
     far.meanwhile = lambda: None
-    catalogue.look(far.server)
+    catalogue.look(far.server, far.has_moved)
     assert not pool.doubts and not catalogue.is_due() and far.readings == 2
 
 
 def test_ddl_while_the_marker_is_looked_at(far: FakeDatabase, catalogue: Catalogue) -> None:
     pool = FakePool(catalogue)
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     catalogue.doubt()
     far.before_mark = catalogue.doubt
-    catalogue.look(far.server)
+    catalogue.look(far.server, far.has_moved)
     assert pool.doubts and catalogue.is_due()
     far.before_mark = gone
     with pytest.raises(ServerGone):
-        catalogue.look(far.server)
+        catalogue.look(far.server, far.has_moved)
     assert pool.doubts and catalogue.is_due()
     far.before_mark = lambda: None
-    catalogue.look(far.server)
+    catalogue.look(far.server, far.has_moved)
     assert not pool.doubts and not catalogue.is_due() and far.readings == 1
 
 
 def test_a_reading_that_fails_leaves_the_doubts(far: FakeDatabase, catalogue: Catalogue) -> None:
     pool = FakePool(catalogue)
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     catalogue.doubt()
     far.mark = b"2"
     far.meanwhile = gone
     with pytest.raises(ServerGone):
-        catalogue.look(far.server)
+        catalogue.look(far.server, far.has_moved)
     assert pool.doubts and catalogue.is_due()
     far.meanwhile = lambda: None
-    catalogue.look(far.server)
+    catalogue.look(far.server, far.has_moved)
     assert not pool.doubts and far.readings == 3
 
 
 def test_it_is_read_only_when_the_marker_has_moved(far: FakeDatabase, catalogue: Catalogue) -> None:
     pool = FakePool(catalogue)
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     far.function = b"other"
-    catalogue.look(far.server)
+    catalogue.look(far.server, far.has_moved)
     assert (far.looks, far.readings) == (1, 1) and pool.looks_at(b"select leaks()")
     far.mark = b"2"
-    catalogue.look(far.server)
+    catalogue.look(far.server, far.has_moved)
     assert (far.looks, far.readings) == (2, 2) and pool.looks_at(b"select other()")
-    catalogue.look(far.server)
+    catalogue.look(far.server, far.has_moved)
     assert far.readings == 2
+
+
+def test_who_finds_that_it_has_moved_has_others_look_before_it_is_read(far: FakeDatabase, catalogue: Catalogue) -> None:
+    """Unless it was looked at because somebody else has had all look: one would set off the other again and again."""
+    FakePool(catalogue)
+    catalogue.ready(far.server, far.has_moved)
+    catalogue.look(far.server, far.has_moved)
+    assert far.told == []
+    far.mark = b"2"
+    catalogue.look(far.server, far.has_moved)
+    assert far.told == [1]
+    far.mark = b"3"
+    catalogue.doubt()
+    catalogue.look(far.server, far.has_moved)
+    assert (far.told, far.readings) == ([1], 3)
+    far.mark = b"4"
+    far.now += MARKER_LONGEST
+    catalogue.ready(far.server, far.has_moved)
+    assert far.told == [1, 3]
 
 
 def test_looking_takes_a_small_share_of_the_time(far: FakeDatabase, catalogue: Catalogue) -> None:
     FakePool(catalogue)
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     for seconds, pause in (
         (0.0, MARKER_INTERVAL),
         (0.001, MARKER_INTERVAL),
@@ -254,7 +278,7 @@ def test_looking_takes_a_small_share_of_the_time(far: FakeDatabase, catalogue: C
         (0.5, MARKER_LONGEST),
     ):
         far.seconds = seconds
-        catalogue.look(far.server)
+        catalogue.look(far.server, far.has_moved)
         far.now += pause * 0.99
         assert not catalogue.is_due()
         far.now += pause * 0.02
@@ -263,11 +287,11 @@ def test_looking_takes_a_small_share_of_the_time(far: FakeDatabase, catalogue: C
 
 def test_nobody_keeps_a_pool_alive(far: FakeDatabase, catalogue: Catalogue) -> None:
     pool = FakePool(catalogue)
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     del pool
     catalogue.doubt()
     far.mark = b"2"
-    catalogue.look(far.server)
+    catalogue.look(far.server, far.has_moved)
     assert far.readings == 2
 
 
@@ -285,8 +309,8 @@ def test_each_database_is_looked_at_once(far: FakeDatabase, catalogue: Catalogue
     pools = [FakePool(catalogue), FakePool(catalogue), FakePool(other)]
     watch.round(pools)  # type: ignore[arg-type]
     assert far.looks == 0, "nobody uses them yet"
-    catalogue.ready(far.server)
-    other.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
+    other.ready(far.server, far.has_moved)
     far.now += MARKER_INTERVAL
     watch.round(pools)  # type: ignore[arg-type]
     assert far.looks == 2
@@ -296,7 +320,7 @@ def test_each_database_is_looked_at_once(far: FakeDatabase, catalogue: Catalogue
 
 def test_only_with_a_pool_that_has_servers(far: FakeDatabase, catalogue: Catalogue, watch: Watch) -> None:
     pools = [FakePool(catalogue), FakePool(catalogue), FakePool(catalogue)]
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     far.now += MARKER_INTERVAL
     pools[0].held = True
     pools[1].servers = []
@@ -309,7 +333,7 @@ def test_only_with_a_pool_that_has_servers(far: FakeDatabase, catalogue: Catalog
 def test_in_doubt_also_without_servers(far: FakeDatabase, catalogue: Catalogue, watch: Watch) -> None:
     """In doubt servers may not outlive a transaction: with none at rest it would never end."""
     pool = FakePool(catalogue)
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     catalogue.doubt()
     pool.servers = []
     watch.round([pool])  # type: ignore[list-item]
@@ -318,7 +342,7 @@ def test_in_doubt_also_without_servers(far: FakeDatabase, catalogue: Catalogue, 
 
 def test_doubts_wake_it(far: FakeDatabase, catalogue: Catalogue, watch: Watch) -> None:
     pool = FakePool(catalogue)
-    catalogue.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
     watch.round([pool])  # type: ignore[list-item]
     assert not watch.wanted.is_set()
     catalogue.doubt()
@@ -330,8 +354,8 @@ def test_doubts_wake_it(far: FakeDatabase, catalogue: Catalogue, watch: Watch) -
 def test_a_server_that_is_lost_ends_no_round(far: FakeDatabase, catalogue: Catalogue, watch: Watch) -> None:
     other = Catalogue()
     pools = [FakePool(catalogue), FakePool(other)]
-    catalogue.ready(far.server)
-    other.ready(far.server)
+    catalogue.ready(far.server, far.has_moved)
+    other.ready(far.server, far.has_moved)
     catalogue.doubt()
     other.doubt()
     far.mark = b"2"
@@ -364,7 +388,7 @@ def test_a_pool_that_lends_nothing_keeps_no_other_waiting(
     other = Catalogue()
     pools: list[Any] = [busy := FakePool(catalogue), FakePool(other)]
     for one in (catalogue, other):
-        one.ready(far.server)
+        one.ready(far.server, far.has_moved)
         one.doubt()
     watch.round(pools)
     assert (pools[0].doubts, pools[1].doubts, left) == (1, 0, [])
