@@ -69,6 +69,7 @@ COMPILED = (
     "pgdoorman_lib/client/texts.py",
     "pgdoorman_lib/client/sqlprepare.py",
     "pgdoorman_lib/client/unnamed.py",
+    "pgdoorman_lib/client/memory.py",
     "pgdoorman_lib/client/prepared.py",
     "pgdoorman_lib/client/leftovers.py",
     "pgdoorman_lib/client/reports.py",

@@ -6,6 +6,7 @@ from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.deployment cimport Deployment
 from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.memory cimport taken
 from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
 from pgdoorman_lib.client.texts cimport Texts
 from pgdoorman_lib.client.unnamed cimport UnnamedStatement, unsettling
@@ -17,13 +18,12 @@ from pgdoorman_lib.wire.effects cimport Described, NameClosed, NamedParse, Refus
 from pgdoorman_lib.wire.framing cimport find_nul, put_header
 from pgdoorman_lib.wire.prepared cimport ServerStatements
 from pgdoorman_lib.wire.replies cimport Replies, owed_for
-from pgdoorman_lib.wire.statements cimport Acts, Statement, Tally
+from pgdoorman_lib.wire.statements cimport Acts, Statement
 
 cdef bytearray _scratch
 cdef bytearray PARSE_COMPLETE
 cdef bytearray CLOSE_COMPLETE
 cdef bytearray _nobody
-cdef Tally REMEMBERED
 cdef Py_ssize_t MAX_SHARED
 cdef Py_ssize_t MAX_NAME
 cdef Py_ssize_t BLOCK_SIZE
@@ -63,7 +63,7 @@ cdef class PreparedStatements:
     @cython.locals(srv=Stream, head=bytearray)
     cdef int _send_renamed(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail, int kind, Py_ssize_t begin, Py_ssize_t name_end, bytearray cname) except -1
     @cython.final
-    @cython.locals(engine=Engine, block=bytearray, taken="long long")
+    @cython.locals(engine=Engine, block=bytearray, wanted="long long")
     cdef bint _overfull(self, Py_ssize_t size) except -1
     @cython.locals(code=int)
     cpdef int emit_made(self) except -1

@@ -12,6 +12,7 @@ from pgdoorman_lib.client import events
 from pgdoorman_lib.client.deployment import Deployment
 from pgdoorman_lib.client.fixed import CLOSE_COMPLETE, PARSE_COMPLETE
 from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.memory import taken
 from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.client.texts import Texts
 from pgdoorman_lib.client.unnamed import UnnamedStatement, unsettling
@@ -24,7 +25,7 @@ from pgdoorman_lib.wire.meaning import MAX_NAME, impossible, varying
 from pgdoorman_lib.wire.measures import OVERHEAD
 from pgdoorman_lib.wire.messages import describe_statement, error_response, parse_message
 from pgdoorman_lib.wire.replies import owed_for
-from pgdoorman_lib.wire.statements import PREFIX, REMEMBERED, Acts, Statement
+from pgdoorman_lib.wire.statements import PREFIX, Acts, Statement
 from pgdoorman_lib.wire.text import NOTHING
 
 _int = int
@@ -351,10 +352,10 @@ class PreparedStatements:
         """Whether remembering ``size`` more bytes for the client would be too much, besides what is being read."""
         engine = self.link.client.engine
         block = self.link.client.block
-        taken = engine.grown + REMEMBERED.bytes + size + OVERHEAD
+        wanted = taken(engine) + size + OVERHEAD
         if block is not None and len(block) > BLOCK_SIZE:
-            taken -= len(block)  # the message itself, which goes when it was sent
-        return taken > engine.memory_limit
+            wanted -= len(block)  # the message itself, which goes when it was sent
+        return wanted > engine.memory_limit
 
     def emit_made(self) -> None:
         """Send the client the answers of ours whose turn has come."""

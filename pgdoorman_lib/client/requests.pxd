@@ -7,6 +7,7 @@ from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.client_end cimport ClientEnd
 from pgdoorman_lib.client.leftovers cimport Leftovers
 from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.memory cimport taken
 from pgdoorman_lib.client.prepared cimport PreparedStatements
 from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
 from pgdoorman_lib.client.texts cimport Texts
@@ -17,9 +18,7 @@ from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.wire.effect cimport Effect
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.replies cimport Replies, owed_for
-from pgdoorman_lib.wire.statements cimport Tally
 
-cdef Tally REMEMBERED
 cdef bytearray FLUSH
 cdef Py_ssize_t HIGH_WATER
 cdef Py_ssize_t INSPECT

@@ -17,6 +17,7 @@ from pgdoorman_lib.client.fixed import FLUSH
 from pgdoorman_lib.client.leftovers import Leftovers
 from pgdoorman_lib.client.link import Link
 from pgdoorman_lib.client.measures import FAIRNESS, INSPECT
+from pgdoorman_lib.client.memory import taken
 from pgdoorman_lib.client.prepared import PreparedStatements
 from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.client.texts import Texts
@@ -28,7 +29,6 @@ from pgdoorman_lib.wire.effect import Effect
 from pgdoorman_lib.wire.framing import find_nul, frame_size
 from pgdoorman_lib.wire.replies import owed_for
 from pgdoorman_lib.wire.settings import BASE
-from pgdoorman_lib.wire.statements import REMEMBERED
 
 _int = int
 
@@ -111,7 +111,7 @@ class Requests:
         size = frame_size(block, client.start, client.end)
         if block[client.start] != consts.PARSE and size > 2 * len(block):
             size = 2 * len(block)
-        if client.engine.grown + REMEMBERED.bytes + size > client.engine.memory_limit:
+        if taken(client.engine) + size > client.engine.memory_limit:
             if self.batch.no_room:
                 link.fault = "Server is temporarily out of memory."
                 link.fault_sqlstate = "53200"

@@ -13,6 +13,8 @@ cdef class Buffers:
     cdef public Line blocks
     cdef public long long grown
     cdef public long long memory_limit
+    cdef public object memory
     @cython.locals(block=bytearray, blocks=Line)
     cpdef bytearray take_block(self)
+    cpdef int count_grown(self, long long change) except -1
     cpdef int give_block(self, bytearray block) except -1

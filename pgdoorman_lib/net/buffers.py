@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pgdoorman_lib.net.line import Line
 from pgdoorman_lib.net.measures import BLOCK_SIZE, MAX_FREE_BLOCKS
 
@@ -16,6 +18,8 @@ class Buffers:
         #: bytes in buffers larger than a block, and how many there may be
         self.grown = 0
         self.memory_limit = 1 << 62
+        #: what all worker processes count them in; None in one process
+        self.memory: Any = None
 
     def take_block(self) -> bytearray:
         """A buffer of BLOCK_SIZE bytes from the free list."""
@@ -27,9 +31,15 @@ class Buffers:
         blocks.top = None
         return block
 
+    def count_grown(self, change: _int) -> None:
+        """So many bytes more are in larger buffers, or less."""
+        self.grown += change
+        if self.memory is not None:
+            self.memory.count(change)
+
     def give_block(self, block: bytearray) -> None:
         """Give a buffer back; one of another size, or beyond MAX_FREE_BLOCKS, is let go."""
         if len(block) != BLOCK_SIZE:
-            self.grown -= len(block)
+            self.count_grown(-len(block))
         elif self.blocks.older < MAX_FREE_BLOCKS - 1:
             self.blocks.add(block)

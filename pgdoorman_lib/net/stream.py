@@ -271,7 +271,7 @@ class Stream(Channel):
         if block is None or len(block) >= size:
             return
         larger = bytearray(size)
-        self.engine.grown += size
+        self.engine.count_grown(size)
         copy(larger, 0, block, self.start, self.end - self.start)
         self.end -= self.start
         self.start = 0
@@ -556,7 +556,7 @@ class Stream(Channel):
         if len(raw) - records.raw_end < least:
             size = max(RAW_SIZE, records.raw_end + least)
             larger = bytearray(size)
-            self.engine.grown += size
+            self.engine.count_grown(size)
             copy(larger, 0, raw, 0, records.raw_end)
             self.engine.give_block(raw)
             records.raw = larger

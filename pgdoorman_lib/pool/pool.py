@@ -407,13 +407,16 @@ class Pool:
             self.stats.wait_time += waited
             self.stats.wait_count += 1
             if waited >= SLOW_CHECKOUT:
+                used, waiting = self.borrowed, self.queue.waiting
+                if self.row is not None:
+                    used, waiting = self.row.used(), self.row.all_waiting()
                 self.slow.warning(
                     "%s a server was waited for %d ms: %d of %d are in use, %d more wait",
                     of_pool(self.settings),
                     waited // 1000,
-                    self.borrowed,
+                    used,
                     self.size,
-                    self.queue.waiting,
+                    waiting,
                 )
 
     def _take_idle(self, borrower: Borrower) -> Server | None:

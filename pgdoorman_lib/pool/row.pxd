@@ -40,6 +40,7 @@ cdef class Row:
     @cython.locals(found=Py_ssize_t, at=Py_ssize_t)
     cpdef Py_ssize_t total(self) except -1
     cpdef bint take(self, Py_ssize_t limit) except -1
+    cpdef int count(self, long long change) except -1
     cpdef int line_is(self, Py_ssize_t waiting, double since) except -1
     cpdef int rest_is(self, Py_ssize_t resting) except -1
     cpdef int set_aside(self, Py_ssize_t change, Py_ssize_t resting) except -1

@@ -145,6 +145,11 @@ class Row:
             self.ledger.unlock()
         self.ring_waiting()
 
+    def count(self, change: _int) -> None:
+        """Have so many more here, or less, of what no place is taken for: each look at it may be old by a moment."""
+        self.cells[self._mine + _HELD] += change
+        self.held += change
+
     def set_elsewhere(self, number: _int) -> None:
         """So many places are taken by a process that is not among the workers, such as one before an upgrade."""
         self.ledger.lock()
@@ -163,10 +168,7 @@ class Row:
 
     def is_overfull(self, limit: _int) -> bool:
         """Whether workers have taken more than ``limit`` places, those elsewhere not counted."""
-        found = 0
-        for at in range(0, self._end, WIDTH):
-            found += int(self.cells[at + HELD])
-        return found > limit
+        return sum(int(self.cells[at + HELD]) for at in range(0, self._end, WIDTH)) > limit
 
     def held_by(self, worker: _int) -> _int:
         """Places that a worker has taken."""
@@ -280,6 +282,14 @@ class Row:
         """Whether a worker has none, or is clearly worse off than this one."""
         at = worker * _WIDTH
         return not self.cells[at + _HELD] or self._is_clearly_worse_off(at)
+
+    def used(self) -> _int:
+        """Places of all workers whose servers do not rest."""
+        return self.total() - sum(int(self.cells[at + RESTING]) for at in range(0, self._end, WIDTH))
+
+    def all_waiting(self) -> _int:
+        """How many wait in all workers."""
+        return sum(int(self.cells[at + WAITING]) for at in range(0, self._end, WIDTH))
 
     def waiting_since(self, worker: _int) -> _float:
         """Since when the first in a worker's line waits, monotonic seconds; 0 if nobody does."""

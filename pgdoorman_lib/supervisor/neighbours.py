@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
+from pgdoorman_lib.client import memory
 from pgdoorman_lib.client.headcount import Headcount
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver, Refused
 from pgdoorman_lib.net.syscalls import clock
@@ -70,6 +71,7 @@ class Neighbours:
         keep_handles()
         app.be_one_of(ledger.count)
         app.headcount = Headcount(ledger.row)
+        memory.share(app.engine, ledger.row("memory"))
         ledger.listen()
 
     # What is counted together.

@@ -32,6 +32,9 @@ cdef class Acts:
 
 cdef class Tally:
     cdef public long long bytes
+    cdef public object row
+
+    cpdef int count(self, long long change) except -1
 
 
 cdef class Handle:

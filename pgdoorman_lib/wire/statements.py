@@ -131,10 +131,18 @@ class Acts:
 class Tally:
     """Bytes of the statements that clients hold, in all pools together: shared ones count once."""
 
-    __slots__ = ("bytes",)
+    __slots__ = ("bytes", "row")
 
     def __init__(self) -> None:
         self.bytes = 0
+        #: what all worker processes count them in; None in one process (``client.memory``)
+        self.row: Any = None
+
+    def count(self, change: _int) -> None:
+        """So many more, or less."""
+        self.bytes += change
+        if self.row is not None:
+            self.row.count(change)
 
 
 #: This process's.
@@ -247,14 +255,14 @@ class Statement:
         handle = self.handle
         handle.users += 1
         if handle.users == 1:
-            _remembered.bytes += handle.size + OVERHEAD
+            _remembered.count(handle.size + OVERHEAD)
 
     def drop(self) -> None:
         """One name less."""
         handle = self.handle
         handle.users -= 1
         if handle.users == 0:
-            _remembered.bytes -= handle.size + OVERHEAD
+            _remembered.count(-(handle.size + OVERHEAD))
 
 
 class Unnamed:

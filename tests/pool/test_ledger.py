@@ -116,6 +116,26 @@ def test_places_beyond_the_limit_and_elsewhere_count(workers: list[Ledger]) -> N
     assert one.total() == 3, "what it has taken, and what it had counted elsewhere, has gone with it"
 
 
+def test_what_no_place_is_taken_for(workers: list[Ledger]) -> None:
+    one, two, three = (worker.row("memory") for worker in workers)
+    one.count(700)
+    two.count(50)
+    one.count(-300)
+    assert three.total() == 450
+    one.leave()
+    assert three.total() == 50
+
+
+def test_who_is_served_and_who_waits_in_all(workers: list[Ledger]) -> None:
+    one, two, _ = (worker.row("pool") for worker in workers)
+    one.add(3)
+    two.add(2)
+    one.rest_is(1)
+    two.line_is(2, 1.0)
+    one.line_is(1, 2.0)
+    assert (one.used(), one.all_waiting()) == (two.used(), two.all_waiting()) == (4, 3)
+
+
 def test_places_beyond_the_limit_are_seen(workers: list[Ledger]) -> None:
     """Those of a process that is no worker apart: what it has goes over, and is no more than there was."""
     one, other = (worker.row("pool", "db", "user") for worker in workers[:2])
