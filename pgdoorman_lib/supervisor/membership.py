@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.event
-from gevent.pool import Pool as Greenlets
 
 from pgdoorman_lib import log as logs
-from pgdoorman_lib.cancel import CANCEL_TIMEOUT
 from pgdoorman_lib.errors import ConfigError, DoormanError
 from pgdoorman_lib.listener import Inherited
-from pgdoorman_lib.log import of_pool
 from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.roll import Orphan, Roll
-from pgdoorman_lib.server.cancel import send_cancel
-from pgdoorman_lib.supervisor import kinds
+from pgdoorman_lib.supervisor import kinds, orphans
 from pgdoorman_lib.supervisor.cancels import LOOK_INTERVAL, ON_ITS_WAY
 from pgdoorman_lib.supervisor.control import ALL, Answerers, Line, Unanswered
 from pgdoorman_lib.supervisor.heirs import obey
@@ -37,8 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Cancel requests for a dead worker's servers that are under way at a time.
-CANCELS_AT_ONCE = 20
 #: Seconds that the supervisor takes, beyond what it gives the workers, to ask all of them.
 MARGIN_SECONDS = 1.0
 #: Seconds for the supervisor to say what comes next.
@@ -83,7 +77,7 @@ class Membership(Receiver):
             "move": self._move,
             "hurry": self._hurry,
             **self._app.be_one_of_several(self.worker, self.ledger.count, self._ask_all),
-            "cancel_orphans": self._cancel_orphans,
+            "end_orphans": self._end_orphans,
             "reopen": lambda state: {"reopened": logs.reopen()},
         }
 
@@ -183,24 +177,8 @@ class Membership(Receiver):
         self._app.hurry()
         return {}
 
-    def _cancel_orphans(self, state: Plain) -> Plain:
-        """Cancel what runs on servers of a worker that has died; may switch."""
-        greenlets = Greenlets(CANCELS_AT_ONCE)
-        for server in state["servers"]:
-            greenlets.spawn(self._cancel_orphan, Orphan(*server))
-        greenlets.join()
-        return {}
-
-    def _cancel_orphan(self, orphan: Orphan) -> None:
-        pool = self._app.find_pool(orphan.database, orphan.user)
-        if pool is None:
-            return
-        try:
-            send_cancel(pool.settings, self._app.engine, orphan.pid, orphan.secret, CANCEL_TIMEOUT)
-        except DoormanError as exc:
-            log.warning(
-                "%s what runs there for a worker that has died goes on: %s", of_pool(pool.settings), exc.message
-            )
+    def _end_orphans(self, state: Plain) -> Plain:
+        return {"ended": orphans.end(self._app, [Orphan(*server) for server in state["servers"]])}
 
     def _move(self, state: Plain) -> Plain:
         if not self._itself.hands_over:

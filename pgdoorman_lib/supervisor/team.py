@@ -35,8 +35,8 @@ READY_SECONDS = 30.0
 PAUSE_FIRST = 0.1
 PAUSE_LAST = 10.0
 SOUND_LIFE = 10.0
-#: Seconds for statements of a dead worker to be cancelled, and then for PostgreSQL's processes to end.
-ORPHAN_SECONDS = 0.5
+#: Seconds for another worker to see that a dead one's servers have ended (``orphans``), and for them if it could not.
+ORPHAN_SECONDS = 0.7
 PARTING_SECONDS = 0.05
 #: Seconds for a worker to end that was killed.
 DEATH_SECONDS = 5.0
@@ -253,24 +253,25 @@ class Team:
     def _bury(self, worker: Worker) -> None:
         """Have others take the places of its servers, and of itself; may switch."""
         lived = clock() - worker.began_at
-        self._cancel_orphans(worker)
+        self._end_orphans(worker)
         self.before.bury(worker.number)
         if self._serving and not (self.barren or self.retiring):
             self._replace(worker.number, lived)
 
-    def _cancel_orphans(self, worker: Worker) -> None:
-        """Cancel what still runs on the servers of one that has died, which nobody is to count any more; may switch."""
+    def _end_orphans(self, worker: Worker) -> None:
+        """Have the servers of one that has died end, before others take their places; may switch."""
         roll = self._rolls[worker.number]
         orphans = [list(one) for one in roll.read()]
         roll.clear()
         other = next((one for one in self._all() if one.serves), None)
+        ended = not orphans
         if orphans and other is not None:
             try:
-                other.line.ask("cancel_orphans", {"servers": orphans}, ORPHAN_SECONDS)
+                ended = bool(other.line.ask("end_orphans", {"servers": orphans}, ORPHAN_SECONDS)["ended"])
             except DoormanError as exc:
                 log.warning("statements of worker %d may go on for a while: %s", worker.number, exc.message)
-        if orphans:
-            gevent.sleep(PARTING_SECONDS)  # for PostgreSQL to find their connections closed
+        if not ended:
+            gevent.sleep(PARTING_SECONDS)
 
     def _replace(self, number: int, lived: float) -> None:
         """Start a worker in the place of one that has ended after so many seconds; may switch."""

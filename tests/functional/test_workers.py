@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import psutil
 import psycopg
 import pytest
 from eventually import eventually, stays
-from fix_doorman import Doorman, MakeDoorman, be_subreaper
+from fix_doorman import Doorman, MakeDoorman, app_pool, be_subreaper
+from fix_postgres import Postgres
 from pace import patience
 from worker_processes import worker_of
 
@@ -97,6 +99,38 @@ def test_a_killed_worker_is_replaced(pooler: Doorman) -> None:
         assert killed not in clients
         for connection in clients.values():
             assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+#: A statement that goes on for a while when it is cancelled, and its process at PostgreSQL with it.
+LINGERS = """
+    DO $$ BEGIN PERFORM pg_sleep(30); EXCEPTION WHEN query_canceled THEN PERFORM pg_sleep(0.25); END $$
+"""
+
+
+def test_places_of_a_killed_worker_are_free_when_postgresql_has_ended_its_servers(
+    make_doorman: MakeDoorman, postgres: Postgres
+) -> None:
+    pooler = make_doorman({"general": {"worker_threads": WORKERS}, "pools": {"testdb": app_pool(postgres, 2)}})
+    backends = "SELECT count(*), pg_sleep(0.005) FROM pg_stat_activity WHERE usename = 'app' AND datname = 'testdb'"
+    with clients_of_both(pooler) as clients, ExitStack() as stack:
+        (killed, lost), (kept, _) = clients.items()
+        asking = []
+        while len(asking) < 2:
+            connection = stack.enter_context(closing(pooler.connect(autocommit=True)))
+            if worker_of(pooler, connection).pid == kept:
+                asking.append(connection)
+        lost.pgconn.send_query(LINGERS.encode())
+        eventually(lambda: any("query_canceled" in one["query"] for one in postgres.backends("app", "testdb")))
+        seen: list[int] = []
+
+        def ask(connection: psycopg.Connection[Any]) -> None:
+            while not re.search(r"worker \d \(pid \d+\) serves", pooler.log_text()):
+                seen.extend(row[0] for row in connection.execute(backends))
+
+        os.kill(killed, signal.SIGKILL)
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(ask, asking))
+        assert max(seen) <= 2
 
 
 @pytest.mark.parametrize("log", ["stderr", "syslog"])
