@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from eventually import eventually
 from fix_certs import Certificates
-from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, WORKERS, Doorman, MakeDoorman, app_pool
+from fix_doorman import ADMIN_PASSWORD, ADMIN_USER, Doorman, MakeDoorman, app_pool
 from fix_postgres import Postgres
 from ports import free_port
 from wire_client import SSL_REQUEST, WireClient, WireError, kinds, message, query, startup
@@ -229,8 +229,9 @@ def test_what_they_cost(make_doorman: MakeDoorman, certs: Certificates, said: by
     doorman = make_doorman(
         {
             "general": {
-                # All of them, even if they come to one worker, which has its part of the limit.
-                "max_login_connections": count * WORKERS,
+                # A process keeps room for the largest crowd it has had: of several each for its part of each of them.
+                "worker_threads": 1,
+                "max_login_connections": count,
                 "tls_certificate": str(certs.server.certificate),
                 "tls_private_key": str(certs.server.private_key),
             }
