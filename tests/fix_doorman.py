@@ -38,7 +38,7 @@ STOP_DEADLINE = 15.0
 #: What never stands in a log of a process in order: a bug's traceback, or a secret of ours.
 TRACEBACK = re.compile(r"Traceback \(most recent call last\)|Exception ignored in|ResourceWarning")
 
-#: How many worker processes the poolers have whose tests don't say.
+#: How many worker processes the poolers have whose tests don't say: not as many as there are processors here.
 WORKERS = int(os.environ.get("PGDOORMAN_TEST_WORKERS", "1"))
 
 ADMIN_USER = "admin"
@@ -508,6 +508,7 @@ def _factory(postgres: Postgres, directory: Path, started: list[Doorman]) -> Mak
         home.mkdir()
         if config is None:
             config = base_config(postgres, free_port())
+        config = merged({"general": {"worker_threads": WORKERS}}, config)
         if over is not None:
             config = merged(config, over)
         if engine := os.environ.get("PGDOORMAN_TEST_ENGINE"):

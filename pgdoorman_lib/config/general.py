@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pgdoorman_lib.config.keys import REQUIRED, HbaSource, setting
+from pgdoorman_lib.config.processors import processors
 from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.cancel_keys import MAX_PEER_ID
 
@@ -17,11 +18,13 @@ NO_EFFECT = "no effect"
 NOT_YET = "not yet"
 #: Each has a channel to each other one.
 MOST_WORKERS = 64
+#: PostgreSQL and the applications want processors, too, and few pools have servers for more (docs/performance.md).
+MOST_UNLESS_TOLD = 4
 
 
 def workers_unless_told() -> int:
     """How many worker processes there are where the configuration does not say."""
-    return 1
+    return min(MOST_UNLESS_TOLD, processors())
 
 
 @record(frozen=True, kw_only=True)
@@ -282,7 +285,7 @@ class General:
         minimum=1,
         maximum=MOST_WORKERS,
         aliases=("workers",),
-        unset="one",
+        unset="one for each processor, four at most",
     )
     worker_cpu_affinity_pinning: bool = setting(
         "boolean", False, "Have each worker run on one processor alone, in turn.", reload="restart"

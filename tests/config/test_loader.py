@@ -38,7 +38,7 @@ def test_defaults_and_traps_of_the_reference():
     general = load().general
     assert (general.log_client_connections, general.log_client_disconnections) == (True, True)
     assert (general.idle_timeout, general.server_lifetime) == (600.0, 1200.0)
-    assert (general.worker_count, general.sync_server_parameters) == (1, True)
+    assert (general.worker_threads, general.sync_server_parameters) == (None, True)
     assert general.unix_socket_mode == 0o600
 
 
