@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from eventually import eventually
-from fix_doorman import Doorman, app_pool, app_user, until_idle
+from fix_doorman import Doorman, MakeDoorman, app_pool, app_user, until_idle
 from fix_postgres import Postgres
 from pace import patience
 from psycopg import errors
@@ -452,8 +452,11 @@ def test_nobody_is_told_what_another_took_from_a_sequence(
 # -- without a server
 
 
-def test_what_the_pool_knows_is_prepared_and_described_without_a_server(doorman: Doorman, stack: ExitStack) -> None:
-    first, second = pair(doorman, stack)
+def test_what_the_pool_knows_is_prepared_and_described_without_a_server(
+    make_doorman: MakeDoorman, stack: ExitStack
+) -> None:
+    doorman = make_doorman({"general": {"worker_threads": 1}})  # another worker knows other texts
+    first, second = pair(doorman, stack, "onedb")
     prepared(first, b"known", b"SELECT $1::int + 1 AS n")
     assert first.pgconn.describe_prepared(b"known").fname(0) == b"n"
     with first.transaction():
