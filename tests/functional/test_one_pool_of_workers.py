@@ -17,6 +17,8 @@ from fix_workers import Make
 from pace import duration, patience
 from wire_client import SYNC, WireClient, WireError, bind, execute, kinds, parse
 
+pytestmark = pytest.mark.own_workers
+
 
 class Sampler:
     """How many servers PostgreSQL has seen of the pools at once, at most.

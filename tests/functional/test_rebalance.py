@@ -13,6 +13,8 @@ from fix_postgres import Postgres
 from wire_client import SYNC, bind, describe_statement, execute, kinds, parse
 from worker_processes import crowd_of, serving
 
+pytestmark = pytest.mark.own_workers
+
 CLIENTS = 24
 
 

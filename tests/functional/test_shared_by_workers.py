@@ -20,6 +20,8 @@ from twins import POOLED, USER, password_of
 from wire_client import SYNC, WireClient, close_statement, describe_statement, kinds, parse, query
 from worker_processes import worker_of
 
+pytestmark = pytest.mark.own_workers
+
 # -- servers that clients keep
 
 

@@ -17,6 +17,8 @@ from ports import free_port
 
 from pgdoorman_lib.admin.dialects import PGBOUNCER, PGDOORMAN
 
+pytestmark = pytest.mark.own_workers
+
 PROGRAM = Path(__file__).resolve().parents[1] / "two_apps.py"
 
 

@@ -246,6 +246,8 @@ import gevent.monkey; gevent.monkey.patch_all()
 import gevent, gevent.event
 from pgdoorman_lib.net.parcel import Channel, Parcel, Receiver
 from pgdoorman_lib.supervisor.program import UPGRADE_FD
+
+pytestmark = pytest.mark.own_workers
 step, port, command = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 ready = gevent.event.Event()
 class FromNew(Receiver):

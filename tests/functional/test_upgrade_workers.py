@@ -18,6 +18,8 @@ from fix_postgres import Postgres
 from wire_client import WireClient, query
 from worker_processes import serving, worker_of
 
+pytestmark = pytest.mark.own_workers
+
 CLIENTS = 12
 
 

@@ -21,6 +21,8 @@ from fix_postgres import Postgres
 from pace import patience
 from worker_processes import worker_of
 
+pytestmark = pytest.mark.own_workers
+
 WORKERS = 2
 
 
