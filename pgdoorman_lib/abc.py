@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     import ssl
 
+    from pgdoorman_lib.auth.lookup import Finding
     from pgdoorman_lib.client.login_cache import LoginCache
     from pgdoorman_lib.listener import Inherited
 
@@ -123,6 +124,17 @@ class Accounts(Protocol[AccountT_co]):
     def users(self) -> Sequence[AccountT_co]: ...
 
 
+class HowLong(Protocol):
+    """How long what was looked up is kept; seconds."""
+
+    @property
+    def cache_ttl(self) -> float: ...
+    @property
+    def cache_failure_ttl(self) -> float: ...
+    @property
+    def min_interval(self) -> float: ...
+
+
 class HbaText(Protocol):
     """A text of rules, and its ``name`` for messages."""
 
@@ -179,8 +191,17 @@ class LoginPolicy(Protocol):
     def database_of(self, user: str) -> str | None:
         """A pool that has this user, None when there is none."""
 
-    def stand_in(self, user: str) -> str:
-        """The secret that a login goes by when there is no such user; see ``auth.verify.Users``."""
+    def looks_up(self, database: str) -> bool:
+        """Whether users of ``database`` who are not configured are looked up in PostgreSQL."""
+
+    def look_up(self, database: str, user: str) -> Finding:
+        """What is found of one; may switch. AuthenticationUnavailable."""
+
+    def stand_in(self, user: str, found: Finding | None = None) -> str:
+        """The secret that a login goes by when there is no such user, as ``found`` if he was looked for.
+
+        See ``auth.verify.Users``.
+        """
 
     def is_admin_database(self, name: str) -> bool: ...
     def console_secret(self, user: str) -> str | None:

@@ -26,13 +26,14 @@ from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.places import divide
 from pgdoorman_lib.client.registry import Clients
 from pgdoorman_lib.client.session import Session
-from pgdoorman_lib.config.effective import effective, wildcard
+from pgdoorman_lib.config.effective import effective, looked_up, wildcard
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.configuration import Configuration
 from pgdoorman_lib.connector import Connector
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.listener import Inherited
 from pgdoorman_lib.listeners import Listeners
+from pgdoorman_lib.lookups import Lookups
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats
 from pgdoorman_lib.metrics.summary import Summary
@@ -86,7 +87,8 @@ class App(Shown):
         self.clients = Clients()
         self.consoles = Consoles()
         self.connections = ConnectionStats()
-        self.policy = ConfiguredPolicy()
+        self.finders = Lookups(self._make_reader)
+        self.policy = ConfiguredPolicy(self.finders)
         self.policy.use(config)
         self.cancellable: dict[tuple[int, bytes], Cancellable] = {}
         self._canceller = Canceller(self.engine, self.clients)
@@ -99,6 +101,7 @@ class App(Shown):
         self._databases = Databases(Catalogue, self.neighbours.database if self.neighbours is not None else None)
         self._quotas = Quotas(self.neighbours.quota if self.neighbours is not None else None)
         self.pools = Pools(self._make_pool)
+        self.finders.use(config, self.processes)
         self._use_pools(config)
         self.operations = Operations(self.pools, self)
         self.limits = Limits(lambda: self.general, self.pools.all, self.clients)
@@ -150,11 +153,15 @@ class App(Shown):
         self._quotas.join(pool)
         return pool
 
+    def _make_reader(self, settings: Any) -> Pool:
+        """A pool of connections by which users are looked up."""
+        return Pool(settings, self.engine, self.connector.connect, self.janitor.tidy)
+
     def _use_pools(self, config: Config) -> None:
         """Have the pools and peers that ``config`` wants."""
         self.clients.use_peer(config.general.peer_id)
         self.peers.use(config.general, config.peers)
-        self.pools.apply(effective(config), wildcard(config), config.pools)
+        self.pools.apply(effective(config), wildcard(config), config.pools, looked_up(config))
         self._quotas.govern(config.general.max_user_connections, self.pools.all())
         self.named = config.pools
         self.max_clients_by_database = {
@@ -165,8 +172,14 @@ class App(Shown):
 
     def _sweep_pools(self) -> Iterator[Pool]:
         """All pools there are, those that nobody uses any more are taken away."""
-        self.pools.drop_unused(clock(), self.config.general.autodb_idle_timeout, self.clients.count_of)
-        return self.pools.all()
+        self.pools.drop_unused(clock(), self.config.general.autodb_idle_timeout, self._pools_in_use)
+        yield from self.finders.pools()
+        yield from self.pools.all()
+
+    def _pools_in_use(self) -> set[Pool]:
+        """Those that sessions have, or will have for their next transaction."""
+        found = (self.pools.find(session.database, session.user) for session in self.clients)
+        return {pool for pool in found if pool is not None}
 
     def load_ciphers(self) -> None:
         """Have what carries on connections by TLS that come from another process, before clients wait for it."""
@@ -209,16 +222,22 @@ class App(Shown):
         self.govern(config.general)
         self.logins.limit_changed()
         self.limits.changed()
+        was_configured = self.policy.find_user
+        self.finders.use(config, self.processes)
         self.policy.use(config)
         self._use_pools(config)
         self._share_descriptors()
         for session in self.clients:
-            pool = self.find_pool(session.database, session.user)
+            database, user = session.database, session.user
+            pool = self.find_pool(database, user)
+            if was_configured(database, user) is not None and self.policy.find_user(database, user) is None:
+                pool = None  # whoever would be found under that name now has not proven to be this one
+                session.terminate_when_idle(no_such_pool(database, user))
             if isinstance(session, Session):
                 if pool is not None:
                     session.link.use_health(pool)
             elif pool is None:
-                session.terminate_when_idle(no_such_pool(session.database, session.user))
+                session.terminate_when_idle(no_such_pool(database, user))
         self.engine.memory_limit = config.general.max_memory_usage
         self.listeners.set_up(config.general)
         self.telemetry.use(config)
@@ -319,6 +338,7 @@ class App(Shown):
         self._canceller.close()
         self._kin.end()
         gevent.killall(self._greenlets)
+        self.finders.close()
         self.pools.close()
         if self.neighbours is not None:
             self.neighbours.close()
@@ -330,4 +350,5 @@ class App(Shown):
     def _share_descriptors(self) -> None:
         """Have as many descriptors as the configuration may need, or as the system gives, and divide them."""
         servers = sum(pool.size for pool in self.pools) + most_connections(self.config.web) + self.peers.most
+        servers += self.finders.most
         self.keep_within(divide(servers, self.config.general.max_connections, self.logins.most))

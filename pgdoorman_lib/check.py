@@ -7,7 +7,7 @@ from functools import partial
 
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.verify import Users
-from pgdoorman_lib.config.effective import effective, wildcard
+from pgdoorman_lib.config.effective import effective, looked_up, wildcard
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
@@ -27,6 +27,7 @@ def check(config: Config) -> None:
         lambda: client_facing_context(general),
         *(partial(server_facing_context, settings) for settings in effective(config).values()),
         *(partial(server_facing_context, settings) for settings in wildcard(config).values()),
+        *(partial(server_facing_context, settings) for settings in looked_up(config).values()),
     ]
     problems: dict[str, None] = {}
     for check in checks:

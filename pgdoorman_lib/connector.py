@@ -151,7 +151,7 @@ def _credentials(pool: Pool) -> Credentials:
         if is_hash(settings.server_password):
             return Credentials(user, md5_hash=settings.server_password, origin="the MD5 hash in server_password")
         return Credentials(user, password=settings.server_password, origin="server_password")
-    secret = settings.secret
+    secret = pool.secret
     if is_hash(secret):
         return Credentials(user, md5_hash=secret, origin="the user's MD5 hash, as no server_password is set")
     if ScramSecret.looks_like(secret):

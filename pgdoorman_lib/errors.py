@@ -65,6 +65,13 @@ class AuthenticationFailed(DoormanError):
     fault = "client"
 
 
+class AuthenticationUnavailable(DoormanError):
+    """A user who is not configured could not be looked up: nobody can say whether it is who it says."""
+
+    sqlstate = "58000"
+    fault = "server"
+
+
 class Refusal(Exception):
     """The cause of AuthenticationFailed or NotPermitted: why a login was refused, for the log alone."""
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from pgdoorman_lib.abc import AccessRules, Account
 from pgdoorman_lib.auth import hba
+from pgdoorman_lib.auth.lookup import Finding
 from pgdoorman_lib.auth.mock import mock_key, random_key
 from pgdoorman_lib.auth.verify import Users
 from pgdoorman_lib.client.login_cache import LoginCache
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.config.validate import ADMIN_DATABASES
+from pgdoorman_lib.lookups import Lookups
 from pgdoorman_lib.net import aead
 from pgdoorman_lib.net.tls import client_facing_context
 from pgdoorman_lib.net.tls_secrets import Keylog
@@ -23,7 +25,10 @@ log = logging.getLogger("pgdoorman.tls")
 
 
 class ConfiguredPolicy:
-    """``LoginPolicy`` by a configuration; a reload changes it for logins under way, too."""
+    """``LoginPolicy`` by a configuration; a reload changes it for logins under way, too.
+
+    ``lookups`` goes by the same configuration (``Lookups.use``) from before on.
+    """
 
     general: General
     cache: LoginCache
@@ -32,16 +37,15 @@ class ConfiguredPolicy:
     find_user: Callable[[str, str], Account | None]
     #: the first pool that has the user, or None
     database_of: Callable[[str], str | None]
-    #: the secret a login goes by when there is no such user
-    stand_in: Callable[[str], str]
-
     #: the context for clients, None when TLS is not offered; sessions keep that which they began with
     tls_context: ssl.SSLContext | None
 
     #: what salts are made of that nobody has chosen
     mock_secret: bytes
 
-    def __init__(self) -> None:
+    def __init__(self, lookups: Lookups) -> None:
+        self._lookups = lookups
+        self._users: Users[Any]
         self._random = random_key()
         self.is_admin_database = frozenset(ADMIN_DATABASES).__contains__
         self._console: dict[str, str] = {}
@@ -77,7 +81,7 @@ class ConfiguredPolicy:
     def use(self, config: Config) -> None:
         """Go by ``config`` from now on."""
         self.mock_secret = mock_key(config.general.mock_authentication_secret) or self._random
-        users: Users[Any] = Users(config.pools, self.mock_secret)
+        users = self._users = Users(config.pools, self.mock_secret)
         self.general = config.general
         self.tls_context = client_facing_context(
             config.general, self.keylog() if config.general.tls_certificate else None
@@ -87,7 +91,25 @@ class ConfiguredPolicy:
         self._console = _console_secrets(config)
         self.find_user = users.find
         self.database_of = users.database_of
-        self.stand_in = users.stand_in
+
+    def looks_up(self, database: str) -> bool:
+        """Whether users of ``database`` who are not configured are looked up in PostgreSQL."""
+        return self._lookups.of(database) is not None
+
+    def look_up(self, database: str, user: str) -> Finding:
+        """What is found of one; may switch. AuthenticationUnavailable."""
+        return self._lookups.look_up(database, user)
+
+    def stand_in(self, user: str, found: Finding | None = None) -> str:
+        """The secret that a login goes by when there is no such user, as ``found`` if he was looked for."""
+        users = self._users
+        if not users.is_known(user):
+            elsewhere = self._lookups.secret_of(user)
+            if elsewhere:
+                return elsewhere  # he looks everywhere as where he is
+            if found is not None:
+                return users.made_up(user, found.look)
+        return users.stand_in(user)
 
     def console_secret(self, user: str) -> str | None:
         """The secret of a user of the console, None for who is none."""

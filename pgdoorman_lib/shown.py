@@ -10,9 +10,11 @@ from collections.abc import Collection, Iterable, Iterator
 from pgdoorman_lib import __version__, build
 from pgdoorman_lib import log as logs
 from pgdoorman_lib.admin import sockets
+from pgdoorman_lib.auth.lookup import LookupStats
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.connector import Connector
+from pgdoorman_lib.lookups import Lookups
 from pgdoorman_lib.metrics.counters import OpeningStats
 from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.residence import resident_bytes
@@ -20,13 +22,15 @@ from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.connection import Server, number_servers
 from pgdoorman_lib.together.orders import AskAll
 from pgdoorman_lib.together.whole import Handler, Whole
-from pgdoorman_lib.views import Cancellable, RunningPooler, WorkerView
+from pgdoorman_lib.views import Cancellable, LookupView, RunningPooler, WorkerView
 
 
 class Shown(Pooler):
     """One process of the pooler, as it is seen."""
 
     connector: Connector
+    #: what users are looked up by
+    finders: Lookups
     cancellable: dict[tuple[int, bytes], Cancellable]
 
     def __init__(self, general: General) -> None:
@@ -81,6 +85,18 @@ class Shown(Pooler):
     def unpooled(self) -> Iterable[Server]:
         """The servers of replication clients."""
         return [session.server for session in self.clients.replicating]
+
+    @property
+    def lookups(self) -> Iterator[LookupView]:
+        """What there is of each auth_query."""
+        users: dict[str, set[tuple[str, str]]] = {}
+        for section, pool in self.pools.of_found_users():
+            users.setdefault(section, set()).add((pool.settings.database, pool.settings.user))
+        for lookup in self.finders:
+            name = lookup.database
+            counted = tuple(getattr(lookup.stats, each) for each in LookupStats.NAMES)
+            of_name = frozenset(users.get(name, ()))
+            yield LookupView(name, len(lookup), counted, self.pools.made[name], self.pools.dropped[name], of_name)
 
     @property
     def openings(self) -> OpeningStats:

@@ -173,6 +173,10 @@ class ClientView(ListedClient, Protocol):
     @property
     def state(self) -> str: ...
     @property
+    def pool_user(self) -> str:
+        """The user whose pool it is a client of."""
+
+    @property
     def held(self) -> tuple[int, int]:
         """How many statements with a name it holds, and how many without."""
 
@@ -250,6 +254,21 @@ class WorkerView(NamedTuple):
     missing: str
 
 
+class LookupView(NamedTuple):
+    """The auth_query of the pool ``database``: ``entries`` are the names that are known, there or not.
+
+    ``counted``: see ``auth.lookup.LookupStats.NAMES``; ``users``: (database, user) of the pools that users who were
+    found have to themselves; ``made`` and ``dropped``: how many such pools there have been, of each process.
+    """
+
+    database: str
+    entries: int
+    counted: tuple[int, ...]
+    made: int
+    dropped: int
+    users: frozenset[tuple[str, str]]
+
+
 class RunningPooler(Protocol):
     """The pooler, as the console sees it.
 
@@ -287,6 +306,10 @@ class RunningPooler(Protocol):
     def consoles(self) -> Consoles: ...
     @property
     def peers(self) -> Iterable[PeerView]: ...
+    @property
+    def lookups(self) -> Iterable[LookupView]:
+        """What there is of each auth_query."""
+
     @property
     def login_count(self) -> int: ...
     @property

@@ -51,6 +51,7 @@ class Settings:
     user: str = "alice"
     database: str = "shop"
     secret: str = ""
+    server_password: str | None = None
     pool_mode: str = "transaction"
     pool_size: int = 3
     min_pool_size: int = 0

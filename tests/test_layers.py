@@ -33,6 +33,7 @@ LAYERS = {
     "pgdoorman_lib.client": 4,
     "pgdoorman_lib.listener": 5,
     "pgdoorman_lib.listeners": 6,
+    "pgdoorman_lib.lookups": 4,
     "pgdoorman_lib.policy": 5,
     "pgdoorman_lib.check": 5,
     "pgdoorman_lib.configuration": 6,

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from pgdoorman_lib import policy
+from pgdoorman_lib.lookups import Lookups
+from pgdoorman_lib.pool.pool import Pool
 
 
 def test_tls_stays_with_openssl_where_there_are_no_ciphers(
@@ -20,7 +22,7 @@ def test_tls_stays_with_openssl_where_there_are_no_ciphers(
         raise ImportError("No module named 'cryptography'")
 
     monkeypatch.setattr(policy, "aead", SimpleNamespace(load=load, DIRECT=False))
-    rules: Any = policy.ConfiguredPolicy()
+    rules: Any = policy.ConfiguredPolicy(Lookups(Pool))
     rules.general = SimpleNamespace(tls_handover=True)
     with caplog.at_level(logging.INFO, "pgdoorman.tls"):
         assert rules.keylog() is None

@@ -32,7 +32,7 @@ def _pools_memory(pooler: RunningPooler) -> list[Row]:
     held: dict[tuple[str, str], list[tuple[int, int, int]]] = defaultdict(list)
     for client in infos(pooler):
         if client.statements is not None:
-            held[client.database, client.user].append(_sizes(client.statements))
+            held[client.database, client.pool_user].append(_sizes(client.statements))
     rows: list[Row] = []
     for pool in sorted_pools(pooler):
         key = pool.settings.database, pool.settings.user
@@ -91,6 +91,11 @@ def _size(statement: Statement) -> int:
     return statement.handle.size
 
 
+def _auth_query(pooler: RunningPooler) -> list[Row]:
+    rows = sorted(pooler.lookups)
+    return [(of.database, of.entries, *of.counted, len(of.users), of.made, of.dropped) for of in rows]
+
+
 def _startup_parameters(pooler: RunningPooler) -> list[Row]:
     rows: list[Row] = []
     for pool in sorted_pools(pooler):
@@ -141,8 +146,9 @@ FEATURES: dict[str, Show] = {
         + columns("cache_entries cache_hits cache_misses cache_refetches cache_rate_limited", NUMERIC)
         + columns("auth_success auth_failure executor_queries executor_errors", NUMERIC)
         + columns("dynamic_pools_current dynamic_pools_created dynamic_pools_destroyed", NUMERIC),
-        no_rows,
-        "users looked up in the server (there are none yet)",
+        _auth_query,
+        "users looked up in the server: what was asked, and who has a pool by it",
+        (kinds.LOOKUPS,),
     ),
     "STARTUP_PARAMETERS": Show(
         columns("user database parameter value source state"),

@@ -94,7 +94,7 @@ def console_infos(pooler: RunningPooler) -> Iterator[ClientInfo]:
 
 def clients_by_state(pooler: RunningPooler) -> Callable[[PoolView, str], int]:
     """Return a function from a pool and a state to the number of the pool's clients in it."""
-    counts = Counter((client.database, client.user, client.state) for client in infos(pooler))
+    counts = Counter((client.database, client.pool_user, client.state) for client in infos(pooler))
     return lambda pool, state: counts[pool.settings.database, pool.settings.user, state]
 
 

@@ -18,8 +18,12 @@ cdef class Candidate:
     cdef readonly str user
     cdef readonly str secret
     cdef readonly object refusal
+    cdef readonly object finding
     cdef str _hash
     cdef ScramVerifier _verifier
+    cpdef bint is_current(self) except -1
+    cpdef int succeeded(self) except -1
+    cpdef failed(self, str why)
     cpdef str stored_hash(self)
     cpdef ScramVerifier verifier(self, bytes key)
 
@@ -48,7 +52,7 @@ cdef class ScramProof(Proof):
     @cython.locals(first=bytes)
     cpdef bytes take(self, int kind, bytes body)
     @cython.final
-    @cython.locals(client_key=bytes)
+    @cython.locals(client_key=bytes, candidate=Candidate)
     cdef bytes _final(self, bytes body)
 
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 import hmac
 from collections import Counter
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pgdoorman_lib.abc import Account, Accounts
+from pgdoorman_lib.auth.answer import Look
 from pgdoorman_lib.auth.hba import MD5, SCRAM_SHA_256, TRUST
 from pgdoorman_lib.auth.md5 import Md5Challenge, hash_password, is_hash
 from pgdoorman_lib.auth.scram import (
@@ -58,16 +59,35 @@ AccountT = TypeVar("AccountT", bound=Account)
 
 
 class Candidate:
-    """Who wants to log in, and the ``secret`` that the exchange goes by; ``refusal``: why no proof may succeed."""
+    """Who wants to log in, and the ``secret`` that the exchange goes by; ``refusal``: why no proof may succeed.
 
-    __slots__ = ("_hash", "_verifier", "refusal", "secret", "user")
+    ``finding`` is what was looked up of the user (``auth.lookup.Finding``), None of one who is configured.
+    """
 
-    def __init__(self, user: str, secret: str, refusal: str | None = None) -> None:
+    __slots__ = ("_hash", "_verifier", "finding", "refusal", "secret", "user")
+
+    def __init__(self, user: str, secret: str, refusal: str | None = None, finding: Any = None) -> None:
         self.user = user
         self.secret = secret
         self.refusal = refusal
+        self.finding = finding
         self._hash: str | None = None
         self._verifier: ScramVerifier | None = None
+
+    def is_current(self) -> bool:
+        """Whether another login may go by it."""
+        return self.finding is None or bool(self.finding.is_current())
+
+    def succeeded(self) -> None:
+        """The client has proven who it is."""
+        if self.finding is not None:
+            self.finding.succeeded()
+
+    def failed(self, why: str) -> AuthenticationFailed:
+        """It has not, or it does not matter: the error to raise."""
+        if self.finding is not None:
+            self.finding.failed()
+        return failed(self.user, why)
 
     def stored_hash(self) -> str:
         """What PostgreSQL would have stored of the secret for MD5; made once, for a candidate may come again."""
@@ -128,13 +148,18 @@ class Users(Generic[AccountT]):
 
         One who is in another pool looks as there, or it would show which databases have him; others as most do.
         """
-        known = self._secrets.get(user)
-        if known is not None:
-            return known
-        if self._usual is None:
+        return self._secrets.get(user) or self.made_up(user, self._usual)
+
+    def made_up(self, user: str, look: Look) -> str:
+        """A secret of that look that nobody knows, always the same for a user."""
+        if look is None:
             return "md5" + "0" * 32
-        iterations, salt_size = self._usual
+        iterations, salt_size = look
         return str(mock_secret(user, self._key, iterations, salt_size))
+
+    def is_known(self, user: str) -> bool:
+        """Whether any pool has a user of that name with a secret."""
+        return user in self._secrets
 
 
 def check_secret(secret: str) -> None:
@@ -143,8 +168,8 @@ def check_secret(secret: str) -> None:
         ScramSecret.parse(secret)
 
 
-def _look(secret: str) -> tuple[int, int] | None:
-    """What a client is shown of a secret: SCRAM's iterations and bytes of salt, or None for MD5."""
+def _look(secret: str) -> Look:
+    """What a client is shown of a secret."""
     if is_hash(secret):
         return None
     if ScramSecret.looks_like(secret):
@@ -162,7 +187,8 @@ def authenticate(stream: Stream, candidate: Candidate, method: str, key: bytes) 
     """
     if method == TRUST:
         if candidate.refusal is not None:
-            raise failed(candidate.user, candidate.refusal)
+            raise candidate.failed(candidate.refusal)
+        candidate.succeeded()
         return None
     proof = proof_by(method, candidate, key)
     stream.write(proof.request)
@@ -245,9 +271,10 @@ class Md5Proof(Proof):
         candidate = self.candidate
         proven = self._challenge.check(candidate.stored_hash(), _password(body))
         if candidate.refusal is not None:
-            raise failed(candidate.user, candidate.refusal)
+            raise candidate.failed(candidate.refusal)
         if not proven:
-            raise failed(candidate.user, "wrong password")
+            raise candidate.failed("wrong password")
+        candidate.succeeded()
         self.done = 1
         return b""
 
@@ -279,10 +306,12 @@ class ScramProof(Proof):
 
     def _final(self, body: bytes) -> bytes:
         client_key = self._exchange.final(body)
+        candidate = self.candidate
         if self._refusal is not None:
-            raise failed(self.candidate.user, self._refusal)
+            raise candidate.failed(self._refusal)
         if client_key is None:
-            raise failed(self.candidate.user, "wrong password")
+            raise candidate.failed("wrong password")
+        candidate.succeeded()
         self.client_key = client_key
         self.done = 1
         return authentication_sasl_final(self._exchange.server_final)

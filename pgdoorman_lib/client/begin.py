@@ -92,6 +92,8 @@ def pool_of(pooler: Pooler, accepted: Accepted) -> Pool:
         raise no_such_pool(accepted.database, accepted.user)
     if pool.disabled:
         raise Disabled(f'database "{accepted.database}" is not currently accepting connections')
+    if accepted.secret:
+        pool.learn_secret(accepted.secret)
     if accepted.client_key is not None:
         pool.learn_credentials(accepted.client_key)
     return pool
@@ -110,6 +112,7 @@ def with_host(accepted: Accepted, peer: str) -> Accepted:
         accepted.admin,
         accepted.client_key,
         accepted.replication,
+        accepted.secret,
     )
 
 

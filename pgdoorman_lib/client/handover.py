@@ -70,6 +70,7 @@ def pack(session: Session) -> Plain:
         "option_names": None if session.option_names is None else sorted(session.option_names),
         "in_vain": session.in_vain,
         "pins": link.pins,
+        "proofs": pools.pack_proofs(link.pool),
         "query_started": link.query_started,
         "stats": {name: getattr(link.stats, name) for name in _COUNTERS},
     }
@@ -86,6 +87,7 @@ def find_pool(pooler: Pooler, state: Mapping[str, Any]) -> Pool:
     pool = pooler.find_pool(state["database"], state["user"])
     if pool is None or pool.retired:
         raise Unwanted(f"no pool for database {state['database']}, user {state['user']}")
+    pools.know_proofs(pool, state.get("proofs", {}))
     return pool
 
 

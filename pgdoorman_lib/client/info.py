@@ -43,6 +43,8 @@ class ClientInfo(NamedTuple):
     asked_at: float
     #: ``none``, ``logical`` or ``physical``
     replication: str
+    #: the user whose pool it is a client of, empty for the console's: not his own where users who are found share one
+    pool_user: str
     #: the worker process that it is a client of, 0: this process
     worker: int = 0
 
@@ -55,6 +57,7 @@ def session_info(session: Any) -> ClientInfo:
         pinned=", ".join(filter(None, (reasons(link.pins), REASON if session.kept else ""))),
         link=link,
         waiting_since=session.waiting_since if session.waiting else 0.0,
+        pool_user=session.pool_user,
     )
 
 
@@ -70,6 +73,7 @@ def info_of(
     link: Any = None,
     waiting_since: float = 0.0,
     replication: str = "none",
+    pool_user: str = "",
 ) -> ClientInfo:
     """What is told of ``who``, of whatever class, whose client is at the other end of the stream ``client``.
 
@@ -95,4 +99,5 @@ def info_of(
         waiting_since,
         max(link.query_started, who.connected_at) if link is not None else who.connected_at,
         replication,
+        pool_user,
     )

@@ -24,6 +24,7 @@ cdef class Accepted:
     cdef readonly object admin
     cdef readonly object client_key
     cdef readonly str replication
+    cdef readonly str secret
 
 
 cdef class Guest(Pollable):

@@ -73,7 +73,8 @@ class Accepted:
 
     ``parameters`` are the settings it asked for, name and value, one spelling of each; ``protocol`` is the version
     spoken as an int32; ``admin``: it wants the console; ``client_key``: the SCRAM ClientKey (32 bytes) it has proven to
-    know, if it has; ``replication``: it wants a WAL sender, PHYSICAL or LOGICAL.
+    know, if it has; ``replication``: it wants a WAL sender, PHYSICAL or LOGICAL; ``secret``: what was looked up of it,
+    empty for one who is configured.
     """
 
     user: str
@@ -83,6 +84,7 @@ class Accepted:
     admin: bool
     client_key: bytes | None = field(default=None, repr=False)
     replication: str = ""
+    secret: str = field(default="", repr=False)
 
 
 class Guest(Pollable):
@@ -150,14 +152,15 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
         candidate = _pool_candidate(user, database, policy, rule)
         method = method_for(candidate.secret, rule)
     protocol = min(request.protocol, consts.PROTOCOL_3_2)
+    secret = "" if candidate.finding is None else candidate.finding.secret
     if method != TRUST and not (tls or admin or replication or _asks_for_more(request)):
-        accepted = Accepted(user, database, _settings(request.parameters), protocol, False)
+        accepted = Accepted(user, database, _settings(request.parameters), protocol, False, secret=secret)
         cache.meet(stream.peer_host, packet, (candidate, method, accepted))
         accepted = _proven(accepted, authenticate(stream, candidate, method, policy.mock_secret))
         cache.remember(stream.peer_host, packet, (candidate, method, accepted))
         return accepted
     client_key = authenticate(stream, candidate, method, policy.mock_secret)
-    return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication)
+    return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication, secret)
 
 
 class Familiar:
@@ -332,6 +335,7 @@ def _proven(accepted: Accepted, client_key: bytes | None) -> Accepted:
         accepted.admin,
         client_key,
         accepted.replication,
+        accepted.secret,
     )
 
 
@@ -353,7 +357,11 @@ def _console_candidate(user: str, policy: LoginPolicy, rule: str | None) -> Cand
 
 def _pool_candidate(user: str, database: str, policy: LoginPolicy, rule: str | None) -> Candidate:
     account = policy.find_user(database, user)
-    stand_in = policy.stand_in(user)  # also where it is of no use: how long this takes must not tell
+    if account is None and policy.looks_up(database):
+        found = policy.look_up(database, user)  # switch
+        stand_in = policy.stand_in(user, found)  # also where it is of no use: how long this takes must not tell
+        return Candidate(user, found.secret or stand_in, found.why or None, found)
+    stand_in = policy.stand_in(user)  # here, too
     secret = account.password if account is not None else ""
     refusal = None
     if account is None:

@@ -1,7 +1,12 @@
 # C types of client.login_cache.
 
+import cython
+
+from pgdoorman_lib.auth.verify cimport Candidate
+
 
 cdef class LoginCache:
     cdef dict _known
     cdef readonly dict _met
+    @cython.locals(known=tuple, candidate=Candidate)
     cpdef tuple find(self, str host, bytes packet)

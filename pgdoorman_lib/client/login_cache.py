@@ -3,7 +3,8 @@
 Rules:
 1. Only decisions are remembered: which user of which pool that is, by which secret and method it proves that, what it
    asked for; and of SCRAM the ClientKey, which is the same for whoever proves to know it. They hang on the packet, the
-   client's address and the configuration; with another configuration all are forgotten.
+   client's address and the configuration; with another configuration all are forgotten. Of a user who was looked up
+   they hold as long as what was found (``Candidate.is_current``).
 2. Only of clients that were asked for a proof, without TLS, and that wanted a pool and nothing out of the ordinary. The
    proof is asked for each time.
 3. Whether the user exists or not, or else how long the challenge takes to come would tell. Those that have proven who
@@ -56,4 +57,9 @@ class LoginCache:
     def find(self, host: str, packet: _bytes) -> KnownLogin | None:
         """What is known of a client from ``host`` that has sent ``packet``."""
         key = (host, packet)
-        return self._known.get(key) or self._met.get(key)
+        known = self._known.get(key) or self._met.get(key)
+        if known is not None:
+            candidate: Any = known[0]
+            if not candidate.is_current():
+                return None
+        return known

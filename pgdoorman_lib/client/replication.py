@@ -167,6 +167,11 @@ class ReplicationSession:
         """As in ClientView."""
         return 0, 0
 
+    @property
+    def pool_user(self) -> str:
+        """The user whose pool its server would be of."""
+        return str(self.server.settings.user)
+
     def label(self) -> Label:
         """Who it is, for the log."""
         return label(self.user, self.database, self.id, self.client.peer)
@@ -182,6 +187,7 @@ class ReplicationSession:
             self.state,
             server=self.server,
             replication=kind,
+            pool_user=self.pool_user,
         )
 
     # Its life.

@@ -31,6 +31,7 @@ _int = int
 _float = float
 _bytes = bytes
 
+_REMOVED = "The pool was removed from the configuration."
 _numbers = count(1)
 
 
@@ -82,8 +83,7 @@ class Session(Owner):
         self.id = id
         self.number = next(_numbers)
         self.secret = secret
-        self.user = user
-        self.database = database
+        self.user, self.database = user, database
         self.connected_at = connected_at
         self.find_pool = find_pool
         self.abandon = abandon
@@ -93,9 +93,8 @@ class Session(Owner):
         self.plain = BASE
         #: it keeps its server for the values of sequences, and how often it has had some and not asked for them
         self.kept = self.in_vain = 0
-        self.waiting = 0
-        #: it is on its way to another process: nothing of it may be touched
-        self.leaving = 0
+        #: it waits for a server; it is on its way to another process: nothing of it may be touched
+        self.waiting = self.leaving = 0
         #: the error to say goodbye with, once no transaction is open; or why it is to leave for another process
         self.termination: DoormanError | Departure | None = None
 
@@ -105,6 +104,10 @@ class Session(Owner):
     def info(self) -> ClientInfo:
         """What SHOW CLIENTS tells."""
         return session_info(self)
+
+    @property
+    def pool_user(self) -> str:
+        return str(self.link.pool.settings.user)
 
     @property
     def application_name(self) -> str:
@@ -246,10 +249,7 @@ class Session(Owner):
         if pool.retired:
             pool = self.find_pool(self.database, self.user)
             if pool is None:
-                raise NoSuchPool(
-                    f"No pool configured for database: {self.database}, user: {self.user}",
-                    hint="The pool was removed from the configuration.",
-                )
+                raise NoSuchPool(f"No pool configured for database: {self.database}, user: {self.user}", hint=_REMOVED)
             self.link.use(pool)
         pool.request(self)
         self.waiting = 1

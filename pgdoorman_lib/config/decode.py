@@ -107,12 +107,10 @@ class Decoder:
         if not self._table(raw, path):
             return None
         rest = {key: value for key, value in raw.items() if key not in ("users", "auth_query")}
+        given: dict[str, Any] = {"users": self._users(raw.get("users", []), (*path, "users"))}
         if "auth_query" in raw:
-            at = (*path, "auth_query")
-            self._section(AuthQuery, raw["auth_query"], at)
-            self.source.refuse(at, f"{NOT_SUPPORTED}: list the users under [[pools.{name}.users]]")
-        users = self._users(raw.get("users", []), (*path, "users"))
-        return self._section(Pool, rest, path, also=("users", "auth_query"), given={"users": users})
+            given["auth_query"] = self._section(AuthQuery, raw["auth_query"], (*path, "auth_query"))
+        return self._section(Pool, rest, path, also=("users", "auth_query"), given=given)
 
     def _users(self, raw: Any, path: Path) -> tuple[User, ...]:
         """Those that could be read, of both forms: [[pools.NAME.users]], and [pools.NAME.users.N] ordered by N."""

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from pgdoorman_lib.config.decode import EVERY_DATABASE
-from pgdoorman_lib.config.effective import PoolKey, PoolSettings, effective, wildcard
+from pgdoorman_lib.config.effective import PoolKey, PoolSettings, effective, looked_up, lookups, wildcard
 from pgdoorman_lib.config.keys import keys_of
 from pgdoorman_lib.config.model import Config, shown
 from pgdoorman_lib.record import record
@@ -53,6 +53,7 @@ def diff(old: Config, new: Config) -> Changes:
                 restart.append((f"{section}.{name}", shown(key, getattr(now, name))))
             elif key.reload == "live":
                 live.append(f"{section}.{name}")
+    live += _auth_queries(old, new)
     live += [f"peers.{number}" for number in sorted(old.peers | new.peers) if _differ(old, new, number)]
     digests = dict(old.fingerprints)
     files = [path for path, digest in new.fingerprints if digests.get(path, digest) != digest]
@@ -75,8 +76,20 @@ def _differ(old: Config, new: Config, number: int) -> bool:
 
 
 def _pools(config: Config) -> dict[PoolKey, PoolSettings]:
-    """The settings of every pool, and of what pools are made by for other databases."""
-    return effective(config) | {(EVERY_DATABASE, user): settings for user, settings in wildcard(config).items()}
+    """The settings of every pool, and of what pools are made by for other databases, and for users who are found."""
+    templates = {(EVERY_DATABASE, user): settings for user, settings in wildcard(config).items()}
+    found = {(database, settings.user): settings for database, settings in looked_up(config).items()}
+    return effective(config) | templates | found
+
+
+def _auth_queries(old: Config, new: Config) -> list[str]:
+    """Where users are looked up in another way now, or at all, or no more."""
+    before, after = ({name: pool.auth_query for name, pool in config.pools.items()} for config in (old, new))
+    was, now = lookups(old), lookups(new)
+    names = [
+        name for name in {**before, **after} if before.get(name) != after.get(name) or was.get(name) != now.get(name)
+    ]
+    return [f"pools.{name}.auth_query" for name in names]
 
 
 def in_force(old: Config, new: Config, changes: Changes) -> Config:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TypeVar
 
 from pgdoorman_lib.config.decode import EVERY_DATABASE
-from pgdoorman_lib.config.model import Config, General, Pool, User
+from pgdoorman_lib.config.model import AuthQuery, Config, General, Pool, User
 from pgdoorman_lib.config.validate import merged_parameters
 from pgdoorman_lib.record import record
 
@@ -122,19 +122,35 @@ _POOL_ONLY = (
     "log_client_parameter_status_changes",
 )
 
+#: What a session begins with that looks users up. The schema public is where operators keep functions for that.
+_READING = {
+    "client_encoding": "UTF8",
+    "datestyle": "ISO, YMD",
+    "search_path": "pg_catalog, public, pg_temp",
+    "timezone": "UTC",
+}
+
 
 def effective(config: Config) -> dict[PoolKey, PoolSettings]:
     """The settings of every pool, by (database, user): the user's over the pool's over [general]'s.
 
-    [pools."*"] is none: see ``wildcard``.
+    The pool that users share who are looked up is of their ``server_user``. [pools."*"] is none: see ``wildcard``.
     """
     fingerprints = dict(config.fingerprints)
-    return {
+    found = {
         (database, user.username): _settings(config.general, database, pool, user, fingerprints)
         for database, pool in config.pools.items()
         if database != EVERY_DATABASE
         for user in pool.users
     }
+    found.update(
+        {
+            (database, settings.user): settings
+            for database, settings in looked_up(config).items()
+            if settings.user and database != EVERY_DATABASE
+        }
+    )
+    return found
 
 
 def wildcard(config: Config) -> dict[str, PoolSettings]:
@@ -150,6 +166,61 @@ def for_database(template: PoolSettings, database: str) -> PoolSettings:
     """One of ``wildcard``'s for a certain database, which the server has under the same name unless it says other."""
     real = database if template.server_database == EVERY_DATABASE else template.server_database
     return dataclasses.replace(template, database=database, server_database=real)
+
+
+def looked_up(config: Config) -> dict[str, PoolSettings]:
+    """The pools of users who are looked up, by the name of the pool that has an auth_query; see ``for_user``."""
+    return {
+        database: _settings(config.general, database, pool, _found(pool.auth_query), dict(config.fingerprints))
+        for database, pool in config.pools.items()
+        if pool.auth_query is not None
+    }
+
+
+def for_user(template: PoolSettings, user: str) -> PoolSettings:
+    """One of ``looked_up``'s for a certain user, unless all of them share it: then it has a user already."""
+    return template if template.user else dataclasses.replace(template, user=user, server_username=user)
+
+
+def _found(auth_query: AuthQuery) -> User:
+    """A user who is found, as if configured; all of them where they share a pool, else one who has no name yet."""
+    shared = auth_query.server_user is not None
+    return User(
+        username=auth_query.server_user or "",
+        password="",
+        pool_size=auth_query.pool_size,
+        min_pool_size=auth_query.min_pool_size,
+        server_password=(auth_query.server_password or "") if shared else None,
+    )
+
+
+def lookups(config: Config) -> dict[str, PoolSettings]:
+    """The connections by which users are looked up, by the name of the pool that has an auth_query.
+
+    Nobody else's statements run there, under no settings but these: names in the query mean the same whoever logs in.
+    """
+    found = {}
+    for database, pool in config.pools.items():
+        if pool.auth_query is None:
+            continue
+        reader = User(
+            username=pool.auth_query.user,
+            password="",
+            pool_size=pool.auth_query.workers,
+            server_password=pool.auth_query.password,
+        )
+        settings = _settings(config.general, database, pool, reader, dict(config.fingerprints))
+        kept = {name: value for name, value in settings.startup_parameters if name.lower() not in _READING}
+        found[database] = dataclasses.replace(
+            settings,
+            pool_mode="session",
+            server_database=first(pool.auth_query.database, last=database),
+            query_wait_timeout=settings.connect_timeout,
+            pooler_check_query="",
+            sync_server_parameters=False,
+            startup_parameters=tuple((kept | _READING).items()),
+        )
+    return found
 
 
 def first(*values: _Value | None, last: _Value) -> _Value:

@@ -9,7 +9,7 @@ _PLAIN_MS = " (a plain number counts seconds there, milliseconds here)"
 _NONE = "there is none here"
 _NO_LIMIT = "there is no such limit here"
 _OPENSSL = "there is none here: TLS 1.2 and later with OpenSSL's own choice"
-_LOOKED_UP = "users looked up in the server are not supported yet; list them under [[pools.NAME.users]]"
+_LOOKED_UP = "{} in [pools.NAME.auth_query]"
 
 #: Settings of PgBouncer (https://www.pgbouncer.org/config.html) that have another name here.
 _RENAMED = {
@@ -37,6 +37,9 @@ _RENAMED = {
     "server_tls_ca_file": "server_tls_ca_cert in [general] or [pools.NAME]",
     "server_tls_key_file": "server_tls_private_key in [general] or [pools.NAME]",
     "server_tls_cert_file": "server_tls_certificate in [general] or [pools.NAME]",
+    "auth_user": _LOOKED_UP.format("user"),
+    "auth_query": _LOOKED_UP.format("query"),
+    "auth_dbname": _LOOKED_UP.format("database"),
     "log_connections": "log_client_connections in [general]",
     "log_disconnections": "log_client_disconnections in [general]",
     "logfile": "log_file in [general]",
@@ -62,9 +65,6 @@ _ABSENT = {
     "auth_type": "there is none here: each user's secret says how it is asked for; see pg_hba in [general]",
     "auth_ident_file": _NONE,
     "auth_ldap_options": _NONE,
-    "auth_user": _LOOKED_UP,
-    "auth_query": _LOOKED_UP,
-    "auth_dbname": _LOOKED_UP,
     "scram_iterations": "there is none here: a stored secret has its own",
     "server_check_query": "there is none here; see server_idle_check_timeout in [general]",
     "server_login_retry": "there is none here: connects are tried again with growing pauses",

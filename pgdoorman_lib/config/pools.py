@@ -41,22 +41,45 @@ class User:
 
 @record(frozen=True, kw_only=True)
 class AuthQuery:
-    """[pools.NAME.auth_query]: users looked up in the server; not supported yet."""
+    """[pools.NAME.auth_query]: users who are not under [[pools.NAME.users]] are looked up in the server."""
 
-    query: str = setting("text", REQUIRED, "Query for the password; $1 is the user.", support=NOT_YET)
-    user: str = setting("text", REQUIRED, "User who runs it.", support=NOT_YET)
-    password: str = setting("secret", "", "His password.", support=NOT_YET, empty=True)
-    database: str | None = setting("text", None, "Where it runs.", support=NOT_YET, unset="the pool's name")
-    workers: int = setting("integer", 2, "Connections for it.", support=NOT_YET, positive=True, maximum=U32)
-    server_user: str | None = setting(
-        "text", None, "User of a pool shared by all found.", support=NOT_YET, unset="a pool for each user"
+    query: str = setting(
+        "text",
+        REQUIRED,
+        "Query for the user's secret; $1 is his name. It is the column passwd, or else password, or the only one.",
+        reload="live",
+        empty=True,
     )
-    server_password: str | None = setting("secret", None, "His password.", support=NOT_YET, unset="none", empty=True)
-    pool_size: int = setting("integer", 40, "Server connections at most.", support=NOT_YET, minimum=1, maximum=U32)
-    min_pool_size: int = setting("integer", 0, "Server connections kept open.", support=NOT_YET, maximum=U32)
-    cache_ttl: float = setting("duration", "1h", "How long an answer is kept.", support=NOT_YET)
-    cache_failure_ttl: float = setting("duration", "30s", "How long a failure is kept.", support=NOT_YET)
-    min_interval: float = setting("duration", "1s", "Least time between two questions for a user.", support=NOT_YET)
+    user: str = setting("text", REQUIRED, "Who runs it.", reload="live", empty=True)
+    password: str = setting(
+        "secret", "", 'His password, or "md5..." for a server that asks for MD5.', reload="live", empty=True
+    )
+    database: str | None = setting("text", None, "Where it runs.", reload="live", unset="the pool's name")
+    workers: int = setting(
+        "integer", 2, "Server connections for it at most.", reload="live", positive=True, maximum=U32
+    )
+    server_user: str | None = setting(
+        "text",
+        None,
+        "All users found share one pool, which logs in to the server as this user.",
+        unset="each has a pool of his own and logs in as himself",
+    )
+    server_password: str | None = setting(
+        "secret", None, 'Password of server_user, as "server_password" of a user.', unset="none", empty=True
+    )
+    pool_size: int = setting("integer", 40, "Server connections of such a pool at most.", minimum=1, maximum=U32)
+    min_pool_size: int = setting("integer", 0, "Server connections of such a pool kept open.", maximum=U32)
+    cache_ttl: float = setting("duration", "1h", "How long a user's secret is kept.", reload="live", plausible=SLOW)
+    cache_failure_ttl: float = setting(
+        "duration", "30s", "How long is kept that there is no such user.", reload="live", plausible=QUICK
+    )
+    min_interval: float = setting(
+        "duration",
+        "1s",
+        "After a wrong password, least time between two questions for a user.",
+        reload="live",
+        plausible=QUICK,
+    )
 
 
 @record(frozen=True, kw_only=True)

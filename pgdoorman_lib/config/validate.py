@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from pgdoorman_lib.config.decode import NOT_SUPPORTED
+from pgdoorman_lib.config.decode import EVERY_DATABASE, NOT_SUPPORTED
 from pgdoorman_lib.config.document import Path
-from pgdoorman_lib.config.model import General, Peer, Pool, User
+from pgdoorman_lib.config.model import AuthQuery, General, Peer, Pool, User
 from pgdoorman_lib.config.source import Source
 
 ADMIN_DATABASES = ("pgdoorman", "pgbouncer")
@@ -24,6 +24,7 @@ SHORTEST_SECRET = 16
 _RESERVED = ("user", "database", "replication", "options", "role", "session_authorization")
 _RESERVED_PREFIX = "_pq_."
 _GUC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_USER_PARAMETER = re.compile(r"\$1(?![0-9])")
 _SCRAM_PREFIX = "SCRAM-SHA-256$"
 _TOKEN_PREFIXES = ("jwt-pkey-fpath:", "jwt-priv-key-fpath:")
 
@@ -197,6 +198,31 @@ def _pool(name: str, pool: Pool, general: General, source: Source) -> None:
             source.refuse(at, f"duplicate username '{user.username}' in pool users")
         usernames.add(user.username)
         _user(user, at, source)
+    if pool.auth_query is not None:
+        _auth_query(name, pool.auth_query, usernames, source)
+
+
+def _auth_query(name: str, looked_up: AuthQuery, usernames: set[str], source: Source) -> None:
+    path: Path = ("pools", name, "auth_query")
+    for key in ("query", "user"):
+        if not getattr(looked_up, key):
+            source.refuse((*path, key), f"auth_query.{key} cannot be empty")
+    if looked_up.query and _USER_PARAMETER.search(looked_up.query) is None:
+        source.refuse((*path, "query"), "expected $1 in it, which stands for the user's name")
+    if looked_up.min_pool_size > looked_up.pool_size:
+        source.refuse((*path, "min_pool_size"), "auth_query: min_pool_size must be <= pool_size")
+    if looked_up.server_password is not None and looked_up.server_user is None:
+        source.refuse((*path, "server_password"), "auth_query: server_password requires server_user to be set")
+    if looked_up.server_user in usernames:
+        source.refuse(
+            (*path, "server_user"),
+            f"'{looked_up.server_user}' has a pool of his own, under users: expected one who is not there, or no "
+            "such user there",
+        )
+    if name == EVERY_DATABASE and looked_up.database is None:
+        source.refuse(path, "expected database, where the query runs: this pool is for more than one")
+    for key in ("password", "server_password"):
+        _server_secret(getattr(looked_up, key) or "", (*path, key), source)
 
 
 def _user(user: User, path: Path, source: Source) -> None:
@@ -213,14 +239,27 @@ def _user(user: User, path: Path, source: Source) -> None:
         )
     if user.server_password is not None and user.server_username is None:
         source.refuse((*path, "server_password"), "server_password requires server_username to be set")
-    if (user.server_password or "").startswith(_SCRAM_PREFIX):
+    _no_token(user.password, (*path, "password"), source)
+    _server_secret(
+        user.server_password or "",
+        (*path, "server_password"),
+        source,
+        ", or no server_password if the client is to log in to the server as itself",
+    )
+
+
+def _server_secret(secret: str, path: Path, source: Source, otherwise: str = "") -> None:
+    """What the pooler itself is to log in with at a server."""
+    if secret.startswith(_SCRAM_PREFIX):
         source.refuse(
-            (*path, "server_password"),
+            path,
             'found a SCRAM secret, which proves nothing to a server; expected the plain password, or "md5..." for a '
-            "server that asks for MD5, or no server_password if the client is to log in to the server as itself",
+            f"server that asks for MD5{otherwise}",
         )
-    for name in ("password", "server_password"):
-        secret = getattr(user, name) or ""
-        for prefix in _TOKEN_PREFIXES:
-            if secret.startswith(prefix):
-                source.refuse((*path, name), f"{NOT_SUPPORTED}: login by token ({prefix}...)")
+    _no_token(secret, path, source)
+
+
+def _no_token(secret: str, path: Path, source: Source) -> None:
+    for prefix in _TOKEN_PREFIXES:
+        if secret.startswith(prefix):
+            source.refuse(path, f"{NOT_SUPPORTED}: login by token ({prefix}...)")

@@ -25,6 +25,7 @@ from pgdoorman_lib.metrics.families import (
     quoted,
     write_histogram,
 )
+from pgdoorman_lib.metrics.lookups import write_lookups
 from pgdoorman_lib.metrics.pacing import Pace
 from pgdoorman_lib.metrics.reading import PARTS, pool_readings
 from pgdoorman_lib.net.syscalls import clock
@@ -151,6 +152,7 @@ class Exposition:
             histogram = getattr(pooler.openings, phase)
             write_histogram(lines, name, bounds_text(XACT_BOUND), f'phase="{phase}"', histogram)
         yield from lines
+        yield from write_lookups(sorted(pooler.lookups))
         if self._sockets_text:
             yield head("sockets", "gauge", "Sockets of the process.")
             yield self._sockets_text

@@ -16,7 +16,7 @@ _CLIENTS_IN_A_ROW = 64
 #: What is looked at of the whole pooler, by ``pool_readings`` and ``PoolReading.look_closer``.
 PARTS = (
     *(kinds.POOLS, kinds.COUNTS, kinds.SERVERS, kinds.STATS, kinds.PERIODS, kinds.LATENCIES),
-    kinds.PROCESS,
+    *(kinds.PROCESS, kinds.LOOKUPS),
 )
 
 _PoolKey = tuple[str, str]
@@ -86,7 +86,7 @@ def pool_readings(pooler: RunningPooler, pace: Pace) -> Iterator[PoolReading]:
 def _count_clients(pooler: RunningPooler, pace: Pace) -> dict[_PoolKey, _Clients]:
     counted: dict[_PoolKey, _Clients] = {}
     for number, client in enumerate(pooler.clients, 1):
-        key = (client.database, client.user)
+        key = (client.database, client.pool_user)
         clients = counted.get(key)
         if clients is None:
             clients = counted[key] = _Clients()

@@ -30,7 +30,7 @@ def pack(pool: Pool) -> Plain:
         "reported": servers.pack_reported(beginnings.reported) if known else None,
         "carried": sorted(beginnings.carried),
         "began_at": beginnings.began_at,
-        "credentials": pool.credentials,
+        **pack_proofs(pool),
         "sequences": sorted(pool.sequences.names) if pool.sequences is not None else [],
         "moved": servers.address(pool.settings) if pool.moved else None,
         "health": pool.health.pack(),
@@ -40,6 +40,7 @@ def pack(pool: Pool) -> Plain:
 def has_learnt(pool: Pool) -> bool:
     """Whether there is anything in what ``pack`` tells."""
     known = pool.beginnings.reported is not None or pool.credentials is not None
+    known = known or pool.secret != pool.settings.secret
     return bool(known or pool.sequences is not None or pool.moved)
 
 
@@ -55,14 +56,26 @@ def know(pool: Pool, state: Mapping[str, Any]) -> None:
     if state["reported"] is not None:
         base, reported = servers.unpack_base(state["base"]), servers.unpack_reported(state["reported"])
         beginnings.hear(base, reported, state["carried"], float(state["began_at"]))
-    if state["credentials"] is not None:
-        pool.credentials = state["credentials"]
+    know_proofs(pool, state)
     for program in state.get("sequences", ()):  # versions before did not tell
         pool.know_sequences(program)
     if state.get("moved") == servers.address(pool.settings):
         share_backends(pool)
     if state.get("health") is not None:
         pool.health.hear(*state["health"])
+
+
+def pack_proofs(pool: Pool) -> Plain:
+    """What clients have proven to know: each that goes to another process takes it along."""
+    return {"credentials": pool.credentials, "secret": pool.secret if pool.secret != pool.settings.secret else ""}
+
+
+def know_proofs(pool: Pool, state: Mapping[str, Any]) -> None:
+    """Have ``pool`` know what ``pack_proofs`` has told; no switch. Versions before did not tell all of it."""
+    if state.get("secret"):
+        pool.secret = state["secret"]
+    if state.get("credentials") is not None:
+        pool.credentials = state["credentials"]
 
 
 def elsewhere(pool: Pool, number: int) -> None:

@@ -66,6 +66,7 @@ cdef class Pool:
     cdef public object refusal
     cdef public double eof_timeout
     cdef public object credentials
+    cdef public str secret
     cdef public object database
     cdef object __weakref__
 

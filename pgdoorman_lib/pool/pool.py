@@ -100,6 +100,7 @@ class Pool:
         "roll",
         "row",
         "scanner",
+        "secret",
         "sequences",
         "servers",
         "settings",
@@ -196,6 +197,8 @@ class Pool:
         self.eof_timeout = settings.client_eof_timeout
         #: secrets for pass-through authentication learnt from clients
         self.credentials: Any = None
+        #: what is stored of its user's password, for one who was looked up as his clients have proven to know it
+        self.secret: str = settings.secret
 
     # What SHOW and the metrics read.
 
@@ -538,9 +541,17 @@ class Pool:
         if self.quota is not None:
             self.quota.freed(self)
 
+    def learn_secret(self, secret: Any) -> None:
+        """A client has proven to be the user with ``secret``, who was looked up."""
+        if secret != self.secret and self.settings.server_password is None:
+            self.secret = secret
+            self.credentials = None  # they were by another
+            if self.exchange is not None:
+                self.exchange.learned()
+
     def learn_credentials(self, credentials: Any) -> None:
         """A client has proven to know by what its servers let it in."""
-        if credentials != self.credentials:
+        if credentials != self.credentials and self.settings.server_password is None:
             self.credentials = credentials
             if self.exchange is not None:
                 self.exchange.learned()

@@ -12,6 +12,10 @@ cdef class Pools:
     cdef object _templates
     cdef object _named
     cdef dict _unused
+    cdef object _looked_up
+    cdef object _wanted
+    cdef public object made
+    cdef public object dropped
     cdef public object orders
     @cython.locals(pool=Pool)
     cpdef Pool find(self, str database, str user)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from pgdoorman_lib.config.effective import for_database
+from pgdoorman_lib.config.decode import EVERY_DATABASE
+from pgdoorman_lib.config.effective import for_database, for_user
 from pgdoorman_lib.pool.holding import Orders, open_servers
 from pgdoorman_lib.pool.pool import Pool
+
+#: Seconds between two looks whether anybody uses a pool that a user who was looked up has to himself.
+LOOK_INTERVAL = 10.0
+
+#: Database and user.
+_Key = tuple[str, str]
 
 
 class Pools:
@@ -15,12 +23,19 @@ class Pools:
 
     def __init__(self, make: Callable[[Any], Pool]) -> None:
         self._make = make
-        self._pools: dict[tuple[str, str], Pool] = {}
+        self._pools: dict[_Key, Pool] = {}
         self._leaving: set[Pool] = set()
         #: what pools are made by, by user, for databases that are not named; those that are; when one was unused first
         self._templates: Mapping[str, Any] = {}
         self._named: Collection[str] = ()
-        self._unused: dict[tuple[str, str], float] = {}
+        #: the same for users who are looked up, by the name of the pool they are looked up for
+        self._looked_up: Mapping[str, Any] = {}
+        #: pools that such users had to themselves, made and taken away, by that name
+        self.made: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self._unused: dict[_Key, float] = {}
+        #: those that are there whoever comes
+        self._wanted: frozenset[_Key] = frozenset()
         #: what the console has ordered of them
         self.orders = Orders()
 
@@ -33,34 +48,78 @@ class Pools:
     def find(self, database: str, user: str) -> Pool | None:
         """The pool that clients of (database, user), who have proven to be that, use now: made if need be."""
         pool = self._pools.get((database, user))
-        if pool is None and user in self._templates and database not in self._named:
-            pool = self._new(for_database(self._templates[user], database))
-            self._pools[database, user] = pool
+        return pool if pool is not None else self._on_demand(database, user)
+
+    def _on_demand(self, database: str, user: str) -> Pool | None:
+        template = self._template(database, user)
+        if template is None:
+            return None
+        key = database, template.user or user
+        pool = self._pools.get(key)
+        if pool is None:
+            pool = self._new(self._settled(template, key))
+            self._pools[key] = pool
+            if not template.user:
+                self.made[self._section(database)] += 1
         return pool
+
+    def _section(self, database: str) -> str:
+        """The name of the pool in the configuration that is for ``database``."""
+        return database if database in self._named else EVERY_DATABASE
+
+    def _template(self, database: str, user: str) -> Any:
+        """What a pool is made by when a client comes; None: by nothing."""
+        section = self._section(database)
+        configured = self._templates.get(user) if section == EVERY_DATABASE else None
+        return configured or self._looked_up.get(section)
+
+    def _settled(self, template: Any, key: _Key) -> Any:
+        """The settings for one database and user by their template."""
+        database, user = key
+        settings = for_user(template, user)
+        return settings if database in self._named else for_database(settings, database)
 
     def may_have(self, database: str, user: str | None) -> bool:
         """Whether a pool is made when a client comes to this database, as this user if it is not None."""
-        if database in self._named:
+        if user is not None:
+            return self._template(database, user) is not None
+        section = self._section(database)
+        return section in self._looked_up or (section == EVERY_DATABASE and bool(self._templates))
+
+    def of_found_users(self) -> Iterator[tuple[str, Pool]]:
+        """The pools that users who were looked up have to themselves, with the name of the pool they are found for."""
+        for key, pool in list(self._pools.items()):
+            if self._is_own(key):
+                yield self._section(key[0]), pool
+
+    def _is_own(self, key: _Key) -> bool:
+        """Whether a pool is the own one of a user who was looked up: made on demand, by a template without a user."""
+        if key in self._wanted:
             return False
-        return user in self._templates if user is not None else bool(self._templates)
+        template = self._template(*key)
+        return template is not None and not template.user
 
     def apply(
         self,
-        wanted: Mapping[tuple[str, str], Any],
+        wanted: Mapping[_Key, Any],
         templates: Mapping[str, Any] | None = None,
         named: Collection[str] = (),
+        looked_up: Mapping[str, Any] | None = None,
     ) -> None:
         """Have exactly these pools: unchanged ones stay, the others are retired and, if still wanted, made anew.
 
         ``templates`` are the settings, by user, for databases that are not ``named``, whose pools are made when a
-        client comes.
+        client comes; ``looked_up`` those for users who are looked up, by database, EVERY_DATABASE for all not named.
         """
         self._templates = templates or {}
         self._named = named
+        self._looked_up = looked_up or {}
+        self._wanted = frozenset(wanted)
         wanted = dict(wanted)
-        for database, user in self._pools:
-            if database not in named and user in self._templates:
-                wanted[database, user] = for_database(self._templates[user], database)
+        for key in self._pools:
+            template = None if key in wanted else self._template(*key)
+            if template is not None and template.user in ("", key[1]):
+                wanted[key] = self._settled(template, key)
         for key in list(self._pools):
             pool = self._pools[key]
             if wanted.get(key) != pool.settings:
@@ -77,22 +136,32 @@ class Pools:
                 self._pools[key] = self._new(settings)
         self._leaving = {pool for pool in self._leaving if open_servers(pool)}
 
-    def drop_unused(self, now: float, limit: float, clients_of: Callable[[str], int]) -> None:
-        """Take pools of databases that are not named away, ``limit`` seconds after their last server and client.
+    def drop_unused(self, now: float, limit: float, in_use: Callable[[], Collection[Pool]]) -> None:
+        """Take pools that were made on demand away, ``limit`` seconds after their last server and client.
 
-        Those that never had a server, since PostgreSQL knows no such database, go at once.
+        Those that never had a server, since PostgreSQL knows no such database or user, go at once; so do those of users
+        who were looked up, unless servers are to be kept open. ``in_use``: the pools that clients have.
         """
         unused = {}
+        used: Collection[Pool] | None = None
         for key, pool in list(self._pools.items()):
-            database, user = key
-            if database in self._named or user not in self._templates or pool.paused:
+            if key in self._wanted or pool.paused or pool.elsewhere:
                 continue
-            if pool.servers or pool.opening.count or pool.queue.waiting or clients_of(database):
+            if pool.servers or pool.opening.count or pool.queue.waiting:
                 continue
             since = unused[key] = self._unused.get(key, now)
-            if now - since >= limit or pool.beginnings.reported is None:
-                del self._pools[key], unused[key]
-                pool.retire("nobody uses it any more")
+            own = self._is_own(key)
+            at_once = pool.beginnings.reported is None or (own and not pool.settings.min_pool_size)
+            if now < since or (not at_once and now - since < limit):
+                continue
+            used = in_use() if used is None else used
+            if pool in used:
+                unused[key] = now + LOOK_INTERVAL if at_once else now
+                continue
+            del self._pools[key], unused[key]
+            if own:
+                self.dropped[self._section(key[0])] += 1
+            pool.retire("nobody uses it any more")
         self._unused = unused
 
     def _new(self, settings: Any) -> Pool:
@@ -105,6 +174,7 @@ class Pools:
         heir.follow(pool)
         heir.count_elsewhere(pool.elsewhere)
         if settings.secret == pool.settings.secret:
+            heir.secret = pool.secret
             heir.credentials = pool.credentials
         return heir
 

@@ -27,7 +27,8 @@ class Staying:
         """One more, unless it is among them."""
         if session not in self._sessions:
             self._sessions.add(session)
-            key = session.database, session.user
+            settings = session.link.pool.settings  # its user need not be the client's
+            key = settings.database, settings.user
             self._count_of[key] = self._count_of.get(key, 0) + 1
 
     def find(self, connections: Iterable[Connection]) -> list[tuple[Session, str]]:

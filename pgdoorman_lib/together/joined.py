@@ -24,7 +24,16 @@ from pgdoorman_lib.together.counted import (
     unpack_histogram,
     unpack_stats,
 )
-from pgdoorman_lib.together.joining import Answer, JoinedAverages, JoinedPeer, JoinedPool, Totals, empty
+from pgdoorman_lib.together.joining import (
+    Answer,
+    JoinedAverages,
+    JoinedPeer,
+    JoinedPool,
+    Totals,
+    empty,
+    join_lookups,
+    unpack_lookup,
+)
 from pgdoorman_lib.together.packed import (
     NotAsked,
     PackedClient,
@@ -35,7 +44,7 @@ from pgdoorman_lib.together.packed import (
     stand_ins,
     unpack_settings,
 )
-from pgdoorman_lib.views import RunningPooler, WorkerView
+from pgdoorman_lib.views import LookupView, RunningPooler, WorkerView
 
 _PoolKey = tuple[str, str]
 
@@ -215,6 +224,17 @@ class Together(OfAsker):
         """The other poolers."""
         self._asked(kinds.PEERS)
         return self._peers.values()
+
+    @property
+    def lookups(self) -> Iterable[LookupView]:
+        """Each auth_query, with what all processes have counted."""
+        self._asked(kinds.LOOKUPS)
+        found: dict[str, LookupView] = {}
+        for _, told in self._rows(kinds.LOOKUPS):
+            before = found.get(told["database"])
+            one = unpack_lookup(told)
+            found[one.database] = one if before is None else join_lookups(before, one)
+        return found.values()
 
     @property
     def login_count(self) -> int:

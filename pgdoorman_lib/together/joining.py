@@ -21,7 +21,7 @@ from pgdoorman_lib.together.packed import (
     PackedSettings,
     Told,
 )
-from pgdoorman_lib.views import PeerView
+from pgdoorman_lib.views import LookupView, PeerView
 
 _PoolKey = tuple[str, str]
 
@@ -129,6 +129,24 @@ class JoinedPeer:
         self.waiting += told["waiting"]
         self.connecting += told["connecting"]
         self.active += told["active"]
+
+
+def unpack_lookup(told: Told) -> LookupView:
+    """One process's part of an auth_query."""
+    users = frozenset((database, user) for database, user in told["users"])
+    return LookupView(told["database"], told["entries"], tuple(told["counted"]), told["made"], told["dropped"], users)
+
+
+def join_lookups(one: LookupView, other: LookupView) -> LookupView:
+    """What two processes have of the same; a user's pools in both of them are one."""
+    return LookupView(
+        one.database,
+        one.entries + other.entries,
+        tuple(map(sum, zip(one.counted, other.counted, strict=True))),
+        one.made + other.made,
+        one.dropped + other.dropped,
+        one.users | other.users,
+    )
 
 
 def empty() -> tuple[Histogram, ...]:

@@ -41,6 +41,8 @@ STREAMS = "streams"
 STATEMENTS = "statements"
 #: cancel requests on their way to each of the other poolers
 PEERS = "peers"
+#: each pool's auth_query: what was asked and found, and who has a pool by it
+LOOKUPS = "lookups"
 #: what memory is used for
 MEMORY = "memory"
 #: the process: its id, memory, connections since its start, the console's counts

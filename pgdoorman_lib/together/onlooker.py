@@ -11,7 +11,7 @@ from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
 from pgdoorman_lib.net.residence import resident_bytes
 from pgdoorman_lib.net.syscalls import clock
-from pgdoorman_lib.views import Cancellable, ClientView, PeerView, PoolView, ServerView, WorkerView
+from pgdoorman_lib.views import Cancellable, ClientView, LookupView, PeerView, PoolView, ServerView, WorkerView
 
 
 class Onlooker:
@@ -32,6 +32,7 @@ class Onlooker:
         self.unpooled: Iterable[ServerView] = ()
         self.clients: Iterable[ClientView] = ()
         self.peers: Iterable[PeerView] = ()
+        self.lookups: Iterable[LookupView] = ()
         self.workers: Sequence[WorkerView] = ()
         self.consoles = Consoles()
         self.login_count = 0

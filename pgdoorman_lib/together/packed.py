@@ -130,7 +130,7 @@ class PackedStatements:
 class PackedClient:
     """As views.ClientView; ``worker`` is whose it is."""
 
-    __slots__ = ("_told", "database", "held", "state", "user", "worker")
+    __slots__ = ("_told", "database", "held", "pool_user", "state", "user", "worker")
 
     def __init__(self, told: Told, worker: int) -> None:
         self._told = told
@@ -138,6 +138,7 @@ class PackedClient:
         self.user: str = told["user"]
         self.database: str = told["database"]
         self.state: str = told["state"]
+        self.pool_user: str = told["pool_user"]
         self.held = told["named"] or 0, 0
 
     def info(self) -> ClientInfo:
@@ -164,6 +165,7 @@ class PackedClient:
             told["waiting_since"],
             told["asked_at"],
             told["replication"],
+            self.pool_user,
             self.worker,
         )
 
@@ -171,17 +173,18 @@ class PackedClient:
 class StandIn:
     """One client that stands for others: nothing is known of it but what it is, and what it or all of them hold."""
 
-    __slots__ = ("_info", "database", "held", "state", "user")
+    __slots__ = ("_info", "database", "held", "pool_user", "state", "user")
 
     def __init__(self, told: Told, named: int, unnamed: int, size: int) -> None:
         self.user: str = told["user"]
         self.database: str = told["database"]
         self.state: str = told["state"]
+        self.pool_user: str = told["pool_user"]
         self.held = named, unnamed
         statements: Any = PackedStatements(named, unnamed, size)
         self._info = ClientInfo(
             *(0, self.user, self.database, "", "", False, self.state, "idle", LinkStats(), 0.0, "", _NOWHERE, 0),  # type: ignore[arg-type]
-            *(statements, 0.0, 0.0, "none"),
+            *(statements, 0.0, 0.0, "none", self.pool_user),
         )
 
     def info(self) -> ClientInfo:

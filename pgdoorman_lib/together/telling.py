@@ -58,10 +58,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     kinds.CLIENTS: (
         *("console", "id", "user", "database", "application_name", "peer", "tls", "state", "wait", "stats"),
         *("connected_at", "pinned", "server", "named", "waiting_since", "asked_at", "replication", "stream"),
+        "pool_user",
     ),
-    kinds.COUNTS: ("console", "database", "user", "state", "number", "named", "unnamed", "size"),
+    kinds.COUNTS: ("console", "database", "user", "state", "pool_user", "number", "named", "unnamed", "size"),
     kinds.STATEMENTS: ("database", "user", "line", "name", "text", "users", "size", "analysed_at"),
     kinds.PEERS: ("id", "waiting", "connecting", "active"),
+    kinds.LOOKUPS: ("database", "entries", "counted", "made", "dropped", "users"),
     kinds.MEMORY: ("name", "size", "used", "free", "total"),
     kinds.PROCESS: ("pid", "resident", "started_at", "counts", "logins", "clients", "servers"),
     kinds.SOCKETS: ("state", "inodes"),
@@ -140,6 +142,10 @@ class Telling:
             kinds.COUNTS: lambda: _counts(pooler, kinds.SIZES in parts),
             kinds.STATEMENTS: lambda: _statements(pools),
             kinds.PEERS: lambda: ([peer.id, peer.waiting, peer.connecting, peer.active] for peer in pooler.peers),
+            kinds.LOOKUPS: lambda: (
+                [of.database, of.entries, list(of.counted), of.made, of.dropped, [list(user) for user in of.users]]
+                for of in pooler.lookups
+            ),
             kinds.MEMORY: lambda: map(list, pooler.memory()),
             kinds.SOCKETS: lambda: (
                 [state, array("Q", inodes).tobytes()] for state, inodes in pooler.sockets().items()
@@ -321,6 +327,7 @@ def _client(info: ClientInfo, console: bool, with_stream: bool) -> _Row:
         info.asked_at,
         info.replication,
         pack_stream(info.stream) if with_stream else None,
+        info.pool_user,
     ]
 
 
@@ -339,16 +346,17 @@ def _linked(pooler: RunningPooler) -> Iterator[_Row]:
 def _counts(pooler: RunningPooler, with_sizes: bool) -> Iterator[_Row]:
     """How many clients there are of each kind; no list of them is made."""
     pace = Pace()
-    kept: dict[tuple[bool, str, str, str], list[int]] = {}
+    kept: dict[tuple[bool, str, str, str, str], list[int]] = {}
     for client in pooler.clients:
-        numbers = kept.setdefault((False, client.database, client.user, client.state), [0, 0, 0, 0])
+        key = False, client.database, client.user, client.state, client.pool_user
+        numbers = kept.setdefault(key, [0, 0, 0, 0])
         named, unnamed = client.held
         size = size_of(client.info().statements) if with_sizes else 0
         for index, number in enumerate((1, named, unnamed, size)):
             numbers[index] += number
         pace.breathe()
     for console in pooler.consoles:
-        kept.setdefault((True, console.database, console.user, console.info().state), [0, 0, 0, 0])[0] += 1
+        kept.setdefault((True, console.database, console.user, console.info().state, ""), [0, 0, 0, 0])[0] += 1
     return ([*key, *numbers] for key, numbers in kept.items())
 
 

@@ -26,6 +26,7 @@ from pgdoorman_lib.together.telling import Telling
 from pgdoorman_lib.views import (
     AveragesView,
     ClientView,
+    LookupView,
     Operations,
     PeerView,
     PoolView,
@@ -167,6 +168,11 @@ class Whole(OfAsker):
     def peers(self) -> Iterable[PeerView]:
         """This process's."""
         return self._asker.peers
+
+    @property
+    def lookups(self) -> Iterable[LookupView]:
+        """This process's."""
+        return self._asker.lookups
 
     @property
     def login_count(self) -> int:

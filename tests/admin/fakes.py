@@ -16,7 +16,7 @@ from pgdoorman_lib.errors import DoormanError, PeerGone, ProtocolViolation
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
 from pgdoorman_lib.pool.holding import Target, take_back
-from pgdoorman_lib.views import WorkerView
+from pgdoorman_lib.views import LookupView, WorkerView
 from pgdoorman_lib.wire.prepared import ClientStatements
 from pgdoorman_lib.wire.statements import Registry
 
@@ -125,7 +125,11 @@ class FakeClient:
     asked_at: float = 990.0
     replication: str = "none"
     held: tuple[int, int] = (0, 0)
+    pool_user: str = ""
     worker: int = 0
+
+    def __post_init__(self) -> None:
+        self.pool_user = self.pool_user or self.user
 
     def info(self) -> ClientInfo:
         return ClientInfo(*(getattr(self, name) for name in ClientInfo._fields))
@@ -215,6 +219,7 @@ class FakePooler:
         self.peers = [
             FakePeer(2, PeerConfig(host="10.0.0.2", port=6432, pool_size=7), waiting=1, connecting=2, active=4)
         ]
+        self.lookups = [LookupView("exampledb", 3, (8, 7, 6, 5, 4, 3, 2, 1), 2, 1, frozenset({("exampledb", "bob")}))]
         self.login_count = 0
         self.log_level = "info"
         self.done: list[str] = []

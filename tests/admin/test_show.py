@@ -83,7 +83,7 @@ SHAPES = {
 }
 
 #: Tables of features that are not built, or that there is nothing of here.
-EMPTY = {"AUTH_QUERY", "POOL_COORDINATOR", "PREPARED_STATEMENTS", "DNS_HOSTS", "DNS_ZONES"}
+EMPTY = {"POOL_COORDINATOR", "PREPARED_STATEMENTS", "DNS_HOSTS", "DNS_ZONES"}
 
 
 def rows(pooler: FakePooler, name: str) -> list[Row]:
@@ -120,6 +120,17 @@ def test_values_fit_their_columns(name: str, dialect: Dialect) -> None:
         for value, column in zip(row, described, strict=True):
             if value is not None:
                 assert isinstance(value, str if column.type == TEXT else int | float), column.name
+
+
+def test_auth_query() -> None:
+    assert rows(FakePooler(), "AUTH_QUERY") == [("exampledb", 3, 8, 7, 6, 5, 4, 3, 2, 1, 1, 2, 1)]
+
+
+def test_clients_of_users_who_share_a_pool_are_the_pools() -> None:
+    pooler = FakePooler()
+    pooler.clients = [FakeClient(user="alice", pool_user="doorman"), FakeClient(user="bob", pool_user="doorman")]
+    assert only(pooler, "POOLS")["cl_idle"] == 2
+    assert {row[2] for row in rows(pooler, "CLIENTS")} == {"alice", "bob"}
 
 
 def test_databases() -> None:

@@ -125,6 +125,7 @@ class Inn(Pooler):
             mock_secret=KEY,
             find_user=users.find,
             database_of=users.database_of,
+            looks_up=lambda database: False,
             stand_in=users.stand_in,
             is_admin_database=lambda name: name == "pgdoorman",
             console_secret={self.general.admin_username: self.general.admin_password}.get,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scramp import ScramClient
 
 from pgdoorman_lib.auth import hba
+from pgdoorman_lib.auth.lookup import Finding
 from pgdoorman_lib.auth.md5 import hash_password
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.auth.verify import Account, Users
@@ -94,7 +95,13 @@ class Context(Guest):
     def database_of(self, user: str) -> str | None:
         return self.users.database_of(user)
 
-    def stand_in(self, user: str) -> str:
+    def looks_up(self, database: str) -> bool:
+        return False
+
+    def look_up(self, database: str, user: str) -> Finding:
+        raise AssertionError("nobody is looked up")
+
+    def stand_in(self, user: str, found: Finding | None = None) -> str:
         return self.users.stand_in(user)
 
     def console_secret(self, user: str) -> str | None:

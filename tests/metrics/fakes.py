@@ -10,6 +10,7 @@ from pgdoorman_lib.config.model import Pool as PoolConfig
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
 from pgdoorman_lib.net.residence import resident_bytes
+from pgdoorman_lib.views import LookupView
 
 
 @dataclass
@@ -53,7 +54,7 @@ class FakePool:
 @dataclass
 class FakeClient:
     database: str = "exampledb"
-    user: str = "doorman"
+    pool_user: str = "doorman"
     state: str = "idle"
     held: tuple[int, int] = (2, 1)
 
@@ -72,6 +73,7 @@ class FakePooler:
         self.averages = Averages(lambda: self.pools, self.now)
         self.connections = ConnectionStats()
         self.openings = OpeningStats()
+        self.lookups: list[LookupView] = []
         self.log_level = "info"
         self.draining = 0
         self.several = False

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pgdoorman_lib.client.rejections import REASONS
 from pgdoorman_lib.metrics.prometheus import Exposition
+from pgdoorman_lib.views import LookupView
 
 Labels = frozenset[tuple[str, str]]
 
@@ -204,3 +205,21 @@ def test_a_thousand_pools_are_written_in_short_pieces(pooler: FakePooler) -> Non
     assert turns >= spent / 0.005
     assert max(map(len, page.pieces)) < 64 * 1024
     assert b"".join(page.pieces).count(b"\n") > 60_000
+
+
+def test_users_who_are_looked_up() -> None:
+    pooler = FakePooler()
+    assert not [family.name for family in scrape(pooler).families if "auth_query" in family.name]
+    pooler.lookups = [LookupView("shop", 3, (8, 7, 6, 5, 4, 3, 2, 1), 2, 1, frozenset({("shop", "bob")}))]
+    page = scrape(pooler)
+    for name, label, expected in (
+        ("auth_query_cache", "type", {"entries": 3, "hits": 8, "misses": 7, "refetches": 6, "rate_limited": 5}),
+        ("auth_query_cache_total", "type", {"hits": 8, "misses": 7, "refetches": 6, "rate_limited": 5}),
+        ("auth_query_auth", "result", {"success": 4, "failure": 3}),
+        ("auth_query_auth_total", "result", {"success": 4, "failure": 3}),
+        ("auth_query_executor_total", "type", {"queries": 2, "errors": 1}),
+        ("auth_query_dynamic_pools", "type", {"current": 1, "created": 2, "destroyed": 1}),
+        ("auth_query_dynamic_pools_total", "type", {"created": 2, "destroyed": 1}),
+    ):
+        for value, number in expected.items():
+            assert page.get(name, **{label: value}, database="shop") == number

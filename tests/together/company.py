@@ -20,6 +20,7 @@ from pgdoorman_lib.together.failures import Answers, pack_answers, unpack_answer
 from pgdoorman_lib.together.onlooker import Onlooker
 from pgdoorman_lib.together.telling import Telling
 from pgdoorman_lib.together.whole import Whole
+from pgdoorman_lib.views import LookupView
 from pgdoorman_lib.wire.prepared import ClientStatements
 
 KEYS = (("a", "x"), ("a", "y"), ("b", "x"))
@@ -188,6 +189,17 @@ def work(parts: list[Worker], whole: Worker, rng: random.Random, count: int = 20
             pooler.consoles.stats.query_count += 1
 
 
+def share_lookups(parts: list[Worker], whole: Worker) -> None:
+    """What each of ``parts`` knows of users who are looked up, and ``whole`` of all."""
+    everybody = {("a", f"user {number}") for number in range(len(parts) + 1)}
+    whole.lookups = [
+        LookupView("a", 5 * len(parts), (len(parts),) * 8, 2 * len(parts), len(parts), frozenset(everybody))
+    ]
+    for number, part in enumerate(parts):
+        users = frozenset({("a", f"user {number}"), ("a", f"user {number + 1}")})
+        part.lookups = [LookupView("a", 5, (1,) * 8, 2, 1, users)]
+
+
 def people(parts: list[Worker], whole: Worker, rng: random.Random, count: int = 60) -> None:
     """Clients and servers, each in one of ``parts`` and in ``whole``."""
     for number in range(1, count + 1):
@@ -206,7 +218,8 @@ def people(parts: list[Worker], whole: Worker, rng: random.Random, count: int = 
         statements.enter(b"s1", shared)
         client = Client(
             id=number,
-            user="admin" if console else user,
+            user="admin" if console else f"{user}{number % 2}",
+            pool_user="" if console else user,
             database="pgbouncer" if console else database,
             state=state,
             server=number if state == "active" and not console else 0,

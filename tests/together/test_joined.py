@@ -7,7 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
-from together.company import KEYS, Company, Worker, people, work
+from together.company import KEYS, Company, Worker, people, share_lookups, work
 
 from pgdoorman_lib.admin import sockets
 from pgdoorman_lib.admin.dialects import PGBOUNCER, PGDOORMAN
@@ -32,6 +32,7 @@ def split(count: int, seed: int = 1) -> tuple[Worker, list[Worker]]:
         pooler.averages.tick()
     work(parts, whole, rng)
     people(parts, whole, rng)
+    share_lookups(parts, whole)
     for part in parts[1:]:
         (peer,) = part.peers
         parts[0].peers[0].waiting += 1
