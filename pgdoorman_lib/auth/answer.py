@@ -46,6 +46,8 @@ class Verdict:
 
 def judge(answer: Answer) -> Verdict:
     """What ``answer`` means for the user who was asked for."""
+    if answer.is_too_long:
+        return _unusable("a row that is longer than any secret")
     if not answer.rows:
         return Verdict(why="auth_query finds no such user")
     if len(answer.rows) > 1:

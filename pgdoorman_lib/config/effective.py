@@ -210,7 +210,12 @@ def lookups(config: Config) -> dict[str, PoolSettings]:
             server_password=pool.auth_query.password,
         )
         settings = _settings(config.general, database, pool, reader, dict(config.fingerprints))
-        kept = {name: value for name, value in settings.startup_parameters if name.lower() not in _READING}
+        limit = str(max(1, round(settings.connect_timeout * 1000)))
+        kept = {
+            name: value
+            for name, value in settings.startup_parameters
+            if name.lower() not in ("statement_timeout", *_READING)
+        }
         found[database] = dataclasses.replace(
             settings,
             pool_mode="session",
@@ -218,7 +223,7 @@ def lookups(config: Config) -> dict[str, PoolSettings]:
             query_wait_timeout=settings.connect_timeout,
             pooler_check_query="",
             sync_server_parameters=False,
-            startup_parameters=tuple((kept | _READING).items()),
+            startup_parameters=tuple((kept | _READING | {"statement_timeout": limit}).items()),
         )
     return found
 

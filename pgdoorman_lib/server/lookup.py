@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pgdoorman_lib.errors import ServerProtocolViolation, ServerRefused
 from pgdoorman_lib.server.connection import Server
+from pgdoorman_lib.server.execute import read_header, skip
 from pgdoorman_lib.server.login import time_limit
 from pgdoorman_lib.wire import consts, lookup, messages
 from pgdoorman_lib.wire.lookup import Answer
@@ -33,8 +34,14 @@ def _ask(server: Server, request: bytes) -> Answer:
     answer = Answer()
     refused: ServerRefused | None = None
     while replies.count:
-        kind, body = stream.read_message(lookup.MAX_MESSAGE)
-        if replies.account(kind) == DESYNC:
+        kind, size = read_header(server)
+        if size > lookup.MAX_BODY:
+            skip(server, size)
+            answer.is_too_long = True
+            body = b""
+        else:
+            body = stream.read_exact(size)
+        if replies.account(kind) == DESYNC or (kind == consts.READY_FOR_QUERY and size != 1):
             raise ServerProtocolViolation(f"unexpected message type {kind} from server")
         if kind == consts.ERROR_RESPONSE:
             refused = messages.exception_from(body, ServerRefused)
@@ -42,10 +49,11 @@ def _ask(server: Server, request: bytes) -> Answer:
                 server.fatal_received = 1
                 raise refused
             continue
-        try:
-            answer.take(kind, body)
-        except ValueError as exc:
-            raise ServerProtocolViolation(f"the query to look users up: {exc}") from exc
+        if not answer.is_too_long:
+            try:
+                answer.take(kind, body)
+            except ValueError as exc:
+                raise ServerProtocolViolation(f"the query to look users up: {exc}") from exc
         if kind == consts.READY_FOR_QUERY:
             replies.status = body[0]
     replies.swallowed_error = 0

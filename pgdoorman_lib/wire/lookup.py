@@ -13,8 +13,8 @@ from pgdoorman_lib.wire.owed import BIND, DESCRIBE, EXECUTE, PARSE, SWALLOW, SYN
 
 #: Rows asked for: none or one is an answer, a second one shows that it is none, however many there are.
 MAX_ROWS = 2
-#: Bytes of the longest message that is read, length word included: no secret is near that.
-MAX_MESSAGE = 1 << 16
+#: Bytes of the longest message that is looked into: no secret is near that.
+MAX_BODY = 1 << 16
 
 #: Until when the role's password is valid, what time it is, both in seconds since 1970, and how passwords are stored.
 _ROLE = (
@@ -49,6 +49,8 @@ class Answer:
         self.columns = list(columns)
         self.rows = list(rows)
         self.role = role
+        #: some of it was longer than MAX_BODY, and what came from there on is not known
+        self.is_too_long = False
         self._is_about_role = False
 
     def take(self, kind: int, body: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from eventually import eventually
-from fix_doorman import Doorman, MakeDoorman, app_user
+from fix_doorman import Doorman, MakeDoorman, _factory, _finish, app_user
 from fix_postgres import Postgres
 
 SHADOW = "SELECT passwd FROM pg_shadow WHERE usename = $1"
@@ -138,3 +138,284 @@ def test_a_password_that_was_changed_holds_after_a_try(make_doorman: MakeDoorman
     finally:
         doorman.finish()
         postgres.sql("DROP ROLE changing")
+
+
+# -- answers of any shape
+
+#: The query; the password that nobody may get in with; what the log says of it.
+SHAPES = {
+    "none": (SHADOW + " AND false", "app_two", "finds no such user"),
+    "null": ("SELECT NULL::text AS passwd FROM pg_shadow WHERE usename = $1", "app_two", "finds no password"),
+    "empty": ("SELECT '' AS passwd FROM pg_shadow WHERE usename = $1", "app_two", "finds no password"),
+    "name": ("SELECT usename FROM pg_shadow WHERE usename = $1", "app_two", "neither a SCRAM-SHA-256 secret nor"),
+    "stars": ("SELECT passwd FROM pg_user WHERE usename = $1", "********", "neither a SCRAM-SHA-256 secret nor"),
+    "two": (f"{SHADOW} UNION ALL {SHADOW}", "app_two", "more than one row"),
+    "thousands": (
+        "SELECT passwd FROM pg_shadow, generate_series(1, 50000) WHERE usename = $1",
+        "",
+        "more than one row",
+    ),
+    "columns": ("SELECT usename, passwd AS secret FROM pg_shadow WHERE usename = $1", "app_two", "2 columns and none"),
+    "twice": ("SELECT passwd, passwd FROM pg_shadow WHERE usename = $1", "app_two", "two columns passwd"),
+    "nothing": ("SELECT FROM pg_shadow WHERE usename = $1", "app_two", "0 columns and none"),
+    "bytes": ("SELECT passwd::bytea AS passwd FROM pg_shadow WHERE usename = $1", "", "neither a SCRAM-SHA-256 secret"),
+    "array": ("SELECT ARRAY[passwd] AS passwd FROM pg_shadow WHERE usename = $1", "", "neither a SCRAM-SHA-256 secret"),
+    "number": ("SELECT 42 AS passwd FROM pg_shadow WHERE usename = $1", "42", "neither a SCRAM-SHA-256 secret nor"),
+    "cut": ("SELECT left(passwd, -1) AS passwd FROM pg_shadow WHERE usename = $1", "", "no SCRAM-SHA-256 secret"),
+    "huge": ("SELECT repeat('x', 3000000) AS passwd FROM pg_shadow WHERE usename = $1", "", "longer than any secret"),
+    "until": ("SELECT passwd, 'soon' AS valuntil FROM pg_shadow WHERE usename = $1", "", "no timestamp with time zone"),
+    "raised": ("SELECT passwd FROM pg_shadow WHERE usename = $1 AND 1 / (length($1) - 7) > 0", "", "division by zero"),
+}
+
+
+@pytest.fixture(scope="module")
+def hostile(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorman]:
+    started: list[Doorman] = []
+    pools = {name: pool(postgres, shared(postgres, query=query)) for name, (query, _, _) in SHAPES.items()}
+    yield _factory(postgres, tmp_path_factory.mktemp("hostile"), started)({"pools": pools})
+    _finish(started)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_nobody_gets_in_by_an_answer_that_is_none(hostile: Doorman, name: str) -> None:
+    _, password, why = SHAPES[name]
+    for attempt in (password, Postgres.PASSWORDS["app_two"]):
+        told = refused(hostile, dbname=name, user="app_two", password=attempt or "x")
+        assert 'FATAL:  password authentication failed for user "app_two"' in told
+    hostile.wait_log(rf"@{name} .*closing client: password authentication failed.*{why}")
+
+
+# -- PostgreSQL is not there, too slow, or refuses
+
+
+@pytest.mark.parametrize(
+    "looked_up",
+    [
+        {"query": "SELECT passwd FROM no_such_table WHERE usename = $1"},
+        {"query": "SELEC $1"},
+        {"query": "SELECT passwd FROM pg_shadow WHERE usename = $1; SELECT 1"},
+        {"query": "SELECT passwd FROM (SELECT pg_sleep(60)) slow LEFT JOIN pg_shadow ON usename = $1"},
+        {"user": "app", "password": "not his password"},
+        {"user": "no_such_role"},
+        {"database": "no_such_database"},
+    ],
+    ids=lambda looked_up: next(iter(looked_up)),
+)
+def test_without_an_answer_nobody_gets_in_and_everybody_else_does(
+    make_doorman: MakeDoorman, postgres: Postgres, looked_up: dict[str, Any]
+) -> None:
+    configured = [app_user(postgres, 2, username="configured", password="a plain secret")]
+    pools = {"own": pool(postgres, auth_query(**looked_up), users=configured)}
+    doorman = make_doorman({"general": {"connect_timeout": "1s"}, "pools": pools})
+    with ThreadPoolExecutor(4) as several:
+        logins = [
+            several.submit(refused, doorman, dbname="own", user=user, password="wrong")
+            for user in ("app_two", "nobody")
+        ]
+        for _ in range(3):
+            with doorman.connect(dbname="own", user="configured", password="a plain secret") as connection:
+                assert who(connection)[0] == "app"
+        for login in logins:
+            assert "FATAL:  Authentication service unavailable. Please try again later." in login.result()
+    doorman.wait_log("users can't be looked up")
+    sleeping = (
+        "SELECT count(*)::int FROM pg_stat_activity WHERE query LIKE '%(SELECT pg_sleep(60))%' AND state = 'active'"
+    )
+    eventually(
+        lambda: postgres.rows(sleeping + " AND pid <> pg_backend_pid()")[0]["count"] == 0, message="it has ended"
+    )
+
+
+def test_who_is_known_gets_in_while_postgresql_is_away(
+    make_doorman: MakeDoorman, own_postgres: Postgres, postgres: Postgres
+) -> None:
+    """Users are looked up in one cluster and served by another: that one ends."""
+    looked_up = auth_query("SELECT passwd FROM people WHERE name = $1", user="postgres", database="postgres")
+    own_postgres.sql(
+        f"CREATE TABLE people AS SELECT 'app_two'::text AS name, '{postgres.secret('app_two')}'::text AS passwd"
+    )
+    doorman = make_doorman(
+        {
+            "general": {"worker_threads": 1, "connect_timeout": "1s"},
+            "pools": {"own": pool(own_postgres, {**looked_up, "server_user": "app"})},
+        }
+    )
+    refused(doorman, dbname="own", user="nobody", password="wrong")
+    refused(doorman, dbname="own", user="app_two", password="wrong")
+    own_postgres.stop()
+    told = refused(doorman, dbname="own", user="app_two", password="wrong")
+    assert 'password authentication failed for user "app_two"' in told, "what is known holds"
+    told = refused(doorman, dbname="own", user="nobody", password="wrong")
+    assert 'password authentication failed for user "nobody"' in told
+    assert "Authentication service unavailable" in refused(doorman, dbname="own", user="somebody", password="wrong")
+    own_postgres.start()
+
+
+# -- what a query runs under
+
+
+def test_no_client_has_a_say_in_what_the_query_means(
+    make_doorman: MakeDoorman, postgres: Postgres, people: None
+) -> None:
+    """A login that asks for a search_path of its own, or leaves one behind, is looked up as any other."""
+    postgres.sql(
+        """
+        CREATE TABLE people.pg_shadow (usename name, passwd text);
+        INSERT INTO people.pg_shadow VALUES ('nobody', 'md5' || md5('x' || 'nobody'));
+        GRANT SELECT ON people.pg_shadow TO PUBLIC;
+        """,
+        database="testdb",
+    )
+    query = (
+        "SELECT passwd, 1 / (current_setting('search_path') = 'pg_catalog, public, pg_temp')::int AS fixed,"
+        " set_config('search_path', 'people', false) FROM pg_shadow WHERE usename = $1"
+    )
+    looked_up = shared(postgres, query="SELECT passwd FROM pg_shadow WHERE usename = $1", workers=1)
+    leaving = shared(postgres, query=query, workers=1)
+    more = {"startup_parameters": {"search_path": "people"}}
+    doorman = make_doorman(
+        {"pools": {"one": pool(postgres, looked_up, **more), "two": pool(postgres, leaving, **more)}}
+    )
+    for database in ("one", "two"):
+        for options in ("-c search_path=people", ""):
+            refused(doorman, dbname=database, user="nobody", password="x", options=options)
+            for user in ("app_two", "app_md5"):
+                doorman.connect(dbname=database, user=user, options=options).close()
+
+
+def test_a_password_that_is_not_valid_any_more(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    postgres.sql(
+        """
+        CREATE ROLE expired LOGIN PASSWORD 'its password' VALID UNTIL '2001-01-01';
+        CREATE ROLE lasting LOGIN PASSWORD 'its password' VALID UNTIL 'infinity';
+        CREATE ROLE ending LOGIN PASSWORD 'its password' VALID UNTIL '2101-01-01';
+        """
+    )
+    forgiving = "SELECT passwd, NULL::timestamptz AS valuntil FROM pg_shadow WHERE usename = $1"
+    doorman = make_doorman(
+        {
+            "pools": {
+                "strict": pool(postgres, shared(postgres)),
+                "said": pool(postgres, shared(postgres, query="SELECT * FROM pg_shadow WHERE usename = $1")),
+                "forgiving": pool(postgres, shared(postgres, query=forgiving)),
+            }
+        }
+    )
+    try:
+        for database in ("strict", "said"):
+            told = refused(doorman, dbname=database, user="expired", password="its password")
+            assert 'password authentication failed for user "expired"' in told
+            for user in ("lasting", "ending"):
+                doorman.connect(dbname=database, user=user, password="its password").close()
+        doorman.wait_log("VALID UNTIL")
+        doorman.connect(dbname="forgiving", user="expired", password="its password").close()
+    finally:
+        postgres.sql("DROP ROLE expired; DROP ROLE lasting; DROP ROLE ending")
+
+
+# -- pools that come and go
+
+
+def test_reload(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    """It forgets what was found; it can change the query, add and take away."""
+    config = {"pools": {"own": pool(postgres, auth_query(SHADOW + " AND usename <> 'app_two'"))}}
+    doorman = make_doorman(config)
+    refused(doorman, dbname="own", user="app_two")
+    with doorman.connect(dbname="own", user="app_md5") as stays:
+        doorman.config["pools"]["own"]["auth_query"]["query"] = SHADOW
+        doorman.reload(doorman.config)
+        with doorman.connect(dbname="own", user="app_two") as connection:
+            assert who(connection)[0] == "app_two"
+        assert who(stays)[0] == "app_md5"
+        doorman.config["pools"]["own"]["auth_query"]["pool_size"] = 1
+        doorman.reload(doorman.config)
+        assert who(stays)[0] == "app_md5"
+        assert doorman.pool("own", "app_md5")["pool_size"] == 1
+        del doorman.config["pools"]["own"]["auth_query"]
+        doorman.reload(doorman.config)
+        with pytest.raises(psycopg.Error):
+            who(stays)
+    refused(doorman, dbname="own", user="app_two")
+
+
+def test_a_user_who_is_configured_no_more_is_not_taken_for_one_who_was_found(
+    make_doorman: MakeDoorman, postgres: Postgres
+) -> None:
+    configured = [app_user(postgres, 2, username="app_two", password="a plain secret")]
+    doorman = make_doorman({"pools": {"shared": pool(postgres, shared(postgres), users=configured)}})
+    with doorman.connect(dbname="shared", user="app_two", password="a plain secret") as stays:
+        assert who(stays)[0] == "app"
+        doorman.config["pools"]["shared"]["users"] = []
+        doorman.reload(doorman.config)
+        with pytest.raises(psycopg.Error):
+            who(stays)
+    refused(doorman, dbname="shared", user="app_two", password="a plain secret")
+    doorman.connect(dbname="shared", user="app_two").close()
+
+
+def test_a_pool_of_one_s_own_goes_with_its_last_server_and_client(
+    make_doorman: MakeDoorman, postgres: Postgres
+) -> None:
+    doorman = make_doorman(
+        {"pools": {"own": pool(postgres, auth_query(), idle_timeout="200ms"), "kept": pool(postgres, shared(postgres))}}
+    )
+
+    def users() -> set[str]:
+        return {row["user"] for row in doorman.admin("SHOW POOLS") if row["database"] == "own"}
+
+    with doorman.connect(dbname="own", user="app_two") as stays:
+        doorman.connect(dbname="own", user="app_md5").close()
+        eventually(lambda: users() == {"app_two"}, message="the pool of who has left is gone")
+        assert who(stays)[0] == "app_two", "a client's pool stays, and with it what logs in to the server"
+    eventually(lambda: users() == set(), message="all pools of their own are gone")
+    counts = {row["database"]: row for row in doorman.admin("SHOW AUTH_QUERY")}
+    assert counts["own"]["dynamic_pools_current"] == 0
+    assert counts["own"]["dynamic_pools_created"] == counts["own"]["dynamic_pools_destroyed"] >= 2
+    assert counts["kept"]["dynamic_pools_created"] == 0
+    assert doorman.pool("kept", "app")["pool_size"] == 2
+
+
+def test_every_database(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    """[pools."*"]: databases that are not named, of users who are not configured."""
+    every = pool(postgres, auth_query())
+    del every["server_database"]
+    doorman = make_doorman({"pools": {"*": every}})
+    with doorman.connect(dbname="otherdb", user="app_two") as connection:
+        assert who(connection) == ("app_two", "otherdb")
+    for database in ("otherdb", "no_such_database"):
+        assert "password authentication failed" in refused(doorman, dbname=database, user="app_two", password="wrong")
+    assert 'database "no_such_database" does not exist' in refused(doorman, dbname="no_such_database", user="app_two")
+
+
+# -- other processes
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_upgrade_takes_who_was_found_along(make_doorman: MakeDoorman, postgres: Postgres, workers: int) -> None:
+    doorman = make_doorman(
+        {
+            "general": {"worker_threads": workers},
+            "pools": {"own": pool(postgres, auth_query(pool_size=1)), "shared": pool(postgres, shared(postgres))},
+        }
+    )
+    with doorman.connect(dbname="own", user="app_two") as own, doorman.connect(dbname="shared", user="app_two") as same:
+        assert (who(own)[0], who(same)[0]) == ("app_two", "app")
+        doorman.upgrade_by_console()
+        for _ in range(3):
+            assert (who(own)[0], who(same)[0]) == ("app_two", "app")
+        assert doorman.admin("RECONNECT") is not None
+        assert (who(own)[0], who(same)[0]) == ("app_two", "app"), "a server can be opened there, too"
+
+
+def test_one_size_for_all_workers(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    own = pool(postgres, auth_query(pool_size=2), application_name="sized")
+    doorman = make_doorman({"general": {"worker_threads": 2}, "pools": {"own": own}})
+    with ThreadPoolExecutor(8) as several:
+        connections = list(several.map(lambda _: doorman.connect(dbname="own", user="app_two"), range(8)))
+        list(several.map(lambda connection: connection.execute("SELECT pg_sleep(0.1)"), connections))
+        sized = [one for one in postgres.backends(user="app_two") if one["application_name"] == "sized"]
+        assert 0 < len(sized) <= 2
+        (row,) = (row for row in doorman.admin("SHOW AUTH_QUERY") if row["database"] == "own")
+        assert (row["auth_success"], row["dynamic_pools_current"]) == (8, 1)
+        for connection in connections:
+            connection.close()
