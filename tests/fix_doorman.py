@@ -307,6 +307,8 @@ class Doorman:
             users = pool.get("users", [])
             for user in users.values() if isinstance(users, dict) else users:
                 found += [user.get("password", ""), user.get("server_password", "")]
+            looked_up = pool.get("auth_query", {})
+            found += [looked_up.get("password", ""), looked_up.get("server_password", "")]
         return [s for s in found if len(s) >= 8]
 
     # -- its log

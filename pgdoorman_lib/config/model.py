@@ -90,6 +90,8 @@ def show_rows(config: Config) -> list[tuple[str, str, str, str]]:
         rows += _section_rows("" if section == "general" else f"{section}.", values, section, pending)
     for name, pool in config.pools.items():
         rows += _section_rows(f"pools.{name}.", pool, f"pools.{name}", pending)
+        if pool.auth_query is not None:
+            rows += _section_rows(f"pools.{name}.auth_query.", pool.auth_query, f"pools.{name}.auth_query", pending)
         rows.append((f'pools."{name}".users', ",".join(user.username for user in pool.users), "-", "yes"))
     for number, peer in config.peers.items():
         rows += _section_rows(f"peers.{number}.", peer, f"peers.{number}", pending)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import toml
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, _factory, _finish, app_user
 from fix_postgres import Postgres
@@ -419,3 +422,23 @@ def test_one_size_for_all_workers(make_doorman: MakeDoorman, postgres: Postgres)
         assert (row["auth_success"], row["dynamic_pools_current"]) == (8, 1)
         for connection in connections:
             connection.close()
+
+
+# -- what operators read
+
+
+def test_the_page_s_example(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "auth-query.md").read_text(encoding="utf-8")
+    sql, config = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)[0] for kind in ("sql", "toml"))
+    postgres.sql(sql.replace("…", "the password"), database="testdb")
+    looked_up = toml.loads(config.replace("…", "the password"))["pools"]["exampledb"]["auth_query"]
+    doorman = make_doorman({"pools": {"testdb": pool(postgres, looked_up)}})
+    try:
+        for user in ("app_two", "app_md5"):
+            with doorman.connect(user=user) as connection:
+                assert who(connection) == (user, "testdb")
+        told = refused(doorman, user="postgres", password="whatever")
+        assert 'password authentication failed for user "postgres"' in told
+    finally:
+        doorman.finish()
+        postgres.sql("DROP SCHEMA pooler CASCADE; DROP ROLE lookup", database="testdb")
