@@ -17,8 +17,9 @@ from pgdoorman_lib.wire.scram import prepared
 def check(config: Config) -> None:
     """Find all a start would find fault with, short of listening; ConfigError that names the file, a line for each."""
     general = config.general
-    for user in (user for pool in config.pools.values() for user in pool.users):
-        for secret in (user.password, user.server_password):
+    accounts = [user for pool in config.pools.values() for user in (*pool.users, pool.auth_query) if user is not None]
+    for account in accounts:
+        for secret in (account.password, account.server_password):
             prepared(secret or "")  # what that takes is imported now and not in the middle of a login
     checks: list[Callable[[], object]] = [
         lambda: Users(config.pools, b""),

@@ -103,13 +103,10 @@ class ConfiguredPolicy:
     def stand_in(self, user: str, found: Finding | None = None) -> str:
         """The secret that a login goes by when there is no such user, as ``found`` if he was looked for."""
         users = self._users
-        if not users.is_known(user):
-            elsewhere = self._lookups.secret_of(user)
-            if elsewhere:
-                return elsewhere  # he looks everywhere as where he is
-            if found is not None:
-                return users.made_up(user, found.look)
-        return users.stand_in(user)
+        elsewhere = self._lookups.secret_of(user)
+        made_up = users.stand_in(user) if found is None or users.is_known(user) else users.made_up(user, found.look)
+        # Who is in another pool, or was found in another database, looks everywhere as there.
+        return made_up if users.is_known(user) else elsewhere or made_up
 
     def console_secret(self, user: str) -> str | None:
         """The secret of a user of the console, None for who is none."""

@@ -52,6 +52,9 @@ class Settings:
     database: str = "shop"
     secret: str = ""
     server_password: str | None = None
+    server_host: str = "127.0.0.1"
+    server_port: int = 5432
+    connect_timeout: float = patience(5.0)
     pool_mode: str = "transaction"
     pool_size: int = 3
     min_pool_size: int = 0

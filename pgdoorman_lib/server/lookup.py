@@ -35,14 +35,13 @@ def _ask(server: Server, request: bytes) -> Answer:
     refused: ServerRefused | None = None
     while replies.count:
         kind, size = read_header(server)
-        if size > lookup.MAX_BODY:
-            skip(server, size)
-            answer.is_too_long = True
-            body = b""
-        else:
-            body = stream.read_exact(size)
+        is_too_long = size > lookup.MAX_BODY
+        body = b"" if is_too_long else stream.read_exact(size)  # before it counts as answered
         if replies.account(kind) == DESYNC or (kind == consts.READY_FOR_QUERY and size != 1):
             raise ServerProtocolViolation(f"unexpected message type {kind} from server")
+        if is_too_long:
+            skip(server, size)
+            answer.is_too_long = True
         if kind == consts.ERROR_RESPONSE:
             refused = messages.exception_from(body, ServerRefused)
             if messages.is_fatal(body):

@@ -138,7 +138,7 @@ class PackedClient:
         self.user: str = told["user"]
         self.database: str = told["database"]
         self.state: str = told["state"]
-        self.pool_user: str = told["pool_user"]
+        self.pool_user: str = told.get("pool_user", told["user"])
         self.held = told["named"] or 0, 0
 
     def info(self) -> ClientInfo:
@@ -179,7 +179,7 @@ class StandIn:
         self.user: str = told["user"]
         self.database: str = told["database"]
         self.state: str = told["state"]
-        self.pool_user: str = told["pool_user"]
+        self.pool_user: str = told.get("pool_user", told["user"])
         self.held = named, unnamed
         statements: Any = PackedStatements(named, unnamed, size)
         self._info = ClientInfo(
