@@ -35,6 +35,9 @@ MOST_FOUND = 100_000
 #: Classes of SQLSTATEs by which a query fails for what it is asked: those are answers, and no more than "not there".
 _OF_THE_QUESTION = ("02", "20", "21", "22", "23", "P0")
 
+#: A column of pg_doorman's that would give a user's servers parameters of their own.
+_NOT_READ = "startup_parameters"
+
 UNAVAILABLE = "Authentication service unavailable. Please try again later."
 
 #: Asks PostgreSQL about a user; may switch, DoormanError.
@@ -117,6 +120,7 @@ class Lookup:
         self._found: dict[str, Finding] = {}
         self._missing: dict[str, Finding] = {}
         self._questions: dict[str, gevent.Greenlet[..., Finding | DoormanError]] = {}
+        self._has_warned = False
         self._unusable = Limited(log)
         self._failing = Limited(log)
 
@@ -179,6 +183,11 @@ class Lookup:
             return self._failed(exc)
         finally:
             del self._questions[user]
+        if _NOT_READ.encode() in answer.columns and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "%s auth_query returns a column %s, which is not read", label(database=self.database), _NOT_READ
+            )
         self.look = usual_look(answer, (ITERATIONS, SALT_SIZE))
         return self._learn(user, judge(answer), asked_at)
 

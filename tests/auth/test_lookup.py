@@ -215,6 +215,19 @@ def test_names_that_anybody_invents_take_only_so_much_room(lookup: Lookup, monke
     assert MOST_MISSING > 1000
 
 
+def test_a_column_that_is_not_read_is_told_of_once(
+    clock: list[float], caplog: pytest.LogCaptureFixture, server: Server
+) -> None:
+    def ask(user: str) -> Answer:
+        found = server.ask(user)
+        return Answer([*found.columns, b"startup_parameters"], [[*row, b"{}"] for row in found.rows], found.role)
+
+    lookup = Lookup("shop", HowLong(), ask, LookupStats())
+    assert lookup.look_up("alice").secret
+    lookup.look_up("nobody")
+    assert caplog.text.count("startup_parameters, which is not read") == 1
+
+
 def test_who_waits_at_the_end_is_told_so(lookup: Lookup, server: Server) -> None:
     server.may.clear()
     login = gevent.spawn(_error_of, lookup)

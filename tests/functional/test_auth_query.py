@@ -254,6 +254,17 @@ def test_who_is_known_gets_in_while_postgresql_is_away(
     own_postgres.start()
 
 
+def test_who_waits_for_an_answer_for_too_long_is_told_so(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    slow = "SELECT passwd FROM (SELECT pg_sleep(60)) slow LEFT JOIN pg_shadow ON usename = $1"
+    doorman = make_doorman(
+        {
+            "general": {"connect_timeout": "30s", "client_login_timeout": "500ms"},
+            "pools": {"own": pool(postgres, auth_query(slow))},
+        }
+    )
+    assert "canceling authentication due to timeout" in refused(doorman, dbname="own", user="app_two")
+
+
 # -- what a query runs under
 
 
