@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import re
 from calendar import timegm
+from dataclasses import field
 
 from pgdoorman_lib.auth.md5 import is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
@@ -38,7 +39,7 @@ class Verdict:
     ``usable``: the query has done what it should; if not, its author has to act.
     """
 
-    secret: str = ""
+    secret: str = field(default="", repr=False)
     seconds: float = math.inf
     why: str = ""
     usable: bool = True

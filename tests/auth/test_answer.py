@@ -43,6 +43,7 @@ def test_one_secret_in_its_place(secret: bytes, columns: list[bytes], place: int
     row[place] = secret
     verdict = judge(answer(columns, row))
     assert (verdict.secret, verdict.seconds, verdict.usable) == (secret.decode(), math.inf, True)
+    assert secret.decode() not in repr(verdict)
 
 
 @pytest.mark.parametrize("row", [[None], [b""]])

@@ -15,21 +15,25 @@ from hypothesis import strategies as st
 from scramp import ScramClient
 
 from pgdoorman_lib.auth import hba
-from pgdoorman_lib.auth.lookup import Finding
+from pgdoorman_lib.auth.lookup import Finding, Lookup, LookupStats
 from pgdoorman_lib.auth.md5 import hash_password
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.auth.verify import Account, Users
 from pgdoorman_lib.client.login import Accepted, CancelRequested, Guest, login, read_startup_packet
 from pgdoorman_lib.client.login_cache import LoginCache
+from pgdoorman_lib.config.keys import HbaSource
+from pgdoorman_lib.config.model import AuthQuery
 from pgdoorman_lib.errors import (
     AuthenticationFailed,
     DoormanError,
     NotPermitted,
     PeerGone,
     ProtocolViolation,
+    ServerUnavailable,
     TooManyClients,
     UnsupportedFeature,
 )
+from pgdoorman_lib.wire.lookup import Answer
 from pgdoorman_lib.wire.startup import LOGICAL, PHYSICAL
 
 PROTOCOL_3_0 = 196608
@@ -615,3 +619,93 @@ def test_any_bytes_end_in_an_error_that_can_be_told(arrivals: list[bytes], tls: 
         assert len(exc.sqlstate) == 5
     else:
         assert isinstance(found, CancelRequested)
+
+
+# -- users who are looked up
+
+
+@dataclass
+class Looking(Context):
+    """A pooler that looks users of "looked" up, and finds those in ``people``."""
+
+    people: dict[str, str] = field(default_factory=dict)
+    unavailable: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.stats = LookupStats()
+        self.asked_about: list[str] = []
+        self.lookup = Lookup("looked", AuthQuery(query="SELECT f($1)", user="reader"), self._ask, self.stats)
+
+    def _ask(self, user: str) -> Answer:
+        self.asked_about.append(user)
+        if self.unavailable:
+            raise ServerUnavailable("nobody there")
+        rows = [[self.people[user].encode()]] if user in self.people else []
+        return Answer([b"passwd"], rows, (None, b"1", b"scram-sha-256", b"4096"))
+
+    def looks_up(self, database: str) -> bool:
+        return database == "looked"
+
+    def look_up(self, database: str, user: str) -> Finding:
+        return self.lookup.look_up(user)
+
+    def stand_in(self, user: str, found: Finding | None = None) -> str:
+        return self.users.stand_in(user) if found is None else self.users.made_up(user, found.look)
+
+
+@pytest.mark.parametrize("secret", [SCRAM_SECRET, hash_password("secret", "alice")])
+def test_who_is_found_gets_in_with_what_was_found(secret: str) -> None:
+    context = Looking(people={"alice": secret})
+    hello = startup(user="alice", database="looked")
+    for _ in range(2):
+        found = accepted(hello, context=context, answer=Client("alice", "secret"))
+        assert (found.user, found.secret, bool(found.client_key)) == ("alice", secret, secret == SCRAM_SECRET)
+    assert context.asked_about == ["alice"]
+    assert (context.stats.auth_success, context.stats.auth_failure, context.stats.cache_hits) == (2, 0, 1)
+    error = refused(hello, context=context, answer=Client("alice", "wrong"))
+    assert error.message == 'password authentication failed for user "alice"'
+    assert context.stats.auth_failure == 1
+
+
+def test_who_is_not_found_looks_as_one_with_a_wrong_password() -> None:
+    context = Looking(people={"alice": SCRAM_SECRET})
+    seen, errors, salts = [], [], []
+    for user in ("alice", "nobody", "nobody"):
+        client = Client(user, "wrong")
+        errors.append(refused(startup(user=user, database="looked"), context=context, answer=client))
+        seen.append(client.seen)
+        salts.append(client.salt)
+    assert seen[0] == seen[1] == seen[2]
+    assert salts[1] == salts[2] and len(salts[0]) == len(salts[1])
+    assert [error.message.replace("nobody", "alice") for error in errors] == [errors[0].message] * 3
+    assert str(errors[1].__cause__) == "auth_query finds no such user"
+
+
+def test_where_users_are_not_looked_up_and_who_is_configured() -> None:
+    context = Looking(people={"scram": hash_password("other", "scram"), "none": SCRAM_SECRET})
+    assert accepted(HELLO, context=context).secret == ""
+    error = refused(startup(user="none", database="main"), context=context, answer=Client("none", "secret"))
+    assert isinstance(error, AuthenticationFailed)
+    assert context.asked_about == []
+
+
+def test_trust_lets_in_who_is_found_and_nobody_else() -> None:
+    rules = hba.gate((), HbaSource("general.pg_hba", "host all all all trust"))
+    context = Looking(people={"alice": SCRAM_SECRET}, hba=rules)
+    found = accepted(startup(user="alice", database="looked"), context=context)
+    assert (found.user, found.client_key, found.secret) == ("alice", None, SCRAM_SECRET)
+    assert isinstance(refused(startup(user="nobody", database="looked"), context=context), AuthenticationFailed)
+    assert (context.stats.auth_success, context.stats.auth_failure) == (1, 1)
+
+
+def test_without_an_answer_nobody_is_asked_for_a_proof() -> None:
+    context = Looking(people={"alice": SCRAM_SECRET}, unavailable=True)
+    for user in ("alice", "nobody"):
+        client = Client(user, "secret")
+        error = refused(startup(user=user, database="looked"), context=context, answer=client)
+        assert (error.sqlstate, error.message) == (
+            "58000",
+            "Authentication service unavailable. Please try again later.",
+        )
+        assert client.seen == []

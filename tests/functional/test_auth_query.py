@@ -389,6 +389,11 @@ def test_a_pool_of_one_s_own_goes_with_its_last_server_and_client(
     assert doorman.pool("kept", "app")["pool_size"] == 2
 
 
+def test_servers_that_all_share_are_kept_open(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    doorman = make_doorman({"pools": {"shared": pool(postgres, shared(postgres, min_pool_size=2))}})
+    eventually(lambda: doorman.pool("shared", "app")["sv_idle"] == 2, message="both are there before anybody comes")
+
+
 def test_every_database(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     """[pools."*"]: databases that are not named, of users who are not configured."""
     every = pool(postgres, auth_query())
