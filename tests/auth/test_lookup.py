@@ -9,6 +9,8 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from pgdoorman_lib.auth import lookup as module
 from pgdoorman_lib.auth.lookup import MOST_MISSING, Lookup, LookupStats
@@ -253,3 +255,73 @@ def test_a_login_that_is_remembered_goes_by_what_holds(lookup: Lookup, clock: li
     clock[0] += 101
     assert cache.find("::1", b"packet") is None
     assert counted(lookup)["cache_hits"] == 1
+
+
+_steps = st.lists(
+    st.sampled_from(
+        [
+            *(("wait", seconds) for seconds in (1.0, 11.0, 60.0)),
+            *(("password", password) for password in ("", "one", "two")),
+            *(("login", password) for password in ("one", "two")),
+            *(("valid for", seconds) for seconds in (None, -1.0)),
+            *(("failure", away) for away in (True, False)),
+        ]
+    ),
+    min_size=4,
+    max_size=30,
+)
+
+
+@settings(max_examples=200)
+@example([("password", ""), ("login", "one"), ("password", "one"), ("wait", 11.0), ("login", "one")])
+@example([("password", "one"), ("login", "one"), ("password", "two"), ("wait", 60.0), ("wait", 60.0), ("login", "one")])
+@given(_steps)
+def test_nobody_gets_in_by_what_has_not_been_true_lately(steps: list[tuple[str, Any]]) -> None:
+    """Whatever happens: a secret opens the door only if PostgreSQL has had it, and said it valid, within ``cache_ttl``."""
+    now = [1000.0]
+    server = Server()
+    lookup = Lookup("shop", HowLong(), server.ask, LookupStats())
+    last_had: dict[str, float] = {}
+    last_missing = float("-inf")
+    valid: float | None = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "clock", lambda: now[0])
+
+        def observe() -> None:
+            nonlocal last_missing
+            secret = server.secrets.get("alice", "")
+            if secret and (valid is None or valid > 0):
+                last_had[secret] = now[0]
+            else:
+                last_missing = now[0]
+
+        for step, value in steps:
+            observe()
+            if step == "wait":
+                now[0] += value
+            elif step == "password":
+                server.secrets = {"alice": hash_password(value, "alice")} if value else {}
+            elif step == "valid for":
+                valid = value
+                server.until = {} if value is None else {"alice": NOW + value}
+            elif step == "failure":
+                server.failure = ServerUnavailable("away") if value else None
+            else:
+                try:
+                    found = lookup.look_up("alice")
+                except AuthenticationUnavailable:
+                    assert server.failure is not None
+                    continue
+                if found.secret:
+                    assert now[0] - last_had.get(found.secret, float("-inf")) <= HowLong.cache_ttl
+                else:
+                    assert now[0] - last_missing <= HowLong.cache_failure_ttl
+                if found.secret == hash_password(value, "alice"):
+                    found.succeeded()
+                else:
+                    found.failed()
+            observe()
+            gevent.sleep(0)
+            gevent.sleep(0)
+        assert len(lookup) <= 1
+        assert lookup.stats.executor_queries == len(server.asked)
