@@ -197,7 +197,7 @@ def test_nobody_gets_in_by_an_answer_that_is_none(hostile: Doorman, name: str) -
         {"query": "SELECT passwd FROM no_such_table WHERE usename = $1"},
         {"query": "SELEC $1"},
         {"query": "SELECT passwd FROM pg_shadow WHERE usename = $1; SELECT 1"},
-        {"query": "SELECT passwd FROM (SELECT pg_sleep(60)) slow LEFT JOIN pg_shadow ON usename = $1"},
+        {"query": "SELECT passwd FROM (SELECT pg_sleep(900)) slow LEFT JOIN pg_shadow ON usename = $1"},
         {"user": "app", "password": "not his password"},
         {"user": "no_such_role"},
         {"database": "no_such_database"},
@@ -222,7 +222,7 @@ def test_without_an_answer_nobody_gets_in_and_everybody_else_does(
             assert "FATAL:  Authentication service unavailable. Please try again later." in login.result()
     doorman.wait_log("users can't be looked up")
     sleeping = (
-        "SELECT count(*)::int FROM pg_stat_activity WHERE query LIKE '%(SELECT pg_sleep(60))%' AND state = 'active'"
+        "SELECT count(*)::int FROM pg_stat_activity WHERE query LIKE '%(SELECT pg_sleep(900))%' AND state = 'active'"
     )
     eventually(
         lambda: postgres.rows(sleeping + " AND pid <> pg_backend_pid()")[0]["count"] == 0, message="it has ended"
