@@ -19,6 +19,7 @@ from pgdoorman_lib.errors import DoormanError
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.parcel import Parcel, Refused
 from pgdoorman_lib.net.stream import Stream, check_exported
+from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.holding import open_servers
 from pgdoorman_lib.pool.lending import take_settings_back
 from pgdoorman_lib.pool.opening import RENEWED
@@ -79,10 +80,19 @@ class Welcome:
             pool.set_aside(-1)
             raise
         if self._app.connector.knows(pool) and pool.beginnings.reported is not None:
-            pool.settle(server)
-            pool.set_aside(-1)
+            self._lend(pool, server)
         else:
             gevent.spawn(self._welcome, pool, server)
+
+    def _lend(self, pool: Pool, server: Server) -> None:
+        """From here on it rests, or whoever waits here has it; no switch."""
+        self._app.engine.now = clock()  # no turn of the engine has told the time
+        if pool.queue.waiting:
+            pool.set_aside(-1)
+            pool.settle(server)
+        else:
+            pool.settle(server)
+            pool.set_aside(-1)  # not before it rests: there is one at any time, for who looks
 
     def _server(self, pool: Pool, fd: int, state: dict[str, Any]) -> Server:
         """A server that has come, which counts as borrowed."""
@@ -123,9 +133,13 @@ class Welcome:
     def _welcome(self, pool: Pool, server: Server) -> None:
         """Have a server that has come lent once enough is known; may switch."""
         try:
-            if self._is_in_order(pool, server) and self._know(pool, server):
-                pool.settle(server)
-        finally:
+            lendable = self._is_in_order(pool, server) and self._know(pool, server)
+        except BaseException:
+            pool.set_aside(-1)
+            raise
+        if lendable:
+            self._lend(pool, server)
+        else:
             pool.set_aside(-1)
 
     def _is_in_order(self, pool: Pool, server: Server) -> bool:
