@@ -5,7 +5,8 @@ Sync means in a copy, when the unnamed statement goes, which commands an aborted
 
 Its SQL: ``begin``, ``commit``, ``rollback``, ``set X``, ``reset all``, ``prepare N``, ``deallocate N``,
 ``deallocate all``, ``discard all``, ``copy in``, ``copy out``, ``copy view`` (CopyInResponse, then an error), ``fail``
-(runs into an error), ``bad`` (does not parse), an empty text; everything else returns itself as one row.
+and ``select fail`` (run into an error), ``bad`` and ``select bad`` (do not parse), an empty text; everything else
+returns itself as one row.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pgdoorman_lib.wire import messages
 from pgdoorman_lib.wire.framing import split
 
 _EXITS = ("commit", "rollback")
+_DO_NOT_PARSE = (b"bad", b"select bad")
 
 
 class Failure(Exception):
@@ -142,7 +144,7 @@ class MiniPostgres:
         name, sql, _ = body.split(b"\0", 2)
         if name == b"":
             self.unnamed = None
-        if sql == b"bad":
+        if sql in _DO_NOT_PARSE:
             raise Failure("42601", "syntax error")
         self._allowed(sql)
         if name == b"":
@@ -201,7 +203,7 @@ class MiniPostgres:
     def _query(self, sql: bytes) -> None:
         self.unnamed = None
         try:
-            if sql == b"bad":
+            if sql in _DO_NOT_PARSE:
                 raise Failure("42601", "syntax error")
             if _rows(sql):
                 self._allowed(sql)
@@ -231,7 +233,7 @@ class MiniPostgres:
             tag = "ROLLBACK" if text == "rollback" or self.status == "E" else "COMMIT"
             self.status = "I"
             self.portals.clear()
-        elif text == "fail":
+        elif text in ("fail", "select fail"):
             raise Failure("22012", "division by zero")
         elif text.startswith("set "):
             tag = "SET"

@@ -6,3 +6,6 @@ from __future__ import annotations
 INSPECT = 8192
 #: Fills in a row before others get their turn.
 FAIRNESS = 16
+#: Bodies of Parse messages that are remembered as harmless, for each pool: so many, and the longest.
+MOST_KNOWN = 256
+MAX_KNOWN = 1024

@@ -45,7 +45,7 @@ cdef class Requests:
     @cython.final
     @cython.locals(
         client=Stream, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int, avail=Py_ssize_t,
-        size=Py_ssize_t, kind=int, replies=Replies, late=int, plain=Py_ssize_t, first=Py_ssize_t, told="long long",
+        size=Py_ssize_t, kind=int, replies=Replies, late=int, past=Py_ssize_t, first=Py_ssize_t, told="long long",
         whole=bint,
     )
     cdef int _client_frames(self) except -1

@@ -234,15 +234,10 @@ class Requests:
                     batch.group_suspect = batch.suspect_portals
                     batch.group_ran = 0
             elif kind == consts.PARSE or kind == consts.BIND or kind == consts.DESCRIBE or kind == consts.CLOSE:
-                if kind == consts.PARSE and link.shared and not batch.in_batch:
-                    plain = self.unnamed.plain_batch(data, pos, end)
-                    if plain:
-                        batch.group_unnamed = 0
-                        batch.group_suspect = batch.suspect_portals
-                        batch.group_ran = 0
-                        batch.bound = None
-                        batch.used = None
-                        pos = plain
+                if kind == consts.PARSE and link.shared:
+                    past = self.unnamed.groups(data, pos, end)
+                    if past:
+                        pos = past
                         continue
                 if not link.shared:
                     if kind == consts.PARSE and (link.by_transaction or link.startup is not BASE):

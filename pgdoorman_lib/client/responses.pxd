@@ -15,9 +15,10 @@ from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.wire.effect cimport Effect
-from pgdoorman_lib.wire.effects cimport Described, QueryParse, Verification
+from pgdoorman_lib.wire.effects cimport Described, QueryParse, UnnamedParse, Verification
 from pgdoorman_lib.wire.framing cimport frame_size
 from pgdoorman_lib.wire.replies cimport Replies
+from pgdoorman_lib.wire.runs cimport UnnamedRun
 
 cdef int MAY_HAVE_ALTERED
 cdef int HAS_ENABLED
@@ -44,10 +45,13 @@ cdef class Responses:
     @cython.final
     @cython.locals(
         srv=Stream, replies=Replies, data=bytearray, pos=Py_ssize_t, end=Py_ssize_t, run=Py_ssize_t, status=int,
-        avail=Py_ssize_t, size=Py_ssize_t, kind=int, verdict=int, effect=Effect, instead=bytes,
+        avail=Py_ssize_t, size=Py_ssize_t, at=Py_ssize_t, kind=int, verdict=int, effect=Effect, instead=bytes,
         message=bytes,
     )
     cdef int _server_frames(self) except -1
+    @cython.final
+    @cython.locals(run=UnnamedRun, size=Py_ssize_t, kind=int)
+    cdef Py_ssize_t _pass_run(self, bytearray data, Py_ssize_t pos, Py_ssize_t end) except -1
     @cython.final
     cdef int _server_made(self, Py_ssize_t run, Py_ssize_t pos) except -1
     @cython.final
@@ -60,6 +64,8 @@ cdef class Responses:
     @cython.final
     @cython.locals(now=double, spent="long long", stats=PoolStats)
     cdef bint _ready(self, int tx) except -1
+    @cython.final
+    cdef int _unparsed(self) except -1
     @cython.final
     cdef int _found(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1
     @cython.final

@@ -22,8 +22,9 @@ from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.wire import consts, owed
-from pgdoorman_lib.wire.effects import Described, QueryParse, Verification
+from pgdoorman_lib.wire.effects import Described, QueryParse, UnnamedParse, Verification
 from pgdoorman_lib.wire.framing import frame_size
+from pgdoorman_lib.wire.runs import UnnamedRun
 
 _int = int
 
@@ -133,6 +134,11 @@ class Responses:
                 break
             effect = None
             if replies.effects:
+                if kind == consts.PARSE_COMPLETE and replies.ring[replies.head] == owed.RUN | owed.EFFECT:
+                    at = self._pass_run(data, pos, end)
+                    if at > pos:
+                        pos = at
+                        continue
                 if kind == consts.PARAMETER_DESCRIPTION or kind == consts.ROW_DESCRIPTION or kind == consts.NO_DATA:
                     effect = replies.due()
                     if effect is not None:
@@ -188,8 +194,7 @@ class Responses:
                 self.error_responses.error_response(data, pos, avail, verdict)
                 if replies.unparsed:
                     replies.unparsed = 0
-                    link.statements.unnamed = None
-                    link.server.statements.unnamed = None
+                    self._unparsed()
                 if size == avail:
                     message = bytes(data[pos : pos + size])
                     instead = self.error_responses.instead(message, effect, verdict)
@@ -247,6 +252,39 @@ class Responses:
             srv.start = pos
             srv.release()
         return status
+
+    def _pass_run(self, data: bytearray, pos: _int, end: _int) -> _int:
+        """Where the answers of the run at the head end that are there and bring nothing but what it is waiting for.
+
+        The last one is left to the long way, on which each of them would come to the same.
+        """
+        batch = self.batch
+        run: Any = self.link.replies.effects[0]
+        if batch.hidden or self.link.replies.ignored:
+            return pos
+        while pos < end:
+            size = frame_size(data, pos, end)
+            if size < 0 or size > end - pos:
+                break
+            kind = data[pos]
+            if kind == consts.DATA_ROW:
+                batch.rows_told = 1
+            elif kind == consts.COMMAND_COMPLETE:
+                if run.due != owed.EXECUTE or run.left == 1:
+                    break
+                run.answered(kind)
+                self.reports.command_complete(data, pos, size)
+            elif kind == consts.ROW_DESCRIPTION or kind == consts.BIND_COMPLETE:
+                if run.due != (owed.BIND if kind == consts.BIND_COMPLETE else owed.DESCRIBE):
+                    break
+                run.answered(kind)
+                batch.rows_told = 1 if kind == consts.ROW_DESCRIPTION else 0
+            elif kind == consts.PARSE_COMPLETE and run.due == owed.PARSE:
+                run.answered(kind)
+            else:
+                break
+            pos += size
+        return pos
 
     def _server_made(self, run: _int, pos: _int) -> None:
         """Responses of ours may be due behind what stands before ``pos``."""
@@ -316,6 +354,13 @@ class Responses:
         link.server.stats.xact_count += 1
         link.xact_started = now
         return bool(link.by_transaction)
+
+    def _unparsed(self) -> None:
+        """The Parse of a plain batch has failed: there is no unnamed statement, unless one is on its way already."""
+        link = self.link
+        if not [effect for effect in link.replies.effects if isinstance(effect, (UnnamedParse, UnnamedRun))]:
+            link.statements.unnamed = None
+            link.server.statements.unnamed = None
 
     def _found(self, data: bytearray, pos: _int, size: _int, avail: _int) -> None:
         """A row of the server's answer about what was left on it."""

@@ -7,18 +7,22 @@ from typing import Any
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.deployment import Deployment
 from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.measures import MAX_KNOWN, MOST_KNOWN
 from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.client.texts import Texts
-from pgdoorman_lib.net.syscalls import holds
+from pgdoorman_lib.net.syscalls import cut, holds
 from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effects import UnnamedInjected, unnamed_close
 from pgdoorman_lib.wire.framing import find_nul, frame_size
 from pgdoorman_lib.wire.messages import parse_message
 from pgdoorman_lib.wire.replies import owed_for
+from pgdoorman_lib.wire.runs import UnnamedRun
+from pgdoorman_lib.wire.scan import Lexicon
 from pgdoorman_lib.wire.statements import Acts, Unnamed
 from pgdoorman_lib.wire.text import UNREAD
 
 _int = int
+_bytes = bytes
 
 #: Words with which statements begin that change neither what others mean nor which names there are. What the functions
 #: in them may do is for ``texts`` to know.
@@ -33,6 +37,38 @@ _close_unnamed = bytearray(b"C\x00\x00\x00\x06S\x00")
 _TAME = frozenset(int.from_bytes(word[:3], "big") for word in TAME)
 _SELECT = int.from_bytes(b"sel", "big")
 _WITH = int.from_bytes(b"wit", "big")
+_COPY = int.from_bytes(b"cop", "big")
+# Values of ``KnownText.kind``.
+_UNASKED, _JOINS, _ALONE = 0, 1, 2
+#: Bytes of an Execute without a name.
+EXECUTE_SIZE = 10
+
+
+class KnownText:
+    """The body of a Parse in whose text ``scan`` finds nothing."""
+
+    __slots__ = ("body", "kind")
+
+    def __init__(self, body: _bytes) -> None:
+        self.body = body
+        self.kind = _UNASKED
+
+    def joins(self) -> bool:
+        """Whether it can be part of a run: it changes nothing that others mean, and begins no copy."""
+        if self.kind == _UNASKED:
+            data = bytearray(self.body)
+            alone = unsettling(data, 0, len(data)) or first_letters(data, 0, len(data)) == _COPY
+            self.kind = _ALONE if alone else _JOINS
+        return self.kind == _JOINS
+
+    def parsed(self, lexicon: Lexicon) -> Unnamed:
+        """A client's statement of this text, which was looked at with the words of ``lexicon``."""
+        unnamed = Unnamed.__new__(Unnamed)
+        unnamed.body = self.body
+        unnamed.acts = None
+        unnamed.seen = lexicon
+        unnamed.suspect = 0 if self.kind == _JOINS else 2
+        return unnamed
 
 
 class UnnamedStatement:
@@ -47,50 +83,95 @@ class UnnamedStatement:
         self.texts = texts
         self.sqlprepare = sqlprepare
 
-    def plain_batch(self, data: bytearray, pos: _int, end: _int) -> _int:
-        """Where the batch ends that begins at ``pos`` with Parse, if it is a plain one (see ``replies``), else 0.
+    def groups(self, data: bytearray, pos: _int, end: _int) -> _int:
+        """Where a group that begins with the Parse at ``pos`` ends, or a run of several (see ``runs``), else 0.
 
-        It has been entered in the books then, and goes as it came. For most drivers that is every statement they send,
-        and one entry instead of five saves a tenth of what it costs.
+        They have been entered in the books then, and go as they came. Most drivers send nothing else, and one entry
+        instead of five for every statement saves a tenth of what it costs.
         """
+        replies = self.link.replies
+        stop = parse_end(data, pos, end)
+        at = group_end(data, stop, end)
+        if at == 0 or replies.skipping or replies.copy_in:
+            return 0
+        if replies.count or self.batch.in_batch or end - at < 5 or data[at] != consts.SYNC:
+            return self._run(data, pos, stop, at, end)
+        return self._plain(data, pos, stop, at, end)
+
+    def _plain(self, data: bytearray, pos: _int, stop: _int, at: _int, end: _int) -> _int:
+        """As ``groups``, of a plain batch: its Parse ends at ``stop``, its Sync is at ``at``."""
         link = self.link
-        replies = link.replies
-        if data[pos + 5] != 0 or replies.count or replies.skipping:
+        batch = self.batch
+        if frame_size(data, at, end) != 5:
             return 0
-        size = frame_size(data, pos, end)
-        if size < 8 or size > end - pos:
+        text: Any = self._known(data, pos + 6, stop)
+        if text is None:
             return 0
-        at = pos + size
-        stop = at
-        if end - at < 7 or data[at] != consts.BIND or data[at + 5] != 0 or data[at + 6] != 0:
-            return 0
-        size = frame_size(data, at, end)
-        if size < 7 or size > end - at:
-            return 0
-        at += size
-        if end - at >= 7 and data[at] == consts.DESCRIBE:
-            if frame_size(data, at, end) != 7 or data[at + 5] != consts.PORTAL or data[at + 6] != 0:
-                return 0
-            at += 7
-        if end - at < 15 or data[at] != consts.EXECUTE or frame_size(data, at, end) != 10 or data[at + 5] != 0:
-            return 0
-        at += 10
-        if data[at] != consts.SYNC or frame_size(data, at, end) != 5:
-            return 0
-        start = pos + 6
-        if link.scanner.scan(data, start, stop, self.texts.reading()):
-            return 0
-        mine = link.statements
-        unnamed: Any = mine.unnamed
-        body = unnamed.body if unnamed is not None and unnamed.acts is None else None
-        if body is None or not holds(data, start, stop, body):
-            unnamed = Unnamed(bytes(data[start:stop]))
-            unnamed.suspect = 2
-            mine.unnamed = unnamed
-        unnamed.seen = link.scanner.lexicon
+        # Another object than before, though the text may be the same: other servers may hold what it meant then.
+        unnamed = text.parsed(link.scanner.lexicon)
+        link.statements.unnamed = unnamed
         link.server.statements.unnamed = unnamed
-        replies.add(owed.PLAIN)
+        link.replies.add(owed.PLAIN)
+        batch.group_unnamed = 0
+        batch.group_suspect = batch.suspect_portals
+        batch.group_ran = 0
+        batch.bound = None
+        batch.used = None
         return at + 5
+
+    def _run(self, data: bytearray, pos: _int, stop: _int, at: _int, end: _int) -> _int:
+        """As ``groups``, of a run: the Parse of its first group ends at ``stop``, that group at ``at``."""
+        link = self.link
+        batch = self.batch
+        if batch.group_suspect or batch.rewritings is not None:
+            return 0
+        run: Any = None
+        before: Any = None
+        unnamed: Any = None
+        while at:
+            described = at - stop - frame_size(data, stop, end) > EXECUTE_SIZE
+            if run is not None and run.described != described:
+                break
+            text: Any = before
+            if before is None or not holds(data, pos + 6, stop, before.body):
+                text = self._known(data, pos + 6, stop)
+            if text is None or not text.joins():
+                break
+            if run is None:
+                run = UnnamedRun(link.statements, link.server.statements, described)
+            if text is not before:
+                unnamed = text.parsed(link.scanner.lexicon)
+                before = text
+            run.enter(unnamed)
+            pos = at
+            stop = parse_end(data, pos, end)
+            at = group_end(data, stop, end)
+        if run is None:
+            return 0
+        link.replies.add_effect(owed.RUN, run)
+        batch.in_batch = 1
+        batch.group_unnamed = 1
+        batch.bound = None
+        batch.used = None
+        return pos
+
+    def _known(self, data: bytearray, start: _int, stop: _int) -> KnownText | None:
+        """What is known of data[start:stop], a Parse behind its name, if its text leaves nothing behind; else None."""
+        scanner = self.link.scanner
+        reading = self.texts.reading()
+        body = cut(data, start, stop)
+        if reading or scanner.doubts or stop - start > MAX_KNOWN:
+            return None if scanner.scan(data, start, stop, reading) else KnownText(body)
+        known = scanner.known
+        text: Any = known.get(body)
+        if text is None:
+            if scanner.scan(data, start, stop, reading):
+                return None
+            if len(known) >= MOST_KNOWN:
+                known.clear()  # those that come again are soon known again
+            text = KnownText(body)
+            known[body] = text
+        return text  # type: ignore[no-any-return]
 
     def use_unnamed(self, data: bytearray, run: _int, pos: _int, kind: _int) -> _int:
         """Bind, Describe or Close of the unnamed statement: the client's own must be on this server."""
@@ -186,6 +267,31 @@ class UnnamedStatement:
         link.srv.send_copy(data, pos, avail)
 
 
+def parse_end(data: bytearray, pos: _int, end: _int) -> _int:
+    """Where the Parse of the unnamed statement ends that begins at ``pos``, if it is there whole, else 0."""
+    if end - pos < 8 or data[pos] != consts.PARSE or data[pos + 5] != 0:
+        return 0
+    size = frame_size(data, pos, end)
+    return 0 if size < 8 or size > end - pos else pos + size
+
+
+def group_end(data: bytearray, at: _int, end: _int) -> _int:
+    """Where Bind, perhaps Describe, and Execute end that begin at ``at``, if all is there and without names, else 0."""
+    if at == 0 or end - at < 7 or data[at] != consts.BIND or data[at + 5] != 0 or data[at + 6] != 0:
+        return 0
+    size = frame_size(data, at, end)
+    if size < 7 or size > end - at:
+        return 0
+    at += size
+    if end - at >= 7 and data[at] == consts.DESCRIBE:
+        if frame_size(data, at, end) != 7 or data[at + 5] != consts.PORTAL or data[at + 6] != 0:
+            return 0
+        at += 7
+    if end - at < EXECUTE_SIZE or data[at] != consts.EXECUTE or data[at + 5] != 0:
+        return 0
+    return at + EXECUTE_SIZE if frame_size(data, at, end) == EXECUTE_SIZE else 0
+
+
 def suspicious(unnamed: Unnamed) -> _int:
     """Whether running a client's unnamed statement may change what other texts mean."""
     if unnamed.suspect == 2:  # nobody has asked yet
@@ -199,14 +305,19 @@ def unsettling(data: bytearray, start: _int, stop: _int) -> bool:
 
     All may but those that begin with a word of TAME and have no INTO in them, as SELECT INTO has.
     """
+    word = first_letters(data, start, stop)
+    if word not in _TAME:
+        return word != 0
+    if word != _SELECT and word != _WITH:
+        return False
+    return data[start:stop].lower().find(b"into") >= 0  # ``in`` would take it for a number first
+
+
+def first_letters(data: bytearray, start: _int, stop: _int) -> _int:
+    """The first three letters of the text data[start:stop], in lower case, as a number; 0 if it is empty or shorter."""
     at = start
     while at < stop and data[at] <= 0x20 and data[at]:
         at += 1
-    if stop - at < 3:
-        return False
-    word = (data[at] | 32) << 16 | (data[at + 1] | 32) << 8 | data[at + 2] | 32
-    if word not in _TAME:
-        return bool(data[at])
-    if word != _SELECT and word != _WITH:
-        return False
-    return b"into" in data[at:stop].lower()
+    if stop - at < 3 or not data[at]:
+        return 0
+    return (data[at] | 32) << 16 | (data[at + 1] | 32) << 8 | data[at + 2] | 32

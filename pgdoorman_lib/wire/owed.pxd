@@ -11,8 +11,9 @@ cdef enum:
     CLOSE = 8
     COPY_END = 9
     PLAIN = 10
-    MADE_PARSE = 11
-    MADE_CLOSE = 12
+    RUN = 11
+    MADE_PARSE = 12
+    MADE_CLOSE = 13
     SWALLOW = 128
     EFFECT = 64
     CODE = 15

@@ -12,9 +12,10 @@ EXECUTE = 7
 CLOSE = 8
 COPY_END = 9
 PLAIN = 10
+RUN = 11
 #: answered by us when their turn comes
-MADE_PARSE = 11
-MADE_CLOSE = 12
+MADE_PARSE = 12
+MADE_CLOSE = 13
 
 #: flag: the answer is ours, the client must not see it
 SWALLOW = 128

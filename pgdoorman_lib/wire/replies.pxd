@@ -4,6 +4,7 @@ import cython
 
 from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.wire.effect cimport Effect
+from pgdoorman_lib.wire.runs cimport UnnamedRun
 
 
 cpdef int owed_for(int kind) except -1
@@ -46,6 +47,8 @@ cdef class Replies:
     cpdef bint settled(self) except -1
     @cython.locals(op=int, verdict=int, code=int)
     cpdef int account(self, int kind) except -1
+    @cython.locals(run=UnnamedRun)
+    cpdef bint _goes_on(self, int kind) except -1
     @cython.locals(mask=Py_ssize_t)
     cpdef int _unfold(self) except -1
     cpdef int _unasked(self, int kind) except -1

@@ -7,13 +7,15 @@ Rules:
 2. An ErrorResponse to an extended-protocol message voids everything up to the next Sync, as the server does
    (PostgreSQL docs, "Extended Query"): those answers never come, those of ours are not made, their effects are undone.
 3. The batch nearly every driver sends (Parse and Bind of what has no name, perhaps Describe, Execute, Sync) stands
-   there as one entry, PLAIN; should it begin a copy, it becomes the two that are still open then.
+   there as one entry, PLAIN; should it begin a copy, it becomes the two that are still open then. For RUN see ``runs``.
 4. Sync and Flush in copy-in mode are ignored by the server, hence not owed. A copy that fails may have failed before
    such a Sync was read, which is then honoured: where that leaves open which Sync a ReadyForQuery answers, the
    connection is ``uncertain``, and must be closed when its borrower gives it back.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effect import Effect
@@ -235,6 +237,10 @@ class Replies:
             self.copy_in = 0
             self._skip_markers()
             return verdict
+        if kind == consts.ERROR_RESPONSE:
+            return owed.DROP if self._error(op, code) else owed.PASS
+        if code == owed.RUN:
+            return owed.PASS if self._goes_on(kind) else owed.DESYNC
         if kind == consts.COMMAND_COMPLETE or kind == consts.EMPTY_QUERY_RESPONSE or kind == consts.PORTAL_SUSPENDED:
             if code == owed.EXECUTE:
                 self._pop()
@@ -243,8 +249,6 @@ class Replies:
                 return owed.DESYNC
             self.ignored = 0
             return verdict
-        if kind == consts.ERROR_RESPONSE:
-            return owed.DROP if self._error(op, code) else owed.PASS
         if code == owed.QUERY:
             if kind == consts.COPY_IN_RESPONSE or kind == consts.COPY_BOTH_RESPONSE:
                 self._copy_begins()
@@ -270,35 +274,23 @@ class Replies:
             return verdict
         if code == owed.FUNCTION:
             return verdict if kind == consts.FUNCTION_CALL_RESPONSE else owed.DESYNC
-        if kind == consts.PARSE_COMPLETE:
-            if code == owed.EXECUTE:
-                return owed.DROP  # a stray one, as in an answer to a simple query
-            if code != owed.PARSE:
-                return owed.DESYNC
+        if kind == consts.PARSE_COMPLETE and code == owed.EXECUTE:
+            return owed.DROP  # a stray one, as in an answer to a simple query
+        if (
+            (kind == consts.PARSE_COMPLETE and code == owed.PARSE)
+            or (kind == consts.BIND_COMPLETE and code == owed.BIND)
+            or (kind == consts.CLOSE_COMPLETE and code == owed.CLOSE)
+            or ((kind == consts.ROW_DESCRIPTION or kind == consts.NO_DATA) and code == owed.DESCRIBE)
+        ):
             self._pop()
-        elif kind == consts.BIND_COMPLETE:
-            if code != owed.BIND:
-                return owed.DESYNC
-            self._pop()
-        elif kind == consts.CLOSE_COMPLETE:
-            if code != owed.CLOSE:
-                return owed.DESYNC
-            self._pop()
-        elif kind == consts.ROW_DESCRIPTION or kind == consts.NO_DATA:
-            if code != owed.DESCRIBE:
-                return owed.DESYNC
-            self._pop()
-        elif kind == consts.PARAMETER_DESCRIPTION:
-            if code != owed.DESCRIBE:
-                return owed.DESYNC
-        elif kind == consts.COPY_IN_RESPONSE or kind == consts.COPY_BOTH_RESPONSE:
-            if code != owed.EXECUTE:
-                return owed.DESYNC
+            return verdict
+        if kind == consts.PARAMETER_DESCRIPTION:
+            return verdict if code == owed.DESCRIBE else owed.DESYNC
+        if code != owed.EXECUTE:
+            return owed.DESYNC
+        if kind == consts.COPY_IN_RESPONSE or kind == consts.COPY_BOTH_RESPONSE:
             self._copy_begins()
-        elif kind == consts.COPY_OUT_RESPONSE or kind == consts.COPY_DONE:
-            if code != owed.EXECUTE:
-                return owed.DESYNC
-        else:
+        elif kind != consts.COPY_OUT_RESPONSE and kind != consts.COPY_DONE:
             return owed.DESYNC
         return verdict
 
@@ -316,6 +308,17 @@ class Replies:
             if kind == consts.NOTICE_RESPONSE or kind == consts.PARAMETER_STATUS or kind == consts.ERROR_RESPONSE
             else owed.DESYNC
         )
+
+    def _goes_on(self, kind: _int) -> bool:
+        """Whether ``kind`` is what the run at the head has to come to next; take it off if it was the last."""
+        run: Any = self.effects[0]
+        if not run.answered(kind):
+            return False
+        if run.due == owed.PARSE:
+            self.ignored = 0
+        if not run.left:
+            self._pop()
+        return True
 
     def _unfold(self) -> None:
         """Of the plain batch at the head only Execute and Sync are still open: have them as such."""
@@ -377,9 +380,6 @@ class Replies:
                 undo += 1
             if code == owed.QUERY and not op & owed.SWALLOW:
                 self.queries -= 1
-            elif code == owed.PLAIN:
-                self.queries -= 1
-                self.syncs -= 1
             elif code >= owed.MADE_PARSE:
                 self.made -= 1
             index += 1

@@ -21,6 +21,7 @@ cdef class Lexicon:
 cdef class Scanner(Lexer):
     cdef public Lexicon lexicon
     cdef public bytearray table
+    cdef public dict known
     cdef public bint begins
     cdef public bint doubts
     cdef public int inserting

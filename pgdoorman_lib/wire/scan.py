@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from pgdoorman_lib.wire.lexer import Lexer, hash_of
 from pgdoorman_lib.wire.traces import ANYTHING, BUILTIN, BUILTIN_WRITTEN, POSSIBLE, UNLIKELY, WRITES, Traces
@@ -102,7 +103,7 @@ PLAIN = Lexicon()
 class Scanner(Lexer):
     """Looks at texts with the words of ``lexicon``."""
 
-    __slots__ = ("begins", "doubts", "inserting", "lexicon", "table", "writing")
+    __slots__ = ("begins", "doubts", "inserting", "known", "lexicon", "table", "writing")
 
     def __init__(self, lexicon: Lexicon = PLAIN) -> None:
         Lexer.__init__(self)
@@ -118,6 +119,8 @@ class Scanner(Lexer):
         """Look for these words from now on."""
         self.lexicon = lexicon
         self.table = lexicon.table
+        #: a place for texts in which nothing was found, for who asks (``client.unnamed``)
+        self.known: dict[bytes, Any] = {}
 
     def scan(self, data: bytearray, start: _int, end: _int, reading: _int) -> _int:
         """Whether the whole text ``data[start:end]`` (a NUL ends it earlier) has to be looked at closer."""

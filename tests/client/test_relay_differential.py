@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -34,6 +35,9 @@ used = st.sampled_from([b"a", b"b", b"c", b"", b"d", b"e"])
 texts = st.sampled_from(
     [b"x1", b"x2", b"x3", b"x4", b"x1", b"x2", b"bad", b"fail", b"begin", b"commit", b"rollback", b""]
 )
+plain_texts = st.sampled_from(
+    [b"select x1", b"select x2", b"values 3", b"select bad", b"select fail", b"begin", b"commit", b"rollback", b""]
+)
 portals = st.sampled_from([b"", b"", b"", b"p"])
 
 whole = st.builds(
@@ -42,6 +46,16 @@ whole = st.builds(
     ],
     names, texts, portals,
 )  # fmt: skip
+#: What may go as it came, without a look at each of its messages.
+group = st.builds(
+    lambda text, describe: [
+        messages.parse(b"", text), messages.bind(b"", b""), *[describe_portal(b"")] * describe, messages.execute()
+    ],
+    plain_texts, st.booleans(),
+)  # fmt: skip
+groups = st.lists(st.one_of(group, group, group, st.just([messages.sync()])), min_size=1, max_size=6).map(
+    lambda some: list(chain.from_iterable(some))
+)
 again = st.builds(
     lambda name, portal: [messages.bind(portal, name), messages.execute(portal), messages.sync()], used, portals
 )
@@ -81,6 +95,7 @@ single = st.one_of(
     st.builds(messages.query, texts),
 ).map(lambda message: [message])
 unit = st.one_of(
+    groups,
     whole,
     whole.map(lambda some: [*some, messages.sync()]),
     again,
@@ -94,6 +109,11 @@ unit = st.one_of(
 )
 action = st.one_of(
     st.tuples(st.just("client"), st.integers(0, 1), unit),
+    st.tuples(
+        st.just("together"),
+        st.integers(0, 1),
+        st.lists(unit, min_size=1, max_size=3).map(lambda some: list(chain.from_iterable(some))),
+    ),
     st.tuples(st.just("server"), st.integers(0, 1), st.integers(1, 8)),
     st.tuples(st.just("swap"), st.just(0), st.just(0)),
 )
@@ -171,6 +191,8 @@ def live(actions: list[Any], capacity: int, known: int) -> None:
                 if what == "client":
                     for message in argument:
                         world.client(number, message)
+                elif what == "together":
+                    world.client(number, b"".join(argument))
                 elif what == "server":
                     world.server(number, argument)
                 else:

@@ -26,10 +26,14 @@ from pgdoorman_lib.wire.owed import (
     PARSE,
     PASS,
     QUERY,
+    RUN,
     SWALLOW,
     SYNC,
 )
+from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
 from pgdoorman_lib.wire.replies import Replies
+from pgdoorman_lib.wire.runs import UnnamedRun
+from pgdoorman_lib.wire.statements import Unnamed
 
 OPERATIONS = {
     "P": PARSE, "B": BIND, "D": DESCRIBE, "E": EXECUTE, "C": CLOSE, "S": SYNC, "Q": QUERY, "F": FUNCTION,
@@ -358,16 +362,89 @@ def test_answers_to_something_else(operation: int, wrong: str) -> None:
         assert queue.account(ord(kind)) == DESYNC, kind
 
 
-@given(st.lists(st.integers(1, 11), max_size=30), st.binary(max_size=60))
+@given(st.lists(st.integers(QUERY, MADE_CLOSE), max_size=30), st.binary(max_size=60))
 def test_garbage_gives_a_verdict(operations: list[int], kinds: bytes) -> None:
     queue = Replies()
     for operation in operations:
-        queue.add(operation)
+        if operation == RUN:
+            queue.add_effect(RUN, run_of(ClientStatements(), ServerStatements(3), b"select 1", b"select 2"))
+        else:
+            queue.add(operation)
     for kind in kinds:
         while queue.made_next():
             pass
         assert queue.account(kind) in (PASS, DROP, DESYNC)
         assert min(queue.count, queue.queries, queue.made, queue.syncs) >= 0
+
+
+def run_of(mine: ClientStatements, held: ServerStatements, *texts: bytes, described: bool = True) -> UnnamedRun:
+    run = UnnamedRun(mine, held, described)
+    for text in texts:
+        run.enter(Unnamed(text))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("answers", "left"),
+    [
+        ("E", None),
+        ("1E", b"one"),
+        ("12E", b"one"),
+        ("12TE", b"one"),
+        ("12TDDCE", None),
+        ("12nI1E", b"two"),
+        ("12nI12TDsE", None),
+        ("12nC12nC12TDE", b"three"),
+    ],
+)
+def test_an_error_in_a_run_leaves_the_statement_parsed_before_it(answers: str, left: bytes | None) -> None:
+    queue, mine, held = Replies(), ClientStatements(), ServerStatements(3)
+    mine.unnamed = held.unnamed = Unnamed(b"old")
+    queue.add_effect(RUN, run_of(mine, held, b"one", b"two", b"three"))
+    queue.add(SYNC)
+    assert not queue.settled()
+    assert [queue.account(ord(answer)) for answer in answers] == [PASS] * len(answers)
+    assert mine.unnamed is held.unnamed and (mine.unnamed and mine.unnamed.body) == left
+    assert queue.count == 1 and queue.settled() and queue.account(ord("Z")) == PASS
+
+
+def test_a_run_behind_an_error_was_never_there() -> None:
+    queue, mine, held = Replies(), ClientStatements(), ServerStatements(3)
+    mine.unnamed = held.unnamed = old = Unnamed(b"old")
+    queue.add(BIND)
+    queue.add_effect(RUN, run_of(mine, held, b"one", b"two"))
+    assert queue.account(ord("E")) == PASS
+    assert mine.unnamed is old and held.unnamed is old and queue.skipping
+
+
+def test_a_run_that_fails_spares_what_was_parsed_behind_it() -> None:
+    queue, mine, held = Replies(), ClientStatements(), ServerStatements(3)
+    queue.add_effect(RUN, run_of(mine, held, b"one"))
+    queue.add(SYNC)
+    queue.add_effect(RUN, run_of(mine, held, b"two"))
+    queue.add(SYNC)
+    assert [queue.account(ord(answer)) for answer in "EZ"] == [PASS, PASS]
+    assert mine.unnamed is held.unnamed and mine.unnamed is not None and mine.unnamed.body == b"two"
+    assert [queue.account(ord(answer)) for answer in "12TDCZ"] == [PASS] * 6
+    assert queue.count == 0 and queue.settled()
+
+
+@pytest.mark.parametrize(
+    "answers", ["2", "T", "C", "3", "G", "Z", "11", "1T", "12C", "122", "12T2", "12TT", "12TCC", "12TH"]
+)
+def test_a_run_is_answered_in_its_order(answers: str) -> None:
+    queue = Replies()
+    queue.add_effect(RUN, run_of(ClientStatements(), ServerStatements(3), b"one", b"two"))
+    queue.add(SYNC)
+    assert [queue.account(ord(answer)) for answer in answers] == [PASS] * (len(answers) - 1) + [DESYNC]
+
+
+def test_a_run_without_describe() -> None:
+    queue = Replies()
+    queue.add_effect(RUN, run_of(ClientStatements(), ServerStatements(3), b"one", b"two", described=False))
+    queue.add(SYNC)
+    assert [queue.account(ord(answer)) for answer in "12DNASC12CZ"] == [PASS] * 11
+    assert queue.count == 0
 
 
 def test_a_huge_pipeline_does_not_keep_its_memory() -> None:
