@@ -48,6 +48,7 @@ COMPILED = (
     "pgdoorman_lib/net/stream.py",
     "pgdoorman_lib/metrics/counters.py",
     "pgdoorman_lib/auth/entropy.py",
+    "pgdoorman_lib/auth/digests.pyx",
     "pgdoorman_lib/auth/md5.py",
     "pgdoorman_lib/auth/hba.py",
     "pgdoorman_lib/auth/scram.py",

@@ -2,6 +2,7 @@
 
 import cython
 
+from pgdoorman_lib.auth.digests cimport Hmac, sha256, xor
 from pgdoorman_lib.auth.entropy cimport random_bytes
 
 cdef Py_ssize_t _SIZE
@@ -13,12 +14,6 @@ cdef class ScramSecret:
     cdef readonly bytes salt
     cdef readonly bytes stored_key
     cdef readonly bytes server_key
-
-
-cdef class Hmac:
-    cdef object _inner
-    cdef object _outer
-    cpdef bytes digest(self, bytes message)
 
 
 cdef class ScramVerifier:
@@ -39,7 +34,7 @@ cdef class ScramExchange:
 
     @cython.locals(parts=list, flag=bytes, bare=bytes, fields=list, count=Py_ssize_t, nonce=bytes, server_first=bytes)
     cpdef bytes first(self, bytes message)
-    @cython.locals(fields=list, last=Py_ssize_t, proof=bytes, verifier=ScramVerifier, auth_message=bytes, client_key=bytes)
+    @cython.locals(fields=list, last=Py_ssize_t, encoded=bytes, proof=bytes, verifier=ScramVerifier, auth_message=bytes, client_key=bytes)
     cpdef bytes final(self, bytes message)
 
 
@@ -48,5 +43,3 @@ cdef bint _is(bytes field, int letter) except -1
 cdef bint _are_extensions(list fields, Py_ssize_t start, Py_ssize_t end) except -1
 @cython.locals(byte="unsigned char")
 cdef bint _is_printable(bytes nonce) except -1
-@cython.locals(both=bytearray, at=Py_ssize_t)
-cdef bytes _xor(bytes one, bytes other)

@@ -13,23 +13,15 @@ import binascii
 import hashlib
 import hmac
 import re
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hmac import compare_digest
 
+from pgdoorman_lib.auth.digests import Hmac, sha256, xor
 from pgdoorman_lib.auth.entropy import random_bytes
 from pgdoorman_lib.errors import ConfigError, ProtocolViolation, UnsupportedFeature
 from pgdoorman_lib.wire.scram import BASE64, MECHANISM, prepared
-
-# Python's own: OpenSSL's, which long messages are better off with, costs nearly twice as much for a digest.
-try:
-    from _sha2 import sha256  # type: ignore[import-not-found]
-except ImportError:  # before Python 3.12
-    try:
-        from _sha256 import sha256  # type: ignore[import-not-found]
-    except ImportError:  # Python was built without
-        from hashlib import sha256
 
 _int = int
 _Fields = list[bytes]
@@ -41,14 +33,11 @@ SALT_SIZE = 16
 _PREFIX = f"{MECHANISM}$"
 _SECRET = re.compile(rf"{MECHANISM}\$([1-9][0-9]{{0,8}}):({BASE64})\$({BASE64}):({BASE64})")
 
-#: Bytes of a digest, of a key and of a proof; of a block, which HMAC fills up keys to; of our part of the nonce.
+#: Bytes of a digest, of a key and of a proof; of our part of the nonce.
 _SIZE = 32
-_BLOCK = 64
 _NONCE_SIZE = 18
 #: Letters of attributes, and what stands behind them.
 _C, _N, _P, _R, _EQUALS = b"cnpr="
-_INNER = bytes(byte ^ 0x36 for byte in range(256))
-_OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 
 @dataclass(frozen=True)  # the one decorator that Cython knows of a cdef class
@@ -105,24 +94,6 @@ def mock_secret(user: str, key: bytes, iterations: int = ITERATIONS, salt_size: 
 def mock_salt(user: str, key: bytes, size: int = SALT_SIZE) -> bytes:
     """A salt (up to 32 bytes) that is always the same for a user, and that nobody without ``key`` can foretell."""
     return hmac.digest(key, user.encode(errors="replace"), "sha256")[:size]
-
-
-class Hmac:
-    """HMAC-SHA-256 (RFC 2104) with a key of up to 64 bytes that is taken in once: half of the work for a message."""
-
-    def __init__(self, key: bytes) -> None:
-        block = key.ljust(_BLOCK, b"\0")
-        self._inner = sha256(block.translate(_INNER))
-        self._outer = sha256(block.translate(_OUTER))
-
-    def digest(self, message: bytes) -> bytes:
-        """32 bytes."""
-        inner = self._inner.copy()
-        inner.update(message)
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        digest: bytes = outer.digest()
-        return digest
 
 
 class ScramVerifier:
@@ -201,16 +172,18 @@ class ScramExchange:
             raise ProtocolViolation("unexpected SCRAM channel-binding attribute in client-final-message")
         if not compare_digest(fields[1][2:], self._nonce):
             raise ProtocolViolation("invalid SCRAM response", detail="Nonce does not match.")
+        encoded = fields[last][2:]
         try:
-            proof = base64.b64decode(fields[last][2:], validate=True)
+            proof = a2b_base64(encoded)
         except binascii.Error:
             proof = b""
-        if len(proof) != _SIZE:
+        # What is no base64 is passed over in decoding, and so is not there any more.
+        if len(proof) != _SIZE or b2a_base64(proof, newline=False) != encoded:
             raise _malformed("Malformed proof in client-final-message.")
         verifier = self._verifier
         auth_message = self._messages + message[: len(message) - len(fields[last]) - 1]
-        client_key = _xor(proof, verifier.client.digest(auth_message))
-        if not compare_digest(sha256(client_key).digest(), verifier.stored_key):
+        client_key = xor(proof, verifier.client.digest(auth_message))
+        if not compare_digest(sha256(client_key), verifier.stored_key):
             return None
         self.server_final = b"v=" + b2a_base64(verifier.server.digest(auth_message), newline=False)
         return client_key
@@ -237,19 +210,11 @@ def _is_printable(nonce: bytes) -> bool:
     return len(nonce) > 0
 
 
-def _xor(one: bytes, other: bytes) -> bytes:
-    """Of two digests."""
-    both = bytearray(one)
-    for at in range(_SIZE):
-        both[at] ^= other[at]
-    return bytes(both)
-
-
 def _derived(password: str, salt: bytes, iterations: int) -> ScramSecret:
     salted = hashlib.pbkdf2_hmac("sha256", prepared(password).encode(), salt, iterations)
     client_key = hmac.digest(salted, b"Client Key", "sha256")
     server_key = hmac.digest(salted, b"Server Key", "sha256")
-    return ScramSecret(iterations, salt, hashlib.sha256(client_key).digest(), server_key)
+    return ScramSecret(iterations, salt, sha256(client_key), server_key)
 
 
 # Passwords in the configuration are few; a burst of logins pays for each once.
