@@ -39,7 +39,7 @@ cdef class Familiar:
 
 @cython.locals(cache=LoginCache, known=tuple, candidate=Candidate, method=str, accepted=Accepted, packet=bytes, tls=bint)
 cpdef login(Stream stream, object policy, Guest guest)
-@cython.locals(block=bytearray, end=Py_ssize_t, known=tuple)
+@cython.locals(block=bytearray, cache=LoginCache, end=Py_ssize_t, known=tuple)
 cpdef Familiar recognise(Stream stream, object policy, Guest guest)
 @cython.locals(proof=Proof, whole=int)
 cpdef bint proceed(Stream stream, Familiar familiar) except -1

@@ -112,7 +112,7 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
     packet = _first_packet(stream, policy)
     tls = stream.tls is not None
     cache = policy.cache  # a reload meanwhile makes another: what was decided by then is not for that one
-    known = None if tls else cache.find(stream.peer_host, packet)
+    known = cache.find(stream.peer_host, tls, packet)
     if known is not None:
         return finish(stream, _begin_known(stream, policy, guest, known))
 
@@ -153,11 +153,11 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
         method = method_for(candidate.secret, rule)
     protocol = min(request.protocol, consts.PROTOCOL_3_2)
     secret = "" if candidate.finding is None else candidate.finding.secret
-    if method != TRUST and not (tls or admin or replication or _asks_for_more(request)):
+    if method != TRUST and not (admin or replication or _asks_for_more(request)):
         accepted = Accepted(user, database, _settings(request.parameters), protocol, False, secret=secret)
-        cache.meet(stream.peer_host, packet, (candidate, method, accepted))
+        cache.meet(stream.peer_host, tls, packet, (candidate, method, accepted))
         accepted = _proven(accepted, authenticate(stream, candidate, method, policy.mock_secret))
-        cache.remember(stream.peer_host, packet, (candidate, method, accepted))
+        cache.remember(stream.peer_host, tls, packet, (candidate, method, accepted))
         return accepted
     client_key = authenticate(stream, candidate, method, policy.mock_secret)
     return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication, secret)
@@ -183,7 +183,8 @@ def recognise(stream: Stream, policy: LoginPolicy, guest: Guest) -> Familiar | N
         return None
     block: Any = stream.block
     end = stream.start + _length(stream, 0)
-    known = policy.cache.find(stream.peer_host, cut(block, stream.start + 4, end))
+    cache = policy.cache
+    known = cache.find(stream.peer_host, False, cut(block, stream.start + 4, end))
     if known is None:
         return None
     stream.start = end

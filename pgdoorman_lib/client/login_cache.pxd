@@ -8,5 +8,5 @@ from pgdoorman_lib.auth.verify cimport Candidate
 cdef class LoginCache:
     cdef dict _known
     cdef readonly dict _met
-    @cython.locals(known=tuple, candidate=Candidate)
-    cpdef tuple find(self, str host, bytes packet)
+    @cython.locals(key=tuple, known=tuple, candidate=Candidate)
+    cpdef tuple find(self, str host, bint tls, bytes packet)

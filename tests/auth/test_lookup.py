@@ -250,10 +250,10 @@ def test_a_login_that_is_remembered_goes_by_what_holds(lookup: Lookup, clock: li
     cache = LoginCache()
     found = lookup.look_up("alice")
     known: Any = (Candidate("alice", found.secret, None, found), "md5", None)
-    cache.remember("::1", b"packet", known)
-    assert cache.find("::1", b"packet") is known
+    cache.remember("::1", False, b"packet", known)
+    assert cache.find("::1", False, b"packet") is known
     clock[0] += 101
-    assert cache.find("::1", b"packet") is None
+    assert cache.find("::1", False, b"packet") is None
     assert counted(lookup)["cache_hits"] == 1
 
 

@@ -262,9 +262,9 @@ def test_about_strangers_no_more_is_decided_than_about_those_that_exist(inn: Inn
     assert len(cache) == 1
     candidate = Candidate("mallory", "md5" + "0" * 32, "no such user")
     for number in range(3 * MAX_REMEMBERED):
-        cache.meet("192.0.2.1", b"packet %d" % number, (candidate, None))
+        cache.meet("192.0.2.1", False, b"packet %d" % number, (candidate, None))
     assert len(cache._met) <= MAX_REMEMBERED
-    assert cache.find("127.0.0.1", HELLO[4:]) is not None
+    assert cache.find("127.0.0.1", False, HELLO[4:]) is not None
 
 
 @pytest.mark.parametrize("at", [1, 4, 8, len(HELLO) - 1])
@@ -462,8 +462,8 @@ def test_from_another_address_it_is_another_client(inn: Inn) -> None:
     guest = Guest(inn)
     guest.socket.close()
     cache = inn.policy.cache
-    assert cache.find("127.0.0.1", HELLO[4:]) is not None
-    assert cache.find("127.0.0.2", HELLO[4:]) is None
+    assert cache.find("127.0.0.1", False, HELLO[4:]) is not None
+    assert cache.find("127.0.0.2", False, HELLO[4:]) is None
 
 
 def test_another_configuration_knows_nobody(inn: Inn) -> None:
@@ -628,12 +628,12 @@ def test_a_pool_that_is_gone(inn: Inn) -> None:
 def test_no_more_is_remembered_than_has_room() -> None:
     cache = LoginCache()
     known = Candidate("alice", PASSWORD), Accepted("alice", "shop", (), 196608, False)
-    cache.remember("h", bytes(MAX_PACKET + 1), known)
+    cache.remember("h", False, bytes(MAX_PACKET + 1), known)
     assert len(cache) == 0
     for number in range(MAX_REMEMBERED):
-        cache.remember("h", b"%d" % number, known)
+        cache.remember("h", False, b"%d" % number, known)
     assert len(cache) == MAX_REMEMBERED
-    cache.remember("h", b"one more", known)
+    cache.remember("h", False, b"one more", known)
     assert len(cache) == 1
 
 
@@ -641,9 +641,9 @@ def test_no_more_is_remembered_than_has_room() -> None:
 def test_only_the_whole_packet_is_found(packet: bytes) -> None:
     cache = LoginCache()
     known = Candidate("alice", PASSWORD), Accepted("alice", "shop", (), 196608, False)
-    cache.remember("", HELLO[4:], known)
-    assert cache.find("", HELLO[4:]) is known
-    assert cache.find("", packet) is None
+    cache.remember("", False, HELLO[4:], known)
+    assert cache.find("", False, HELLO[4:]) is known
+    assert cache.find("", False, packet) is None
 
 
 @pytest.mark.parametrize("head", [b"\1\0\0", b"\0\1\0", b"\0\0\0\4", b"\0\0\0\7abc"])

@@ -457,6 +457,28 @@ def test_rules_decide_before_admission_and_by_address_tls_and_names() -> None:
     assert context.admitted == 2
 
 
+@pytest.mark.parametrize(("tls_rule", "clear_rule"), [("scram-sha-256", "reject"), ("reject", "scram-sha-256")])
+def test_who_is_remembered_by_tls_is_not_known_in_clear(tls_rule: str, clear_rule: str) -> None:
+    """Nor the other way round: the rules may have other words for them."""
+    rules = f"hostssl all all all {tls_rule}\nhostnossl all all all {clear_rule}"
+    context = Context(hba=hba.parse(rules, "x"), tls_context=CONTEXT)
+    client = Client("scram", "secret")
+    clear, tls = [HELLO], [SSL, HELLO]
+    good, bad = (tls, clear) if clear_rule == "reject" else (clear, tls)
+
+    def answer(data: bytes) -> bytes:
+        return client(data.removeprefix(b"S"))
+
+    for known in (0, 1, 1):
+        assert len(context.cache) == known
+        client.scram = ScramClient(["SCRAM-SHA-256"], "scram", "secret")
+        assert accepted(*good, context=context, answer=answer).client_key
+    context.find_user = None  # type: ignore[assignment,method-assign]  # for who is remembered nothing is decided again
+    client.scram = ScramClient(["SCRAM-SHA-256"], "scram", "secret")
+    assert accepted(*good, context=context, answer=answer).client_key
+    assert refused(*bad, context=context).sqlstate == "28000"
+
+
 def test_trust_lets_in_only_who_is_known() -> None:
     context = Context(hba=hba.parse("host all all all trust", "x"))
     for user in ("scram", "plain", "md5", "none"):
