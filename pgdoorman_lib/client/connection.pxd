@@ -58,7 +58,7 @@ cdef class Connection(Guest):
     @cython.final
     cdef Accepted _named(self, Accepted accepted)
     @cython.final
-    @cython.locals(pooler=Pooler, pool=Pool, clients=Clients, session=Session, beginning=tuple)
+    @cython.locals(pooler=Pooler, pool=Pool, clients=Clients, session=Session, beginning=tuple, stream=Stream, reports=bytes)
     cdef Session _welcome(self, Accepted accepted, tuple found)
     @cython.locals(pooler=Pooler)
     cpdef _take_leave(self, object error, str reason)

@@ -20,11 +20,7 @@ from pgdoorman_lib.client.login import Accepted, CancelRequested, Familiar, Gues
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.replication import ReplicationSession
 from pgdoorman_lib.client.session import Session
-from pgdoorman_lib.errors import (
-    DoormanError,
-    ProtocolViolation,
-    TooManyClients,
-)
+from pgdoorman_lib.errors import DoormanError, ProtocolViolation, TooManyClients
 from pgdoorman_lib.log import Label, label
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.net.stream import Stream
@@ -292,8 +288,9 @@ class Connection(Guest):
         settings, reports, told, base = beginning
         clients = pooler.clients
         number, secret = clients.new_key(accepted.protocol)
+        stream = self.stream
         session = Session(
-            self.stream,
+            stream,
             number,
             secret,
             accepted.user,
@@ -310,7 +307,9 @@ class Connection(Guest):
         if pooler.take_away is not None:
             session.termination = Departure(pooler.take_away)
         clients.add(session)
-        self.stream.write(b"".join((reports, backend_key_data(consts.PROCESS_BASE + number, secret), _READY_FOR_QUERY)))
+        stream.write(reports)
+        stream.write(backend_key_data(consts.PROCESS_BASE + number, secret))
+        stream.write(_READY_FOR_QUERY)
         if pooler.log_connections:
             log.info("%s client connected from %s", self.label(), self.stream.peer)
         return session

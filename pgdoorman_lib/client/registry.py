@@ -100,7 +100,7 @@ class Clients:
             if self._last >= self._space:
                 self._last = self._workers + self._rest
             number = self._first + self._last
-            if number not in self._sessions and number not in self._reserved:
+            if number not in self._sessions and not (self._reserved and number in self._reserved):
                 return number, random_bytes(SECRET_3_2 if protocol >= PROTOCOL_3_2 else SECRET_3_0)
         raise TooManyClients("sorry, too many clients already: there is no number left for one more")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pgdoorman_lib.errors import DoormanError, ServerProtocolViolation
 from pgdoorman_lib.wire import consts
@@ -24,8 +24,8 @@ _int = int
 ErrorT = TypeVar("ErrorT", bound=DoormanError)
 
 
-#: Of messages that begin with an int32.
-_head = struct.Struct("!BIi").pack
+#: What messages with a number begin with is put together here: each login is sent some, and struct takes twice as long.
+_HEAD = bytearray(9)
 
 
 def _message(kind: int, body: bytes = b"") -> bytes:
@@ -34,7 +34,18 @@ def _message(kind: int, body: bytes = b"") -> bytes:
 
 def _numbered(kind: _int, number: _int, rest: bytes) -> bytes:
     """A message of an int32 and ``rest``."""
-    return _head(kind, len(rest) + 8, number) + rest
+    head: Any = _HEAD
+    size = len(rest) + 8
+    head[0] = kind
+    head[1] = size >> 24 & 255
+    head[2] = size >> 16 & 255
+    head[3] = size >> 8 & 255
+    head[4] = size & 255
+    head[5] = number >> 24 & 255
+    head[6] = number >> 16 & 255
+    head[7] = number >> 8 & 255
+    head[8] = number & 255
+    return b"".join((head[:9], rest))
 
 
 def _cstring(text: str | bytes) -> bytes:
