@@ -11,7 +11,7 @@ MAX_FREE_BLOCKS = 1024
 TURN_SECONDS = 0.004
 #: A turn that follows the last one within so many seconds counts as traffic, and so many of them in a row as hot: then
 #: the turn waits for more by itself, which spares the way through the hub.
-CLOSE_SECONDS = 0.0004
+CLOSE_SECONDS = 0.001
 HOT_TURNS = 4
 #: Greenlets kept at rest: to make one and let it end costs more than all its switches in a login.
 SPARE_GREENLETS = 16
