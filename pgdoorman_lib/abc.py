@@ -124,6 +124,16 @@ class Accounts(Protocol[AccountT_co]):
     def users(self) -> Sequence[AccountT_co]: ...
 
 
+class Changes(Protocol):
+    """How often something has changed that all worker processes go by."""
+
+    def announce(self) -> None:
+        """It has changed once more."""
+
+    def announced(self) -> int:
+        """How often it has."""
+
+
 class HowLong(Protocol):
     """How long what was looked up is kept; seconds."""
 

@@ -87,7 +87,7 @@ class App(Shown):
         self.clients = Clients()
         self.consoles = Consoles()
         self.connections = ConnectionStats()
-        self.finders = Lookups(self._make_reader)
+        self.finders = Lookups(self._make_reader, self._secrets)
         self.policy = ConfiguredPolicy(self.finders)
         self.policy.use(config)
         self.cancellable: dict[tuple[int, bytes], Cancellable] = {}
@@ -152,6 +152,10 @@ class App(Shown):
             self.neighbours.join(pool)
         self._quotas.join(pool)
         return pool
+
+    def _secrets(self, name: str) -> Any:
+        """See ``Lookups``."""
+        return self.neighbours.secrets(name) if self.neighbours is not None else None
 
     def _make_reader(self, settings: Any) -> Pool:
         """A pool of connections by which users are looked up."""

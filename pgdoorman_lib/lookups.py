@@ -18,6 +18,7 @@ from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.errors import AuthenticationUnavailable, ServerUnavailable
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.queue import Moved
+from pgdoorman_lib.pool.row import SECRETS, Row
 from pgdoorman_lib.server.lookup import look_up
 from pgdoorman_lib.wire.lookup import Answer
 
@@ -38,11 +39,31 @@ class Reader:
             raise ServerUnavailable("auth_query was changed meanwhile") from exc
 
 
-class Lookups:
-    """Those of the configuration in force; ``make_pool`` makes a pool that is in no registry."""
+class SecretChanges:
+    """``Changes`` of a row of the ledger."""
 
-    def __init__(self, make_pool: Callable[[PoolSettings], Pool]) -> None:
+    def __init__(self, row: Row) -> None:
+        self._row = row
+
+    def announce(self) -> None:
+        """As in ``Changes``."""
+        self._row.announce(SECRETS)
+
+    def announced(self) -> int:
+        """As in ``Changes``."""
+        return self._row.announced(SECRETS)
+
+
+class Lookups:
+    """Those of the configuration in force; ``make_pool`` makes a pool that is in no registry.
+
+    ``row`` gives that by which worker processes tell each other of a pool's users, None in one process.
+    """
+
+    def __init__(self, make_pool: Callable[[PoolSettings], Pool], row: Callable[[str], Row | None]) -> None:
         self._make_pool = make_pool
+        self._row = row
+        self._rows: dict[str, Row | None] = {}
         self._by_name: dict[str, tuple[Lookup, Reader]] = {}
         self._stats: dict[str, LookupStats] = {}
         self._leaving: list[Pool] = []
@@ -58,7 +79,11 @@ class Lookups:
             pool = before.pop(name)[1].pool if name in before and before[name][1].pool.settings == settings else None
             reader = Reader(pool or self._make_pool(settings), auth_query.query)
             stats = self._stats.setdefault(name, LookupStats())
-            self._by_name[name] = Lookup(name, auth_query, reader.ask, stats), reader
+            if name not in self._rows:
+                self._rows[name] = self._row(name)
+            row = self._rows[name]
+            changes = SecretChanges(row) if row is not None else None
+            self._by_name[name] = Lookup(name, auth_query, reader.ask, stats, changes), reader
         for _, reader in before.values():
             reader.pool.retire("configuration was reloaded")
             self._leaving.append(reader.pool)
@@ -98,7 +123,7 @@ class Lookups:
         return sum(pool.size for pool in self.pools())
 
     def close(self) -> None:
-        """Look nobody up any more; no switch."""
+        """Look nobody up any more; may switch."""
         for lookup, reader in self._by_name.values():
             lookup.close()
             reader.pool.retire("pooler is shutting down")

@@ -22,7 +22,7 @@ def test_tls_stays_with_openssl_where_there_are_no_ciphers(
         raise ImportError("No module named 'cryptography'")
 
     monkeypatch.setattr(policy, "aead", SimpleNamespace(load=load, DIRECT=False))
-    rules: Any = policy.ConfiguredPolicy(Lookups(Pool))
+    rules: Any = policy.ConfiguredPolicy(Lookups(Pool, lambda name: None))
     rules.general = SimpleNamespace(tls_handover=True)
     with caplog.at_level(logging.INFO, "pgdoorman.tls"):
         assert rules.keylog() is None

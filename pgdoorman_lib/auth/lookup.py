@@ -6,7 +6,8 @@ Rules:
 2. A name that is not there is remembered for ``cache_failure_ttl``, and not asked about meanwhile.
 3. After a wrong password the secret is asked for anew, ``min_interval`` apart, and nobody waits for that: how long the
    next login takes must not tell that there is such a user. What has come holds from then on.
-4. Nothing is remembered of a question that was not answered: nobody gets in by it, nor is anybody shut out by it whose
+4. Whichever worker process finds that a secret is another has all forget those they know.
+5. Nothing is remembered of a question that was not answered: nobody gets in by it, nor is anybody shut out by it whose
    secret is known.
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Callable
 
 import gevent
 
-from pgdoorman_lib.abc import HowLong
+from pgdoorman_lib.abc import Changes, HowLong
 from pgdoorman_lib.auth.answer import Look, Verdict, judge, usual_look
 from pgdoorman_lib.auth.scram import ITERATIONS, SALT_SIZE
 from pgdoorman_lib.errors import AuthenticationUnavailable, DoormanError, ServerRefused
@@ -92,6 +93,7 @@ class Finding:
 
     def is_current(self) -> bool:
         """Whether a login may go by it yet; then it counts as one that does."""
+        self._lookup.hear()
         if self.until <= clock():
             return False
         self._lookup.stats.cache_hits += 1
@@ -108,15 +110,22 @@ class Finding:
 
 
 class Lookup:
-    """The users of ``database`` who are not configured; ``ask`` asks about one."""
+    """The users of ``database`` who are not configured; ``ask`` asks about one.
 
-    def __init__(self, database: str, how_long: HowLong, ask: Ask, stats: LookupStats) -> None:
+    By ``changes`` worker processes tell each other that a secret is another; None in one process.
+    """
+
+    def __init__(
+        self, database: str, how_long: HowLong, ask: Ask, stats: LookupStats, changes: Changes | None = None
+    ) -> None:
         self.database = database
         self.stats = stats
         #: what PostgreSQL shows of a user that there is not
         self.look: Look = (ITERATIONS, SALT_SIZE)
         self._how_long = how_long
         self._ask = ask
+        self._changes = changes
+        self._heard = changes.announced() if changes is not None else 0
         self._found: dict[str, Finding] = {}
         self._missing: dict[str, Finding] = {}
         self._questions: dict[str, gevent.Greenlet[..., Finding | DoormanError]] = {}
@@ -140,6 +149,22 @@ class Lookup:
             return found
         raise AuthenticationUnavailable(UNAVAILABLE) from found
 
+    def hear(self) -> None:
+        """Forget all secrets if another process has found that one is another."""
+        if self._changes is None:
+            return
+        announced = self._changes.announced()
+        if announced != self._heard:
+            self._heard = announced
+            for finding in self._found.values():
+                finding.until = 0.0
+
+    def _announce(self) -> None:
+        if self._changes is not None:
+            self.hear()
+            self._changes.announce()
+            self._heard += 1
+
     def known(self, user: str) -> Finding | None:
         """What was found out last, if anything was; it may not hold any more."""
         return self._found.get(user) or self._missing.get(user)
@@ -155,8 +180,8 @@ class Lookup:
         self._question(finding.user)
 
     def close(self) -> None:
-        """Ask nothing any more; no switch. Who waits is told that it can't be done."""
-        gevent.killall(list(self._questions.values()), block=False)
+        """Ask nothing any more; may switch. Who waits is told that it can't be done."""
+        gevent.killall(list(self._questions.values()))  # before their sockets' engine ends
 
     def _question(self, user: str) -> gevent.Greenlet[..., Finding | DoormanError]:
         """The one about ``user`` that is under way; it never raises."""
@@ -213,14 +238,16 @@ class Lookup:
             found = before
         else:
             found = Finding(self, user, verdict.secret, "", until, asked_at)
-            if before is not None:
+            if before is not None and before.secret:
                 before.until = 0.0
+                self._announce()
         return _keep(self._found, user, found, MOST_FOUND)
 
     def _missing_one(self, user: str, why: str, asked_at: float) -> Finding:
         before = self._forget(user)
-        if before is not None:
+        if before is not None and before.secret:
             before.until = 0.0
+            self._announce()
         until = clock() + self._how_long.cache_failure_ttl
         return _keep(self._missing, user, Finding(self, user, "", why, until, asked_at), MOST_MISSING)
 

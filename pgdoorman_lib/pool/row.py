@@ -33,8 +33,9 @@ _DEMAND = DEMAND
 _LOOKING = LOOKING
 _NEWS = NEWS
 _WIDTH = WIDTH
-#: What may have happened to a database: texts may mean something else, objects may leave something behind.
-TEXTS, OBJECTS = range(2)
+#: What may have happened to a database: texts may mean something else, objects may leave something behind; to the users
+#: who are looked up: somebody's secret is another.
+TEXTS, OBJECTS, SECRETS = range(3)
 #: It is another worker's turn when its first has waited for so many seconds more than ours, at least (``Row.margin``),
 #: and so many times as long: fewer times where that has no server, since nothing else will be of use there.
 MARGIN = 0.001

@@ -91,6 +91,10 @@ class Neighbours:
         """The count of servers of a server user, for ``pool.quota``."""
         return self._ledger.row("user", user)
 
+    def secrets(self, name: str) -> Row:
+        """By which it is told that a secret of a user who is looked up for a pool is another, for ``lookups``."""
+        return self._ledger.row("secrets", name)
+
     def database(self, database: Database, of: tuple[str, int, str]) -> None:
         """Have ``database``, which is new, know what is seen in the other workers; see ``pool.database.Databases``."""
         while self._unused:

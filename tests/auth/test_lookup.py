@@ -141,6 +141,38 @@ def test_a_wrong_password_has_it_asked_for_anew_and_nobody_waits(
     assert counted(lookup)["cache_refetches"] == 1
 
 
+class Changes:
+    """What processes tell each other."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def announce(self) -> None:
+        self.number += 1
+
+    def announced(self) -> int:
+        return self.number
+
+
+def test_what_one_process_finds_changed_all_ask_about(server: Server, clock: list[float]) -> None:
+    changes = Changes()
+    one, two = (Lookup("shop", HowLong(), server.ask, LookupStats(), changes) for _ in range(2))
+    known = [lookup.look_up("alice") for lookup in (one, two)]
+    assert [finding.is_current() for finding in known] == [True, True]
+    server.secrets["alice"] = hash_password("new", "alice")
+    clock[0] += 1
+    known[0].failed()
+    gevent.sleep(0)
+    assert not known[1].is_current()
+    assert [lookup.look_up("alice").secret for lookup in (one, two)] == [server.secrets["alice"]] * 2
+    assert server.asked == ["alice"] * 4
+    del server.secrets["alice"]
+    clock[0] += 1
+    two.look_up("alice").failed()
+    gevent.sleep(0)
+    assert one.look_up("alice").secret == ""
+
+
 def test_who_is_there_no_more_after_a_wrong_password(lookup: Lookup, server: Server, clock: list[float]) -> None:
     found = lookup.look_up("alice")
     del server.secrets["alice"]

@@ -14,6 +14,7 @@ import toml
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, _factory, _finish, app_user
 from fix_postgres import Postgres
+from worker_processes import worker_of
 
 SHADOW = "SELECT passwd FROM pg_shadow WHERE usename = $1"
 
@@ -121,11 +122,19 @@ def test_many_logins_of_one_name_ask_once(make_doorman: MakeDoorman, postgres: P
     assert (row["database"], row["executor_queries"], row["auth_success"]) == ("shared", 2, 10)
 
 
-def test_a_password_that_was_changed_holds_after_a_try(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_password_that_was_changed_holds_after_a_try(
+    make_doorman: MakeDoorman, postgres: Postgres, workers: int
+) -> None:
+    """In all workers that knew the old one."""
     postgres.sql("SET password_encryption = 'scram-sha-256'; CREATE ROLE changing LOGIN PASSWORD 'the first'")
-    doorman = make_doorman({"pools": {"own": pool(postgres, auth_query(min_interval="0"))}})
+    general = {"worker_threads": workers}
+    doorman = make_doorman({"general": general, "pools": {"own": pool(postgres, auth_query(min_interval="0"))}})
     try:
-        doorman.connect(dbname="own", user="changing", password="the first").close()
+        who_know = set()
+        while len(who_know) < workers:
+            with doorman.connect(dbname="own", user="changing", password="the first") as connection:
+                who_know.add(worker_of(doorman, connection) if workers > 1 else None)
         postgres.sql("ALTER ROLE changing PASSWORD 'the second'")
         refused(doorman, dbname="own", user="changing", password="the second")
 
@@ -137,7 +146,8 @@ def test_a_password_that_was_changed_holds_after_a_try(make_doorman: MakeDoorman
                 return False
 
         eventually(gets_in, message="the new password is known")
-        refused(doorman, dbname="own", user="changing", password="the first")
+        for _ in range(1 if workers == 1 else 6):
+            refused(doorman, dbname="own", user="changing", password="the first")
     finally:
         doorman.finish()
         postgres.sql("DROP ROLE changing")
