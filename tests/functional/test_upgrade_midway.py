@@ -21,6 +21,8 @@ from fix_postgres import Postgres
 from pace import patience
 from wire_client import SYNC, bind, bound, execute, parse, startup
 
+pytestmark = pytest.mark.own_workers
+
 
 @pytest.fixture(params=[1, 2], ids=["alone", "workers"])
 def workers(request: pytest.FixtureRequest) -> int:
@@ -247,7 +249,6 @@ import gevent, gevent.event
 from pgdoorman_lib.net.parcel import Channel, Parcel, Receiver
 from pgdoorman_lib.supervisor.program import UPGRADE_FD
 
-pytestmark = pytest.mark.own_workers
 step, port, command = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 ready = gevent.event.Event()
 class FromNew(Receiver):
