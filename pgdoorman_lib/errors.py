@@ -59,7 +59,8 @@ class UnsupportedFeature(DoormanError):
 
 
 class AuthenticationFailed(DoormanError):
-    """Unknown user or database, or a wrong password: the text is the same for all three."""
+    """Unknown user or database, or a wrong password: the text is the same for all three. Or a proof that is not bound
+    to this connection's TLS."""
 
     sqlstate = "28P01"
     fault = "client"

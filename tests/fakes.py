@@ -29,6 +29,9 @@ class FakeStream(Stream):
         self.peer_host = "" if is_unix else peer_host
         self.peer_port = 54321
         self.tls = None
+        #: what binds SCRAM to the TLS there will be
+        self.will_bind: bytes | None = None
+        self.end_point = None
         self.closed = False
         #: raised by the next handshake
         self.handshake_error: ssl.SSLError | None = None
@@ -88,6 +91,7 @@ class FakeStream(Stream):
         if self.handshake_error is not None:
             raise self.handshake_error
         self.tls = object()  # type: ignore[assignment]
+        self.end_point = self.will_bind
 
     def close(self) -> None:
         self.flush()

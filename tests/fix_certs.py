@@ -12,7 +12,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+PrivateKey = ec.EllipticCurvePrivateKey | Ed25519PrivateKey
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,12 @@ class CertificateFiles:
 
 
 class Authority:
-    """A certificate authority that writes what it signs into a directory."""
+    """A certificate authority that writes what it signs into a directory; by ``ed25519`` signatures have no hash."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, *, ed25519: bool = False) -> None:
         self.directory = directory
         self.name = name
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._key = Ed25519PrivateKey.generate() if ed25519 else ec.generate_private_key(ec.SECP256R1())
         self._certificate = self._sign(name, self._key, [], ca=True)
         #: what those who trust this authority need
         self.path = directory / f"{name}.crt"
@@ -53,7 +56,7 @@ class Authority:
         return files
 
     def _sign(
-        self, common_name: str, key: ec.EllipticCurvePrivateKey, alternative_names: Sequence[str], *, ca: bool
+        self, common_name: str, key: PrivateKey, alternative_names: Sequence[str], *, ca: bool
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.timezone.utc)
         builder = (
@@ -75,7 +78,7 @@ class Authority:
         if alternative_names:
             names = x509.SubjectAlternativeName([_general_name(text) for text in alternative_names])
             builder = builder.add_extension(names, critical=False)
-        return builder.sign(self._key, hashes.SHA256())
+        return builder.sign(self._key, None if isinstance(self._key, Ed25519PrivateKey) else hashes.SHA256())
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import psutil
 import psycopg
 import pytest
 from eventually import eventually
+from fix_certs import CertificateFiles, Certificates
 from fix_leaks import looked_after
 from psycopg.rows import dict_row
 from throwaway_postgres import ThrowawayPostgres
@@ -72,6 +73,19 @@ class Postgres(ThrowawayPostgres):
     def __init__(self, directory: Path, settings: Mapping[str, object] | None = None, **more: Any) -> None:
         super().__init__(directory, settings={**SETTINGS, **(settings or {})}, hba=HBA, **more)
         self._secrets: dict[str, str] = {}
+
+    def offer_tls(self, certs: Certificates, files: CertificateFiles | None = None) -> None:
+        """Have it speak TLS by a certificate, ``certs.server``'s if none is given; holds from the next start on."""
+        files = files or certs.server
+        paths = {
+            setting: str(self.install_file(path.name, path.read_bytes()))
+            for setting, path in (
+                ("ssl_cert_file", files.certificate),
+                ("ssl_key_file", files.private_key),
+                ("ssl_ca_file", certs.ca),
+            )
+        }
+        self.configure(ssl="on", **paths)
 
     def populate(self) -> None:
         """Make the roles and the databases ``testdb`` and ``otherdb``."""

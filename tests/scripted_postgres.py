@@ -29,6 +29,7 @@ class Settings:
     server_tls_ca_cert: str | None = None
     server_tls_certificate: str | None = None
     server_tls_private_key: str | None = None
+    server_channel_binding: str = "prefer"
     tcp_keepalives_idle: float = 5
     tcp_keepalives_interval: float = 5
     tcp_keepalives_count: int = 5

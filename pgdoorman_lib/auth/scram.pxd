@@ -7,6 +7,7 @@ from pgdoorman_lib.auth.entropy cimport random_bytes
 
 cdef Py_ssize_t _SIZE
 cdef int _C, _N, _P, _R, _EQUALS
+cdef bytes _UNABLE, _UNASKED, _BOUND
 
 
 cdef class ScramSecret:
@@ -26,14 +27,18 @@ cdef class ScramVerifier:
 @cython.freelist(16)
 cdef class ScramExchange:
     cdef ScramVerifier _verifier
+    cdef bytes _end_point
+    cdef bint _bound
     cdef bytes _server_nonce
     cdef bytes _binding
     cdef bytes _nonce
     cdef bytes _messages
     cdef readonly bytes server_final
 
-    @cython.locals(parts=list, flag=bytes, bare=bytes, fields=list, count=Py_ssize_t, nonce=bytes, server_first=bytes)
-    cpdef bytes first(self, bytes message)
+    @cython.locals(parts=list, flag=bytes, bare=bytes, fields=list, count=Py_ssize_t, nonce=bytes, server_first=bytes, end_point=bytes, header=bytes)
+    cpdef bytes first(self, bytes message, bint plus=*)
+    @cython.final
+    cdef int _check_flag(self, bytes flag, bint plus) except -1
     @cython.locals(fields=list, last=Py_ssize_t, encoded=bytes, proof=bytes, verifier=ScramVerifier, auth_message=bytes, client_key=bytes)
     cpdef bytes final(self, bytes message)
 

@@ -20,8 +20,8 @@ from hmac import compare_digest
 
 from pgdoorman_lib.auth.digests import Hmac, sha256, xor
 from pgdoorman_lib.auth.entropy import random_bytes
-from pgdoorman_lib.errors import ConfigError, ProtocolViolation, UnsupportedFeature
-from pgdoorman_lib.wire.scram import BASE64, MECHANISM, prepared
+from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.wire.scram import BASE64, BINDING, MECHANISM, prepared
 
 _int = int
 _Fields = list[bytes]
@@ -38,6 +38,8 @@ _SIZE = 32
 _NONCE_SIZE = 18
 #: Letters of attributes, and what stands behind them.
 _C, _N, _P, _R, _EQUALS = b"cnpr="
+#: The gs2-cbind-flags (RFC 5802 section 7): of who can't bind, who could and thinks that we can't, and who does.
+_UNABLE, _UNASKED, _BOUND = b"n", b"y", b"p=" + BINDING.encode()
 
 
 @dataclass(frozen=True)  # the one decorator that Cython knows of a cdef class
@@ -109,14 +111,17 @@ class ScramVerifier:
 
 
 class ScramExchange:
-    """One client's exchange: ``first``, then ``final``. Channel binding is neither offered nor taken.
+    """One client's exchange: ``first``, then ``final``.
 
-    ProtocolViolation or UnsupportedFeature for messages that are not SCRAM's; they depend on the messages alone, not on
-    the secret.
+    ``end_point`` is what it can be bound to by SCRAM-SHA-256-PLUS, None where that is not offered. ProtocolViolation or
+    UnsupportedFeature for messages that are not SCRAM's, AuthenticationFailed for another binding; they depend on the
+    messages and the connection alone, not on the secret.
     """
 
-    def __init__(self, verifier: ScramVerifier, nonce: bytes | None = None) -> None:
+    def __init__(self, verifier: ScramVerifier, nonce: bytes | None = None, end_point: bytes | None = None) -> None:
         self._verifier = verifier
+        self._end_point = end_point
+        self._bound = False
         self._server_nonce = b2a_base64(random_bytes(_NONCE_SIZE), newline=False) if nonce is None else nonce
         self._binding = b""
         self._nonce = b""
@@ -124,21 +129,15 @@ class ScramExchange:
         #: server-final-message, for a proof that was right
         self.server_final = b""
 
-    def first(self, message: bytes) -> bytes:
-        """server-first-message for the client-first-message."""
+    def first(self, message: bytes, plus: bool = False) -> bytes:
+        """server-first-message for the client-first-message; ``plus``: the client has chosen SCRAM-SHA-256-PLUS."""
         # gs2-header, then "n=" user "," "r=" nonce [extensions]: RFC 5802 section 7.
         parts = message.split(b",", 2)
         if len(parts) != 3 or b"\0" in message:
             raise _not_first()
         flag = parts[0]
         bare = parts[2]
-        if flag.startswith(b"p="):
-            raise _malformed(
-                "The client selected SCRAM-SHA-256 without channel binding, but the SCRAM message includes channel "
-                "binding data."
-            )
-        if flag != b"n" and flag != b"y":
-            raise _not_first()
+        self._check_flag(flag, plus)
         if parts[1]:
             raise UnsupportedFeature("client uses authorization identity, but it is not supported")
         if bare.startswith(b"m="):
@@ -150,11 +149,40 @@ class ScramExchange:
         nonce = fields[1][2:]
         if not _is_printable(nonce):
             raise ProtocolViolation("non-printable characters in SCRAM nonce")
-        self._binding = b2a_base64(flag + b",,", newline=False)
+        self._bound = plus
+        end_point = self._end_point
+        header = flag + b",,"
+        self._binding = b2a_base64(header + end_point if plus and end_point is not None else header, newline=False)
         self._nonce = nonce + self._server_nonce
         server_first = b"r=" + self._nonce + self._verifier.shown
         self._messages = bare + b"," + server_first + b","
         return server_first
+
+    def _check_flag(self, flag: bytes, plus: bool) -> None:
+        """Whether the client may say so of channel binding: what somebody in between has taken away is found here."""
+        if flag in (_UNABLE, _UNASKED):
+            if plus:
+                raise _malformed(
+                    "The client selected SCRAM-SHA-256-PLUS, but the SCRAM message does not include channel binding "
+                    "data."
+                )
+            if flag == _UNASKED and self._end_point is not None:
+                raise AuthenticationFailed(
+                    "SCRAM channel binding negotiation error",
+                    detail="The client supports SCRAM channel binding but thinks the server does not.  However, this "
+                    "server does support channel binding.",
+                    sqlstate="28000",
+                )
+        elif not flag.startswith(b"p="):
+            raise _not_first()
+        elif not plus:
+            raise _malformed(
+                "The client selected SCRAM-SHA-256 without channel binding, but the SCRAM message includes channel "
+                "binding data."
+            )
+        elif flag != _BOUND:
+            kind = flag[2:].decode("ascii", "replace")
+            raise ProtocolViolation(f'unsupported SCRAM channel-binding type "{kind}"')
 
     def final(self, message: bytes) -> bytes | None:
         """The ClientKey (32 bytes) that the client-final-message proves to know; None if the proof is wrong."""
@@ -169,6 +197,8 @@ class ScramExchange:
         ):
             raise _malformed("The message is not a SCRAM client-final-message.")
         if fields[0][2:] != self._binding:
+            if self._bound:
+                raise AuthenticationFailed("SCRAM channel binding check failed", sqlstate="28000")
             raise ProtocolViolation("unexpected SCRAM channel-binding attribute in client-final-message")
         if not compare_digest(fields[1][2:], self._nonce):
             raise ProtocolViolation("invalid SCRAM response", detail="Nonce does not match.")

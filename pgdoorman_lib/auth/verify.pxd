@@ -10,8 +10,8 @@ from pgdoorman_lib.wire.framing cimport int32
 from pgdoorman_lib.wire.messages cimport authentication_sasl_continue, authentication_sasl_final
 
 cdef int _INITIAL, _FIRST, _FINAL
-cdef bytes _MECHANISM
-cdef bytes _SASL
+cdef bytes _MECHANISM, _MECHANISM_PLUS
+cdef bytes _SASL, _SASL_PLUS
 
 
 cdef class Candidate:
@@ -48,9 +48,14 @@ cdef class Md5Proof(Proof):
 cdef class ScramProof(Proof):
     cdef ScramExchange _exchange
     cdef int _expects
+    cdef bint _offers_plus
+    cdef bint _plus
     cdef str _refusal
     @cython.locals(first=bytes)
     cpdef bytes take(self, int kind, bytes body)
+    @cython.final
+    @cython.locals(end=Py_ssize_t, begin=Py_ssize_t, size=long, mechanism=bytes)
+    cdef bytes _initial(self, bytes body)
     @cython.final
     @cython.locals(client_key=bytes, candidate=Candidate)
     cdef bytes _final(self, bytes body)
@@ -60,10 +65,8 @@ cdef class ScramProof(Proof):
 cpdef authenticate(Stream stream, Candidate candidate, str method, bytes key)
 @cython.locals(kind=int, body=bytes, answer=bytes)
 cpdef int advance(Stream stream, Proof proof) except -1
-cpdef Proof proof_by(str method, Candidate candidate, bytes key)
+cpdef Proof proof_by(str method, Candidate candidate, bytes key, bytes end_point)
 cpdef str method_for(str secret, str rule)
 cdef int _expect(int kind, str what) except -1
 @cython.locals(size=Py_ssize_t, password=bytes)
 cdef bytes _password(bytes body)
-@cython.locals(end=Py_ssize_t, begin=Py_ssize_t, size=long)
-cdef bytes _initial_response(bytes body)

@@ -5,7 +5,9 @@ Rules:
    secret to go by, if need be a made-up one, and goes through the whole exchange.
 2. A password in plain text counts as the SCRAM secret that PostgreSQL would have made of it. MD5 is done for MD5 hashes
    alone, as PostgreSQL does, and for the console.
-3. Why a login was refused is told to the log, as the cause of AuthenticationFailed, and not to the client.
+3. Behind TLS whose server's certificate has a hash to bind to, SCRAM-SHA-256-PLUS is offered first. It is the stream
+   that says so, at each login.
+4. Why a login was refused is told to the log, as the cause of AuthenticationFailed, and not to the client.
 
 PostgreSQL docs, "Password Authentication" and "Protocol Flow: Start-up"; its auth.c.
 """
@@ -40,7 +42,7 @@ from pgdoorman_lib.wire.messages import (
     authentication_sasl_continue,
     authentication_sasl_final,
 )
-from pgdoorman_lib.wire.scram import MECHANISM
+from pgdoorman_lib.wire.scram import MECHANISM, MECHANISM_PLUS
 
 #: Longest answers taken, length word included: PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH and PG_MAX_SASL_MESSAGE_LENGTH.
 MAX_PASSWORD_MESSAGE = 65535
@@ -50,7 +52,9 @@ MAX_SASL_MESSAGE = 1024
 _INITIAL, _FIRST, _FINAL = range(3)
 
 _MECHANISM = MECHANISM.encode()
+_MECHANISM_PLUS = MECHANISM_PLUS.encode()
 _SASL = authentication_sasl((MECHANISM,))
+_SASL_PLUS = authentication_sasl((MECHANISM_PLUS, MECHANISM))
 
 _int = int
 
@@ -190,7 +194,7 @@ def authenticate(stream: Stream, candidate: Candidate, method: str, key: bytes) 
             raise candidate.failed(candidate.refusal)
         candidate.succeeded()
         return None
-    proof = proof_by(method, candidate, key)
+    proof = proof_by(method, candidate, key, stream.end_point)
     stream.write(proof.request)
     while not proof.done:
         advance(stream, proof)
@@ -280,13 +284,15 @@ class Md5Proof(Proof):
 
 
 class ScramProof(Proof):
-    """By SCRAM-SHA-256 within SASL's messages."""
+    """By SCRAM-SHA-256 within SASL's messages, or SCRAM-SHA-256-PLUS where there is an ``end_point``."""
 
-    __slots__ = ("_exchange", "_expects", "_refusal")
+    __slots__ = ("_exchange", "_expects", "_offers_plus", "_plus", "_refusal")
 
-    def __init__(self, candidate: Candidate, key: bytes) -> None:
-        self.init_proof(candidate, _SASL, MAX_SASL_MESSAGE)
-        self._exchange = ScramExchange(candidate.verifier(key))
+    def __init__(self, candidate: Candidate, key: bytes, end_point: bytes | None = None) -> None:
+        self._offers_plus = end_point is not None
+        self._plus = False
+        self.init_proof(candidate, _SASL_PLUS if self._offers_plus else _SASL, MAX_SASL_MESSAGE)
+        self._exchange = ScramExchange(candidate.verifier(key), None, end_point)
         self._expects = _INITIAL
         self._refusal: str | None = candidate.refusal
         if is_hash(candidate.secret) and candidate.refusal is None:
@@ -296,13 +302,30 @@ class ScramProof(Proof):
         _expect(kind, "SASL response")
         if self._expects == _FINAL:
             return self._final(body)
-        first = _initial_response(body) if self._expects == _INITIAL else body
+        first = self._initial(body) if self._expects == _INITIAL else body
         if first is None:
             # The client asks us to begin; SCRAM has nothing to say before it does.
             self._expects = _FIRST
             return authentication_sasl_continue(b"")
         self._expects = _FINAL
-        return authentication_sasl_continue(self._exchange.first(first))
+        return authentication_sasl_continue(self._exchange.first(first, self._plus))
+
+    def _initial(self, body: bytes) -> bytes | None:
+        """The data in a SASLInitialResponse, None if there is none; ProtocolViolation for what was not offered."""
+        end = body.find(b"\0")
+        begin = end + 5  # behind the length word
+        if end < 0 or begin > len(body):
+            raise ProtocolViolation("invalid message format")
+        mechanism = body[:end]
+        self._plus = self._offers_plus and mechanism == _MECHANISM_PLUS
+        if not self._plus and mechanism != _MECHANISM:
+            raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
+        size = int32(body, end + 1)
+        if size == -1 and begin == len(body):
+            return None
+        if size != len(body) - begin:
+            raise ProtocolViolation("invalid message format")
+        return body[begin:]
 
     def _final(self, body: bytes) -> bytes:
         client_key = self._exchange.final(body)
@@ -317,12 +340,15 @@ class ScramProof(Proof):
         return authentication_sasl_final(self._exchange.server_final)
 
 
-def proof_by(method: str, candidate: Candidate, key: bytes) -> Proof:
-    """The proof that a method of ``hba`` but ``trust`` asks for; ``key`` is that of ``Users``."""
+def proof_by(method: str, candidate: Candidate, key: bytes, end_point: bytes | None) -> Proof:
+    """The proof that a method of ``hba`` but ``trust`` asks for; ``key`` is that of ``Users``.
+
+    ``end_point`` is the stream's: what SCRAM can be bound to.
+    """
     if method == MD5:
         return Md5Proof(candidate)
     if method == SCRAM_SHA_256:
-        return ScramProof(candidate, key)
+        return ScramProof(candidate, key, end_point)
     raise ValueError(f"no such authentication method: {method}")
 
 
@@ -339,19 +365,3 @@ def _password(body: bytes) -> bytes:
     if b"\0" in password:
         raise ProtocolViolation("invalid password packet size")
     return password
-
-
-def _initial_response(body: bytes) -> bytes | None:
-    """The data in a SASLInitialResponse, None if there is none; ProtocolViolation for another mechanism or garbage."""
-    end = body.find(b"\0")
-    begin = end + 5  # behind the length word
-    if end < 0 or begin > len(body):
-        raise ProtocolViolation("invalid message format")
-    if body[:end] != _MECHANISM:
-        raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
-    size = int32(body, end + 1)
-    if size == -1 and begin == len(body):
-        return None
-    if size != len(body) - begin:
-        raise ProtocolViolation("invalid message format")
-    return body[begin:]

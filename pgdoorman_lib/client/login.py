@@ -243,7 +243,7 @@ def _begin_known(stream: Stream, policy: LoginPolicy, guest: Guest, known: Known
     candidate, method, accepted = known
     guest.asks(accepted.user, accepted.database)
     guest.admit(False)
-    proof = proof_by(method, candidate, policy.mock_secret)
+    proof = proof_by(method, candidate, policy.mock_secret, stream.end_point)
     stream.write(proof.request)
     return Familiar(accepted, proof)
 

@@ -10,6 +10,7 @@ from pgdoorman_lib.wire.cancel_keys import MAX_PEER_ID
 U16 = 65535
 U32 = 2**32 - 1
 CLIENT_TLS_MODES = ("allow", "disable", "require", "verify-full")
+CHANNEL_BINDINGS = ("disable", "prefer", "require")
 SERVER_TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 QUICK = (0.1, float("inf"))
 SLOW = (30.0, float("inf"))
@@ -426,6 +427,14 @@ class General:
     server_tls_ca_cert: str | None = setting("path", None, "Certificates that sign the servers' (PEM).", unset="none")
     server_tls_certificate: str | None = setting("path", None, "Our certificate for servers (PEM).", unset="none")
     server_tls_private_key: str | None = setting("path", None, "Its private key (PEM).", unset="none")
+    server_channel_binding: str = setting(
+        "choice",
+        "prefer",
+        "libpq's channel_binding: logins by SCRAM are bound to their TLS, by SCRAM-SHA-256-PLUS, if the server offers "
+        "that (prefer), never (disable), or there is no login (require).",
+        choices=CHANNEL_BINDINGS,
+        ours=True,
+    )
 
     # -- Patroni
     patroni_api_urls: tuple[str, ...] | None = setting(

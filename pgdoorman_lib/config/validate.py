@@ -142,6 +142,13 @@ def _server_tls(general: General, pool: Pool | None, path: Path, source: Source)
     # What [general] leaves to the pools may be completed by them, so without a pool only the pairs are checked.
     if pool is not None and mode in ("verify-ca", "verify-full") and value("server_tls_ca_cert") is None:
         source.refuse((*path, "server_tls_mode"), f"server_tls_mode is '{mode}' but server_tls_ca_cert is not set")
+    never = mode in ("disable", "allow") or (pool is not None and pool.server_host.startswith("/"))
+    if pool is not None and value("server_channel_binding") == "require" and never:
+        source.refuse(
+            (*path, "server_channel_binding"),
+            "server_channel_binding is 'require', which needs TLS from the beginning: expected a server_tls_mode of "
+            "prefer at least, and no unix socket",
+        )
 
 
 def _parameters(parameters: tuple[tuple[str, str], ...], path: Path, source: Source) -> None:

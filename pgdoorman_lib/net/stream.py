@@ -22,6 +22,7 @@ from errno import EAGAIN, EINTR, EPROTO, EWOULDBLOCK
 from typing import Any
 
 from pgdoorman_lib.errors import PeerGone, ProtocolViolation
+from pgdoorman_lib.net.certificates import bound_to
 from pgdoorman_lib.net.engine import Channel, Engine, Task
 from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.ring import Ring
@@ -76,6 +77,7 @@ class Stream(Channel):
         "cipher_out",
         "closed",
         "end",
+        "end_point",
         "eof",
         "error",
         "inbox",
@@ -130,6 +132,8 @@ class Stream(Channel):
         self.received = 0
         self.sent = 0
         self.tls: ssl.SSLObject | Tls13 | None = None
+        #: what binds SCRAM to its TLS (``net.certificates``); None without, where there is no such hash, or moved here
+        self.end_point: bytes | None = None
         #: ``tls``, if that is ours
         self.records: Tls13 | None = None
         #: what OpenSSL reads from and writes to otherwise
@@ -740,6 +744,7 @@ class Stream(Channel):
             if failure is not None:
                 raise failure
             if done:
+                self.end_point = bound_to(tls)
                 break
             if self.start == self.end:
                 self._fill_or_park()

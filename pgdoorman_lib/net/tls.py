@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from pgdoorman_lib.abc import ClientTlsSettings, ServerTlsSettings
 from pgdoorman_lib.errors import ConfigError
+from pgdoorman_lib.net.certificates import learn_own
 from pgdoorman_lib.net.tls_secrets import Keylog
 
 #: The protocol's registered ALPN name (PostgreSQL docs, "SSL Session Encryption").
@@ -36,6 +37,7 @@ def client_facing_context(general: ClientTlsSettings, keylog: Keylog | None = No
     if not general.tls_private_key:
         raise ConfigError("tls_certificate is set but tls_private_key is not")
     _load_chain(context, ("tls_certificate", general.tls_certificate), ("tls_private_key", general.tls_private_key))
+    learn_own(context)
     if general.tls_ca_cert:
         _load_ca(context, "tls_ca_cert", general.tls_ca_cert)
     if general.tls_mode == "verify-full":

@@ -5,6 +5,8 @@ Rules:
 2. A server asks once. AuthenticationOk is believed at once (``trust``) or after a complete exchange: in the middle of
    SCRAM it would be an impostor skipping its own proof.
 3. Nothing is sent that is weaker than what was asked for, and no secret is shown by ``repr`` or an error.
+4. Channel binding is libpq's ``channel_binding``: what it refuses is refused here, in its words. Each connection is
+   bound to its own TLS, so nothing of that is passed through: only the keys are, which are the same on both sides.
 
 PostgreSQL docs, "Protocol Flow: Start-up" and "SASL Authentication"; RFC 5802 and RFC 7677 for SCRAM-SHA-256.
 """
@@ -35,7 +37,7 @@ from pgdoorman_lib.wire.consts import (
 )
 from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.messages import password_message, sasl_initial_response, sasl_response
-from pgdoorman_lib.wire.scram import BASE64, MECHANISM, prepared
+from pgdoorman_lib.wire.scram import BASE64, BINDING, MECHANISM, MECHANISM_PLUS, prepared
 
 #: Requests we have no answer for, by the name PostgreSQL's documentation gives them.
 _UNSUPPORTED = {2: "Kerberos V5", 6: "SCM credentials", 7: "GSSAPI", 9: "SSPI"}
@@ -46,7 +48,8 @@ MAX_ITERATIONS = 1_000_000
 #: pays for one derivation.
 _REMEMBERED_KEYS = 256
 
-_GS2_HEADER = "n,,"
+#: The gs2-header of who does not bind, could but was not offered it, and does (RFC 5802 section 7).
+_UNBOUND, _UNASKED, _BOUND = b"n,,", b"y,,", f"p={BINDING},,".encode()
 # Behind what we know there may be extensions (RFC 5802 section 7), to be ignored.
 _SERVER_FIRST = re.compile(rf"r=([\x21-\x2b\x2d-\x7e]+),s=({BASE64}),i=([1-9][0-9]{{0,9}})(?:,.*)?", re.DOTALL)
 _SERVER_FINAL = re.compile(rf"v=({BASE64})(?:,.*)?", re.DOTALL)
@@ -76,11 +79,24 @@ class Credentials:
     origin: str = "credentials"
 
 
+@record(frozen=True)
+class Binding:
+    """How SCRAM is to be bound to the connection's TLS: by ``server_channel_binding``, if it has ``tls``.
+
+    ``end_point`` is what to bind to, None where the server's certificate has no hash for that.
+    """
+
+    wanted: str = "prefer"
+    tls: bool = False
+    end_point: bytes | None = None
+
+
 class Authenticator:
     """One login's authentication exchange: ``answer`` each request until ``done``."""
 
-    def __init__(self, credentials: Credentials) -> None:
+    def __init__(self, credentials: Credentials, binding: Binding = Binding()) -> None:  # noqa: B008 - it is frozen
         self.credentials = credentials
+        self._binding = binding
         self.done = False
         #: A request was answered: the server may not ask for something else now.
         self._answered = False
@@ -105,6 +121,12 @@ class Authenticator:
                 return None
             if code == AUTH_OK and scram.stage != ScramClient.VERIFIED:
                 raise ServerProtocolViolation("the server ended SCRAM authentication without proving its identity")
+        if self._binding.wanted == "require" and code != AUTH_SASL and (scram is None or not scram.bound):
+            raise _refused(
+                "channel binding required, but the server authenticated the client without channel binding"
+                if code == AUTH_OK
+                else "channel binding required but not supported by the server's authentication request"
+            )
         if code == AUTH_OK:
             self.done = True
             return None
@@ -144,22 +166,51 @@ class Authenticator:
     def _start_sasl(self, payload: bytes) -> bytes:
         if not payload.endswith(b"\0\0"):
             raise ServerProtocolViolation("malformed SASL authentication request from the server")
-        mechanisms = payload[:-2].split(b"\0")
-        if MECHANISM.encode() not in mechanisms:
-            raise _refused("the server offers no SASL mechanism that is supported")
+        mechanism, header = self._mechanism(payload[:-2].split(b"\0"))
         password, client_key = self.credentials.password, self.credentials.client_key
         if password is not None:
-            self._scram = ScramClient(lambda salt, iterations: derive_keys(password, salt, iterations))
+            self._scram = ScramClient(lambda salt, iterations: derive_keys(password, salt, iterations), header)
         elif client_key is not None:
             keys = ScramKeys(client_key, self.credentials.server_key)
-            self._scram = ScramClient(lambda salt, iterations: keys)
+            self._scram = ScramClient(lambda salt, iterations: keys, header)
         else:
             raise _nothing_to_answer("a SCRAM-SHA-256 proof", self.credentials)
-        return sasl_initial_response(MECHANISM, self._scram.first())
+        return sasl_initial_response(mechanism, self._scram.first())
+
+    def _mechanism(self, offered: list[bytes]) -> tuple[str, Gs2Binding]:
+        """The mechanism to take of those offered, and what its messages say of channel binding."""
+        binding = self._binding
+        may_bind = MECHANISM_PLUS.encode() in offered
+        if binding.wanted == "disable":
+            may_bind = False
+        elif may_bind and not binding.tls:
+            # Somebody in between has taken the TLS away.
+            raise _refused("the server offered SCRAM-SHA-256-PLUS authentication over a connection without TLS")
+        elif may_bind and binding.end_point is not None:
+            return MECHANISM_PLUS, Gs2Binding(_BOUND, binding.end_point)
+        if binding.wanted == "require":
+            raise _refused(
+                "channel binding is required, but the server's certificate has a signature without a hash function"
+                if may_bind
+                else "channel binding is required, but the server did not offer an authentication method that supports "
+                "channel binding"
+            )
+        if MECHANISM.encode() not in offered:
+            raise _refused("the server offers no SASL mechanism that is supported")
+        can_bind = binding.end_point is not None and binding.wanted != "disable"
+        return MECHANISM, Gs2Binding(_UNASKED if can_bind else _UNBOUND)
+
+
+@record(frozen=True)
+class Gs2Binding:
+    """What the client's messages say of channel binding: the gs2-header, and what they are bound to, if they are."""
+
+    header: bytes
+    end_point: bytes = b""
 
 
 class ScramClient:
-    """The client's side of one SCRAM-SHA-256 exchange, without channel binding (RFC 5802 section 3).
+    """The client's side of one SCRAM-SHA-256 exchange (RFC 5802 section 3).
 
     ``keys`` gives the keys for (salt, iterations). Written out here because scramp's client takes nothing but a
     password, and neither PostgreSQL's empty user name nor fewer than 4096 iterations.
@@ -168,9 +219,12 @@ class ScramClient:
     # The legal order of calls: first, final, verify.
     NEW, FIRST, FINAL, VERIFIED = range(4)
 
-    def __init__(self, keys: Callable[[bytes, int], ScramKeys], nonce: str | None = None) -> None:
+    def __init__(self, keys: Callable[[bytes, int], ScramKeys], binding: Gs2Binding, nonce: str | None = None) -> None:
         self.stage = self.NEW
         self._keys_for = keys
+        self._binding = binding
+        #: the exchange proves that nobody stands in between
+        self.bound = bool(binding.end_point)
         self._nonce = nonce or base64.b64encode(secrets.token_bytes(18)).decode("ascii")
         self._first_bare = f"n=,r={self._nonce}"  # PostgreSQL takes the user from the StartupMessage
         self._server_signature: bytes | None = None
@@ -178,7 +232,7 @@ class ScramClient:
     def first(self) -> bytes:
         """client-first-message."""
         self.stage = self.FIRST
-        return (_GS2_HEADER + self._first_bare).encode("ascii")
+        return self._binding.header + self._first_bare.encode("ascii")
 
     def final(self, server_first: bytes) -> bytes:
         """client-final-message for the server-first-message; ServerProtocolViolation if that is not one."""
@@ -191,7 +245,8 @@ class ScramClient:
             raise ServerProtocolViolation("invalid SCRAM nonce from the server")
         if iterations > MAX_ITERATIONS:
             raise ServerProtocolViolation(f"the server asks for more than {MAX_ITERATIONS} SCRAM iterations")
-        without_proof = f"c={base64.b64encode(_GS2_HEADER.encode()).decode()},r={nonce}"
+        binding = base64.b64encode(self._binding.header + self._binding.end_point).decode()
+        without_proof = f"c={binding},r={nonce}"
         auth_message = f"{self._first_bare},{text},{without_proof}".encode("ascii")
         keys = self._keys_for(salt, iterations)
         stored_key = hashlib.sha256(keys.client_key).digest()

@@ -30,7 +30,7 @@ from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.net.tls import server_facing_context
 from pgdoorman_lib.net.tls_secrets import Keylog
 from pgdoorman_lib.record import record
-from pgdoorman_lib.server.auth import Authenticator, Credentials
+from pgdoorman_lib.server.auth import Authenticator, Binding, Credentials
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.messages import (
@@ -126,7 +126,8 @@ def login(
                 if refusal is not None:
                     raise refusal from None
                 raise
-            conversation = _Conversation(stream, credentials, stamps)
+            binding = Binding(settings.server_channel_binding, stream.tls is not None, stream.end_point)
+            conversation = _Conversation(stream, Authenticator(credentials, binding), stamps)
             try:
                 return conversation.run(packet)
             except ServerRefused as exc:
@@ -270,10 +271,10 @@ def _as_server(stream: Stream) -> Iterator[None]:
 class _Conversation:
     """From StartupMessage to ReadyForQuery on a connected stream."""
 
-    def __init__(self, stream: Stream, credentials: Credentials, stamps: Stamps) -> None:
+    def __init__(self, stream: Stream, authenticator: Authenticator, stamps: Stamps) -> None:
         self.stream = stream
         self.stamps = stamps
-        self.authenticator = Authenticator(credentials)
+        self.authenticator = authenticator
         self.asked_to_authenticate = False
         self.pid = 0
         self.secret = b""

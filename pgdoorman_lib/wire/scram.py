@@ -4,6 +4,9 @@ from __future__ import annotations
 
 #: The SASL mechanism's name (RFC 7677), also the prefix of a stored secret.
 MECHANISM = "SCRAM-SHA-256"
+#: The mechanism with channel binding, and the one type of that (RFC 5929) which is PostgreSQL's.
+MECHANISM_PLUS = "SCRAM-SHA-256-PLUS"
+BINDING = "tls-server-end-point"
 
 #: A value in base64 within messages and secrets, as a regular expression (RFC 5802 section 7), with the padding it
 #: needs: Python 3.10 would decode more of it.

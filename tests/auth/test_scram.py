@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scramp import ScramClient
 
 from pgdoorman_lib.auth.scram import ScramExchange, ScramSecret, ScramVerifier, mock_salt, mock_secret
-from pgdoorman_lib.errors import ConfigError, DoormanError, ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, DoormanError, ProtocolViolation, UnsupportedFeature
 
 PASSWORD = "correct horse"
 SALT = bytes(range(16))
@@ -33,9 +33,13 @@ class LibpqClient:
     """Says ``n=`` and nothing more of the user, as libpq does."""
 
     def __init__(
-        self, password: str = PASSWORD, gs2: bytes = b"n,,", bare: bytes = b"n=,r=fyko+d2lbbFgONRv9qkxdawL"
+        self,
+        password: str = PASSWORD,
+        gs2: bytes = b"n,,",
+        bare: bytes = b"n=,r=fyko+d2lbbFgONRv9qkxdawL",
+        end_point: bytes = b"",
     ) -> None:
-        self.password, self.gs2, self.bare = password, gs2, bare
+        self.password, self.gs2, self.bare, self.end_point = password, gs2, bare, end_point
         self.client_key = b""
 
     def first(self) -> bytes:
@@ -44,7 +48,7 @@ class LibpqClient:
     def final(self, server_first: bytes, extension: bytes = b"") -> bytes:
         nonce, salt, iterations = (part.split(b"=", 1)[1] for part in server_first.split(b","))
         self.client_key, stored_key = keys(self.password, base64.b64decode(salt), int(iterations))
-        unproven = b"c=" + base64.b64encode(self.gs2) + b",r=" + nonce + extension
+        unproven = b"c=" + base64.b64encode(self.gs2 + self.end_point) + b",r=" + nonce + extension
         signature = hmac.new(stored_key, b",".join((self.bare, server_first, unproven)), "sha256").digest()
         proof = bytes(a ^ b for a, b in zip(self.client_key, signature, strict=True))
         return unproven + b",p=" + base64.b64encode(proof)
@@ -244,6 +248,89 @@ def test_the_answer_of_another_exchange_is_refused() -> None:
     two.first(client.first())
     with pytest.raises(ProtocolViolation):
         two.final(answer)
+
+
+# -- channel binding
+
+END_POINT = bytes(range(100, 132))
+PLUS = b"p=tls-server-end-point,,"
+
+
+def bound_client(end_point: bytes = END_POINT, password: str = PASSWORD) -> LibpqClient:
+    """Binds to ``end_point``, or says that it does."""
+    return LibpqClient(password, PLUS, end_point=end_point)
+
+
+def test_a_proof_bound_to_the_connection() -> None:
+    exchange, client = ScramExchange(VERIFIER, None, END_POINT), bound_client()
+    assert exchange.final(client.final(exchange.first(client.first(), True))) == keys(PASSWORD, SALT, 4096)[0]
+    assert exchange.server_final.startswith(b"v=")
+
+
+def test_scramp_s_client_binds_as_we_do() -> None:
+    exchange = ScramExchange(VERIFIER, None, END_POINT)
+    binding = ("tls-server-end-point", END_POINT)
+    client = ScramClient(["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"], "user", PASSWORD, channel_binding=binding)
+    assert client.mechanism_name == "SCRAM-SHA-256-PLUS"
+    client.set_server_first(exchange.first(client.get_client_first().encode(), True).decode())
+    assert exchange.final(client.get_client_final().encode()) is not None
+    client.set_server_final(exchange.server_final.decode())
+
+
+@pytest.mark.parametrize("end_point", [b"", END_POINT[:-1], END_POINT + b"\0", bytes(32), END_POINT[::-1]])
+def test_a_proof_bound_to_another_connection_is_refused(end_point: bytes) -> None:
+    """That of whoever stands in between: he has his own TLS with the client, and passes its proof on."""
+    for password in (PASSWORD, "wrong"):
+        exchange, client = ScramExchange(VERIFIER, None, END_POINT), bound_client(end_point, password=password)
+        answer = client.final(exchange.first(client.first(), True))
+        with pytest.raises(AuthenticationFailed, match="SCRAM channel binding check failed") as caught:
+            exchange.final(answer)
+        assert caught.value.sqlstate == "28000"
+
+
+def test_a_binding_that_is_taken_out_of_the_final_message_is_refused() -> None:
+    for header in (b"n,,", b"y,,", PLUS):
+        exchange, client = ScramExchange(VERIFIER, None, END_POINT), bound_client()
+        answer = client.final(exchange.first(client.first(), True))
+        unbound = b"c=" + base64.b64encode(header) + answer[answer.index(b",r=") :]
+        with pytest.raises(AuthenticationFailed):
+            exchange.final(unbound)
+
+
+@pytest.mark.parametrize(("end_point", "plus"), [(None, False), (END_POINT, False), (END_POINT, True)])
+@pytest.mark.parametrize("flag", [b"n", b"y", b"p=tls-server-end-point", b"p=tls-unique", b"p=", b"p", b"P=x", b"q"])
+def test_flags_of_channel_binding(flag: bytes, plus: bool, end_point: bytes | None) -> None:
+    """PostgreSQL's table: with what is offered, what is chosen and what is said; SQLSTATE and words are its own."""
+    expected = {
+        (b"n", False): None,
+        (b"y", False): None if end_point is None else ("28000", "SCRAM channel binding negotiation error"),
+        (b"p=tls-server-end-point", True): None,
+        (b"p=tls-unique", True): ("08P01", 'unsupported SCRAM channel-binding type "tls-unique"'),
+        (b"p=", True): ("08P01", 'unsupported SCRAM channel-binding type ""'),
+    }.get((flag, plus), ("08P01", "malformed SCRAM message"))
+    exchange = ScramExchange(VERIFIER, None, end_point)
+    message = flag + b",,n=,r=abc"
+    if expected is None:
+        assert exchange.first(message, plus).startswith(b"r=abc")
+        return
+    with pytest.raises(DoormanError) as caught:
+        exchange.first(message, plus)
+    assert (caught.value.sqlstate, caught.value.message) == expected
+
+
+@given(
+    message=st.binary(max_size=60)
+    | st.lists(st.sampled_from([b"p=tls-server-end-point", b"p=", b"n", b",", b"=", b"r", b"y", b"\xff", b"c"])).map(
+        b"".join
+    ),
+    plus=st.booleans(),
+)
+def test_garbage_is_refused_where_binding_is_offered(message: bytes, plus: bool) -> None:
+    exchange = ScramExchange(VERIFIER, None, END_POINT)
+    with suppress(ProtocolViolation, UnsupportedFeature, AuthenticationFailed):
+        exchange.first(message, plus)
+    with suppress(ProtocolViolation, AuthenticationFailed):
+        assert exchange.final(message) is None
 
 
 @given(

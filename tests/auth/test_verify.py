@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from fakes import FakeStream
@@ -45,9 +46,12 @@ def users(**pools: dict[str, str]) -> Users[Account]:
 class Client:
     """Responses MD5 and SCRAM challenges on a FakeStream; keeps what it was sent."""
 
-    def __init__(self, user: str = "app", password: str = "secret") -> None:
+    def __init__(self, user: str = "app", password: str = "secret", end_point: bytes | None = None) -> None:
         self.user, self.password = user, password
-        self.scram = ScramClient(["SCRAM-SHA-256"], user, password)
+        #: offered, and chosen
+        self.mechanisms = ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"] if end_point else ["SCRAM-SHA-256"]
+        binding = ("tls-server-end-point", end_point) if end_point else None
+        self.scram = ScramClient(self.mechanisms, user, password, channel_binding=binding)
         self.seen: list[bytes] = []
 
     def __call__(self, data: bytes) -> bytes:
@@ -59,9 +63,9 @@ class Client:
             inner = hashlib.md5((self.password + self.user).encode()).hexdigest()
             answer = b"md5" + hashlib.md5(inner.encode() + rest).hexdigest().encode() + b"\0"
         elif code == 10:
-            assert rest == b"SCRAM-SHA-256\0\0"
+            assert rest == b"".join(name.encode() + b"\0" for name in self.mechanisms) + b"\0"
             first = self.scram.get_client_first().encode()
-            answer = b"SCRAM-SHA-256\0" + struct.pack("!i", len(first)) + first
+            answer = self.mechanisms[0].encode() + b"\0" + struct.pack("!i", len(first)) + first
         else:
             assert code == 11
             self.scram.set_server_first(rest.decode())
@@ -208,6 +212,89 @@ def test_a_client_that_asks_the_server_to_begin() -> None:
         return client(data)
 
     assert authenticate(FakeStream(answer=answer), Candidate("app", SCRAM_SECRET), "scram-sha-256", KEY)  # type: ignore[arg-type]
+
+
+def test_a_binding_that_was_not_offered() -> None:
+    said = b"SCRAM-SHA-256-PLUS\0\0\0\0\x24p=tls-server-end-point,,n=,r=abcdefgh"
+    stream = FakeStream(message(b"p", said))
+    with pytest.raises(ProtocolViolation, match="client selected an invalid SASL authentication mechanism"):
+        authenticate(stream, Candidate("app", SCRAM_SECRET), "scram-sha-256", KEY)  # type: ignore[arg-type]
+
+
+END_POINT = bytes(range(32))
+
+
+def bound(answer: Any, end_point: bytes = END_POINT) -> FakeStream:
+    """A stream behind TLS that SCRAM can be bound to."""
+    stream = FakeStream(answer=answer)
+    stream.end_point = end_point
+    return stream
+
+
+@pytest.mark.parametrize("secret", [SCRAM_SECRET, "secret"])
+def test_a_proof_bound_to_tls(secret: str) -> None:
+    client = Client(end_point=END_POINT)
+    assert authenticate(bound(client), Candidate("app", secret), "scram-sha-256", KEY) is not None  # type: ignore[arg-type]
+    assert client.codes == [10, 11]
+
+
+def test_a_proof_without_binding_where_that_is_offered() -> None:
+    """By who can't, as drivers that know no SCRAM-SHA-256-PLUS."""
+    client = Client()
+    client.mechanisms = ["SCRAM-SHA-256"]
+
+    def answer(data: bytes) -> bytes:
+        return client(data.replace(b"SCRAM-SHA-256-PLUS\0", b"").replace(b"\0\0\0\x2a", b"\0\0\0\x17", 1))
+
+    assert authenticate(bound(answer), Candidate("app", SCRAM_SECRET), "scram-sha-256", KEY) is not None  # type: ignore[arg-type]
+
+
+def test_a_candidate_that_comes_again_has_to_bind_to_its_own_connection() -> None:
+    """What is remembered of an earlier login is not bound to anything."""
+    candidate = Candidate("app", SCRAM_SECRET)
+    for end_point, offered in (
+        (END_POINT, END_POINT),
+        (END_POINT[::-1], END_POINT[::-1]),
+        (END_POINT, END_POINT[::-1]),
+    ):
+        stream = bound(Client(end_point=end_point), offered)
+        if end_point == offered:
+            assert authenticate(stream, candidate, "scram-sha-256", KEY) is not None  # type: ignore[arg-type]
+        else:
+            with pytest.raises(AuthenticationFailed, match="SCRAM channel binding check failed"):
+                authenticate(stream, candidate, "scram-sha-256", KEY)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("end_point", [END_POINT, END_POINT[::-1]])
+@pytest.mark.parametrize("password", ["secret", "wrong"])
+def test_a_wrong_binding_is_told_alike_of_those_who_are_and_who_are_not(end_point: bytes, password: str) -> None:
+    told = set()
+    for refusal in (None, "no such user"):
+        stream = bound(Client(password=password, end_point=end_point))
+        try:
+            authenticate(stream, Candidate("app", SCRAM_SECRET, refusal), "scram-sha-256", KEY)  # type: ignore[arg-type]
+        except AuthenticationFailed as exc:
+            told.add((exc.sqlstate, exc.message))
+        else:
+            told.add(("00000", ""))
+    assert len(told) == 1 or (end_point, password) == (END_POINT, "secret")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SCRAM-SHA-256-PLUS\0\0\0\0\x0bn,,n=,r=abc",
+        b"SCRAM-SHA-256-PLUS\0\0\0\0\x0by,,n=,r=abc",
+        b"SCRAM-SHA-256-PLUS\0\0\0\0\x16p=tls-unique,,n=,r=abc",
+        b"SCRAM-SHA-256\0\0\0\0\x20p=tls-server-end-point,,n=,r=abc",
+        b"SCRAM-SHA-256-PLU\0\0\0\0\x20p=tls-server-end-point,,n=,r=abc",
+    ],
+)
+def test_a_binding_that_does_not_go_with_the_mechanism(said: bytes) -> None:
+    with pytest.raises(ProtocolViolation) as caught:
+        stream = bound(lambda data: message(b"p", said))
+        authenticate(stream, Candidate("app", SCRAM_SECRET), "scram-sha-256", KEY)  # type: ignore[arg-type]
+    assert caught.value.sqlstate == "08P01"
 
 
 def message(kind: bytes, body: bytes) -> bytes:

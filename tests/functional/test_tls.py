@@ -222,16 +222,7 @@ def test_hostssl_lines(make_doorman: MakeDoorman, certs: Certificates) -> None:
 @pytest.fixture(scope="module")
 def tls_postgres(own_postgres: Postgres, certs: Certificates) -> Iterator[Postgres]:
     """A cluster that speaks TLS, and clear text to nobody but ``app_trust`` and ``postgres``."""
-    paths = {}
-    for name, source in (
-        ("server.crt", certs.server.certificate),
-        ("server.key", certs.server.private_key),
-        ("root.crt", certs.ca),
-    ):
-        paths[name] = own_postgres.install_file(name, Path(source).read_bytes())
-    own_postgres.configure(
-        ssl="on", ssl_cert_file=paths["server.crt"], ssl_key_file=paths["server.key"], ssl_ca_file=paths["root.crt"]
-    )
+    own_postgres.offer_tls(certs)
     own_postgres.write_hba(
         [
             "hostssl all app 127.0.0.1/32 scram-sha-256",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import struct
@@ -9,14 +10,26 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scramp import ScramMechanism
+from scramp import ScramException, ScramMechanism
 
 from pgdoorman_lib.errors import DoormanError, ServerProtocolViolation, ServerRefused
-from pgdoorman_lib.server.auth import MAX_ITERATIONS, Authenticator, Credentials, ScramClient, ScramKeys, derive_keys
+from pgdoorman_lib.server.auth import (
+    MAX_ITERATIONS,
+    Authenticator,
+    Binding,
+    Credentials,
+    Gs2Binding,
+    ScramClient,
+    ScramKeys,
+    derive_keys,
+)
 
 PASSWORD = "päss wörd 1"
 SALT = b"0123456789abcdef"
-SASL = struct.pack("!I", 10) + b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"
+SASL = struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"
+SASL_BOTH = struct.pack("!I", 10) + b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"
+SASL_PLUS = struct.pack("!I", 10) + b"SCRAM-SHA-256-PLUS\0\0"
+END_POINT = bytes(range(100, 132))
 SCRAMP = ScramMechanism("SCRAM-SHA-256")
 
 
@@ -89,7 +102,9 @@ class TestScramClient:
     NONCE = "rOprNGfwEbeRWgbNEkqO"
 
     def client(self, password: str = "pencil") -> ScramClient:
-        client = ScramClient(lambda salt, iterations: derive_keys(password, salt, iterations), self.NONCE)
+        client = ScramClient(
+            lambda salt, iterations: derive_keys(password, salt, iterations), Gs2Binding(b"n,,"), self.NONCE
+        )
         client.first()
         return client
 
@@ -233,7 +248,7 @@ def test_unsupported_methods(code: int) -> None:
         Authenticator(Credentials("app", password="x")).answer(request(code))
 
 
-@pytest.mark.parametrize("payload", [b"SCRAM-SHA-256-PLUS\0\0", b"OAUTHBEARER\0\0", b"\0\0"])
+@pytest.mark.parametrize("payload", [b"OAUTHBEARER\0\0", b"\0\0"])
 def test_no_mechanism_in_common(payload: bytes) -> None:
     with pytest.raises(ServerRefused, match="mechanism"):
         Authenticator(Credentials("app", password="x")).answer(request(10, payload))
@@ -273,6 +288,82 @@ def test_ok_before_the_server_has_proven_itself() -> None:
     with pytest.raises(ServerProtocolViolation, match="identity"):
         ours.answer(request(0))
     assert not ours.done
+
+
+BY_TLS = {wanted: Binding(wanted, True, END_POINT) for wanted in ("disable", "prefer", "require")}
+NO_TLS = {wanted: Binding(wanted) for wanted in BY_TLS}
+#: by TLS whose certificate has no hash
+NO_HASH = {wanted: Binding(wanted, True) for wanted in BY_TLS}
+
+
+@pytest.mark.parametrize(
+    ("binding", "asked", "mechanism", "header"),
+    [
+        (BY_TLS["prefer"], SASL_BOTH, b"SCRAM-SHA-256-PLUS", b"p=tls-server-end-point,,"),
+        (BY_TLS["prefer"], SASL_PLUS, b"SCRAM-SHA-256-PLUS", b"p=tls-server-end-point,,"),
+        (BY_TLS["prefer"], SASL, b"SCRAM-SHA-256", b"y,,"),
+        (BY_TLS["require"], SASL_BOTH, b"SCRAM-SHA-256-PLUS", b"p=tls-server-end-point,,"),
+        (BY_TLS["disable"], SASL_BOTH, b"SCRAM-SHA-256", b"n,,"),
+        (NO_TLS["prefer"], SASL, b"SCRAM-SHA-256", b"n,,"),
+        (NO_TLS["disable"], SASL_BOTH, b"SCRAM-SHA-256", b"n,,"),
+        (NO_HASH["prefer"], SASL_BOTH, b"SCRAM-SHA-256", b"n,,"),
+        (NO_HASH["prefer"], SASL, b"SCRAM-SHA-256", b"n,,"),
+    ],
+)
+def test_what_is_said_of_channel_binding(binding: Binding, asked: bytes, mechanism: bytes, header: bytes) -> None:
+    """As libpq does."""
+    ours = Authenticator(Credentials("app", client_key=b"k" * 32), binding)
+    chosen, _, rest = sent(ours.answer(asked)).partition(b"\0")
+    assert chosen == mechanism
+    first = rest[4:]
+    assert first.startswith(header + b"n=,r=")
+    nonce = first.partition(b"r=")[2]
+    final = sent(ours.answer(request(11, b"r=" + nonce + b"x,s=QUJD,i=2")))
+    bound = END_POINT if mechanism.endswith(b"PLUS") else b""
+    assert final.startswith(b"c=" + base64.b64encode(header + bound) + b",r=")
+
+
+@pytest.mark.parametrize(
+    ("binding", "asked", "why"),
+    [
+        (NO_TLS["prefer"], SASL_BOTH, "over a connection without TLS"),
+        (NO_TLS["require"], SASL_BOTH, "over a connection without TLS"),
+        (NO_TLS["require"], SASL, "did not offer"),
+        (BY_TLS["require"], SASL, "did not offer"),
+        (BY_TLS["disable"], SASL_PLUS, "no SASL mechanism"),
+        (NO_HASH["require"], SASL_BOTH, "without a hash function"),
+        (NO_HASH["prefer"], SASL_PLUS, "no SASL mechanism"),
+        (BY_TLS["require"], request(0), "without channel binding"),
+        (BY_TLS["require"], request(3), "not supported by the server's authentication request"),
+        (BY_TLS["require"], request(5, b"salt"), "not supported by the server's authentication request"),
+    ],
+)
+def test_no_login_without_the_binding_that_must_be(binding: Binding, asked: bytes, why: str) -> None:
+    ours = Authenticator(Credentials("app", password="x", client_key=b"k" * 32), binding)
+    with pytest.raises(ServerRefused, match=why) as caught:
+        ours.answer(asked)
+    assert caught.value.sqlstate == "28000"
+    assert not ours.done
+
+
+def test_scramp_s_server_takes_our_binding_and_no_other() -> None:
+    for end_point in (END_POINT, END_POINT[::-1]):
+        ours = Authenticator(Credentials("app", password=PASSWORD), Binding("require", True, end_point))
+        theirs = ScramMechanism("SCRAM-SHA-256-PLUS").make_server(
+            lambda user: SCRAMP.make_auth_info(PASSWORD, 4096, SALT),
+            channel_binding=("tls-server-end-point", END_POINT),
+        )
+        first = sent(ours.answer(SASL_BOTH))[23:].decode()
+        theirs.set_client_first(first.replace("n=,", "n=somebody,"))
+        theirs.client_first_bare = first.partition(",,")[2]
+        final = sent(ours.answer(request(11, theirs.get_server_first().encode()))).decode()
+        if end_point != END_POINT:
+            with pytest.raises(ScramException, match=r"(?i)channel.binding"):
+                theirs.set_client_final(final)
+        else:
+            theirs.set_client_final(final)
+            assert ours.answer(request(12, theirs.get_server_final().encode())) is None
+            assert ours.answer(request(0)) is None
 
 
 @given(st.lists(st.binary(max_size=40), max_size=4))

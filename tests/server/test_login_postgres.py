@@ -114,14 +114,7 @@ class TestRefusals:
 @pytest.fixture(scope="module")
 def tls_postgres(own_postgres: Postgres, certs: Certificates) -> Iterator[Postgres]:
     """A cluster with TLS; ``app_trust`` needs it, ``app_clear`` must not have it, ``app`` needs a certificate."""
-    names = {}
-    for setting, path in (
-        ("ssl_cert_file", certs.server.certificate),
-        ("ssl_key_file", certs.server.private_key),
-        ("ssl_ca_file", certs.ca),
-    ):
-        names[setting] = str(own_postgres.install_file(path.name, path.read_bytes()))
-    own_postgres.configure(ssl="on", **names)
+    own_postgres.offer_tls(certs)
     own_postgres.write_hba(
         [
             "hostssl all app_trust 127.0.0.1/32 trust",

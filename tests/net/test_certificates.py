@@ -1,0 +1,143 @@
+"""What SCRAM is bound to: hashes of certificates, against those that cryptography knows of them."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.x509.oid import NameOID
+from fix_certs import Certificates
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgdoorman_lib.net.certificates import bound_to, end_point, learn_own, shown_by
+from pgdoorman_lib.net.tls import client_facing_context
+
+RSA = rsa.generate_private_key(65537, 2048)
+EC = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
+
+
+def signed(key: Any, algorithm: Any, number: int = 4711, **more: Any) -> bytes:
+    """A certificate (DER) that ``key`` signs by a hash function."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return (
+        x509.CertificateBuilder(name, name, key.public_key(), number, now, now + datetime.timedelta(days=1))
+        .sign(key, algorithm, **more)
+        .public_bytes(serialization.Encoding.DER)
+    )
+
+
+@pytest.mark.parametrize("key", [RSA, EC])
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        *(hashes.SHA224, hashes.SHA256, hashes.SHA384, hashes.SHA512),
+        *(hashes.SHA3_224, hashes.SHA3_256, hashes.SHA3_384, hashes.SHA3_512),
+    ],
+)
+@pytest.mark.parametrize("number", [1, 1 << 150])
+def test_the_hash_function_is_the_signature_s(key: Any, algorithm: Any, number: int) -> None:
+    certificate = signed(key, algorithm(), number)
+    assert end_point(certificate) == hashlib.new(algorithm.name.replace("-", "_"), certificate).digest()
+
+
+@pytest.mark.parametrize("algorithm", [hashes.SHA224, hashes.SHA256, hashes.SHA384, hashes.SHA512])
+def test_rsassa_pss_has_it_in_its_parameters(algorithm: Any) -> None:
+    kind = padding.PSS(padding.MGF1(algorithm()), padding.PSS.DIGEST_LENGTH)
+    certificate = signed(RSA, algorithm(), rsa_padding=kind)
+    assert end_point(certificate) == hashlib.new(algorithm.name, certificate).digest()
+
+
+def test_there_is_none_for_ed25519() -> None:
+    assert end_point(signed(ED, None)) is None
+
+
+def with_identifier(certificate: bytes, before: str, after: str) -> bytes:
+    """The certificate with other object identifiers of the same length: OpenSSL would not sign so any more."""
+    assert bytes.fromhex(before) in certificate
+    return certificate.replace(bytes.fromhex(before), bytes.fromhex(after))
+
+
+@pytest.mark.parametrize(
+    ("certificate", "before", "after"),
+    [
+        (signed(RSA, hashes.SHA256()), "2a864886f70d01010b", "2a864886f70d010104"),  # MD5
+        (signed(RSA, hashes.SHA256()), "2a864886f70d01010b", "2a864886f70d010105"),  # SHA-1
+    ],
+)
+def test_md5_and_sha1_are_too_weak_to_bind_by(certificate: bytes, before: str, after: str) -> None:
+    weak = with_identifier(certificate, before, after)
+    assert end_point(weak) == hashlib.sha256(weak).digest()
+
+
+def test_a_signature_that_nobody_knows_binds_nothing() -> None:
+    certificate = signed(RSA, hashes.SHA256())
+    assert end_point(with_identifier(certificate, "2a864886f70d01010b", "2a864886f70d01017f")) is None
+
+
+@given(st.binary(max_size=60), st.integers(0, 700), st.integers(0, 700))
+def test_garbage_binds_nothing_and_breaks_nothing(garbage: bytes, start: int, end: int) -> None:
+    certificate = SELF_SIGNED
+    for data in (garbage, certificate[:start], certificate[:start] + garbage + certificate[end:]):
+        assert end_point(data) in (None, *(hashlib.new(name, data).digest() for name in NAMES))
+
+
+SELF_SIGNED = signed(EC, hashes.SHA256())
+NAMES = ("sha224", "sha256", "sha384", "sha512", "sha3_224", "sha3_256", "sha3_384", "sha3_512")
+
+
+@pytest.mark.parametrize("key", [RSA, EC, ED])
+def test_both_sides_bind_to_what_the_server_shows(key: Any, tmp_path: Path) -> None:
+    certificate = signed(key, None if key is ED else hashes.SHA384())
+    path = tmp_path / "server.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    # What stands around the certificate is nothing to OpenSSL, nor are those behind it.
+    path.write_bytes(
+        b"text\n"
+        + ssl.DER_cert_to_PEM_cert(certificate).encode()
+        + ssl.DER_cert_to_PEM_cert(SELF_SIGNED).encode()
+        + private
+    )
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(path)
+    assert shown_by(server) == certificate
+    learn_own(server)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    left, right = client.wrap_bio(down, up), server.wrap_bio(up, down, server_side=True)
+    for _ in range(3):
+        for side in (left, right):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+    assert bound_to(left) == bound_to(right) == (None if key is ED else hashlib.sha384(certificate).digest())
+
+
+def test_the_context_for_clients_knows_what_binds_them(certs: Certificates) -> None:
+    """Also one that demands certificates of them."""
+
+    class General:
+        tls_mode = "verify-full"
+        tls_certificate = str(certs.server.certificate)
+        tls_private_key = str(certs.server.private_key)
+        tls_ca_cert = str(certs.ca)
+
+    context = client_facing_context(General())
+    assert context is not None
+    certificate = ssl.PEM_cert_to_DER_cert(certs.server.certificate.read_text())
+    tls = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    assert bound_to(tls) == hashlib.sha256(certificate).digest()
