@@ -163,7 +163,7 @@ class PeerGone(DoormanError):
 
 
 class HandshakeFailed(PeerGone):
-    """A client and the pooler could not agree on TLS; an alert has told the client."""
+    """A client and the pooler could not agree on TLS: an alert has told the client, or nothing could."""
 
 
 class ServerGone(DoormanError):

@@ -10,6 +10,16 @@ from pgdoorman_lib.errors import PeerGone, ProtocolViolation
 from pgdoorman_lib.net.stream import Stream
 
 
+class FakeTls:
+    """What there is after a handshake."""
+
+    def __init__(self, alpn: str | None) -> None:
+        self._alpn = alpn
+
+    def selected_alpn_protocol(self) -> str | None:
+        return self._alpn
+
+
 class FakeStream(Stream):
     """Stands for ``net.stream.Stream`` in logins.
 
@@ -35,6 +45,8 @@ class FakeStream(Stream):
         self.closed = False
         #: raised by the next handshake
         self.handshake_error: ssl.SSLError | None = None
+        #: the protocol that it will agree on
+        self.alpn: str | None = None
         #: contexts of the handshakes there were
         self.handshakes: list[ssl.SSLContext] = []
         self.flushed = b""
@@ -83,14 +95,28 @@ class FakeStream(Stream):
     def has_buffered(self) -> bool:
         return bool(self._buffer)
 
-    def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
+    def peek(self) -> int:
+        while not self._buffer:
+            self._buffer = self._receive()
+        return self._buffer[0]
+
+    def start_tls(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        direct: bool = False,
+    ) -> None:
+        if direct:
+            self._buffer = b""
         if self._buffer:
             raise ProtocolViolation("received unencrypted data after SSL request")
         self.flush()
         self.handshakes.append(context)
         if self.handshake_error is not None:
             raise self.handshake_error
-        self.tls = object()  # type: ignore[assignment]
+        self.tls = FakeTls(self.alpn)  # type: ignore[assignment]
         self.end_point = self.will_bind
 
     def close(self) -> None:

@@ -29,6 +29,7 @@ class Settings:
     server_tls_ca_cert: str | None = None
     server_tls_certificate: str | None = None
     server_tls_private_key: str | None = None
+    server_tls_negotiation: str = "postgres"
     server_channel_binding: str = "prefer"
     tcp_keepalives_idle: float = 5
     tcp_keepalives_interval: float = 5
@@ -102,8 +103,14 @@ class Connection:
     def start_tls(self, files: Any, ca: Any = None) -> None:
         """Agree to TLS with the certificate; with ``ca`` a client certificate is demanded."""
         self.send(b"S")
+        self.take_tls(files, ca)
+
+    def take_tls(self, files: Any, ca: Any = None, alpn: str | None = None) -> None:
+        """TLS that has been agreed on, or that the other side begins with."""
         context = gssl.SSLContext(gssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(files.certificate, files.private_key)
+        if alpn is not None:
+            context.set_alpn_protocols([alpn])
         if ca is not None:
             context.load_verify_locations(ca)
             context.verify_mode = gssl.CERT_REQUIRED

@@ -3,6 +3,7 @@
 import cython
 
 from pgdoorman_lib.auth.verify cimport Candidate, Proof, advance, authenticate, method_for, proof_by
+from pgdoorman_lib.client.encryption cimport first_packet
 from pgdoorman_lib.client.login_cache cimport LoginCache
 from pgdoorman_lib.net.pollable cimport Pollable
 from pgdoorman_lib.net.stream cimport Stream
@@ -51,10 +52,6 @@ cdef long _length(Stream stream, int lead) except? -1
 cpdef Accepted finish(Stream stream, Familiar familiar)
 @cython.locals(accepted=Accepted, proof=Proof)
 cdef Familiar _begin_known(Stream stream, object policy, Guest guest, tuple known)
-@cython.locals(length=long, word=bytes)
-cpdef bytes read_startup_packet(Stream stream)
-@cython.locals(packet=bytes, code=long)
-cdef bytes _first_packet(Stream stream, object policy)
 cdef _parse(bytes packet)
 cdef _negotiate(Stream stream, StartupMessage request)
 cdef Accepted _proven(Accepted accepted, bytes client_key)

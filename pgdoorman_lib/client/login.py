@@ -5,8 +5,6 @@ Rules:
    like an earlier one is waited for without a greenlet (``recognise``, ``proceed``), as long as its words are whole.
 2. What is asked of the client, and what it is told, depends on nothing but its address, its words and the rules, until
    it has proven who it is.
-3. TLS begins with an empty buffer: what came in clear behind the request was not said by whom TLS will vouch for
-   (CVE-2021-23214 in PostgreSQL, CVE-2021-3935 in PgBouncer).
 
 PostgreSQL docs, "Protocol Flow: Start-up", "SSL Session Encryption", "Canceling Requests in Progress"; the order of
 checks and the texts are those of its backend_startup.c.
@@ -15,15 +13,15 @@ checks and the texts are those of its backend_startup.c.
 from __future__ import annotations
 
 import re
-import ssl
 from dataclasses import dataclass, field
 from typing import Any
 
 from pgdoorman_lib.abc import LoginPolicy
 from pgdoorman_lib.auth.hba import TRUST
 from pgdoorman_lib.auth.verify import Candidate, Proof, advance, authenticate, console_method_for, method_for, proof_by
+from pgdoorman_lib.client.encryption import first_packet
 from pgdoorman_lib.client.login_cache import KnownLogin
-from pgdoorman_lib.errors import HandshakeFailed, NotPermitted, ProtocolViolation, TlsRequired, UnsupportedFeature
+from pgdoorman_lib.errors import NotPermitted, ProtocolViolation, TlsRequired, UnsupportedFeature
 from pgdoorman_lib.net.pollable import Pollable
 from pgdoorman_lib.net.stream import NOTHING, Stream
 from pgdoorman_lib.net.syscalls import cut
@@ -35,11 +33,9 @@ from pgdoorman_lib.wire.startup import (
     PHYSICAL,
     CancelRequest,
     StartupMessage,
-    not_a_length,
     parse_options,
     parse_replication,
     parse_startup,
-    unsupported_protocol,
 )
 
 _int = int
@@ -109,7 +105,7 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
     DoormanError: to be told to the client, and the connection closed; of AuthenticationFailed the cause is for the log.
     PeerGone: there is nobody to tell. The caller sets the time limit.
     """
-    packet = _first_packet(stream, policy)
+    packet = first_packet(stream, policy)
     tls = stream.tls is not None
     cache = policy.cache  # a reload meanwhile makes another: what was decided by then is not for that one
     known = cache.find(stream.peer_host, tls, packet)
@@ -248,40 +244,6 @@ def _begin_known(stream: Stream, policy: LoginPolicy, guest: Guest, known: Known
     return Familiar(accepted, proof)
 
 
-def read_startup_packet(stream: Stream) -> bytes:
-    """The next startup packet without its length word; ProtocolViolation for an impossible length; may switch."""
-    word = stream.read_exact(4)
-    length = int32(word, 0)
-    if not 8 <= length <= consts.MAX_STARTUP_PACKET:
-        raise not_a_length(word)
-    return stream.read_exact(length - 4)
-
-
-def _first_packet(stream: Stream, policy: LoginPolicy) -> bytes:
-    """Answer requests for encryption, each at most once, until the client says what it wants; the packet with that."""
-    may_ask_tls = True
-    may_ask_gss = True
-    while True:
-        packet = read_startup_packet(stream)
-        code = int32(packet, 0)
-        if code == consts.SSL_REQUEST:
-            parse_startup(packet)
-            if not may_ask_tls:
-                raise unsupported_protocol(code)
-            may_ask_tls = False
-            _answer_tls(stream, policy)
-            may_ask_gss = may_ask_gss and stream.tls is None
-        elif code == consts.GSSENC_REQUEST:
-            parse_startup(packet)
-            if not may_ask_gss:
-                raise unsupported_protocol(code)
-            may_ask_gss = False
-            _refuse_buffered(stream, "GSSAPI encryption request")
-            stream.write(b"N")
-        else:
-            return packet
-
-
 def _parse(packet: bytes) -> StartupMessage | CancelRequested:
     """What the client wants, once it does not ask for encryption any more."""
     try:
@@ -294,30 +256,6 @@ def _parse(packet: bytes) -> StartupMessage | CancelRequested:
         return CancelRequested(request.pid, request.secret)
     assert isinstance(request, StartupMessage)
     return request
-
-
-def _answer_tls(stream: Stream, policy: LoginPolicy) -> None:
-    # Looked at before the first byte of the answer, so that nothing is said after TLS that came before it.
-    _refuse_buffered(stream, "SSL request")
-    tls_context = policy.tls_context
-    if tls_context is None or stream.is_unix:
-        # A unix socket is private already; PostgreSQL answers the same.
-        stream.write(b"N")
-        return
-    stream.write(b"S")
-    try:
-        stream.start_tls(tls_context, server_side=True)
-    except ssl.SSLError as exc:
-        # An alert has told the peer; an ErrorResponse in clear would be garbage to it.
-        raise HandshakeFailed(f"could not accept SSL connection: {getattr(exc, 'reason', None) or exc}") from exc
-
-
-def _refuse_buffered(stream: Stream, request: str) -> None:
-    if stream.has_buffered():
-        raise ProtocolViolation(
-            f"received unencrypted data after {request}",
-            detail="This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
-        )
 
 
 def _negotiate(stream: Stream, request: StartupMessage) -> None:

@@ -65,6 +65,7 @@ class PoolSettings:
     server_tls_certificate: str | None
     server_tls_private_key: str | None
     server_tls_fingerprint: str
+    server_tls_negotiation: str
     server_channel_binding: str
     tcp_keepalives_idle: int
     tcp_keepalives_interval: int
@@ -108,6 +109,7 @@ _POOL_OVER_GENERAL = (
     "server_tls_ca_cert",
     "server_tls_certificate",
     "server_tls_private_key",
+    "server_tls_negotiation",
     "server_channel_binding",
 )
 

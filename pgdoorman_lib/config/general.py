@@ -10,6 +10,7 @@ from pgdoorman_lib.wire.cancel_keys import MAX_PEER_ID
 U16 = 65535
 U32 = 2**32 - 1
 CLIENT_TLS_MODES = ("allow", "disable", "require", "verify-full")
+TLS_NEGOTIATIONS = ("postgres", "direct")
 CHANNEL_BINDINGS = ("disable", "prefer", "require")
 SERVER_TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 QUICK = (0.1, float("inf"))
@@ -427,6 +428,14 @@ class General:
     server_tls_ca_cert: str | None = setting("path", None, "Certificates that sign the servers' (PEM).", unset="none")
     server_tls_certificate: str | None = setting("path", None, "Our certificate for servers (PEM).", unset="none")
     server_tls_private_key: str | None = setting("path", None, "Its private key (PEM).", unset="none")
+    server_tls_negotiation: str = setting(
+        "choice",
+        "postgres",
+        "libpq's sslnegotiation: TLS is asked for first (postgres), or begun at once (direct), which saves a round "
+        "trip, and needs PostgreSQL 17 and a server_tls_mode of require or more.",
+        choices=TLS_NEGOTIATIONS,
+        ours=True,
+    )
     server_channel_binding: str = setting(
         "choice",
         "prefer",

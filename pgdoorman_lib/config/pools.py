@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from pgdoorman_lib.config.general import CHANNEL_BINDINGS, NO_EFFECT, NOT_YET, QUICK, SERVER_TLS_MODES, SLOW, U16, U32
+from pgdoorman_lib.config.general import (
+    CHANNEL_BINDINGS,
+    NO_EFFECT,
+    NOT_YET,
+    QUICK,
+    SERVER_TLS_MODES,
+    SLOW,
+    TLS_NEGOTIATIONS,
+    U16,
+    U32,
+)
 from pgdoorman_lib.config.keys import REQUIRED, setting
 from pgdoorman_lib.record import record
 
@@ -158,6 +168,9 @@ class Pool:
     server_tls_ca_cert: str | None = setting("path", None, "Overrides [general]'s.", unset=GENERAL)
     server_tls_certificate: str | None = setting("path", None, "Overrides [general]'s.", unset=GENERAL)
     server_tls_private_key: str | None = setting("path", None, "Overrides [general]'s.", unset=GENERAL)
+    server_tls_negotiation: str | None = setting(
+        "choice", None, "Overrides [general]'s.", choices=TLS_NEGOTIATIONS, ours=True, unset=GENERAL
+    )
     server_channel_binding: str | None = setting(
         "choice", None, "Overrides [general]'s.", choices=CHANNEL_BINDINGS, ours=True, unset=GENERAL
     )

@@ -142,6 +142,12 @@ def _server_tls(general: General, pool: Pool | None, path: Path, source: Source)
     # What [general] leaves to the pools may be completed by them, so without a pool only the pairs are checked.
     if pool is not None and mode in ("verify-ca", "verify-full") and value("server_tls_ca_cert") is None:
         source.refuse((*path, "server_tls_mode"), f"server_tls_mode is '{mode}' but server_tls_ca_cert is not set")
+    if pool is not None and value("server_tls_negotiation") == "direct" and mode in ("disable", "allow", "prefer"):
+        source.refuse(
+            (*path, "server_tls_negotiation"),
+            f"server_tls_negotiation is 'direct', which leaves no choice, and server_tls_mode is '{mode}': expected "
+            "require, verify-ca or verify-full",
+        )
     never = mode in ("disable", "allow") or (pool is not None and pool.server_host.startswith("/"))
     if pool is not None and value("server_channel_binding") == "require" and never:
         source.refuse(

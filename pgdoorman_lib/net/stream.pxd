@@ -118,6 +118,8 @@ cdef class Stream(Channel):
     cdef int _park(self) except -1
     @cython.final
     cdef Py_ssize_t _fill_or_park(self) except -3
+    @cython.locals(block=bytearray)
+    cpdef int peek(self) except -1
     @cython.locals(whole=bytearray, taken=bytes)
     cpdef bytes read_exact(self, Py_ssize_t size)
     @cython.locals(head=bytes, length=long)

@@ -699,21 +699,28 @@ class Stream(Channel):
         self.tls_end = len(self.tls_out)
         return True
 
-    def start_tls(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
-        """Do the TLS handshake; may switch.
+    def start_tls(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        direct: bool = False,
+    ) -> None:
+        """Do the TLS handshake; may switch. ``direct``: the other side has begun it, with what is there.
 
         ProtocolViolation when bytes came in clear behind the request (RFC 2595 section 2.1's attack), PeerGone when the
         peer goes away, ssl.SSLError when it does not agree.
         """
-        if self.end > self.start:
+        if self.end > self.start and not direct:
             raise ProtocolViolation(
                 "received unencrypted data after SSL request",
                 detail="This could be either a client-software bug or evidence of an attempted "
                 "man-in-the-middle attack.",
             )
         self.flush()
-        received, sent = self.received, self.sent
-        if server_side:
+        received, sent = self.received - (self.end - self.start), self.sent
+        if server_side and not direct:
             self._fill_or_park()  # what a handshake takes is not for those who only ask for one
         cipher_in = ssl.MemoryBIO()
         cipher_out = ssl.MemoryBIO()
@@ -869,6 +876,13 @@ class Stream(Channel):
                 raise PeerGone("connection closed by the other side")
             self.release()  # who waits holds no buffer, however little has come
             self._park()
+
+    def peek(self) -> _int:
+        """The next byte, which stays; may switch. PeerGone when the stream ends first."""
+        if self.start == self.end:
+            self._fill_or_park()
+        block: Any = self.block
+        return block[self.start]  # type: ignore[no-any-return]
 
     def read_exact(self, size: _int) -> _bytes:
         """The next ``size`` bytes; may switch. PeerGone when the stream ends first."""

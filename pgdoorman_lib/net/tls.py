@@ -13,7 +13,7 @@ from pgdoorman_lib.net.certificates import learn_own
 from pgdoorman_lib.net.tls_secrets import Keylog
 
 #: The protocol's registered ALPN name (PostgreSQL docs, "SSL Session Encryption").
-_ALPN = ["postgresql"]
+ALPN = "postgresql"
 
 #: Identity of a file's content for the cache: a replaced file changes at least one of the three.
 _Stamp = tuple[int, int, int]
@@ -30,7 +30,7 @@ def client_facing_context(general: ClientTlsSettings, keylog: Keylog | None = No
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(_ALPN)
+    context.set_alpn_protocols([ALPN])
     # As PostgreSQL does: no renegotiation (a cheap way to burn our CPU), no tickets (nobody resumes sessions).
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.num_tickets = 0
@@ -79,7 +79,7 @@ def _server_facing_context(
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(_ALPN)
+    context.set_alpn_protocols([ALPN])
     context.options |= ssl.OP_NO_RENEGOTIATION
     if ca:
         _load_ca(context, "server_tls_ca_cert", ca)

@@ -27,7 +27,7 @@ from pgdoorman_lib.net.connect import open_stream
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.sockopt import SocketOptions
 from pgdoorman_lib.net.stream import Stream
-from pgdoorman_lib.net.tls import server_facing_context
+from pgdoorman_lib.net.tls import ALPN, server_facing_context
 from pgdoorman_lib.net.tls_secrets import Keylog
 from pgdoorman_lib.record import record
 from pgdoorman_lib.server.auth import Authenticator, Binding, Credentials
@@ -68,6 +68,10 @@ _PERHAPS_TLS = (
     'begin with TLS; "allow" does not'
 )
 
+
+#: The value of ``server_tls_negotiation`` that begins with TLS at once, and whoever closes a connection for that.
+DIRECT = "direct"
+_SINCE_17 = ': server_tls_negotiation is "direct", which PostgreSQL knows since 17'
 
 GiveKeylog = Callable[[], Keylog | None]
 
@@ -179,7 +183,10 @@ def dial(
         return stream
     try:
         with _as_server(stream):
-            if _ask_for_tls(stream):
+            if settings.server_tls_negotiation == DIRECT:
+                _begin_tls(stream, context, settings.server_host)
+                stamps.encrypted = time.monotonic()
+            elif _ask_for_tls(stream):
                 _start_tls(stream, context, settings.server_host)
                 stamps.encrypted = time.monotonic()
             elif attempt == TLS:
@@ -211,6 +218,19 @@ def _ask_for_tls(stream: Stream) -> bool:
         # The text is not authenticated: it could be anybody's (CVE-2024-10977).
         raise ServerUnavailable("the server answered SSLRequest with an error")
     raise ServerProtocolViolation("the server's answer to SSLRequest is not PostgreSQL's")
+
+
+def _begin_tls(stream: Stream, context: ssl.SSLContext, host: str) -> None:
+    """TLS without asking for it (PostgreSQL docs, "SSL Session Encryption"); who takes it has to name PostgreSQL."""
+    try:
+        _start_tls(stream, context, host)
+    except PeerGone as exc:
+        raise ServerUnavailable(f"the server closed the connection unexpectedly{_SINCE_17}") from OSError(
+            f"{stream.peer}: {exc.message}"
+        )
+    assert stream.tls is not None
+    if stream.tls.selected_alpn_protocol() != ALPN:
+        raise ServerUnavailable("direct SSL connection was established without ALPN protocol negotiation extension")
 
 
 def _start_tls(stream: Stream, context: ssl.SSLContext, host: str) -> None:

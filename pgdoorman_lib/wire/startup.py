@@ -32,7 +32,7 @@ _OTHERS = {
     **dict.fromkeys((b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"CONN", b"PRI "), _HTTP),
     b"SSH-": "the greeting of an SSH client",
 }
-_TLS = "a TLS handshake without an SSLRequest before it (sslnegotiation=direct is not supported)"
+_TLS = "a TLS handshake where TLS was refused"
 _TLS_RECORD = b"\x16\x03"
 _OPTION_PREFIX = "_pq_."
 _SPACES = " \t\n\v\f\r"

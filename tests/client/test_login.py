@@ -19,13 +19,15 @@ from pgdoorman_lib.auth.lookup import Finding, Lookup, LookupStats
 from pgdoorman_lib.auth.md5 import hash_password
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.auth.verify import Account, Users
-from pgdoorman_lib.client.login import Accepted, CancelRequested, Guest, login, read_startup_packet
+from pgdoorman_lib.client.encryption import read_startup_packet
+from pgdoorman_lib.client.login import Accepted, CancelRequested, Guest, login
 from pgdoorman_lib.client.login_cache import LoginCache
 from pgdoorman_lib.config.keys import HbaSource
 from pgdoorman_lib.config.model import AuthQuery
 from pgdoorman_lib.errors import (
     AuthenticationFailed,
     DoormanError,
+    HandshakeFailed,
     NotPermitted,
     PeerGone,
     ProtocolViolation,
@@ -246,10 +248,62 @@ def test_a_handshake_that_fails_leaves_nobody_to_tell() -> None:
         enter(stream, Context(tls_context=CONTEXT))
 
 
+# -- TLS without a request for it
+
+HELLO_OF_TLS = bytes.fromhex("16030100f8010000f40303") + bytes(240)
+
+
+def direct(*arrivals: bytes, alpn: str | None = "postgresql", **more: Any) -> FakeStream:
+    """A client that begins with TLS."""
+    stream = FakeStream(HELLO_OF_TLS, *arrivals, **more)
+    stream.alpn = alpn
+    return stream
+
+
+def test_tls_that_begins_at_once() -> None:
+    context = Context(tls_context=CONTEXT, general=General("require"))
+    stream = direct(HELLO, answer=Client("scram", "secret"))
+    assert isinstance(enter(stream, context), Accepted)
+    assert stream.handshakes == [CONTEXT]
+    assert stream.written[:1] == b"R"
+    assert enter(direct(cancel(1, b"abcd")), context) == CancelRequested(1, b"abcd")
+
+
+@pytest.mark.parametrize("alpn", [None, "h2", "POSTGRESQL", ""])
+def test_tls_that_begins_at_once_has_to_be_meant_for_postgresql(alpn: str | None) -> None:
+    stream = direct(HELLO, alpn=alpn)
+    with pytest.raises(HandshakeFailed, match="without ALPN protocol negotiation extension"):
+        enter(stream, Context(tls_context=CONTEXT))
+    assert stream.written == b""
+
+
+@pytest.mark.parametrize(("context", "is_unix"), [(None, False), (CONTEXT, True), (None, True)])
+def test_tls_that_begins_at_once_where_there_is_none(context: ssl.SSLContext | None, is_unix: bool) -> None:
+    stream = direct(HELLO, is_unix=is_unix)
+    with pytest.raises(HandshakeFailed, match="TLS is not offered here"):
+        enter(stream, Context(tls_context=context))
+    assert stream.written == b""
+    assert stream.handshakes == []
+
+
+def test_requests_for_encryption_under_tls_that_began_at_once() -> None:
+    """PostgreSQL answers them by a no."""
+    client = Client("scram", "secret")
+    stream = direct(SSL, GSS, HELLO, answer=lambda data: client(data.lstrip(b"N")))
+    assert isinstance(enter(stream, Context(tls_context=CONTEXT)), Accepted)
+    assert stream.written[:3] == b"NNR"
+    assert stream.handshakes == [CONTEXT]
+
+
+def test_a_handshake_behind_a_request_that_was_refused() -> None:
+    error = refused(SSL, HELLO_OF_TLS)
+    assert "a TLS handshake where TLS was refused" in error.message
+
+
 # -- startup packets
 
 
-@pytest.mark.parametrize("length", [-(1 << 31), -1, 0, 3, 4, 7, 10001, 65536, (1 << 31) - 1, 0x16030100])
+@pytest.mark.parametrize("length", [-(1 << 31), -1, 0, 3, 4, 7, 10001, 65536, (1 << 31) - 1, 0x15030100])
 def test_impossible_lengths_are_refused_at_once(length: int) -> None:
     error = refused(struct.pack("!i", length))
     assert error.sqlstate == "08P01"

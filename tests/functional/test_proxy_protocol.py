@@ -173,7 +173,6 @@ def test_a_header_from_elsewhere_is_refused_and_named_once_a_minute(
     ("said", "seen"),
     [
         (b"GET / HTTP/1.1\r\nHost: db\r\n\r\n", "an HTTP request"),
-        (bytes.fromhex("16030100f8010000f40303") + bytes(240), "a TLS handshake without an SSLRequest"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "an SSH client"),
     ],
 )

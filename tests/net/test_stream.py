@@ -729,6 +729,30 @@ def test_clear_bytes_before_the_handshake_are_refused(pair: Any, contexts: Any) 
         stream.start_tls(contexts[0], server_side=True)
 
 
+def test_tls_that_the_peer_begins_at_once(engine: Engine, contexts: Any) -> None:
+    """What has been looked at is its first record."""
+    stream, raw = stream_pair(engine)
+    connecting = gevent.spawn(contexts[1].wrap_socket, raw, server_hostname="localhost")
+    with gevent.Timeout(patience(5)):
+        assert stream.peek() == stream.peek() == 22
+        stream.start_tls(contexts[0], server_side=True, direct=True)
+        peer = connecting.get()
+        peer.sendall(b"question")
+        assert stream.peek() == ord("q")
+        assert stream.read_exact(8) == b"question"
+    assert (stream.records is not None) is (keylog_of(contexts[0]) is not None)
+    assert stream.received == 8
+    stream.close()
+    peer.close()
+
+
+def test_peek_at_nobody(pair: Any) -> None:
+    stream, peer = pair
+    peer.close()
+    with gevent.Timeout(patience(5)), pytest.raises(PeerGone):
+        stream.peek()
+
+
 def test_handshake_with_somebody_who_leaves(pair: Any, contexts: Any) -> None:
     stream, peer = pair
     peer.sendall(b"\x16\x03\x01\x02\x00")

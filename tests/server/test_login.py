@@ -82,6 +82,16 @@ def with_tls(files: Any, then: Script, ca: Any = None) -> Script:
     return script
 
 
+def with_tls_at_once(files: Any, then: Script, alpn: str | None) -> Script:
+    """Take TLS that nobody asked for."""
+
+    def script(connection: Connection) -> object:
+        connection.take_tls(files, alpn=alpn)
+        return then(connection)
+
+    return script
+
+
 def run(
     fake: FakePostgres, engine: Engine, *scripts: Script, credentials: Credentials = APP, **changes: Any
 ) -> LoggedIn:
@@ -439,6 +449,30 @@ class TestTls:
 
         run(fake, engine, with_tls(certs.server, subject, certs.ca), **trust(certs, "require"), **changes)
         assert fake.results == [((("commonName", "app"),),)]
+
+    @pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+    def test_tls_at_once(self, fake: FakePostgres, engine: Engine, certs: Certificates, mode: str) -> None:
+        script = with_tls_at_once(certs.server, trusting, "postgresql")
+        changes = {**trust(certs, mode), "server_tls_negotiation": "direct"}
+        assert run(fake, engine, script, **changes).stream.tls is not None
+
+    @pytest.mark.parametrize("alpn", [None, "h2"])
+    def test_tls_at_once_of_something_else(
+        self, fake: FakePostgres, engine: Engine, certs: Certificates, alpn: str | None
+    ) -> None:
+        script = with_tls_at_once(certs.server, Connection.gone, alpn)
+        exc = failure(fake, engine, script, server_tls_mode="require", server_tls_negotiation="direct")
+        assert isinstance(exc, ServerUnavailable)
+        assert "ALPN" in exc.message
+
+    def test_a_server_that_knows_no_tls_at_once(self, fake: FakePostgres, engine: Engine) -> None:
+        def script(connection: Connection) -> None:
+            assert connection.read(2) == b"\x16\x03"
+
+        exc = failure(fake, engine, script, server_tls_mode="require", server_tls_negotiation="direct")
+        assert isinstance(exc, ServerUnavailable)
+        assert "PostgreSQL knows since 17" in exc.message
+        assert fake.connections == 1
 
     @pytest.mark.parametrize("mode", ["prefer", "require"])
     def test_clear_bytes_behind_the_answer(self, fake: FakePostgres, engine: Engine, mode: str) -> None:
