@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     import ssl
 
+    from pgdoorman_lib.auth.hba import Demand
     from pgdoorman_lib.auth.lookup import Finding
     from pgdoorman_lib.client.login_cache import LoginCache
     from pgdoorman_lib.listener import Inherited
@@ -161,10 +162,14 @@ class HbaText(Protocol):
 class AccessRules(Protocol):
     """What decides about a connection before it authenticates."""
 
+    @property
+    def wants_certificates(self) -> bool:
+        """Whether clients have to be asked for certificates."""
+
     def admit(
         self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False
-    ) -> str | None:
-        """One of METHODS but ``reject``, or None: the method that the user's secret asks for.
+    ) -> Demand:
+        """What it has to show.
 
         ``address`` is numeric, empty on a unix socket; ``physical``: it is for physical replication, which has no
         database. NotPermitted when the connection is refused.

@@ -8,10 +8,17 @@ from functools import partial
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.verify import Users
 from pgdoorman_lib.config.effective import effective, looked_up, wildcard
-from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.config.model import Config, General
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
 from pgdoorman_lib.wire.scram import prepared
+
+
+def _wants_certificates(general: General) -> bool:
+    try:
+        return hba.gate(general.hba, general.pg_hba, general.pg_ident).wants_certificates
+    except ConfigError:
+        return False  # which is said of the rules themselves
 
 
 def check(config: Config) -> None:
@@ -23,9 +30,9 @@ def check(config: Config) -> None:
             prepared(secret or "")  # what that takes is imported now and not in the middle of a login
     checks: list[Callable[[], object]] = [
         lambda: Users(config.pools, b""),
-        lambda: hba.gate(general.hba, general.pg_hba),
+        lambda: hba.gate(general.hba, general.pg_hba, general.pg_ident),
         lambda: hba.Networks(general.proxy_protocol, "general.proxy_protocol"),
-        lambda: client_facing_context(general),
+        lambda: client_facing_context(general, asks=_wants_certificates(general)),
         *(partial(server_facing_context, settings) for settings in effective(config).values()),
         *(partial(server_facing_context, settings) for settings in wildcard(config).values()),
         *(partial(server_facing_context, settings) for settings in looked_up(config).values()),

@@ -83,11 +83,13 @@ class ConfiguredPolicy:
         self.mock_secret = mock_key(config.general.mock_authentication_secret) or self._random
         users = self._users = Users(config.pools, self.mock_secret)
         self.general = config.general
+        self.hba = hba.gate(config.general.hba, config.general.pg_hba, config.general.pg_ident)
         self.tls_context = client_facing_context(
-            config.general, self.keylog() if config.general.tls_certificate else None
+            config.general,
+            self.keylog() if config.general.tls_certificate else None,
+            asks=self.hba.wants_certificates,
         )
         self.cache = LoginCache()
-        self.hba = hba.gate(config.general.hba, config.general.pg_hba)
         self._console = _console_secrets(config)
         self.find_user = users.find
         self.database_of = users.database_of

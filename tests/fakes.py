@@ -42,6 +42,7 @@ class FakeStream(Stream):
         #: what binds SCRAM to the TLS there will be
         self.will_bind: bytes | None = None
         self.end_point = None
+        self.peer_certificate = None
         self.closed = False
         #: raised by the next handshake
         self.handshake_error: ssl.SSLError | None = None

@@ -15,6 +15,17 @@ import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 
 from pgdoorman_lib.abc import AccessRules, HbaText
+from pgdoorman_lib.auth.hba_text import Token, fields, lines, single
+from pgdoorman_lib.auth.identity import (
+    COMMON_NAME,
+    DISTINGUISHED_NAME,
+    NO_MAPS,
+    VERIFY_CA,
+    VERIFY_FULL,
+    IdentMap,
+    IdentMaps,
+    can_ask_peer,
+)
 from pgdoorman_lib.auth.interfaces import Interface, local_interfaces
 from pgdoorman_lib.errors import ConfigError, NotPermitted, Refusal
 from pgdoorman_lib.record import record
@@ -22,18 +33,42 @@ from pgdoorman_lib.record import record
 TRUST = "trust"
 MD5 = "md5"
 SCRAM_SHA_256 = "scram-sha-256"
+CERT = "cert"
+PEER = "peer"
 REJECT = "reject"
-METHODS = (TRUST, MD5, SCRAM_SHA_256, REJECT)
+METHODS = (TRUST, MD5, SCRAM_SHA_256, CERT, PEER, REJECT)
+#: Those by which no secret is asked for.
+WITHOUT_SECRET = frozenset((TRUST, CERT, PEER))
 
-_OTHER_METHODS = ("password", "gss", "sspi", "ident", "peer", "ldap", "radius", "cert", "pam", "bsd", "oauth")
+_OTHER_METHODS = ("password", "gss", "sspi", "ident", "ldap", "radius", "pam", "bsd", "oauth")
 _CONNECTIONS = ("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc")
 _INCLUDES = ("include", "include_if_exists", "include_dir")
 _BITS = {4: 32, 6: 128}
+_VALUES = {"clientcert": (VERIFY_CA, VERIFY_FULL), "clientname": (COMMON_NAME, DISTINGUISHED_NAME)}
 
 
-def gate(hba: Sequence[str], pg_hba: HbaText | None) -> AccessRules:
-    """The gate for ``general.hba`` and ``general.pg_hba``; ConfigError if they can't be used."""
-    return parse(pg_hba.text, pg_hba.name) if pg_hba is not None else AddressList(hba)
+@record(frozen=True)
+class Demand:
+    """What a client has to show: ``method``, one of METHODS but ``reject``, or None: that which its secret asks for.
+
+    ``certificate``: by TLS, VERIFY_CA: one that ``tls_ca_cert`` has signed, VERIFY_FULL: that of its user, as it is
+    called by the part ``name`` of it. ``idents`` is the map to go by; None: names have to be the same.
+    """
+
+    method: str | None
+    certificate: str = ""
+    name: str = COMMON_NAME
+    idents: IdentMap | None = None
+
+
+#: Of clients that no rule is about.
+BY_SECRET = Demand(None)
+
+
+def gate(hba: Sequence[str], pg_hba: HbaText | None, pg_ident: HbaText | None = None) -> AccessRules:
+    """The gate for ``general.hba``, ``general.pg_hba`` and ``general.pg_ident``; ConfigError if they can't be used."""
+    maps = IdentMaps.parse(pg_ident.text, pg_ident.name) if pg_ident is not None else NO_MAPS
+    return parse(pg_hba.text, pg_hba.name, maps=maps) if pg_hba is not None else AddressList(hba)
 
 
 @record(frozen=True)
@@ -99,25 +134,15 @@ class AddressList:
 
     def __init__(self, networks: Sequence[str] = ()) -> None:
         self._networks = Networks(networks, "general.hba")
+        self.wants_certificates = False
 
     def admit(
         self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False
-    ) -> str | None:
+    ) -> Demand:
         """See ``AccessRules``; always by the user's secret."""
         if self._networks and not is_unix and address not in self._networks:
             raise NotPermitted(f"Connection from IP address {address} is not allowed by HBA configuration.")
-        return None
-
-
-@record(frozen=True)
-class _Token:
-    """A word of a line; in quotes a keyword is a name."""
-
-    text: str
-    quoted: bool
-
-    def is_keyword(self, word: str) -> bool:
-        return not self.quoted and self.text == word
+        return BY_SECRET
 
 
 @record(frozen=True)
@@ -126,10 +151,10 @@ class Rule:
 
     line: int
     connection: str
-    databases: tuple[_Token, ...]
-    users: tuple[_Token, ...]
+    databases: tuple[Token, ...]
+    users: tuple[Token, ...]
     where: Network | str | None
-    method: str
+    demand: Demand
 
     def is_for(self, is_unix: bool, tls: bool) -> bool:
         """Whether the first column takes such a connection; none is ever encrypted by GSSAPI."""
@@ -152,7 +177,7 @@ class Rule:
         return any(token.is_keyword("all") or token.text == user for token in self.users)
 
 
-def _is_database(token: _Token, database: str, user: str) -> bool:
+def _is_database(token: Token, database: str, user: str) -> bool:
     if token.is_keyword("all"):
         return True
     if token.is_keyword("sameuser"):
@@ -166,6 +191,8 @@ class Rules:
     def __init__(self, rules: Sequence[Rule], interfaces: Callable[[], Sequence[Interface]]) -> None:
         self.rules = tuple(rules)
         self._interfaces = interfaces
+        #: whether TLS must ask clients for certificates
+        self.wants_certificates = any(rule.demand.certificate for rule in self.rules)
 
     def match(
         self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False
@@ -181,11 +208,13 @@ class Rules:
                 return rule
         return None
 
-    def admit(self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False) -> str:
+    def admit(
+        self, *, is_unix: bool, tls: bool, address: str, database: str, user: str, physical: bool = False
+    ) -> Demand:
         """See ``AccessRules``."""
         rule = self.match(is_unix=is_unix, tls=tls, address=address, database=database, user=user, physical=physical)
-        if rule is not None and rule.method != REJECT:
-            return rule.method
+        if rule is not None and rule.demand.method != REJECT:
+            return rule.demand
         whence = f'host "{"[local]" if is_unix else address}", user "{user}", '
         if not physical:
             whence += f'database "{database}", '
@@ -209,19 +238,25 @@ class Rules:
         return False
 
 
-def parse(text: str, source: str, interfaces: Callable[[], Sequence[Interface]] = local_interfaces) -> Rules:
+def parse(
+    text: str,
+    source: str,
+    interfaces: Callable[[], Sequence[Interface]] = local_interfaces,
+    maps: IdentMaps = NO_MAPS,
+) -> Rules:
     """The rules of a text; ConfigError, naming ``source`` and line, if one of its lines can't be used.
 
-    ``interfaces`` tells this machine's addresses, for ``samehost`` and ``samenet``.
+    ``interfaces`` tells this machine's addresses, for ``samehost`` and ``samenet``; ``maps`` are those of the option
+    ``map``.
     """
     rules = []
     number = 0
     try:
-        for number, line in _lines(text):
-            fields = list(_fields(line))
-            if not fields:
+        for number, line in lines(text):
+            found = list(fields(line))
+            if not found:
                 continue
-            rules.append(_rule(number, fields))
+            rules.append(_rule(number, found, maps))
             if isinstance(rules[-1].where, str):
                 interfaces()  # where it can't be known, the operator hears it now, not a client later
     except (ValueError, ConfigError) as exc:
@@ -231,66 +266,10 @@ def parse(text: str, source: str, interfaces: Callable[[], Sequence[Interface]] 
     return Rules(rules, interfaces)
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers; a backslash at the end joins the next one."""
-    joined, first = "", 0
-    for number, line in enumerate(text.split("\n"), 1):
-        first = first or number
-        line = line.removesuffix("\r")
-        if line.endswith("\\"):
-            joined += line[:-1]
-            continue
-        yield first, joined + line
-        joined, first = "", 0
-    if first:
-        yield first, joined
-
-
-def _fields(line: str) -> Iterator[tuple[_Token, ...]]:
-    """The columns of a line, each a list of tokens: what ends in a comma goes on with the next word."""
-    column: list[_Token] = []
-    for token, comma in _tokens(line):
-        column.append(token)
-        if not comma:
-            yield tuple(column)
-            column = []
-    if column:
-        yield tuple(column)
-
-
-def _tokens(line: str) -> Iterator[tuple[_Token, bool]]:
-    """The words of a line, and whether a comma follows at once (PostgreSQL's next_token, to the letter)."""
-    at, end = 0, len(line)
-    while True:
-        while at < end and line[at] in " \t\r,":
-            at += 1
-        if at == end or line[at] == "#":
-            return
-        text, quoting, quoted, doubled, comma = "", False, line[at] == '"', False, False
-        while at < end and (quoting or line[at] not in " \t\r"):
-            char = line[at]
-            if not quoting and char == "#":
-                at = end
-                break
-            at += 1
-            if not quoting and char == ",":
-                comma = True
-                break
-            if char != '"' or doubled:
-                text += char
-            # Two quotes within quotes are one that is meant.
-            doubled = not doubled if quoting and char == '"' else False
-            if char == '"':
-                quoting = not quoting
-        if quoting:
-            raise ValueError("unterminated quoted string")
-        yield _Token(text, quoted), comma
-
-
-def _rule(line: int, fields: list[tuple[_Token, ...]]) -> Rule:
+def _rule(line: int, found: list[tuple[Token, ...]], maps: IdentMaps) -> Rule:
     """One rule from its columns; ValueError says what is wrong."""
-    columns = iter(fields)
-    connection = _single(next(columns), "connection type")
+    columns = iter(found)
+    connection = single(next(columns), "connection type")
     if connection in _INCLUDES or connection.startswith("@"):
         raise ValueError("including other files is not supported")
     if connection not in _CONNECTIONS:
@@ -307,24 +286,48 @@ def _rule(line: int, fields: list[tuple[_Token, ...]]) -> Rule:
     method = next(columns, None)
     if method is None:
         raise ValueError("end-of-line before authentication method")
-    name = _single(method, "authentication method")
+    name = single(method, "authentication method")
     if name in _OTHER_METHODS:
         raise ValueError(f'authentication method "{name}" is not supported, use one of {", ".join(METHODS)}')
     if name not in METHODS:
         raise ValueError(f'invalid authentication method "{name}", expected one of {", ".join(METHODS)}')
-    option = next(columns, None)
-    if option is not None:
-        raise ValueError(f'authentication option "{option[0].text}" is not supported')
-    return Rule(line, connection, databases, users, where, name)
+    return Rule(line, connection, databases, users, where, _demand(connection, name, columns, maps))
 
 
-def _single(column: tuple[_Token, ...], what: str) -> str:
-    if len(column) > 1:
-        raise ValueError(f"multiple values specified for {what}")
-    return column[0].text
+def _demand(connection: str, method: str, columns: Iterator[tuple[Token, ...]], maps: IdentMaps) -> Demand:
+    """What a rule wants, by its options; ValueError as of ``_rule``, most of them in PostgreSQL's words."""
+    if method == CERT and connection != "hostssl":
+        raise ValueError("cert authentication is only supported on hostssl connections")
+    if method == PEER and connection != "local":
+        raise ValueError("peer authentication is only supported on local sockets")
+    if method == PEER and not can_ask_peer():
+        raise ValueError("peer authentication is not supported on this system")
+    chosen = {"clientcert": VERIFY_FULL} if method == CERT else {}
+    for column in columns:
+        for token in column:
+            option, equals, value = token.text.partition("=")
+            if not equals:
+                raise ValueError(f"authentication option not in name=value format: {token.text}")
+            if option == "map":
+                if method not in (CERT, PEER):
+                    raise ValueError(
+                        'authentication option "map" is only valid for authentication methods peer and cert'
+                    )
+            elif option in ("clientcert", "clientname"):
+                if connection != "hostssl":
+                    raise ValueError(f'{option} can only be configured for "hostssl" rows')
+                if value not in _VALUES[option]:
+                    raise ValueError(f'invalid value for {option}: "{value}"')
+                if option == "clientcert" and method == CERT and value != VERIFY_FULL:
+                    raise ValueError('clientcert only accepts "verify-full" when using "cert" authentication')
+            else:
+                raise ValueError(f'authentication option "{option}" is not supported')
+            chosen[option] = value
+    idents = maps.named(chosen["map"]) if "map" in chosen else None
+    return Demand(method, chosen.get("clientcert", ""), chosen.get("clientname", COMMON_NAME), idents)
 
 
-def _check_names(column: tuple[_Token, ...], what: str, roles: tuple[str, ...]) -> None:
+def _check_names(column: tuple[Token, ...], what: str, roles: tuple[str, ...]) -> None:
     """Refuse what would need PostgreSQL's catalogs, other files or regular expressions."""
     for token in column:
         if token.text.startswith("/"):
@@ -337,12 +340,12 @@ def _check_names(column: tuple[_Token, ...], what: str, roles: tuple[str, ...]) 
             raise ValueError(f'including other files is not supported: "{token.text}" in the {what} column')
 
 
-def _where(columns: Iterator[tuple[_Token, ...]]) -> Network | str | None:
+def _where(columns: Iterator[tuple[Token, ...]]) -> Network | str | None:
     """The address column, and the netmask's if there is one."""
     column = next(columns, None)
     if column is None:
         raise ValueError("end-of-line before IP address specification")
-    text = _single(column, "host address")
+    text = single(column, "host address")
     (token,) = column
     if token.is_keyword("all"):
         return None
@@ -359,7 +362,7 @@ def _where(columns: Iterator[tuple[_Token, ...]]) -> Network | str | None:
         raise ValueError(
             "end-of-line before netmask specification (an address range is written in CIDR notation, or with a netmask)"
         )
-    mask_text = _single(mask, "netmask")
+    mask_text = single(mask, "netmask")
     try:
         return Network.of(text, mask_text)
     except ValueError as exc:

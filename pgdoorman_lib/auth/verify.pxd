@@ -23,7 +23,7 @@ cdef class Candidate:
     cdef ScramVerifier _verifier
     cpdef bint is_current(self) except -1
     cpdef int succeeded(self) except -1
-    cpdef failed(self, str why)
+    cpdef failed(self, str why, str method=*)
     cpdef str stored_hash(self)
     cpdef ScramVerifier verifier(self, bytes key)
 

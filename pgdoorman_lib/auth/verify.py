@@ -21,7 +21,8 @@ from typing import Any, Generic, TypeVar
 
 from pgdoorman_lib.abc import Account, Accounts
 from pgdoorman_lib.auth.answer import Look
-from pgdoorman_lib.auth.hba import MD5, SCRAM_SHA_256, TRUST
+from pgdoorman_lib.auth.hba import CERT, MD5, PEER, SCRAM_SHA_256, WITHOUT_SECRET, Demand
+from pgdoorman_lib.auth.identity import VERIFY_FULL, check_certificate, check_peer
 from pgdoorman_lib.auth.md5 import Md5Challenge, hash_password, is_hash
 from pgdoorman_lib.auth.scram import (
     ITERATIONS,
@@ -87,11 +88,11 @@ class Candidate:
         if self.finding is not None:
             self.finding.succeeded()
 
-    def failed(self, why: str) -> AuthenticationFailed:
+    def failed(self, why: str, method: str = SCRAM_SHA_256) -> AuthenticationFailed:
         """It has not, or it does not matter: the error to raise."""
         if self.finding is not None:
             self.finding.failed()
-        return failed(self.user, why)
+        return failed(self.user, why, method)
 
     def stored_hash(self) -> str:
         """What PostgreSQL would have stored of the secret for MD5; made once, for a candidate may come again."""
@@ -183,15 +184,15 @@ def _look(secret: str) -> Look:
 
 
 def authenticate(stream: Stream, candidate: Candidate, method: str, key: bytes) -> bytes | None:
-    """Make the client prove itself by a method of ``hba`` (``trust``, ``md5`` or ``scram-sha-256``); may switch.
+    """Make the client prove itself by a method of ``hba`` but ``reject``; may switch. ``identify`` belongs to it.
 
     ``key`` is that of ``Users``. Returns the SCRAM ClientKey (32 bytes) if the client has proven to know one. Nothing
     is sent after the exchange itself, whose last message is queued, not flushed. AuthenticationFailed,
     ProtocolViolation, UnsupportedFeature, PeerGone.
     """
-    if method == TRUST:
+    if method in WITHOUT_SECRET:
         if candidate.refusal is not None:
-            raise candidate.failed(candidate.refusal)
+            raise candidate.failed(candidate.refusal, method)
         candidate.succeeded()
         return None
     proof = proof_by(method, candidate, key, stream.end_point)
@@ -199,6 +200,20 @@ def authenticate(stream: Stream, candidate: Candidate, method: str, key: bytes) 
     while not proof.done:
         advance(stream, proof)
     return proof.client_key
+
+
+def identify(stream: Stream, user: str, demand: Demand, method: str) -> None:
+    """What a rule wants known of a client beside the proof by ``method``, after that; may switch.
+
+    AuthenticationFailed.
+    """
+    try:
+        if method == PEER:
+            check_peer(stream, demand.idents, user)
+        if demand.certificate == VERIFY_FULL:
+            check_certificate(stream, demand.name, demand.idents, user)
+    except Refusal as exc:
+        raise failed(user, str(exc), method) from exc
 
 
 def advance(stream: Stream, proof: Proof) -> None:
@@ -232,9 +247,14 @@ def knows_password(user: str, secret: str, password: str) -> bool:
     return hmac.compare_digest(password.encode(), secret.encode())
 
 
-def failed(user: str, why: str) -> AuthenticationFailed:
-    """The error for any login that was refused; ``why`` becomes its cause."""
-    error = AuthenticationFailed(f'password authentication failed for user "{user}"')
+def failed(user: str, why: str, method: str = SCRAM_SHA_256) -> AuthenticationFailed:
+    """The error for any login that was refused; ``why`` becomes its cause. Of methods two have words of their own."""
+    if method == CERT:
+        error = AuthenticationFailed(f'certificate authentication failed for user "{user}"', sqlstate="28000")
+    elif method == PEER:
+        error = AuthenticationFailed(f'Peer authentication failed for user "{user}"', sqlstate="28000")
+    else:
+        error = AuthenticationFailed(f'password authentication failed for user "{user}"')
     error.__cause__ = Refusal(why)
     return error
 

@@ -17,8 +17,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pgdoorman_lib.abc import LoginPolicy
-from pgdoorman_lib.auth.hba import TRUST
-from pgdoorman_lib.auth.verify import Candidate, Proof, advance, authenticate, console_method_for, method_for, proof_by
+from pgdoorman_lib.auth.hba import WITHOUT_SECRET, Demand
+from pgdoorman_lib.auth.identity import require_certificate
+from pgdoorman_lib.auth.verify import (
+    Candidate,
+    Proof,
+    advance,
+    authenticate,
+    console_method_for,
+    identify,
+    method_for,
+    proof_by,
+)
 from pgdoorman_lib.client.encryption import first_packet
 from pgdoorman_lib.client.login_cache import KnownLogin
 from pgdoorman_lib.errors import NotPermitted, ProtocolViolation, TlsRequired, UnsupportedFeature
@@ -125,7 +135,7 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
     general = policy.general
     if general.tls_mode in _TLS_REQUIRED and not tls and not stream.is_unix:
         raise TlsRequired("Connection without SSL is not allowed by tls_mode.")
-    rule = policy.hba.admit(
+    demand: Demand = policy.hba.admit(
         is_unix=bool(stream.is_unix),
         tls=tls,
         address=stream.peer_host,
@@ -133,6 +143,9 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
         user=user,
         physical=replication == PHYSICAL,
     )
+    if demand.certificate:
+        require_certificate(stream)
+    rule = demand.method
     admin = policy.is_admin_database(database)
     guest.admit(admin)
     if replication:
@@ -149,13 +162,16 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
         method = method_for(candidate.secret, rule)
     protocol = min(request.protocol, consts.PROTOCOL_3_2)
     secret = "" if candidate.finding is None else candidate.finding.secret
-    if method != TRUST and not (admin or replication or _asks_for_more(request)):
+    # Who has to show a certificate shows it each time.
+    usual = not (admin or replication or demand.certificate or _asks_for_more(request))
+    if usual and method not in WITHOUT_SECRET:
         accepted = Accepted(user, database, _settings(request.parameters), protocol, False, secret=secret)
         cache.meet(stream.peer_host, tls, packet, (candidate, method, accepted))
         accepted = _proven(accepted, authenticate(stream, candidate, method, policy.mock_secret))
         cache.remember(stream.peer_host, tls, packet, (candidate, method, accepted))
         return accepted
     client_key = authenticate(stream, candidate, method, policy.mock_secret)
+    identify(stream, user, demand, method)
     return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication, secret)
 
 
@@ -288,7 +304,7 @@ def _console_candidate(user: str, policy: LoginPolicy, rule: str | None) -> Cand
     refusal = None
     if secret is None:
         refusal = "not a user of the console"
-    elif not secret and rule != TRUST:
+    elif not secret and rule not in WITHOUT_SECRET:
         refusal = _NO_SECRET
     # Who is none goes by the look of the one whom every console has.
     return Candidate(user, policy.general.admin_password if secret is None else secret, refusal)
@@ -305,7 +321,7 @@ def _pool_candidate(user: str, database: str, policy: LoginPolicy, rule: str | N
     refusal = None
     if account is None:
         refusal = "no such user in a pool of that name"
-    elif not secret and rule != TRUST:
+    elif not secret and rule not in WITHOUT_SECRET:
         refusal = _NO_SECRET
     return Candidate(user, secret or stand_in, refusal)
 

@@ -57,9 +57,9 @@ def diff(old: Config, new: Config) -> Changes:
     live += [f"peers.{number}" for number in sorted(old.peers | new.peers) if _differ(old, new, number)]
     digests = dict(old.fingerprints)
     files = [path for path, digest in new.fingerprints if digests.get(path, digest) != digest]
-    was_hba, hba = old.general.pg_hba, new.general.pg_hba
-    if was_hba is not None and hba is not None and hba.path is not None and was_hba.path == hba.path and was_hba != hba:
-        files.append(hba.path)
+    for had, has in ((old.general.pg_hba, new.general.pg_hba), (old.general.pg_ident, new.general.pg_ident)):
+        if had is not None and has is not None and has.path is not None and had.path == has.path and had != has:
+            files.append(has.path)
     return Changes(
         added=tuple(key for key in after if key not in before),
         removed=tuple(key for key in before if key not in after),

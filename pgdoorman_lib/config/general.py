@@ -145,6 +145,15 @@ class General:
         reload="live",
         unset="no rules",
     )
+    pg_ident: HbaSource | None = setting(
+        "pg_ident",
+        None,
+        "Maps of names in the syntax of pg_ident.conf, for the option map of pg_hba's methods cert and peer; given as "
+        "pg_hba is.",
+        reload="live",
+        unset="no maps",
+        ours=True,
+    )
 
     # -- the console
     admin_username: str = setting("text", REQUIRED, "User of the console (database pgdoorman).", reload="live")

@@ -32,6 +32,7 @@ Kind = Literal[
     "networks",
     "mode",
     "pg_hba",
+    "pg_ident",
     "parameters",
 ]
 Reload = Literal["live", "pool", "restart"]
@@ -61,6 +62,7 @@ EXPECTED: dict[str, str] = {
     "networks": 'a list of networks such as "10.0.0.0/8"',
     "mode": 'an octal string such as "0600"',
     "pg_hba": "a string of rules, {path = ...} or {content = ...}",
+    "pg_ident": "a string of maps, {path = ...} or {content = ...}",
     "parameters": "a table of strings",
 }
 
@@ -71,7 +73,10 @@ _OCTAL = re.compile(r"(?:0[oO])?([0-7]{1,6})")
 
 @record(frozen=True)
 class HbaSource:
-    """Where address rules come from: ``name`` for messages, the ``text``, and the ``path`` it was read from, if any."""
+    """Where address rules, or maps of names, come from.
+
+    ``name`` for messages, the ``text``, and the ``path`` it was read from, if any.
+    """
 
     name: str
     text: str
@@ -277,8 +282,9 @@ def _mode(key: Key, raw: object) -> int:
 
 def _pg_hba(key: Key, raw: object) -> HbaSource:
     """The source; a ``path`` is left for the loader to read."""
+    inline = f"general.{key.kind}"
     if isinstance(raw, str):
-        return HbaSource("general.pg_hba", _text(key, raw))
+        return HbaSource(inline, _text(key, raw))
     if not isinstance(raw, dict):
         raise key.wrong(raw)
     for name in raw:
@@ -287,7 +293,7 @@ def _pg_hba(key: Key, raw: object) -> HbaSource:
     if len(raw) != 1:
         raise ValueError("expected exactly one of path and content")
     if "content" in raw:
-        return HbaSource("general.pg_hba", _text(key, raw["content"]))
+        return HbaSource(inline, _text(key, raw["content"]))
     path = _text(key, raw["path"])
     return HbaSource(path, "", path)
 
@@ -320,6 +326,7 @@ _READERS: dict[str, Callable[[Key, Any], Any]] = {
     "networks": _networks,
     "mode": _mode,
     "pg_hba": _pg_hba,
+    "pg_ident": _pg_hba,
     "parameters": _parameters,
 }
 

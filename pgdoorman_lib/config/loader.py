@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from pgdoorman_lib.config.decode import Decoder
 from pgdoorman_lib.config.document import Document, Path, parse
+from pgdoorman_lib.config.keys import HbaSource
 from pgdoorman_lib.config.model import Config, General, Pool
 from pgdoorman_lib.config.source import Source
 from pgdoorman_lib.config.validate import validate, validate_peers
@@ -70,7 +71,11 @@ def _config(source: Source) -> Config:
     talos, web, statsd = decoder.talos(), decoder.web(), decoder.statsd()
     if general is None or talos is None or web is None or statsd is None or not source.usable:
         source.give_up()
-    general = _read_hba(general, source)
+    general = dataclasses.replace(
+        general,
+        pg_hba=_read_rules(general.pg_hba, "pg_hba", source),
+        pg_ident=_read_rules(general.pg_ident, "pg_ident", source),
+    )
     validate(general, pools, source)
     validate_peers(general, peers, source)
     if decoder.without_effect:
@@ -121,17 +126,15 @@ def _could_not_open(path: str, exc: OSError | ValueError) -> NoReturn:
     raise ConfigError(f"Could not open '{path}': {reason or exc}") from None
 
 
-def _read_hba(general: General, source: Source) -> General:
-    """Fill in the text of pg_hba = {path = ...}."""
-    rules = general.pg_hba
+def _read_rules(rules: HbaSource | None, key: str, source: Source) -> HbaSource | None:
+    """What a key gives, with the text of {path = ...} filled in."""
     if rules is None or rules.path is None:
-        return general
+        return rules
     try:
-        text = _read_text(rules.path)
+        return dataclasses.replace(rules, text=_read_text(rules.path))
     except ConfigError as exc:
-        source.refuse(("general", "pg_hba"), exc.message)
-        return general
-    return dataclasses.replace(general, pg_hba=dataclasses.replace(rules, text=text))
+        source.refuse(("general", key), exc.message)
+        return rules
 
 
 def _read_tls(path: str, key: Path, source: Source) -> bytes:

@@ -121,7 +121,7 @@ def shown(key: Key, value: Any) -> str:
         return str(round(value * 1000))
     if key.kind == "mode":
         return f"{value:04o}"
-    if key.kind == "pg_hba":
+    if key.kind in ("pg_hba", "pg_ident"):
         return f"path {value.path}" if value.path else "inline"
     if key.kind == "addresses":
         return ",".join(format_address(host, port) for host, port in value)
@@ -136,7 +136,7 @@ def in_words(key: Key, value: Any) -> str:
     """``value`` of ``key`` for a sentence: no secret, and what an unset one means."""
     if value is None:
         return f"unset ({key.unset})" if key.unset else "unset"
-    if key.kind in ("secret", "parameters", "pg_hba"):
+    if key.kind in ("secret", "parameters", "pg_hba", "pg_ident"):
         return shown(key, value)
     return written(key, value)
 

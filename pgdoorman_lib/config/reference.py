@@ -46,6 +46,7 @@ _KIND_EXAMPLES = {
     "size": Value('"1MB"'),
     "strings": Value("[]"),
     "pg_hba": Value('{ path = "pg_hba.conf" }', '{ path: "pg_hba.conf" }'),
+    "pg_ident": Value('{ path = "pg_ident.conf" }', '{ path: "pg_ident.conf" }'),
 }
 
 

@@ -1,4 +1,4 @@
-"""What certificates tell beside the trust in them: the hash by which SCRAM is bound to a connection's TLS.
+"""What certificates tell beside the trust in them: whose they are, and the hash by which SCRAM is bound to TLS.
 
 That is the channel binding ``tls-server-end-point`` (RFC 5929 section 4.1): a hash of the server's certificate by the
 hash function of its signature. PostgreSQL knows no other.
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from typing import Any
 from weakref import WeakKeyDictionary
+
+from pgdoorman_lib.record import record
 
 # The tags of DER (X.690) that a certificate has where we look: SEQUENCE, OBJECT IDENTIFIER, and the first optional one.
 _SEQUENCE = 0x30
@@ -90,6 +93,62 @@ def bound_to(tls: ssl.SSLObject) -> bytes | None:
         return _own.get(tls.context)
     certificate = tls.getpeercert(binary_form=True)
     return end_point(certificate) if certificate else None
+
+
+@record(frozen=True)
+class PeerCertificate:
+    """The subject of a client's certificate that is good: its first common name, and all of it as in RFC 2253.
+
+    None for what is not there, or can't be written so.
+    """
+
+    common_name: str | None
+    distinguished_name: str | None
+
+
+def shown_by_peer(tls: ssl.SSLObject) -> PeerCertificate | None:
+    """What the client has shown in a handshake that is done; None if nothing, or if nobody has asked and checked."""
+    certificate = tls.getpeercert() if tls.server_side else None
+    if not certificate:
+        return None
+    subject: Any = certificate["subject"]
+    common = next((value for part in subject for name, value in part if name == "commonName"), None)
+    if common is not None and "\0" in common:
+        common = None  # who reads it as C does would take it for another
+    return PeerCertificate(common, _distinguished_name(subject))
+
+
+def _distinguished_name(subject: Any) -> str | None:
+    """As OpenSSL writes it with XN_FLAG_RFC2253, which is what PostgreSQL compares: the last attribute first."""
+    written = []
+    try:
+        for part in reversed(subject):
+            # Within a part, too, the last comes first.
+            written.append("+".join(f"{_short_name(name)}={_escaped(value)}" for name, value in reversed(part)))
+    except ValueError:
+        return None  # OpenSSL would dump it in hexadecimal, which Python does not tell
+    return ",".join(written)
+
+
+def _short_name(name: str) -> str:
+    found = ssl._ASN1Object.fromname(name)
+    if not found.nid:
+        raise ValueError(name)
+    return found.shortname
+
+
+def _escaped(value: str) -> str:
+    """A value of a distinguished name: what has a meaning there by a backslash, what is not ASCII by its bytes."""
+    written = []
+    last = len(value) - 1
+    for at, char in enumerate(value):
+        if char in ',+"\\<>;' or (char == " " and at in (0, last)) or (char == "#" and at == 0):
+            written.append("\\" + char)
+        elif " " <= char <= "~":
+            written.append(char)
+        else:
+            written += [f"\\{byte:02X}" for byte in char.encode()]
+    return "".join(written)
 
 
 def end_point(certificate: bytes) -> bytes | None:

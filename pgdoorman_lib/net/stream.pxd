@@ -44,6 +44,7 @@ cdef class Stream(Channel):
     cdef public long long sent
     cdef public object tls
     cdef public bytes end_point
+    cdef public object peer_certificate
     cdef public Tls13 records
     cdef public object cipher_in
     cdef public object cipher_out

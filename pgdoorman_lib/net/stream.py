@@ -22,7 +22,7 @@ from errno import EAGAIN, EINTR, EPROTO, EWOULDBLOCK
 from typing import Any
 
 from pgdoorman_lib.errors import PeerGone, ProtocolViolation
-from pgdoorman_lib.net.certificates import bound_to
+from pgdoorman_lib.net.certificates import PeerCertificate, bound_to, shown_by_peer
 from pgdoorman_lib.net.engine import Channel, Engine, Task
 from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.ring import Ring
@@ -89,6 +89,7 @@ class Stream(Channel):
         "out_end",
         "out_pending",
         "out_start",
+        "peer_certificate",
         "peer_host",
         "peer_port",
         "received",
@@ -134,6 +135,8 @@ class Stream(Channel):
         self.tls: ssl.SSLObject | Tls13 | None = None
         #: what binds SCRAM to its TLS (``net.certificates``); None without, where there is no such hash, or moved here
         self.end_point: bytes | None = None
+        #: what the client has shown in the handshake, if it was asked for that
+        self.peer_certificate: PeerCertificate | None = None
         #: ``tls``, if that is ours
         self.records: Tls13 | None = None
         #: what OpenSSL reads from and writes to otherwise
@@ -752,6 +755,7 @@ class Stream(Channel):
                 raise failure
             if done:
                 self.end_point = bound_to(tls)
+                self.peer_certificate = shown_by_peer(tls)
                 break
             if self.start == self.end:
                 self._fill_or_park()

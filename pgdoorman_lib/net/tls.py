@@ -19,10 +19,13 @@ ALPN = "postgresql"
 _Stamp = tuple[int, int, int]
 
 
-def client_facing_context(general: ClientTlsSettings, keylog: Keylog | None = None) -> ssl.SSLContext | None:
+def client_facing_context(
+    general: ClientTlsSettings, keylog: Keylog | None = None, *, asks: bool = False
+) -> ssl.SSLContext | None:
     """The context for clients, or None where TLS is not offered (mode ``disable``, or no certificate).
 
-    ``allow`` and ``require`` ask the client for no certificate, ``verify-full`` for one signed by ``tls_ca_cert``.
+    ``verify-full`` demands a certificate signed by ``tls_ca_cert`` of the client; ``allow`` and ``require`` ask for one
+    if ``asks``, because rules go by it: who shows another one is refused, and so may be who shows none, by the rules.
     Connections that a ``keylog`` watches can be moved to another process (``Stream.export``).
     ConfigError names the key and the file that can't be used.
     """
@@ -44,6 +47,13 @@ def client_facing_context(general: ClientTlsSettings, keylog: Keylog | None = No
         if not general.tls_ca_cert:
             raise ConfigError("tls_mode is verify-full but tls_ca_cert is not set")
         context.verify_mode = ssl.CERT_REQUIRED
+    elif asks:
+        if not general.tls_ca_cert:
+            raise ConfigError(
+                "client certificates can only be checked if a root certificate store is available: pg_hba asks for "
+                "them, but tls_ca_cert is not set"
+            )
+        context.verify_mode = ssl.CERT_OPTIONAL
     if keylog is not None:
         keylog.watch(context)
     return context

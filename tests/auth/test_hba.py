@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdoorman_lib.auth.hba import MD5, METHODS, REJECT, SCRAM_SHA_256, TRUST, AddressList, Rules, gate, parse
+from pgdoorman_lib.auth.hba import (
+    BY_SECRET,
+    MD5,
+    METHODS,
+    PEER,
+    REJECT,
+    SCRAM_SHA_256,
+    TRUST,
+    AddressList,
+    Rules,
+    gate,
+    parse,
+)
 from pgdoorman_lib.auth.interfaces import Interface, local_interfaces
 from pgdoorman_lib.errors import ConfigError, NotPermitted
 
@@ -31,7 +43,7 @@ def match(text: str, **over: Any) -> str | None:
     if connection["is_unix"]:
         connection["address"] = ""
     found = rules(text).match(**connection)
-    return None if found is None else found.method
+    return None if found is None else found.demand.method
 
 
 # -- columns
@@ -39,7 +51,10 @@ def match(text: str, **over: Any) -> str | None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method(method: str) -> None:
-    assert match(f"host all all all {method}") == method
+    if method == PEER:
+        assert match(f"local all all {method}", is_unix=True) == method
+    else:
+        assert match(f"hostssl all all all {method}", tls=True) == method
 
 
 @pytest.mark.parametrize(
@@ -197,8 +212,19 @@ def test_line_ends_continuations_and_blanks() -> None:
         ("host all all all pasword", "invalid authentication method"),
         ("host all all all password", "not supported"),
         ("host all all all ldap ldapserver=x", "not supported"),
-        ("host all all all cert", "not supported"),
-        ("hostssl all all all md5 clientcert=verify-ca", "option .* not supported"),
+        ("host all all all cert", "cert authentication is only supported on hostssl connections"),
+        ("local all all cert", "cert authentication is only supported on hostssl connections"),
+        ("hostssl all all all peer", "peer authentication is only supported on local sockets"),
+        ("hostssl all all all cert clientcert=verify-ca", 'clientcert only accepts "verify-full" when using "cert"'),
+        ("hostssl all all all cert clientcert=", 'invalid value for clientcert: ""'),
+        ("hostssl all all all md5 clientcert=1", 'invalid value for clientcert: "1"'),
+        ("hostssl all all all cert clientname=OU", 'invalid value for clientname: "OU"'),
+        ("host all all all md5 clientcert=verify-ca", 'clientcert can only be configured for "hostssl" rows'),
+        ("local all all peer clientname=CN", 'clientname can only be configured for "hostssl" rows'),
+        ("hostssl all all all md5 map=x", 'option "map" is only valid for authentication methods peer and cert'),
+        ("hostssl all all all cert map=x", 'no map "x" in general.pg_ident'),
+        ("hostssl all all all cert map", "authentication option not in name=value format: map"),
+        ("hostssl all all all cert ldapserver=x", 'option "ldapserver" is not supported'),
         ("local all all 10.0.0.0/8 trust", "invalid authentication method"),
         ("host all +admins all trust", "membership"),
         ("host samerole all all trust", "membership"),
@@ -289,7 +315,7 @@ def test_any_name_can_be_quoted(names: list[str]) -> None:
 
 def admit(text: str, **over: Any) -> str | None:
     connection = {"is_unix": False, "tls": False, "address": "10.0.0.1", "database": "db", "user": "app", **over}
-    return rules(text).admit(**connection)
+    return rules(text).admit(**connection).method
 
 
 def test_refusals_speak_as_postgresql_does() -> None:
@@ -354,14 +380,14 @@ def test_the_address_list() -> None:
     somewhere = {"tls": False, "database": "db", "user": "app"}
     limited = AddressList(["10.0.0.0/8", "::1"])
     for address in ("10.1.1.1", "::1", "::ffff:10.1.1.1"):
-        assert limited.admit(is_unix=False, address=address, **somewhere) is None  # type: ignore[arg-type]
-    assert limited.admit(is_unix=True, address="", **somewhere) is None  # type: ignore[arg-type]
-    assert limited.admit(is_unix=False, address="10.1.1.1", physical=True, **somewhere) is None  # type: ignore[arg-type]
+        assert limited.admit(is_unix=False, address=address, **somewhere) == BY_SECRET  # type: ignore[arg-type]
+    assert limited.admit(is_unix=True, address="", **somewhere) == BY_SECRET  # type: ignore[arg-type]
+    assert limited.admit(is_unix=False, address="10.1.1.1", physical=True, **somewhere) == BY_SECRET  # type: ignore[arg-type]
     for address in ("11.1.1.1", "::2"):
         with pytest.raises(NotPermitted, match=address) as caught:
             limited.admit(is_unix=False, address=address, **somewhere)  # type: ignore[arg-type]
         assert caught.value.sqlstate == "28000"
-    assert AddressList([]).admit(is_unix=False, address="8.8.8.8", **somewhere) is None  # type: ignore[arg-type]
+    assert AddressList([]).admit(is_unix=False, address="8.8.8.8", **somewhere) == BY_SECRET  # type: ignore[arg-type]
     with pytest.raises(ConfigError):
         AddressList(["nonsense"])
 
@@ -377,5 +403,5 @@ def test_which_gate_the_configuration_asks_for() -> None:
 def test_this_machine_has_a_loopback() -> None:
     assert interface("127.0.0.1/8") in local_interfaces()
     found = parse("host all all samehost trust", "x")
-    assert found.admit(is_unix=False, tls=False, address="127.0.0.1", database="d", user="u") == TRUST
+    assert found.admit(is_unix=False, tls=False, address="127.0.0.1", database="d", user="u").method == TRUST
     assert found.match(is_unix=False, tls=False, address="192.0.2.77", database="d", user="u") is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import pwd
 import signal
 import socket
 import stat
@@ -76,6 +77,31 @@ def test_pg_hba_local_lines(make_doorman: MakeDoorman, short_directory: Path) ->
         client.login("app", "testdb", "no password needed")
     with pytest.raises(WireError):
         doorman.wire(password="no password needed")
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="this system does not tell")
+def test_peer(make_doorman: MakeDoorman, short_directory: Path) -> None:
+    """The system says who is there, each time anew, and the map whom that leads to; no secret is asked for."""
+    me = pwd.getpwuid(os.getuid()).pw_name
+    general = {
+        "unix_socket_dir": str(short_directory),
+        "pg_hba": "local testdb app peer map=m\nlocal onedb app peer\nlocal all all peer map=m\nhost all all all md5",
+        "pg_ident": f"m {me} app\nm {me} admin\nm {me} nobody",
+    }
+    doorman = make_doorman({"general": general})
+    for _ in range(3):
+        with doorman.connect(host=str(short_directory), password="") as connection:
+            assert connection.execute("SELECT session_user").fetchone() == ("app",)
+    with doorman.admin_connect(host=str(short_directory)) as console:
+        assert console.execute("SHOW VERSION").fetchall()
+    for user, database, why in (
+        ("app", "onedb", f"authenticated user name \\({me}\\) do not match"),
+        ("nobody", "testdb", "no such user in a pool of that name"),
+        ("app_two", "testdb", "no such user in a pool of that name"),
+    ):
+        with pytest.raises(psycopg.OperationalError, match=f'Peer authentication failed for user "{user}"'):
+            doorman.connect(host=str(short_directory), user=user, dbname=database)
+        doorman.wait_log(why)
 
 
 def test_the_address_list_is_not_for_the_unix_socket(make_doorman: MakeDoorman, short_directory: Path) -> None:

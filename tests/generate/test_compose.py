@@ -26,7 +26,7 @@ def made(form: str = "toml", *, roles: tuple[Role, ...], databases: tuple[str, .
 
 def rule_for(config: Config, user: str, address: str, database: str = "db") -> str | None:
     gate = hba.gate((), config.general.pg_hba)
-    return gate.admit(is_unix=not address, tls=False, address=address, database=database, user=user)
+    return gate.admit(is_unix=not address, tls=False, address=address, database=database, user=user).method
 
 
 @pytest.mark.parametrize("form", ["toml", "yaml"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ssl
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from fix_certs import Certificates
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdoorman_lib.net.certificates import bound_to, end_point, learn_own, shown_by
+from pgdoorman_lib.net.certificates import PeerCertificate, bound_to, end_point, learn_own, shown_by, shown_by_peer
 from pgdoorman_lib.net.tls import client_facing_context
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -125,6 +127,74 @@ def test_both_sides_bind_to_what_the_server_shows(key: Any, tmp_path: Path) -> N
             except ssl.SSLWantReadError:
                 pass
     assert bound_to(left) == bound_to(right) == (None if key is ED else hashlib.sha384(certificate).digest())
+
+
+#: Each a list of parts of the subject, each of those a list of attributes.
+SUBJECTS = [
+    [[(NameOID.COMMON_NAME, "app")]],
+    [[(NameOID.COUNTRY_NAME, "DE")], [(NameOID.ORGANIZATION_NAME, "Ünter Föhren")], [(NameOID.COMMON_NAME, "app")]],
+    [[(NameOID.COMMON_NAME, "one")], [(NameOID.COMMON_NAME, "two")]],
+    [
+        [(NameOID.DOMAIN_COMPONENT, "example"), (NameOID.USER_ID, "u1")],
+        [(NameOID.EMAIL_ADDRESS, "a@example.com")],
+        [(NameOID.SURNAME, "S"), (NameOID.GIVEN_NAME, "G"), (NameOID.TITLE, "T")],
+    ],
+    [[(NameOID.COMMON_NAME, ' #,+"\\<>;=/ ')], [(NameOID.ORGANIZATIONAL_UNIT_NAME, "# a ")]],
+    [[(NameOID.COMMON_NAME, "a\tb\x7fc")], [(NameOID.SERIAL_NUMBER, " ")], [(NameOID.LOCALITY_NAME, "日本")]],
+]
+
+
+def shaken(subject: list[list[tuple[Any, str]]], tmp_path: Path) -> tuple[PeerCertificate | None, Path]:
+    """What a server learns of a client with such a certificate, and the file with that."""
+    name = x509.Name([x509.RelativeDistinguishedName([x509.NameAttribute(*pair) for pair in part]) for part in subject])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = x509.CertificateBuilder(name, name, EC.public_key(), 1, now, now + datetime.timedelta(days=1))
+    signed_by_itself = builder.add_extension(x509.BasicConstraints(True, None), True).sign(EC, hashes.SHA256())
+    path = tmp_path / "client.pem"
+    path.write_bytes(
+        signed_by_itself.public_bytes(serialization.Encoding.PEM)
+        + EC.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    for context in (server, client):
+        context.load_cert_chain(path)
+    server.load_verify_locations(path)
+    server.verify_mode = ssl.CERT_OPTIONAL
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    left, right = client.wrap_bio(down, up), server.wrap_bio(up, down, server_side=True)
+    for _ in range(3):
+        for side in (left, right):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    assert shown_by_peer(left) is None
+    return shown_by_peer(right), path
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_names_are_written_as_openssl_writes_them(subject: list[list[tuple[Any, str]]], tmp_path: Path) -> None:
+    found, path = shaken(subject, tmp_path)
+    said = subprocess.run(
+        ["openssl", "x509", "-in", str(path), "-noout", "-subject", "-nameopt", "RFC2253"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert found is not None
+    assert f"subject={found.distinguished_name}\n" == said
+    common = [value for part in subject for name, value in part if name == NameOID.COMMON_NAME]
+    assert found.common_name == (common[0] if common else None)
+
+
+def test_a_name_that_c_reads_as_another_is_none(tmp_path: Path) -> None:
+    found, _ = shaken([[(NameOID.COMMON_NAME, "app\0.evil")]], tmp_path)
+    assert found == PeerCertificate(None, "CN=app\\00.evil")
+
+
+def test_attributes_that_have_no_name_can_t_be_written(tmp_path: Path) -> None:
+    found, _ = shaken([[(x509.ObjectIdentifier("1.2.3.4.5"), "x")], [(NameOID.COMMON_NAME, "app")]], tmp_path)
+    assert found == PeerCertificate("app", None)
 
 
 def test_the_context_for_clients_knows_what_binds_them(certs: Certificates) -> None:

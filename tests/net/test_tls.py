@@ -80,6 +80,21 @@ class TestForClients:
         assert server.getpeercert(True) is None
         assert server.version() == "TLSv1.3"
 
+    @pytest.mark.parametrize("mode", ["allow", "require"])
+    def test_a_client_certificate_is_asked_for_where_rules_go_by_it(self, certs: Certificates, mode: str) -> None:
+        general = General(mode, **shown(certs.server), tls_ca_cert=str(certs.ca))
+        context = client_facing_context(general, asks=True)
+        assert context is not None
+        assert handshake(context, for_servers())[1].getpeercert() is None
+        ours = for_servers(**{f"server_{k}": v for k, v in shown(certs.client).items()})
+        assert handshake(context, ours)[1].getpeercert()["subject"] == ((("commonName", "app"),),)
+        with pytest.raises(ssl.SSLError):
+            handshake(context, for_servers(**{f"server_{k}": v for k, v in shown(certs.stranger).items()}))
+
+    def test_rules_that_go_by_certificates_need_an_authority(self, certs: Certificates) -> None:
+        with pytest.raises(ConfigError, match="root certificate store"):
+            client_facing_context(General(**shown(certs.server)), asks=True)
+
     def test_verify_full_takes_ours(self, certs: Certificates) -> None:
         context = for_clients(certs.server, tls_mode="verify-full", tls_ca_cert=str(certs.ca))
         client = for_servers(**{f"server_{k}": v for k, v in shown(certs.client).items()})
