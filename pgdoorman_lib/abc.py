@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pgdoorman_lib.auth.lookup import Finding
     from pgdoorman_lib.client.login_cache import LoginCache
     from pgdoorman_lib.listener import Inherited
+    from pgdoorman_lib.net.rate_limit import RateLimit
 
 # Sockets and TLS (net).
 
@@ -51,6 +52,8 @@ class ClientTlsSettings(Protocol):
     def tls_private_key(self) -> str | None: ...
     @property
     def tls_ca_cert(self) -> str | None: ...
+    @property
+    def tls_crl(self) -> str | None: ...
 
 
 class ServerTlsSettings(Protocol):
@@ -195,6 +198,10 @@ class LoginPolicy(Protocol):
     @property
     def tls_context(self) -> ssl.SSLContext | None:
         """None: TLS is not offered."""
+
+    @property
+    def handshakes(self) -> RateLimit | None:
+        """What handshakes of TLS wait for; None: nothing."""
 
     @property
     def hba(self) -> AccessRules: ...

@@ -18,6 +18,7 @@ from pgdoorman_lib.config.model import Config
 from pgdoorman_lib.config.validate import ADMIN_DATABASES
 from pgdoorman_lib.lookups import Lookups
 from pgdoorman_lib.net import aead
+from pgdoorman_lib.net.rate_limit import RateLimit
 from pgdoorman_lib.net.tls import client_facing_context
 from pgdoorman_lib.net.tls_secrets import Keylog
 
@@ -39,6 +40,9 @@ class ConfiguredPolicy:
     database_of: Callable[[str], str | None]
     #: the context for clients, None when TLS is not offered; sessions keep that which they began with
     tls_context: ssl.SSLContext | None
+
+    #: what their handshakes wait for, None for nothing
+    handshakes: RateLimit | None
 
     #: what salts are made of that nobody has chosen
     mock_secret: bytes
@@ -89,6 +93,7 @@ class ConfiguredPolicy:
             self.keylog() if config.general.tls_certificate else None,
             asks=self.hba.wants_certificates,
         )
+        self.handshakes = _limit(config.general)
         self.cache = LoginCache()
         self._console = _console_secrets(config)
         self.find_user = users.find
@@ -113,6 +118,12 @@ class ConfiguredPolicy:
     def console_secret(self, user: str) -> str | None:
         """The secret of a user of the console, None for who is none."""
         return self._console.get(user)
+
+
+def _limit(general: General) -> RateLimit | None:
+    """This process's share of the handshakes."""
+    rate = general.tls_rate_limit_per_second
+    return RateLimit(rate / general.worker_count) if rate else None
 
 
 def _console_secrets(config: Config) -> dict[str, str]:

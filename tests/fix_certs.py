@@ -55,6 +55,17 @@ class Authority:
         files.private_key.chmod(0o600)
         return files
 
+    def revoke(self, path: Path, *files: CertificateFiles) -> Path:
+        """Write the list of those that are not good any more."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        builder = x509.CertificateRevocationListBuilder(_name(self.name), now, now + datetime.timedelta(days=1))
+        for each in files:
+            number = x509.load_pem_x509_certificate(each.certificate.read_bytes()).serial_number
+            revoked = x509.RevokedCertificateBuilder(number, now)
+            builder = builder.add_revoked_certificate(revoked.build())
+        path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return path
+
     def _sign(
         self, common_name: str, key: PrivateKey, alternative_names: Sequence[str], *, ca: bool
     ) -> x509.Certificate:

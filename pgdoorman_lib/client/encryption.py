@@ -69,7 +69,7 @@ def _answer_tls(stream: Stream, policy: LoginPolicy) -> bool:
         stream.write(b"N")
         return False
     stream.write(b"S")
-    _shake_hands(stream, tls_context, False)
+    _shake_hands(stream, policy, tls_context, False)
     return True
 
 
@@ -81,15 +81,22 @@ def _begin_tls(stream: Stream, policy: LoginPolicy) -> None:
     tls_context = policy.tls_context
     if tls_context is None or stream.is_unix:
         raise HandshakeFailed("received direct SSL connection request, and TLS is not offered here")
-    _shake_hands(stream, tls_context, True)
+    _shake_hands(stream, policy, tls_context, True)
     if stream.tls is None or stream.tls.selected_alpn_protocol() != ALPN:
         # It may be meant for anybody, as that of a browser which was led here.
         raise HandshakeFailed("received direct SSL connection request without ALPN protocol negotiation extension")
 
 
-def _shake_hands(stream: Stream, tls_context: ssl.SSLContext, direct: bool) -> None:
+def _shake_hands(stream: Stream, policy: LoginPolicy, tls_context: ssl.SSLContext, begun: bool) -> None:
+    """Do the handshake, which the client has ``begun`` or not, in its turn."""
+    limit = policy.handshakes
+    if limit is not None:
+        if not begun:
+            stream.peek()  # who says nothing takes nobody's turn
+        begun = True
+        limit.wait()
     try:
-        stream.start_tls(tls_context, server_side=True, direct=direct)
+        stream.start_tls(tls_context, server_side=True, direct=begun)
     except ssl.SSLError as exc:
         # An alert has told the peer; an ErrorResponse in clear would be garbage to it.
         raise HandshakeFailed(f"could not accept SSL connection: {getattr(exc, 'reason', None) or exc}") from exc

@@ -175,7 +175,7 @@ class Decoder:
         """What is read of ``raw``; ValueError if it can't be, or asks for what is not there yet."""
         value = key.read(raw)
         if key.support == "not yet" and key.off is not None and value not in key.off:
-            if key.unmet == "refused" or (key.unmet == "lenient" and self.source.strict):
+            if key.unmet == "refused":
                 if not key.off:
                     raise ValueError(f"{NOT_SUPPORTED}; remove the key")
                 accepted = " or ".join(_as_toml(value) for value in key.off)

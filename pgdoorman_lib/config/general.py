@@ -407,6 +407,14 @@ class General:
     tls_ca_cert: str | None = setting(
         "path", None, "Certificates that sign those of clients (PEM).", reload="live", unset="none"
     )
+    tls_crl: str | None = setting(
+        "path",
+        None,
+        "Which of those are revoked (PEM), a list of each authority in tls_ca_cert.",
+        reload="live",
+        unset="nothing is revoked",
+        ours=True,
+    )
     tls_mode: str = setting(
         "choice",
         "allow",
@@ -418,11 +426,8 @@ class General:
     tls_rate_limit_per_second: int = setting(
         "integer",
         0,
-        "TLS handshakes a second, a multiple of 100; 0 = no limit.",
-        reload="restart",
-        support=NOT_YET,
-        off=(0,),
-        unmet="lenient",
+        "TLS handshakes with clients a second, a multiple of 100, for which they wait in line; 0 = no limit.",
+        reload="live",
     )
 
     # -- TLS to servers

@@ -37,7 +37,7 @@ Kind = Literal[
 ]
 Reload = Literal["live", "pool", "restart"]
 Support = Literal["yes", "no effect", "not yet"]
-Unmet = Literal["refused", "lenient", "warned"]
+Unmet = Literal["refused", "warned"]
 
 REQUIRED: Any = object()
 """The default of a key that must be written."""
@@ -92,11 +92,10 @@ class Key:
     """One key. ``default`` is written as in TOML: ``REQUIRED``, None for unset, or a value ``read`` accepts.
 
     ``off``: of a key whose feature is not there yet, the values that leave it off; None when it only tunes a feature
-    that another key turns on. ``unmet``: what becomes of any other value: it is refused, always or unless the
-    configuration is read leniently, or only warned of; taken is the first of ``off`` then. ``plausible``: least and
-    most seconds that a number without a unit is believed to be meant as. ``unset`` says in words what a missing key
-    means. ``empty``: the empty string is a value. ``ours``: not a key of pg_doorman's. ``reload``: ``live`` = at once,
-    ``pool`` = the pools it concerns are rebuilt.
+    that another key turns on. ``unmet``: what becomes of any other value: it is refused, or only warned of, and the
+    first of ``off`` taken. ``plausible``: least and most seconds that a number without a unit is believed to mean.
+    ``unset`` says in words what a missing key means. ``empty``: the empty string is a value. ``ours``: not a key of
+    pg_doorman's. ``reload``: ``live`` = at once, ``pool`` = the pools it concerns are rebuilt.
     """
 
     kind: Kind

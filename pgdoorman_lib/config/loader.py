@@ -18,7 +18,7 @@ from pgdoorman_lib.config.yaml_document import parse_yaml
 from pgdoorman_lib.errors import ConfigError
 
 _SERVER_TLS_FILES = ("server_tls_ca_cert", "server_tls_certificate", "server_tls_private_key")
-_CLIENT_TLS_FILES = ("tls_certificate", "tls_private_key", "tls_ca_cert")
+_CLIENT_TLS_FILES = ("tls_certificate", "tls_private_key", "tls_ca_cert", "tls_crl")
 
 SET = "SET"
 """Where a value comes from that the console has set, in the place of a file's name."""

@@ -21,6 +21,9 @@ STARTUP_PARAMETERS_BUDGET = MAX_STARTUP_PACKET - 512
 SHORTEST_SECRET = 16
 """Characters a secret should have that nobody has to remember, and that can be tried out off line."""
 
+LEAST_RATE = 100
+"""pg_doorman counts handshakes by hundredths of a second, and takes no other rates; its texts are kept."""
+
 _RESERVED = ("user", "database", "replication", "options", "role", "session_authorization")
 _RESERVED_PREFIX = "_pq_."
 _GUC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
@@ -103,6 +106,13 @@ def _client_tls(general: General, source: Source) -> None:
         source.refuse((*path, "tls_certificate"), "tls_certificate is set but tls_private_key is not")
     if mode not in ("allow", "disable") and certificate is None:
         source.refuse((*path, "tls_mode"), f"tls_mode is {mode} but tls_certificate or tls_private_key is not")
+    rate = general.tls_rate_limit_per_second
+    if 0 < rate < LEAST_RATE:
+        source.refuse((*path, "tls_rate_limit_per_second"), f"tls rate limit should be > {LEAST_RATE}")
+    elif rate % LEAST_RATE:
+        source.refuse((*path, "tls_rate_limit_per_second"), f"tls rate limit should be multiple {LEAST_RATE}")
+    if general.tls_crl is not None and general.tls_ca_cert is None:
+        source.refuse((*path, "tls_crl"), "tls_crl is set but tls_ca_cert is not")
     if mode == "verify-full" and general.tls_ca_cert is None:
         source.refuse((*path, "tls_mode"), "tls_mode is verify-full but tls_ca_cert is not set")
 

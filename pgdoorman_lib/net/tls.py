@@ -43,6 +43,9 @@ def client_facing_context(
     learn_own(context)
     if general.tls_ca_cert:
         _load_ca(context, "tls_ca_cert", general.tls_ca_cert)
+    if general.tls_crl:
+        _load_ca(context, "tls_crl", general.tls_crl, what="revocation list")
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
     if general.tls_mode == "verify-full":
         if not general.tls_ca_cert:
             raise ConfigError("tls_mode is verify-full but tls_ca_cert is not set")
@@ -122,12 +125,12 @@ def _stamp(key: str, path: str | None) -> _Stamp | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _load_ca(context: ssl.SSLContext, key: str, path: str) -> None:
+def _load_ca(context: ssl.SSLContext, key: str, path: str, *, what: str = "certificate") -> None:
     _check_readable(key, path)
     try:
         context.load_verify_locations(path)
     except ssl.SSLError as exc:
-        raise ConfigError(f"{key}: no certificate can be read from {path!r}: {_reason(exc)}") from exc
+        raise ConfigError(f"{key}: no {what} can be read from {path!r}: {_reason(exc)}") from exc
 
 
 def _load_chain(context: ssl.SSLContext, certificate: tuple[str, str], private_key: tuple[str, str]) -> None:

@@ -120,6 +120,7 @@ class Inn(Pooler):
         self.policy = SimpleNamespace(
             general=self.general,
             tls_context=None,
+            handshakes=None,
             hba=SimpleNamespace(admit=self._decide),
             cache=LoginCache(),
             mock_secret=KEY,

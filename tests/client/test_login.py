@@ -35,6 +35,7 @@ from pgdoorman_lib.errors import (
     TooManyClients,
     UnsupportedFeature,
 )
+from pgdoorman_lib.net.rate_limit import RateLimit
 from pgdoorman_lib.wire.lookup import Answer
 from pgdoorman_lib.wire.startup import LOGICAL, PHYSICAL
 
@@ -80,6 +81,7 @@ class Context(Guest):
 
     general: General = field(default_factory=General)
     tls_context: ssl.SSLContext | None = None
+    handshakes: RateLimit | None = None
     hba: hba.Gate = field(default_factory=hba.AddressList)
     mock_secret: bytes = KEY
     cache: LoginCache = field(default_factory=LoginCache)
@@ -298,6 +300,37 @@ def test_requests_for_encryption_under_tls_that_began_at_once() -> None:
 def test_a_handshake_behind_a_request_that_was_refused() -> None:
     error = refused(SSL, HELLO_OF_TLS)
     assert "a TLS handshake where TLS was refused" in error.message
+
+
+class Line(RateLimit):
+    """Takes down how often somebody has waited, and how much he had said by then."""
+
+    def __init__(self, stream: FakeStream) -> None:
+        super().__init__(100)
+        self.stream = stream
+        self.seen: list[bytes] = []
+
+    def wait(self) -> None:
+        self.seen.append(self.stream.written)
+        super().wait()
+
+
+@pytest.mark.parametrize("begin", [[SSL, HELLO_OF_TLS], [HELLO_OF_TLS]])
+def test_a_handshake_waits_for_its_turn(begin: list[bytes]) -> None:
+    client = Client("scram", "secret")
+    stream = FakeStream(*begin, HELLO, answer=lambda data: client(data.removeprefix(b"S")))
+    stream.alpn = "postgresql"
+    line = Line(stream)
+    assert isinstance(enter(stream, Context(tls_context=CONTEXT, handshakes=line)), Accepted)
+    assert line.seen == [b"S" if len(begin) == 2 else b""]
+
+
+def test_who_says_nothing_takes_nobody_s_turn() -> None:
+    stream = FakeStream(SSL)
+    line = Line(stream)
+    with pytest.raises(PeerGone):
+        enter(stream, Context(tls_context=CONTEXT, handshakes=line))
+    assert line.seen == []
 
 
 # -- startup packets

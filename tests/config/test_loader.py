@@ -160,7 +160,6 @@ def test_missing_and_misshapen_sections(text, phrase):
 @pytest.mark.parametrize(
     ("section", "line"),
     [
-        ("general", "tls_rate_limit_per_second = 100"),
         ("general", 'patroni_api_urls = ["http://p:8008"]'),
         ("general", "server_tls = true"),
         ("general", "verify_server_certificate = true"),
@@ -189,7 +188,6 @@ def test_tokens_are_not_there_yet(name, prefix):
     ("section", "line"),
     [
         ("general", "worker_threads = 1"),
-        ("general", "tls_rate_limit_per_second = 0"),
         ("general", 'fallback_cooldown = "30s"'),
         ("general", "server_tls = false"),
         ("general", 'daemon_pid_file = "/tmp/x.pid"'),

@@ -130,19 +130,6 @@ def test_worker_threads_are_worker_processes(name):
         )
 
 
-@pytest.mark.parametrize(
-    ("lines", "section"),
-    [
-        ("tls_rate_limit_per_second = 100\n[pools]\n", "general"),
-    ],
-)
-def test_what_only_the_operator_misses_is_warned_of_when_lenient(lines, section):
-    assert "not supported yet" in problems(GENERAL + lines)[0]
-    config = loader.loads(GENERAL + lines, lenient=True)
-    assert "not supported yet" in config.warnings[0]
-    assert getattr(config, section) == getattr(loader.loads(GENERAL + "[pools]\n"), section)
-
-
 def test_what_would_change_who_gets_what_is_refused_all_the_same():
     (found,) = problems(f"{GENERAL}[pools.db]\nmax_db_connections = 5\n", lenient=True)
     assert "not supported yet" in found

@@ -173,6 +173,27 @@ def test_the_console_by_certificate(
         doorman.admin_connect(**showing(certs.client))
 
 
+def test_a_certificate_that_is_revoked(
+    make_doorman: MakeDoorman, doorman_over: dict[str, Any], certs: Certificates, tmp_path: Path
+) -> None:
+    """From the reload on behind which the list has it."""
+    files = certs.authority.issue("soon-revoked", "app")
+    crl = certs.authority.revoke(tmp_path / "crl.pem")
+    over = copy.deepcopy(doorman_over)
+    over["general"]["tls_crl"] = str(crl)
+    doorman = make_doorman(over)
+    doorman.connect(**showing(files)).close()
+    certs.authority.revoke(crl, files)
+    mark = len(doorman.log_lines)
+    with doorman.admin_connect(sslmode="disable") as console:
+        console.execute("RELOAD")
+    doorman.wait_log(f"files read anew: {crl}", after=mark)
+    with pytest.raises(psycopg.OperationalError):
+        doorman.connect(**showing(files))
+    doorman.wait_log("could not accept SSL connection", after=mark)
+    doorman.connect(**showing(certs.client)).close()
+
+
 def test_rules_by_a_reload(make_doorman: MakeDoorman, certs: Certificates, tmp_path: Path) -> None:
     """Also those of maps, whose file is read again."""
     people = tmp_path / "pg_ident.conf"

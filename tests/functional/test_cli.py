@@ -124,7 +124,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "bad pg_hba": ({"general": {"pg_hba": {"content": "host all all nonsense trust"}}}, "pg_hba"),
     "both hba": ({"general": {"hba": ["10.0.0.0/8"], "pg_hba": "host all all all trust"}}, "pg_hba"),
-    "a feature to come": ({"general": {"tls_rate_limit_per_second": 100}}, "not supported yet"),
+    "a feature to come": ({"general": {"server_tls": True}}, "not supported yet"),
+    "a rate that is none": ({"general": {"tls_rate_limit_per_second": 150}}, "tls rate limit should be multiple 100"),
 }
 
 

@@ -7,6 +7,7 @@ import copy
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,29 @@ def test_hostssl_lines(make_doorman: MakeDoorman, certs: Certificates) -> None:
     with pytest.raises(WireError) as caught:
         doorman.wire()
     assert caught.value.message.sqlstate == "28000"
+
+
+def test_handshakes_wait_in_line(make_doorman: MakeDoorman, certs: Certificates) -> None:
+    """All come to their turns, and none while those before them take the second."""
+    doorman = make_doorman(client_side(certs, tls_rate_limit_per_second=100, worker_threads=1))
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection((doorman.host, doorman.port))) for _ in range(40)]
+        for client in clients:
+            client.sendall(SSL_REQUEST)
+        for number, client in enumerate(clients):
+            assert client.recv(1) == b"S"
+            if number % 2:
+                continue  # who does not begin takes nobody's turn
+            context = ssl.create_default_context(cafile=str(certs.ca))
+            stack.enter_context(context.wrap_socket(client, server_hostname="localhost"))
+    assert time.monotonic() - began >= 0.17  # twenty turns, of which the first two come at once
+    config = copy.deepcopy(doorman.config)
+    for rate, why in ((50, "should be > 100"), (150, "should be multiple 100")):
+        config["general"]["tls_rate_limit_per_second"] = rate
+        mark = len(doorman.log_lines)
+        doorman.reload(config)
+        doorman.wait_log(f"tls rate limit {why}", after=mark)
 
 
 # -- servers

@@ -205,6 +205,7 @@ def test_the_context_for_clients_knows_what_binds_them(certs: Certificates) -> N
         tls_certificate = str(certs.server.certificate)
         tls_private_key = str(certs.server.private_key)
         tls_ca_cert = str(certs.ca)
+        tls_crl = None
 
     context = client_facing_context(General())
     assert context is not None

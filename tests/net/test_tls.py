@@ -23,6 +23,7 @@ class General:
     tls_certificate: str | None = None
     tls_private_key: str | None = None
     tls_ca_cert: str | None = None
+    tls_crl: str | None = None
 
 
 @dataclass
@@ -90,6 +91,25 @@ class TestForClients:
         assert handshake(context, ours)[1].getpeercert()["subject"] == ((("commonName", "app"),),)
         with pytest.raises(ssl.SSLError):
             handshake(context, for_servers(**{f"server_{k}": v for k, v in shown(certs.stranger).items()}))
+
+    def test_revoked_certificates(self, certs: Certificates, tmp_path: Path) -> None:
+        revoked = certs.authority.issue("revoked", "app")
+        crl = certs.authority.revoke(tmp_path / "crl.pem", revoked)
+        general = General("verify-full", **shown(certs.server), tls_ca_cert=str(certs.ca), tls_crl=str(crl))
+        context = client_facing_context(general)
+        assert context is not None
+        handshake(context, for_servers(**{f"server_{k}": v for k, v in shown(certs.client).items()}))
+        with pytest.raises(ssl.SSLError, match="revoked"):
+            handshake(context, for_servers(**{f"server_{k}": v for k, v in shown(revoked).items()}))
+
+    def test_a_list_that_is_none(self, certs: Certificates, tmp_path: Path) -> None:
+        for content in (None, "nothing"):
+            path = tmp_path / "crl.pem"
+            if content is not None:
+                path.write_text(content)
+            general = General("verify-full", **shown(certs.server), tls_ca_cert=str(certs.ca), tls_crl=str(path))
+            with pytest.raises(ConfigError, match="tls_crl: "):
+                client_facing_context(general)
 
     def test_rules_that_go_by_certificates_need_an_authority(self, certs: Certificates) -> None:
         with pytest.raises(ConfigError, match="root certificate store"):
