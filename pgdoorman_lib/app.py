@@ -234,7 +234,7 @@ class App(Shown):
         for session in self.clients:
             database, user = session.database, session.user
             pool = self.find_pool(database, user)
-            if was_configured(database, user) is not None and self.policy.find_user(database, user) is None:
+            if pool is not None and was_configured(database, user) and not self.policy.find_user(database, user):
                 pool = None  # whoever would be found under that name now has not proven to be this one
                 session.terminate_when_idle(no_such_pool(database, user))
             if isinstance(session, Session):

@@ -70,10 +70,16 @@ class Signals:
         self._stop()
 
     def _on_reload(self, number: int, frame: Any) -> None:
+        gevent.spawn(self._reopen_and_reload)
+
+    def _reopen_and_reload(self) -> None:
         self._reopen()
-        gevent.spawn(self._reload)
+        self._reload()
 
     def _on_reopen(self, number: int, frame: Any) -> None:
+        gevent.spawn(self._reopen_logged)
+
+    def _reopen_logged(self) -> None:
         if self._reopen():
             log.info("SIGUSR1: the log's file was opened again")
         else:

@@ -104,7 +104,7 @@ class Catalogue:
     def look(self, server: Server, moved: Callable[[], None]) -> None:
         """Look at the marker, and read the catalogue again if it has moved; may switch.
 
-        ``moved`` is called before it is read, if nothing was known that could have moved it.
+        ``moved`` is called before it is read: whoever has told that it may have moved may have read it before that.
         """
         assert self._rows is not None
         started = clock()
@@ -117,8 +117,7 @@ class Catalogue:
         spent = clock() - started
         self._look_at = clock() + min(MARKER_LONGEST, max(MARKER_INTERVAL, spent / MARKER_SHARE))
         if mark != [[self._rows.mark]]:
-            if not doubted:  # else somebody has had all look
-                moved()
+            moved()
             self._read(server)
         elif doubted:
             self._believe()

@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds for workers to end beyond what the configuration gives their clients.
 END_SECONDS = 5.0
+#: Seconds for the workers to open the log's file again, before it is said that it was.
+REOPEN_SECONDS = 2.0
 #: Seconds between two looks at whether to hurry.
 LOOK_INTERVAL = 0.02
 
@@ -179,7 +181,7 @@ class Supervisor:
         return found
 
     def _reopen(self) -> bool:
-        self.team.tell_all("reopen", {})
+        gevent.joinall(self.team.tell_all("reopen", {}), timeout=REOPEN_SECONDS)
         return logs.reopen()
 
     def _answer_upgrade(self, state: Plain) -> Plain:

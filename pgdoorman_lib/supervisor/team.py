@@ -346,10 +346,9 @@ class Team:
             answers.setdefault(number, Unanswered(f"worker {number} does not run", gone=True))
         return answers
 
-    def tell_all(self, about: str, state: Plain) -> None:
-        """Ask all, those that are being started once they can be asked, and for no answer; returns at once."""
-        for worker in self._all():
-            gevent.spawn(self._tell, worker, about, state)
+    def tell_all(self, about: str, state: Plain) -> list[gevent.Greenlet[..., None]]:
+        """Ask all, those that are being started once they can be asked; no switch. What ends with their answers."""
+        return [gevent.spawn(self._tell, worker, about, state) for worker in self._all()]
 
     def _tell(self, worker: Worker, about: str, state: Plain) -> None:
         gevent.wait((worker.ready, worker.ended), count=1)

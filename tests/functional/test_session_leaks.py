@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from fix_doorman import Doorman, app_pool, until_idle, until_statements_stay
+from fix_doorman import Doorman, MakeDoorman, app_pool, merged, until_idle, until_statements_stay
 from fix_postgres import Postgres
 from wire_client import (
     SYNC,
@@ -33,6 +33,12 @@ def doorman_over(postgres: Postgres) -> Mapping[str, Any]:
             "two": app_pool(postgres, 2, max_pinned_servers=2),
         }
     }
+
+
+@pytest.fixture
+def in_one_process(make_doorman: MakeDoorman, doorman_over: Mapping[str, Any]) -> Doorman:
+    """Where it is known which server has what."""
+    return make_doorman(merged(doorman_over, {"general": {"worker_threads": 1}}))
 
 
 def left_behind(doorman: Doorman, postgres: Postgres) -> list[list[bytes | None]]:
@@ -398,11 +404,11 @@ def test_what_nobody_else_can_see_is_not_shared(doorman: Doorman, said: list[str
 
 
 @pytest.mark.parametrize("by", ["statement", "portal"])
-def test_a_description_that_is_rolled_back_is_told_nobody(doorman: Doorman, by: str) -> None:
+def test_a_description_that_is_rolled_back_is_told_nobody(in_one_process: Doorman, by: str) -> None:
     text = "SELECT * FROM widths"
     described = extended(parse("s", text), describe_statement("s"))
     whole = extended(bind("", "s"), *([describe_portal()] if by == "portal" else []), execute())
-    with doorman.wire("two") as first, doorman.wire("two") as second:
+    with in_one_process.wire("two") as first, in_one_process.wire("two") as second:
         first.ask(query("DROP TABLE IF EXISTS widths, former; CREATE TABLE widths AS SELECT 1 AS n"))
         until_statements_stay(first)
         second.ask(extended(parse("s", text)))
@@ -416,7 +422,7 @@ def test_a_description_that_is_rolled_back_is_told_nobody(doorman: Doorman, by: 
             assert row(first, whole) == [b"1"]
         answer = second.ask(extended(describe_statement("s")))
         assert [m.column_names for m in answer if m.kind == "T"] == [["n"]]
-        with doorman.wire("two") as third:
+        with in_one_process.wire("two") as third:
             answer = third.ask(described)
             assert [m.column_names for m in answer if m.kind == "T"] == [["n"]]
             assert row(third, whole) == [b"1"]
@@ -426,10 +432,12 @@ def test_a_description_that_is_rolled_back_is_told_nobody(doorman: Doorman, by: 
 
 @pytest.mark.parametrize("end", ["ROLLBACK", "COMMIT"])
 @pytest.mark.parametrize("by", ["statement", "portal", "nothing"])
-def test_a_statement_made_again_where_its_client_has_altered_the_table(doorman: Doorman, by: str, end: str) -> None:
+def test_a_statement_made_again_where_its_client_has_altered_the_table(
+    in_one_process: Doorman, by: str, end: str
+) -> None:
     """Behind that transaction it is what all see, not what PostgreSQL refuses since it was made before the end."""
     told = {"statement": [describe_statement("s")], "portal": [bind("", "s"), describe_portal()], "nothing": []}
-    with doorman.wire("two") as first, doorman.wire("two") as second, doorman.wire("two") as other:
+    with in_one_process.wire("two") as first, in_one_process.wire("two") as second, in_one_process.wire("two") as other:
         first.ask(query("DROP TABLE IF EXISTS widths, former; CREATE TABLE widths AS SELECT 1 AS n"))
         until_statements_stay(first)
         first.ask(extended(parse("s", "SELECT * FROM widths")))
