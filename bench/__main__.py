@@ -24,7 +24,9 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import idle, report, tasks
+from throwaway_postgres import ThrowawayPostgres
+
+from bench import copying, idle, report, tasks
 from bench.clients import kib_per_client, start_to_answer
 from bench.load import MEGABYTES_10, PIPELINE_10, ROWS_100, UPDATE, Case, LoadFailed, Sample, run
 from bench.targets import (
@@ -37,6 +39,7 @@ from bench.targets import (
     SCRAM_USER,
     SMALL_DATABASE,
     SMALL_POOL_SIZE,
+    UNIX_DATABASE,
     USER,
     Direct,
     External,
@@ -59,7 +62,10 @@ CASES = (
     Case("megabytes10-4", "simple", 4, MEGABYTES_10),
     Case("pipeline10-40", "extended", 40, PIPELINE_10),
     Case("update-40", "simple", 40, UPDATE),
+    Case("unix-40", "simple", 40, database=UNIX_DATABASE),
     Case("tls-40", "simple", 40, tls=True),
+    Case("copy-out-4", copying.PROTOCOL, 4, copying.OUT),
+    Case("copy-in-4", copying.PROTOCOL, 4, copying.IN),
     Case("reconnect-10", "simple", 10, reconnect=True),
     Case("reconnect-scram-10", "simple", 10, reconnect=True, database=SCRAM_DATABASE, user=SCRAM_USER),
     Case("reconnect-tls-10", "simple", 10, reconnect=True, tls=True),
@@ -93,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         postgres = start_postgres(directory, options.postgres_port, options.postgres_version)
         stack.callback(postgres.remove)
-        targets = make_targets(options, directory, Direct(postgres))
+        targets = make_targets(options, directory, postgres)
         for target in targets:
             stack.callback(target.stop)
         print(
@@ -134,7 +140,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"An --other pooler must lend {POOL_SIZE} servers by transaction for database {DATABASE} ("
         f"{SMALL_POOL_SIZE} for {SMALL_DATABASE}, {FOUR_POOL_SIZE} for {FOUR_DATABASE}), user {USER}, password "
-        f"{PASSWORD} (MD5; {SCRAM_USER} by SCRAM for {SCRAM_DATABASE}, which is {DATABASE}), "
+        f"{PASSWORD} (MD5; {SCRAM_USER} by SCRAM for {SCRAM_DATABASE}, which is {DATABASE}, as is {UNIX_DATABASE}, by "
+        "PostgreSQL's unix socket), "
         f"from PostgreSQL on --postgres-port. Cases: {' '.join(names_of_cases())}",
     )
     parser.add_argument("--only", nargs="+", metavar="CASE", help="cases to run, by the beginning of their names")
@@ -171,7 +178,7 @@ def names_of_cases() -> list[str]:
     return [*(case.name for case in CASES), MEMORY, IDLE, START]
 
 
-def make_targets(options: argparse.Namespace, directory: Path, direct: Direct) -> list[Target]:
+def make_targets(options: argparse.Namespace, directory: Path, postgres: ThrowawayPostgres) -> list[Target]:
     """pgdoorman first, PostgreSQL itself last: ratios are of the first to each of the others."""
     targets: list[Target] = []
 
@@ -184,13 +191,13 @@ def make_targets(options: argparse.Namespace, directory: Path, direct: Direct) -
             name, command = "pgdoorman", text
         for workers in options.workers:
             words = shlex.split(command)
-            targets.append(Pgdoorman(named(name, workers), words, directory, direct.port, workers))
+            targets.append(Pgdoorman(named(name, workers), words, directory, postgres, workers))
     program = None if options.no_pgbouncer else find_pgbouncer()
     if program:
         for workers in options.workers:
-            targets.append(PgBouncer(named("pgbouncer", workers), program, directory, direct.port, workers))
+            targets.append(PgBouncer(named("pgbouncer", workers), program, directory, postgres, workers))
     targets += [External(text) for text in options.other]
-    return [*targets, direct]
+    return [*targets, Direct(postgres)]
 
 
 def default_command() -> str:
@@ -205,9 +212,11 @@ def possible(target: Target, case: Case) -> bool:
         return False
     if case.protocol == tasks.PROTOCOL and not tasks.available():
         return False
-    if (case.tls and not target.tls) or (case.database == SCRAM_DATABASE and isinstance(target, Direct)):
+    if case.tls and not target.tls:
         return False
-    return not (isinstance(target, Direct) and case.clients > target.max_clients)
+    if not isinstance(target, Direct):
+        return True
+    return case.database not in (SCRAM_DATABASE, UNIX_DATABASE) and case.clients <= target.max_clients
 
 
 def measure(
@@ -228,6 +237,8 @@ def measure(
                 try:
                     if case.protocol == tasks.PROTOCOL:
                         samples.append(tasks.run(target, case, seconds))
+                    elif case.protocol == copying.PROTOCOL:
+                        samples.append(copying.run(target, case, seconds))
                     else:
                         samples.append(run(target, case, seconds, samples[-1].tps if samples else 10_000))
                 except LoadFailed as problem:

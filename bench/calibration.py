@@ -37,7 +37,7 @@ def compare(counts: list[int], command: str | None, costs: Costs) -> str:
         postgres = start_postgres(directory)
         stack.callback(postgres.remove)
         words = shlex.split(command or default_command())
-        poolers = {n: Pgdoorman(f"pgdoorman-{n}", words, directory, postgres.port, n) for n in counts}
+        poolers = {n: Pgdoorman(f"pgdoorman-{n}", words, directory, postgres, n) for n in counts}
         for pooler in poolers.values():
             stack.callback(pooler.stop)
             pooler.start()

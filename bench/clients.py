@@ -14,6 +14,8 @@ from bench.targets import DATABASE, PASSWORD, START_SECONDS, USER, Started, Targ
 
 SETTLE_SECONDS = 15.0
 WARM_UP = 60
+#: ReadyForQuery, outside a transaction.
+READY = b"Z\0\0\0\5I"
 
 
 class LoginFailed(RuntimeError):
@@ -34,8 +36,31 @@ class Client:
 
     def query(self, sql: str) -> None:
         """Run ``sql``, drop what comes back."""
+        self._send_query(sql)
+        self._until_ready()
+
+    def _send_query(self, sql: str) -> None:
         text = sql.encode() + b"\0"
         self.socket.sendall(b"Q" + struct.pack("!i", len(text) + 4) + text)
+
+    def copy_out(self, sql: str) -> None:
+        """Run ``sql``, a COPY TO STDOUT of what has no ReadyForQuery in it, and drop what comes."""
+        self._send_query(sql)
+        tail = b""
+        room = memoryview(bytearray(1 << 18))
+        while tail != READY:
+            size = self.socket.recv_into(room)
+            if not size:
+                raise LoginFailed("the pooler closed the connection")
+            tail = (tail + room[max(0, size - len(READY)) : size])[-len(READY) :]
+
+    def copy_in(self, sql: str, messages: bytes) -> None:
+        """Run ``sql``, a COPY FROM STDIN, of these messages."""
+        self._send_query(sql)
+        kind, body = self._message()
+        if kind != b"G":
+            raise LoginFailed(f"no copy begins: {body!r}")
+        self.socket.sendall(messages)
         self._until_ready()
 
     def close(self) -> None:

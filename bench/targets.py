@@ -30,6 +30,8 @@ POOLS = ((DATABASE, POOL_SIZE), (SMALL_DATABASE, SMALL_POOL_SIZE), (FOUR_DATABAS
 #: The poolers' name for DATABASE where clients prove themselves by SCRAM-SHA-256, as this user.
 SCRAM_DATABASE, SCRAM_USER = "scramdb", "bench_scram"
 SCRAM_ITERATIONS = 4096
+#: Their name for DATABASE by PostgreSQL's unix socket.
+UNIX_DATABASE = "unixdb"
 MAX_CLIENTS = 12_000
 START_SECONDS = 20.0
 #: PgBouncer's first version with named prepared statements in transaction mode, and with [peers].
@@ -56,7 +58,7 @@ tls_private_key = "{key}"
 PGDOORMAN_POOL = """\
 [pools.{name}]
 server_database = "{database}"
-server_host = "127.0.0.1"
+server_host = "{server_host}"
 server_port = {server_port}
 pool_mode = "transaction"
 
@@ -203,11 +205,14 @@ class Started(Target):
 class Pgdoorman(Started):
     """pgdoorman by any command, so that builds can be compared, too."""
 
-    def __init__(self, name: str, command: Sequence[str], directory: Path, server_port: int, workers: int) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], directory: Path, server: ThrowawayPostgres, workers: int
+    ) -> None:
         super().__init__(name, directory)
         self.commands = ([*command, str(self.directory / "pg_doorman.toml")],)
-        pools = [(name, name, size, USER, md5_secret()) for name, size in POOLS]
-        pools.append((SCRAM_DATABASE, DATABASE, POOL_SIZE, SCRAM_USER, scram_secret()))
+        pools = [(name, name, server.host, size, USER, md5_secret()) for name, size in POOLS]
+        pools.append((SCRAM_DATABASE, DATABASE, server.host, POOL_SIZE, SCRAM_USER, scram_secret()))
+        pools.append((UNIX_DATABASE, DATABASE, str(server.socket_dir), POOL_SIZE, USER, md5_secret()))
         (self.directory / "pg_doorman.toml").write_text(
             PGDOORMAN_CONFIG.format(
                 port=self.port,
@@ -218,7 +223,8 @@ class Pgdoorman(Started):
             + "".join(
                 PGDOORMAN_POOL.format(
                     name=name,
-                    server_port=server_port,
+                    server_host=host,
+                    server_port=server.port,
                     pool_size=pool_size,
                     database=database,
                     user=user,
@@ -226,7 +232,7 @@ class Pgdoorman(Started):
                     server_user=USER,
                     password=PASSWORD,
                 )
-                for name, database, pool_size, user, secret in pools
+                for name, database, host, pool_size, user, secret in pools
             )
         )
         version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
@@ -242,7 +248,7 @@ class PgBouncer(Started):
 
     drop_root = True
 
-    def __init__(self, name: str, program: str, directory: Path, server_port: int, workers: int) -> None:
+    def __init__(self, name: str, program: str, directory: Path, server: ThrowawayPostgres, workers: int) -> None:
         super().__init__(name, directory)
         answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
         match = re.search(r"PgBouncer (\d+)\.(\d+)", answer)
@@ -265,7 +271,7 @@ class PgBouncer(Started):
                 PGBOUNCER_CONFIG.format(
                     port=self.port,
                     max_clients=MAX_CLIENTS,
-                    databases="\n".join(self._databases(server_port, workers)),
+                    databases="\n".join(self._databases(server, workers)),
                     directory=self.directory,
                     socket_directory=f" {homes[number]}" if peers else "",
                     prepared="max_prepared_statements = 200\n" if self.prepared else "",
@@ -276,14 +282,18 @@ class PgBouncer(Started):
         self.commands = [[program, file] for file in files]
 
     @staticmethod
-    def _databases(server_port: int, workers: int) -> list[str]:
+    def _databases(server: ThrowawayPostgres, workers: int) -> list[str]:
         lines = [
-            f"{database} = host=127.0.0.1 port={server_port} pool_size={max(1, pool_size // workers)}"
+            f"{database} = host={server.host} port={server.port} pool_size={max(1, pool_size // workers)}"
             for database, pool_size in POOLS
         ]
         lines.append(
-            f"{SCRAM_DATABASE} = host=127.0.0.1 port={server_port} pool_size={max(1, POOL_SIZE // workers)}"
+            f"{SCRAM_DATABASE} = host={server.host} port={server.port} pool_size={max(1, POOL_SIZE // workers)}"
             f" dbname={DATABASE} user={USER} password={PASSWORD}"
+        )
+        lines.append(
+            f"{UNIX_DATABASE} = host={server.socket_dir} port={server.port} pool_size={max(1, POOL_SIZE // workers)}"
+            f" dbname={DATABASE}"
         )
         return lines
 
@@ -329,7 +339,7 @@ def start_postgres(directory: Path, port: int = 0, version: int | None = None) -
         version=version,
         port=port,
         settings={"password_encryption": "md5", "shared_buffers": "128MB"},
-        hba=("host all all 127.0.0.1/32 md5",),
+        hba=("host all all 127.0.0.1/32 md5", "local all all md5"),
     )
     try:
         postgres.start()
@@ -338,7 +348,8 @@ def start_postgres(directory: Path, port: int = 0, version: int | None = None) -
             postgres.sql(f"CREATE DATABASE {database} OWNER {USER}")
         postgres.sql(
             "CREATE TABLE bench_rows AS SELECT id, 0 AS value FROM generate_series(0, 4999) AS id;"
-            f" ALTER TABLE bench_rows ADD PRIMARY KEY (id); ALTER TABLE bench_rows OWNER TO {USER}",
+            f" ALTER TABLE bench_rows ADD PRIMARY KEY (id); ALTER TABLE bench_rows OWNER TO {USER};"
+            f" CREATE TABLE bench_copied (line text); ALTER TABLE bench_copied OWNER TO {USER}",
             database=DATABASE,
         )
     except BaseException:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from configparser import ConfigParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import bench_package
 import pytest
@@ -17,6 +19,9 @@ bench_package.make_importable()
 
 from bench import __main__ as program  # noqa: E402
 from bench import procfs, targets  # noqa: E402
+
+#: Where there is none.
+SERVER: Any = SimpleNamespace(host="127.0.0.1", port=5432, socket_dir=Path("/run/postgresql"))
 
 #: Says a line when its child runs, both until their input ends.
 PARENT = """
@@ -81,13 +86,13 @@ def files_of(pooler: targets.PgBouncer) -> list[ConfigParser]:
 
 
 def test_one_pgbouncer_shares_with_nobody(tmp_path: Path) -> None:
-    (file,) = files_of(targets.PgBouncer("pgbouncer", fake_pgbouncer(tmp_path, "1.25.0"), tmp_path, 5432, 1))
+    (file,) = files_of(targets.PgBouncer("pgbouncer", fake_pgbouncer(tmp_path, "1.25.0"), tmp_path, SERVER, 1))
     assert "so_reuseport" not in file["pgbouncer"] and "peers" not in file
     assert "pool_size=40" in file["databases"]["benchdb"]
 
 
 def test_several_pgbouncers_are_peers_with_their_parts_of_the_pools(tmp_path: Path) -> None:
-    pooler = targets.PgBouncer("pgbouncer", fake_pgbouncer(tmp_path, "1.25.0"), tmp_path, 5432, 4)
+    pooler = targets.PgBouncer("pgbouncer", fake_pgbouncer(tmp_path, "1.25.0"), tmp_path, SERVER, 4)
     files = files_of(pooler)
     assert [file["pgbouncer"]["peer_id"] for file in files] == ["1", "2", "3", "4"]
     for number, file in enumerate(files, 1):
@@ -99,7 +104,7 @@ def test_several_pgbouncers_are_peers_with_their_parts_of_the_pools(tmp_path: Pa
 
 
 def test_old_pgbouncers_do_not_know_each_other_and_the_table_says_so(tmp_path: Path) -> None:
-    pooler = targets.PgBouncer("pgbouncer", fake_pgbouncer(tmp_path, "1.18.0"), tmp_path, 5432, 2)
+    pooler = targets.PgBouncer("pgbouncer", fake_pgbouncer(tmp_path, "1.18.0"), tmp_path, SERVER, 2)
     assert all("peers" not in file and file["pgbouncer"]["so_reuseport"] == "1" for file in files_of(pooler))
     assert pooler.description == "PgBouncer 1.18, 2 processes of 1/2 pool each, not peers"
 
