@@ -28,7 +28,7 @@ demo: .demo/venv/.answers
 # once are done hardly sooner, since each keeps the processors busy, and what goes by time has half of them.
 test: .venv/.tox
 	rm -rf build/lib* build/pure
-	.venv/bin/tox run -e lint,py3-compiled,py3-compiled-workers,py3-pure
+	.venv/bin/tox run -e lint,py3-compiled,py3-pure
 	@here=; for version in $(PYTHONS); do python$$version -c '' 2>/dev/null && here="$$here $$version"; done; \
 	echo "This was $$(.venv/bin/python -V) alone, of Python $(PYTHONS); .venv/bin/tox runs those found here:$${here:- none}"
 

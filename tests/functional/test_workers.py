@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,13 @@ def nursery(doorman: Doorman) -> psutil.Process:
     """The process that workers are forked from."""
     (found,) = psutil.Process(doorman.pid).children()
     return found
+
+
+def open_in(process: psutil.Process) -> Iterator[str]:
+    """What its descriptors are; some may be closed meanwhile."""
+    for path in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield str(path.readlink())
 
 
 def workers(doorman: Doorman) -> list[psutil.Process]:
@@ -143,8 +150,7 @@ def test_workers_come_from_a_process_without_a_hub(make_doorman: MakeDoorman, sh
         to_syslog = {"syslog_prog_name": "pooler", "syslog_socket": str(short_directory / "log")}
         general = {"worker_threads": WORKERS, **(to_syslog if log == "syslog" else {})}
         pooler = make_doorman({"general": general})
-        descriptors = Path(f"/proc/{nursery(pooler).pid}/fd").iterdir()
-        assert not [path for path in descriptors if "eventpoll" in str(path.readlink())]
+        assert not [what for what in open_in(nursery(pooler)) if "eventpoll" in what]
 
 
 def test_a_worker_is_no_service(pooler: Doorman) -> None:
