@@ -27,8 +27,9 @@ cdef class Task:
     cdef public bint polling
     cdef public int event
     cdef public object fault
-    @cython.locals(event=int)
+    @cython.locals(mine=Task, event=int)
     cpdef int wait(self, Pollable pollable) except -1
+    @cython.locals(mine=Task, engine=Engine)
     cpdef int park(self) except -1
     cpdef int wake(self) except -1
     @cython.locals(pollable=Pollable)

@@ -60,20 +60,21 @@ class Task:
 
         As ``threading.Condition.wait_for``, but that the engine asks the question in its turns.
         """
-        fault = self.fault
+        mine: Any = self  # see ``park``
+        fault = mine.fault
         if fault is not None:
-            self.fault = None
+            mine.fault = None
             raise fault
-        if self.event == PENDING:
-            self.event = pollable.poll()
-        self.pollable = pollable
+        if mine.event == PENDING:
+            mine.event = pollable.poll()
+        mine.pollable = pollable
         try:
-            while self.event == PENDING:
-                self.park()
+            while mine.event == PENDING:
+                mine.park()
         finally:
-            self.pollable = None
-        event = self.event
-        self.event = PENDING
+            mine.pollable = None
+        event: _int = mine.event
+        mine.event = PENDING
         return event
 
     def park(self) -> None:
@@ -82,14 +83,17 @@ class Task:
         Returns without news now and then; callers loop over their condition. Whatever is thrown into the greenlet
         (GreenletExit, a gevent.Timeout) is raised here.
         """
-        engine = self.engine
+        # Compiled, a call takes no reference of its own: whose task it is may let go of it meanwhile (a stream that is
+        # closed), and it must live until this returns.
+        mine: Any = self
+        engine: Any = mine.engine
         if not engine.in_turn:
             engine.flush()
-        self.parked = 1
+        mine.parked = 1
         try:
             greenlets.switch(engine.hub)
         finally:
-            self.parked = 0
+            mine.parked = 0
 
     def wake(self) -> None:
         """Let the greenlet run in this turn, or the next one when none is under way; no switch here."""
