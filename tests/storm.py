@@ -1,4 +1,4 @@
-"""Clients that cancel their own statements all the time beside others that nobody cancels."""
+"""Cancelling: one statement, or clients that cancel theirs all the time beside others that nobody cancels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
+import psycopg
 from eventually import eventually
+from fix_postgres import Postgres
 from pace import patience
 from wire_client import WireClient, kinds, query
 
@@ -76,3 +79,21 @@ class CancelStorm:
                 self._wrong.append(f"{who}: {exc!r}")
 
         self._threads.append(threading.Thread(target=run))
+
+
+def cancelled(connection: psycopg.Connection[Any], postgres: Postgres, mark: str) -> list[str | None]:
+    """What errors a statement that is cancelled by libpq, the way the connection has come, ends with; ``mark`` is in it."""
+    found: list[str | None] = []
+
+    def sleep() -> None:
+        try:
+            connection.execute(f"SELECT pg_sleep(30), '{mark}'")
+        except psycopg.Error as exc:
+            found.append(exc.sqlstate)
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    eventually(lambda: any(f"'{mark}'" in b["query"] and b["state"] == "active" for b in postgres.backends()))
+    connection.cancel_safe(timeout=patience(5))
+    thread.join(patience(10))
+    return found

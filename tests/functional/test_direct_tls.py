@@ -6,7 +6,6 @@ import copy
 import random
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +18,7 @@ from fix_certs import Certificates
 from fix_doorman import Doorman, MakeDoorman
 from fix_postgres import Postgres
 from pace import duration, patience
+from storm import cancelled
 from wire_client import SSL_REQUEST, WireClient, query
 
 
@@ -57,20 +57,7 @@ def test_another_build_of_libpq(doorman: Doorman) -> None:
 def test_cancel(doorman: Doorman, postgres: Postgres) -> None:
     """The cancel request comes the same way."""
     with doorman.connect(sslmode="require", sslnegotiation="direct") as connection:
-        found: list[str | None] = []
-
-        def sleep() -> None:
-            try:
-                connection.execute("SELECT pg_sleep(30), 'direct'")
-            except psycopg.Error as exc:
-                found.append(exc.sqlstate)
-
-        thread = threading.Thread(target=sleep)
-        thread.start()
-        eventually(lambda: any("'direct'" in b["query"] and b["state"] == "active" for b in postgres.backends()))
-        connection.cancel_safe(timeout=patience(5))
-        thread.join(patience(10))
-        assert found == ["57014"]
+        assert cancelled(connection, postgres, "direct") == ["57014"]
 
 
 def direct(

@@ -20,6 +20,7 @@ from fix_doorman import Doorman, MakeDoorman
 from fix_postgres import Postgres
 from fix_workers import Make
 from pace import duration, patience
+from storm import cancelled
 from wire_client import SSL_REQUEST, WireClient, WireError, kinds, prepared, query, startup
 
 
@@ -66,20 +67,7 @@ def test_large_values_by_tls(doorman: Doorman) -> None:
 
 def test_cancel_by_tls(doorman: Doorman, postgres: Postgres) -> None:
     with doorman.connect(sslmode="require") as connection:
-        errors: list[str | None] = []
-
-        def sleep() -> None:
-            try:
-                connection.execute("SELECT pg_sleep(30), 'by tls'")
-            except psycopg.Error as exc:
-                errors.append(exc.sqlstate)
-
-        thread = threading.Thread(target=sleep)
-        thread.start()
-        eventually(lambda: any("by tls" in b["query"] and b["state"] == "active" for b in postgres.backends()))
-        connection.cancel_safe(timeout=patience(5))
-        thread.join(patience(10))
-        assert errors == ["57014"]
+        assert cancelled(connection, postgres, "by tls") == ["57014"]
 
 
 def tls_client(doorman: Doorman, certs: Certificates, **more: Any) -> WireClient:
