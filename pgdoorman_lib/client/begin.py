@@ -12,6 +12,7 @@ from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.errors import Disabled, NoSuchPool, ProtocolViolation, ServerRefused
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.beginnings import Told
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.queue import Moved
 from pgdoorman_lib.server.execute import run
@@ -47,8 +48,7 @@ def begin(pooler: Pooler, accepted: Accepted) -> tuple[Pool, Beginning]:
         beginnings: Any = pool.beginnings
         try:
             if beginnings.reported is None:
-                with pool.connection():
-                    pass  # it is known then
+                beginnings.ask()
             elif beginnings.stale():
                 beginnings.heard_at = clock()
                 with pool.connection() as server:
@@ -59,8 +59,8 @@ def begin(pooler: Pooler, accepted: Accepted) -> tuple[Pool, Beginning]:
                 return pool, known
             base, reported = beginnings.base, beginnings.reported
             settings, told = _try_settings(pool, _wanted(asked, beginnings), base)
-        except Moved:
-            continue  # it was replaced by another meanwhile
+        except (Moved, Told):
+            continue  # the pool was replaced by another meanwhile, or what was asked for is known
         known = settings, _AUTHENTICATION_OK + told.messages(), told, base
         if beginnings.base is base and beginnings.reported is reported:
             if len(beginnings.reports) >= MAX_REPORTS:

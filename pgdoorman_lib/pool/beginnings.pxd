@@ -4,7 +4,9 @@ from pgdoorman_lib.net.engine cimport Engine
 
 
 cdef class Beginnings:
+    cdef public object pool
     cdef public Engine engine
+    cdef public set asking
     cdef public object base
     cdef public object reported
     cdef public double heard_at

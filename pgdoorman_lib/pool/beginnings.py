@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pgdoorman_lib.net.engine import Engine
+from pgdoorman_lib.net.engine import Task
+from pgdoorman_lib.pool.queue import Borrower
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.baseline import Base
 from pgdoorman_lib.wire.reported import Reported
 from pgdoorman_lib.wire.settings import PLANNING
 
+if TYPE_CHECKING:
+    from pgdoorman_lib.pool.pool import Pool
+
 #: Seconds for which new clients are told that the servers are standbys without asking one again.
 STANDBY_SECONDS = 1.0
+
+
+class Told(Exception):
+    """What was asked for is known without a server: look again."""
 
 
 class Beginnings:
     """``base`` and ``reported`` are None until the first server was there."""
 
-    __slots__ = ("base", "began_at", "carried", "engine", "heard_at", "reported", "reports")
+    __slots__ = ("asking", "base", "began_at", "carried", "engine", "heard_at", "pool", "reported", "reports")
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.engine = pool.engine
+        #: those who wait for a server only to have this known
+        self.asking: set[Borrower] = set()
         #: what the newest server began with and has reported
         self.base: Base | None = None
         self.reported: Reported | None = None
@@ -34,6 +45,20 @@ class Beginnings:
         #: names of parameters that sessions carry from their beginning, whatever their server began with: statements
         #: depend on them, and servers have begun with different values
         self.carried: frozenset[str] = frozenset()
+
+    def ask(self) -> None:
+        """Have it known by borrowing a server; may switch. Told when it is known before; what ``checkout`` raises.
+
+        Others may keep every server there is, while another process has told long since what they began with.
+        """
+        borrower = Borrower()
+        borrower.task = Task(self.engine)
+        self.asking.add(borrower)
+        try:
+            server = self.pool.checkout(borrower)
+        finally:
+            self.asking.remove(borrower)
+        self.pool.checkin(server)
 
     def learn(self, server: Server) -> None:
         """A server fresh from its login: new clients are told what it has told, and begin with what it began with."""
@@ -60,6 +85,10 @@ class Beginnings:
             self.reports.clear()
         self.began_at = began_at
         self.heard_at = self.engine.now
+        for borrower in self.asking:
+            if borrower.assigned is None:
+                self.pool.withdraw(borrower)
+                borrower.fail(Told())
 
     def meet(self, server: Server) -> None:
         """A server comes whose session another process has begun, maybe with other values than those here."""

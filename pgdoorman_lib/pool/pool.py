@@ -184,7 +184,7 @@ class Pool:
         #: what clients are told of it without a server
         self.health = Health(settings.pooler_check_query)
         self.stats = PoolStats()
-        self.beginnings = Beginnings(engine)
+        self.beginnings = Beginnings(self)
         #: what it shares with other pools of the same server user, None without a limit (``pool.quota``)
         self.quota: Any = None
         #: startup parameters of logins beyond those of the settings

@@ -22,6 +22,7 @@ from pgdoorman_lib.errors import (
 from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool import pool as pool_module
+from pgdoorman_lib.pool.beginnings import Told
 from pgdoorman_lib.pool.opening import BACKOFF_FIRST
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.queue import Borrower, Moved
@@ -573,6 +574,42 @@ def test_the_warm_minimum_is_opened_a_few_at_a_time(house: House) -> None:
     until(lambda: house.pool.idle_count == 2)
     sweep(house.pool, clock())
     until(lambda: house.pool.idle_count == 3)
+
+
+# What sessions begin with.
+
+
+@sized(pool_size=1)
+def test_who_asks_what_sessions_begin_with_goes_by_what_another_process_tells(house: House) -> None:
+    """Every server may be kept, for as long as a client likes."""
+    kept = house.checkout()
+    beginnings = house.pool.beginnings
+    base, reported = beginnings.base, beginnings.reported
+    beginnings.reported = None
+    asking = [in_greenlet(beginnings.ask) for _ in range(3)]
+    for_a_server = in_greenlet(house.checkout)
+    assert house.pool.waiting_count == 4
+    beginnings.hear(base, reported, (), beginnings.began_at + 1)
+    for one in asking:
+        with pytest.raises(Told):
+            one.get(timeout=PATIENCE)
+    assert house.pool.waiting_count == 1 and not beginnings.asking
+    house.pool.check()
+    house.pool.checkin(kept)
+    assert for_a_server.get(timeout=PATIENCE) is kept
+    house.pool.checkin(kept)
+
+
+@sized(pool_size=1)
+def test_who_asks_what_sessions_begin_with_needs_no_turn_of_its_own(house: House) -> None:
+    house.gate.clear()
+    first = in_greenlet(house.checkout)
+    asking = in_greenlet(house.pool.beginnings.ask)
+    assert house.pool.waiting_count == 2
+    house.gate.set()
+    with pytest.raises(Told):
+        asking.get(timeout=PATIENCE)
+    house.pool.checkin(first.get(timeout=PATIENCE))
 
 
 # The end of a pool.
