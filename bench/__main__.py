@@ -26,7 +26,7 @@ from pathlib import Path
 
 from throwaway_postgres import ThrowawayPostgres
 
-from bench import copying, idle, report, tasks
+from bench import copying, idle, listening, report, tasks
 from bench.clients import kib_per_client, start_to_answer
 from bench.load import MEGABYTES_10, PIPELINE_10, ROWS_100, UPDATE, Case, LoadFailed, Sample, run
 from bench.targets import (
@@ -37,6 +37,7 @@ from bench.targets import (
     POOL_SIZE,
     SCRAM_DATABASE,
     SCRAM_USER,
+    SESSION_DATABASE,
     SMALL_DATABASE,
     SMALL_POOL_SIZE,
     UNIX_DATABASE,
@@ -61,11 +62,13 @@ CASES = (
     Case("rows100-40", "simple", 40, ROWS_100),
     Case("megabytes10-4", "simple", 4, MEGABYTES_10),
     Case("pipeline10-40", "extended", 40, PIPELINE_10),
+    Case("pipeline10-prepared-40", "prepared", 40, PIPELINE_10),
     Case("update-40", "simple", 40, UPDATE),
     Case("unix-40", "simple", 40, database=UNIX_DATABASE),
     Case("tls-40", "simple", 40, tls=True),
     Case("copy-out-4", copying.PROTOCOL, 4, copying.OUT),
     Case("copy-in-4", copying.PROTOCOL, 4, copying.IN),
+    Case("listen-40", listening.PROTOCOL, 40, listening.NOTIFY, database=SESSION_DATABASE),
     Case("reconnect-10", "simple", 10, reconnect=True),
     Case("reconnect-scram-10", "simple", 10, reconnect=True, database=SCRAM_DATABASE, user=SCRAM_USER),
     Case("reconnect-tls-10", "simple", 10, reconnect=True, tls=True),
@@ -140,8 +143,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"An --other pooler must lend {POOL_SIZE} servers by transaction for database {DATABASE} ("
         f"{SMALL_POOL_SIZE} for {SMALL_DATABASE}, {FOUR_POOL_SIZE} for {FOUR_DATABASE}), user {USER}, password "
-        f"{PASSWORD} (MD5; {SCRAM_USER} by SCRAM for {SCRAM_DATABASE}, which is {DATABASE}, as is {UNIX_DATABASE}, by "
-        "PostgreSQL's unix socket), "
+        f"{PASSWORD} (MD5; {SCRAM_USER} by SCRAM for {SCRAM_DATABASE}, which is {DATABASE}, as are {UNIX_DATABASE}, by "
+        f"PostgreSQL's unix socket, and {SESSION_DATABASE}, by session), "
         f"from PostgreSQL on --postgres-port. Cases: {' '.join(names_of_cases())}",
     )
     parser.add_argument("--only", nargs="+", metavar="CASE", help="cases to run, by the beginning of their names")
@@ -216,7 +219,7 @@ def possible(target: Target, case: Case) -> bool:
         return False
     if not isinstance(target, Direct):
         return True
-    return case.database not in (SCRAM_DATABASE, UNIX_DATABASE) and case.clients <= target.max_clients
+    return case.database not in (SCRAM_DATABASE, UNIX_DATABASE, SESSION_DATABASE) and case.clients <= target.max_clients
 
 
 def measure(
@@ -239,6 +242,8 @@ def measure(
                         samples.append(tasks.run(target, case, seconds))
                     elif case.protocol == copying.PROTOCOL:
                         samples.append(copying.run(target, case, seconds))
+                    elif case.protocol == listening.PROTOCOL:
+                        samples.append(listening.run(target, case, seconds))
                     else:
                         samples.append(run(target, case, seconds, samples[-1].tps if samples else 10_000))
                 except LoadFailed as problem:

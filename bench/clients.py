@@ -18,14 +18,15 @@ WARM_UP = 60
 READY = b"Z\0\0\0\5I"
 
 
-class LoginFailed(RuntimeError):
-    """The pooler refused a client, or asked for something else than MD5, a clear password or nothing."""
+class UnexpectedAnswer(RuntimeError):
+    """The pooler refused a client or a query, or said what nobody had asked for."""
 
 
 class Client:
     """A blocking connection that can log in and run a query, and holds next to nothing."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, database: str = DATABASE) -> None:
+        self.database = database
         self.socket = socket.create_connection((host, port), timeout=30)
         self._buffer = b""
         try:
@@ -51,7 +52,7 @@ class Client:
         while tail != READY:
             size = self.socket.recv_into(room)
             if not size:
-                raise LoginFailed("the pooler closed the connection")
+                raise UnexpectedAnswer("the pooler closed the connection")
             tail = (tail + room[max(0, size - len(READY)) : size])[-len(READY) :]
 
     def copy_in(self, sql: str, messages: bytes) -> None:
@@ -59,9 +60,15 @@ class Client:
         self._send_query(sql)
         kind, body = self._message()
         if kind != b"G":
-            raise LoginFailed(f"no copy begins: {body!r}")
+            raise UnexpectedAnswer(f"no copy begins: {body!r}")
         self.socket.sendall(messages)
         self._until_ready()
+
+    def notification(self) -> None:
+        """Wait for a notification."""
+        kind, body = self._message()
+        if kind != b"A":
+            raise UnexpectedAnswer(f"no notification: {body!r}")
 
     def close(self) -> None:
         with self.socket:
@@ -74,12 +81,12 @@ class Client:
         self.close()
 
     def _login(self) -> None:
-        options = b"".join(part.encode() + b"\0" for part in ("user", USER, "database", DATABASE)) + b"\0"
+        options = b"".join(part.encode() + b"\0" for part in ("user", USER, "database", self.database)) + b"\0"
         self.socket.sendall(struct.pack("!ii", len(options) + 8, 196608) + options)
         while True:
             kind, body = self._message()
             if kind != b"R":
-                raise LoginFailed(f"message {kind!r} during the login: {body!r}")
+                raise UnexpectedAnswer(f"message {kind!r} during the login: {body!r}")
             method = int.from_bytes(body[:4], "big")
             if method == 0:
                 break
@@ -89,7 +96,7 @@ class Client:
                 inner = hashlib.md5((PASSWORD + USER).encode()).hexdigest().encode()
                 answer = "md5" + hashlib.md5(inner + body[4:8]).hexdigest()
             else:
-                raise LoginFailed(f"authentication method {method} is not known here: set the pooler to MD5")
+                raise UnexpectedAnswer(f"authentication method {method} is not known here: set the pooler to MD5")
             self.socket.sendall(b"p" + struct.pack("!i", len(answer) + 5) + answer.encode() + b"\0")
         self._until_ready()
 
@@ -97,7 +104,7 @@ class Client:
         while True:
             kind, body = self._message()
             if kind == b"E":
-                raise LoginFailed(f"the pooler says {body!r}")
+                raise UnexpectedAnswer(f"the pooler says {body!r}")
             if kind == b"Z":
                 return
 
@@ -109,7 +116,7 @@ class Client:
         while len(self._buffer) < size:
             piece = self.socket.recv(8192)
             if not piece:
-                raise LoginFailed("the pooler closed the connection")
+                raise UnexpectedAnswer("the pooler closed the connection")
             self._buffer += piece
         taken, self._buffer = self._buffer[:size], self._buffer[size:]
         return taken
@@ -149,7 +156,7 @@ def start_to_answer(target: Started) -> float:
             with Client(target.host, target.port) as client:
                 client.query("SELECT 1")
                 took = time.perf_counter() - begun
-        except (OSError, LoginFailed):
+        except (OSError, UnexpectedAnswer):
             if time.perf_counter() - begun > START_SECONDS or not target.running:
                 raise
             time.sleep(0.001)

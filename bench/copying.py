@@ -6,7 +6,7 @@ import threading
 import time
 
 from bench.clients import Client
-from bench.load import Case, LoadFailed, Sample
+from bench.load import Case, LoadFailed, Sample, sample_of
 from bench.procfs import cpu_seconds
 from bench.targets import Target
 
@@ -46,13 +46,10 @@ def run(target: Target, case: Case, seconds: int) -> Sample:
     times.clear()
     begun, spent = time.perf_counter(), cpu_seconds(target.pids)
     over.wait(seconds)
-    count, elapsed, spent = len(times), time.perf_counter() - begun, cpu_seconds(target.pids) - spent
-    ordered = sorted(times)
+    measured, elapsed, spent = times[:], time.perf_counter() - begun, cpu_seconds(target.pids) - spent
     over.set()
     for thread in threads:
         thread.join()
-    if failures or not count:
-        raise LoadFailed(f"{target.name}, {case.name}: {failures or 'not one operation'}")
-    p50, p99 = (ordered[len(ordered) * part // 100] * 1000 for part in (50, 99))
-    cpu = spent / count * 1e6 if target.pids else None
-    return Sample(count / elapsed, cpu, p50, p99, ordered[-1] * 1000)
+    if failures:
+        raise LoadFailed(f"{target.name}, {case.name}: {failures}")
+    return sample_of(target, case, measured, elapsed, spent)

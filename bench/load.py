@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -64,6 +65,16 @@ class Sample:
 
 class LoadFailed(RuntimeError):
     """pgbench failed, or a transaction did: the figures would mean nothing."""
+
+
+def sample_of(target: Target, case: Case, times: Sequence[float], elapsed: float, spent: float) -> Sample:
+    """Of operations that took ``times`` each, all within ``elapsed``; the pooler has ``spent`` that CPU (seconds)."""
+    if not times:
+        raise LoadFailed(f"{target.name}, {case.name}: not one operation")
+    ordered = sorted(times)
+    p50, p99 = (ordered[len(ordered) * part // 100] * 1000 for part in (50, 99))
+    cpu = spent / len(ordered) * 1e6 if target.pids else None
+    return Sample(len(ordered) / elapsed, cpu, p50, p99, ordered[-1] * 1000)
 
 
 def run(target: Target, case: Case, seconds: int, expected_tps: float) -> Sample:

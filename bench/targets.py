@@ -32,6 +32,8 @@ SCRAM_DATABASE, SCRAM_USER = "scramdb", "bench_scram"
 SCRAM_ITERATIONS = 4096
 #: Their name for DATABASE by PostgreSQL's unix socket.
 UNIX_DATABASE = "unixdb"
+#: Their name for DATABASE where clients keep their servers.
+SESSION_DATABASE = "sessiondb"
 MAX_CLIENTS = 12_000
 START_SECONDS = 20.0
 #: PgBouncer's first version with named prepared statements in transaction mode, and with [peers].
@@ -60,7 +62,7 @@ PGDOORMAN_POOL = """\
 server_database = "{database}"
 server_host = "{server_host}"
 server_port = {server_port}
-pool_mode = "transaction"
+pool_mode = "{pool_mode}"
 
 [[pools.{name}.users]]
 username = "{user}"
@@ -210,9 +212,11 @@ class Pgdoorman(Started):
     ) -> None:
         super().__init__(name, directory)
         self.commands = ([*command, str(self.directory / "pg_doorman.toml")],)
-        pools = [(name, name, server.host, size, USER, md5_secret()) for name, size in POOLS]
-        pools.append((SCRAM_DATABASE, DATABASE, server.host, POOL_SIZE, SCRAM_USER, scram_secret()))
-        pools.append((UNIX_DATABASE, DATABASE, str(server.socket_dir), POOL_SIZE, USER, md5_secret()))
+        host, socket_dir = server.host, str(server.socket_dir)
+        pools = [(name, name, host, size, USER, md5_secret(), "transaction") for name, size in POOLS]
+        pools.append((SCRAM_DATABASE, DATABASE, host, POOL_SIZE, SCRAM_USER, scram_secret(), "transaction"))
+        pools.append((UNIX_DATABASE, DATABASE, socket_dir, POOL_SIZE, USER, md5_secret(), "transaction"))
+        pools.append((SESSION_DATABASE, DATABASE, host, POOL_SIZE, USER, md5_secret(), "session"))
         (self.directory / "pg_doorman.toml").write_text(
             PGDOORMAN_CONFIG.format(
                 port=self.port,
@@ -229,10 +233,11 @@ class Pgdoorman(Started):
                     database=database,
                     user=user,
                     secret=secret,
+                    pool_mode=pool_mode,
                     server_user=USER,
                     password=PASSWORD,
                 )
-                for name, database, host, pool_size, user, secret in pools
+                for name, database, host, pool_size, user, secret, pool_mode in pools
             )
         )
         version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
@@ -283,19 +288,16 @@ class PgBouncer(Started):
 
     @staticmethod
     def _databases(server: ThrowawayPostgres, workers: int) -> list[str]:
-        lines = [
-            f"{database} = host={server.host} port={server.port} pool_size={max(1, pool_size // workers)}"
-            for database, pool_size in POOLS
+        def line(name: str, pool_size: int, host: str, rest: str = "") -> str:
+            return f"{name} = host={host} port={server.port} pool_size={max(1, pool_size // workers)}{rest}"
+
+        same = f" dbname={DATABASE}"
+        return [
+            *(line(database, pool_size, server.host) for database, pool_size in POOLS),
+            line(SCRAM_DATABASE, POOL_SIZE, server.host, f"{same} user={USER} password={PASSWORD}"),
+            line(UNIX_DATABASE, POOL_SIZE, str(server.socket_dir), same),
+            line(SESSION_DATABASE, POOL_SIZE, server.host, f"{same} pool_mode=session"),
         ]
-        lines.append(
-            f"{SCRAM_DATABASE} = host={server.host} port={server.port} pool_size={max(1, POOL_SIZE // workers)}"
-            f" dbname={DATABASE} user={USER} password={PASSWORD}"
-        )
-        lines.append(
-            f"{UNIX_DATABASE} = host={server.socket_dir} port={server.port} pool_size={max(1, POOL_SIZE // workers)}"
-            f" dbname={DATABASE}"
-        )
-        return lines
 
 
 def find_pgbouncer() -> str | None:
