@@ -2,22 +2,16 @@
 """SHA-256 and its HMAC for short messages, by the libcrypto that Python's ssl has loaded.
 
 What EVP and Python's objects cost is a multiple of what the digest of a short message does, so it is the plain functions
-that are called, looked up as in ``net.aead``. Where they are not to be found ``auth.python_digests`` does the same, as in
-``digests.py``, the interpreted twin.
+that are called, looked up in ``net.libcrypto``. Where they are not to be found ``auth.python_digests`` does the same, as
+in ``digests.py``, the interpreted twin.
 """
 
 from libc.string cimport memset
 
-import _ssl
+from pgdoorman_lib.net.libcrypto cimport dlsym, libcrypto
 
 from pgdoorman_lib.auth.python_digests import Hmac as OtherHmac
 from pgdoorman_lib.auth.python_digests import sha256 as other_sha256
-
-
-cdef extern from "dlfcn.h" nogil:
-    void *dlopen(const char *path, int mode)
-    void *dlsym(void *library, const char *name)
-    int RTLD_NOW
 
 
 # Declared as in OpenSSL's manual, SHA256_Init(3).
@@ -37,8 +31,7 @@ cdef DigestFinal digest_final
 cdef bint _find() except -1:
     """Look the functions up; whether all are there."""
     global digest_init, digest_update, digest_final
-    cdef bytes path = getattr(_ssl, "__file__", "").encode()
-    cdef void *library = dlopen(<const char *>path if path else NULL, RTLD_NOW)
+    cdef void *library = libcrypto()
     if library == NULL:
         return False
     digest_init = <DigestInit>dlsym(library, b"SHA256_Init")

@@ -1,25 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """The ciphers of TLS 1.3's records, by the libcrypto that Python's ssl has loaded.
 
-Its functions are looked up there by name when this module is imported, so that neither OpenSSL's headers nor a library to
-link with are needed, and a repaired OpenSSL is used by both. Where they are not to be found (a Python that has OpenSSL
-built in), ``net.pyca`` does the same by the package cryptography, as in ``aead.py``, the interpreted twin.
+Its functions are looked up there (``net.libcrypto``) when this module is imported, so that neither OpenSSL's headers nor
+a library to link with are needed, and a repaired OpenSSL is used by both. Where they are not to be found (a Python that
+has OpenSSL built in), ``net.pyca`` does the same by the package cryptography, as in ``aead.py``, the interpreted twin.
 """
 
 from libc.string cimport memcpy
 
 from pgdoorman_lib.net cimport tls_terms
-
-import _ssl
+from pgdoorman_lib.net.libcrypto cimport dlsym, libcrypto
 
 from pgdoorman_lib.net.pyca import Aead as OtherAead
 from pgdoorman_lib.net.pyca import load as load_other
-
-
-cdef extern from "dlfcn.h" nogil:
-    void *dlopen(const char *path, int mode)
-    void *dlsym(void *library, const char *name)
-    int RTLD_NOW
 
 
 # Declared as in OpenSSL's manual, EVP_EncryptInit(3) and ERR_clear_error(3); the numbers are the same since 1.1.
@@ -61,8 +54,7 @@ cdef bint _find() except -1:
     """Look the functions up; whether all are there."""
     global context_new, context_free, cipher_init, cipher_update, cipher_final, context_control, errors_clear
     global aes_128_gcm, aes_256_gcm, chacha20_poly1305
-    cdef bytes path = getattr(_ssl, "__file__", "").encode()
-    cdef void *library = dlopen(<const char *>path if path else NULL, RTLD_NOW)
+    cdef void *library = libcrypto()
     if library == NULL:
         return False
     context_new = <ContextNew>dlsym(library, b"EVP_CIPHER_CTX_new")
