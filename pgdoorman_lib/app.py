@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -174,11 +174,10 @@ class App(Shown):
             if pool.max_db_client_connections is not None
         }
 
-    def _sweep_pools(self) -> Iterator[Pool]:
-        """All pools there are, those that nobody uses any more are taken away."""
+    def _sweep_pools(self) -> list[Pool]:
+        """Take pools away that nobody uses any more; all that are left."""
         self.pools.drop_unused(clock(), self.config.general.autodb_idle_timeout, self._pools_in_use)
-        yield from self.finders.pools()
-        yield from self.pools.all()
+        return [*self.finders.pools(), *self.pools.all()]
 
     def _pools_in_use(self) -> set[Pool]:
         """Those that sessions have, or will have for their next transaction."""

@@ -6,7 +6,7 @@ Each server in its hands has one greenlet and one deadline; whatever goes wrong 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import gevent
 from gevent.pool import Group
@@ -149,9 +149,9 @@ class Janitor:
             server.statements.clear()
         server.dirty = 0
 
-    def sweep_forever(self, pools: Callable[[], Iterable[Pool]], interval: float) -> None:
+    def sweep_forever(self, pools: Callable[[], Sequence[Pool]], interval: float) -> None:
         """The janitor's greenlet: every ``interval`` seconds, close what is too old and keep the warm minimum."""
         while True:
-            for pool in list(pools()):
+            for pool in pools():
                 sweep(pool, clock())
             gevent.sleep(interval)
