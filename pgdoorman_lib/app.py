@@ -341,6 +341,7 @@ class App(Shown):
         self._canceller.close()
         self._kin.end()
         gevent.killall(self._greenlets)
+        self.connector.hosts.close()
         self.finders.close()
         self.pools.close()
         if self.neighbours is not None:

@@ -98,6 +98,7 @@ class Canceller:
                 server.secret,
                 CANCEL_TIMEOUT,
                 tls=server.stream.tls is not None,
+                address=server.stream.peer_host,
             )
         finally:
             server.cancels -= 1

@@ -10,16 +10,18 @@ from typing import Any
 
 from pgdoorman_lib.auth.md5 import is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
-from pgdoorman_lib.errors import DoormanError, ServerRefused
+from pgdoorman_lib.errors import DoormanError, ServerRefused, UnsuitableHost
 from pgdoorman_lib.log import of_pool
 from pgdoorman_lib.metrics.counters import OpeningStats
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.server import baseline
+from pgdoorman_lib.server.attributes import unmet_at_login
 from pgdoorman_lib.server.auth import Credentials
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run as run_sql
+from pgdoorman_lib.server.hosts import Hosts, address_of
 from pgdoorman_lib.server.login import GiveKeylog, Stamps, before_it_is_lent, failure, login, time_limit
 from pgdoorman_lib.wire.baseline import REST
 from pgdoorman_lib.wire.literals import set_config
@@ -39,6 +41,8 @@ class Connector:
     def __init__(self, engine: Engine, keylog: GiveKeylog | None = None) -> None:
         self.engine = engine
         self._keylog = keylog
+        #: where they may be
+        self.hosts = Hosts(engine)
         #: how long the steps took
         self.stats = OpeningStats()
 
@@ -74,16 +78,20 @@ class Connector:
     def _goes_by_catalogue(pool: Pool) -> bool:
         return bool(pool.by_transaction and (pool.transparent or pool.settings.cleanup_server_connections))
 
-    def knows(self, pool: Pool) -> bool:
-        """Whether all is known that must be before a server of ``pool`` is lent.
+    def knows(self, pool: Pool, server: Server) -> bool:
+        """Whether all is known that must be before ``server``, which has come to ``pool``, is lent.
 
         While a worker's pools of a database had no server, nobody here has looked at its marker.
         """
+        if _is_elsewhere(pool, server):
+            return False
         catalogue = pool.database.catalogue
         return not self._goes_by_catalogue(pool) or (catalogue.is_read and not catalogue.is_due())
 
     def know(self, pool: Pool, server: Server) -> None:
         """See that its database's catalogue is known; may switch. A server that fails at that is closed."""
+        if _is_elsewhere(pool, server):
+            pool.database.moved_to(address_of(server))
         if not self._goes_by_catalogue(pool):
             return
         # What little time its role or its client allows its statements is not for those of ours.
@@ -98,9 +106,26 @@ class Connector:
                 run_sql(server, back)
 
     def _log_in(self, pool: Pool, settings: Any, parameters: Mapping[str, str] | None) -> Server:
+        """Log in at one of the settings' hosts; may switch."""
         credentials = _credentials(pool)
+
+        def attempt(settings: Any, address: str, wanted: str) -> Server:
+            server = self._log_in_at(settings, address, credentials, parameters)
+            unmet = unmet_at_login(server, wanted)
+            if unmet:
+                server.stream.write(terminate())
+                server.stream.close()
+                raise UnsuitableHost(unmet)
+            log.info("%s new server connection (pid %d)", of_pool(settings), server.pid)
+            return server
+
+        return self.hosts.open(settings, attempt)
+
+    def _log_in_at(
+        self, settings: Any, address: str, credentials: Credentials, parameters: Mapping[str, str] | None
+    ) -> Server:
         try:
-            made = login(settings, self.engine, credentials, parameters, self._keylog)
+            made = login(settings, self.engine, credentials, parameters, self._keylog, address)
         except ServerRefused as exc:
             raise _refused(exc, credentials) from exc.__cause__
         self._count(made.stamps)
@@ -108,7 +133,6 @@ class Connector:
         lifetime = settings.server_lifetime
         spread = 1 + LIFETIME_JITTER * (2 * int.from_bytes(os.urandom(2), "big") / 65535 - 1)
         expires = now + lifetime * spread if lifetime > 0 else float("inf")
-        log.info("%s new server connection (pid %d)", of_pool(settings), made.pid)
         return Server(made.stream, settings, made.pid, made.secret, made.parameters, now, expires)
 
     def _count(self, stamps: Stamps) -> None:
@@ -118,6 +142,14 @@ class Connector:
             stats.tls.add(_us(stamps.encrypted - stamps.connected))
         stats.auth.add(_us(stamps.authenticated - (stamps.encrypted or stamps.connected)))
         stats.startup.add(_us(stamps.ready - stamps.authenticated))
+
+
+def _is_elsewhere(pool: Pool, server: Server) -> bool:
+    """Whether ``server`` is at another address than what is known of the database of ``pool``."""
+    here = address_of(server)
+    if pool.database.address == here:
+        return False
+    return all(address_of(other) != here for other in pool.servers if other is not server)
 
 
 def _us(seconds: float) -> int:

@@ -180,6 +180,10 @@ class ServerUnavailable(DoormanError):
     fault = "server"
 
 
+class UnsuitableHost(ServerUnavailable):
+    """A server could be opened, but is not what target_session_attrs asks for; the words are libpq's."""
+
+
 class ServerRefused(DoormanError):
     """PostgreSQL answered our login with an ErrorResponse; SQLSTATE and texts are its own."""
 

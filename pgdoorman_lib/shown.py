@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from pgdoorman_lib import __version__, build
@@ -20,6 +21,7 @@ from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.residence import resident_bytes
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.connection import Server, number_servers
+from pgdoorman_lib.server.hosts import HostView, address_of
 from pgdoorman_lib.together.orders import AskAll
 from pgdoorman_lib.together.whole import Handler, Whole
 from pgdoorman_lib.views import Cancellable, LookupView, RunningPooler, WorkerView
@@ -97,6 +99,18 @@ class Shown(Pooler):
             counted = tuple(getattr(lookup.stats, each) for each in LookupStats.NAMES)
             of_name = frozenset(users.get(name, ()))
             yield LookupView(name, len(lookup), counted, self.pools.made[name], self.pools.dropped[name], of_name)
+
+    @property
+    def hosts(self) -> Iterator[HostView]:
+        """The addresses where servers were opened, or were tried to be."""
+        pools = [*self.pools.all(), *self.finders.pools()]
+        servers = Counter(address_of(server) for pool in pools for server in pool.servers)
+        now = clock()
+        for (host, port, address), known in self.connector.hosts.known():
+            retry_in = max(0.0, known.until - now)
+            here = servers[address or host, port]
+            state = known.state(now)
+            yield HostView(0, host, port, address, state, known.role, known.failures, retry_in, known.reason, here)
 
     @property
     def openings(self) -> OpeningStats:

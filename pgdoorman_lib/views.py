@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
     from pgdoorman_lib.net.stream import Stream
     from pgdoorman_lib.pool.holding import Target
+    from pgdoorman_lib.server.hosts import HostView
 
 
 class HasStats(Protocol):
@@ -309,6 +310,10 @@ class RunningPooler(Protocol):
     @property
     def lookups(self) -> Iterable[LookupView]:
         """What there is of each auth_query."""
+
+    @property
+    def hosts(self) -> Iterable[HostView]:
+        """The addresses where servers were opened, or were tried to be."""
 
     @property
     def login_count(self) -> int: ...

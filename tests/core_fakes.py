@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -83,6 +84,14 @@ class Settings:
     message_size_to_be_stream: int = 1 << 20
     application_name: str = "pg_doorman"
     forget_option_names: bool = False
+    target_session_attrs: str = "any"
+
+    @property
+    def servers(self) -> tuple[tuple[str, int], ...]:
+        return ((self.server_host, self.server_port),)
+
+    def at(self, host: str, port: int) -> Settings:
+        return dataclasses.replace(self, server_host=host, server_port=port)
 
 
 @contextmanager

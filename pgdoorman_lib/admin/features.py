@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from pgdoorman_lib.admin.rows import NUMERIC, columns
-from pgdoorman_lib.admin.tables import Row, Show, infos, no_rows
+from pgdoorman_lib.admin.rows import INT4, NUMERIC, columns
+from pgdoorman_lib.admin.tables import Row, Show, infos, no_rows, whose
 from pgdoorman_lib.together import kinds
 from pgdoorman_lib.views import RunningPooler, sorted_pools
 from pgdoorman_lib.wire.prepared import ClientStatements
@@ -96,6 +96,24 @@ def _auth_query(pooler: RunningPooler) -> list[Row]:
     return [(of.database, of.entries, *of.counted, len(of.users), of.made, of.dropped) for of in rows]
 
 
+def _hosts(pooler: RunningPooler) -> list[Row]:
+    return [
+        (
+            host.host,
+            host.port,
+            host.address,
+            host.role,
+            host.servers,
+            host.state,
+            host.failures,
+            int(host.retry_in * 1000),
+            host.reason,
+            *whose(pooler, host),
+        )
+        for host in sorted(pooler.hosts)
+    ]
+
+
 def _startup_parameters(pooler: RunningPooler) -> list[Row]:
     rows: list[Row] = []
     for pool in sorted_pools(pooler):
@@ -149,6 +167,19 @@ FEATURES: dict[str, Show] = {
         _auth_query,
         "users looked up in the server: what was asked, and who has a pool by it",
         (kinds.LOOKUPS,),
+    ),
+    "HOSTS": Show(
+        columns("host")
+        + columns("port", INT4)
+        + columns("address role")
+        + columns("servers", INT4)
+        + columns("breaker")
+        + columns("failures retry_in_ms", NUMERIC)
+        + columns("error"),
+        _hosts,
+        "the addresses where servers are opened, and which of them are known to be down",
+        (kinds.HOSTS,),
+        by_worker=True,
     ),
     "STARTUP_PARAMETERS": Show(
         columns("user database parameter value source state"),

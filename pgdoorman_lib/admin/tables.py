@@ -17,6 +17,7 @@ import gevent
 from pgdoorman_lib.admin.rows import INT4, Column, Value, columns
 from pgdoorman_lib.client.info import ClientInfo
 from pgdoorman_lib.record import record
+from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.views import PoolView, RunningPooler, ServerView
 
 Row = Sequence[Value]
@@ -98,7 +99,7 @@ def clients_by_state(pooler: RunningPooler) -> Callable[[PoolView, str], int]:
     return lambda pool, state: counts[pool.settings.database, pool.settings.user, state]
 
 
-def whose(pooler: RunningPooler, one: ClientInfo | ServerView) -> Row:
+def whose(pooler: RunningPooler, one: ClientInfo | ServerView | HostView) -> Row:
     """The last cell of a row in a table ``by_worker``."""
     return (one.worker,) if pooler.several else ()
 

@@ -121,6 +121,8 @@ class ErrorResponses:
                 link.knowledge.forget_statements()
             elif self.batch.used is not None and _may_be_outdated(body):
                 self.prepared.doubt_used()
+        if link.pool.standing is not None and b"\0C25006\0" in body:
+            link.pool.standing.refused_to_write(link.server)
         if _is_lost(body):
             # Code has dropped what is ours, or made what we don't know of.
             link.server.statements.doubt(link.replies.effects)

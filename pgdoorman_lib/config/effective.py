@@ -6,7 +6,7 @@ import dataclasses
 from typing import TypeVar
 
 from pgdoorman_lib.config.decode import EVERY_DATABASE
-from pgdoorman_lib.config.model import AuthQuery, Config, General, Pool, User
+from pgdoorman_lib.config.model import AuthQuery, Config, General, Pool, User, format_address
 from pgdoorman_lib.config.validate import merged_parameters
 from pgdoorman_lib.record import record
 
@@ -20,6 +20,8 @@ _Value = TypeVar("_Value")
 class PoolSettings:
     """Everything a pool needs, in seconds and bytes. Two that compare equal need no rebuild on reload.
 
+    ``servers`` are (host, port) of all its hosts; ``server_host`` and ``server_port`` are those of the only one, or
+    stand for all of them in tables and lines of the log. Servers are opened with settings of a single one (``at``).
     ``secret`` is the client's password or its hash; ``server_password`` None means the client's own credentials are
     passed on. ``server_tls_fingerprint`` changes when the bytes of a TLS file do.
     """
@@ -32,6 +34,9 @@ class PoolSettings:
     min_pool_size: int
     server_host: str
     server_port: int
+    servers: tuple[tuple[str, int], ...]
+    target_session_attrs: str
+    load_balance_hosts: str
     server_database: str
     server_username: str
     server_password: str | None = dataclasses.field(repr=False)
@@ -76,6 +81,13 @@ class PoolSettings:
     tcp_socket_buffer_size: int
     unix_socket_buffer_size: int
 
+    def at(self, host: str, port: int) -> PoolSettings:
+        """These settings for a server of that host alone."""
+        place = (host, port)
+        if self.servers == (place,):
+            return self
+        return dataclasses.replace(self, server_host=host, server_port=port, servers=(place,))
+
 
 # Settings a pool takes from [general] alone.
 _GENERAL_ONLY = (
@@ -115,8 +127,8 @@ _POOL_OVER_GENERAL = (
 
 # Settings only a pool has.
 _POOL_ONLY = (
-    "server_host",
-    "server_port",
+    "target_session_attrs",
+    "load_balance_hosts",
     "application_name",
     "cleanup_server_connections",
     "session_state",
@@ -232,6 +244,12 @@ def lookups(config: Config) -> dict[str, PoolSettings]:
     return found
 
 
+def places(pool: Pool) -> tuple[tuple[str, int], ...]:
+    """Host and port of each of a pool's servers, each once."""
+    ports = pool.server_port * (len(pool.server_host) if len(pool.server_port) == 1 else 1)
+    return tuple(dict.fromkeys(zip(pool.server_host, ports, strict=True)))
+
+
 def first(*values: _Value | None, last: _Value) -> _Value:
     """The first of ``values`` that is set, else ``last``."""
     return next((value for value in values if value is not None), last)
@@ -245,8 +263,13 @@ def _settings(general: General, database: str, pool: Pool, user: User, fingerpri
         common[name] = getattr(general, name) if own is None else own
     cache_size = common["prepared_statements_cache_size"]
     files = [common[f"server_tls_{name}"] for name in ("ca_cert", "certificate", "private_key")]
+    servers = places(pool)
+    ports = {port for _, port in servers}
     return PoolSettings(
         **common,
+        servers=servers,
+        server_host=",".join(host if len(ports) == 1 else format_address(host, port) for host, port in servers),
+        server_port=servers[0][1],
         database=database,
         user=user.username,
         secret=user.password,

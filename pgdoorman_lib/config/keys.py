@@ -7,6 +7,7 @@ is accepted, and never shows the value of a secret.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ Kind = Literal[
     "metric",
     "strings",
     "hosts",
+    "servers",
+    "ports",
     "addresses",
     "networks",
     "mode",
@@ -58,6 +61,8 @@ EXPECTED: dict[str, str] = {
     "metric": "letters, digits, - and _, in parts with dots between them",
     "strings": "a list of strings",
     "hosts": "a string or a list of strings",
+    "servers": "hosts, as a list of strings or a string with commas between them",
+    "ports": "a port, a list of ports, or a string with commas between them, each from 1 to 65535",
     "addresses": 'a list of "host:port" strings',
     "networks": 'a list of networks such as "10.0.0.0/8"',
     "mode": 'an octal string such as "0600"',
@@ -226,7 +231,9 @@ def _choice(key: Key, raw: object) -> str:
     # "Transaction" and "Session" stand in many configurations.
     value = text[:1].lower() + text[1:]
     if value not in key.choices:
-        raise ValueError(f"{key.invalid.format(describe(text))}, expected {key.expected()}")
+        close = difflib.get_close_matches(value.replace("_", "-").lower(), key.choices, n=1)
+        meant = f'; did you mean "{close[0]}"?' if close else ""
+        raise ValueError(f"{key.invalid.format(describe(text))}, expected {key.expected()}{meant}")
     return value
 
 
@@ -245,6 +252,38 @@ def _strings(key: Key, raw: object) -> tuple[str, ...]:
 
 def _hosts(key: Key, raw: object) -> tuple[str, ...]:
     return _strings(key, [raw] if isinstance(raw, str) else raw)
+
+
+def _parts(key: Key, raw: object) -> list[Any]:
+    """The items of a list, which may be written as in libpq: one, or several with commas between them."""
+    if isinstance(raw, str):
+        return [part.strip() for part in raw.split(",")]
+    items = raw if isinstance(raw, list) else [raw]
+    if not items:
+        raise ValueError(f"found an empty list, expected {key.expected()}")
+    return items
+
+
+def _servers(key: Key, raw: object) -> tuple[str, ...]:
+    hosts = _strings(key, _parts(key, raw))
+    for host in hosts:
+        if ":" in host and not host.startswith("/"):
+            try:
+                ipaddress.ip_address(host)
+            except ValueError:
+                raise ValueError(f"found {describe(host)}, expected a host alone: ports stand in server_port") from None
+    return hosts
+
+
+def _ports(key: Key, raw: object) -> tuple[int, ...]:
+    return tuple(_port(key, item) for item in _parts(key, raw))
+
+
+def _port(key: Key, item: object) -> int:
+    port = int(item) if isinstance(item, str) and item.isascii() and item.isdigit() else item
+    if type(port) is not int or not 1 <= port <= 65535:
+        raise key.wrong(item)
+    return port
 
 
 def _addresses(key: Key, raw: object) -> tuple[tuple[str, int], ...]:
@@ -321,6 +360,8 @@ _READERS: dict[str, Callable[[Key, Any], Any]] = {
     "metric": _metric,
     "strings": _strings,
     "hosts": _hosts,
+    "servers": _servers,
+    "ports": _ports,
     "addresses": _addresses,
     "networks": _networks,
     "mode": _mode,

@@ -128,7 +128,7 @@ def shown(key: Key, value: Any) -> str:
     if key.kind == "parameters":
         return ",".join(f"{name}={text}" for name, text in value)
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     return str(value)
 
 
@@ -158,8 +158,10 @@ def written(key: Key, value: Any) -> str:
         return f'"{value:04o}"'
     if key.kind == "parameters":
         return "{}"
-    if key.kind == "hosts" and len(value) == 1:
+    if key.kind in ("hosts", "servers") and len(value) == 1:
         return f'"{value[0]}"'
+    if key.kind == "ports":
+        return str(value[0]) if len(value) == 1 else "[" + ", ".join(map(str, value)) + "]"
     if isinstance(value, tuple):
         return "[" + ", ".join(f'"{item}"' for item in value) + "]"
     return f'"{value}"' if isinstance(value, str) else str(round(value))

@@ -10,13 +10,13 @@ from pgdoorman_lib.config.general import (
     SERVER_TLS_MODES,
     SLOW,
     TLS_NEGOTIATIONS,
-    U16,
     U32,
 )
 from pgdoorman_lib.config.keys import REQUIRED, setting
 from pgdoorman_lib.record import record
 
 POOL_MODES = ("transaction", "session")
+SESSION_ATTRS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
 GENERAL = "[general]'s"
 POOLS = "the pool's"
 
@@ -102,8 +102,28 @@ class Pool:
         "transaction: a server for a transaction; session: for the client's life.",
         choices=POOL_MODES,
     )
-    server_host: str = setting("text", "127.0.0.1", "The server; a leading / is a directory with its unix socket.")
-    server_port: int = setting("integer", 5432, "Its port.", minimum=1, maximum=U16)
+    server_host: tuple[str, ...] = setting(
+        "servers",
+        "127.0.0.1",
+        "The server; a leading / is a directory with its unix socket. Several, as a list or with commas between them, "
+        "are hosts with the same database, of which one is taken that is what target_session_attrs asks for.",
+    )
+    server_port: tuple[int, ...] = setting("ports", 5432, "Its port; one for all hosts, or one for each.")
+    target_session_attrs: str = setting(
+        "choice",
+        "any",
+        "As libpq's: what a host has to be for a server to be opened there.",
+        choices=SESSION_ATTRS,
+        ours=True,
+    )
+    load_balance_hosts: str = setting(
+        "choice",
+        "disable",
+        "As libpq's: hosts, and a host's addresses, are tried in their order (disable), or in another each time "
+        "(random).",
+        choices=("disable", "random"),
+        ours=True,
+    )
     server_database: str | None = setting("text", None, "The database's name there.", unset="the pool's name")
     application_name: str = setting("text", "pg_doorman", "application_name of server sessions.", empty=True)
     connect_timeout: float | None = setting(

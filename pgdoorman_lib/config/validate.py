@@ -158,7 +158,8 @@ def _server_tls(general: General, pool: Pool | None, path: Path, source: Source)
             f"server_tls_negotiation is 'direct', which leaves no choice, and server_tls_mode is '{mode}': expected "
             "require, verify-ca or verify-full",
         )
-    never = mode in ("disable", "allow") or (pool is not None and pool.server_host.startswith("/"))
+    by_socket = pool is not None and any(host.startswith("/") for host in pool.server_host)
+    never = mode in ("disable", "allow") or by_socket
     if pool is not None and value("server_channel_binding") == "require" and never:
         source.refuse(
             (*path, "server_channel_binding"),
@@ -209,6 +210,7 @@ def _pool(name: str, pool: Pool, general: General, source: Source) -> None:
         source.warn(path, "clients can't reach this pool: the name leads to the console")
     if general.prepared_statements and pool.prepared_statements_cache_size == 0:
         _cache_size_zero((*path, "prepared_statements_cache_size"), source)
+    _hosts(pool, path, source)
     _server_tls(general, pool, path, source)
     _parameters(pool.startup_parameters, (*path, "startup_parameters"), source)
     _fit(merged_parameters(general, pool), (*path, "startup_parameters"), source)
@@ -223,6 +225,15 @@ def _pool(name: str, pool: Pool, general: General, source: Source) -> None:
         _user(user, at, source)
     if pool.auth_query is not None:
         _auth_query(name, pool.auth_query, usernames, source)
+
+
+def _hosts(pool: Pool, path: Path, source: Source) -> None:
+    hosts, ports = len(pool.server_host), len(pool.server_port)
+    if ports not in (1, hosts):
+        source.refuse(
+            (*path, "server_port"),
+            f"could not match {ports} port numbers to {hosts} hosts: expected one port, or one for each of server_host",
+        )
 
 
 def _auth_query(name: str, looked_up: AuthQuery, usernames: set[str], source: Source) -> None:

@@ -71,17 +71,35 @@ def open_stream(host: str, port: int, engine: Engine, timeout: float | None, opt
     raise ServerUnavailable(f"could not connect to the server: {last.strerror}") from OSError(last.errno, text)
 
 
+def resolve(host: str, port: int, timeout: float | None) -> list[str]:
+    """The numeric addresses of ``host`` in the resolver's order; a directory's is itself; may switch.
+
+    Raises as ``open_stream`` does.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    return [numeric_host or host for _, _, _, numeric_host in _resolve(host, port, deadline)]
+
+
+def is_numeric(host: str) -> bool:
+    """Whether ``host`` is an address or a directory, so that there is nothing to resolve."""
+    if host.startswith("/"):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _resolve(host: str, port: int, deadline: float | None) -> list[_Address]:
     if host.startswith("/"):
         path = socket_path(host, port)
         return [(socket.AF_UNIX, path, path, "")]
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        found = _look_up(host, port, deadline)
-    else:
+    if is_numeric(host):
         # No need to trouble the resolver's threads.
         found = _getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    else:
+        found = _look_up(host, port, deadline)
     addresses: list[_Address] = []
     for family, _, _, _, address in found:
         numeric_host = str(address[0])

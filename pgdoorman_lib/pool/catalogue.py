@@ -6,6 +6,8 @@ Rules:
 3. What others do to it unseen is noticed by a look at a cheap marker: every MARKER_INTERVAL seconds while the database
    is in use, or as often as keeps the looking below MARKER_SHARE of the time, but every MARKER_LONGEST seconds. The
    worker process whose look finds it moved has the others look at once (``moved``).
+4. While its servers are at more than one address, which may not have the same at the same moment, every text is asked
+   about: what is read from one says little of the others.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from pgdoorman_lib.pool.queue import Moved
 from pgdoorman_lib.server.catalogue import Rows, hazards, marker, read
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import run
+from pgdoorman_lib.server.hosts import address_of
 from pgdoorman_lib.wire.messages import parse_data_row
 from pgdoorman_lib.wire.scan import Lexicon
 from pgdoorman_lib.wire.traces import ANYTHING
@@ -54,6 +57,8 @@ class Catalogue:
         self._look_at = 0.0
         self._doubted = False
         self._warned = False
+        #: its servers were at several addresses when that was looked at last
+        self._is_spread = False
         #: set when there is something to look into at once
         self.wanted: gevent.event.Event | None = None
 
@@ -119,8 +124,8 @@ class Catalogue:
         if mark != [[self._rows.mark]]:
             moved()
             self._read(server)
-        elif doubted:
-            self._believe()
+        elif doubted or self._is_spread or self._spreads(server):
+            self._believe(server)
 
     def _read(self, server: Server) -> None:
         self._doubted = False
@@ -137,7 +142,7 @@ class Catalogue:
         self._lexicons.clear()
         for pool in list(self._pools):
             self._give(pool)
-        self._believe()
+        self._believe(server)
         if any(ANYTHING in lexicon.named for lexicon in self._lexicons.values()) and not self._warned:
             self._warned = True
             log.warning(
@@ -163,14 +168,20 @@ class Catalogue:
             lexicon = Lexicon(names, names.writing, names.calls, names_matter)
             self._lexicons[trusted, names_matter] = lexicon
         pool.scanner.use(lexicon)
-        if self._doubted:
+        if self._doubted or self._is_spread:
             pool.scanner.doubts = 1
 
-    def _believe(self) -> None:
-        """What has been read holds, unless something has happened meanwhile."""
+    def _believe(self, server: Server) -> None:
+        """What has been read from ``server`` holds, unless something has happened meanwhile, or there are others."""
+        self._is_spread = self._spreads(server)
         if not self._doubted:
             for pool in self._pools:
-                pool.scanner.doubts = 0
+                pool.scanner.doubts = int(self._is_spread)
+
+    def _spreads(self, server: Server) -> bool:
+        """Whether there are servers elsewhere than ``server`` is."""
+        here = address_of(server)
+        return any(address_of(other) != here for pool in self._pools for other in pool.servers)
 
 
 class Watch:

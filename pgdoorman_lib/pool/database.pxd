@@ -7,6 +7,7 @@ from pgdoorman_lib.pool.row cimport Row
 
 @cython.final
 cdef class Database:
+    cdef public object address
     cdef public object catalogue
     cdef public object registries
     cdef public Row row

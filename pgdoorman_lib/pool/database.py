@@ -18,11 +18,13 @@ from pgdoorman_lib.wire.statements import Registry
 class Database:
     """One database of one PostgreSQL server, as long as any pool of it lives."""
 
-    __slots__ = ("__weakref__", "_objects", "_texts", "catalogue", "registries", "row")
+    __slots__ = ("__weakref__", "_objects", "_texts", "address", "catalogue", "registries", "row")
 
     def __init__(self, catalogue: Any = None) -> None:
         #: what is known of its objects (``pool.catalogue.Catalogue``); None where nobody asks for it
         self.catalogue = catalogue
+        #: where the newest of its servers is, None before there was one (``server.hosts.address_of``)
+        self.address: Any = None
         #: the shared statements of its pools; a pool that was replaced leaves with its last client
         self.registries: WeakSet[Registry] = WeakSet()
         #: what all worker processes have of it together, None in one process; and how much of that is known here
@@ -71,6 +73,12 @@ class Database:
         self.forget_statements()
         if enabling:
             self.doubt()
+
+    def moved_to(self, address: Any) -> None:
+        """A server at ``address`` comes, where there was none: what is known from another may not hold there."""
+        if self.address is not None:
+            self.ddl_seen(enabling=True)
+        self.address = address
 
     def doubt(self) -> None:
         """What the catalogue says may be old."""

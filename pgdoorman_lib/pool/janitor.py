@@ -17,6 +17,7 @@ from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.resting import sweep
 from pgdoorman_lib.server import states
+from pgdoorman_lib.server.attributes import unmet
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.server.execute import drain, run
 from pgdoorman_lib.wire import consts, messages
@@ -24,6 +25,7 @@ from pgdoorman_lib.wire.baseline import NO_ROLE
 from pgdoorman_lib.wire.owed import COPY_END, EXECUTE, SWALLOW, SYNC
 from pgdoorman_lib.wire.session_state import (
     DIRTY_CUSTOM,
+    DIRTY_DOUBTED,
     DIRTY_LIBRARY,
     DIRTY_PARAMETERS,
     DIRTY_PREPARED,
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds for cleaning one server, or ending what a lost client left running.
 CLEANING_TIMEOUT = 5.0
+#: Seconds for a server to tell what its host is: where that is down, there is no answer.
+ASKING_TIMEOUT = 1.0
 #: A portal nobody has.
 NO_PORTAL = b"\x01pgdoorman: no such portal"
 #: Seconds between two sweeps over all pools, at most.
@@ -132,6 +136,14 @@ class Janitor:
 
     def _clean(self, server: Server, pool: Pool) -> None:
         """Take away what the session left, or if it left nothing see that the server is alive; may switch."""
+        if server.dirty & DIRTY_DOUBTED:
+            if pool.standing is not None:
+                with gevent.Timeout(ASKING_TIMEOUT, ServerGone("has not told what its host is")):
+                    why = unmet(server, pool.settings.target_session_attrs)
+                pool.standing.judge(server, why)
+            server.dirty &= ~DIRTY_DOUBTED
+            if not server.dirty:
+                return
         dirty = server.dirty
         if not dirty:
             run(server, "")

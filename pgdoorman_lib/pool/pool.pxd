@@ -32,6 +32,7 @@ cdef class Pool:
     cdef public Py_ssize_t borrowed
     cdef public Opening opening
     cdef public Probes probes
+    cdef public object standing
     cdef public object beginnings
     cdef public Pins pins
     cdef public object slow

@@ -35,6 +35,7 @@ from pgdoorman_lib.pool.queue import Borrower, Moved, ServerQueue
 from pgdoorman_lib.pool.roll import Orphan
 from pgdoorman_lib.pool.row import Row
 from pgdoorman_lib.pool.sequences import Sequences
+from pgdoorman_lib.pool.standing import standing_of
 from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.messages import terminate
@@ -107,6 +108,7 @@ class Pool:
         "shared",
         "size",
         "slow",
+        "standing",
         "stats",
         "sync_parameters",
         "tidy",
@@ -171,6 +173,8 @@ class Pool:
         self.slow = Limited(log)
         self.opening = Opening(self)
         self.probes = Probes(self)
+        #: whether its hosts are what they should be, None where any will do
+        self.standing = standing_of(self)
         #: what is known of programs that ask for values of sequences, None while none has asked
         self.sequences: Any = None
         self.registry = Registry(settings.prepared_statements_cache_size, settings.prepared_statements_cache_bytes)
@@ -533,6 +537,8 @@ class Pool:
         log.info("%s closing server #%d (pid %d): %s", of_pool(self.settings), server.id, server.pid, reason)
         stream = server.stream
         stream.task = None
+        if self.standing is not None and (stream.eof or server.fatal_received):
+            self.standing.doubt()
         if not stream.closed:
             if not stream.eof and not stream.send_failed and not server.replies.copy_in:
                 stream.write(terminate())
@@ -588,7 +594,9 @@ class Pool:
     def enrol(self, server: Server) -> None:
         """Should this process die, what runs on ``server`` is to be cancelled."""
         if self.roll is not None:
-            self.roll.add(Orphan(self.settings.database, self.settings.user, server.pid, server.secret))
+            settings = server.settings
+            where = settings.server_host, settings.server_port, server.stream.peer_host
+            self.roll.add(Orphan(settings.database, settings.user, server.pid, server.secret, *where))
 
     def strike_off(self, server: Server) -> None:
         """``server`` is closed, or may come to be another process's: what runs there is no longer our business."""

@@ -61,6 +61,8 @@ def sweep(pool: Any, now: float) -> None:
     ):
         pass
     opening.grow(now)
+    if pool.standing is not None:
+        pool.standing.sweep(now)
     if pool.exchange is not None:
         pool.exchange.sweep(now)
         if pool.quota is not None:

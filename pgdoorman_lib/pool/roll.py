@@ -16,18 +16,21 @@ from typing import NamedTuple
 PLACES = 4096
 SIZE = 256
 
-#: process id (0: the place is free), lengths of secret, database and user, which follow
-_ENTRY = struct.Struct("=iBBB")
+#: process id (0: the place is free), port, lengths of secret, database, user, host and address, which follow
+_ENTRY = struct.Struct("=iHBBBBB")
 _ROOM = SIZE - _ENTRY.size
 
 
 class Orphan(NamedTuple):
-    """A server of a worker that has died: its pool, and its cancel key."""
+    """A server of a worker that has died: its pool, its cancel key, and where it is: a host's address."""
 
     database: str
     user: str
     pid: int
     secret: bytes
+    host: str
+    port: int
+    address: str
 
 
 class Roll:
@@ -41,10 +44,10 @@ class Roll:
 
     def add(self, entry: Orphan) -> None:
         """Have a server on it; one that there is no room for is not."""
-        database, user = entry.database.encode(), entry.user.encode()
-        text = entry.secret + database + user
+        names = [name.encode() for name in (entry.database, entry.user, entry.host, entry.address)]
+        text = entry.secret + b"".join(names)
         key = entry.pid, entry.secret
-        if len(text) > _ROOM or max(len(database), len(user)) > 255 or key in self._places:
+        if len(text) > _ROOM or key in self._places:
             return
         if self._free:
             place = self._free.pop()
@@ -56,7 +59,7 @@ class Roll:
         at = place * SIZE
         # The process id last: whoever finds one finds the rest in order.
         self._memory[at + _ENTRY.size : at + _ENTRY.size + len(text)] = text
-        _ENTRY.pack_into(self._memory, at, 0, len(entry.secret), len(database), len(user))
+        _ENTRY.pack_into(self._memory, at, 0, entry.port, len(entry.secret), *map(len, names))
         struct.pack_into("=i", self._memory, at, entry.pid)
         self._places[key] = place
 
@@ -70,12 +73,17 @@ class Roll:
     def read(self) -> Iterator[Orphan]:
         """All that stand on it, whoever has written them; for the supervisor, when the worker is dead."""
         for at in range(0, PLACES * SIZE, SIZE):
-            pid, secret, database, user = _ENTRY.unpack_from(self._memory, at)
+            pid, port, *lengths = _ENTRY.unpack_from(self._memory, at)
             if not pid:
                 continue
-            text = self._memory[at + _ENTRY.size : at + _ENTRY.size + secret + database + user]
-            names = text[secret:]
-            yield Orphan(names[:database].decode(), names[database:].decode(), pid, text[:secret])
+            parts = []
+            begin = at + _ENTRY.size
+            for length in lengths:
+                parts.append(self._memory[begin : begin + length])
+                begin += length
+            secret, *names = parts
+            database, user, host, address = (name.decode() for name in names)
+            yield Orphan(database, user, pid, secret, host, port, address)
 
     def clear(self) -> None:
         """Have nobody on it, before another worker writes there."""

@@ -15,12 +15,20 @@ from pgdoorman_lib.wire.messages import cancel_request
 
 
 def send_cancel(
-    settings: ServerAddress, engine: Engine, pid: int, secret: bytes, timeout: float, *, tls: bool | None = None
+    settings: ServerAddress,
+    engine: Engine,
+    pid: int,
+    secret: bytes,
+    timeout: float,
+    *,
+    tls: bool | None = None,
+    address: str = "",
 ) -> None:
     """Send a CancelRequest on a connection of its own and wait until the server has closed that; may switch.
 
     PostgreSQL closes it after it has signalled the backend, so the cancel is through when this returns (whether a
-    statement was still running is not told). ``tls`` says whether the connection that is meant has TLS; None leaves it
+    statement was still running is not told). ``address`` is that of the connection that is meant: its host may have
+    others, which know nothing of it. ``tls`` says whether the connection that is meant has TLS; None leaves it
     to ``server_tls_mode``. ServerUnavailable and others as from ``login``; the socket is closed in any case.
     """
     deadline = time.monotonic() + timeout
@@ -28,7 +36,7 @@ def send_cancel(
     # Closing must never take back what was sent.
     options = dataclasses.replace(SocketOptions.of(settings), so_linger=None)
     with time_limit(settings, timeout, "send a cancel request to"):
-        stream = dial(settings, engine, deadline - time.monotonic(), attempt, options)
+        stream = dial(settings, engine, deadline - time.monotonic(), attempt, options, address=address)
         try:
             deliver(stream, cancel_request(pid, secret))
         finally:

@@ -220,6 +220,8 @@ class Server:
         self._read_by()
         if name == "in_hot_standby" and self.pool is not None:
             self.pool.beginnings.hears(name, value)  # no client's doing: it holds for all
+            if self.pool.standing is not None:
+                self.pool.standing.doubt()
 
     def is_reusable(self) -> bool:
         """Whether nothing is owed, no transaction is open and nothing unread is there: it may be lent."""

@@ -47,8 +47,15 @@ def pack(server: Server) -> Plain:
 
 def unpack(state: Mapping[str, Any], stream: Stream, settings: Any, book: Book) -> Server:
     """The server that ``pack`` has made ``state`` of, at the other end of ``stream``; it is in no pool yet."""
+    host, port, *_ = state["address"]
     server = Server(
-        stream, settings, state["pid"], state["secret"], {}, float(state["created_at"]), float(state["expires_at"])
+        stream,
+        settings.at(host, port),
+        state["pid"],
+        state["secret"],
+        {},
+        float(state["created_at"]),
+        float(state["expires_at"]),
     )
     for name, value in state["reported"]:
         server.report(name, value)
@@ -72,12 +79,17 @@ def suits(state: Mapping[str, Any], settings: Any) -> bool:
 
 def suits_its_client(state: Mapping[str, Any], settings: Any) -> bool:
     """Whether in such a pool a client could keep this server, which nobody else is to have then."""
-    return bool(state["address"] == address(settings) and state["mode"] == _mode(settings))
+    host, port, *who = state["address"]
+    return bool((host, port) in settings.servers and who == _who(settings) and state["mode"] == _mode(settings))
 
 
 def address(settings: Any) -> list[Any]:
     """Which server, database and user a pool with these ``settings`` connects to."""
-    return [settings.server_host, settings.server_port, settings.server_database, settings.server_username]
+    return [settings.server_host, settings.server_port, *_who(settings)]
+
+
+def _who(settings: Any) -> list[Any]:
+    return [settings.server_database, settings.server_username]
 
 
 def _mode(settings: Any) -> list[Any]:

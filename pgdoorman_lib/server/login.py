@@ -104,8 +104,11 @@ def login(
     credentials: Credentials,
     parameters: Mapping[str, str] | None = None,
     keylog: GiveKeylog | None = None,
+    address: str = "",
 ) -> LoggedIn:
     """Connect, agree on TLS, authenticate and wait for ReadyForQuery; may switch.
+
+    To ``address``, if it is given, one of those of the settings' host.
 
     ``parameters`` are run-time settings for this session; ``startup_parameters`` of the configuration win over them,
     and they over its ``application_name``. All of it has ``connect_timeout`` seconds. ``keylog`` as for ``dial``.
@@ -125,7 +128,8 @@ def login(
                 log.debug("trying %s after: %s", attempt, refusal.message)
             stamps = Stamps(time.monotonic())
             try:
-                stream = dial(settings, engine, deadline - time.monotonic(), attempt, options, stamps, keylog)
+                left = deadline - time.monotonic()
+                stream = dial(settings, engine, left, attempt, options, stamps, keylog, address)
             except _TlsNotOffered:
                 if refusal is not None:
                     raise refusal from None
@@ -162,9 +166,11 @@ def dial(
     options: SocketOptions,
     stamps: Stamps | None = None,
     keylog: GiveKeylog | None = None,
+    address: str = "",
 ) -> Stream:
     """A connection to the server with TLS as ``attempt`` says (PLAIN, TLS_IF_OFFERED or TLS); may switch.
 
+    It is made to ``address``, if that is given; certificates are for the settings' host in any case.
     A unix socket never has TLS. Raises as ``login`` does. ``timeout`` in seconds is for connecting; the caller limits
     the handshake by ``time_limit``. ``stamps`` takes down how long both took. What ``keylog`` gives has its secrets, so
     that another process can carry it on.
@@ -177,16 +183,16 @@ def dial(
         except ConfigError as exc:
             # The files changed since the configuration was checked; their paths are nothing for a client.
             raise ServerUnavailable("the files for TLS to the server can't be used") from exc
-    stream = open_stream(settings.server_host, settings.server_port, engine, max(0.0, timeout), options)
+    stream = open_stream(address or settings.server_host, settings.server_port, engine, max(0.0, timeout), options)
     stamps.connected = time.monotonic()
     if context is None:
         return stream
     try:
-        with _as_server(stream):
+        with as_server(stream):
             if settings.server_tls_negotiation == DIRECT:
                 _begin_tls(stream, context, settings.server_host)
                 stamps.encrypted = time.monotonic()
-            elif _ask_for_tls(stream):
+            elif ask_for_tls(stream):
                 _start_tls(stream, context, settings.server_host)
                 stamps.encrypted = time.monotonic()
             elif attempt == TLS:
@@ -205,7 +211,7 @@ def _attempts(settings: ServerAddress) -> tuple[str, ...]:
     return (PLAIN,) if settings.server_host.startswith("/") else _ATTEMPTS[settings.server_tls_mode]
 
 
-def _ask_for_tls(stream: Stream) -> bool:
+def ask_for_tls(stream: Stream) -> bool:
     """Send SSLRequest; whether the server agreed (PostgreSQL docs, "Protocol Flow: SSL Session Encryption")."""
     stream.write(ssl_request())
     stream.flush()
@@ -275,7 +281,7 @@ def before_it_is_lent(stream: Stream) -> Iterator[None]:
 
 
 @contextmanager
-def _as_server(stream: Stream) -> Iterator[None]:
+def as_server(stream: Stream) -> Iterator[None]:
     """Blame the server for what a Stream blames on whoever is at its other end."""
     try:
         yield
@@ -302,7 +308,7 @@ class _Conversation:
 
     def run(self, packet: bytes) -> LoggedIn:
         stream = self.stream
-        with _as_server(stream):
+        with as_server(stream):
             stream.write(packet)
             stream.flush()
             left = _MAX_WELCOME

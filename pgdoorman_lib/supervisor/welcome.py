@@ -79,7 +79,7 @@ class Welcome:
         except BaseException:
             pool.set_aside(-1)
             raise
-        if self._app.connector.knows(pool) and pool.beginnings.reported is not None:
+        if self._app.connector.knows(pool, server) and pool.beginnings.reported is not None:
             self._lend(pool, server)
         else:
             gevent.spawn(self._welcome, pool, server)
@@ -124,7 +124,7 @@ class Welcome:
         connector = self._app.connector
         with self._asking:  # once for all that have come
             try:
-                if not connector.knows(pool):
+                if not connector.knows(pool, server):
                     connector.know(pool, server)
             except DoormanError as exc:
                 pool.discard(server, exc.message)
@@ -192,7 +192,7 @@ class Welcome:
         server.enter(states.ACTIVE)
         if not servers.suits(state["server"], pool.settings):
             server.condemn("the configuration of its pool has changed")
-        if self._app.connector.knows(pool):
+        if self._app.connector.knows(pool, server):
             clients.arrive(self._app, sock, pool, state, server, self._book())
         else:
             gevent.spawn(self._welcome_with, sock, pool, state, server)

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pgdoorman_lib.admin.consoles import Consoles
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats, PoolStats
 from pgdoorman_lib.metrics.pacing import Pace
+from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.together import kinds
 from pgdoorman_lib.together.asker import OfAsker
 from pgdoorman_lib.together.counted import (
@@ -235,6 +236,14 @@ class Together(OfAsker):
             one = unpack_lookup(told)
             found[one.database] = one if before is None else join_lookups(before, one)
         return found.values()
+
+    @property
+    def hosts(self) -> Iterable[HostView]:
+        """Each process's."""
+        self._asked(kinds.HOSTS)
+        return [
+            HostView(number, *(told[name] for name in HostView._fields[1:])) for number, told in self._rows(kinds.HOSTS)
+        ]
 
     @property
     def login_count(self) -> int:

@@ -43,6 +43,8 @@ STATEMENTS = "statements"
 PEERS = "peers"
 #: each pool's auth_query: what was asked and found, and who has a pool by it
 LOOKUPS = "lookups"
+#: each address where servers are opened
+HOSTS = "hosts"
 #: what memory is used for
 MEMORY = "memory"
 #: the process: its id, memory, connections since its start, the console's counts

@@ -11,7 +11,16 @@ from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
 from pgdoorman_lib.net.residence import resident_bytes
 from pgdoorman_lib.net.syscalls import clock
-from pgdoorman_lib.views import Cancellable, ClientView, LookupView, PeerView, PoolView, ServerView, WorkerView
+from pgdoorman_lib.server.hosts import HostView
+from pgdoorman_lib.views import (
+    Cancellable,
+    ClientView,
+    LookupView,
+    PeerView,
+    PoolView,
+    ServerView,
+    WorkerView,
+)
 
 
 class Onlooker:
@@ -33,6 +42,7 @@ class Onlooker:
         self.clients: Iterable[ClientView] = ()
         self.peers: Iterable[PeerView] = ()
         self.lookups: Iterable[LookupView] = ()
+        self.hosts: Iterable[HostView] = ()
         self.workers: Sequence[WorkerView] = ()
         self.consoles = Consoles()
         self.login_count = 0

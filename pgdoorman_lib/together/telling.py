@@ -19,6 +19,7 @@ from pgdoorman_lib.client.info import ClientInfo
 from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.metrics.pacing import Pace
 from pgdoorman_lib.net.packing import pack
+from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.together import kinds
 from pgdoorman_lib.together.counted import pack_counts, pack_link, pack_stats, pack_whole
 from pgdoorman_lib.together.streams import pack_stream
@@ -64,6 +65,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     kinds.STATEMENTS: ("database", "user", "line", "name", "text", "users", "size", "analysed_at"),
     kinds.PEERS: ("id", "waiting", "connecting", "active"),
     kinds.LOOKUPS: ("database", "entries", "counted", "made", "dropped", "users"),
+    kinds.HOSTS: HostView._fields[1:],
     kinds.MEMORY: ("name", "size", "used", "free", "total"),
     kinds.PROCESS: ("pid", "resident", "started_at", "counts", "logins", "clients", "servers"),
     kinds.SOCKETS: ("state", "inodes"),
@@ -146,6 +148,7 @@ class Telling:
                 [of.database, of.entries, list(of.counted), of.made, of.dropped, [list(user) for user in of.users]]
                 for of in pooler.lookups
             ),
+            kinds.HOSTS: lambda: (list(host[1:]) for host in pooler.hosts),
             kinds.MEMORY: lambda: map(list, pooler.memory()),
             kinds.SOCKETS: lambda: (
                 [state, array("Q", inodes).tobytes()] for state, inodes in pooler.sockets().items()

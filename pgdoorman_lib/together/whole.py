@@ -16,6 +16,7 @@ from pgdoorman_lib.metrics.pacing import Pace
 from pgdoorman_lib.net.packing import Malformed
 from pgdoorman_lib.net.parcel_terms import ParcelError
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.together import kinds, orders
 from pgdoorman_lib.together.asker import OfAsker
 from pgdoorman_lib.together.failures import called
@@ -173,6 +174,11 @@ class Whole(OfAsker):
     def lookups(self) -> Iterable[LookupView]:
         """This process's."""
         return self._asker.lookups
+
+    @property
+    def hosts(self) -> Iterable[HostView]:
+        """This process's."""
+        return self._asker.hosts
 
     @property
     def login_count(self) -> int:

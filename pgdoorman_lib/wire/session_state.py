@@ -26,6 +26,8 @@ DIRTY_CUSTOM = 4096
 DIRTY_SLOTS = 8192
 #: customized options may have been set, though hardly: RESET ALL takes them back before the next borrower comes
 DIRTY_TAKEN_BACK = 16384
+#: whether its host still is what target_session_attrs asks for is not known
+DIRTY_DOUBTED = 32768
 
 #: What keeps a client on its server in transaction mode, and what SHOW and the log call it.
 PINS = {

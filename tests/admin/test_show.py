@@ -70,6 +70,7 @@ SHAPES = {
         "database cache_entries cache_hits cache_misses cache_refetches cache_rate_limited auth_success auth_failure"
         " executor_queries executor_errors dynamic_pools_current dynamic_pools_created dynamic_pools_destroyed",
     ),
+    "HOSTS": ("tittitnnt", "host port address role servers breaker failures retry_in_ms error"),
     "STARTUP_PARAMETERS": ("tttttt", "user database parameter value source state"),
     "POOL_COORDINATOR": (
         "t" + "n" * 7,
@@ -123,6 +124,10 @@ def test_values_fit_their_columns(name: str, dialect: Dialect) -> None:
 
 
 def test_auth_query() -> None:
+    assert rows(FakePooler(), "HOSTS") == [
+        ("db", 5432, "10.0.0.1", "primary", 0, "open", 3, 2500, "could not connect"),
+        ("db", 5432, "10.0.0.2", "standby", 4, "closed", 0, 0, ""),
+    ]
     assert rows(FakePooler(), "AUTH_QUERY") == [("exampledb", 3, 8, 7, 6, 5, 4, 3, 2, 1, 1, 2, 1)]
 
 

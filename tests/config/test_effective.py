@@ -75,6 +75,26 @@ def test_the_user_overrides_the_pool():
     assert (both["db", "bob"].pool_mode, both["db", "bob"].server_lifetime) == ("transaction", 7200.0)
 
 
+@pytest.mark.parametrize(
+    ("pool", "servers", "host", "port"),
+    [
+        ("", (("127.0.0.1", 5432),), "127.0.0.1", 5432),
+        ('server_host = "a"\nserver_port = 1', (("a", 1),), "a", 1),
+        ('server_host = "a, b"', (("a", 5432), ("b", 5432)), "a,b", 5432),
+        ('server_host = ["a", "b"]\nserver_port = 1', (("a", 1), ("b", 1)), "a,b", 1),
+        ('server_host = ["a", "::1"]\nserver_port = "1, 2"', (("a", 1), ("::1", 2)), "a:1,[::1]:2", 1),
+        ('server_host = ["a", "a", "b"]\nserver_port = [1, 1, 2]', (("a", 1), ("b", 2)), "a:1,b:2", 1),
+    ],
+)
+def test_hosts_and_ports(pool, servers, host, port):
+    settings = alice(pool=pool)
+    assert (settings.servers, settings.server_host, settings.server_port) == (servers, host, port)
+    for server in servers:
+        one = settings.at(*server)
+        assert (one.server_host, one.server_port, one.servers) == (*server, (server,))
+        assert (one is settings) == (len(servers) == 1)
+
+
 def test_settings_hide_secrets():
     assert "s3cret" not in repr(alice(user='server_username = "s"\nserver_password = "serv3r-s3cret"'))
     assert alice().secret == "al1ce-s3cret"

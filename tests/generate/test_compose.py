@@ -38,8 +38,8 @@ def test_names_of_every_kind(form: str) -> None:
     for name, pool in config.pools.items():
         assert (pool.server_database, pool.server_host, pool.server_port, pool.pool_mode) == (
             name,
-            "pg",
-            5433,
+            ("pg",),
+            (5433,),
             "session",
         )
         assert [(user.username, user.password, user.pool_size) for user in pool.users] == [(n, MD5, 3) for n in names]

@@ -16,9 +16,16 @@ from pgdoorman_lib.errors import ServerGone
 from pgdoorman_lib.net.engine import Task
 from pgdoorman_lib.pool import catalogue as module
 from pgdoorman_lib.pool.catalogue import MARKER_INTERVAL, MARKER_LONGEST, MARKER_SHARE, Catalogue, Watch
+from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.server.catalogue import Hazards, Rows
 from pgdoorman_lib.wire.scan import PLAIN, Scanner
 from pgdoorman_lib.wire.traces import UNREADABLE
+
+
+def server_at(address: str) -> Any:
+    """What a catalogue knows of a server."""
+    settings = SimpleNamespace(server_database="shop", server_host="db", server_port=5432)
+    return SimpleNamespace(settings=settings, stream=SimpleNamespace(task=None, engine=None, peer_host=address))
 
 
 class FakePool:
@@ -31,7 +38,7 @@ class FakePool:
         )
         self.database = SimpleNamespace(catalogue=catalogue, objects_moved=lambda: None)
         self.held = False
-        self.servers = ["one"]
+        self.servers: list[Any] = [server_at("10.0.0.1")]
         catalogue.join(self)
 
     @property
@@ -59,8 +66,7 @@ class FakeDatabase:
         self.meanwhile: Callable[[], None] = lambda: None
         #: called before the marker is told
         self.before_mark: Callable[[], None] = lambda: None
-        settings = SimpleNamespace(server_database="shop")
-        self.server: Any = SimpleNamespace(settings=settings, stream=SimpleNamespace(task=None, engine=None))
+        self.server = server_at("10.0.0.1")
         monkeypatch.setattr(module, "run", self.run)
         monkeypatch.setattr(module, "read", self.read)
         monkeypatch.setattr(module, "marker", lambda rows: "marker")
@@ -132,17 +138,50 @@ def test_a_server_of_another_worker_is_not_lent_before_a_look_that_is_due(
     far: FakeDatabase, catalogue: Catalogue
 ) -> None:
     """As with one that is opened: nobody has looked here while there was none."""
-    pool: Any = SimpleNamespace(by_transaction=True, transparent=True, database=SimpleNamespace(catalogue=catalogue))
+    database = SimpleNamespace(catalogue=catalogue, address=("10.0.0.1", 5432))
+    pool: Any = SimpleNamespace(by_transaction=True, transparent=True, database=database, servers=[])
     engine: Any = None
     connector = Connector(engine)
-    assert not connector.knows(pool)
+    assert not connector.knows(pool, far.server)
     catalogue.ready(far.server, far.has_moved)
     catalogue.ready(far.server, far.has_moved)
-    assert connector.knows(pool)
+    assert connector.knows(pool, far.server)
     far.now += MARKER_LONGEST
-    assert not connector.knows(pool)
+    assert not connector.knows(pool, far.server)
     catalogue.ready(far.server, far.has_moved)
-    assert connector.knows(pool)
+    assert connector.knows(pool, far.server)
+
+
+def test_a_server_elsewhere_is_not_lent_before_a_look(far: FakeDatabase, catalogue: Catalogue) -> None:
+    database = Database(catalogue)
+    pool: Any = SimpleNamespace(by_transaction=True, transparent=True, database=database, servers=[])
+    engine: Any = None
+    connector = Connector(engine)
+    catalogue.ready(far.server, far.has_moved)
+    catalogue.ready(far.server, far.has_moved)
+    database.moved_to(("10.0.0.1", 5432))
+    assert connector.knows(pool, far.server) and not catalogue.doubted
+    far.server.stream.peer_host = "10.0.0.2"
+    assert not connector.knows(pool, far.server)
+    database.moved_to(("10.0.0.2", 5432))
+    assert catalogue.doubted and catalogue.is_due()
+    catalogue.ready(far.server, far.has_moved)
+    assert connector.knows(pool, far.server)
+
+
+def test_while_servers_are_in_several_places_every_text_is_asked_about(far: FakeDatabase, catalogue: Catalogue) -> None:
+    pool = FakePool(catalogue)
+    other = server_at("10.0.0.2")
+    catalogue.ready(far.server, far.has_moved)
+    assert not pool.doubts
+    pool.servers = [far.server, other]
+    catalogue.look(far.server, far.has_moved)
+    assert pool.doubts and not catalogue.doubted
+    catalogue.look(far.server, far.has_moved)
+    assert pool.doubts
+    pool.servers = [far.server]
+    catalogue.look(far.server, far.has_moved)
+    assert not pool.doubts and far.readings == 1
 
 
 def test_a_first_reading_that_fails_is_tried_again(far: FakeDatabase, catalogue: Catalogue) -> None:

@@ -14,6 +14,7 @@ from pgdoorman_lib.client.info import ClientInfo
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.net.packing import pack, unpack
 from pgdoorman_lib.net.parcel_terms import ChannelClosed, TimedOut
+from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.together import kinds
 from pgdoorman_lib.together.chair import Chair
 from pgdoorman_lib.together.failures import Answers, pack_answers, unpack_answers
@@ -198,6 +199,13 @@ def share_lookups(parts: list[Worker], whole: Worker) -> None:
     for number, part in enumerate(parts):
         users = frozenset({("a", f"user {number}"), ("a", f"user {number + 1}")})
         part.lookups = [LookupView("a", 5, (1,) * 8, 2, 1, users)]
+
+
+def share_hosts(parts: list[Worker], whole: Worker) -> None:
+    """Addresses that each of ``parts`` knows, and ``whole`` with them all."""
+    for number, part in enumerate(parts):
+        part.hosts = [HostView(0, f"db{number}", 5432, "10.0.0.1", "closed", "primary", 0, 0.0, "", number)]
+    whole.hosts = [host for part in parts for host in part.hosts]
 
 
 def people(parts: list[Worker], whole: Worker, rng: random.Random, count: int = 60) -> None:

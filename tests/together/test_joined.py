@@ -7,7 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
-from together.company import KEYS, Company, Worker, people, share_lookups, work
+from together.company import KEYS, Company, Worker, people, share_hosts, share_lookups, work
 
 from pgdoorman_lib.admin import sockets
 from pgdoorman_lib.admin.dialects import PGBOUNCER, PGDOORMAN
@@ -33,6 +33,7 @@ def split(count: int, seed: int = 1) -> tuple[Worker, list[Worker]]:
     work(parts, whole, rng)
     people(parts, whole, rng)
     share_lookups(parts, whole)
+    share_hosts(parts, whole)
     for part in parts[1:]:
         (peer,) = part.peers
         parts[0].peers[0].waiting += 1
