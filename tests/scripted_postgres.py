@@ -29,6 +29,9 @@ class Settings:
     server_tls_ca_cert: str | None = None
     server_tls_certificate: str | None = None
     server_tls_private_key: str | None = None
+    server_tls_crl: str | None = None
+    server_tls_min_version: str = "tlsv1.2"
+    server_tls_ciphers: str | None = None
     server_tls_negotiation: str = "postgres"
     server_channel_binding: str = "prefer"
     tcp_keepalives_idle: float = 5

@@ -47,6 +47,14 @@ def _octal(value: int) -> str:
     return f"{value:04o}"
 
 
+def _ciphers(value: str | None) -> str:
+    return value or "default"
+
+
+def _protocols(oldest: str) -> str:
+    return "secure" if oldest == "tlsv1.2" else oldest
+
+
 def _fixed(value: str | None) -> Callable[[Any], str | None]:
     return lambda _: value
 
@@ -71,6 +79,8 @@ _KEYS = sorted(
         _Key("client_tls_ca_file", _text, "tls_ca_cert"),
         _Key("client_tls_cert_file", _text, "tls_certificate"),
         _Key("client_tls_key_file", _text, "tls_private_key"),
+        _Key("client_tls_ciphers", _ciphers, "tls_ciphers"),
+        _Key("client_tls_protocols", _protocols, "tls_min_version"),
         _Key("client_tls_sslmode", _text, "tls_mode"),
         _Key("listen_addr", _names, "host"),
         _Key("listen_backlog", _text, "backlog"),
@@ -89,6 +99,8 @@ _KEYS = sorted(
         _Key("server_tls_ca_file", _text, "server_tls_ca_cert"),
         _Key("server_tls_cert_file", _text, "server_tls_certificate"),
         _Key("server_tls_key_file", _text, "server_tls_private_key"),
+        _Key("server_tls_ciphers", _ciphers, "server_tls_ciphers"),
+        _Key("server_tls_protocols", _protocols, "server_tls_min_version"),
         _Key("server_tls_sslmode", _text, "server_tls_mode"),
         _Key("so_reuseport", flag, "so_reuseport"),
         _Key("stats_users", _names, "stats_users"),
@@ -114,9 +126,7 @@ _KEYS = sorted(
         *_absent("client_tls13_ciphers server_tls13_ciphers user", None),
         *_absent("auth_hba_file ignore_startup_parameters job_name pidfile resolv_conf", ""),
         *_absent("server_check_query server_reset_query syslog_facility unix_socket_group", ""),
-        *_absent("client_tls_ciphers server_tls_ciphers", "default"),
         *_absent("client_tls_dheparams client_tls_ecdhcurve", "auto"),
-        *_absent("client_tls_protocols server_tls_protocols", "secure"),
         _Key("pkt_buf", _fixed(str(BLOCK_SIZE))),
         _Key("max_packet_size", _fixed(str((1 << 31) - 1))),
         _Key("pool_mode", _fixed("transaction")),

@@ -69,7 +69,10 @@ class PoolSettings:
     server_tls_ca_cert: str | None
     server_tls_certificate: str | None
     server_tls_private_key: str | None
+    server_tls_crl: str | None
     server_tls_fingerprint: str
+    server_tls_min_version: str
+    server_tls_ciphers: str | None
     server_tls_negotiation: str
     server_channel_binding: str
     tcp_keepalives_idle: int
@@ -121,6 +124,9 @@ _POOL_OVER_GENERAL = (
     "server_tls_ca_cert",
     "server_tls_certificate",
     "server_tls_private_key",
+    "server_tls_crl",
+    "server_tls_min_version",
+    "server_tls_ciphers",
     "server_tls_negotiation",
     "server_channel_binding",
 )
@@ -262,7 +268,7 @@ def _settings(general: General, database: str, pool: Pool, user: User, fingerpri
         own = getattr(pool, name)
         common[name] = getattr(general, name) if own is None else own
     cache_size = common["prepared_statements_cache_size"]
-    files = [common[f"server_tls_{name}"] for name in ("ca_cert", "certificate", "private_key")]
+    files = [common[f"server_tls_{name}"] for name in ("ca_cert", "crl", "certificate", "private_key")]
     servers = places(pool)
     ports = {port for _, port in servers}
     return PoolSettings(

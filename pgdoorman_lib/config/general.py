@@ -10,6 +10,7 @@ from pgdoorman_lib.wire.cancel_keys import MAX_PEER_ID
 U16 = 65535
 U32 = 2**32 - 1
 CLIENT_TLS_MODES = ("allow", "disable", "require", "verify-full")
+TLS_VERSIONS = ("tlsv1.2", "tlsv1.3")
 TLS_NEGOTIATIONS = ("postgres", "direct")
 CHANNEL_BINDINGS = ("disable", "prefer", "require")
 SERVER_TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -415,6 +416,17 @@ class General:
         unset="nothing is revoked",
         ours=True,
     )
+    tls_min_version: str = setting(
+        "choice", "tlsv1.2", "The oldest version that is spoken.", reload="live", choices=TLS_VERSIONS, ours=True
+    )
+    tls_ciphers: str | None = setting(
+        "text",
+        None,
+        "Cipher suites of TLS 1.2, a list as OpenSSL has it; those of TLS 1.3 can't be chosen.",
+        reload="live",
+        unset="those with forward secrecy and AES or ChaCha20",
+        ours=True,
+    )
     tls_mode: str = setting(
         "choice",
         "allow",
@@ -442,6 +454,20 @@ class General:
     server_tls_ca_cert: str | None = setting("path", None, "Certificates that sign the servers' (PEM).", unset="none")
     server_tls_certificate: str | None = setting("path", None, "Our certificate for servers (PEM).", unset="none")
     server_tls_private_key: str | None = setting("path", None, "Its private key (PEM).", unset="none")
+    server_tls_crl: str | None = setting(
+        "path",
+        None,
+        "Which of the servers' are revoked (PEM), a list of each authority in server_tls_ca_cert, for verify-ca and "
+        "verify-full.",
+        unset="nothing is revoked",
+        ours=True,
+    )
+    server_tls_min_version: str = setting(
+        "choice", "tlsv1.2", "As tls_min_version, with servers.", choices=TLS_VERSIONS, ours=True
+    )
+    server_tls_ciphers: str | None = setting(
+        "text", None, "As tls_ciphers, with servers.", unset="as for tls_ciphers", ours=True
+    )
     server_tls_negotiation: str = setting(
         "choice",
         "postgres",

@@ -17,7 +17,7 @@ from pgdoorman_lib.config.validate import validate, validate_peers
 from pgdoorman_lib.config.yaml_document import parse_yaml
 from pgdoorman_lib.errors import ConfigError
 
-_SERVER_TLS_FILES = ("server_tls_ca_cert", "server_tls_certificate", "server_tls_private_key")
+_SERVER_TLS_FILES = ("server_tls_ca_cert", "server_tls_crl", "server_tls_certificate", "server_tls_private_key")
 _CLIENT_TLS_FILES = ("tls_certificate", "tls_private_key", "tls_ca_cert", "tls_crl")
 
 SET = "SET"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 _PLAIN_MS = " (a plain number counts seconds there, milliseconds here)"
 _NONE = "there is none here"
 _NO_LIMIT = "there is no such limit here"
-_OPENSSL = "there is none here: TLS 1.2 and later with OpenSSL's own choice"
+_OPENSSL = "there is none here: OpenSSL's own choice"
 _LOOKED_UP = "{} in [pools.NAME.auth_query]"
 
 #: Settings of PgBouncer (https://www.pgbouncer.org/config.html) that have another name here.
@@ -34,6 +34,9 @@ _RENAMED = {
     "client_tls_key_file": "tls_private_key in [general]",
     "client_tls_cert_file": "tls_certificate in [general]",
     "client_tls_ca_file": "tls_ca_cert in [general]",
+    "client_tls_protocols": "tls_min_version in [general]",
+    "client_tls_ciphers": "tls_ciphers in [general]",
+    "server_tls_protocols": "server_tls_min_version in [general] or [pools.NAME]",
     "server_tls_sslmode": "server_tls_mode in [general] or [pools.NAME]",
     "server_tls_ca_file": "server_tls_ca_cert in [general] or [pools.NAME]",
     "server_tls_key_file": "server_tls_private_key in [general] or [pools.NAME]",
@@ -83,11 +86,7 @@ _ABSENT = {
     "max_packet_size": "there is none here; see max_memory_usage in [general]",
     "pkt_buf": _NONE,
     "sbuf_loopcnt": _NONE,
-    "client_tls_protocols": _OPENSSL,
-    "client_tls_ciphers": _OPENSSL,
     "client_tls13_ciphers": _OPENSSL,
-    "server_tls_protocols": _OPENSSL,
-    "server_tls_ciphers": _OPENSSL,
     "server_tls13_ciphers": _OPENSSL,
     "client_tls_ecdhcurve": _OPENSSL,
     "client_tls_dheparams": _OPENSSL,

@@ -10,6 +10,7 @@ from pgdoorman_lib.config.general import (
     SERVER_TLS_MODES,
     SLOW,
     TLS_NEGOTIATIONS,
+    TLS_VERSIONS,
     U32,
 )
 from pgdoorman_lib.config.keys import REQUIRED, setting
@@ -188,6 +189,11 @@ class Pool:
     server_tls_ca_cert: str | None = setting("path", None, "Overrides [general]'s.", unset=GENERAL)
     server_tls_certificate: str | None = setting("path", None, "Overrides [general]'s.", unset=GENERAL)
     server_tls_private_key: str | None = setting("path", None, "Overrides [general]'s.", unset=GENERAL)
+    server_tls_crl: str | None = setting("path", None, "Overrides [general]'s.", ours=True, unset=GENERAL)
+    server_tls_min_version: str | None = setting(
+        "choice", None, "Overrides [general]'s.", choices=TLS_VERSIONS, ours=True, unset=GENERAL
+    )
+    server_tls_ciphers: str | None = setting("text", None, "Overrides [general]'s.", ours=True, unset=GENERAL)
     server_tls_negotiation: str | None = setting(
         "choice", None, "Overrides [general]'s.", choices=TLS_NEGOTIATIONS, ours=True, unset=GENERAL
     )

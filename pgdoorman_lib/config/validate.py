@@ -152,6 +152,12 @@ def _server_tls(general: General, pool: Pool | None, path: Path, source: Source)
     # What [general] leaves to the pools may be completed by them, so without a pool only the pairs are checked.
     if pool is not None and mode in ("verify-ca", "verify-full") and value("server_tls_ca_cert") is None:
         source.refuse((*path, "server_tls_mode"), f"server_tls_mode is '{mode}' but server_tls_ca_cert is not set")
+    vain = value("server_tls_crl") is not None and mode not in ("verify-ca", "verify-full")
+    if pool is not None and vain and (pool.server_tls_crl is not None or pool.server_tls_mode is None):
+        source.warn(
+            (*path, "server_tls_crl"),
+            f"server_tls_crl has no effect: server_tls_mode is '{mode}', which checks no certificates",
+        )
     if pool is not None and value("server_tls_negotiation") == "direct" and mode in ("disable", "allow", "prefer"):
         source.refuse(
             (*path, "server_tls_negotiation"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from functools import lru_cache
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from pgdoorman_lib.abc import ClientTlsSettings, ServerTlsSettings
 from pgdoorman_lib.errors import ConfigError
@@ -14,6 +15,11 @@ from pgdoorman_lib.net.tls_secrets import Keylog
 
 #: The protocol's registered ALPN name (PostgreSQL docs, "SSL Session Encryption").
 ALPN = "postgresql"
+
+#: What no list of suites may bring in: those without a certificate, by which nobody would be checked, or in clear.
+_NEVER = "!aNULL:!eNULL"
+#: How the suites of TLS 1.3 are called, and no others.
+_TLS_1_3 = "TLS_"
 
 #: Identity of a file's content for the cache: a replaced file changes at least one of the three.
 _Stamp = tuple[int, int, int]
@@ -32,7 +38,8 @@ def client_facing_context(
     if general.tls_mode == "disable" or not general.tls_certificate:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = _version(general.tls_min_version)
+    _set_ciphers(context, "tls_ciphers", general.tls_ciphers)
     context.set_alpn_protocols([ALPN])
     # As PostgreSQL does: no renegotiation (a cheap way to burn our CPU), no tickets (nobody resumes sessions).
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
@@ -44,8 +51,7 @@ def client_facing_context(
     if general.tls_ca_cert:
         _load_ca(context, "tls_ca_cert", general.tls_ca_cert)
     if general.tls_crl:
-        _load_ca(context, "tls_crl", general.tls_crl, what="revocation list")
-        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+        _load_crl(context, "tls_crl", general.tls_crl)
     if general.tls_mode == "verify-full":
         if not general.tls_ca_cert:
             raise ConfigError("tls_mode is verify-full but tls_ca_cert is not set")
@@ -72,28 +78,44 @@ def server_facing_context(settings: ServerTlsSettings, keylog: Keylog | None = N
     mode = settings.server_tls_mode
     if mode == "disable":
         return None
-    ca, certificate, key = settings.server_tls_ca_cert, settings.server_tls_certificate, settings.server_tls_private_key
-    stamps = (
-        _stamp("server_tls_ca_cert", ca),
-        _stamp("server_tls_certificate", certificate),
-        _stamp("server_tls_private_key", key),
+    files = _ServerFiles(
+        settings.server_tls_ca_cert,
+        settings.server_tls_crl,
+        settings.server_tls_certificate,
+        settings.server_tls_private_key,
     )
-    return _server_facing_context(mode, ca, certificate, key, stamps, keylog)
+    stamps = tuple(_stamp(f"server_tls_{name}", path) for name, path in files._asdict().items())
+    return _server_facing_context(
+        mode, settings.server_tls_min_version, settings.server_tls_ciphers, files, stamps, keylog
+    )
+
+
+class _ServerFiles(NamedTuple):
+    """Paths of what TLS to servers goes by; the keys of the configuration are called so behind ``server_tls_``."""
+
+    ca_cert: str | None
+    crl: str | None
+    certificate: str | None
+    private_key: str | None
 
 
 @lru_cache(maxsize=64)
 def _server_facing_context(
     mode: str,
-    ca: str | None,
-    certificate: str | None,
-    key: str | None,
+    min_version: str,
+    ciphers: str | None,
+    files: _ServerFiles,
     stamps: tuple[_Stamp | None, ...],
     keylog: Keylog | None,
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = _version(min_version)
+    _set_ciphers(context, "server_tls_ciphers", ciphers)
     context.set_alpn_protocols([ALPN])
     context.options |= ssl.OP_NO_RENEGOTIATION
+    ca, crl, certificate, key = files
+    if crl:
+        _load_crl(context, "server_tls_crl", crl)
     if ca:
         _load_ca(context, "server_tls_ca_cert", ca)
     if mode in ("verify-ca", "verify-full"):
@@ -125,12 +147,48 @@ def _stamp(key: str, path: str | None) -> _Stamp | None:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _load_ca(context: ssl.SSLContext, key: str, path: str, *, what: str = "certificate") -> None:
-    _check_readable(key, path)
+def _version(name: str) -> ssl.TLSVersion:
+    """As the configuration and PgBouncer name it: ``tlsv1.2``."""
+    return ssl.TLSVersion[name.replace("tlsv", "TLSv").replace(".", "_")]
+
+
+def _set_ciphers(context: ssl.SSLContext, key: str, ciphers: str | None) -> None:
+    if ciphers is None:
+        return
     try:
+        if any(name.startswith(_TLS_1_3) for name in re.split("[:, ]", ciphers)):
+            raise ValueError("those of TLS 1.3, which are called TLS_..., can't be chosen")
+        context.set_ciphers(f"{ciphers}:{_NEVER}")
+    except (ssl.SSLError, ValueError) as exc:
+        raise ConfigError(
+            f"{key}: {ciphers!r} names no cipher suites of TLS 1.2 that can be used ({_reason(exc)}); expected a list "
+            'as OpenSSL has it, such as "ECDHE+AESGCM:ECDHE+CHACHA20" (see: openssl ciphers -v -tls1_2 LIST)'
+        ) from exc
+
+
+def _load_crl(context: ssl.SSLContext, key: str, path: str) -> None:
+    found = _load_into_store(context, key, path, "revocation list")
+    if not found["crl"] or found["x509"]:
+        # Certificates beside the lists would be authorities that are trusted.
+        raise ConfigError(f"{key}: {path!r} has certificates in it, expected revocation lists alone")
+    context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+
+
+def _load_ca(context: ssl.SSLContext, key: str, path: str) -> None:
+    if not _load_into_store(context, key, path, "certificate")["x509"]:
+        raise ConfigError(f"{key}: {path!r} has revocation lists in it, expected certificates")
+
+
+def _load_into_store(context: ssl.SSLContext, key: str, path: str, what: str) -> dict[str, int]:
+    """Load what is in a file, certificates or lists, and tell how many there are of each."""
+    _check_readable(key, path)
+    found = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        found.load_verify_locations(path)
         context.load_verify_locations(path)
     except ssl.SSLError as exc:
         raise ConfigError(f"{key}: no {what} can be read from {path!r}: {_reason(exc)}") from exc
+    return found.cert_store_stats()
 
 
 def _load_chain(context: ssl.SSLContext, certificate: tuple[str, str], private_key: tuple[str, str]) -> None:

@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 from eventually import eventually
 from fix_certs import Certificates
-from fix_doorman import Doorman, MakeDoorman
+from fix_doorman import Doorman, MakeDoorman, app_user
 from fix_postgres import Postgres
 from pace import duration, patience
 from storm import cancelled
@@ -151,7 +151,7 @@ def behind(make_doorman: MakeDoorman, certs: Certificates) -> Iterator[Doorman]:
     yield make_doorman(by_tls(certs, tls_mode="require"))
 
 
-def before(server: Doorman, certs: Certificates, **more: Any) -> dict[str, Any]:
+def before(server: Doorman | Postgres, certs: Certificates, **more: Any) -> dict[str, Any]:
     pool = {
         "server_host": "127.0.0.1",
         "server_port": server.port,
@@ -170,6 +170,28 @@ def test_servers(make_doorman: MakeDoorman, behind: Doorman, certs: Certificates
         eventually(lambda: any("to the server" in b["query"] and b["state"] == "active" for b in postgres.backends()))
         client.cancel()
         assert client.read_ready()[-2].sqlstate == "57014"
+
+
+@pytest.fixture(scope="module")
+def new_postgres(own_postgres: Postgres, certs: Certificates) -> Postgres:
+    if int(own_postgres.sql("SHOW server_version_num")) < 170000 or not own_postgres.sql("SHOW ssl_library"):
+        pytest.skip("PostgreSQL is older than 17 here, or without TLS")
+    own_postgres.offer_tls(certs)
+    own_postgres.restart()
+    return own_postgres
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+def test_postgresql_itself(make_doorman: MakeDoorman, new_postgres: Postgres, certs: Certificates, mode: str) -> None:
+    binding = {"server_channel_binding": "require", "users": [app_user(new_postgres, 1)]}
+    doorman = make_doorman(before(new_postgres, certs, server_tls_mode=mode, **binding))
+    with doorman.connect() as connection:
+        assert connection.execute("SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone() == (
+            True,
+            "TLSv1.3",
+        )
+        assert cancelled(connection, new_postgres, "direct to PostgreSQL") == ["57014"]
+        assert connection.execute("SELECT length(repeat('x', 3000000))").fetchone() == (3_000_000,)
 
 
 def test_a_server_that_does_not_know_it(make_doorman: MakeDoorman, postgres: Postgres, certs: Certificates) -> None:

@@ -16,6 +16,16 @@ from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.net.tls import client_facing_context, server_facing_context
 from pgdoorman_lib.net.tls_secrets import Keylog, keylog_of
 
+#: Those of TLS 1.2 that go with our certificates, by one name for each kind there is.
+ECDSA_SUITES = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-ECDSA-AES256-CCM",
+    "ECDHE-ECDSA-AES128-SHA256",
+    "ECDHE-ECDSA-AES256-SHA",
+)
+
 
 @dataclass
 class General:
@@ -24,6 +34,8 @@ class General:
     tls_private_key: str | None = None
     tls_ca_cert: str | None = None
     tls_crl: str | None = None
+    tls_min_version: str = "tlsv1.2"
+    tls_ciphers: str | None = None
 
 
 @dataclass
@@ -32,6 +44,9 @@ class Pool:
     server_tls_ca_cert: str | None = None
     server_tls_certificate: str | None = None
     server_tls_private_key: str | None = None
+    server_tls_crl: str | None = None
+    server_tls_min_version: str = "tlsv1.2"
+    server_tls_ciphers: str | None = None
 
 
 def shown(files: CertificateFiles) -> dict[str, str]:
@@ -47,6 +62,16 @@ def for_clients(files: CertificateFiles, **changes: Any) -> ssl.SSLContext:
 def for_servers(**changes: Any) -> ssl.SSLContext:
     context = server_facing_context(Pool(**changes))
     assert context is not None
+    return context
+
+
+def until_1_2(ciphers: str = "DEFAULT") -> ssl.SSLContext:
+    """An old client, which checks nothing; those of ``for_servers`` are shared."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
     return context
 
 
@@ -102,14 +127,26 @@ class TestForClients:
         with pytest.raises(ssl.SSLError, match="revoked"):
             handshake(context, for_servers(**{f"server_{k}": v for k, v in shown(revoked).items()}))
 
-    def test_a_list_that_is_none(self, certs: Certificates, tmp_path: Path) -> None:
-        for content in (None, "nothing"):
-            path = tmp_path / "crl.pem"
-            if content is not None:
-                path.write_text(content)
-            general = General("verify-full", **shown(certs.server), tls_ca_cert=str(certs.ca), tls_crl=str(path))
-            with pytest.raises(ConfigError, match="tls_crl: "):
-                client_facing_context(general)
+    @pytest.mark.parametrize("kind", ["missing", "nothing", "certificates", "both"])
+    def test_a_list_that_is_none(self, certs: Certificates, tmp_path: Path, kind: str) -> None:
+        """A certificate among the lists would be trusted."""
+        path = tmp_path / "crl.pem"
+        if kind == "nothing":
+            path.write_text("nothing")
+        elif kind == "certificates":
+            path.write_bytes(certs.other_ca.read_bytes())
+        elif kind == "both":
+            path.write_bytes(certs.authority.revoke(path).read_bytes() + certs.other_ca.read_bytes())
+        general = General("verify-full", **shown(certs.server), tls_ca_cert=str(certs.ca), tls_crl=str(path))
+        with pytest.raises(ConfigError, match="tls_crl: "):
+            client_facing_context(general)
+        with pytest.raises(ConfigError, match="server_tls_crl: "):
+            for_servers(server_tls_mode="verify-ca", server_tls_ca_cert=str(certs.ca), server_tls_crl=str(path))
+
+    def test_an_authority_that_is_a_list(self, certs: Certificates, tmp_path: Path) -> None:
+        crl = str(certs.authority.revoke(tmp_path / "crl.pem"))
+        with pytest.raises(ConfigError, match=r"tls_ca_cert: .*revocation lists"):
+            client_facing_context(General("verify-full", **shown(certs.server), tls_ca_cert=crl))
 
     def test_rules_that_go_by_certificates_need_an_authority(self, certs: Certificates) -> None:
         with pytest.raises(ConfigError, match="root certificate store"):
@@ -128,12 +165,66 @@ class TestForClients:
         with pytest.raises(ssl.SSLError):
             handshake(context, client)
 
+    @pytest.mark.parametrize("version", ["tlsv1.2", "tlsv1.3"])
+    def test_the_oldest_version(self, certs: Certificates, version: str) -> None:
+        old_client, old_server = until_1_2(), for_clients(certs.server)
+        old_server.maximum_version = ssl.TLSVersion.TLSv1_2
+        ours = for_clients(certs.server, tls_min_version=version), for_servers(server_tls_min_version=version)
+        assert handshake(*ours)[1].version() == "TLSv1.3"
+        for server, client in ((ours[0], old_client), (old_server, ours[1])):
+            if version == "tlsv1.2":
+                assert handshake(server, client)[1].version() == "TLSv1.2"
+            else:
+                with pytest.raises(ssl.SSLError, match=r"(?i)version|protocol"):
+                    handshake(server, client)
+
+    @pytest.mark.parametrize("suite", ECDSA_SUITES)
+    @pytest.mark.parametrize("chosen_by", ["tls_ciphers", "server_tls_ciphers"])
+    def test_the_suite_that_is_chosen(self, certs: Certificates, suite: str, chosen_by: str) -> None:
+        everything = ":".join(ECDSA_SUITES)
+        if chosen_by == "tls_ciphers":
+            server, client = for_clients(certs.server, tls_ciphers=suite), until_1_2(everything)
+            assert handshake(server, for_servers())[0].version() == "TLSv1.3"
+        else:
+            server, client = for_clients(certs.server, tls_ciphers=everything), for_servers(server_tls_ciphers=suite)
+            assert handshake(server, client)[0].version() == "TLSv1.3"
+            server.maximum_version = ssl.TLSVersion.TLSv1_2
+        assert handshake(server, client)[0].cipher()[0] == suite
+
+    @pytest.mark.parametrize(
+        "ciphers",
+        [
+            "secure",
+            "",
+            ":",
+            "!ALL",
+            "aNULL",
+            "eNULL",
+            "aNULL:eNULL:@SECLEVEL=0",
+            "@SECLEVEL=9",
+            "TLS_AES_128_GCM_SHA256",
+            "HIGH:TLS_AES_128_GCM_SHA256",
+            "HIGH\0",
+            "ÄCDHE",
+        ],
+    )
+    def test_suites_that_are_none(self, certs: Certificates, ciphers: str) -> None:
+        with pytest.raises(ConfigError, match=r"^tls_ciphers: .*expected a list"):
+            for_clients(certs.server, tls_ciphers=ciphers)
+        with pytest.raises(ConfigError, match=r"^server_tls_ciphers: .*expected a list"):
+            for_servers(server_tls_ciphers=ciphers)
+
+    @pytest.mark.parametrize(
+        "ciphers", ["ALL:@SECLEVEL=0", "ALL:COMPLEMENTOFALL:@SECLEVEL=0", "DEFAULT", "HIGH:MEDIUM"]
+    )
+    def test_no_list_brings_in_suites_without_certificates_or_in_clear(self, ciphers: str) -> None:
+        for each in for_servers(server_tls_ciphers=ciphers).get_ciphers():
+            assert each["strength_bits"] >= 56 and each["auth"] != "auth-null", each
+
     def test_minimum_version(self, certs: Certificates) -> None:
         context = for_clients(certs.server)
         assert context.minimum_version == ssl.TLSVersion.TLSv1_2
-        old = for_servers()
-        old.maximum_version = ssl.TLSVersion.TLSv1_2
-        assert handshake(context, old)[1].version() == "TLSv1.2"
+        assert handshake(context, until_1_2())[1].version() == "TLSv1.2"
 
     @pytest.mark.parametrize(("offered", "agreed"), [(["postgresql"], "postgresql"), (["h2"], None), ([], None)])
     def test_alpn(self, certs: Certificates, offered: list[str], agreed: str | None) -> None:
@@ -187,6 +278,20 @@ class TestForServers:
         os.replace(renewed, path)
         context = for_servers(server_tls_mode="verify-ca", server_tls_ca_cert=str(path))
         handshake(for_clients(certs.stranger), context)
+
+    def test_revoked_certificates(self, certs: Certificates, tmp_path: Path) -> None:
+        revoked = certs.authority.issue("revoked-server", "localhost", ("127.0.0.1",))
+        crl = certs.authority.revoke(tmp_path / "crl.pem", revoked)
+        for mode in ("verify-ca", "verify-full"):
+            context = for_servers(server_tls_mode=mode, server_tls_ca_cert=str(certs.ca), server_tls_crl=str(crl))
+            handshake(for_clients(certs.server), context)
+            with pytest.raises(ssl.SSLCertVerificationError, match="revoked"):
+                handshake(for_clients(revoked), context)
+        renewed = certs.authority.revoke(tmp_path / "renewed.pem", revoked, certs.elsewhere)
+        os.replace(renewed, crl)
+        context = for_servers(server_tls_mode="verify-ca", server_tls_ca_cert=str(certs.ca), server_tls_crl=str(crl))
+        with pytest.raises(ssl.SSLCertVerificationError, match="revoked"):
+            handshake(for_clients(certs.elsewhere), context)
 
 
 class TestFiles:
