@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,17 @@ class CertificateFiles:
     private_key: Path
 
 
+def with_change(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, before: bytes, after: bytes) -> bytes:
+    """What no program would write: the certificate (DER) with ``after`` for ``before``, as long, signed by ``key``."""
+    inside = certificate.tbs_certificate_bytes
+    assert before in inside and len(before) == len(after)
+    inside = inside.replace(before, after)
+    signature = key.sign(inside, ec.ECDSA(hashes.SHA256()))
+    ecdsa_with_sha256 = bytes.fromhex("300a06082a8648ce3d040302")
+    body = inside + ecdsa_with_sha256 + bytes((0x03, len(signature) + 1, 0)) + signature
+    return b"\x30\x82" + len(body).to_bytes(2, "big") + body
+
+
 class Authority:
     """A certificate authority that writes what it signs into a directory; by ``ed25519`` signatures have no hash."""
 
@@ -39,13 +51,26 @@ class Authority:
         self.path.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
-        self, file_name: str, common_name: str, alternative_names: Sequence[str] = (), *, pass_phrase: str = ""
+        self,
+        file_name: str,
+        common_name: str,
+        alternative_names: Sequence[str] = (),
+        *,
+        pass_phrase: str = "",
+        changed: tuple[bytes, bytes] | None = None,
     ) -> CertificateFiles:
-        """A certificate good for servers and clients; addresses among the alternative names are marked as such."""
+        """A certificate good for servers and clients; addresses among the alternative names are marked as such.
+
+        ``changed``: bytes of it, and what stands there instead, signed all the same.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = self._sign(common_name, key, alternative_names, ca=False)
         files = CertificateFiles(self.directory / f"{file_name}.crt", self.directory / f"{file_name}.key")
-        files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        if changed is not None:
+            assert isinstance(self._key, ec.EllipticCurvePrivateKey)
+            files.certificate.write_text(ssl.DER_cert_to_PEM_cert(with_change(certificate, self._key, *changed)))
+        else:
+            files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if pass_phrase:
             protection = serialization.BestAvailableEncryption(pass_phrase.encode())

@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,9 @@ _UTF8 = 6
 
 #: How deep NOT and parentheses may be nested: more is nobody's query, and reading them is recursive.
 _DEPTH = 20
+
+#: As many digits as any number has that stands in a row.
+_NUMBER = re.compile(r"[0-9]{1,18}")
 
 _TAIL = ("ORDER", "LIMIT", "OFFSET")
 _BEYOND = REGROUPING | {"WINDOW", "FOR", "FETCH"}
@@ -203,7 +207,7 @@ class _Condition:
         found: _Operand
         if piece.startswith("'"):
             found = piece[1:-1].replace("''", "'")
-        elif piece.isdecimal():
+        elif _NUMBER.fullmatch(piece):
             found = int(piece)
         elif piece.upper() in ("TRUE", "FALSE"):
             found = piece.upper() == "TRUE"
@@ -225,9 +229,9 @@ class _Condition:
 
 def _compare(left: _Operand, sign: str, right: _Operand) -> bool:
     """Compare two values, one of which may be a number in quotes; raises _Unclear for what can't be compared."""
-    if isinstance(left, str) and left.isdecimal() and isinstance(right, int):
+    if isinstance(left, str) and _NUMBER.fullmatch(left) and isinstance(right, int):
         left = int(left)
-    elif isinstance(right, str) and right.isdecimal() and isinstance(left, int):
+    elif isinstance(right, str) and _NUMBER.fullmatch(right) and isinstance(left, int):
         right = int(right)
     if sign not in _OPERATORS or isinstance(left, str) != isinstance(right, str):
         raise _Unclear

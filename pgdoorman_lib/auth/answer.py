@@ -19,6 +19,7 @@ from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.lookup import Answer
+from pgdoorman_lib.wire.scram import MAX_ITERATIONS
 
 #: Where the secret stands, the first that there is.
 SECRET_COLUMNS = (b"passwd", b"password")
@@ -27,6 +28,7 @@ VALIDITY_COLUMNS = (b"valuntil", b"rolvaliduntil")
 # timestamptz under DateStyle ISO and TimeZone UTC
 _MOMENT = re.compile(rb"(\d{4,6})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)(\.\d{1,6})?\+00( BC)?", re.ASCII)
 _LAST_YEAR = 9999
+_ITERATIONS = re.compile(rb"[1-9][0-9]{0,9}")
 
 #: What a client is shown of a secret: SCRAM's iterations and bytes of salt, or None for MD5 (``auth.verify``).
 Look = tuple[int, int] | None
@@ -92,8 +94,10 @@ def _secret(value: bytes | None) -> str:
         if ScramSecret.looks_like(secret):
             ScramSecret.parse(secret)
             return secret
-    except (UnicodeDecodeError, ConfigError):
-        raise ValueError("what is no SCRAM-SHA-256 secret, though it begins like one, or is not ASCII") from None
+    except UnicodeDecodeError:
+        raise ValueError("what is not ASCII, and so no secret") from None
+    except ConfigError as exc:
+        raise ValueError(f"what is no SCRAM-SHA-256 secret, though it begins like one: {exc.message}") from None
     if not is_hash(secret):
         raise ValueError("what is neither a SCRAM-SHA-256 secret nor an MD5 hash, as PostgreSQL stores them")
     return secret
@@ -149,4 +153,6 @@ def usual_look(answer: Answer, scram: tuple[int, int]) -> Look:
         return scram
     if encryption != b"scram-sha-256":
         return None
-    return (int(iterations), scram[1]) if iterations.isdigit() and int(iterations) else scram
+    if not _ITERATIONS.fullmatch(iterations):
+        return scram
+    return min(int(iterations), MAX_ITERATIONS), scram[1]

@@ -21,7 +21,7 @@ from hmac import compare_digest
 from pgdoorman_lib.auth.digests import Hmac, sha256, xor
 from pgdoorman_lib.auth.entropy import random_bytes
 from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, ProtocolViolation, UnsupportedFeature
-from pgdoorman_lib.wire.scram import BASE64, BINDING, MECHANISM, prepared
+from pgdoorman_lib.wire.scram import BASE64, BINDING, MAX_ITERATIONS, MECHANISM, prepared
 
 _int = int
 _Fields = list[bytes]
@@ -70,7 +70,10 @@ class ScramSecret:
             raise ConfigError(
                 "malformed SCRAM-SHA-256 secret, expected SCRAM-SHA-256$iterations:salt$key:key"
             ) from None
-        return cls(int(match[1]), salt, stored_key, server_key)
+        iterations = int(match[1])
+        if iterations > MAX_ITERATIONS:
+            raise ConfigError(f"a SCRAM-SHA-256 secret of {iterations} iterations, expected {MAX_ITERATIONS} at most")
+        return cls(iterations, salt, stored_key, server_key)
 
     @classmethod
     def derive(cls, password: str, salt: bytes, iterations: int = ITERATIONS) -> ScramSecret:

@@ -19,6 +19,7 @@ EVERY_DATABASE = "*"
 """The name of the pool for all databases that have none of their own, as in PgBouncer."""
 
 _PEER_ID = re.compile(r"[1-9][0-9]{0,9}")
+_USER_NUMBER = re.compile(r"[0-9]{1,18}")
 
 # Names an operator may have put one section too high or too low, and where they belong.
 _ELSEWHERE = {
@@ -118,7 +119,7 @@ class Decoder:
         if isinstance(raw, list):
             entries = list(enumerate(raw))
         elif isinstance(raw, dict):
-            named = [key for key in raw if not (key.isascii() and key.isdigit())]
+            named = [key for key in raw if _USER_NUMBER.fullmatch(key) is None]
             for key in named:
                 self.source.refuse(path, f"invalid user key '{key}': expected numeric index or use array format")
             entries = sorted(((k, v) for k, v in raw.items() if k not in named), key=lambda item: int(item[0]))

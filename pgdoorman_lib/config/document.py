@@ -241,6 +241,8 @@ class _Scanner:
             self.skip()
             names.append(self.key())
             self.skip()
+            if len(names) > MAX_DEPTH:
+                self.fail(f"a key of more than {MAX_DEPTH} parts")
         return names
 
     def key(self) -> str:
@@ -272,7 +274,10 @@ class _Scanner:
             self.fail(f"{format_path(path)} has no TOML value; strings need quotes")
         self.at = match.end()
         if _NUMBER.fullmatch(match[0]):
-            return int(match[0], 0) if _WHOLE.fullmatch(match[0]) else float(match[0])
+            try:
+                return int(match[0], 0) if _WHOLE.fullmatch(match[0]) else float(match[0])
+            except ValueError:  # Python reads no more than a few thousand digits
+                self.fail(f"{format_path(path)} is longer than any number")
         scalar = _Scalar(len(self.scalars), self.line(), match[0])
         self.scalars.append(scalar)
         return scalar

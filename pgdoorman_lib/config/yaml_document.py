@@ -111,10 +111,10 @@ class _Reader:
                 node, f"{format_path(path)} has a tag, which is not supported; strings that begin with ! need quotes"
             )
         if isinstance(node.value, str):
-            return self.scalar(node)
+            return self.scalar(node, path)
         return self.sequence(node, path) if node.id == "sequence" else self.mapping(node, path)
 
-    def scalar(self, node: Any) -> Any:
+    def scalar(self, node: Any, path: Path) -> Any:
         text: str = node.value
         if node.tag != _PLAIN:
             return text
@@ -123,7 +123,10 @@ class _Reader:
         if text in _BOOLEAN:
             return _BOOLEAN[text]
         if _INTEGER.fullmatch(text):
-            return int(text, 0)
+            try:
+                return int(text, 0)
+            except ValueError:  # Python reads no more than a few thousand digits
+                self.fail(node, f"{format_path(path)} is longer than any number")
         if _FLOAT.fullmatch(text):
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         return text

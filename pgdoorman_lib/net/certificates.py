@@ -107,8 +107,16 @@ class PeerCertificate:
 
 
 def shown_by_peer(tls: ssl.SSLObject) -> PeerCertificate | None:
-    """What the client has shown in a handshake that is done; None if nothing, or if nobody has asked and checked."""
-    certificate = tls.getpeercert() if tls.server_side else None
+    """What the client has shown in a handshake that is done; None if nothing, or if nobody has asked and checked.
+
+    ssl.SSLError for a certificate that can't be read, although an authority has signed it.
+    """
+    if not tls.server_side:
+        return None
+    try:
+        certificate = tls.getpeercert()
+    except (ssl.SSLError, UnicodeDecodeError) as exc:
+        raise ssl.SSLError(1, f"the client's certificate has text in it that can't be read: {exc}") from exc
     if not certificate:
         return None
     subject: Any = certificate["subject"]

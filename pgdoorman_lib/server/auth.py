@@ -37,13 +37,11 @@ from pgdoorman_lib.wire.consts import (
 )
 from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.messages import password_message, sasl_initial_response, sasl_response
-from pgdoorman_lib.wire.scram import BASE64, BINDING, MECHANISM, MECHANISM_PLUS, prepared
+from pgdoorman_lib.wire.scram import BASE64, BINDING, MAX_ITERATIONS, MECHANISM, MECHANISM_PLUS, prepared
 
 #: Requests we have no answer for, by the name PostgreSQL's documentation gives them.
 _UNSUPPORTED = {2: "Kerberos V5", 6: "SCM credentials", 7: "GSSAPI", 9: "SSPI"}
 
-#: PostgreSQL uses 4096 (scram_iterations). More than this would keep a core busy for a second at a server's whim.
-MAX_ITERATIONS = 1_000_000
 #: (password, salt, iterations) whose keys are remembered: the servers of a pool share one salt, so a burst of logins
 #: pays for one derivation.
 _REMEMBERED_KEYS = 256

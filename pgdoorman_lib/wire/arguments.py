@@ -9,6 +9,9 @@ from pgdoorman_lib.wire.dynamic import HOLE
 from pgdoorman_lib.wire.lexer import PARAMETER, STRING, WORD
 from pgdoorman_lib.wire.tokens import Token
 
+#: PostgreSQL has 65,535 parameters at most.
+_MAX_DIGITS = 5
+
 _TRUE = frozenset((b"t", b"tr", b"tru", b"true", b"y", b"ye", b"yes", b"on", b"1"))
 _CAST = re.compile(rb"(?:::(?:pg_catalog\.)?(?:text|bool|boolean|varchar|name|unknown))*")
 
@@ -26,8 +29,9 @@ def parameter(argument: Sequence[Token]) -> int:
     """The number of the parameter that an argument is, whatever it is cast to; 0 for any other."""
     if not argument or argument[0].kind != PARAMETER:
         return 0
+    number = argument[0].text[1:]
     cast = b"".join(token.text for token in argument[1:]).lower()
-    return int(argument[0].text[1:]) if _CAST.fullmatch(cast) else 0
+    return int(number) if len(number) <= _MAX_DIGITS and _CAST.fullmatch(cast) else 0
 
 
 def is_true(argument: Sequence[Token]) -> bool:

@@ -15,6 +15,7 @@ from pgdoorman_lib.wire.statements import OUR_NAME
 #: Fields that quote names of prepared statements.
 _TEXTS = b"MDHW"
 _NAME = re.compile(b'"(' + OUR_NAME + b')"')
+_POSITION = re.compile(rb"P[0-9]{1,9}")
 
 
 @record(frozen=True)
@@ -63,7 +64,7 @@ def as_written(message: bytes, rewriting: Rewriting | None, client_name: Callabl
     for field in fields:
         if field[0] in _TEXTS:
             kept.append(_NAME.sub(name, field))
-        elif field[:1] == b"P" and rewriting is not None and field[1:].isdigit():
+        elif rewriting is not None and _POSITION.fullmatch(field):
             position = rewriting.position(int(field[1:]))
             if position:
                 kept.append(b"P%d" % position)

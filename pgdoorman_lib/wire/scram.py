@@ -8,6 +8,10 @@ MECHANISM = "SCRAM-SHA-256"
 MECHANISM_PLUS = "SCRAM-SHA-256-PLUS"
 BINDING = "tls-server-end-point"
 
+#: PostgreSQL makes secrets of 4096 (scram_iterations). More than this would keep a core busy for a second, at the whim
+#: of who names it.
+MAX_ITERATIONS = 1_000_000
+
 #: A value in base64 within messages and secrets, as a regular expression (RFC 5802 section 7), with the padding it
 #: needs: Python 3.10 would decode more of it.
 BASE64 = r"(?:[A-Za-z0-9+/]{4})*[A-Za-z0-9+/]{2}(?:[A-Za-z0-9+/]{2}|[A-Za-z0-9+/]=|==)"

@@ -15,6 +15,7 @@ from pgdoorman_lib.auth.md5 import hash_password, is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.lookup import Answer
+from pgdoorman_lib.wire.scram import MAX_ITERATIONS
 
 SCRAM = str(ScramSecret.derive("secret", b"salt" * 4)).encode()
 MD5 = hash_password("secret", "alice").encode()
@@ -152,6 +153,8 @@ def test_without_a_clock_nobody_gets_in(role: tuple[bytes | None, ...]) -> None:
         (b"scram-sha-256", b"10000", (10000, 16)),
         (b"scram-sha-256", None, (4096, 16)),
         (b"scram-sha-256", b"0", (4096, 16)),
+        (b"scram-sha-256", b"2147483647", (MAX_ITERATIONS, 16)),  # as much as PostgreSQL takes
+        (b"scram-sha-256", b"9" * 5000, (4096, 16)),
         (b"md5", b"4096", None),
         (b"on", None, None),
     ],

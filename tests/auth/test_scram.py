@@ -14,6 +14,7 @@ from scramp import ScramClient
 
 from pgdoorman_lib.auth.scram import ScramExchange, ScramSecret, ScramVerifier, mock_salt, mock_secret
 from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, DoormanError, ProtocolViolation, UnsupportedFeature
+from pgdoorman_lib.wire.scram import MAX_ITERATIONS
 
 PASSWORD = "correct horse"
 SALT = bytes(range(16))
@@ -135,6 +136,7 @@ def test_a_stored_secret_reads_back() -> None:
     assert repr(SECRET.server_key) not in repr(SECRET)
     few = ScramSecret.derive("x", b"salt", 1)
     assert ScramSecret.parse(str(few)) == few
+    assert ScramSecret.parse(GOOD.replace("4096", str(MAX_ITERATIONS))).iterations == MAX_ITERATIONS
 
 
 GOOD = str(SECRET)
@@ -151,6 +153,8 @@ GOOD = str(SECRET)
         GOOD.replace("4096", "0"),
         GOOD.replace("4096", "-1"),
         GOOD.replace("4096", "1" * 12),
+        GOOD.replace("4096", str(MAX_ITERATIONS + 1)),
+        GOOD.replace("4096", "9" * 5000),
         GOOD.replace(":", "", 1),
         GOOD.rsplit(":", 1)[0] + ":AAAA",
         GOOD.replace("SCRAM-SHA-256", "SCRAM-SHA-1"),

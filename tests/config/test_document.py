@@ -105,6 +105,9 @@ def test_read(text, data):
         ("[a] b = 1", 1, "end of the line"),
         ("[a..b]", 1, "expected a key"),
         ("x = " + "[" * 100, 1, "deep"),
+        (".".join("a" * 65) + " = 1", 1, "a key of more than 64 parts"),
+        ("[" + ".".join("a" * 5000) + "]", 1, "a key of more than 64 parts"),
+        ("y = 1\nx.z = " + "9" * 5000, 2, "x.z is longer than any number"),
     ],
 )
 def test_refused_with_its_line(text, line, phrase):

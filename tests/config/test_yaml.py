@@ -90,6 +90,7 @@ def test_lines(read):
         ("s3cret", 1, "expected keys with values"),
         ("? [a]\n: 1", 1, "is no name"),
         ("a: &x [*x]", 1, "deep"),
+        ("y: 1\nx: {z: " + "9" * 5000 + "}", 2, "x.z is longer than any number"),
         ("x: " + "[" * 100 + "]" * 100, 1, "deep"),
         ("a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(f"{c}: &{c} [{','.join([f'*{chr(ord(c) - 1)}'] * 10)}]\n" for c in "bcdefgh"), 1, "aliases repeat"),
     ],

@@ -175,6 +175,17 @@ SHAPES = {
     "array": ("SELECT ARRAY[passwd] AS passwd FROM pg_shadow WHERE usename = $1", "", "neither a SCRAM-SHA-256 secret"),
     "number": ("SELECT 42 AS passwd FROM pg_shadow WHERE usename = $1", "42", "neither a SCRAM-SHA-256 secret nor"),
     "cut": ("SELECT left(passwd, -1) AS passwd FROM pg_shadow WHERE usename = $1", "", "no SCRAM-SHA-256 secret"),
+    "spun": (
+        "SELECT replace(passwd, '$4096:', '$999999999:') AS passwd FROM pg_shadow WHERE usename = $1",
+        "",
+        "999999999 iterations, expected 1000000 at most",
+    ),
+    "wide": (
+        "SELECT passwd AS secret, pg_shadow.*, pg_shadow.*, pg_shadow.* FROM pg_shadow WHERE usename = $1",
+        "app_two",
+        "two columns passwd",
+    ),
+    "spaces": ("SELECT passwd || ' ' AS passwd FROM pg_shadow WHERE usename = $1", "", "no SCRAM-SHA-256 secret"),
     "huge": ("SELECT repeat('x', 3000000) AS passwd FROM pg_shadow WHERE usename = $1", "", "longer than any secret"),
     "until": ("SELECT passwd, 'soon' AS valuntil FROM pg_shadow WHERE usename = $1", "", "no timestamp with time zone"),
     "raised": ("SELECT passwd FROM pg_shadow WHERE usename = $1 AND 1 / (length($1) - 7) > 0", "", "division by zero"),

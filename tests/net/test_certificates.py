@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
-from fix_certs import Certificates
+from fix_certs import Certificates, with_change
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,9 +150,14 @@ def shaken(subject: list[list[tuple[Any, str]]], tmp_path: Path) -> tuple[PeerCe
     now = datetime.datetime.now(datetime.timezone.utc)
     builder = x509.CertificateBuilder(name, name, EC.public_key(), 1, now, now + datetime.timedelta(days=1))
     signed_by_itself = builder.add_extension(x509.BasicConstraints(True, None), True).sign(EC, hashes.SHA256())
+    return shaken_by(signed_by_itself.public_bytes(serialization.Encoding.DER), tmp_path)
+
+
+def shaken_by(certificate: bytes, tmp_path: Path) -> tuple[PeerCertificate | None, Path]:
+    """The same by the certificate (DER), which EC has signed."""
     path = tmp_path / "client.pem"
     path.write_bytes(
-        signed_by_itself.public_bytes(serialization.Encoding.PEM)
+        ssl.DER_cert_to_PEM_cert(certificate).encode()
         + EC.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -197,6 +202,50 @@ def test_attributes_that_have_no_name_can_t_be_written(tmp_path: Path) -> None:
     assert found == PeerCertificate("app", None)
 
 
+def tampered(before: bytes, after: bytes) -> bytes:
+    """A good certificate (DER) with what no program would write: ``after``, as long as ``before``."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "--name--")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    names = [x509.DNSName("--host--"), x509.RFC822Name("m@mail--"), x509.UniformResourceIdentifier("http://u")]
+    made = (
+        x509.CertificateBuilder(name, name, EC.public_key(), 1, now, now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(True, None), True)
+        .add_extension(x509.SubjectAlternativeName(names), False)
+        .sign(EC, hashes.SHA256())
+    )
+    return with_change(made, EC, before, after)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"\x82\x08--host--", b"\x82\x08--\xff\xfest--"),
+        (b"\x81\x08m@mail--", b"\x81\x08m@\xffail--"),
+        (b"\x86\x08http://u", b"\x86\x08http://\xe9"),
+    ],
+)
+def test_text_that_can_t_be_read_ends_the_handshake(before: bytes, after: bytes, tmp_path: Path) -> None:
+    """In alternative names; OpenSSL itself takes no subject that it can't read."""
+    with pytest.raises(ssl.SSLError, match="has text in it that can't be read"):
+        shaken_by(tampered(before, after), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "name"),
+    [
+        (b"\x0c\x08--name--", b"\x0c\x08--name--", "--name--"),
+        (b"\x0c\x08--name--", b"\x14\x08--nam\xe9--", "--namé--"),  # Latin-1, as everybody reads a T61String
+        (b"\x0c\x08--name--", b"\x1e\x08\x00n\x00a\x00m\x00e", "name"),
+        (b"\x0c\x08--name--", b"\x0c\x08root\n\r\t ", "root\n\r\t "),
+        (b"\x0c\x08--name--", b"\x0c\x08app\0----", None),
+        (b"\x82\x08--host--", b"\x82\x08app\0host", "--name--"),
+    ],
+)
+def test_text_that_can_be_read(before: bytes, after: bytes, name: str | None, tmp_path: Path) -> None:
+    found, _ = shaken_by(tampered(before, after), tmp_path)
+    assert found is not None and found.common_name == name
+
+
 def test_the_context_for_clients_knows_what_binds_them(certs: Certificates) -> None:
     """Also one that demands certificates of them."""
 
@@ -206,6 +255,8 @@ def test_the_context_for_clients_knows_what_binds_them(certs: Certificates) -> N
         tls_private_key = str(certs.server.private_key)
         tls_ca_cert = str(certs.ca)
         tls_crl = None
+        tls_min_version = "tlsv1.2"
+        tls_ciphers = None
 
     context = client_facing_context(General())
     assert context is not None
