@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     import ssl
 
-    from pgdoorman_lib.auth.hba import Demand
+    from pgdoorman_lib.auth.clear_text import Claim
+    from pgdoorman_lib.auth.demand import Demand
+    from pgdoorman_lib.auth.judges import Judges
     from pgdoorman_lib.auth.lookup import Finding
     from pgdoorman_lib.client.login_cache import LoginCache
     from pgdoorman_lib.listener import Inherited
@@ -130,6 +132,8 @@ class Account(Protocol):
     def username(self) -> str: ...
     @property
     def password(self) -> str: ...
+    @property
+    def auth_pam_service(self) -> str | None: ...
 
 
 AccountT_co = TypeVar("AccountT_co", bound=Account, covariant=True)
@@ -189,6 +193,41 @@ class AccessRules(Protocol):
         """
 
 
+class JudgeSettings(Protocol):
+    """The part of ``[general]`` that those go by who judge passwords; seconds."""
+
+    @property
+    def auth_pam_confdir(self) -> str | None: ...
+    @property
+    def auth_ldap_ca_cert(self) -> str | None: ...
+    @property
+    def max_concurrent_auths(self) -> int: ...
+    @property
+    def auth_timeout(self) -> float: ...
+
+
+class Judge(Protocol):
+    """Somebody who says whether a password is right that a client has told in clear text."""
+
+    @property
+    def line(self) -> str:
+        """Who it is, for the log: one line of clients waits for all of that name. Empty: it answers at once."""
+
+    @property
+    def blocks(self) -> bool:
+        """It must be asked in a thread: it waits as C does."""
+
+    @property
+    def passes_on(self) -> bool:
+        """What it finds right is what the client's servers may be told, too: a password, and no token."""
+
+    def judge(self, claim: Claim, until: float) -> None:
+        """Return if the client is who it says; may switch, or block. ``until``: monotonic seconds it has.
+
+        Refusal, whose text is for the log, if it is not; NoVerdict if that can't be told.
+        """
+
+
 class ClientLoginSettings(Protocol):
     """The part of ``[general]`` that a login needs, as it is at the moment."""
 
@@ -238,6 +277,16 @@ class LoginPolicy(Protocol):
 
         See ``auth.verify.Users``.
         """
+
+    def judge(self, database: str, user: str, found: Finding | None = None) -> Judge | None:
+        """Who judges what that user tells in clear text, be there one or not; None: he proves to know a secret.
+
+        ``found`` as above; no switch.
+        """
+
+    @property
+    def judges(self) -> Judges:
+        """What asks them."""
 
     def is_admin_database(self, name: str) -> bool: ...
     def console_secret(self, user: str) -> str | None:

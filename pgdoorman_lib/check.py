@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from pgdoorman_lib.auth import hba
-from pgdoorman_lib.auth.verify import Users
+from pgdoorman_lib.auth.judges import configured_judge
+from pgdoorman_lib.auth.users import Users
 from pgdoorman_lib.config.effective import effective, looked_up, wildcard
 from pgdoorman_lib.config.model import Config, General
 from pgdoorman_lib.errors import ConfigError
@@ -16,7 +17,7 @@ from pgdoorman_lib.wire.scram import prepared
 
 def _wants_certificates(general: General) -> bool:
     try:
-        return hba.gate(general.hba, general.pg_hba, general.pg_ident).wants_certificates
+        return hba.gate(general.hba, general.pg_hba, general.pg_ident, general).wants_certificates
     except ConfigError:
         return False  # which is said of the rules themselves
 
@@ -29,8 +30,8 @@ def check(config: Config) -> None:
         for secret in (account.password, account.server_password):
             prepared(secret or "")  # what that takes is imported now and not in the middle of a login
     checks: list[Callable[[], object]] = [
-        lambda: Users(config.pools, b""),
-        lambda: hba.gate(general.hba, general.pg_hba, general.pg_ident),
+        lambda: Users(config.pools, b"", partial(configured_judge, settings=general)),
+        lambda: hba.gate(general.hba, general.pg_hba, general.pg_ident, general),
         lambda: hba.Networks(general.proxy_protocol, "general.proxy_protocol"),
         lambda: client_facing_context(general, asks=_wants_certificates(general)),
         *(partial(server_facing_context, settings) for settings in effective(config).values()),

@@ -176,13 +176,17 @@ def _ask_health(pool: Pool, server: Server, question: str) -> None:
 
 
 def _credentials(pool: Pool) -> Credentials:
-    """What we know to log in with: the pool's own server_password, or what the client's secret and proof give."""
+    """What we know to log in with: the pool's server_password, or what the client has told, or its secret and proof."""
     settings = pool.settings
     user = settings.server_username
     if settings.server_password is not None:
         if is_hash(settings.server_password):
             return Credentials(user, md5_hash=settings.server_password, origin="the MD5 hash in server_password")
         return Credentials(user, password=settings.server_password, origin="server_password")
+    if isinstance(pool.credentials, str):
+        return Credentials(
+            user, password=pool.credentials, origin="the password a client has told, as no server_password is set"
+        )
     secret = pool.secret
     if is_hash(secret):
         return Credentials(user, md5_hash=secret, origin="the user's MD5 hash, as no server_password is set")

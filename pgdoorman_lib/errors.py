@@ -77,6 +77,10 @@ class Refusal(Exception):
     """The cause of AuthenticationFailed or NotPermitted: why a login was refused, for the log alone."""
 
 
+class NoVerdict(Refusal):
+    """Nobody could say whether a password is right, which is the operator's to see to."""
+
+
 class NotPermitted(DoormanError):
     """An address rule (hba, pg_hba, tls_mode) refuses this connection."""
 

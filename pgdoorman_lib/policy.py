@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from pgdoorman_lib.abc import AccessRules, Account
+from pgdoorman_lib.abc import AccessRules, Account, Judge
 from pgdoorman_lib.auth import hba
+from pgdoorman_lib.auth.judges import Judges, configured_judge
 from pgdoorman_lib.auth.lookup import Finding
 from pgdoorman_lib.auth.mock import mock_key, random_key
-from pgdoorman_lib.auth.verify import Users
+from pgdoorman_lib.auth.users import Users
 from pgdoorman_lib.client.login_cache import LoginCache
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.model import Config
@@ -50,6 +52,7 @@ class ConfiguredPolicy:
     def __init__(self, lookups: Lookups) -> None:
         self._lookups = lookups
         self._users: Users[Any]
+        self.judges = Judges()
         self._random = random_key()
         self.is_admin_database = frozenset(ADMIN_DATABASES).__contains__
         self._console: dict[str, str] = {}
@@ -85,9 +88,12 @@ class ConfiguredPolicy:
     def use(self, config: Config) -> None:
         """Go by ``config`` from now on."""
         self.mock_secret = mock_key(config.general.mock_authentication_secret) or self._random
-        users = self._users = Users(config.pools, self.mock_secret)
-        self.general = config.general
-        self.hba = hba.gate(config.general.hba, config.general.pg_hba, config.general.pg_ident)
+        general = config.general
+        users = Users(config.pools, self.mock_secret, partial(configured_judge, settings=general))
+        self._users = users
+        self.general = general
+        self.judges.use(general)
+        self.hba = hba.gate(general.hba, general.pg_hba, general.pg_ident, general)
         self.tls_context = client_facing_context(
             config.general,
             self.keylog() if config.general.tls_certificate else None,
@@ -114,6 +120,12 @@ class ConfiguredPolicy:
         made_up = users.stand_in(user) if found is None or users.is_known(user) else users.made_up(user, found.look)
         # Who is in another pool, or was found in another database, looks everywhere as there.
         return made_up if users.is_known(user) else elsewhere or made_up
+
+    def judge(self, database: str, user: str, found: Finding | None = None) -> Judge | None:
+        """As in ``LoginPolicy``."""
+        if found is None:
+            return self._users.judge(database, user)
+        return None if found.secret else self._users.judge_elsewhere(user)
 
     def console_secret(self, user: str) -> str | None:
         """The secret of a user of the console, None for who is none."""

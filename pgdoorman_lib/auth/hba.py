@@ -14,61 +14,35 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 
-from pgdoorman_lib.abc import AccessRules, HbaText
+from pgdoorman_lib.abc import AccessRules, HbaText, JudgeSettings
+from pgdoorman_lib.auth.demand import METHODS, OTHER_METHODS, REJECT, Demand, demand_of
 from pgdoorman_lib.auth.hba_text import Token, fields, lines, single
-from pgdoorman_lib.auth.identity import (
-    COMMON_NAME,
-    DISTINGUISHED_NAME,
-    NO_MAPS,
-    VERIFY_CA,
-    VERIFY_FULL,
-    IdentMap,
-    IdentMaps,
-    can_ask_peer,
-)
+from pgdoorman_lib.auth.identity import NO_MAPS, IdentMaps
 from pgdoorman_lib.auth.interfaces import Interface, local_interfaces
 from pgdoorman_lib.errors import ConfigError, NotPermitted, Refusal
 from pgdoorman_lib.record import record
 
-TRUST = "trust"
-MD5 = "md5"
-SCRAM_SHA_256 = "scram-sha-256"
-CERT = "cert"
-PEER = "peer"
-REJECT = "reject"
-METHODS = (TRUST, MD5, SCRAM_SHA_256, CERT, PEER, REJECT)
-#: Those by which no secret is asked for.
-WITHOUT_SECRET = frozenset((TRUST, CERT, PEER))
-
-_OTHER_METHODS = ("password", "gss", "sspi", "ident", "ldap", "radius", "pam", "bsd", "oauth")
 _CONNECTIONS = ("local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc")
 _INCLUDES = ("include", "include_if_exists", "include_dir")
 _BITS = {4: 32, 6: 128}
-_VALUES = {"clientcert": (VERIFY_CA, VERIFY_FULL), "clientname": (COMMON_NAME, DISTINGUISHED_NAME)}
-
-
-@record(frozen=True)
-class Demand:
-    """What a client has to show: ``method``, one of METHODS but ``reject``, or None: that which its secret asks for.
-
-    ``certificate``: by TLS, VERIFY_CA: one that ``tls_ca_cert`` has signed, VERIFY_FULL: that of its user, as it is
-    called by the part ``name`` of it. ``idents`` is the map to go by; None: names have to be the same.
-    """
-
-    method: str | None
-    certificate: str = ""
-    name: str = COMMON_NAME
-    idents: IdentMap | None = None
 
 
 #: Of clients that no rule is about.
 BY_SECRET = Demand(None)
 
 
-def gate(hba: Sequence[str], pg_hba: HbaText | None, pg_ident: HbaText | None = None) -> AccessRules:
-    """The gate for ``general.hba``, ``general.pg_hba`` and ``general.pg_ident``; ConfigError if they can't be used."""
+def gate(
+    hba: Sequence[str],
+    pg_hba: HbaText | None,
+    pg_ident: HbaText | None = None,
+    judges: JudgeSettings | None = None,
+) -> AccessRules:
+    """The gate for ``general.hba``, ``general.pg_hba`` and ``general.pg_ident``; ConfigError if they can't be used.
+
+    ``judges`` has what the methods pam and ldap go by beside their options.
+    """
     maps = IdentMaps.parse(pg_ident.text, pg_ident.name) if pg_ident is not None else NO_MAPS
-    return parse(pg_hba.text, pg_hba.name, maps=maps) if pg_hba is not None else AddressList(hba)
+    return parse(pg_hba.text, pg_hba.name, maps=maps, judges=judges) if pg_hba is not None else AddressList(hba)
 
 
 @record(frozen=True)
@@ -243,11 +217,12 @@ def parse(
     source: str,
     interfaces: Callable[[], Sequence[Interface]] = local_interfaces,
     maps: IdentMaps = NO_MAPS,
+    judges: JudgeSettings | None = None,
 ) -> Rules:
     """The rules of a text; ConfigError, naming ``source`` and line, if one of its lines can't be used.
 
     ``interfaces`` tells this machine's addresses, for ``samehost`` and ``samenet``; ``maps`` are those of the option
-    ``map``.
+    ``map``, ``judges`` as for ``gate``.
     """
     rules = []
     number = 0
@@ -256,7 +231,7 @@ def parse(
             found = list(fields(line))
             if not found:
                 continue
-            rules.append(_rule(number, found, maps))
+            rules.append(_rule(number, found, maps, judges))
             if isinstance(rules[-1].where, str):
                 interfaces()  # where it can't be known, the operator hears it now, not a client later
     except (ValueError, ConfigError) as exc:
@@ -266,7 +241,7 @@ def parse(
     return Rules(rules, interfaces)
 
 
-def _rule(line: int, found: list[tuple[Token, ...]], maps: IdentMaps) -> Rule:
+def _rule(line: int, found: list[tuple[Token, ...]], maps: IdentMaps, judges: JudgeSettings | None) -> Rule:
     """One rule from its columns; ValueError says what is wrong."""
     columns = iter(found)
     connection = single(next(columns), "connection type")
@@ -287,44 +262,11 @@ def _rule(line: int, found: list[tuple[Token, ...]], maps: IdentMaps) -> Rule:
     if method is None:
         raise ValueError("end-of-line before authentication method")
     name = single(method, "authentication method")
-    if name in _OTHER_METHODS:
+    if name in OTHER_METHODS:
         raise ValueError(f'authentication method "{name}" is not supported, use one of {", ".join(METHODS)}')
     if name not in METHODS:
         raise ValueError(f'invalid authentication method "{name}", expected one of {", ".join(METHODS)}')
-    return Rule(line, connection, databases, users, where, _demand(connection, name, columns, maps))
-
-
-def _demand(connection: str, method: str, columns: Iterator[tuple[Token, ...]], maps: IdentMaps) -> Demand:
-    """What a rule wants, by its options; ValueError as of ``_rule``, most of them in PostgreSQL's words."""
-    if method == CERT and connection != "hostssl":
-        raise ValueError("cert authentication is only supported on hostssl connections")
-    if method == PEER and connection != "local":
-        raise ValueError("peer authentication is only supported on local sockets")
-    if method == PEER and not can_ask_peer():
-        raise ValueError("peer authentication is not supported on this system")
-    chosen = {"clientcert": VERIFY_FULL} if method == CERT else {}
-    for column in columns:
-        for token in column:
-            option, equals, value = token.text.partition("=")
-            if not equals:
-                raise ValueError(f"authentication option not in name=value format: {token.text}")
-            if option == "map":
-                if method not in (CERT, PEER):
-                    raise ValueError(
-                        'authentication option "map" is only valid for authentication methods peer and cert'
-                    )
-            elif option in ("clientcert", "clientname"):
-                if connection != "hostssl":
-                    raise ValueError(f'{option} can only be configured for "hostssl" rows')
-                if value not in _VALUES[option]:
-                    raise ValueError(f'invalid value for {option}: "{value}"')
-                if option == "clientcert" and method == CERT and value != VERIFY_FULL:
-                    raise ValueError('clientcert only accepts "verify-full" when using "cert" authentication')
-            else:
-                raise ValueError(f'authentication option "{option}" is not supported')
-            chosen[option] = value
-    idents = maps.named(chosen["map"]) if "map" in chosen else None
-    return Demand(method, chosen.get("clientcert", ""), chosen.get("clientname", COMMON_NAME), idents)
+    return Rule(line, connection, databases, users, where, demand_of(connection, name, columns, maps, judges))
 
 
 def _check_names(column: tuple[Token, ...], what: str, roles: tuple[str, ...]) -> None:

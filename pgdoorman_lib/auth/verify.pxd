@@ -19,6 +19,7 @@ cdef class Candidate:
     cdef readonly str secret
     cdef readonly object refusal
     cdef readonly object finding
+    cdef readonly object judge
     cdef str _hash
     cdef ScramVerifier _verifier
     cpdef bint is_current(self) except -1
@@ -69,4 +70,4 @@ cpdef Proof proof_by(str method, Candidate candidate, bytes key, bytes end_point
 cpdef str method_for(str secret, str rule)
 cdef int _expect(int kind, str what) except -1
 @cython.locals(size=Py_ssize_t, password=bytes)
-cdef bytes _password(bytes body)
+cpdef bytes told_password(int kind, bytes body)

@@ -15,26 +15,19 @@ PostgreSQL docs, "Password Authentication" and "Protocol Flow: Start-up"; its au
 from __future__ import annotations
 
 import hmac
-from collections import Counter
-from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from pgdoorman_lib.abc import Account, Accounts
-from pgdoorman_lib.auth.answer import Look
-from pgdoorman_lib.auth.hba import CERT, MD5, PEER, SCRAM_SHA_256, WITHOUT_SECRET, Demand
+from pgdoorman_lib.auth.demand import CERT, LDAP, MD5, PAM, PEER, SCRAM_SHA_256, WITHOUT_SECRET, Demand
 from pgdoorman_lib.auth.identity import VERIFY_FULL, check_certificate, check_peer
 from pgdoorman_lib.auth.md5 import Md5Challenge, hash_password, is_hash
 from pgdoorman_lib.auth.scram import (
-    ITERATIONS,
-    SALT_SIZE,
     ScramExchange,
     ScramSecret,
     ScramVerifier,
     mock_salt,
     mock_secret,
 )
-from pgdoorman_lib.config.decode import EVERY_DATABASE
-from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, ProtocolViolation, Refusal
+from pgdoorman_lib.errors import AuthenticationFailed, ProtocolViolation, Refusal
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import int32
@@ -52,6 +45,9 @@ MAX_SASL_MESSAGE = 1024
 #: What a ScramProof waits for.
 _INITIAL, _FIRST, _FINAL = range(3)
 
+#: What PostgreSQL calls the method by which somebody is refused, where that is not a password of its own.
+_WORDS = {CERT: "certificate", PEER: "Peer", PAM: "PAM", LDAP: "LDAP"}
+
 _MECHANISM = MECHANISM.encode()
 _MECHANISM_PLUS = MECHANISM_PLUS.encode()
 _SASL = authentication_sasl((MECHANISM,))
@@ -60,22 +56,23 @@ _SASL_PLUS = authentication_sasl((MECHANISM_PLUS, MECHANISM))
 _int = int
 
 
-AccountT = TypeVar("AccountT", bound=Account)
-
-
 class Candidate:
     """Who wants to log in, and the ``secret`` that the exchange goes by; ``refusal``: why no proof may succeed.
 
-    ``finding`` is what was looked up of the user (``auth.lookup.Finding``), None of one who is configured.
+    ``finding`` is what was looked up of the user (``auth.lookup.Finding``), None of one who is configured. ``judge``:
+    no secret counts, but what this one (abc.Judge) says of a password in clear text.
     """
 
-    __slots__ = ("_hash", "_verifier", "finding", "refusal", "secret", "user")
+    __slots__ = ("_hash", "_verifier", "finding", "judge", "refusal", "secret", "user")
 
-    def __init__(self, user: str, secret: str, refusal: str | None = None, finding: Any = None) -> None:
+    def __init__(
+        self, user: str, secret: str, refusal: str | None = None, finding: Any = None, judge: Any = None
+    ) -> None:
         self.user = user
         self.secret = secret
         self.refusal = refusal
         self.finding = finding
+        self.judge = judge
         self._hash: str | None = None
         self._verifier: ScramVerifier | None = None
 
@@ -114,73 +111,6 @@ class Candidate:
                 secret = ScramSecret.derive(self.secret, mock_salt(self.user, key))
             self._verifier = ScramVerifier(secret)
         return self._verifier
-
-
-class Users(Generic[AccountT]):
-    """The users of a configuration by database and name, and what those who are not in it look like.
-
-    ``key`` is that of ``auth.mock``. ConfigError for a malformed secret.
-    """
-
-    def __init__(self, pools: Mapping[str, Accounts[AccountT]], key: bytes) -> None:
-        self._users: dict[tuple[str, str], AccountT] = {}
-        self._secrets: dict[str, str] = {}
-        self._key = key
-        self._databases = frozenset(pools)
-        for database, pool in pools.items():
-            for user in pool.users:
-                try:
-                    check_secret(user.password)
-                except ConfigError as exc:
-                    raise ConfigError(f'pool "{database}", user "{user.username}": {exc.message}') from exc
-                self._users[database, user.username] = user
-                if user.password:
-                    self._secrets.setdefault(user.username, user.password)
-        # The look that most have, so that as few as possible stand out.
-        looks = Counter(_look(secret) for secret in self._secrets.values())
-        self._usual = looks.most_common(1)[0][0] if looks else _look("")
-
-    def find(self, database: str, user: str) -> AccountT | None:
-        """The user of that name in the pool of that name, or where there is no such pool in the one for every other."""
-        return self._users.get((database if database in self._databases else EVERY_DATABASE, user))
-
-    def database_of(self, user: str) -> str | None:
-        """The first pool that has a user of that name."""
-        return next((database for database, name in self._users if name == user and database != EVERY_DATABASE), None)
-
-    def stand_in(self, user: str) -> str:
-        """The secret to go by for a user who is not in the pool asked for, or has no secret.
-
-        One who is in another pool looks as there, or it would show which databases have him; others as most do.
-        """
-        return self._secrets.get(user) or self.made_up(user, self._usual)
-
-    def made_up(self, user: str, look: Look) -> str:
-        """A secret of that look that nobody knows, always the same for a user."""
-        if look is None:
-            return "md5" + "0" * 32
-        iterations, salt_size = look
-        return str(mock_secret(user, self._key, iterations, salt_size))
-
-    def is_known(self, user: str) -> bool:
-        """Whether any pool has a user of that name with a secret."""
-        return user in self._secrets
-
-
-def check_secret(secret: str) -> None:
-    """ConfigError, which does not show it, if a configured secret is meant to be a SCRAM secret and is none."""
-    if ScramSecret.looks_like(secret):
-        ScramSecret.parse(secret)
-
-
-def _look(secret: str) -> Look:
-    """What a client is shown of a secret."""
-    if is_hash(secret):
-        return None
-    if ScramSecret.looks_like(secret):
-        parsed = ScramSecret.parse(secret)
-        return parsed.iterations, len(parsed.salt)
-    return ITERATIONS, SALT_SIZE
 
 
 def authenticate(stream: Stream, candidate: Candidate, method: str, key: bytes) -> bytes | None:
@@ -248,13 +178,12 @@ def knows_password(user: str, secret: str, password: str) -> bool:
 
 
 def failed(user: str, why: str, method: str = SCRAM_SHA_256) -> AuthenticationFailed:
-    """The error for any login that was refused; ``why`` becomes its cause. Of methods two have words of their own."""
-    if method == CERT:
-        error = AuthenticationFailed(f'certificate authentication failed for user "{user}"', sqlstate="28000")
-    elif method == PEER:
-        error = AuthenticationFailed(f'Peer authentication failed for user "{user}"', sqlstate="28000")
-    else:
+    """The error for any login that was refused; ``why`` becomes its cause. Some methods have words of their own."""
+    words = _WORDS.get(method)
+    if words is None:
         error = AuthenticationFailed(f'password authentication failed for user "{user}"')
+    else:
+        error = AuthenticationFailed(f'{words} authentication failed for user "{user}"', sqlstate="28000")
     error.__cause__ = Refusal(why)
     return error
 
@@ -291,9 +220,8 @@ class Md5Proof(Proof):
         self.init_proof(candidate, self._challenge.message(), MAX_PASSWORD_MESSAGE)
 
     def take(self, kind: _int, body: bytes) -> bytes:
-        _expect(kind, "password response")
         candidate = self.candidate
-        proven = self._challenge.check(candidate.stored_hash(), _password(body))
+        proven = self._challenge.check(candidate.stored_hash(), told_password(kind, body))
         if candidate.refusal is not None:
             raise candidate.failed(candidate.refusal)
         if not proven:
@@ -377,7 +305,9 @@ def _expect(kind: _int, what: str) -> None:
         raise ProtocolViolation(f"expected {what}, got message type {kind}")
 
 
-def _password(body: bytes) -> bytes:
+def told_password(kind: _int, body: bytes) -> bytes:
+    """What a PasswordMessage says, in clear text or not; ProtocolViolation if it is none."""
+    _expect(kind, "password response")
     size = len(body) - 1
     if size < 0 or body[size] != 0:
         raise ProtocolViolation("invalid password packet size")

@@ -94,8 +94,8 @@ def pool_of(pooler: Pooler, accepted: Accepted) -> Pool:
         raise Disabled(f'database "{accepted.database}" is not currently accepting connections')
     if accepted.secret:
         pool.learn_secret(accepted.secret)
-    if accepted.client_key is not None:
-        pool.learn_credentials(accepted.client_key)
+    if accepted.credentials is not None:
+        pool.learn_credentials(accepted.credentials)
     return pool
 
 
@@ -110,7 +110,7 @@ def with_host(accepted: Accepted, peer: str) -> Accepted:
         parameters,
         accepted.protocol,
         accepted.admin,
-        accepted.client_key,
+        accepted.credentials,
         accepted.replication,
         accepted.secret,
     )

@@ -23,7 +23,7 @@ cdef class Accepted:
     cdef readonly tuple parameters
     cdef readonly object protocol
     cdef readonly object admin
-    cdef readonly object client_key
+    cdef readonly object credentials
     cdef readonly str replication
     cdef readonly str secret
 
@@ -56,6 +56,6 @@ cdef _parse(bytes packet)
 cdef _negotiate(Stream stream, StartupMessage request)
 cdef Accepted _proven(Accepted accepted, bytes client_key)
 cdef bint _asks_for_more(StartupMessage request) except -1
-cdef Candidate _pool_candidate(str user, str database, object policy, str rule)
+cdef Candidate _pool_candidate(str user, str database, object policy, object demand)
 cdef tuple _settings(dict parameters)
 cdef _choose(dict chosen, str name, str value)

@@ -16,9 +16,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgdoorman_lib.abc import LoginPolicy
-from pgdoorman_lib.auth.hba import WITHOUT_SECRET, Demand
+from pgdoorman_lib.abc import Judge, LoginPolicy
+from pgdoorman_lib.auth.clear_text import authenticate_told
+from pgdoorman_lib.auth.demand import MD5, NOT_BY_OUR_SECRET, SCRAM_SHA_256, WITHOUT_SECRET, Demand
 from pgdoorman_lib.auth.identity import require_certificate
+from pgdoorman_lib.auth.lookup import Finding
 from pgdoorman_lib.auth.verify import (
     Candidate,
     Proof,
@@ -60,6 +62,8 @@ _NEWEST_MINOR = consts.PROTOCOL_3_2 & 0xFFFF
 _TLS_REQUIRED = ("require", "verify-full")
 #: Startup parameters that are for the pooler and not settings of the session.
 _OURS = frozenset(("user", "database", "options", "replication"))
+#: What rules say who leave it to the user how he proves to know his password.
+_BY_SECRET = (None, MD5, SCRAM_SHA_256)
 _NO_SECRET = "without a password only the method trust lets this user in"
 # What a name begins with, ASCII letters, _ and all beyond ASCII, is said by what is none: that compiles in a moment.
 _is_setting_name = re.compile(r"[^\0-@\[-^`{-\x7f][\w$]*(?:\.[^\0-@\[-^`{-\x7f][\w$]*)*").fullmatch
@@ -78,9 +82,9 @@ class Accepted:
     """A client that has proven who it is.
 
     ``parameters`` are the settings it asked for, name and value, one spelling of each; ``protocol`` is the version
-    spoken as an int32; ``admin``: it wants the console; ``client_key``: the SCRAM ClientKey (32 bytes) it has proven to
-    know, if it has; ``replication``: it wants a WAL sender, PHYSICAL or LOGICAL; ``secret``: what was looked up of it,
-    empty for one who is configured.
+    spoken as an int32; ``admin``: it wants the console; ``credentials``: the SCRAM ClientKey (32 bytes) it has proven
+    to know, or the password that it has told, if it has; ``replication``: it wants a WAL sender, PHYSICAL or LOGICAL;
+    ``secret``: what was looked up of it, empty for one who is configured.
     """
 
     user: str
@@ -88,7 +92,7 @@ class Accepted:
     parameters: tuple[tuple[str, str], ...]
     protocol: int
     admin: bool
-    client_key: bytes | None = field(default=None, repr=False)
+    credentials: bytes | str | None = field(default=None, repr=False)
     replication: str = ""
     secret: str = field(default="", repr=False)
 
@@ -155,24 +159,28 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
             # It is of no database, and need not name one: any pool of the user leads to its server.
             database = policy.database_of(user) or database
     if admin:
-        candidate = _console_candidate(user, policy, rule)
+        candidate = _console_candidate(user, policy, demand)
         method = console_method_for(candidate.secret, rule)
     else:
-        candidate = _pool_candidate(user, database, policy, rule)
+        candidate = _pool_candidate(user, database, policy, demand)
         method = method_for(candidate.secret, rule)
     protocol = min(request.protocol, consts.PROTOCOL_3_2)
     secret = "" if candidate.finding is None else candidate.finding.secret
     # Who has to show a certificate shows it each time.
     usual = not (admin or replication or demand.certificate or _asks_for_more(request))
-    if usual and method not in WITHOUT_SECRET:
+    if usual and method not in WITHOUT_SECRET and candidate.judge is None:
         accepted = Accepted(user, database, _settings(request.parameters), protocol, False, secret=secret)
         cache.meet(stream.peer_host, tls, packet, (candidate, method, accepted))
         accepted = _proven(accepted, authenticate(stream, candidate, method, policy.mock_secret))
         cache.remember(stream.peer_host, tls, packet, (candidate, method, accepted))
         return accepted
-    client_key = authenticate(stream, candidate, method, policy.mock_secret)
+    credentials: bytes | str | None
+    if candidate.judge is not None:
+        credentials = authenticate_told(stream, candidate, candidate.judge, policy.judges, database, method)
+    else:
+        credentials = authenticate(stream, candidate, method, policy.mock_secret)
     identify(stream, user, demand, method)
-    return Accepted(user, database, _settings(request.parameters), protocol, admin, client_key, replication, secret)
+    return Accepted(user, database, _settings(request.parameters), protocol, admin, credentials, replication, secret)
 
 
 class Familiar:
@@ -248,7 +256,7 @@ def finish(stream: Stream, familiar: Familiar) -> Accepted:
     while not proof.done:
         advance(stream, proof)
     accepted = familiar.accepted
-    return accepted if proof.client_key == accepted.client_key else _proven(accepted, proof.client_key)
+    return accepted if proof.client_key == accepted.credentials else _proven(accepted, proof.client_key)
 
 
 def _begin_known(stream: Stream, policy: LoginPolicy, guest: Guest, known: KnownLogin) -> Familiar:
@@ -299,31 +307,43 @@ def _asks_for_more(request: StartupMessage) -> bool:
     return request.minor > _NEWEST_MINOR or bool(request.unknown_options)
 
 
-def _console_candidate(user: str, policy: LoginPolicy, rule: str | None) -> Candidate:
+def _console_candidate(user: str, policy: LoginPolicy, demand: Demand) -> Candidate:
     secret = policy.console_secret(user)
     refusal = None
     if secret is None:
         refusal = "not a user of the console"
-    elif not secret and rule not in WITHOUT_SECRET:
+    elif not secret and demand.method not in NOT_BY_OUR_SECRET:
         refusal = _NO_SECRET
     # Who is none goes by the look of the one whom every console has.
-    return Candidate(user, policy.general.admin_password if secret is None else secret, refusal)
+    return Candidate(user, policy.general.admin_password if secret is None else secret, refusal, None, demand.judge)
 
 
-def _pool_candidate(user: str, database: str, policy: LoginPolicy, rule: str | None) -> Candidate:
+def _pool_candidate(user: str, database: str, policy: LoginPolicy, demand: Demand) -> Candidate:
     account = policy.find_user(database, user)
     if account is None and policy.looks_up(database):
         found = policy.look_up(database, user)  # switch
         stand_in = policy.stand_in(user, found)  # also where it is of no use: how long this takes must not tell
-        return Candidate(user, found.secret or stand_in, found.why or None, found)
+        judge = _judge(user, database, policy, demand, found)
+        return Candidate(user, found.secret or stand_in, found.why or None, found, judge)
     stand_in = policy.stand_in(user)  # here, too
+    judge = _judge(user, database, policy, demand)
     secret = account.password if account is not None else ""
     refusal = None
     if account is None:
         refusal = "no such user in a pool of that name"
-    elif not secret and rule not in WITHOUT_SECRET:
+    elif not secret and judge is None and demand.method not in WITHOUT_SECRET:
         refusal = _NO_SECRET
-    return Candidate(user, secret or stand_in, refusal)
+    return Candidate(user, secret or stand_in, refusal, None, judge)
+
+
+def _judge(user: str, database: str, policy: LoginPolicy, demand: Demand, found: Finding | None = None) -> Judge | None:
+    """Who judges the user's password, None if nobody does: a rule's judge first, else the user's own.
+
+    As in pg_doorman, rules that ask for a password at all leave it to a user's ``auth_pam_service``.
+    """
+    if demand.judge is None and demand.method in _BY_SECRET:
+        return policy.judge(database, user, found)
+    return demand.judge
 
 
 def _settings(parameters: _Texts) -> _Pairs:

@@ -40,6 +40,7 @@ class PoolSettings:
     server_database: str
     server_username: str
     server_password: str | None = dataclasses.field(repr=False)
+    auth_pam_service: str | None
     application_name: str
     startup_parameters: tuple[tuple[str, str], ...]
     connect_timeout: float
@@ -286,6 +287,7 @@ def _settings(general: General, database: str, pool: Pool, user: User, fingerpri
         server_database=first(pool.server_database, last=database),
         server_username=first(user.server_username, last=user.username),
         server_password=user.server_password,
+        auth_pam_service=user.auth_pam_service or None,
         server_lifetime=first(user.server_lifetime, pool.server_lifetime, last=general.server_lifetime),
         startup_parameters=merged_parameters(general, pool),
         server_prepared_statements_cache_size=first(

@@ -155,6 +155,41 @@ class General:
         unset="no maps",
         ours=True,
     )
+    auth_pam_confdir: str | None = setting(
+        "path",
+        None,
+        "Directory of the PAM services that pg_hba's method pam and auth_pam_service name.",
+        reload="live",
+        unset="the system's",
+        ours=True,
+    )
+    auth_ldap_ca_cert: str | None = setting(
+        "path",
+        None,
+        "Certificates that sign those of LDAP servers (PEM).",
+        reload="live",
+        unset="the system's",
+        ours=True,
+    )
+    max_concurrent_auths: int = setting(
+        "integer",
+        16,
+        "How many passwords of clients one PAM service or one set of LDAP servers is asked about at one time, by each "
+        "process; the others wait.",
+        reload="live",
+        minimum=1,
+        maximum=1000,
+        ours=True,
+    )
+    auth_timeout: float = setting(
+        "duration",
+        "15s",
+        "A client whose password PAM or LDAP has not judged within this, the wait for others included, is refused.",
+        reload="live",
+        positive=True,
+        plausible=QUICK,
+        ours=True,
+    )
 
     # -- the console
     admin_username: str = setting("text", REQUIRED, "User of the console (database pgdoorman).", reload="live")

@@ -46,7 +46,11 @@ class User:
         empty=True,
     )
     auth_pam_service: str | None = setting(
-        "text", None, "Ask this PAM service.", support=NOT_YET, off=("",), empty=True, unset="no PAM"
+        "text",
+        None,
+        "He tells his password in clear text, which this PAM service judges; password does not count.",
+        empty=True,
+        unset="no PAM",
     )
 
 

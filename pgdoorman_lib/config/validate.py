@@ -271,11 +271,16 @@ def _user(user: User, path: Path, source: Source) -> None:
             (*path, "min_pool_size"),
             f"min_pool_size of {user.min_pool_size} cannot be larger than pool_size of {user.pool_size}",
         )
-    if user.min_pool_size and user.server_password is None and user.password.startswith(_SCRAM_PREFIX):
+    without = None
+    if user.auth_pam_service and not user.password:
+        without = "nobody but the client knows the password that the server is told"
+    elif user.password.startswith(_SCRAM_PREFIX):
+        without = "the user's SCRAM secret alone can't log in to the server"
+    if user.min_pool_size and user.server_password is None and without is not None:
         source.warn(
             (*path, "min_pool_size"),
-            "the user's SCRAM secret alone can't log in to the server: connections are opened once a client has logged "
-            "in; server_username and server_password would do without",
+            f"{without}: connections are opened once a client has logged in; server_username and server_password would "
+            "do without",
         )
     if user.server_password is not None and user.server_username is None:
         source.refuse((*path, "server_password"), "server_password requires server_username to be set")

@@ -9,14 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgdoorman_lib.auth.demand import LDAP, MD5, METHODS, PEER, REJECT, SCRAM_SHA_256, TRUST
 from pgdoorman_lib.auth.hba import (
     BY_SECRET,
-    MD5,
-    METHODS,
-    PEER,
-    REJECT,
-    SCRAM_SHA_256,
-    TRUST,
     AddressList,
     Rules,
     gate,
@@ -51,7 +46,9 @@ def match(text: str, **over: Any) -> str | None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method(method: str) -> None:
-    if method == PEER:
+    if method == LDAP:
+        assert match("host all all all ldap ldapserver=x ldapprefix=uid=") == method
+    elif method == PEER:
         assert match(f"local all all {method}", is_unix=True) == method
     else:
         assert match(f"hostssl all all all {method}", tls=True) == method
@@ -211,7 +208,7 @@ def test_line_ends_continuations_and_blanks() -> None:
         ("host all all all TRUST", "invalid authentication method"),
         ("host all all all pasword", "invalid authentication method"),
         ("host all all all password", "not supported"),
-        ("host all all all ldap ldapserver=x", "not supported"),
+        ("host all all all radius radiusservers=x", "not supported"),
         ("host all all all cert", "cert authentication is only supported on hostssl connections"),
         ("local all all cert", "cert authentication is only supported on hostssl connections"),
         ("hostssl all all all peer", "peer authentication is only supported on local sockets"),
@@ -224,7 +221,8 @@ def test_line_ends_continuations_and_blanks() -> None:
         ("hostssl all all all md5 map=x", 'option "map" is only valid for authentication methods peer and cert'),
         ("hostssl all all all cert map=x", 'no map "x" in general.pg_ident'),
         ("hostssl all all all cert map", "authentication option not in name=value format: map"),
-        ("hostssl all all all cert ldapserver=x", 'option "ldapserver" is not supported'),
+        ("hostssl all all all cert ldapserver=x", 'option "ldapserver" is only valid for authentication methods ldap'),
+        ("hostssl all all all cert radiusservers=x", 'option "radiusservers" is not supported'),
         ("local all all 10.0.0.0/8 trust", "invalid authentication method"),
         ("host all +admins all trust", "membership"),
         ("host samerole all all trust", "membership"),

@@ -14,7 +14,7 @@ from fakes import FakeStream
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdoorman_lib.auth.hba import CERT, MD5, PEER, SCRAM_SHA_256, Demand
+from pgdoorman_lib.auth.demand import CERT, MD5, PEER, SCRAM_SHA_256, Demand
 from pgdoorman_lib.auth.identity import IdentMaps, require_certificate
 from pgdoorman_lib.auth.verify import identify
 from pgdoorman_lib.errors import AuthenticationFailed, ConfigError, NotPermitted

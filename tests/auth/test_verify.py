@@ -13,10 +13,10 @@ from scramp import ScramClient
 
 from pgdoorman_lib.auth.md5 import hash_password, is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
+from pgdoorman_lib.auth.users import Users
 from pgdoorman_lib.auth.verify import (
     Candidate,
     Refusal,
-    Users,
     authenticate,
     console_method_for,
     method_for,
@@ -32,6 +32,7 @@ SCRAM_SECRET = str(ScramSecret.derive("secret", b"0123456789abcdef"))
 class Account:
     username: str
     password: str
+    auth_pam_service: str | None = None
 
 
 @dataclass
@@ -129,6 +130,34 @@ def test_the_unknown_look_as_most_do() -> None:
         assert known.stand_in("nobody") == str(secret)
         assert known.stand_in("nobody else") != str(secret)
     assert is_hash(users(a={"u": MD5_SECRET, "v": MD5_SECRET, "w": "plain"}).stand_in("nobody"))
+
+
+def judged_users(**pools: dict[str, str]) -> Users[Account]:
+    """Users as ``users``, but of whom those have a judge, by that name, whose password begins with ``judge``."""
+
+    def judge_of(account: Any) -> Any:
+        return account.password if account.password.startswith("judge") else None
+
+    return Users(
+        {name: Pool(tuple(Account(*user) for user in pool.items())) for name, pool in pools.items()}, KEY, judge_of
+    )
+
+
+def test_who_is_judged_elsewhere_looks_as_there() -> None:
+    known = judged_users(a={"app": "judge", "plain": "x", "more": "x"}, b={"app": "plain", "other": "judge two"})
+    assert (known.judge("a", "app"), known.judge("b", "app")) == ("judge", None)
+    assert (known.judge("c", "app"), known.judge("a", "other")) == ("judge", "judge two")
+    assert (known.judge("b", "plain"), known.judge("a", "nobody")) == (None, None)
+    assert (known.judge_elsewhere("other"), known.judge_elsewhere("nobody")) == ("judge two", None)
+
+
+def test_the_unknown_are_judged_if_most_are() -> None:
+    known = judged_users(a={"u": "judge", "v": "judge", "w": "plain", "x": MD5_SECRET, "y": "judge two"})
+    assert known.judge("a", "nobody") == "judge"
+    assert known.judge("a", "w") is None
+    assert known.judge_elsewhere("nobody") is None
+    even = judged_users(a={"u": "judge", "w": "plain"})
+    assert even.judge("a", "nobody") is None
 
 
 def test_a_malformed_secret_names_its_user_and_does_not_show_itself() -> None:

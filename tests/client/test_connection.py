@@ -16,7 +16,8 @@ from scramp import ScramClient
 
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.md5 import hash_password
-from pgdoorman_lib.auth.verify import Candidate, Users
+from pgdoorman_lib.auth.users import Users
+from pgdoorman_lib.auth.verify import Candidate
 from pgdoorman_lib.client.connection import Connection, accept
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.login_cache import MAX_PACKET, MAX_REMEMBERED, LoginCache
@@ -128,6 +129,7 @@ class Inn(Pooler):
             database_of=users.database_of,
             looks_up=lambda database: False,
             stand_in=users.stand_in,
+            judge=lambda database, user, found: users.judge(database, user),
             is_admin_database=lambda name: name == "pgdoorman",
             console_secret={self.general.admin_username: self.general.admin_password}.get,
         )

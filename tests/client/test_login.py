@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scramp import ScramClient
 
+from pgdoorman_lib.abc import Account, Judge
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.lookup import Finding, Lookup, LookupStats
 from pgdoorman_lib.auth.md5 import hash_password
 from pgdoorman_lib.auth.scram import ScramSecret
-from pgdoorman_lib.auth.verify import Account, Users
+from pgdoorman_lib.auth.users import Users
 from pgdoorman_lib.client.encryption import read_startup_packet
 from pgdoorman_lib.client.login import Accepted, CancelRequested, Guest, login
 from pgdoorman_lib.client.login_cache import LoginCache
@@ -111,6 +112,9 @@ class Context(Guest):
 
     def stand_in(self, user: str, found: Finding | None = None) -> str:
         return self.users.stand_in(user)
+
+    def judge(self, database: str, user: str, found: Finding | None = None) -> Judge | None:
+        return self.users.judge(database, user) if found is None else None
 
     def console_secret(self, user: str) -> str | None:
         general = self.general
@@ -540,7 +544,7 @@ def test_rules_decide_before_admission_and_by_address_tls_and_names() -> None:
     stream = FakeStream(SSL, HELLO, peer_host="10.1.1.1")
     assert isinstance(enter(stream, context), Accepted)
     assert stream.written == b"S"
-    assert accepted(HELLO, context=context, is_unix=True).client_key is None
+    assert accepted(HELLO, context=context, is_unix=True).credentials is None
     assert context.admitted == 2
 
 
@@ -559,10 +563,10 @@ def test_who_is_remembered_by_tls_is_not_known_in_clear(tls_rule: str, clear_rul
     for known in (0, 1, 1):
         assert len(context.cache) == known
         client.scram = ScramClient(["SCRAM-SHA-256"], "scram", "secret")
-        assert accepted(*good, context=context, answer=answer).client_key
+        assert accepted(*good, context=context, answer=answer).credentials
     context.find_user = None  # type: ignore[assignment,method-assign]  # for who is remembered nothing is decided again
     client.scram = ScramClient(["SCRAM-SHA-256"], "scram", "secret")
-    assert accepted(*good, context=context, answer=answer).client_key
+    assert accepted(*good, context=context, answer=answer).credentials
     assert refused(*bad, context=context).sqlstate == "28000"
 
 
@@ -594,11 +598,11 @@ def test_methods(user: str, rule: str | None, seen: list[int]) -> None:
     client = Client(user, "secret")
     found = accepted(startup(user=user, database="main"), context=context, answer=client)
     assert [code for _, code in client.seen] == seen
-    assert (found.client_key is not None) is (seen == [10, 11])
+    assert (found.credentials is not None) is (seen == [10, 11])
     if user == "scram":
-        assert found.client_key is not None
-        assert hashlib.sha256(found.client_key).digest() == ScramSecret.parse(SCRAM_SECRET).stored_key
-        assert repr(found.client_key) not in repr(found)
+        assert found.credentials is not None
+        assert hashlib.sha256(found.credentials).digest() == ScramSecret.parse(SCRAM_SECRET).stored_key
+        assert repr(found.credentials) not in repr(found)
 
 
 @pytest.mark.parametrize("rule", [None, "md5", "scram-sha-256"])
@@ -636,7 +640,7 @@ def test_about_one_like_another_nothing_is_decided_but_the_proof(user: str) -> N
     assert isinstance(refused(packet, context=context, answer=Client(user, "wrong")), AuthenticationFailed)
     nobody_decides(context)
     first = accepted(packet, context=context, answer=Client(user, "secret"))
-    assert first.client_key is not None
+    assert first.credentials is not None
     assert accepted(packet, context=context, answer=Client(user, "secret")) == first
     assert isinstance(refused(packet, context=context, answer=Client(user, "wrong")), AuthenticationFailed)
 
@@ -769,7 +773,7 @@ def test_who_is_found_gets_in_with_what_was_found(secret: str) -> None:
     hello = startup(user="alice", database="looked")
     for _ in range(2):
         found = accepted(hello, context=context, answer=Client("alice", "secret"))
-        assert (found.user, found.secret, bool(found.client_key)) == ("alice", secret, secret == SCRAM_SECRET)
+        assert (found.user, found.secret, bool(found.credentials)) == ("alice", secret, secret == SCRAM_SECRET)
     assert context.asked_about == ["alice"]
     assert (context.stats.auth_success, context.stats.auth_failure, context.stats.cache_hits) == (2, 0, 1)
     error = refused(hello, context=context, answer=Client("alice", "wrong"))
@@ -803,7 +807,7 @@ def test_trust_lets_in_who_is_found_and_nobody_else() -> None:
     rules = hba.gate((), HbaSource("general.pg_hba", "host all all all trust"))
     context = Looking(people={"alice": SCRAM_SECRET}, hba=rules)
     found = accepted(startup(user="alice", database="looked"), context=context)
-    assert (found.user, found.client_key, found.secret) == ("alice", None, SCRAM_SECRET)
+    assert (found.user, found.credentials, found.secret) == ("alice", None, SCRAM_SECRET)
     assert isinstance(refused(startup(user="nobody", database="looked"), context=context), AuthenticationFailed)
     assert (context.stats.auth_success, context.stats.auth_failure) == (1, 1)
 

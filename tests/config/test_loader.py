@@ -184,7 +184,6 @@ def test_missing_and_misshapen_sections(text, phrase):
         ("pool", "reserve_pool_size = 5"),
         ("pool", "min_guaranteed_pool_size = 5"),
         ("pool", 'patroni_api_urls = ["http://p:8008"]'),
-        ("user", 'auth_pam_service = "x"'),
         ("more", '[talos]\nkeys = ["k.pem"]'),
     ],
 )
