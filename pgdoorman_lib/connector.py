@@ -11,6 +11,7 @@ from typing import Any
 from pgdoorman_lib.auth.md5 import is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
 from pgdoorman_lib.errors import DoormanError, ServerRefused, UnsuitableHost
+from pgdoorman_lib.fallback import Fallbacks
 from pgdoorman_lib.log import of_pool
 from pgdoorman_lib.metrics.counters import OpeningStats
 from pgdoorman_lib.net.engine import Engine
@@ -43,6 +44,7 @@ class Connector:
         self._keylog = keylog
         #: where they may be
         self.hosts = Hosts(engine)
+        self.fallbacks = Fallbacks(self.hosts)
         #: how long the steps took
         self.stats = OpeningStats()
 
@@ -119,7 +121,8 @@ class Connector:
             log.info("%s new server connection (pid %d)", of_pool(settings), server.pid)
             return server
 
-        return self.hosts.open(settings, attempt)
+        fallback = self.fallbacks.of(settings)
+        return self.hosts.open(settings, attempt) if fallback is None else fallback.open(settings, attempt)
 
     def _log_in_at(
         self, settings: Any, address: str, credentials: Credentials, parameters: Mapping[str, str] | None

@@ -15,6 +15,7 @@ from pgdoorman_lib.auth.lookup import LookupStats
 from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.config.general import General
 from pgdoorman_lib.connector import Connector
+from pgdoorman_lib.fallback import FallbackView
 from pgdoorman_lib.lookups import Lookups
 from pgdoorman_lib.metrics.counters import OpeningStats
 from pgdoorman_lib.net.measures import BLOCK_SIZE
@@ -111,6 +112,11 @@ class Shown(Pooler):
             here = servers[address or host, port]
             state = known.state(now)
             yield HostView(0, host, port, address, state, known.role, known.failures, retry_in, known.reason, here)
+
+    @property
+    def fallbacks(self) -> Iterator[FallbackView]:
+        """The pools that have a Patroni cluster to fall back on."""
+        return (of.view() for of in self.connector.fallbacks)
 
     @property
     def openings(self) -> OpeningStats:

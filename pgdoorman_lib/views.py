@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pgdoorman_lib.client.info import ClientInfo
     from pgdoorman_lib.config.model import Config
     from pgdoorman_lib.errors import DoormanError
+    from pgdoorman_lib.fallback import FallbackView
     from pgdoorman_lib.metrics.averages import Latencies, Period, PoolAverages
     from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
     from pgdoorman_lib.net.stream import Stream
@@ -314,6 +315,10 @@ class RunningPooler(Protocol):
     @property
     def hosts(self) -> Iterable[HostView]:
         """The addresses where servers were opened, or were tried to be."""
+
+    @property
+    def fallbacks(self) -> Iterable[FallbackView]:
+        """The pools that have a Patroni cluster to fall back on."""
 
     @property
     def login_count(self) -> int: ...

@@ -85,6 +85,7 @@ class Settings:
     application_name: str = "pg_doorman"
     forget_option_names: bool = False
     target_session_attrs: str = "any"
+    patroni_api_urls: tuple[str, ...] = ()
 
     @property
     def servers(self) -> tuple[tuple[str, int], ...]:

@@ -40,6 +40,10 @@ class Member(Postgres):
         self.start()
         eventually(lambda: self.rows("SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'"), timeout=20)
 
+    def is_standby(self) -> bool:
+        [row] = self.rows("SELECT pg_is_in_recovery() AS standby")
+        return bool(row["standby"])
+
     def promote(self) -> None:
         """Have it be a primary; returns when it is."""
         done = subprocess.run(

@@ -40,6 +40,7 @@ LAYERS = {
     "pgdoorman_lib.cancel": 5,
     "pgdoorman_lib.peers": 5,
     "pgdoorman_lib.connector": 5,
+    "pgdoorman_lib.fallback": 4,
     "pgdoorman_lib.operations": 5,
     "pgdoorman_lib.shutdown": 5,
     "pgdoorman_lib.signals": 5,

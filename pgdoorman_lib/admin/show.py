@@ -61,6 +61,7 @@ def _databases(pooler: RunningPooler) -> list[Row]:
 def _pools_rows(pooler: RunningPooler) -> list[Row]:
     now = pooler.now()
     clients = clients_by_state(pooler)
+    falling_back = {of.database for of in pooler.fallbacks if of.members}
     rows: list[Row] = []
     for pool in sorted_pools(pooler):
         settings = pool.settings
@@ -84,7 +85,7 @@ def _pools_rows(pooler: RunningPooler) -> list[Row]:
                 microseconds_within_second(max_wait),
                 pooler.averages.of(pool.stats).xact_time,
                 flag(pool.paused),
-                flag(False),
+                flag(settings.database in falling_back),
                 max(0, int(oldest * 1000)),
                 pool.stats.asked,
                 pool.stats.asked_unknown,
@@ -285,7 +286,7 @@ SHOWS: dict[str, Show] = {
         + columns("oldest_active_age_ms asked asked_unknown", NUMERIC),
         _pools_rows,
         "each pool: its clients, servers, and who waits how long",
-        (kinds.POOLS, kinds.SERVERS, kinds.COUNTS, kinds.STATS, kinds.PERIODS),
+        (kinds.POOLS, kinds.SERVERS, kinds.COUNTS, kinds.STATS, kinds.PERIODS, kinds.FALLBACKS),
     ),
     "POOLS_EXTENDED": Show(
         _NAME

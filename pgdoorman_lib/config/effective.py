@@ -76,6 +76,11 @@ class PoolSettings:
     server_tls_ciphers: str | None
     server_tls_negotiation: str
     server_channel_binding: str
+    patroni_api_urls: tuple[str, ...]
+    patroni_api_timeout: float
+    fallback_cooldown: float
+    fallback_connect_timeout: float
+    fallback_lifetime: float
     tcp_keepalives_idle: int
     tcp_keepalives_interval: int
     tcp_keepalives_count: int
@@ -130,6 +135,9 @@ _POOL_OVER_GENERAL = (
     "server_tls_ciphers",
     "server_tls_negotiation",
     "server_channel_binding",
+    "patroni_api_timeout",
+    "fallback_cooldown",
+    "fallback_connect_timeout",
 )
 
 # Settings only a pool has.
@@ -275,6 +283,8 @@ def _settings(general: General, database: str, pool: Pool, user: User, fingerpri
     return PoolSettings(
         **common,
         servers=servers,
+        patroni_api_urls=first(pool.patroni_api_urls, general.patroni_api_urls, last=()),
+        fallback_lifetime=first(pool.fallback_lifetime, general.fallback_lifetime, last=common["fallback_cooldown"]),
         server_host=",".join(host if len(ports) == 1 else format_address(host, port) for host, port in servers),
         server_port=servers[0][1],
         database=database,

@@ -522,19 +522,22 @@ class General:
 
     # -- Patroni
     patroni_api_urls: tuple[str, ...] | None = setting(
-        "strings", None, "Patroni's REST API, asked for another host.", support=NOT_YET, off=(), unset="no fallback"
+        "strings",
+        None,
+        "Patroni's REST API at one or more members: asked for another host when no server can be opened.",
+        unset="no fallback",
     )
-    fallback_cooldown: float | None = setting(
-        "duration", None, "How long the found host is kept.", support=NOT_YET, positive=True, unset="30s"
+    fallback_cooldown: float = setting(
+        "duration", "30s", "How long the found host is kept.", positive=True, plausible=QUICK
     )
-    patroni_api_timeout: float | None = setting(
-        "duration", None, "Limit for one such request.", support=NOT_YET, positive=True, unset="5s"
+    patroni_api_timeout: float = setting(
+        "duration", "5s", "Limit for one such request.", positive=True, plausible=QUICK
     )
-    fallback_connect_timeout: float | None = setting(
-        "duration", None, "Limit for connecting to that host.", support=NOT_YET, positive=True, unset="5s"
+    fallback_connect_timeout: float = setting(
+        "duration", "5s", "Limit for a login at that host.", positive=True, plausible=QUICK
     )
     fallback_lifetime: float | None = setting(
-        "duration", None, "Lifetime of its connections.", support=NOT_YET, positive=True, unset="fallback_cooldown"
+        "duration", None, "Lifetime of its connections.", positive=True, unset="fallback_cooldown", plausible=SLOW
     )
 
     # -- what older versions had

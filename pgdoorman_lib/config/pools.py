@@ -220,20 +220,18 @@ class Pool:
     min_guaranteed_pool_size: int = setting(
         "integer", 0, "Connections of a user that are not taken.", support=NOT_YET, off=(0,), maximum=U32
     )
-    patroni_api_urls: tuple[str, ...] | None = setting(
-        "strings", None, "Overrides [general]'s.", support=NOT_YET, off=(), unset=GENERAL
-    )
+    patroni_api_urls: tuple[str, ...] | None = setting("strings", None, "Overrides [general]'s.", unset=GENERAL)
     fallback_cooldown: float | None = setting(
-        "duration", None, "Overrides [general]'s.", support=NOT_YET, positive=True, unset=GENERAL
+        "duration", None, "Overrides [general]'s.", positive=True, unset=GENERAL, plausible=QUICK
     )
     patroni_api_timeout: float | None = setting(
-        "duration", None, "Overrides [general]'s.", support=NOT_YET, positive=True, unset=GENERAL
+        "duration", None, "Overrides [general]'s.", positive=True, unset=GENERAL, plausible=QUICK
     )
     fallback_connect_timeout: float | None = setting(
-        "duration", None, "Overrides [general]'s.", support=NOT_YET, positive=True, unset=GENERAL
+        "duration", None, "Overrides [general]'s.", positive=True, unset=GENERAL, plausible=QUICK
     )
     fallback_lifetime: float | None = setting(
-        "duration", None, "Overrides [general]'s.", support=NOT_YET, positive=True, unset=GENERAL
+        "duration", None, "Overrides [general]'s.", positive=True, unset=GENERAL, plausible=SLOW
     )
     scaling_warm_pool_ratio: int | None = setting(
         "integer", None, "Overrides [general]'s.", support=NO_EFFECT, maximum=100, unset=GENERAL

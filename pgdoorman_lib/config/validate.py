@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from pgdoorman_lib.config.decode import EVERY_DATABASE, NOT_SUPPORTED
 from pgdoorman_lib.config.document import Path
@@ -40,6 +41,7 @@ def validate(general: General, pools: dict[str, Pool], source: Source) -> None:
     _client_tls(general, source)
     _general_pools(general, source)
     _server_tls(general, None, ("general",), source)
+    _patroni(general.patroni_api_urls, ("general",), source)
     _parameters(general.startup_parameters, ("general", "startup_parameters"), source)
     _fit(general.startup_parameters, ("general", "startup_parameters"), source)
     for name, pool in pools.items():
@@ -217,6 +219,7 @@ def _pool(name: str, pool: Pool, general: General, source: Source) -> None:
     if general.prepared_statements and pool.prepared_statements_cache_size == 0:
         _cache_size_zero((*path, "prepared_statements_cache_size"), source)
     _hosts(pool, path, source)
+    _patroni(pool.patroni_api_urls, path, source)
     _server_tls(general, pool, path, source)
     _parameters(pool.startup_parameters, (*path, "startup_parameters"), source)
     _fit(merged_parameters(general, pool), (*path, "startup_parameters"), source)
@@ -240,6 +243,28 @@ def _hosts(pool: Pool, path: Path, source: Source) -> None:
             (*path, "server_port"),
             f"could not match {ports} port numbers to {hosts} hosts: expected one port, or one for each of server_host",
         )
+
+
+def _patroni(urls: tuple[str, ...] | None, path: Path, source: Source) -> None:
+    at = (*path, "patroni_api_urls")
+    if urls == ():
+        source.refuse(at, "patroni_api_urls cannot be an empty list; remove the key for no fallback")
+    for url in urls or ():
+        if not url.startswith(("http://", "https://")):
+            source.refuse(at, f"invalid URL '{url}'; must start with http:// or https://")
+        elif not _is_url(url):
+            source.refuse(at, f"invalid URL '{url}'; expected a host and perhaps a port: http://10.0.0.1:8008")
+
+
+def _is_url(url: str) -> bool:
+    """Whether there is a host to ask, and nothing that is not for a URL of an API."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or parts.username or parts.password)
+    return bool(parts.hostname) and port != 0 and plain and url.isascii() and url.isprintable() and " " not in url
 
 
 def _auth_query(name: str, looked_up: AuthQuery, usernames: set[str], source: Source) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import gevent.lock
 
 from pgdoorman_lib.metrics.counters import XACT_BOUND
+from pgdoorman_lib.metrics.fallbacks import write_fallbacks
 from pgdoorman_lib.metrics.families import (
     OLD,
     POOL_FAMILIES,
@@ -153,6 +155,7 @@ class Exposition:
             write_histogram(lines, name, bounds_text(XACT_BOUND), f'phase="{phase}"', histogram)
         yield from lines
         yield from write_lookups(sorted(pooler.lookups))
+        yield from write_fallbacks(sorted(pooler.fallbacks, key=attrgetter("database")))
         if self._sockets_text:
             yield head("sockets", "gauge", "Sockets of the process.")
             yield self._sockets_text

@@ -80,7 +80,9 @@ def suits(state: Mapping[str, Any], settings: Any) -> bool:
 def suits_its_client(state: Mapping[str, Any], settings: Any) -> bool:
     """Whether in such a pool a client could keep this server, which nobody else is to have then."""
     host, port, *who = state["address"]
-    return bool((host, port) in settings.servers and who == _who(settings) and state["mode"] == _mode(settings))
+    # By Patroni's word it may be at any host of the cluster.
+    there = (host, port) in settings.servers or bool(settings.patroni_api_urls)
+    return bool(there and who == _who(settings) and state["mode"] == _mode(settings))
 
 
 def address(settings: Any) -> list[Any]:

@@ -143,6 +143,27 @@ class Hosts:
         """What has been tried, in order."""
         return sorted(self._known.items())
 
+    def is_down(self, host: str, port: int) -> bool:
+        """Whether no address of a host that was tried is known to be there."""
+        now = clock()
+        known = [breaker for place, breaker in self._known.items() if (place.host, place.port) == (host, port)]
+        return bool(known) and all(now < breaker.until for breaker in known)
+
+    def knock(self, settings: Any) -> None:
+        """Ask whether PostgreSQL answers at any address of the only host of ``settings``; may switch. DoormanError."""
+        failures: dict[Place, DoormanError] = {}
+        for place in self._in_order(settings, ANY, failures):
+            try:
+                self._probe_at(settings, self._engine, place.address)  # switch
+            except LocalResourcesExhausted:
+                raise
+            except DoormanError as exc:
+                self._of(place).failed(exc.message, clock())
+                failures[place] = exc
+            else:
+                return
+        raise _joined(failures)
+
     def open(self, settings: Any, attempt: Callable[[Any, str, str], Server]) -> Server:
         """What ``attempt`` opens at the first place where it can; may switch.
 

@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from pgdoorman_lib.admin.consoles import Consoles
+from pgdoorman_lib.fallback import FallbackView, join_views
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats, PoolStats
 from pgdoorman_lib.metrics.pacing import Pace
 from pgdoorman_lib.server.hosts import HostView
@@ -33,6 +34,7 @@ from pgdoorman_lib.together.joining import (
     Totals,
     empty,
     join_lookups,
+    unpack_fallback,
     unpack_lookup,
 )
 from pgdoorman_lib.together.packed import (
@@ -244,6 +246,17 @@ class Together(OfAsker):
         return [
             HostView(number, *(told[name] for name in HostView._fields[1:])) for number, told in self._rows(kinds.HOSTS)
         ]
+
+    @property
+    def fallbacks(self) -> Iterable[FallbackView]:
+        """Each pool's, with what all processes have counted."""
+        self._asked(kinds.FALLBACKS)
+        found: dict[str, FallbackView] = {}
+        for _, told in self._rows(kinds.FALLBACKS):
+            one = unpack_fallback(told)
+            before = found.get(one.database)
+            found[one.database] = one if before is None else join_views(before, one)
+        return found.values()
 
     @property
     def login_count(self) -> int:

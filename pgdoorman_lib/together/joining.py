@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from pgdoorman_lib.fallback import FallbackView
 from pgdoorman_lib.metrics.averages import Latencies, Period, PoolAverages, averages_over
 from pgdoorman_lib.metrics.counters import Histogram, PoolStats
 from pgdoorman_lib.metrics.pacing import Pace
@@ -129,6 +130,13 @@ class JoinedPeer:
         self.waiting += told["waiting"]
         self.connecting += told["connecting"]
         self.active += told["active"]
+
+
+def unpack_fallback(told: Told) -> FallbackView:
+    """What was told of one pool's fallback."""
+    members = tuple((host, port) for host, port in told["members"])
+    duration = unpack_histogram(told["duration"])
+    return FallbackView(told["database"], members, tuple(told["counted"]), told["failures"], duration)
 
 
 def unpack_lookup(told: Told) -> LookupView:

@@ -45,6 +45,8 @@ PEERS = "peers"
 LOOKUPS = "lookups"
 #: each address where servers are opened
 HOSTS = "hosts"
+#: each pool that has a Patroni cluster to fall back on
+FALLBACKS = "fallbacks"
 #: what memory is used for
 MEMORY = "memory"
 #: the process: its id, memory, connections since its start, the console's counts

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pgdoorman_lib import log as logs
 from pgdoorman_lib.admin.consoles import Consoles
 from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.fallback import FallbackView
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
 from pgdoorman_lib.net.residence import resident_bytes
@@ -43,6 +44,7 @@ class Onlooker:
         self.peers: Iterable[PeerView] = ()
         self.lookups: Iterable[LookupView] = ()
         self.hosts: Iterable[HostView] = ()
+        self.fallbacks: Iterable[FallbackView] = ()
         self.workers: Sequence[WorkerView] = ()
         self.consoles = Consoles()
         self.login_count = 0

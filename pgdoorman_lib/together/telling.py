@@ -16,12 +16,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 from pgdoorman_lib.client.info import ClientInfo
+from pgdoorman_lib.fallback import FallbackView
 from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.metrics.pacing import Pace
 from pgdoorman_lib.net.packing import pack
 from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.together import kinds
-from pgdoorman_lib.together.counted import pack_counts, pack_link, pack_stats, pack_whole
+from pgdoorman_lib.together.counted import pack_coarse, pack_counts, pack_link, pack_stats, pack_whole
 from pgdoorman_lib.together.streams import pack_stream
 from pgdoorman_lib.views import PoolView, RunningPooler, ServerView, SettingsView
 from pgdoorman_lib.wire.handover import Plain
@@ -65,6 +66,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     kinds.STATEMENTS: ("database", "user", "line", "name", "text", "users", "size", "analysed_at"),
     kinds.PEERS: ("id", "waiting", "connecting", "active"),
     kinds.LOOKUPS: ("database", "entries", "counted", "made", "dropped", "users"),
+    kinds.FALLBACKS: FallbackView._fields,
     kinds.HOSTS: HostView._fields[1:],
     kinds.MEMORY: ("name", "size", "used", "free", "total"),
     kinds.PROCESS: ("pid", "resident", "started_at", "counts", "logins", "clients", "servers"),
@@ -148,6 +150,7 @@ class Telling:
                 [of.database, of.entries, list(of.counted), of.made, of.dropped, [list(user) for user in of.users]]
                 for of in pooler.lookups
             ),
+            kinds.FALLBACKS: lambda: map(_fallback, pooler.fallbacks),
             kinds.HOSTS: lambda: (list(host[1:]) for host in pooler.hosts),
             kinds.MEMORY: lambda: map(list, pooler.memory()),
             kinds.SOCKETS: lambda: (
@@ -308,6 +311,11 @@ def _server(server: ServerView, settings: _Row | None, with_stream: bool) -> _Ro
         server.application_name,
         pack_stream(server.stream) if with_stream else None,
     ]
+
+
+def _fallback(of: FallbackView) -> _Row:
+    members = [list(member) for member in of.members]
+    return [of.database, members, list(of.counted), dict(of.failures), pack_coarse(of.duration)]
 
 
 def _client(info: ClientInfo, console: bool, with_stream: bool) -> _Row:

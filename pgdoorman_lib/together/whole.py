@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from pgdoorman_lib.admin.consoles import Consoles
+from pgdoorman_lib.fallback import FallbackView
 from pgdoorman_lib.log import Limited
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
 from pgdoorman_lib.metrics.pacing import Pace
@@ -179,6 +180,11 @@ class Whole(OfAsker):
     def hosts(self) -> Iterable[HostView]:
         """This process's."""
         return self._asker.hosts
+
+    @property
+    def fallbacks(self) -> Iterable[FallbackView]:
+        """This process's."""
+        return self._asker.fallbacks
 
     @property
     def login_count(self) -> int:

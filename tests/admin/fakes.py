@@ -13,8 +13,9 @@ from pgdoorman_lib.config.model import Config, General
 from pgdoorman_lib.config.model import Peer as PeerConfig
 from pgdoorman_lib.config.model import Pool as PoolConfig
 from pgdoorman_lib.errors import DoormanError, PeerGone, ProtocolViolation
+from pgdoorman_lib.fallback import FallbackView
 from pgdoorman_lib.metrics.averages import Averages
-from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
+from pgdoorman_lib.metrics.counters import ConnectionStats, Histogram, LinkStats, OpeningStats, PoolStats
 from pgdoorman_lib.pool.holding import Target, take_back
 from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.views import LookupView, WorkerView
@@ -221,6 +222,7 @@ class FakePooler:
             FakePeer(2, PeerConfig(host="10.0.0.2", port=6432, pool_size=7), waiting=1, connecting=2, active=4)
         ]
         self.lookups = [LookupView("exampledb", 3, (8, 7, 6, 5, 4, 3, 2, 1), 2, 1, frozenset({("exampledb", "bob")}))]
+        self.fallbacks = [FallbackView("exampledb", (("10.0.0.9", 5432),), (4, 1, 3, 2), {"connect": 1}, Histogram())]
         self.hosts = [
             HostView(0, "db", 5432, "10.0.0.1", "open", "primary", 3, 2.5, "could not connect", 0),
             HostView(0, "db", 5432, "10.0.0.2", "closed", "standby", 0, 0.0, "", 4),

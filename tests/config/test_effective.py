@@ -95,6 +95,14 @@ def test_hosts_and_ports(pool, servers, host, port):
         assert (one is settings) == (len(servers) == 1)
 
 
+def test_patroni():
+    assert alice().patroni_api_urls == ()
+    settings = alice(pool='patroni_api_urls = ["http://p:8008", "https://q"]\nfallback_cooldown = "10s"')
+    assert settings.patroni_api_urls == ("http://p:8008", "https://q")
+    assert (settings.fallback_cooldown, settings.fallback_lifetime) == (10.0, 10.0)
+    assert (settings.patroni_api_timeout, settings.fallback_connect_timeout) == (5.0, 5.0)
+
+
 def test_settings_hide_secrets():
     assert "s3cret" not in repr(alice(user='server_username = "s"\nserver_password = "serv3r-s3cret"'))
     assert alice().secret == "al1ce-s3cret"

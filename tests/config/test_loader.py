@@ -136,6 +136,16 @@ def test_unknown_keys_are_refused_at_every_level(sections, phrases):
             ("pools.db.server_port: could not match 2 port numbers to 3 hosts",),
         ),
         ({"pool": 'server_host = "a"\nserver_port = "1,2"'}, ("could not match 2 port numbers to 1 hosts",)),
+        ({"pool": "patroni_api_urls = []"}, ("pools.db.patroni_api_urls: patroni_api_urls cannot be an empty list",)),
+        ({"general": "patroni_api_urls = []"}, ("general.patroni_api_urls", "cannot be an empty list")),
+        ({"pool": 'patroni_api_urls = ["p:8008"]'}, ("invalid URL 'p:8008'; must start with http:// or https://",)),
+        ({"pool": 'patroni_api_urls = ["http://:8008"]'}, ("invalid URL", "expected a host")),
+        ({"pool": 'patroni_api_urls = ["http://p:x"]'}, ("invalid URL", "expected a host")),
+        ({"pool": 'patroni_api_urls = ["http://u:p@h/?x"]'}, ("invalid URL", "expected a host")),
+        *(
+            ({"pool": f"{key} = 0"}, (f"pools.db.{key}: found 0, must be > 0",))
+            for key in ("fallback_cooldown", "patroni_api_timeout", "fallback_connect_timeout", "fallback_lifetime")
+        ),
         ({"pool": 'target_session_attrs = "readwrite"'}, ("unknown variant", 'did you mean "read-write"?')),
         ({"pool": 'target_session_attrs = "prefer_standby"'}, ('did you mean "prefer-standby"?',)),
         ({"pool": 'target_session_attrs = "master"'}, ("unknown variant", '"prefer-standby"')),
@@ -177,13 +187,11 @@ def test_missing_and_misshapen_sections(text, phrase):
 @pytest.mark.parametrize(
     ("section", "line"),
     [
-        ("general", 'patroni_api_urls = ["http://p:8008"]'),
         ("general", "server_tls = true"),
         ("general", "verify_server_certificate = true"),
         ("pool", "max_db_connections = 5"),
         ("pool", "reserve_pool_size = 5"),
         ("pool", "min_guaranteed_pool_size = 5"),
-        ("pool", 'patroni_api_urls = ["http://p:8008"]'),
         ("more", '[talos]\nkeys = ["k.pem"]'),
     ],
 )

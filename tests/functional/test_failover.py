@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import psycopg
@@ -35,11 +38,12 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Member]]:
 def pair(members: list[Member]) -> tuple[Member, Member]:
     """A primary that runs, and a standby that streams from it."""
     one, two = members
-    if one.running and two.running and two.rows("SELECT pg_is_in_recovery() AS standby")[0]["standby"]:
-        return one, two
-    if two.running and not two.rows("SELECT pg_is_in_recovery() AS standby")[0]["standby"]:
+    if two.running and not two.is_standby():
         one, two = two, one
-    two.follow(one)
+    if not one.running:
+        one.start()
+    if not two.running or not two.is_standby():
+        two.follow(one)
     members[:] = [one, two]
     return one, two
 
@@ -281,3 +285,87 @@ def test_a_host_that_does_not_answer_is_tried_once(pair: tuple[Member, Member], 
         except BlockingIOError:
             pass
         assert more == 0
+
+
+class FakePatroni:
+    """The API of a cluster, as one of its members tells it: ``members`` as /cluster has them."""
+
+    def __init__(self) -> None:
+        self.members: list[dict[str, Any]] = []
+        self.asked = 0
+        patroni = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                patroni.asked += 1
+                body = json.dumps({"members": patroni.members}).encode()
+                self.send_response(200 if self.path == "/cluster" else 404)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        self._thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
+        self._thread.start()
+
+    def tell(self, **roles: Member) -> None:
+        self.members = [
+            {"name": role, "role": role, "state": "running", "host": member.host, "port": member.port}
+            for role, member in roles.items()
+        ]
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def patroni() -> Iterator[FakePatroni]:
+    made = FakePatroni()
+    yield made
+    made.close()
+
+
+def test_patroni_tells_where_else(pair: tuple[Member, Member], make_doorman: MakeDoorman, patroni: FakePatroni) -> None:
+    primary, standby = pair
+    patroni.tell(leader=primary, sync_standby=standby)
+    config = config_for(primary, patroni_api_urls=["http://127.0.0.1:9", patroni.url], fallback_cooldown="2s")
+    config["web"] = {"enabled": True, "port": free_port()}
+    doorman = make_doorman(config=config)
+    with doorman.connect() as connection:
+        assert port_of(connection) == primary.port and not patroni.asked
+        primary.kill()
+        with pytest.raises(psycopg.OperationalError):
+            while True:
+                connection.execute("SELECT 1")
+    assert ask(doorman) == standby.port and patroni.asked
+    assert str(doorman.pool()["fallback_active"]) == "1"
+    doorman.wait_log("servers are opened at .* \\(sync_standby, by Patroni\\)")
+    with urllib.request.urlopen(f"http://127.0.0.1:{config['web']['port']}/metrics") as page:
+        text = page.read().decode()
+    assert 'pg_doorman_fallback_active{pool="testdb"} 1' in text
+    assert f'pg_doorman_fallback_host{{pool="testdb",host="127.0.0.1",port="{standby.port}"}} 1' in text
+    with doorman.connect() as connection:
+        before = port_of(connection)
+        doorman.upgrade()
+        assert (before, port_of(connection)) == (standby.port, standby.port)
+    primary.start()
+    eventually(lambda: ask(doorman) == primary.port)  # those at the standby live for 2 s, as it is kept
+    eventually(lambda: str(doorman.pool()["fallback_active"]) == "0")
+    primary.kill()
+
+
+def test_patroni_knows_of_nobody(pair: tuple[Member, Member], make_doorman: MakeDoorman, patroni: FakePatroni) -> None:
+    """The client is told what it is told without Patroni, and the log what was tried."""
+    config = config_for(pair[0], patroni_api_urls=[patroni.url])
+    config["pools"]["testdb"]["server_port"] = free_port()
+    config["general"]["query_wait_timeout"] = "300ms"
+    doorman = make_doorman(config=config)
+    with pytest.raises(psycopg.OperationalError, match="Connection refused"):
+        doorman.connect().execute("SELECT 1")
+    doorman.wait_log("Patroni does not tell of another host: http://.*no member serves|no member serves")

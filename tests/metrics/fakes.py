@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pgdoorman_lib.config.model import Config, General
 from pgdoorman_lib.config.model import Pool as PoolConfig
+from pgdoorman_lib.fallback import FallbackView
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
 from pgdoorman_lib.net.residence import resident_bytes
@@ -74,6 +75,7 @@ class FakePooler:
         self.connections = ConnectionStats()
         self.openings = OpeningStats()
         self.lookups: list[LookupView] = []
+        self.fallbacks: list[FallbackView] = []
         self.log_level = "info"
         self.draining = 0
         self.several = False

@@ -12,6 +12,8 @@ from metrics.fakes import FakeClient, FakePool, FakePooler, FakeSettings
 from prometheus_client.parser import text_string_to_metric_families
 
 from pgdoorman_lib.client.rejections import REASONS
+from pgdoorman_lib.fallback import FallbackView
+from pgdoorman_lib.metrics.counters import Histogram
 from pgdoorman_lib.metrics.prometheus import Exposition
 from pgdoorman_lib.views import LookupView
 
@@ -223,3 +225,27 @@ def test_users_who_are_looked_up() -> None:
     ):
         for value, number in expected.items():
             assert page.get(name, **{label: value}, database="shop") == number
+
+
+def test_pools_that_fall_back_on_a_cluster() -> None:
+    pooler = FakePooler()
+    assert not [family.name for family in scrape(pooler).families if "fallback" in family.name]
+    duration = Histogram()
+    duration.add(20_000)
+    member = ("10.0.0.9", 5433)
+    pooler.fallbacks = [
+        FallbackView("shop", (member,), (4, 1, 3, 2), {"connect": 5, "timeout": 1}, duration),
+        FallbackView("other", (), (0, 0, 0, 0), {}, Histogram()),
+    ]
+    page = scrape(pooler)
+    assert page.get("fallback_active", pool="shop") == 1 and page.get("fallback_active", pool="other") == 0
+    assert page.get("fallback_host", pool="shop", host="10.0.0.9", port="5433") == 1
+    for name, number in (
+        ("patroni_api_requests_total", 4),
+        ("patroni_api_errors_total", 1),
+        ("fallback_connections_total", 3),
+        ("fallback_cache_hits_total", 2),
+        ("patroni_api_duration_seconds_count", 1),
+    ):
+        assert page.get(name, pool="shop") == number
+    assert page.get("fallback_candidate_failures_total", pool="shop", reason="connect") == 5

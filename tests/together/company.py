@@ -11,7 +11,9 @@ from admin.fakes import FakeClient, FakeOperations, FakePool, FakePooler, FakeSe
 from eventually import eventually
 
 from pgdoorman_lib.client.info import ClientInfo
+from pgdoorman_lib.fallback import FallbackView
 from pgdoorman_lib.metrics.averages import Averages
+from pgdoorman_lib.metrics.counters import Histogram
 from pgdoorman_lib.net.packing import pack, unpack
 from pgdoorman_lib.net.parcel_terms import ChannelClosed, TimedOut
 from pgdoorman_lib.server.hosts import HostView
@@ -202,9 +204,18 @@ def share_lookups(parts: list[Worker], whole: Worker) -> None:
 
 
 def share_hosts(parts: list[Worker], whole: Worker) -> None:
-    """Addresses that each of ``parts`` knows, and ``whole`` with them all."""
+    """Addresses that each of ``parts`` knows, and what it counts of a fallback; and ``whole`` with them all."""
+    whole.fallbacks = []
     for number, part in enumerate(parts):
         part.hosts = [HostView(0, f"db{number}", 5432, "10.0.0.1", "closed", "primary", 0, 0.0, "", number)]
+        duration = Histogram()
+        duration.add(5000)
+        part.fallbacks = [FallbackView("a", (("10.0.0.9", 1),), (1, 0, number, 2), {"connect": 1}, duration)]
+    total = Histogram()
+    for part in parts:
+        total.merge(part.fallbacks[0].duration)
+    counted = len(parts), 0, sum(range(len(parts))), 2 * len(parts)
+    whole.fallbacks = [FallbackView("a", (("10.0.0.9", 1),), counted, {"connect": len(parts)}, total)]
     whole.hosts = [host for part in parts for host in part.hosts]
 
 
