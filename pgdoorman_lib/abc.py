@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pgdoorman_lib.auth.clear_text import Claim
     from pgdoorman_lib.auth.demand import Demand
     from pgdoorman_lib.auth.judges import Judges
+    from pgdoorman_lib.auth.keyring import Keyring
     from pgdoorman_lib.auth.lookup import Finding
     from pgdoorman_lib.client.login_cache import LoginCache
     from pgdoorman_lib.listener import Inherited
@@ -201,6 +202,8 @@ class JudgeSettings(Protocol):
     @property
     def auth_ldap_ca_cert(self) -> str | None: ...
     @property
+    def oauth_validator_command(self) -> tuple[str, ...]: ...
+    @property
     def max_concurrent_auths(self) -> int: ...
     @property
     def auth_timeout(self) -> float: ...
@@ -220,6 +223,10 @@ class Judge(Protocol):
     @property
     def passes_on(self) -> bool:
         """What it finds right is what the client's servers may be told, too: a password, and no token."""
+
+    @property
+    def method(self) -> str | None:
+        """The method in whose words clients are refused, None: that of the rule."""
 
     def judge(self, claim: Claim, until: float) -> None:
         """Return if the client is who it says; may switch, or block. ``until``: monotonic seconds it has.
@@ -283,6 +290,10 @@ class LoginPolicy(Protocol):
 
         ``found`` as above; no switch.
         """
+
+    @property
+    def keyring(self) -> Keyring:
+        """What tokens are proven by."""
 
     @property
     def judges(self) -> Judges:

@@ -18,6 +18,7 @@ from pgdoorman_lib import log as logs
 from pgdoorman_lib.abc import Kin
 from pgdoorman_lib.admin import console
 from pgdoorman_lib.admin.consoles import Consoles
+from pgdoorman_lib.auth.tokens import Signer
 from pgdoorman_lib.cancel import Canceller
 from pgdoorman_lib.client.begin import no_such_pool
 from pgdoorman_lib.client.connection import accept
@@ -93,7 +94,9 @@ class App(Shown):
         self.cancellable: dict[tuple[int, bytes], Cancellable] = {}
         self._canceller = Canceller(self.engine, self.clients)
         self.peers = Peers(self.engine, self.connections)
-        self.connector = Connector(self.engine, self.policy.keylog)
+        self._signer = Signer()
+        self._signer.use(self.policy.keyring.private)
+        self.connector = Connector(self.engine, self.policy.keylog, self._signer)
         self.janitor = Janitor(self._canceller.cancel_server)
         self._kin = kin(self)
         #: the other worker processes, None: this is the only one
@@ -228,6 +231,7 @@ class App(Shown):
         was_configured = self.policy.find_user
         self.finders.use(config, self.processes)
         self.policy.use(config)
+        self._signer.use(self.policy.keyring.private)
         self._use_pools(config)
         self._share_descriptors()
         for session in self.clients:

@@ -7,6 +7,7 @@ from functools import partial
 
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.judges import configured_judge
+from pgdoorman_lib.auth.keyring import Keyring
 from pgdoorman_lib.auth.users import Users
 from pgdoorman_lib.config.effective import effective, looked_up, wildcard
 from pgdoorman_lib.config.model import Config, General
@@ -31,6 +32,7 @@ def check(config: Config) -> None:
             prepared(secret or "")  # what that takes is imported now and not in the middle of a login
     checks: list[Callable[[], object]] = [
         lambda: Users(config.pools, b"", partial(configured_judge, settings=general)),
+        lambda: Keyring(config),
         lambda: hba.gate(general.hba, general.pg_hba, general.pg_ident, general),
         lambda: hba.Networks(general.proxy_protocol, "general.proxy_protocol"),
         lambda: client_facing_context(general, asks=_wants_certificates(general)),
@@ -43,6 +45,6 @@ def check(config: Config) -> None:
         try:
             check()
         except ConfigError as exc:
-            problems[f"{config.path}: {exc.message}"] = None
+            problems.update({f"{config.path}: {problem}": None for problem in exc.message.splitlines()})
     if problems:
         raise ConfigError("\n".join(problems))

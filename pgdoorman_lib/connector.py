@@ -10,6 +10,8 @@ from typing import Any
 
 from pgdoorman_lib.auth.md5 import is_hash
 from pgdoorman_lib.auth.scram import ScramSecret
+from pgdoorman_lib.auth.tokens import Signer
+from pgdoorman_lib.config.tokens import private_key_file, public_key_file
 from pgdoorman_lib.errors import DoormanError, ServerRefused, UnsuitableHost
 from pgdoorman_lib.fallback import Fallbacks
 from pgdoorman_lib.log import of_pool
@@ -37,11 +39,15 @@ LIFETIME_JITTER = 0.2
 
 
 class Connector:
-    """Opens servers on an ``engine``; ``keylog`` gives what has the secrets of those by TLS that may be moved."""
+    """Opens servers on an ``engine``; ``keylog`` gives what has the secrets of those by TLS that may be moved.
 
-    def __init__(self, engine: Engine, keylog: GiveKeylog | None = None) -> None:
+    ``signer`` makes the tokens for those that get some; None: there is no key.
+    """
+
+    def __init__(self, engine: Engine, keylog: GiveKeylog | None = None, signer: Signer | None = None) -> None:
         self.engine = engine
         self._keylog = keylog
+        self._signer = signer or Signer()
         #: where they may be
         self.hosts = Hosts(engine)
         self.fallbacks = Fallbacks(self.hosts)
@@ -109,7 +115,7 @@ class Connector:
 
     def _log_in(self, pool: Pool, settings: Any, parameters: Mapping[str, str] | None) -> Server:
         """Log in at one of the settings' hosts; may switch."""
-        credentials = _credentials(pool)
+        credentials = _credentials(pool, self._signer)
 
         def attempt(settings: Any, address: str, wanted: str) -> Server:
             server = self._log_in_at(settings, address, credentials, parameters)
@@ -178,19 +184,24 @@ def _ask_health(pool: Pool, server: Server, question: str) -> None:
     pool.health.learn(answer)
 
 
-def _credentials(pool: Pool) -> Credentials:
+def _credentials(pool: Pool, signer: Signer) -> Credentials:
     """What we know to log in with: the pool's server_password, or what the client has told, or its secret and proof."""
     settings = pool.settings
     user = settings.server_username
     if settings.server_password is not None:
         if is_hash(settings.server_password):
             return Credentials(user, md5_hash=settings.server_password, origin="the MD5 hash in server_password")
+        key = private_key_file(settings.server_password)
+        if key is not None:
+            return Credentials(user, token=signer.token(key, user), origin="a token, by the key in server_password")
         return Credentials(user, password=settings.server_password, origin="server_password")
     if isinstance(pool.credentials, str):
         return Credentials(
             user, password=pool.credentials, origin="the password a client has told, as no server_password is set"
         )
     secret = pool.secret
+    if public_key_file(secret) is not None:
+        return Credentials(user, origin="nothing, for the user's token is none of the server's")
     if is_hash(secret):
         return Credentials(user, md5_hash=secret, origin="the user's MD5 hash, as no server_password is set")
     if ScramSecret.looks_like(secret):

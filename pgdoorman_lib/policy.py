@@ -11,6 +11,7 @@ from typing import Any
 from pgdoorman_lib.abc import AccessRules, Account, Judge
 from pgdoorman_lib.auth import hba
 from pgdoorman_lib.auth.judges import Judges, configured_judge
+from pgdoorman_lib.auth.keyring import Keyring
 from pgdoorman_lib.auth.lookup import Finding
 from pgdoorman_lib.auth.mock import mock_key, random_key
 from pgdoorman_lib.auth.users import Users
@@ -45,6 +46,9 @@ class ConfiguredPolicy:
 
     #: what their handshakes wait for, None for nothing
     handshakes: RateLimit | None
+
+    #: what tokens are proven by, and made
+    keyring: Keyring
 
     #: what salts are made of that nobody has chosen
     mock_secret: bytes
@@ -89,7 +93,8 @@ class ConfiguredPolicy:
         """Go by ``config`` from now on."""
         self.mock_secret = mock_key(config.general.mock_authentication_secret) or self._random
         general = config.general
-        users = Users(config.pools, self.mock_secret, partial(configured_judge, settings=general))
+        self.keyring = Keyring(config)
+        users = Users(config.pools, self.mock_secret, partial(configured_judge, settings=general, keyring=self.keyring))
         self._users = users
         self.general = general
         self.judges.use(general)

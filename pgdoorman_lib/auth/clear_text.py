@@ -8,15 +8,23 @@ Rules:
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import field
 
 from pgdoorman_lib.abc import Judge
 from pgdoorman_lib.auth.judges import Judges
-from pgdoorman_lib.auth.verify import MAX_PASSWORD_MESSAGE, Candidate, told_password
+from pgdoorman_lib.auth.talos import Talos, Visitor
+from pgdoorman_lib.auth.tokens import JWT
+from pgdoorman_lib.auth.verify import MAX_PASSWORD_MESSAGE, Candidate, failed, told_password
+from pgdoorman_lib.config.tokens import TALOS_USER
 from pgdoorman_lib.errors import Refusal
+from pgdoorman_lib.log import label
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.record import record
 from pgdoorman_lib.wire.messages import authentication_cleartext
+
+log = logging.getLogger(__name__)
 
 _REQUEST = authentication_cleartext()
 
@@ -58,6 +66,22 @@ def authenticate_told(
         raise candidate.failed(refusal, method)
     candidate.succeeded()
     return _text(password) if judge.passes_on else None
+
+
+def authenticate_visitor(
+    stream: Stream, talos: Talos, database: str, find_user: Callable[[str, str], object | None]
+) -> Visitor:
+    """Have the user of [talos] show his token: who he is then in ``database``; may switch. As ``authenticate_told``."""
+    token = ask_password(stream)
+    try:
+        visitor = talos.judge(token, database)
+        if find_user(database, visitor.role) is None:
+            raise Refusal(f'the pool has no user "{visitor.role}", which is the highest role in the token')
+    except Refusal as exc:
+        raise failed(TALOS_USER, str(exc), JWT) from exc
+    who = label(visitor.role, database, address=stream.peer)
+    log.info("%s is %s by a token of Talos", who, visitor.client_id or "without a name")
+    return visitor
 
 
 def _text(password: bytes) -> str | None:

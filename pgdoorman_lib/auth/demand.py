@@ -19,7 +19,9 @@ from pgdoorman_lib.auth.identity import (
     IdentMaps,
     can_ask_peer,
 )
+from pgdoorman_lib.auth.oauth import OAUTH, oauth_validator
 from pgdoorman_lib.auth.pam import pam_service
+from pgdoorman_lib.auth.tokens import JWT
 from pgdoorman_lib.record import record
 
 TRUST = "trust"
@@ -30,17 +32,19 @@ PEER = "peer"
 PAM = "pam"
 LDAP = "ldap"
 REJECT = "reject"
-METHODS = (TRUST, MD5, SCRAM_SHA_256, CERT, PEER, PAM, LDAP, REJECT)
-OTHER_METHODS = ("password", "gss", "sspi", "ident", "radius", "bsd", "oauth")
+METHODS = (TRUST, MD5, SCRAM_SHA_256, CERT, PEER, JWT, OAUTH, PAM, LDAP, REJECT)
+OTHER_METHODS = ("password", "gss", "sspi", "ident", "radius", "bsd")
 #: Those by which no secret is asked for.
 WITHOUT_SECRET = frozenset((TRUST, CERT, PEER))
 #: Those by which who is told to have no secret here may come in.
-NOT_BY_OUR_SECRET = WITHOUT_SECRET | {PAM, LDAP}
+NOT_BY_OUR_SECRET = WITHOUT_SECRET | {JWT, OAUTH, PAM, LDAP}
 
 _VALUES = {"clientcert": (VERIFY_CA, VERIFY_FULL), "clientname": (COMMON_NAME, DISTINGUISHED_NAME)}
 #: Whose options those are that are not for any method.
 _ONLY = {
-    "map": (PEER, CERT),
+    "map": (PEER, CERT, OAUTH),
+    "issuer": (OAUTH,),
+    "scope": (OAUTH,),
     "pamservice": (PAM,),
     "pam_use_hostname": (PAM,),
     **dict.fromkeys(ldap.OPTIONS, (LDAP,)),
@@ -85,12 +89,13 @@ def demand_of(
                 raise ValueError(f"authentication option not in name=value format: {token.text}")
             _check_option(connection, method, option, value)
             chosen[option] = value
+    idents = maps.named(chosen["map"]) if "map" in chosen else None
     return Demand(
         method,
         chosen.get("clientcert", ""),
         chosen.get("clientname", COMMON_NAME),
-        maps.named(chosen["map"]) if "map" in chosen else None,
-        _judge(method, chosen, judges),
+        idents,
+        _judge(method, chosen, idents, judges),
     )
 
 
@@ -112,8 +117,12 @@ def _check_option(connection: str, method: str, option: str, value: str) -> None
         raise ValueError(f'authentication option "{option}" is not supported')
 
 
-def _judge(method: str, chosen: dict[str, str], settings: JudgeSettings | None) -> Judge | None:
+def _judge(
+    method: str, chosen: dict[str, str], idents: IdentMap | None, settings: JudgeSettings | None
+) -> Judge | None:
     """Who judges passwords by this method."""
+    if method == OAUTH:
+        return oauth_validator(chosen, idents, settings)
     if method == PAM:
         return pam_service(chosen.get("pamservice", ""), settings, chosen.get("pam_use_hostname") == "1")
     if method == LDAP:

@@ -133,15 +133,16 @@ def check_certificate(stream: Stream, name: str, idents: IdentMap | None, user: 
         found = certificate.common_name if name == COMMON_NAME else certificate.distinguished_name
     if not found:
         raise Refusal("client certificate contains no user name")
-    _check(found, idents, user)
+    check_name(found, idents, user)
 
 
 def check_peer(stream: Stream, idents: IdentMap | None, user: str) -> None:
     """Refusal unless the system's user at the other end of a unix socket may be ``user``; may switch."""
-    _check(_peer(stream), idents, user)
+    check_name(_peer(stream), idents, user)
 
 
-def _check(system: str, idents: IdentMap | None, user: str) -> None:
+def check_name(system: str, idents: IdentMap | None, user: str) -> None:
+    """Refusal unless who is called ``system`` elsewhere may be ``user``."""
     if idents is None:
         if system != user:
             raise Refusal(f"provided user name ({user}) and authenticated user name ({system}) do not match")

@@ -18,6 +18,7 @@ from gevent.lock import Semaphore
 from gevent.threadpool import ThreadPool
 
 from pgdoorman_lib.abc import Account, Judge, JudgeSettings
+from pgdoorman_lib.auth.keyring import Keyring
 from pgdoorman_lib.auth.pam import pam_service
 from pgdoorman_lib.errors import NoVerdict, PeerGone
 from pgdoorman_lib.log import Limited, label
@@ -36,11 +37,14 @@ _IDLE_THREAD = 60
 _JUDGED = 1
 
 
-def configured_judge(account: Account, settings: JudgeSettings | None) -> Judge | None:
-    """Who judges what a configured user tells, None: nobody, his secret counts. ConfigError."""
+def configured_judge(account: Account, settings: JudgeSettings | None, keyring: Keyring | None = None) -> Judge | None:
+    """Who judges what a configured user tells, None: nobody, his secret counts. ConfigError.
+
+    Without a ``keyring`` nobody is known who judges tokens.
+    """
     if account.auth_pam_service:
         return pam_service(account.auth_pam_service, settings)
-    return None
+    return keyring.judge_of(account) if keyring is not None else None
 
 
 class Judges:

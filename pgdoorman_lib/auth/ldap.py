@@ -88,6 +88,7 @@ class Directory:
     bind_password: str = field(default="", repr=False)
     blocks = False
     passes_on = True
+    method = None
 
     @property
     def line(self) -> str:

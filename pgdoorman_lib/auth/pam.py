@@ -44,6 +44,7 @@ class PamService:
     names_host: bool = False
     blocks = True
     passes_on = True
+    method = None
 
     @property
     def line(self) -> str:

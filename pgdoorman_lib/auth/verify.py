@@ -20,6 +20,7 @@ from typing import Any
 from pgdoorman_lib.auth.demand import CERT, LDAP, MD5, PAM, PEER, SCRAM_SHA_256, WITHOUT_SECRET, Demand
 from pgdoorman_lib.auth.identity import VERIFY_FULL, check_certificate, check_peer
 from pgdoorman_lib.auth.md5 import Md5Challenge, hash_password, is_hash
+from pgdoorman_lib.auth.oauth import OAUTH
 from pgdoorman_lib.auth.scram import (
     ScramExchange,
     ScramSecret,
@@ -27,6 +28,7 @@ from pgdoorman_lib.auth.scram import (
     mock_salt,
     mock_secret,
 )
+from pgdoorman_lib.auth.tokens import JWT
 from pgdoorman_lib.errors import AuthenticationFailed, ProtocolViolation, Refusal
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
@@ -46,7 +48,7 @@ MAX_SASL_MESSAGE = 1024
 _INITIAL, _FIRST, _FINAL = range(3)
 
 #: What PostgreSQL calls the method by which somebody is refused, where that is not a password of its own.
-_WORDS = {CERT: "certificate", PEER: "Peer", PAM: "PAM", LDAP: "LDAP"}
+_WORDS = {CERT: "certificate", PEER: "Peer", OAUTH: "OAuth bearer", PAM: "PAM", LDAP: "LDAP"}
 
 _MECHANISM = MECHANISM.encode()
 _MECHANISM_PLUS = MECHANISM_PLUS.encode()
@@ -180,7 +182,9 @@ def knows_password(user: str, secret: str, password: str) -> bool:
 def failed(user: str, why: str, method: str = SCRAM_SHA_256) -> AuthenticationFailed:
     """The error for any login that was refused; ``why`` becomes its cause. Some methods have words of their own."""
     words = _WORDS.get(method)
-    if words is None:
+    if method == JWT:
+        error = AuthenticationFailed("JWT token validation failed. Please provide a valid token.")
+    elif words is None:
         error = AuthenticationFailed(f'password authentication failed for user "{user}"')
     else:
         error = AuthenticationFailed(f'{words} authentication failed for user "{user}"', sqlstate="28000")

@@ -17,10 +17,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pgdoorman_lib.abc import Judge, LoginPolicy
-from pgdoorman_lib.auth.clear_text import authenticate_told
+from pgdoorman_lib.auth.bearer import authenticate_bearer
+from pgdoorman_lib.auth.clear_text import authenticate_told, authenticate_visitor
 from pgdoorman_lib.auth.demand import MD5, NOT_BY_OUR_SECRET, SCRAM_SHA_256, WITHOUT_SECRET, Demand
 from pgdoorman_lib.auth.identity import require_certificate
 from pgdoorman_lib.auth.lookup import Finding
+from pgdoorman_lib.auth.oauth import OAUTH
+from pgdoorman_lib.auth.talos import Visitor
+from pgdoorman_lib.auth.tokens import JWT
 from pgdoorman_lib.auth.verify import (
     Candidate,
     Proof,
@@ -33,6 +37,7 @@ from pgdoorman_lib.auth.verify import (
 )
 from pgdoorman_lib.client.encryption import first_packet
 from pgdoorman_lib.client.login_cache import KnownLogin
+from pgdoorman_lib.config.tokens import TALOS_USER
 from pgdoorman_lib.errors import NotPermitted, ProtocolViolation, TlsRequired, UnsupportedFeature
 from pgdoorman_lib.net.pollable import Pollable
 from pgdoorman_lib.net.stream import NOTHING, Stream
@@ -158,29 +163,36 @@ def login(stream: Stream, policy: LoginPolicy, guest: Guest) -> Accepted | Cance
         if replication == PHYSICAL and policy.find_user(database, user) is None:
             # It is of no database, and need not name one: any pool of the user leads to its server.
             database = policy.database_of(user) or database
+    protocol = min(request.protocol, consts.PROTOCOL_3_2)
+    settings = _settings(request.parameters)
+    if user == TALOS_USER and not admin and policy.keyring.talos:
+        visitor = authenticate_visitor(stream, policy.keyring.talos, database, policy.find_user)
+        identify(stream, user, demand, JWT)
+        return Accepted(visitor.role, database, _named(settings, visitor), protocol, admin, None, replication)
     if admin:
         candidate = _console_candidate(user, policy, demand)
         method = console_method_for(candidate.secret, rule)
     else:
         candidate = _pool_candidate(user, database, policy, demand)
         method = method_for(candidate.secret, rule)
-    protocol = min(request.protocol, consts.PROTOCOL_3_2)
     secret = "" if candidate.finding is None else candidate.finding.secret
     # Who has to show a certificate shows it each time.
     usual = not (admin or replication or demand.certificate or _asks_for_more(request))
     if usual and method not in WITHOUT_SECRET and candidate.judge is None:
-        accepted = Accepted(user, database, _settings(request.parameters), protocol, False, secret=secret)
+        accepted = Accepted(user, database, settings, protocol, False, secret=secret)
         cache.meet(stream.peer_host, tls, packet, (candidate, method, accepted))
         accepted = _proven(accepted, authenticate(stream, candidate, method, policy.mock_secret))
         cache.remember(stream.peer_host, tls, packet, (candidate, method, accepted))
         return accepted
     credentials: bytes | str | None
     if candidate.judge is not None:
-        credentials = authenticate_told(stream, candidate, candidate.judge, policy.judges, database, method)
+        method = candidate.judge.method or method
+        told = authenticate_bearer if method == OAUTH else authenticate_told
+        credentials = told(stream, candidate, candidate.judge, policy.judges, database, method)
     else:
         credentials = authenticate(stream, candidate, method, policy.mock_secret)
     identify(stream, user, demand, method)
-    return Accepted(user, database, _settings(request.parameters), protocol, admin, credentials, replication, secret)
+    return Accepted(user, database, settings, protocol, admin, credentials, replication, secret)
 
 
 class Familiar:
@@ -315,7 +327,8 @@ def _console_candidate(user: str, policy: LoginPolicy, demand: Demand) -> Candid
     elif not secret and demand.method not in NOT_BY_OUR_SECRET:
         refusal = _NO_SECRET
     # Who is none goes by the look of the one whom every console has.
-    return Candidate(user, policy.general.admin_password if secret is None else secret, refusal, None, demand.judge)
+    judge = policy.keyring.stand_in if demand.method == JWT else demand.judge
+    return Candidate(user, policy.general.admin_password if secret is None else secret, refusal, None, judge)
 
 
 def _pool_candidate(user: str, database: str, policy: LoginPolicy, demand: Demand) -> Candidate:
@@ -341,6 +354,8 @@ def _judge(user: str, database: str, policy: LoginPolicy, demand: Demand, found:
 
     As in pg_doorman, rules that ask for a password at all leave it to a user's ``auth_pam_service``.
     """
+    if demand.method == JWT:
+        return policy.keyring.judge_by_rule(policy.find_user(database, user))
     if demand.judge is None and demand.method in _BY_SECRET:
         return policy.judge(database, user, found)
     return demand.judge
@@ -357,6 +372,14 @@ def _settings(parameters: _Texts) -> _Pairs:
         if name not in _OURS:
             _choose(chosen, name, value)
     return tuple(chosen.values())
+
+
+def _named(settings: _Pairs, visitor: Visitor) -> _Pairs:
+    """``settings`` with what a visitor calls himself as application_name, if he does."""
+    if not visitor.client_id:
+        return settings
+    others = tuple(pair for pair in settings if pair[0].lower() != "application_name")
+    return (*others, ("application_name", visitor.client_id))
 
 
 def _choose(chosen: _Chosen, name: str, value: str) -> None:

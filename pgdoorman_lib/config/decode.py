@@ -9,6 +9,7 @@ from pgdoorman_lib.config.document import Path
 from pgdoorman_lib.config.keys import Key, describe, keys_of, type_name
 from pgdoorman_lib.config.model import AuthQuery, General, Include, Peer, Pool, Statsd, Talos, User, Web
 from pgdoorman_lib.config.source import Source
+from pgdoorman_lib.config.tokens import key_file
 from pgdoorman_lib.wire.cancel_keys import MAX_PEER_ID
 
 NOT_SUPPORTED = "not supported yet"
@@ -37,13 +38,15 @@ _Model = TypeVar("_Model")
 class Decoder:
     """Reads the sections of one ``Source``, which takes down every problem; a section with one is None.
 
-    Collects the keys without effect, for one warning, and the files in which secrets stand.
+    Collects the keys without effect, for one warning, the files in which secrets stand, and those of users' keys with
+    the first place of each.
     """
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.without_effect: dict[str, None] = {}
         self.secret_files: dict[str, None] = {}
+        self.key_files: dict[str, Path] = {}
 
     def top_level(self) -> None:
         """Find unknown sections and missing ones."""
@@ -188,6 +191,9 @@ class Decoder:
             self.without_effect[".".join(str(part) for part in path)] = None
         if key.kind == "secret" and value:
             self.secret_files[self.source.origin(path)[0]] = None
+            file = key_file(value, path)
+            if file:
+                self.key_files.setdefault(file, path)
         doubt = key.implausible(raw)
         if doubt:
             self.source.warn(path, doubt)

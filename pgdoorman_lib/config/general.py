@@ -136,6 +136,35 @@ class General:
         unset="from the machine's id",
         ours=True,
     )
+    oauth_validator_command: tuple[str, ...] = setting(
+        "strings",
+        [],
+        "What pg_hba's method oauth runs, an absolute path and arguments: it reads a token, and says whose it is.",
+        reload="live",
+        ours=True,
+    )
+    jwt_issuer: str | None = setting(
+        "text",
+        None,
+        "The iss that tokens of users must have.",
+        reload="live",
+        unset="anybody who has the key",
+        ours=True,
+    )
+    jwt_audience: tuple[str, ...] = setting(
+        "strings",
+        [],
+        "Tokens of users must have one of these as aud, or among it; empty: aud is not looked at.",
+        reload="live",
+        ours=True,
+    )
+    jwt_leeway: float = setting(
+        "duration",
+        0,
+        "How far clocks may differ when exp and nbf of a client's token are looked at.",
+        reload="live",
+        ours=True,
+    )
     hba: tuple[str, ...] = setting(
         "networks", [], "Networks clients may connect from; empty = all. Not with pg_hba.", reload="live"
     )

@@ -13,7 +13,8 @@ from pgdoorman_lib.config.document import Document, Path, parse
 from pgdoorman_lib.config.keys import HbaSource
 from pgdoorman_lib.config.model import Config, General, Pool
 from pgdoorman_lib.config.source import Source
-from pgdoorman_lib.config.validate import validate, validate_peers
+from pgdoorman_lib.config.tokens import read_keys
+from pgdoorman_lib.config.validate import validate, validate_peers, validate_talos
 from pgdoorman_lib.config.yaml_document import parse_yaml
 from pgdoorman_lib.errors import ConfigError
 
@@ -78,10 +79,12 @@ def _config(source: Source) -> Config:
     )
     validate(general, pools, source)
     validate_peers(general, peers, source)
+    validate_talos(talos, general, pools, source)
     if decoder.without_effect:
         keys = ", ".join(decoder.without_effect)
         source.warnings.append(f"{source.file}: these keys are known but have no effect in pgdoorman: {keys}")
-    fingerprints = _fingerprints(general, pools, source)
+    key_files = read_keys([*decoder.key_files.items(), *((path, ("talos", "keys")) for path in talos.keys)], source)
+    fingerprints = _fingerprints(general, pools, key_files, source)
     source.finish()
     return Config(
         general=general,
@@ -95,6 +98,7 @@ def _config(source: Source) -> Config:
         lenient=source.lenient,
         warnings=tuple(source.warnings),
         fingerprints=fingerprints,
+        keys=key_files,
         tree=tree,
     )
 
@@ -148,9 +152,11 @@ def _read_tls(path: str, key: Path, source: Source) -> bytes:
         return b""
 
 
-def _fingerprints(general: General, pools: dict[str, Pool], source: Source) -> tuple[tuple[str, str], ...]:
-    """SHA-256 of every TLS file, by path."""
-    digests: dict[str, str] = {}
+def _fingerprints(
+    general: General, pools: dict[str, Pool], keys: tuple[tuple[str, bytes], ...], source: Source
+) -> tuple[tuple[str, str], ...]:
+    """SHA-256 of every TLS file and key, by path."""
+    digests = {path: hashlib.sha256(key).hexdigest() for path, key in keys}
     places: list[tuple[General | Pool, Path]] = [(general, ("general",))]
     places += [(pool, ("pools", name)) for name, pool in pools.items()]
     for section, at in places:

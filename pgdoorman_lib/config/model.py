@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 from pgdoorman_lib.config import units
-from pgdoorman_lib.config.general import NOT_YET, General
+from pgdoorman_lib.config.general import General
 from pgdoorman_lib.config.keys import HIDDEN, HbaSource, Key, keys_of, setting
 from pgdoorman_lib.config.metrics import Statsd, Web
 from pgdoorman_lib.config.peers import Peer
@@ -43,10 +43,17 @@ class Include:
 
 @record(frozen=True, kw_only=True)
 class Talos:
-    """[talos]: login by a token signed with one of these keys; not supported yet."""
+    """[talos]: the user talos logs in by tokens that name roles in databases; the highest is the pool's user."""
 
-    keys: tuple[str, ...] = setting("strings", [], "Public keys (PEM files).", support=NOT_YET, off=((),))
-    databases: tuple[str, ...] = setting("strings", [], "Databases it is for.", support=NOT_YET)
+    keys: tuple[str, ...] = setting(
+        "strings",
+        [],
+        "Public keys (PEM files): a token's kid is the name of its key's file, without the suffix.",
+        reload="live",
+    )
+    databases: tuple[str, ...] = setting(
+        "strings", [], "Databases it is for, as the tokens and [pools.NAME] call them.", reload="live"
+    )
 
 
 @record(frozen=True, kw_only=True)
@@ -54,9 +61,10 @@ class Config:
     """One configuration, read and checked.
 
     ``peers`` are by id. ``path`` is the main file, ``secret_files`` are those with secrets, ``lenient`` is how it was
-    read, ``warnings`` are texts for the log, ``fingerprints`` pairs of (path, SHA-256) of the TLS files, so that a
-    certificate replaced in place counts as a change. ``pending``: of keys that were changed since the start, and wait
-    for a restart, the name ("general.port") and the value that will be in force then, as text.
+    read, ``warnings`` are texts for the log, ``fingerprints`` pairs of (path, SHA-256) of the TLS files and of those
+    of ``keys``, so that one replaced in place counts as a change; ``keys`` has what stands in the latter, by path.
+    ``pending``: of keys that were changed since the start, and wait for a restart, the name ("general.port") and the
+    value that will be in force then, as text.
     """
 
     general: General
@@ -70,6 +78,7 @@ class Config:
     lenient: bool = False
     warnings: tuple[str, ...] = ()
     fingerprints: tuple[tuple[str, str], ...] = ()
+    keys: tuple[tuple[str, bytes], ...] = dataclasses.field(default=(), repr=False)
     pending: tuple[tuple[str, str], ...] = ()
     tree: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 

@@ -30,7 +30,8 @@ class User:
     password: str = setting(
         "secret",
         REQUIRED,
-        'Plain text, or "md5..." or "SCRAM-SHA-256$..." as pg_shadow has it; empty: only trusted by pg_hba.',
+        'Plain text, or "md5..." or "SCRAM-SHA-256$..." as pg_shadow has it; "jwt-pkey-fpath:PATH": he shows a token '
+        "(JWT) signed with the key whose public half is there; empty: only trusted by pg_hba.",
         empty=True,
     )
     pool_size: int = setting("integer", REQUIRED, "Server connections at most.", minimum=1, maximum=U32)
@@ -41,7 +42,8 @@ class User:
     server_password: str | None = setting(
         "secret",
         None,
-        'His password in plain text, or "md5..." as pg_shadow has it for a server that asks for MD5.',
+        'His password: plain text, "md5..." for a server that asks for MD5, or "jwt-priv-key-fpath:PATH", the private '
+        "key to sign a token (JWT) with.",
         unset="the client's own credentials are passed on",
         empty=True,
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from pgdoorman_lib.config.decode import EVERY_DATABASE, NOT_SUPPORTED
+from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.config.document import Path
-from pgdoorman_lib.config.model import AuthQuery, General, Peer, Pool, User
+from pgdoorman_lib.config.model import AuthQuery, General, Peer, Pool, Talos, User
 from pgdoorman_lib.config.source import Source
+from pgdoorman_lib.config.tokens import PRIVATE_KEY, PUBLIC_KEY, TALOS_USER, check_key, check_keys_of_talos
 
 ADMIN_DATABASES = ("pgdoorman", "pgbouncer")
 """Database names that lead to the console; a pool of that name can't be reached."""
@@ -30,7 +31,6 @@ _RESERVED_PREFIX = "_pq_."
 _GUC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 _USER_PARAMETER = re.compile(r"\$1(?![0-9])")
 _SCRAM_PREFIX = "SCRAM-SHA-256$"
-_TOKEN_PREFIXES = ("jwt-pkey-fpath:", "jwt-priv-key-fpath:")
 
 
 def validate(general: General, pools: dict[str, Pool], source: Source) -> None:
@@ -54,6 +54,27 @@ def validate_peers(general: General, peers: dict[int, Peer], source: Source) -> 
         source.warn(
             ("peers",), "without general.peer_id no cancel request is passed on: give each pooler an id of its own"
         )
+
+
+def validate_talos(talos: Talos, general: General, pools: dict[str, Pool], source: Source) -> None:
+    """The same for [talos]; and what concerns tokens of any kind."""
+    check_keys_of_talos(talos.keys, ("talos", "keys"), source)
+    if talos.keys and not talos.databases:
+        source.warn(("talos", "keys"), "without talos.databases nobody logs in by them")
+    by_token = any(user.password.startswith(PUBLIC_KEY) for pool in pools.values() for user in pool.users)
+    if not (by_token or talos.keys):
+        return
+    if general.tls_mode not in ("require", "verify-full") and general.addresses():
+        source.warn(
+            ("general", "tls_mode"),
+            f"'{general.tls_mode}' lets clients send their tokens in clear, by which whoever reads along can log in, "
+            "too: expected require or verify-full",
+        )
+    for name, pool in pools.items():
+        if talos.keys and any(user.username == TALOS_USER for user in pool.users):
+            source.warn(
+                ("pools", name), f"'{TALOS_USER}' logs in by [talos], to the pool of his role: never to his own"
+            )
 
 
 def _listening(general: General, source: Source) -> None:
@@ -80,6 +101,7 @@ def _listening(general: General, source: Source) -> None:
 
 
 def _console(general: General, source: Source) -> None:
+    check_key(general.admin_password, "", ("general", "admin_password"), source)
     if general.admin_password in ("", "admin", general.admin_username):
         source.warn(
             ("general", "admin_password"),
@@ -97,6 +119,8 @@ def _console_users(general: General, pools: dict[str, Pool], source: Source) -> 
                 source.refuse(("general", key), f'no pool has a user "{name}" with a password, which would be his here')
             elif len(known) > 1:
                 source.refuse(("general", key), f'pools have different passwords of "{name}": which is his here?')
+            for secret in known:
+                check_key(secret, "", ("general", key), source)
 
 
 def _client_tls(general: General, source: Source) -> None:
@@ -309,7 +333,7 @@ def _user(user: User, path: Path, source: Source) -> None:
         )
     if user.server_password is not None and user.server_username is None:
         source.refuse((*path, "server_password"), "server_password requires server_username to be set")
-    _no_token(user.password, (*path, "password"), source)
+    check_key(user.password, PUBLIC_KEY, (*path, "password"), source)
     _server_secret(
         user.server_password or "",
         (*path, "server_password"),
@@ -326,10 +350,4 @@ def _server_secret(secret: str, path: Path, source: Source, otherwise: str = "")
             'found a SCRAM secret, which proves nothing to a server; expected the plain password, or "md5..." for a '
             f"server that asks for MD5{otherwise}",
         )
-    _no_token(secret, path, source)
-
-
-def _no_token(secret: str, path: Path, source: Source) -> None:
-    for prefix in _TOKEN_PREFIXES:
-        if secret.startswith(prefix):
-            source.refuse(path, f"{NOT_SUPPORTED}: login by token ({prefix}...)")
+    check_key(secret, PRIVATE_KEY, path, source)

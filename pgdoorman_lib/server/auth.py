@@ -65,12 +65,14 @@ class ScramKeys:
 class Credentials:
     """Whom to log in as, and with what: as much as is known.
 
-    ``password`` is plain text; ``md5_hash`` what PostgreSQL stores, ``md5`` and 32 hex digits; ``client_key`` is the
-    SCRAM ClientKey a client has proven, ``server_key`` that of the stored secret. ``origin`` says whose they are.
+    ``password`` is plain text; ``token`` is one, which only goes by clear text; ``md5_hash`` what PostgreSQL stores,
+    ``md5`` and 32 hex digits; ``client_key`` is the SCRAM ClientKey a client has proven, ``server_key`` that of the
+    stored secret. ``origin`` says whose they are.
     """
 
     user: str
     password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
     md5_hash: str | None = field(default=None, repr=False)
     client_key: bytes | None = field(default=None, repr=False)
     server_key: bytes | None = field(default=None, repr=False)
@@ -145,6 +147,8 @@ class Authenticator:
         raise _refused(f"the server asks for {name} authentication, which is not supported")
 
     def _cleartext(self) -> bytes:
+        if self.credentials.token is not None:
+            return self.credentials.token.encode()
         if self.credentials.password is None:
             raise _nothing_to_answer("a password in clear text", self.credentials)
         if "\0" in self.credentials.password:
@@ -318,7 +322,10 @@ def _refused(message: str) -> ServerRefused:
 
 def _nothing_to_answer(wanted: str, credentials: Credentials) -> ServerRefused:
     known, hint = "nothing to answer with", "Set server_username and server_password for the user"
-    if credentials.md5_hash is not None:
+    if credentials.token is not None:
+        known = "only a token, which is a password in clear text,"
+        hint = "Have the server ask for a password in clear text, or set server_password to the plain password,"
+    elif credentials.md5_hash is not None:
         known = "only an MD5 hash, which answers no more than a request for MD5,"
         hint = "Set server_username, and server_password to the plain password,"
     return ServerRefused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from pgdoorman_lib.auth.hba import (
     parse,
 )
 from pgdoorman_lib.auth.interfaces import Interface, local_interfaces
+from pgdoorman_lib.auth.oauth import OAUTH
 from pgdoorman_lib.errors import ConfigError, NotPermitted
 
 
@@ -29,8 +31,19 @@ def interface(text: str) -> Interface:
 INTERFACES = [interface(text) for text in ("127.0.0.1/8", "10.1.2.3/16", "::1/128", "fd00::5/64")]
 
 
+@dataclass
+class Settings:
+    """What the methods go by beside their options."""
+
+    auth_pam_confdir: str | None = None
+    auth_ldap_ca_cert: str | None = None
+    oauth_validator_command: tuple[str, ...] = ("/bin/true",)
+    max_concurrent_auths: int = 1
+    auth_timeout: float = 1.0
+
+
 def rules(text: str) -> Rules:
-    return parse(text, "test", lambda: INTERFACES)
+    return parse(text, "test", lambda: INTERFACES, judges=Settings())
 
 
 def match(text: str, **over: Any) -> str | None:
@@ -48,6 +61,8 @@ def match(text: str, **over: Any) -> str | None:
 def test_every_method(method: str) -> None:
     if method == LDAP:
         assert match("host all all all ldap ldapserver=x ldapprefix=uid=") == method
+    elif method == OAUTH:
+        assert match("host all all all oauth issuer=https://i scope=s") == method
     elif method == PEER:
         assert match(f"local all all {method}", is_unix=True) == method
     else:
@@ -218,7 +233,15 @@ def test_line_ends_continuations_and_blanks() -> None:
         ("hostssl all all all cert clientname=OU", 'invalid value for clientname: "OU"'),
         ("host all all all md5 clientcert=verify-ca", 'clientcert can only be configured for "hostssl" rows'),
         ("local all all peer clientname=CN", 'clientname can only be configured for "hostssl" rows'),
-        ("hostssl all all all md5 map=x", 'option "map" is only valid for authentication methods peer and cert'),
+        (
+            "hostssl all all all md5 map=x",
+            'option "map" is only valid for authentication methods peer and cert and oauth',
+        ),
+        ("host all all all oauth", 'authentication method "oauth" requires argument "issuer" to be set'),
+        ("host all all all oauth issuer=https://i", 'method "oauth" requires argument "scope" to be set'),
+        ("host all all all oauth issuer=https://i scope=", 'method "oauth" requires argument "scope" to be set'),
+        ("host all all all oauth issuer=https://i scope=s validator=v", 'option "validator" is not supported'),
+        ("host all all all jwt issuer=https://i", 'option "issuer" is only valid for authentication methods oauth'),
         ("hostssl all all all cert map=x", 'no map "x" in general.pg_ident'),
         ("hostssl all all all cert map", "authentication option not in name=value format: map"),
         ("hostssl all all all cert ldapserver=x", 'option "ldapserver" is only valid for authentication methods ldap'),

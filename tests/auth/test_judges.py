@@ -42,6 +42,7 @@ class FakeJudge:
     line: str = "the judge"
     blocks: bool = False
     passes_on: bool = True
+    method: str | None = None
     asked: list[Any] = field(default_factory=list)
     open_at_once: bool = True
 

@@ -431,7 +431,7 @@ def test_options_of_a_rule() -> None:
             "ldapserver=x ldapprefix=uid= pamservice=x",
             'option "pamservice" is only valid for authentication methods pam',
         ),
-        ("scope=1", 'authentication option "scope" is not supported'),
+        ("scope=1", 'option "scope" is only valid for authentication methods oauth'),
     ],
 )
 def test_options_that_say_nothing_to_go_by(options: str, why: str) -> None:

@@ -60,7 +60,8 @@ def test_its_defaults_are_the_references() -> None:
         (LEAST + 'server_user = "carol"\n', "'carol' has a pool of his own"),
         (LEAST + 'password = "SCRAM-SHA-256$4096:x$y:z"\n', "proves nothing to a server"),
         (LEAST + 'server_user = "a"\nserver_password = "SCRAM-SHA-256$4096:x$y:z"\n', "proves nothing to a server"),
-        (LEAST + 'password = "jwt-priv-key-fpath:/key"\n', "not supported yet"),
+        (LEAST + 'password = "jwt-pkey-fpath:/key"\n', "expected jwt-priv-key-fpath:PATH"),
+        (LEAST + 'password = "jwt-priv-key-fpath:/nowhere"\n', "Could not open '/nowhere'"),
         (LEAST + "default_pool_size = 3\n", "default_pool_size"),
     ],
 )

@@ -192,20 +192,10 @@ def test_missing_and_misshapen_sections(text, phrase):
         ("pool", "max_db_connections = 5"),
         ("pool", "reserve_pool_size = 5"),
         ("pool", "min_guaranteed_pool_size = 5"),
-        ("more", '[talos]\nkeys = ["k.pem"]'),
     ],
 )
 def test_what_is_not_there_yet_is_refused(section, line):
     assert "not supported yet" in refusal(**{section: line})
-
-
-@pytest.mark.parametrize("name", ["password", "server_password"])
-@pytest.mark.parametrize("prefix", ["jwt-pkey-fpath:", "jwt-priv-key-fpath:"])
-def test_tokens_are_not_there_yet(name, prefix):
-    user = f'[[pools.p.users]]\nusername = "u"\npool_size = 1\nserver_username = "s"\n{name} = "{prefix}/s3cret"\n'
-    user += "" if name == "password" else 'password = ""\n'
-    message = refusal(more=user)
-    assert f"pools.p.users[0].{name}: not supported yet" in message
 
 
 @pytest.mark.parametrize(
