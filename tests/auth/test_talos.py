@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from token_keys import pair, public_pem, talos_token, token_for
+from token_keys import in_an_hour, pair, public_pem, signed, talos_token, token_for
 
 from pgdoorman_lib.auth.talos import ROLES, Talos, Visitor
 from pgdoorman_lib.auth.tokens import public_key
@@ -107,3 +109,32 @@ def test_a_token_of_another_kind_is_none() -> None:
         TALOS.judge(token_for("owner").encode(), "billing")
     with pytest.raises(Refusal):
         TALOS.judge(token_for("owner", headers={"kid": "first"}).encode(), "billing")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(ROLES) | st.text(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["roles", "x:billing", "x:inventory", ":billing", "billing"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(JSON, JSON, JSON)
+def test_whatever_an_issuer_writes(granted: object, client_id: object, kid: object) -> None:
+    """It is a refusal, or one of the roles, and a name that may stand in a message and in the log."""
+    claims = {"clientId": client_id, "exp": in_an_hour(), "resource_access": granted}
+    token = signed({"alg": "RS256", "kid": kid}, json.dumps(claims).encode())
+    with pytest.raises(Refusal):
+        TALOS.judge(token.encode(), "billing")
+    token = signed({"alg": "RS256", "kid": "first"}, json.dumps(claims).encode())
+    try:
+        found = TALOS.judge(token.encode(), "billing")
+    except Refusal as refusal:
+        assert str(refusal).isprintable()
+        return
+    assert found.role in ROLES and found.client_id.isprintable()
+    assert isinstance(granted, dict) and any(resource.endswith(":billing") for resource in granted)

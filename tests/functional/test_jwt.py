@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import jwt
 import pg8000.dbapi
 import psycopg
 import pytest
@@ -312,3 +313,52 @@ def test_a_token_is_no_password_for_other_methods(
     for role in ("app", "app_md5"):
         with pytest.raises(psycopg.OperationalError, match="only a token, which is a password in clear text, is known"):
             doorman.connect(user=role, password="a plain secret").close()
+
+
+def test_users_are_looked_up_by_a_token(
+    make_doorman: MakeDoorman, postgres: Postgres, gate: TokenGate, tmp_path: Path
+) -> None:
+    """Both who looks up and the pool of all who are found; a token lets none of them in, for none has a key."""
+    public, private = write_pair(tmp_path, "k")
+    looked_up = {
+        "query": "SELECT passwd FROM pg_shadow WHERE usename = $1",
+        "user": "postgres",
+        "database": "testdb",
+        "password": f"jwt-priv-key-fpath:{private}",
+        "server_user": "app_trust",
+        "server_password": f"jwt-priv-key-fpath:{private}",
+        "pool_size": 2,
+    }
+    alice = app_user(postgres, 1, username="alice", password=f"jwt-pkey-fpath:{public}")
+    doorman = make_doorman(
+        {
+            "general": {"unix_socket_dir": str(tmp_path), "pg_hba": RULES},
+            "pools": {"testdb": {"server_port": gate.port, "auth_query": looked_up, "users": [alice]}},
+        }
+    )
+    assert who(doorman.connect(user="app", password=postgres.password("app"))) == "app_trust"
+    assert {user_of(token) for token in gate.tokens} == {"postgres", "app_trust"}
+    for user in ("app", "nobody"):
+        for password in (token_for(user), postgres.password("app")):
+            with pytest.raises(psycopg.OperationalError, match=REFUSED):
+                doorman.connect(host=str(tmp_path), user=user, password=password).close()
+
+
+def user_of(token: str) -> Any:
+    return jwt.decode(token, options={"verify_signature": False})["preferred_username"]
+
+
+def test_talos_in_the_pool_for_every_database(make_doorman: MakeDoorman, postgres: Postgres, keys: Path) -> None:
+    every = app_pool(postgres, users=[app_user(postgres, 1, username="read_only", password="")])
+    doorman = make_doorman(
+        {
+            "pools": {"*": every},
+            "talos": {"keys": [str(keys / "talos-1.pem")], "databases": ["elsewhere"]},
+        }
+    )
+    assert (
+        who(doorman.connect(user="talos", password=talos("read_only", database="elsewhere"), dbname="elsewhere"))
+        == "app"
+    )
+    refusal(doorman, "talos", talos("read_only", database="elsewhere"), "otherdb")
+    refusal(doorman, "talos", talos("read_only", database="otherdb"), "otherdb")
