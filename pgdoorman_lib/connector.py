@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pgdoorman_lib.auth.md5 import is_hash
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 
 #: The class of SQLSTATEs by which PostgreSQL refuses who one says to be.
 REFUSED_CREDENTIALS = "28"
+#: Those by which it refuses a startup parameter: its value, its name or who may set it, when it may be set.
+PARAMETER_ERRORS = ("22", "42", "55")
 #: A server's lifetime is spread by so much, so that they do not all end together.
 LIFETIME_JITTER = 0.2
 
@@ -136,6 +138,9 @@ class Connector:
         try:
             made = login(settings, self.engine, credentials, parameters, self._keylog, address)
         except ServerRefused as exc:
+            sent = {name for name, _ in settings.startup_parameters} | set(parameters or ())
+            if _is_about(exc, sent):
+                raise  # PostgreSQL's own words say which of them is to be mended
             raise _refused(exc, credentials) from exc.__cause__
         self._count(made.stamps)
         now = clock()
@@ -212,6 +217,12 @@ def _credentials(pool: Pool, signer: Signer) -> Credentials:
             origin="what a client has proven by SCRAM, as no server_password is set",
         )
     return Credentials(user, password=secret, origin="the user's password, as no server_password is set")
+
+
+def _is_about(exc: ServerRefused, parameters: Collection[str]) -> bool:
+    """Whether a login was refused for a startup parameter, which the message names in whatever language it is."""
+    message = exc.message.lower()
+    return exc.sqlstate[:2] in PARAMETER_ERRORS and any(name.lower() in message for name in parameters)
 
 
 def _refused(exc: ServerRefused, credentials: Credentials) -> ServerRefused:

@@ -499,3 +499,26 @@ def test_configured_startup_parameters(make_doorman: MakeDoorman) -> None:
         assert client.value("SHOW lock_timeout") == "1111ms"
     with doorman.wire("onedb") as client:
         assert client.value("SHOW statement_timeout") == "11111ms"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sqlstate", "text"),
+    [
+        ("no_such_thing", "1", "42704", 'unrecognized configuration parameter "no_such_thing"'),
+        ("Work_Mem", "much", "22023", 'invalid value for parameter "Work_Mem": "much"'),
+        ("shared_preload_libraries", "x", "55P02", 'parameter "shared_preload_libraries" cannot be changed'),
+        ("log_statement", "all", "42501", 'permission denied to set parameter "log_statement"'),
+    ],
+)
+def test_a_startup_parameter_that_postgresql_refuses(
+    make_doorman: MakeDoorman, name: str, value: str, sqlstate: str, text: str
+) -> None:
+    """The client is told as by PostgreSQL itself, and the log whose servers can't be opened."""
+    doorman = make_doorman({"pools": {"testdb": {"startup_parameters": {name: value}}}})
+    with pytest.raises(WireError) as caught:
+        doorman.wire()
+    assert caught.value.message.sqlstate == sqlstate
+    assert caught.value.message.fields["M"].startswith(text)
+    doorman.wait_log(rf"connecting to the server .*failed: {text}.*\(SQLSTATE {sqlstate}\)")
+    with doorman.wire("onedb") as client:
+        assert client.value("SELECT 1") == "1"
