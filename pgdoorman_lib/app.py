@@ -48,7 +48,7 @@ from pgdoorman_lib.pool.catalogue import Catalogue, Watch
 from pgdoorman_lib.pool.database import Databases
 from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
 from pgdoorman_lib.pool.pool import Pool
-from pgdoorman_lib.pool.quota import Quotas
+from pgdoorman_lib.pool.quotas import Quotas
 from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.shown import Shown
@@ -102,7 +102,7 @@ class App(Shown):
         #: the other worker processes, None: this is the only one
         self.neighbours = self._kin.neighbours
         self._databases = Databases(Catalogue, self.neighbours.database if self.neighbours is not None else None)
-        self._quotas = Quotas(self.neighbours.quota if self.neighbours is not None else None)
+        self.quotas = Quotas(self.neighbours.quota if self.neighbours is not None else None, self._slowness)
         self.pools = Pools(self._make_pool)
         self.finders.use(config, self.processes)
         self._use_pools(config)
@@ -153,8 +153,12 @@ class App(Shown):
         pool = Pool(settings, self.engine, self.connector.connect, self.janitor.tidy, self._databases.of(settings))
         if self.neighbours is not None:
             self.neighbours.join(pool)
-        self._quotas.join(pool)
+        self.quotas.join(pool)
         return pool
+
+    def _slowness(self, pool: Pool) -> float:
+        """How long, but for the longest twentieth, its transactions have taken lately (µs)."""
+        return float(self.averages.latencies(pool.stats).xact.percentile(95))
 
     def _secrets(self, name: str) -> Any:
         """See ``Lookups``."""
@@ -169,12 +173,18 @@ class App(Shown):
         self.clients.use_peer(config.general.peer_id)
         self.peers.use(config.general, config.peers)
         self.pools.apply(effective(config), wildcard(config), config.pools, looked_up(config))
-        self._quotas.govern(config.general.max_user_connections, self.pools.all())
+        self.quotas.govern(config, self.pools.all())
         self.named = config.pools
         self.max_clients_by_database = {
             name: pool.max_db_client_connections
             for name, pool in config.pools.items()
             if pool.max_db_client_connections is not None
+        }
+        self.max_clients_by_user = {
+            (name, user.username): user.max_user_client_connections
+            for name, pool in config.pools.items()
+            for user in pool.users
+            if user.max_user_client_connections is not None
         }
 
     def _sweep_pools(self) -> list[Pool]:

@@ -21,6 +21,8 @@ from pgdoorman_lib.metrics.counters import OpeningStats
 from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.residence import resident_bytes
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.quotas import Quotas
+from pgdoorman_lib.pool.terms import CoordinatorView
 from pgdoorman_lib.server.connection import Server, number_servers
 from pgdoorman_lib.server.hosts import HostView, address_of
 from pgdoorman_lib.together.orders import AskAll
@@ -34,6 +36,8 @@ class Shown(Pooler):
     connector: Connector
     #: what users are looked up by
     finders: Lookups
+    #: limits of several pools' servers
+    quotas: Quotas
     cancellable: dict[tuple[int, bytes], Cancellable]
 
     def __init__(self, general: General) -> None:
@@ -117,6 +121,11 @@ class Shown(Pooler):
     def fallbacks(self) -> Iterator[FallbackView]:
         """The pools that have a Patroni cluster to fall back on."""
         return (of.view() for of in self.connector.fallbacks)
+
+    @property
+    def coordinators(self) -> Iterator[CoordinatorView]:
+        """The databases with a limit of servers."""
+        return self.quotas.databases()
 
     @property
     def openings(self) -> OpeningStats:

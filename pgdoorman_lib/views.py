@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
     from pgdoorman_lib.net.stream import Stream
     from pgdoorman_lib.pool.holding import Target
+    from pgdoorman_lib.pool.terms import CoordinatorView
     from pgdoorman_lib.server.hosts import HostView
 
 
@@ -276,8 +277,7 @@ class RunningPooler(Protocol):
 
     Where it is several processes, this is one of them, and ``everyone`` is all: whoever tells of the pooler asks for
     that first, and says which ``parts`` of it (``together.kinds``) he will look at. It may switch, returns within
-    seconds, and ``missing`` has those that have not told of themselves by then, by their numbers, and why. In one
-    process everyone is this one.
+    seconds; ``missing`` has those that have not told of themselves by then, and why. In one process it is this one.
 
     ``build`` has the texts ``version``, ``build`` and ``engine``; ``memory()`` returns rows (name, size of one, used,
     free, bytes in all); ``set_log_level`` raises ValueError for a text it can't read. ``reload`` returns what there is
@@ -320,6 +320,8 @@ class RunningPooler(Protocol):
     def fallbacks(self) -> Iterable[FallbackView]:
         """The pools that have a Patroni cluster to fall back on."""
 
+    @property
+    def coordinators(self) -> Iterable[CoordinatorView]: ...
     @property
     def login_count(self) -> int: ...
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from pgdoorman_lib.admin.rows import INT4, NUMERIC, columns
-from pgdoorman_lib.admin.tables import Row, Show, infos, no_rows, whose
+from pgdoorman_lib.admin.tables import Row, Show, infos, whose
 from pgdoorman_lib.together import kinds
 from pgdoorman_lib.views import RunningPooler, sorted_pools
 from pgdoorman_lib.wire.prepared import ClientStatements
@@ -126,6 +126,22 @@ def _startup_parameters(pooler: RunningPooler) -> list[Row]:
     return rows
 
 
+def _pool_coordinator(pooler: RunningPooler) -> list[Row]:
+    return [
+        (
+            of.database,
+            of.max_db_connections,
+            of.current,
+            of.reserve_pool_size,
+            of.reserve_used,
+            of.evictions,
+            of.reserve_acquisitions,
+            of.exhaustions,
+        )
+        for of in sorted(pooler.coordinators)
+    ]
+
+
 def _pool_scaling(pooler: RunningPooler) -> list[Row]:
     # Of the reference's ways to wait before it opens a server (gate, anticipation, fallback) there is none here.
     return [
@@ -190,8 +206,9 @@ FEATURES: dict[str, Show] = {
     "POOL_COORDINATOR": Show(
         columns("database")
         + columns("max_db_conn current reserve_size reserve_used evictions reserve_acq exhaustions", NUMERIC),
-        no_rows,
-        "max_db_connections and the reserve (not there yet)",
+        _pool_coordinator,
+        "databases with max_db_connections: their servers, the reserve, and who had to make room",
+        (kinds.COORDINATORS,),
     ),
     "POOL_SCALING": Show(
         columns("user database")

@@ -27,6 +27,7 @@ from pgdoorman_lib.admin.tables import (
     is_used,
     microseconds_within_second,
     no_rows,
+    server_limits,
 )
 from pgdoorman_lib.together import kinds
 from pgdoorman_lib.views import PoolView, RunningPooler, sorted_pools
@@ -62,6 +63,7 @@ def _databases(pooler: RunningPooler) -> list[Row]:
 
     def row(database: str, pools: Sequence[PoolView]) -> Row:
         settings = pools[0].settings
+        most, reserve = server_limits(pooler, database)
         return (
             database,
             settings.server_host,
@@ -70,11 +72,11 @@ def _databases(pooler: RunningPooler) -> list[Row]:
             None,  # force_user: each of ours has a pool of its own
             sum(pool.settings.pool_size for pool in pools),
             sum(pool.settings.min_pool_size for pool in pools),
-            0,
+            reserve,
             int(settings.server_lifetime),
             pooler.config.pools[database].pool_mode if database in pooler.config.pools else settings.pool_mode,
             None,
-            0,
+            most,
             sum(connections(pool) for pool in pools),
             _client_limit(pooler, database),
             present[database],
@@ -151,10 +153,22 @@ def _users(pooler: RunningPooler) -> list[Row]:
             modes.pop() if len(modes) == 1 else None,
             pooler.config.general.max_user_connections,
             sum(connections(pool) for pool in of_user),
-            0,
+            _clients_of_user(pooler, user),
             present[user],
         )
     return [rows[user] for user in sorted(rows)]
+
+
+def _clients_of_user(pooler: RunningPooler, user: str) -> int:
+    """max_user_client_connections in force: that of his own, or [general]'s where his pools don't agree; 0 for none."""
+    own = {
+        each.max_user_client_connections
+        for pool in pooler.config.pools.values()
+        for each in pool.users
+        if each.username == user
+    }
+    limit = own.pop() if len(own) == 1 else None
+    return pooler.config.general.max_user_client_connections if limit is None else limit
 
 
 def _lists(pooler: RunningPooler) -> list[Row]:

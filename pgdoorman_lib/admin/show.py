@@ -24,6 +24,7 @@ from pgdoorman_lib.admin.tables import (
     infos,
     microseconds_within_second,
     paced,
+    server_limits,
     whose,
 )
 from pgdoorman_lib.config.model import show_rows
@@ -49,7 +50,7 @@ def _databases(pooler: RunningPooler) -> list[Row]:
                 settings.user,
                 settings.pool_size,
                 settings.min_pool_size,
-                0,
+                server_limits(pooler, settings.database)[1],
                 settings.pool_mode,
                 settings.pool_size,
                 connections(pool),

@@ -16,6 +16,7 @@ import gevent
 
 from pgdoorman_lib.admin.rows import INT4, Column, Value, columns
 from pgdoorman_lib.client.info import ClientInfo
+from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.record import record
 from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.views import PoolView, RunningPooler, ServerView
@@ -107,6 +108,15 @@ def whose(pooler: RunningPooler, one: ClientInfo | ServerView | HostView) -> Row
 def connections(pool: PoolView) -> int:
     """The pool's server connections, those being made included."""
     return pool.idle_count + pool.borrowed_count + pool.opening_count
+
+
+def server_limits(pooler: RunningPooler, database: str) -> tuple[int, int]:
+    """max_db_connections of a database, 0 for none, and its reserve."""
+    pools = pooler.config.pools
+    section = pools.get(database, pools.get(EVERY_DATABASE))
+    if section is None or not section.max_db_connections:
+        return 0, 0
+    return section.max_db_connections, section.reserve_pool_size
 
 
 def is_used(server: ServerView, now: float) -> bool:

@@ -31,7 +31,7 @@ cdef class Connection(Guest):
     cdef public bint admitted
     cdef public str user
     cdef public str database
-    cdef public str entered
+    cdef public tuple entered
 
     @cython.locals(pooler=Pooler, stream=Stream, task=Task, crowded=bint, full=bint)
     cpdef start(self)

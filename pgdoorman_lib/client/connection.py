@@ -82,7 +82,7 @@ class Connection(Guest):
         #: it counts against max_connections
         self.admitted = 0
         #: the database among whose clients it counts
-        self.entered: str | None = None
+        self.entered: tuple[str, str] | None = None
         #: who it says to be, for the log; empty before it has said so
         self.user = ""
         self.database = ""
@@ -126,7 +126,7 @@ class Connection(Guest):
         self._let_in(accepted)
         self.accepted = accepted
         pooler = self.pooler
-        pooler.admit_to(accepted.database)
+        pooler.admit_to(accepted.database, accepted.user)
         accepted = self._named(accepted)
         found = begin_at_once(pooler, accepted)
         task = self.task
@@ -271,7 +271,7 @@ class Connection(Guest):
     def _begin(self, accepted: Accepted) -> Session:
         """Welcome the client to its session, which is ready to ``start``; may switch. Raises what ``begin`` does."""
         pooler = self.pooler
-        pooler.admit_to(accepted.database)
+        pooler.admit_to(accepted.database, accepted.user)
         accepted = self._named(accepted)
         return self._welcome(accepted, begin(pooler, accepted))
 
@@ -283,8 +283,8 @@ class Connection(Guest):
         """Queue the welcome, and make the session, which is ready to ``start``; no switch. Raises as ``enter``."""
         pooler = self.pooler
         pool, beginning = found
-        pooler.enter(accepted.database)
-        self.entered = accepted.database
+        pooler.enter(accepted.database, accepted.user)
+        self.entered = accepted.database, accepted.user
         settings, reports, told, base = beginning
         clients = pooler.clients
         number, secret = clients.new_key(accepted.protocol)
@@ -317,7 +317,7 @@ class Connection(Guest):
     def _replicate(self, accepted: Accepted) -> str:
         """Open a server for this client alone and tie the two together until either ends; may switch."""
         pooler = self.pooler
-        pooler.admit_to(accepted.database)
+        pooler.admit_to(accepted.database, accepted.user)
         pool = pool_of(pooler, accepted)
         server = pooler.open_server(pool, {**dict(accepted.parameters), "replication": accepted.replication})
         number, secret = pooler.clients.new_key(accepted.protocol)
@@ -327,8 +327,8 @@ class Connection(Guest):
         self.session = session
         pool.stats.client_login_count += 1
         try:
-            pooler.enter(accepted.database)
-            self.entered = accepted.database
+            pooler.enter(accepted.database, accepted.user)
+            self.entered = accepted.database, accepted.user
         except TooManyClients as exc:
             session.terminate_when_idle(exc)
         pooler.clients.add(session)
@@ -354,7 +354,8 @@ class Connection(Guest):
         if session is not None:
             pooler.clients.remove(session)
         if self.entered is not None:
-            pooler.exit(self.entered)
+            database, user = self.entered
+            pooler.exit(database, user)
             self.entered = None
         if self.admitted:
             self.admitted = 0

@@ -102,7 +102,7 @@ def arrive(
     connection = Connection(pooler, sock)
     connection.user, connection.database = state["user"], state["database"]
     connection.admitted = 1
-    connection.entered = state["database"]
+    connection.entered = state["database"], state["user"]
     pooler.admitted += 1
     pooler.open.add(connection)
     stream = connection.stream

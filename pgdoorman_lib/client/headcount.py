@@ -1,10 +1,14 @@
-"""The clients of all worker processes, in all and by database, where there are several."""
+"""The clients of all worker processes, in all, by database and by user, where there are several."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from pgdoorman_lib.pool.row import Row
+
+#: What clients are counted by, beside all of them: the database, or the user, that they have logged in to, or as.
+DATABASE = "database"
+USER = "clients of user"
 
 
 class Headcount:
@@ -13,8 +17,8 @@ class Headcount:
     def __init__(self, row: Callable[..., Row]) -> None:
         self._row = row
         self._all = row("clients")
-        #: of databases with clients here
-        self._by_database: dict[str, Row] = {}
+        #: of what has clients here: what it is, and its name
+        self._rows: dict[tuple[str, str], Row] = {}
 
     @property
     def total(self) -> int:
@@ -25,42 +29,41 @@ class Headcount:
         """Count one more unless there are ``limit``; whether it counts, and has to ``leave``."""
         return bool(self._all.take(limit))
 
+    def expect(self) -> None:
+        """Count one whom another process has let in."""
+        self._all.add()
+
     def leave(self) -> None:
         """One less."""
         self._all.give_back()
 
-    def count_of(self, database: str) -> int:
-        """Clients on ``database``, as clients name it."""
-        row = self._by_database.get(database)
+    def count_of(self, kind: str, name: str) -> int:
+        """Clients of a database or user, ``kind``, as clients name it."""
+        row = self._rows.get((kind, name))
         if row is not None:
             return int(row.total())
-        row = self._row("database", database)
+        row = self._row(kind, name)
         try:
             return int(row.total())
         finally:
             row.leave()
 
-    def enter(self, database: str, limit: int) -> bool:
-        """Count one more on ``database`` unless there are ``limit`` (0: any number); whether it has to ``exit``."""
-        row = self._by_database.get(database) or self._row("database", database)
+    def enter(self, kind: str, name: str, limit: int = 0) -> bool:
+        """Count one more there unless there are ``limit`` (0: any number); whether it has to ``exit``."""
+        row = self._rows.get((kind, name)) or self._row(kind, name)
         if limit and not row.take(limit):
             if not row.held:
                 row.leave()
             return False
         if not limit:
             row.add()
-        self._by_database[database] = row
+        self._rows[kind, name] = row
         return True
 
-    def exit(self, database: str) -> None:
-        """One less on ``database``."""
-        row = self._by_database[database]
+    def exit(self, kind: str, name: str) -> None:
+        """One less there."""
+        row = self._rows[kind, name]
         row.give_back()
         if not row.held:
-            del self._by_database[database]
+            del self._rows[kind, name]
             row.leave()
-
-    def expect(self, database: str) -> None:
-        """Count one whom another process has let in, in all and on ``database``."""
-        self._all.add()
-        self.enter(database, 0)

@@ -28,6 +28,7 @@ cdef class Pooler:
     cdef public bint draining
     cdef public long max_connections
     cdef public long max_db_clients
+    cdef public long max_user_clients
     cdef public long max_open
     cdef public long max_files
     cdef public object proxies
@@ -35,14 +36,17 @@ cdef class Pooler:
     cdef public bint log_disconnections
     cdef public bint add_host
     cdef public dict max_clients_by_database
+    cdef public dict max_clients_by_user
     cdef public object named
     cpdef Pool find_pool(self, str database, str user)
     cpdef check_room(self, bint console)
     cpdef admit(self, bint console)
     cpdef discharge(self)
     @cython.locals(limit=long)
-    cpdef admit_to(self, str database)
-    cpdef enter(self, str database)
-    cpdef exit(self, str database)
+    cpdef admit_to(self, str database, str user)
+    cpdef enter(self, str database, str user)
+    cpdef exit(self, str database, str user)
     @cython.locals(limit=long)
     cdef long _most_on(self, str database) except -1
+    @cython.locals(limit=long)
+    cdef long _most_of(self, str database, str user) except -1

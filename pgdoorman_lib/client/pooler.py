@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from pgdoorman_lib.auth.hba import Networks
-from pgdoorman_lib.client.headcount import Headcount
+from pgdoorman_lib.client.headcount import DATABASE, USER, Headcount
 from pgdoorman_lib.client.login import Accepted
 from pgdoorman_lib.client.logins import MANY, Logins
 from pgdoorman_lib.client.places import CONSOLE_PLACES, FEWEST_LOGINS, Shares
@@ -57,6 +57,8 @@ class Pooler:
         self.headcount: Headcount | None = None
         #: max_db_client_connections of pools that have their own, by name
         self.max_clients_by_database: dict[str, int] = {}
+        #: max_user_client_connections of users that have their own, by database and name
+        self.max_clients_by_user: dict[tuple[str, str], int] = {}
         #: databases that have a pool of their own
         self.named: Collection[str] = ()
         #: takes sessions away to another process (``Departure``), those that begin now, too; None: they stay
@@ -72,6 +74,7 @@ class Pooler:
         self.general = general
         self.max_connections = general.max_connections
         self.max_db_clients = general.max_db_client_connections
+        self.max_user_clients = general.max_user_client_connections
         logins = self.logins
         logins.most = self._share(general.max_login_connections or max(general.max_connections, FEWEST_LOGINS))
         logins.most_per_address = self._share(general.max_login_connections_per_address or MANY)
@@ -132,35 +135,50 @@ class Pooler:
             f"too many connections that have not logged in: one of the oldest gives way ({self.logins.exceeded})"
         )
 
-    def admit_to(self, database: str) -> None:
-        """TooManyClients when a database has as many clients as it may; the client has proven who it is."""
-        limit = self._most_on(database)
+    def admit_to(self, database: str, user: str) -> None:
+        """TooManyClients when a database or a user has as many clients as it may; who it is has been proven."""
         headcount = self.headcount
-        if limit and (self.clients.count_of(database) if headcount is None else headcount.count_of(database)) >= limit:
-            raise _full(database)
+        limit = self._most_on(database)
+        if limit:
+            on_it = self.clients.count_of(database) if headcount is None else headcount.count_of(DATABASE, database)
+            if on_it >= limit:
+                raise _full(DATABASE, database)
+        limit = self._most_of(database, user)
+        if limit:
+            of_him = self.clients.count_of_user(user) if headcount is None else headcount.count_of(USER, user)
+            if of_him >= limit:
+                raise _full(USER, user)
 
-    def enter(self, database: str) -> None:
+    def enter(self, database: str, user: str) -> None:
         """Count a client on ``database``, which has to ``exit``; raises as ``admit_to``: others may have come."""
-        if self.headcount is None:
-            self.admit_to(database)
-        elif not self.headcount.enter(database, self._most_on(database)):
-            raise _full(database)
+        headcount = self.headcount
+        if headcount is None:
+            self.admit_to(database, user)
+            return
+        if not headcount.enter(DATABASE, database, self._most_on(database)):
+            raise _full(DATABASE, database)
+        if not headcount.enter(USER, user, self._most_of(database, user)):
+            headcount.exit(DATABASE, database)
+            raise _full(USER, user)
 
-    def exit(self, database: str) -> None:
+    def exit(self, database: str, user: str) -> None:
         """A client has left ``database``."""
         if self.headcount is not None:
-            self.headcount.exit(database)
+            self.headcount.exit(DATABASE, database)
+            self.headcount.exit(USER, user)
 
-    def expect(self, database: str) -> None:
+    def expect(self, database: str, user: str) -> None:
         """Count a client on ``database`` that another process has let in, and that is about to come from there."""
         if self.headcount is not None:
-            self.headcount.expect(database)
+            self.headcount.expect()
+            self.headcount.enter(DATABASE, database)
+            self.headcount.enter(USER, user)
 
-    def dismiss(self, database: str) -> None:
+    def dismiss(self, database: str, user: str) -> None:
         """Who was expected does not come."""
         if self.headcount is not None:
             self.headcount.leave()
-            self.headcount.exit(database)
+            self.exit(database, user)
 
     def _most_on(self, database: str) -> int:
         """How many clients a database may have, 0: any number."""
@@ -168,6 +186,14 @@ class Pooler:
         limit = self.max_db_clients
         if limits:
             limit = limits.get(database if database in self.named else EVERY_DATABASE, limit)
+        return limit
+
+    def _most_of(self, database: str, user: str) -> int:
+        """How many clients a user may have for one more to log in to ``database``, 0: any number."""
+        limits = self.max_clients_by_user
+        limit = self.max_user_clients
+        if limits:
+            limit = limits.get((database if database in self.named else EVERY_DATABASE, user), limit)
         return limit
 
     def find_pool(self, database: str, user: str) -> Pool | None:
@@ -191,5 +217,6 @@ class Pooler:
         raise NotImplementedError
 
 
-def _full(database: str) -> TooManyClients:
-    return TooManyClients(f'too many connections for database "{database}"')
+def _full(kind: str, name: str) -> TooManyClients:
+    """In PostgreSQL's words."""
+    return TooManyClients(f'too many connections for {"database" if kind == DATABASE else "role"} "{name}"')

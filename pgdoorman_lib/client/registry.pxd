@@ -12,6 +12,7 @@ cdef long PROTOCOL_3_2
 cdef class Clients:
     cdef readonly dict _sessions
     cdef dict _by_database
+    cdef dict _by_user
     cdef public long worker
     cdef long _workers
     cdef long _rest
@@ -27,8 +28,8 @@ cdef class Clients:
     @cython.locals(number=long)
     cpdef tuple owner_of(self, long process)
     cpdef add(self, object session)
-    @cython.locals(left=int)
     cpdef remove(self, object session)
     cpdef int count_of(self, str database) except -1
+    cpdef int count_of_user(self, str user) except -1
     @cython.locals(number=long)
     cpdef tuple new_key(self, long protocol)

@@ -31,6 +31,7 @@ class Clients:
     def __init__(self, worker: _int = 0, workers: _int = 1) -> None:
         self._sessions: dict[int, Session | ReplicationSession] = {}
         self._by_database: dict[str, int] = {}
+        self._by_user: dict[str, int] = {}
         self.be_one_of_several(worker, workers)
         #: peer_id; where the pooler's numbers begin, and how many there are
         self.peer = 0
@@ -121,21 +122,17 @@ class Clients:
 
     def add(self, session: Session | ReplicationSession) -> None:
         """A session begins."""
-        database = session.database
         self._sessions[session.id] = session
         if self._reserved:
             self._reserved.discard(session.id)
-        self._by_database[database] = self._by_database.get(database, 0) + 1
+        _count(self._by_database, session.database, 1)
+        _count(self._by_user, session.user, 1)
 
     def remove(self, session: Session | ReplicationSession) -> None:
         """A session has ended."""
         if self._sessions.pop(session.id, None) is not None:
-            database = session.database
-            left = self._by_database[database] - 1
-            if left:
-                self._by_database[database] = left
-            else:
-                del self._by_database[database]
+            _count(self._by_database, session.database, -1)
+            _count(self._by_user, session.user, -1)
             if self.on_end is not None:
                 self.on_end(session.id)
 
@@ -143,9 +140,22 @@ class Clients:
         """How many sessions are on ``database``, as clients name it."""
         return self._by_database.get(database, 0)
 
+    def count_of_user(self, user: str) -> _int:
+        """How many sessions are a user's, by the name that he has logged in as."""
+        return self._by_user.get(user, 0)
+
     def by_key(self, process: int, secret: bytes) -> Session | ReplicationSession | None:
         """The session of a cancel key, or None; takes equally long for a wrong secret."""
         session = self._sessions.get(process - PROCESS_BASE)
         if session is None or not hmac.compare_digest(session.secret, secret):
             return None
         return session
+
+
+def _count(counts: dict[str, int], name: str, change: _int) -> None:
+    """So many more of ``name``, or less; what there are none of is not kept."""
+    left = counts.get(name, 0) + change
+    if left:
+        counts[name] = left
+    else:
+        del counts[name]

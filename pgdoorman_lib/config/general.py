@@ -81,6 +81,9 @@ class General:
     max_db_client_connections: int = setting(
         "integer", 0, "Clients of a database at one time; one more gets 53300. 0 = no limit.", reload="live", ours=True
     )
+    max_user_client_connections: int = setting(
+        "integer", 0, "Clients of a user at one time, over all databases; as above.", reload="live", ours=True
+    )
     max_user_connections: int = setting(
         "integer",
         0,

@@ -64,7 +64,6 @@ _ABSENT = {
     "client_encoding": _NONE + "; see startup_parameters",
     "datestyle": _NONE + "; see startup_parameters",
     "timezone": _NONE + "; see startup_parameters",
-    "max_user_client_connections": "there is none here; see max_connections in [general]",
     "auth_file": "there is none here; list the users under [[pools.NAME.users]]",
     "auth_type": "there is none here: each user's secret says how it is asked for; see pg_hba in [general]",
     "auth_ldap_options": "there is none here: they are options of the method ldap in pg_hba",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pgdoorman_lib.config.general import (
     CHANNEL_BINDINGS,
     NO_EFFECT,
-    NOT_YET,
     QUICK,
     SERVER_TLS_MODES,
     SLOW,
@@ -46,6 +45,9 @@ class User:
         "key to sign a token (JWT) with.",
         unset="the client's own credentials are passed on",
         empty=True,
+    )
+    max_user_client_connections: int | None = setting(
+        "integer", None, "Overrides [general]'s.", reload="live", maximum=U32, ours=True, unset=GENERAL
     )
     auth_pam_service: str | None = setting(
         "text",
@@ -210,17 +212,33 @@ class Pool:
         "integer", None, "Overrides [general]'s.", reload="live", maximum=U32, ours=True, unset=GENERAL
     )
     max_db_connections: int | None = setting(
-        "integer", None, "Server connections of all users together.", support=NOT_YET, off=(0,), maximum=U32, unset="0"
+        "integer",
+        None,
+        "Server connections of all users together; who needs one more waits, or takes the place of one that rests in "
+        "another user's pool.",
+        reload="live",
+        maximum=U32,
+        unset="0, no limit",
     )
     min_connection_lifetime: float = setting(
-        "duration", "30s", "Younger connections are not taken from another user.", support=NOT_YET
+        "duration", "30s", "Connections younger than this are not taken from another user.", reload="live"
     )
     reserve_pool_size: int = setting(
-        "integer", 0, "More connections for when max_db_connections is reached.", support=NOT_YET, off=(0,), maximum=U32
+        "integer",
+        0,
+        "Connections beyond max_db_connections, for those who have waited longest.",
+        reload="live",
+        maximum=U32,
     )
-    reserve_pool_timeout: float = setting("duration", "3s", "Wait before those are used.", support=NOT_YET)
+    reserve_pool_timeout: float = setting(
+        "duration", "3s", "How long they have waited before those are used.", reload="live"
+    )
     min_guaranteed_pool_size: int = setting(
-        "integer", 0, "Connections of a user that are not taken.", support=NOT_YET, off=(0,), maximum=U32
+        "integer",
+        0,
+        "Connections of a user, or min_pool_size of them, that are not taken for another.",
+        reload="live",
+        maximum=U32,
     )
     patroni_api_urls: tuple[str, ...] | None = setting("strings", None, "Overrides [general]'s.", unset=GENERAL)
     fallback_cooldown: float | None = setting(

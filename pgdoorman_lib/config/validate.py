@@ -258,6 +258,34 @@ def _pool(name: str, pool: Pool, general: General, source: Source) -> None:
         _user(user, at, source)
     if pool.auth_query is not None:
         _auth_query(name, pool.auth_query, usernames, source)
+    if pool.max_db_connections:
+        _coordinator(pool, pool.max_db_connections, general, path, source)
+
+
+def _coordinator(pool: Pool, most: int, general: General, path: Path, source: Source) -> None:
+    wanted = sum(user.min_pool_size or 0 for user in pool.users)
+    if wanted > most:
+        source.refuse(
+            (*path, "max_db_connections"),
+            f"sum of min_pool_size ({wanted}) exceeds max_db_connections ({most}); they could not all be kept open",
+        )
+    guaranteed = sum(max(user.min_pool_size or 0, pool.min_guaranteed_pool_size) for user in pool.users)
+    if guaranteed > most >= wanted:
+        source.warn(
+            (*path, "min_guaranteed_pool_size"),
+            f"users are guaranteed {guaranteed} connections of {most} (max_db_connections): who comes late gets none",
+        )
+    for user in pool.users:
+        if user.pool_size > most:
+            source.warn(
+                (*path, "max_db_connections"),
+                f"pool_size of '{user.username}' ({user.pool_size}) exceeds max_db_connections ({most})",
+            )
+    if pool.reserve_pool_size and 0 < general.query_wait_timeout < pool.reserve_pool_timeout:
+        source.warn(
+            (*path, "reserve_pool_timeout"),
+            "reserve_pool_timeout exceeds query_wait_timeout: nobody waits for long enough to have the reserve",
+        )
 
 
 def _hosts(pool: Pool, path: Path, source: Source) -> None:

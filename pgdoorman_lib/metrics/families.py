@@ -6,7 +6,7 @@ that pg_doorman deprecates in favour of counters and histograms, and still serve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 
 from pgdoorman_lib.metrics.averages import Latencies
@@ -41,6 +41,11 @@ def labels_of(database: str, user: str) -> str:
 def head(name: str, kind: str, doc: str) -> str:
     """The two lines before a family's samples."""
     return f"# HELP {PREFIX}{name} {doc}\n# TYPE {PREFIX}{name} {kind}\n"
+
+
+def family(name: str, kind: str, doc: str, samples: Iterable[tuple[str, int]]) -> str:
+    """A family of a few samples, each its labels and its value."""
+    return head(name, kind, doc) + "".join(f"{PREFIX}{name}{{{labels}}} {value}\n" for labels, value in samples)
 
 
 class Family:

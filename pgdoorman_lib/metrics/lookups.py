@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pgdoorman_lib.auth.lookup import LookupStats
-from pgdoorman_lib.metrics.families import OLD, PREFIX, head, quoted
+from pgdoorman_lib.metrics.families import OLD, family, quoted
 from pgdoorman_lib.views import LookupView
 
 #: A family's label and its values, with the counters they are of.
@@ -47,9 +47,9 @@ def write_lookups(lookups: Sequence[LookupView]) -> Iterator[str]:
             for value, counter in values
         ]
         gauges = [(f'{label}="entries",database={quoted(of.database)}', of.entries) for of in lookups]
-        yield _family(f"{name}_total", "counter", doc, samples)
+        yield family(f"{name}_total", "counter", doc, samples)
         more = gauges if name == "auth_query_cache" else []
-        yield _family(name, "gauge", OLD.format(f"{name}_total") + doc, [*more, *samples])
+        yield family(name, "gauge", OLD.format(f"{name}_total") + doc, [*more, *samples])
     pools = [
         (f'type="{what}",database={quoted(of.database)}', number)
         for of in lookups
@@ -57,10 +57,5 @@ def write_lookups(lookups: Sequence[LookupView]) -> Iterator[str]:
     ]
     now = [(f'type="current",database={quoted(of.database)}', len(of.users)) for of in lookups]
     doc = "Pools that users who were found have to themselves."
-    yield _family("auth_query_dynamic_pools_total", "counter", doc, pools)
-    yield _family("auth_query_dynamic_pools", "gauge", doc, [*now, *pools])
-
-
-def _family(name: str, kind: str, doc: str, samples: Sequence[tuple[str, int]]) -> str:
-    lines = "".join(f"{PREFIX}{name}{{{labels}}} {value}\n" for labels, value in samples)
-    return head(name, kind, doc) + lines
+    yield family("auth_query_dynamic_pools_total", "counter", doc, pools)
+    yield family("auth_query_dynamic_pools", "gauge", doc, [*now, *pools])

@@ -15,6 +15,7 @@ from operator import attrgetter
 
 import gevent.lock
 
+from pgdoorman_lib.metrics.coordinator import write_coordinators
 from pgdoorman_lib.metrics.counters import XACT_BOUND
 from pgdoorman_lib.metrics.fallbacks import write_fallbacks
 from pgdoorman_lib.metrics.families import (
@@ -156,6 +157,7 @@ class Exposition:
         yield from lines
         yield from write_lookups(sorted(pooler.lookups))
         yield from write_fallbacks(sorted(pooler.fallbacks, key=attrgetter("database")))
+        yield from write_coordinators(sorted(pooler.coordinators))
         if self._sockets_text:
             yield head("sockets", "gauge", "Sockets of the process.")
             yield self._sockets_text

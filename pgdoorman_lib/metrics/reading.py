@@ -16,7 +16,7 @@ _CLIENTS_IN_A_ROW = 64
 #: What is looked at of the whole pooler, by ``pool_readings`` and ``PoolReading.look_closer``.
 PARTS = (
     *(kinds.POOLS, kinds.COUNTS, kinds.SERVERS, kinds.STATS, kinds.PERIODS, kinds.LATENCIES),
-    *(kinds.PROCESS, kinds.LOOKUPS, kinds.FALLBACKS),
+    *(kinds.PROCESS, kinds.LOOKUPS, kinds.FALLBACKS, kinds.COORDINATORS),
 )
 
 _PoolKey = tuple[str, str]

@@ -180,8 +180,11 @@ class Opening:
         )
         cause = self.last_error
         if cause is None:
+            exhausted = self.pool.quota.exhausted(self.pool) if self.pool.quota is not None else ""
             return CheckoutTimeout(
-                text.format("Timeout occurred while waiting free connection from pool (query_wait_timeout)")
+                text.format(
+                    exhausted or "Timeout occurred while waiting free connection from pool (query_wait_timeout)"
+                )
             )
         if isinstance(cause, LocalResourcesExhausted):
             return LocalResourcesExhausted(cause.message)

@@ -51,6 +51,8 @@ log = logging.getLogger(__name__)
 TOLERANCE = 0.0005
 #: Seconds between two looks whether what is on its way to who should wait no longer still is.
 LOOK_INTERVAL = 0.02
+#: Why a server is closed that a pool under a limit would lend on (``pool.quota``).
+OWED = "a limit of several pools is reached, and those of another have waited for longer"
 #: Waits for a server that are warned of, from so many µs on.
 SLOW_CHECKOUT = 500_000
 
@@ -189,7 +191,7 @@ class Pool:
         self.health = Health(settings.pooler_check_query)
         self.stats = PoolStats()
         self.beginnings = Beginnings(self)
-        #: what it shares with other pools of the same server user, None without a limit (``pool.quota``)
+        #: what it shares with other pools of the same server user, or database; None without a limit (``pool.quota``)
         self.quota: Any = None
         #: startup parameters of logins beyond those of the settings
         self.login_parameters: Mapping[str, str] | None = None
@@ -485,8 +487,8 @@ class Pool:
             self.opening.grow(clock())
         elif self.row is not None and self._goes_over(server):
             pass
-        elif self.quota is not None and self.queue.waiting and self.quota.is_owed(self):
-            self.discard(server, "max_user_connections is reached, and those of another pool have waited for longer")
+        elif self.quota is not None and self.queue.waiting and self.quota.is_owed(self, server):
+            self.discard(server, OWED)
         elif self.forget_names and self.queue.waiting:
             names.lend(self, server)
         else:

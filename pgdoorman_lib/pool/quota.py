@@ -1,226 +1,370 @@
-"""max_user_connections: how many servers all pools of one server user may have together, and who gets the next.
+"""A limit on the servers of several pools together: who gets the next, and which is closed to make room for it.
 
-While the limit is off no pool has a quota. A pool at the limit that needs one more server takes the place of one that
-rests in another pool; when none rests, it is told as soon as there is room, and after PATIENCE room is made for it.
+It is max_user_connections for the pools of one server user, max_db_connections for those of one database (``quotas``);
+without a limit a pool has no quota. Rules:
+
+1. A place is taken, in what all worker processes share, before a server is opened: never more than the limit and the
+   reserve. The last of the reserve is for who has waited for the longest, ``reserve_after`` at least.
+2. At the limit a pool takes the place of a server that rests in another: in the slowest, if ``slowness`` tells, and
+   there of the one that has rested for longest. Not of one younger than ``min_age``, nor of the last that the other's
+   ``floor`` leaves to it.
+3. A pool whose clients hand a server from one to the next gives it up, by the same rule, once those of another have
+   waited for PATIENCE, and for longer than its own.
+4. What is open beyond the limit is closed when it has rested for SURPLUS_REST.
+5. Who was refused a place asks again when one is free or comes to rest, and every LOOK, for time alone may help.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakSet
 
+from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.holding import open_servers
 from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.tally import Tally
+from pgdoorman_lib.pool.terms import Counts, Terms, Turn
+from pgdoorman_lib.server.connection import Server
 
-#: Why a server is closed that another pool took the place of.
-TAKEN = "max_user_connections is reached, and another pool needs a connection"
+#: Why a server is closed whose place another pool takes, or that is one too many, by the limit's name.
+TAKEN = "{} is reached, and another pool needs a connection"
+SURPLUS = "there are more than {}, and it rests"
 #: Seconds that clients of a pool wait at most while those of another have one server after the other.
 PATIENCE = 1.0
+#: Seconds between two looks whether somebody can be helped who waits for a place.
+LOOK = 0.05
+#: Seconds that a server rests while there are more than the limit.
+SURPLUS_REST = 1.0
 
 
 class Quota:
-    """What the pools of one server user share; ``row`` has the count over all worker processes, None in one process."""
+    """What pools have together by ``terms``, which may change; ``places`` counts over all worker processes.
 
-    def __init__(self, limit: int, row: Any = None) -> None:
-        self.limit = limit
-        self._pools: WeakSet[Pool] = WeakSet()
-        self._making_room = False
+    ``turn`` is one for all quotas of the process. ``slowness`` tells how long a pool's transactions take.
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        places: Any = None,
+        turn: Turn | None = None,
+        slowness: Callable[[Pool], float] | None = None,
+        counts: Counts | None = None,
+    ) -> None:
+        self.terms = terms
+        self.places: Any = places if places is not None else Tally()
+        self.turn = turn or Turn()
+        self.counts = counts or Counts()
+        self._slowness = slowness
+        self.pools: WeakSet[Pool] = WeakSet()
+        #: those that were refused a place, and may wait for one yet; and whether one was since that was looked at
+        self._asking: set[Pool] = set()
+        self._has_refused = False
+        #: whether other workers see that somebody waits here
+        self._is_shown = False
         #: since when the last place is left to another worker, 0: it is not
         self._yielding_since = 0.0
-        self._row = row
-        if row is not None:
-            row.heard = self._heard
+        self._look = Deadline(self._look_again)
+        self.places.heard = self._look_again
 
     def join(self, pool: Pool) -> None:
-        """One more pool of the user."""
-        self._pools.add(pool)
-        pool.quota = self
-        if self._row is not None:
-            self._row.add(open_servers(pool))
+        """One more pool has it."""
+        if pool not in self.pools:
+            self.pools.add(pool)
+            self.places.add(open_servers(pool) if pool.row is None else pool.row.held)
             self.count_elsewhere()
 
     def end(self) -> None:
         """It holds no more."""
-        for pool in self._pools:
-            pool.quota = None
-        if self._row is not None:
-            self._row.leave()
+        self._look.clear()
+        self._asking.clear()
+        self.places.heard = None
+        self.places.leave()
 
-    # What is counted over all worker processes; in one process the books of the pools say it all.
+    # Places.
 
     def take(self, pool: Pool) -> bool:
         """``pool`` is about to open a server: have a place for it, be it that of one that rests in another pool."""
-        self._make_room(pool)
-        if self._row is None or self._row.take(self.limit):
+        return take_all((self,), pool)
+
+    def take_place(self, pool: Pool) -> bool:
+        """As ``take``, once there should be room."""
+        limit = self._limit_for(pool, clock())
+        if self.places.take(limit):
             return True
+        self._asking.add(pool)
         self.show()
-        return bool(self._row.take(self.limit))  # one may have been given back by who has not seen us wait
+        return bool(self.places.take(limit))  # one may have been given back by who has not seen us wait
+
+    def has_taken(self) -> None:
+        """The place that was taken is used."""
+        if self.left() < 0:
+            self.counts.reserve_acquisitions += 1
 
     def add(self) -> None:
         """A server comes to one of the pools from another process."""
-        if self._row is not None:
-            self._row.add()
+        self.places.add()
 
     def give_back(self) -> None:
         """A pool has a server less."""
-        if self._row is not None:
-            self._row.give_back()
+        self.places.give_back()
 
     def count_elsewhere(self) -> None:
         """Another process, which is none of the workers, has more or fewer servers of the pools."""
-        if self._row is not None:
-            self._row.set_elsewhere(sum(pool.elsewhere for pool in self._pools))
+        self.places.set_elsewhere(sum(pool.elsewhere for pool in self.pools))
 
-    def show(self) -> None:
-        """Have the other workers see since when pools of this one need a place; those with places hear when one does.
+    def left(self) -> int:
+        """How many more may be opened; less than 0: so many are there beyond the limit."""
+        return self.terms.limit - int(self.places.total())
 
-        May be called at any time.
-        """
-        row = self._row
-        if row is None:
-            return
+    def has_room(self) -> bool:
+        """Whether one more server may be opened as things are."""
+        return self.left() > 0
+
+    # Who gets the next.
+
+    def may_grow(self, pool: Pool) -> bool:
+        """Whether ``pool`` may open one more, be it in the place of a server that rests in another pool."""
         now = clock()
-        since = [
-            pool.queue.first.waiting_since
-            for pool in self._pools
-            if pool.queue.first is not None and _could_grow(pool, now)
-        ]
-        if not since or self._left() > 0:
-            row.line_is(0, 0.0)
-            return
-        known = row.waiting(row.worker)
-        row.line_is(len(since), min(since))
-        if not known:
-            row.ring_holders()
+        needed = self._needed_for(pool, now)
+        may = len(self._givers(pool, needed, now)) == needed if needed else not self._is_anothers(pool, now)
+        if not may:
+            self._has_refused = True
+            self._asking.add(pool)
+            self.show()
+            self._look_in(LOOK, now)
+        return may
 
-    def _is_anothers(self, pool: Pool) -> bool:
+    def _needed_for(self, pool: Pool, now: float) -> int:
+        """How many servers have to be closed before ``pool`` may open one."""
+        return max(0, int(self.places.total()) + 1 - self._limit_for(pool, now))
+
+    def _limit_for(self, pool: Pool, now: float) -> int:
+        """How many servers there may be with the one that ``pool`` wants to open."""
+        terms = self.terms
+        first = pool.queue.first
+        waited = pool.max_wait(now)
+        if first is None or not terms.reserve or waited < terms.reserve_after:
+            return terms.limit
+        since = first.waiting_since
+        oldest = self.places.oldest_elsewhere()
+        before_us = bool(oldest) and oldest < since
+        before_us = before_us or any(
+            other.queue.first.waiting_since < since
+            for other in self._asking
+            if other is not pool and other.queue.first is not None and could_grow(other, now)
+        )
+        # Who is first may be kept from it by something else.
+        return terms.limit if before_us and waited < terms.reserve_after + PATIENCE else terms.limit + terms.reserve
+
+    def _is_anothers(self, pool: Pool, now: float) -> bool:
         """Whether the last place is for another worker, where somebody has waited for much longer than in ``pool``.
 
         It may not need it any more, or not be able to take it: that is not waited for longer than PATIENCE.
         """
-        since = self._row.oldest_elsewhere() if self._row is not None and self._left() == 1 else 0.0
-        now = clock()
+        since = self.places.oldest_elsewhere() if self.left() == 1 else 0.0
         if not since or now - since <= max(PATIENCE, pool.max_wait(now)):
             self._yielding_since = 0.0
             return False
         self._yielding_since = self._yielding_since or now
         return now - self._yielding_since < PATIENCE
 
-    def _heard(self) -> None:
-        """Another worker has given a place back, or has no room and waits: it may have that of one at rest here."""
-        if any(pool.queue.waiting for pool in self._pools):
-            self.freed(None)
-        else:
-            self._give_way()
-
-    def _give_way(self) -> None:
-        """Close a server that rests here if another worker waits for its place; no switch."""
-        if self._row is not None and self._left() <= 0 and self._row.oldest_elsewhere():
-            self._close_one(self._longest_at_rest(None))
-
-    def _left(self) -> int:
-        if self._row is not None:
-            return self.limit - int(self._row.total())
-        return self.limit - sum(open_servers(pool) + pool.elsewhere for pool in self._pools)
-
-    def has_room(self) -> bool:
-        """Whether one more server may be opened as things are."""
-        return self._left() > 0
-
-    def may_grow(self, pool: Pool) -> bool:
-        """Whether ``pool`` may open one more, be it in the place of a server that rests in another pool."""
-        if self._is_anothers(pool):
-            return False
-        may = self._left() > 0 or self._longest_at_rest(pool) is not None
-        if not may:
-            self.show()
-        return may
-
-    def _make_room(self, pool: Pool) -> None:
-        """``pool`` is about to open a server: close one that rests in another pool if it needs that one's place."""
-        if self._left() <= 0:
-            self._close_one(self._longest_at_rest(pool))
-
-    def _close_one(self, other: Pool | None) -> None:
-        """Close the server of ``other`` that has rested for longest."""
-        if other is not None:
-            server = next(iter(other.queue))
-            other.queue.remove(server)
-            self._making_room = True
-            try:
-                other.forget(server, TAKEN)
-            finally:
-                self._making_room = False
-
-    def _longest_at_rest(self, pool: Pool | None) -> Pool | None:
-        """The pool, other than ``pool``, with the server that has rested for longest."""
-        others = [other for other in self._pools if other is not pool and other.queue.qsize()]
-        return min(others, key=lambda other: next(iter(other.queue)).idle_since, default=None)
-
-    def is_owed(self, pool: Pool) -> bool:
-        """Whether a server that ``pool`` would lend on has to make room for others, who have waited for too long."""
-        if self._left() > 0:
+    def is_owed(self, pool: Pool, server: Server) -> bool:
+        """Whether ``server``, which ``pool`` would lend on, has to make room: others have waited for too long."""
+        total = int(self.places.total())
+        since = self.places.oldest_elsewhere()
+        if total < self.terms.limit or not (self._asking or since):
             return False
         self.show()
         now = clock()
-        longest = max(PATIENCE, pool.max_wait(now))
-        since = self._row.oldest_elsewhere() if self._row is not None else 0.0
-        if since and now - since > longest:
-            return True
-        return any(
-            other.max_wait(now) > longest and _could_grow(other, now) for other in self._pools if other is not pool
+        if not self._spares(pool) or now - server.created_at < self.terms.min_age:
+            return False
+        waits = [other.max_wait(now) for other in self._asking if other is not pool and could_grow(other, now)]
+        if since:
+            waits.append(now - since)
+        longest = max(waits, default=0.0)
+        return longest > max(PATIENCE, pool.max_wait(now)) and total <= self.terms.limit_after(longest)
+
+    def freed(self, pool: Pool) -> None:
+        """A server of ``pool`` rests or is closed: it may be another's turn. No switch."""
+        now = clock()
+        if self.turn:
+            self._look_in(0.0, now)
+            return
+        if self._asking:
+            if self.left() > -self.terms.reserve or self._offers(pool, now):
+                self._serve(now)
+            self.show()
+        elif self.places.oldest_elsewhere() and self._offers(pool, now):
+            self._give_way(now)
+        self._go_on_looking(now)
+
+    def _serve(self, now: float) -> None:
+        """Have those who ask grow, the longest waiting first, until one of them is refused."""
+        self._asking = {pool for pool in self._asking if pool.queue.waiting}
+        for pool in sorted(self._asking, key=lambda one: one.max_wait(now), reverse=True):
+            self._has_refused = False
+            pool.opening.grow(now)
+            if self._has_refused:
+                break
+
+    def _look_again(self) -> None:
+        """What has changed by itself, or in another worker: it has given a place back, or has no room and waits."""
+        now = clock()
+        self._serve(now)
+        if not any(could_grow(pool, now) for pool in self._asking):
+            self._give_way(now)
+        self._end_surplus(now)
+        self.show()
+        self._go_on_looking(now)
+
+    def _go_on_looking(self, now: float) -> None:
+        if self._asking or self.left() < 0 or self.places.oldest_elsewhere():
+            self._look_in(LOOK, now)
+
+    def _look_in(self, seconds: float, now: float) -> None:
+        due = now + seconds
+        if not self._look.due or due < self._look.due:
+            self._look.set(due, now)
+
+    def show(self) -> None:
+        """Have the other workers see since when pools of this one need a place; those with places hear when one does.
+
+        May be called at any time.
+        """
+        if not self._asking and not self._is_shown:
+            return
+        now = clock()
+        since = [
+            pool.queue.first.waiting_since
+            for pool in self._asking
+            if pool.queue.first is not None and could_grow(pool, now)
+        ]
+        places = self.places
+        self._is_shown = bool(since) and self.left() <= 0
+        if not self._is_shown:
+            places.line_is(0, 0.0)
+            return
+        known = places.waiting(places.worker)
+        places.line_is(len(since), min(since))
+        if not known:
+            places.ring_holders()
+
+    def exhausted(self, pool: Pool) -> str:
+        """What somebody is told who has waited in vain because of this limit; empty: that was not the reason."""
+        terms = self.terms
+        if terms.guarantee is None or pool not in self._asking or self.left() > 0 or pool.count_all() >= pool.most:
+            return ""
+        self.counts.exhaustions += 1
+        reserve = f", reserve={-self.left()}/{terms.reserve}" if terms.reserve else ""
+        return f"all server connections to database '{terms.of}' are in use (max={terms.limit}{reserve})"
+
+    # Whose is closed for it.
+
+    def make_room(self, pool: Pool) -> None:
+        """``pool`` is about to open a server: close what rests in other pools if it needs the place."""
+        now = clock()
+        needed = self._needed_for(pool, now)
+        givers = self._givers(pool, needed, now)
+        if len(givers) == needed:
+            self._evict(givers)
+
+    def _give_way(self, now: float) -> None:
+        """Close what rests here if another worker waits for its place; no switch."""
+        places = self.places
+        if self.left() > 0 or not places.oldest_elsewhere() or self._is_beyond_us():
+            return
+        worker = places.first_elsewhere()
+        claimed = places.claim(worker) if worker else 0
+        if not claimed:
+            return  # another does
+        try:
+            self._evict(self._givers(None, max(0, 1 - self.left()), now))
+        finally:
+            places.unclaim(worker, claimed)
+
+    def _evict(self, givers: Sequence[tuple[Pool, Server]]) -> None:
+        for other, server in givers:
+            self._close(other, server, TAKEN)
+            self.counts.evictions += 1
+
+    def _is_beyond_us(self) -> bool:
+        """Whether there are more than the limit since the process before an upgrade has, or may have, some yet."""
+        return self.left() < 0 and bool(self.places.taken_outside())
+
+    def _end_surplus(self, now: float) -> None:
+        """Close what rests beyond the limit."""
+        surplus = -self.left()
+        if surplus > 0 and not self._is_beyond_us():
+            for pool, server in self._givers(None, surplus, now, min_age=0.0):
+                if now - server.idle_since >= SURPLUS_REST:
+                    self._close(pool, server, SURPLUS)
+
+    def _close(self, pool: Pool, server: Server, why: str) -> None:
+        pool.queue.remove(server)
+        with self.turn:
+            pool.forget(server, why.format(self.terms.name))
+
+    def _givers(
+        self, pool: Pool | None, number: int, now: float, min_age: float | None = None
+    ) -> list[tuple[Pool, Server]]:
+        """The next ``number`` to be closed for ``pool``, or as many as there are, of other pools."""
+        if not number:
+            return []
+        min_age = self.terms.min_age if min_age is None else min_age
+        found: list[tuple[Pool, Server]] = []
+        for other in self.pools:
+            if other is pool or not other.queue.qsize():
+                continue
+            spare = min(number, self._spares(other))
+            for server in other.queue:
+                if spare <= 0:
+                    break
+                if now - server.created_at >= min_age:
+                    found.append((other, server))
+                    spare -= 1
+        slow = {}
+        if self._slowness is not None and len({other for other, _ in found}) > 1:
+            slow = {other: self._slowness(other) for other in {other for other, _ in found}}
+        found.sort(key=lambda one: (-slow.get(one[0], 0.0), one[1].idle_since))
+        return found[:number]
+
+    def _offers(self, pool: Pool, now: float) -> bool:
+        """Whether ``pool`` has a server that may be closed for others."""
+        return bool(
+            pool.queue.qsize()
+            and self._spares(pool) > 0
+            and any(now - server.created_at >= self.terms.min_age for server in pool.queue)
         )
 
-    def freed(self, pool: Pool | None) -> None:
-        """A server of ``pool``, or of another process, rests or is closed: it may be another's turn. No switch."""
-        if self._making_room:
-            return
-        self.show()
-        others = [other for other in self._pools if other is not pool and other.queue.waiting]
-        now = clock()
-        for other in sorted(others, key=lambda one: one.max_wait(now), reverse=True):
-            other.opening.grow(now)
-        if not others:
-            self._give_way()
+    def _spares(self, pool: Pool) -> int:
+        """How many servers of ``pool`` may be taken from it."""
+        return max(0, pool.count_all() - self.terms.floor(pool))
 
 
-def _could_grow(pool: Pool, now: float) -> bool:
-    """Whether nothing but the quota keeps ``pool`` from opening a server."""
+def take_all(quotas: Sequence[Quota], pool: Pool) -> bool:
+    """``pool`` is about to open a server: take a place of each, or none."""
+    with quotas[0].turn:
+        for quota in quotas:
+            quota.make_room(pool)
+        taken = []
+        for quota in quotas:
+            if not quota.take_place(pool):
+                break
+            taken.append(quota)
+        if len(taken) < len(quotas):
+            for quota in taken:
+                quota.give_back()
+            return False
+    for quota in quotas:
+        quota.has_taken()
+    return True
+
+
+def could_grow(pool: Pool, now: float) -> bool:
+    """Whether nothing but a quota keeps ``pool`` from opening a server."""
     if pool.held or pool.opening.count or now < pool.opening.retry_at:
         return False
     return bool(open_servers(pool) + pool.elsewhere < pool.size)
-
-
-class Quotas:
-    """All quotas, by server user; ``row`` gives the row of one's count over all worker processes, if there are any."""
-
-    def __init__(self, row: Callable[[str], Any] | None = None) -> None:
-        self._row = row
-        self._limit = 0
-        self._known: dict[str, Quota] = {}
-
-    def join(self, pool: Pool) -> None:
-        """Have ``pool``, which is new, under its user's quota, if there is a limit."""
-        if self._limit:
-            self._of(pool).join(pool)
-
-    def _of(self, pool: Pool) -> Quota:
-        user = pool.settings.server_username
-        quota = self._known.get(user)
-        if quota is None:
-            quota = self._known[user] = Quota(self._limit, self._row(user) if self._row is not None else None)
-        return quota
-
-    def govern(self, limit: int, pools: Iterable[Pool]) -> None:
-        """Go by ``limit``, max_user_connections, from now on; 0: none. Nothing is closed for it."""
-        if limit == self._limit:
-            return
-        self._limit = limit
-        for quota in self._known.values():
-            quota.end()
-        self._known = {}
-        for pool in pools:
-            self.join(pool)
-            pool.opening.grow(clock())

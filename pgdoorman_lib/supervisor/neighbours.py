@@ -87,9 +87,9 @@ class Neighbours:
         )
         pool.roll = self._roll
 
-    def quota(self, user: str) -> Row:
-        """The count of servers of a server user, for ``pool.quota``."""
-        return self._ledger.row("user", user)
+    def quota(self, name: str, of: str) -> Row:
+        """The count of servers for a limit of that name, for ``pool.quota``."""
+        return self._ledger.row(name, of)
 
     def secrets(self, name: str) -> Row:
         """By which it is told that a secret of a user who is looked up for a pool is another, for ``lookups``."""

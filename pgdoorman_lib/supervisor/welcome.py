@@ -169,13 +169,13 @@ class Welcome:
         pool = parcel.prepared = clients.find_pool(self._app, parcel.state)
         if kept is not None and not servers.suits_its_client(kept, pool.settings):
             raise Refused("it keeps a server, and its pool has others")
-        self._app.expect(parcel.state["database"])
+        self._app.expect(parcel.state["database"], parcel.state["user"])
         if kept is not None:
             pool.expect()
 
     def drop_client(self, parcel: Parcel) -> None:
         """Of kind CLIENT."""
-        self._app.dismiss(parcel.state["database"])
+        self._app.dismiss(parcel.state["database"], parcel.state["user"])
         if parcel.state.get("server") is not None:
             parcel.prepared.free_place()
 
@@ -203,4 +203,4 @@ class Welcome:
             clients.arrive(self._app, sock, pool, state, server, self._book())
         else:
             sock.close()
-            self._app.dismiss(state["database"])
+            self._app.dismiss(state["database"], state["user"])

@@ -10,12 +10,14 @@ Rules:
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from pgdoorman_lib.admin.consoles import Consoles
 from pgdoorman_lib.fallback import FallbackView, join_views
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats, PoolStats
 from pgdoorman_lib.metrics.pacing import Pace
+from pgdoorman_lib.pool.terms import CoordinatorView
 from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.together import kinds
 from pgdoorman_lib.together.asker import OfAsker
@@ -33,7 +35,9 @@ from pgdoorman_lib.together.joining import (
     JoinedPool,
     Totals,
     empty,
+    join_coordinators,
     join_lookups,
+    unpack_coordinator,
     unpack_fallback,
     unpack_lookup,
 )
@@ -50,6 +54,7 @@ from pgdoorman_lib.together.packed import (
 from pgdoorman_lib.views import LookupView, RunningPooler, WorkerView
 
 _PoolKey = tuple[str, str]
+_Of = TypeVar("_Of", LookupView, FallbackView, CoordinatorView)
 
 #: Clients walked before the clock is asked whether others are due.
 _IN_A_ROW = 64
@@ -231,13 +236,7 @@ class Together(OfAsker):
     @property
     def lookups(self) -> Iterable[LookupView]:
         """Each auth_query, with what all processes have counted."""
-        self._asked(kinds.LOOKUPS)
-        found: dict[str, LookupView] = {}
-        for _, told in self._rows(kinds.LOOKUPS):
-            before = found.get(told["database"])
-            one = unpack_lookup(told)
-            found[one.database] = one if before is None else join_lookups(before, one)
-        return found.values()
+        return self._by_database(kinds.LOOKUPS, unpack_lookup, join_lookups)
 
     @property
     def hosts(self) -> Iterable[HostView]:
@@ -250,12 +249,21 @@ class Together(OfAsker):
     @property
     def fallbacks(self) -> Iterable[FallbackView]:
         """Each pool's, with what all processes have counted."""
-        self._asked(kinds.FALLBACKS)
-        found: dict[str, FallbackView] = {}
-        for _, told in self._rows(kinds.FALLBACKS):
-            one = unpack_fallback(told)
+        return self._by_database(kinds.FALLBACKS, unpack_fallback, join_views)
+
+    @property
+    def coordinators(self) -> Iterable[CoordinatorView]:
+        """Each database with a limit of servers, with what all processes have."""
+        return self._by_database(kinds.COORDINATORS, unpack_coordinator, join_coordinators)
+
+    def _by_database(self, part: str, unpack: Callable[[Told], _Of], join: Callable[[_Of, _Of], _Of]) -> Iterable[_Of]:
+        """What there is of each database, of all processes together."""
+        self._asked(part)
+        found: dict[str, _Of] = {}
+        for _, told in self._rows(part):
+            one = unpack(told)
             before = found.get(one.database)
-            found[one.database] = one if before is None else join_views(before, one)
+            found[one.database] = one if before is None else join(before, one)
         return found.values()
 
     @property

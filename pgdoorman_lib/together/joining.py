@@ -10,6 +10,7 @@ from pgdoorman_lib.metrics.averages import Latencies, Period, PoolAverages, aver
 from pgdoorman_lib.metrics.counters import Histogram, PoolStats
 from pgdoorman_lib.metrics.pacing import Pace
 from pgdoorman_lib.net.packing import unpack
+from pgdoorman_lib.pool.terms import CoordinatorView
 from pgdoorman_lib.together import kinds
 from pgdoorman_lib.together.counted import (
     copy_stats,
@@ -154,6 +155,24 @@ def join_lookups(one: LookupView, other: LookupView) -> LookupView:
         one.made + other.made,
         one.dropped + other.dropped,
         one.users | other.users,
+    )
+
+
+def unpack_coordinator(told: Told) -> CoordinatorView:
+    """One process's part of a database's limit of servers."""
+    return CoordinatorView(*(told[name] for name in CoordinatorView._fields))
+
+
+def join_coordinators(one: CoordinatorView, other: CoordinatorView) -> CoordinatorView:
+    """What two processes have of the same; one of them may not have heard of a RELOAD yet."""
+    return CoordinatorView(
+        one.database,
+        max(one.max_db_connections, other.max_db_connections),
+        max(one.reserve_pool_size, other.reserve_pool_size),
+        one.current + other.current,
+        one.evictions + other.evictions,
+        one.reserve_acquisitions + other.reserve_acquisitions,
+        one.exhaustions + other.exhaustions,
     )
 
 

@@ -47,6 +47,8 @@ LOOKUPS = "lookups"
 HOSTS = "hosts"
 #: each pool that has a Patroni cluster to fall back on
 FALLBACKS = "fallbacks"
+#: each database with a limit of servers: this process's part, and what has happened
+COORDINATORS = "coordinators"
 #: what memory is used for
 MEMORY = "memory"
 #: the process: its id, memory, connections since its start, the console's counts

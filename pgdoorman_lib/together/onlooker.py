@@ -12,6 +12,7 @@ from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, OpeningStats
 from pgdoorman_lib.net.residence import resident_bytes
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.terms import CoordinatorView
 from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.views import (
     Cancellable,
@@ -45,6 +46,7 @@ class Onlooker:
         self.lookups: Iterable[LookupView] = ()
         self.hosts: Iterable[HostView] = ()
         self.fallbacks: Iterable[FallbackView] = ()
+        self.coordinators: Iterable[CoordinatorView] = ()
         self.workers: Sequence[WorkerView] = ()
         self.consoles = Consoles()
         self.login_count = 0

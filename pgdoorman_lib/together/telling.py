@@ -20,6 +20,7 @@ from pgdoorman_lib.fallback import FallbackView
 from pgdoorman_lib.metrics.counters import PoolStats
 from pgdoorman_lib.metrics.pacing import Pace
 from pgdoorman_lib.net.packing import pack
+from pgdoorman_lib.pool.terms import CoordinatorView
 from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.together import kinds
 from pgdoorman_lib.together.counted import pack_coarse, pack_counts, pack_link, pack_stats, pack_whole
@@ -68,6 +69,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     kinds.LOOKUPS: ("database", "entries", "counted", "made", "dropped", "users"),
     kinds.FALLBACKS: FallbackView._fields,
     kinds.HOSTS: HostView._fields[1:],
+    kinds.COORDINATORS: CoordinatorView._fields,
     kinds.MEMORY: ("name", "size", "used", "free", "total"),
     kinds.PROCESS: ("pid", "resident", "started_at", "counts", "logins", "clients", "servers"),
     kinds.SOCKETS: ("state", "inodes"),
@@ -152,6 +154,7 @@ class Telling:
             ),
             kinds.FALLBACKS: lambda: map(_fallback, pooler.fallbacks),
             kinds.HOSTS: lambda: (list(host[1:]) for host in pooler.hosts),
+            kinds.COORDINATORS: lambda: map(list, pooler.coordinators),
             kinds.MEMORY: lambda: map(list, pooler.memory()),
             kinds.SOCKETS: lambda: (
                 [state, array("Q", inodes).tobytes()] for state, inodes in pooler.sockets().items()

@@ -17,6 +17,7 @@ from pgdoorman_lib.metrics.pacing import Pace
 from pgdoorman_lib.net.packing import Malformed
 from pgdoorman_lib.net.parcel_terms import ParcelError
 from pgdoorman_lib.net.syscalls import clock
+from pgdoorman_lib.pool.terms import CoordinatorView
 from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.together import kinds, orders
 from pgdoorman_lib.together.asker import OfAsker
@@ -185,6 +186,11 @@ class Whole(OfAsker):
     def fallbacks(self) -> Iterable[FallbackView]:
         """This process's."""
         return self._asker.fallbacks
+
+    @property
+    def coordinators(self) -> Iterable[CoordinatorView]:
+        """This process's."""
+        return self._asker.coordinators
 
     @property
     def login_count(self) -> int:

@@ -17,6 +17,7 @@ from pgdoorman_lib.fallback import FallbackView
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, Histogram, LinkStats, OpeningStats, PoolStats
 from pgdoorman_lib.pool.holding import Target, take_back
+from pgdoorman_lib.pool.terms import CoordinatorView
 from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.views import LookupView, WorkerView
 from pgdoorman_lib.wire.prepared import ClientStatements
@@ -227,6 +228,7 @@ class FakePooler:
             HostView(0, "db", 5432, "10.0.0.1", "open", "primary", 3, 2.5, "could not connect", 0),
             HostView(0, "db", 5432, "10.0.0.2", "closed", "standby", 0, 0.0, "", 4),
         ]
+        self.coordinators = [CoordinatorView("exampledb", 10, 3, 12, 5, 4, 1)]
         self.login_count = 0
         self.log_level = "info"
         self.done: list[str] = []

@@ -84,7 +84,7 @@ SHAPES = {
 }
 
 #: Tables of features that are not built, or that there is nothing of here.
-EMPTY = {"POOL_COORDINATOR", "PREPARED_STATEMENTS", "DNS_HOSTS", "DNS_ZONES"}
+EMPTY = {"PREPARED_STATEMENTS", "DNS_HOSTS", "DNS_ZONES"}
 
 
 def rows(pooler: FakePooler, name: str) -> list[Row]:
@@ -121,6 +121,10 @@ def test_values_fit_their_columns(name: str, dialect: Dialect) -> None:
         for value, column in zip(row, described, strict=True):
             if value is not None:
                 assert isinstance(value, str if column.type == TEXT else int | float), column.name
+
+
+def test_pool_coordinator() -> None:
+    assert rows(FakePooler(), "POOL_COORDINATOR") == [("exampledb", 10, 12, 3, 2, 5, 4, 1)]
 
 
 def test_auth_query() -> None:

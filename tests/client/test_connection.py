@@ -64,6 +64,7 @@ class General:
     max_login_connections_per_address = 0
     proxy_protocol: tuple[str, ...] = ()
     max_db_client_connections = 0
+    max_user_client_connections = 0
     application_name_add_host = False
     log_client_connections = False
     log_client_disconnections = False

@@ -15,6 +15,7 @@ from pgdoorman_lib.wire.consts import PROCESS_BASE, PROTOCOL_3_0, PROTOCOL_3_2
 
 class Session:
     database = "shop"
+    user = "alice"
 
     def __init__(self, number: int, secret: bytes = b"abcd") -> None:
         self.id = number

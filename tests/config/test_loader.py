@@ -189,9 +189,6 @@ def test_missing_and_misshapen_sections(text, phrase):
     [
         ("general", "server_tls = true"),
         ("general", "verify_server_certificate = true"),
-        ("pool", "max_db_connections = 5"),
-        ("pool", "reserve_pool_size = 5"),
-        ("pool", "min_guaranteed_pool_size = 5"),
     ],
 )
 def test_what_is_not_there_yet_is_refused(section, line):
@@ -206,6 +203,7 @@ def test_what_is_not_there_yet_is_refused(section, line):
         ("general", "server_tls = false"),
         ("general", 'daemon_pid_file = "/tmp/x.pid"'),
         ("pool", "max_db_connections = 0\nreserve_pool_size = 0\nreserve_pool_timeout = 3000"),
+        ("pool", 'max_db_connections = 5\nreserve_pool_size = 2\nmin_connection_lifetime = "5s"'),
         ("more", "[talos]\nkeys = []\ndatabases = ['a']"),
         ("more", "[web]\nenabled = true\nui = false"),
         ("more", "[prometheus]\nenabled = false\nport = 9127"),
@@ -275,6 +273,31 @@ def test_other_names():
 )
 def test_rules_over_several_keys(sections, phrase):
     assert phrase in refusal(**sections)
+
+
+@pytest.mark.parametrize(
+    ("limits", "phrase"),
+    [
+        ("max_db_connections = 3", "sum of min_pool_size (4) exceeds max_db_connections (3)"),
+        ("max_db_connections = 4\nmin_guaranteed_pool_size = 3", "users are guaranteed 6 connections of 4"),
+        ("max_db_connections = 4", "pool_size of 'a' (5) exceeds max_db_connections (4)"),
+        (
+            "max_db_connections = 9\nreserve_pool_size = 1\nreserve_pool_timeout = 9000",
+            "reserve_pool_timeout exceeds query_wait_timeout",
+        ),
+    ],
+)
+def test_limits_of_a_database_that_do_not_go_together(limits, phrase):
+    users = "".join(
+        f'[[pools.db.users]]\nusername = "{name}"\npassword = "x"\npool_size = 5\nmin_pool_size = 2\n' for name in "ab"
+    )
+    text = f"{GENERAL}[pools.db]\n{limits}\n{users}"
+    if phrase.startswith("sum"):
+        with pytest.raises(ConfigError) as caught:
+            loader.loads(text)
+        assert phrase in caught.value.message
+    else:
+        assert any(phrase in str(warning) for warning in loader.loads(text).warnings)
 
 
 def test_startup_parameters_must_fit_together():

@@ -131,7 +131,7 @@ def test_worker_threads_are_worker_processes(name):
 
 
 def test_what_would_change_who_gets_what_is_refused_all_the_same():
-    (found,) = problems(f"{GENERAL}[pools.db]\nmax_db_connections = 5\n", lenient=True)
+    (found,) = problems(f"{GENERAL}server_tls = true\n[pools.db]\n", lenient=True)
     assert "not supported yet" in found
 
 

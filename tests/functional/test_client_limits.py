@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 from eventually import eventually
@@ -36,6 +37,34 @@ def test_clients_of_a_database(make_doorman: MakeDoorman) -> None:
             admin.ask_query("SET max_db_client_connections = 0")
         with doorman.wire(), doorman.wire(), doorman.wire():
             pass
+
+
+def test_clients_of_a_user(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    """Over all databases; a user of a pool may have a limit of his own, which holds for who logs in there."""
+    own = app_pool(postgres, 2, server_database="testdb")
+    own["users"][0]["max_user_client_connections"] = 3
+    doorman = make_doorman({"general": {"max_user_client_connections": 2}, "pools": {"roomy": own}})
+    too_many = ("53300", 'too many connections for role "app"')
+    with doorman.wire() as one, doorman.wire("twodb") as two:
+        assert refusal(doorman) == refusal(doorman, "onedb") == too_many
+        assert refusal(doorman, password="wrong")[0] == "28P01"
+        with doorman.wire("roomy"):
+            assert refusal(doorman, "roomy") == too_many
+        assert {row["name"]: row["max_user_client_connections"] for row in users(doorman)}["app"] == 2
+        two.terminate()
+        eventually(lambda: len(doorman.admin("SHOW CLIENTS")) == 2, message="one, and the console")
+        with doorman.wire("twodb") as again:
+            assert again.value("SELECT 1") == "1"
+        assert one.value("SELECT 1") == "1"
+        with doorman.wire("pgdoorman", ADMIN_USER, ADMIN_PASSWORD) as admin:
+            admin.ask_query("SET max_user_client_connections = 0")
+        with doorman.wire(), doorman.wire(), doorman.wire("twodb"):
+            pass
+
+
+def users(doorman: Doorman) -> list[dict[str, Any]]:
+    with doorman.admin_connect("pgbouncer") as console:
+        return console.execute("SHOW USERS").fetchall()
 
 
 def test_servers_of_a_user(make_doorman: MakeDoorman) -> None:

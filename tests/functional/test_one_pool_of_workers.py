@@ -26,8 +26,9 @@ class Sampler:
     A backend takes a moment to end behind its connection, so those count that are there at a second look, too.
     """
 
-    def __init__(self, postgres: Postgres) -> None:
+    def __init__(self, postgres: Postgres, *users: str) -> None:
         self._postgres = postgres
+        self._users = users or ("app",)
         self._end = threading.Event()
         self.most = 0
         self._thread = threading.Thread(target=self._run)
@@ -43,16 +44,16 @@ class Sampler:
     def _run(self) -> None:
         with self._postgres.connect(user="postgres", dbname="postgres") as connection:
             while not self._end.is_set():
-                found = backends(connection)
+                found = backends(connection, *self._users)
                 if len(found) > self.most:
                     self._end.wait(patience(0.02))
-                    self.most = max(self.most, len(found & backends(connection)))
+                    self.most = max(self.most, len(found & backends(connection, *self._users)))
                 self._end.wait(0.002)
 
 
-def backends(connection: Any) -> set[int]:
-    sql = "SELECT pid FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'"
-    return {row[0] for row in connection.execute(sql)}
+def backends(connection: Any, *users: str) -> set[int]:
+    sql = "SELECT pid FROM pg_stat_activity WHERE usename = ANY(%s) AND backend_type = 'client backend'"
+    return {row[0] for row in connection.execute(sql, (list(users or ("app",)),))}
 
 
 def servers(connection: Any) -> int:

@@ -19,6 +19,7 @@ from eventually import eventually, stays
 from fix_doorman import Doorman, MakeDoorman, app_pool, be_subreaper
 from fix_postgres import Postgres
 from pace import patience
+from wire_client import WireError
 from worker_processes import worker_of
 
 pytestmark = pytest.mark.own_workers
@@ -140,6 +141,32 @@ def test_places_of_a_killed_worker_are_free_when_postgresql_has_ended_its_server
         with ThreadPoolExecutor() as threads:
             list(threads.map(ask, asking))
         assert max(seen) <= 2
+
+
+def test_limits_of_clients_hold_over_all_workers_and_count_no_dead(pooler: Doorman) -> None:
+    def refused() -> str:
+        try:
+            pooler.wire("twodb").close()
+        except WireError as exc:
+            return f"{exc.message.sqlstate} {exc.message.fields['M']}"
+        return ""
+
+    with clients_of_both(pooler) as clients, ExitStack() as stack:
+        present = len([row for row in pooler.admin("SHOW CLIENTS") if row["user"] == "app"])
+        pooler.admin(f"SET max_user_client_connections = {present}")
+        too_many = '53300 too many connections for role "app"'
+        assert [refused() for _ in range(8)] == [too_many] * 8, "whichever worker it comes to"
+        killed, lost = next(iter(clients.items()))
+        os.kill(killed, signal.SIGKILL)
+        pooler.wait_log(rf"worker \d \(pid {killed}\) was ended by signal 9")
+        with pytest.raises(psycopg.OperationalError):
+            lost.execute("SELECT 1")
+        eventually(lambda: not refused(), message="the places of the lost ones are free")
+        left = len([row for row in pooler.admin("SHOW CLIENTS") if row["user"] == "app"])
+        while left < present:
+            stack.enter_context(pooler.connect())
+            left += 1
+        eventually(lambda: refused() == too_many, message="as many as before, whoever came in between has left")
 
 
 @pytest.mark.parametrize("log", ["stderr", "syslog"])

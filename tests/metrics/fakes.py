@@ -11,6 +11,7 @@ from pgdoorman_lib.fallback import FallbackView
 from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import ConnectionStats, LinkStats, OpeningStats, PoolStats
 from pgdoorman_lib.net.residence import resident_bytes
+from pgdoorman_lib.pool.terms import CoordinatorView
 from pgdoorman_lib.views import LookupView
 
 
@@ -76,6 +77,7 @@ class FakePooler:
         self.openings = OpeningStats()
         self.lookups: list[LookupView] = []
         self.fallbacks: list[FallbackView] = []
+        self.coordinators: list[CoordinatorView] = []
         self.log_level = "info"
         self.draining = 0
         self.several = False

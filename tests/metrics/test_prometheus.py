@@ -15,6 +15,7 @@ from pgdoorman_lib.client.rejections import REASONS
 from pgdoorman_lib.fallback import FallbackView
 from pgdoorman_lib.metrics.counters import Histogram
 from pgdoorman_lib.metrics.prometheus import Exposition
+from pgdoorman_lib.pool.terms import CoordinatorView
 from pgdoorman_lib.views import LookupView
 
 Labels = frozenset[tuple[str, str]]
@@ -207,6 +208,19 @@ def test_a_thousand_pools_are_written_in_short_pieces(pooler: FakePooler) -> Non
     assert turns >= spent / 0.005
     assert max(map(len, page.pieces)) < 64 * 1024
     assert b"".join(page.pieces).count(b"\n") > 60_000
+
+
+def test_limits_of_databases() -> None:
+    pooler = FakePooler()
+    assert not [family.name for family in scrape(pooler).families if "coordinator" in family.name]
+    pooler.coordinators = [CoordinatorView("shop", 10, 3, 12, 5, 4, 1)]
+    page = scrape(pooler)
+    for name, expected in (
+        ("pool_coordinator", {"connections": 12, "reserve_in_use": 2, "max_connections": 10, "reserve_pool_size": 3}),
+        ("pool_coordinator_total", {"evictions": 5, "reserve_acquisitions": 4, "exhaustions": 1}),
+    ):
+        for value, number in expected.items():
+            assert page.get(name, type=value, database="shop") == number
 
 
 def test_users_who_are_looked_up() -> None:

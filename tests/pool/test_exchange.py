@@ -22,6 +22,7 @@ from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.quota import Quota
 from pgdoorman_lib.pool.resting import sweep
 from pgdoorman_lib.pool.row import DEMAND, PARTS, WIDTH
+from pgdoorman_lib.pool.terms import Terms
 from pgdoorman_lib.server.connection import Server
 
 
@@ -429,15 +430,19 @@ def test_the_warm_minimum_is_one_for_all(sides: Sides) -> None:
     assert sum(side.attempts for side in sides) == 2
 
 
+ONE = Terms("max_user_connections", "alice", 1)
+
+
 def test_a_limit_of_one_user_is_one_for_all(engine: Engine, sides: Sides) -> None:  # noqa: F811
     """Pools of several databases, and of several workers."""
     one, two = sides
-    quotas = [Quota(1, side.ledger.row("user", "alice")) for side in sides]
+    quotas = [Quota(ONE, side.ledger.row("user", "alice")) for side in sides]
     other = Side(engine, two.ledger, 2, {}, database="another")
     other.exchange.row.leave()
     other.pool.row = other.pool.queue.row = other.pool.exchange = None
-    quotas[0].join(one.pool)
-    quotas[1].join(other.pool)
+    for quota, pool in zip(quotas, (one.pool, other.pool), strict=True):
+        quota.join(pool)
+        pool.quota = quota
     server = got(one.ask())
     waiting = other.ask()
     gevent.sleep(0.03)
@@ -452,6 +457,7 @@ def test_a_limit_of_one_user_is_one_for_all(engine: Engine, sides: Sides) -> Non
     got(back)
     for quota in quotas:
         quota.end()
+    one.pool.quota = other.pool.quota = None
     other.close()
 
 
@@ -459,11 +465,12 @@ def test_who_waits_no_longer_for_a_place_of_a_user_takes_none(engine: Engine, si
     """Others would close servers for nobody: they look when one of theirs rests."""
     one, two = sides
     rows = [side.ledger.row("user", "alice") for side in sides]
-    quotas = [Quota(1, row) for row in rows]
+    quotas = [Quota(ONE, row) for row in rows]
     for quota, side in zip(quotas, sides, strict=True):
         side.exchange.row.leave()
         side.pool.row = side.pool.queue.row = side.pool.exchange = None
         quota.join(side.pool)
+        side.pool.quota = quota
 
     def waits(side: Side) -> Any:
         waiting = side.ask()
@@ -485,3 +492,4 @@ def test_who_waits_no_longer_for_a_place_of_a_user_takes_none(engine: Engine, si
     two.pool.discard(taken, "the end")
     for quota in quotas:
         quota.end()
+    one.pool.quota = two.pool.quota = None

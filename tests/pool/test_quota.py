@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import gevent
 import pytest
@@ -14,21 +15,38 @@ from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.pool import handover
 from pgdoorman_lib.pool import quota as quota_module
 from pgdoorman_lib.pool.holding import open_servers, pause, resume
-from pgdoorman_lib.pool.quota import Quota, Quotas
+from pgdoorman_lib.pool.quota import Quota
 from pgdoorman_lib.pool.resting import sweep
+from pgdoorman_lib.pool.terms import Terms
+
+
+def under(terms: Terms, houses: list[House], places: Any = None) -> Quota:
+    """Have these pools under a limit, counted in ``places``."""
+    quota = Quota(terms, places)
+    for house in houses:
+        quota.join(house.pool)
+        house.pool.quota = quota
+    return quota
+
+
+def leave(quota: Quota, houses: list[House]) -> None:
+    for house in houses:
+        house.pool.quota = None
+        house.close()
+    quota.end()
+
+
+def of_user(limit: int) -> Terms:
+    return Terms("max_user_connections", "alice", limit)
 
 
 @pytest.fixture
 def houses(engine: Engine) -> Iterator[list[House]]:  # noqa: F811
     """Three pools of up to three servers each, two in all."""
-    quota = Quota(2)
     made = [House(engine) for _ in range(3)]
-    for house in made:
-        quota.join(house.pool)
+    quota = under(of_user(2), made)
     yield made
-    for house in made:
-        house.pool.quota = None
-        house.close()
+    leave(quota, made)
 
 
 def opened(houses: list[House]) -> int:
@@ -88,18 +106,14 @@ def test_a_paused_pool_takes_nothing_from_others(houses: list[House]) -> None:
 
 
 def test_a_warm_minimum_does_not_take_from_others(engine: Engine) -> None:  # noqa: F811
-    quota = Quota(1)
     first, second = House(engine), House(engine, min_pool_size=1)
-    for house in (first, second):
-        quota.join(house.pool)
+    quota = under(of_user(1), [first, second])
     server = first.checkout()
     first.pool.checkin(server)
     sweep(second.pool, engine.now)
     gevent.sleep(0.02)
     assert (server.state, second.attempts) == ("idle", 0)
-    for house in (first, second):
-        house.pool.quota = None
-        house.close()
+    leave(quota, [first, second])
 
 
 def test_a_busy_pool_does_not_keep_all_for_itself(houses: list[House], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,22 +155,6 @@ def test_what_others_take_while_a_pool_is_swept(houses: list[House]) -> None:
     for house, greenlet in zip(others, waiting, strict=True):
         house.pool.checkin(greenlet.get(timeout=PATIENCE))
     assert [server.state for server in old] == ["closed", "closed"]
-
-
-def test_a_limit_comes_and_goes(engine: Engine) -> None:  # noqa: F811
-    quotas = Quotas()
-    house = House(engine)
-    quotas.join(house.pool)
-    assert house.pool.quota is None
-    quotas.govern(1, [house.pool])
-    server = house.checkout()
-    waiting = in_greenlet(house.checkout)
-    gevent.sleep(0.02)
-    assert not waiting.ready()
-    quotas.govern(0, [house.pool])
-    house.pool.checkin(waiting.get(timeout=PATIENCE))
-    house.pool.checkin(server)
-    house.close()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -16,6 +16,7 @@ from pgdoorman_lib.metrics.averages import Averages
 from pgdoorman_lib.metrics.counters import Histogram
 from pgdoorman_lib.net.packing import pack, unpack
 from pgdoorman_lib.net.parcel_terms import ChannelClosed, TimedOut
+from pgdoorman_lib.pool.terms import CoordinatorView
 from pgdoorman_lib.server.hosts import HostView
 from pgdoorman_lib.together import kinds
 from pgdoorman_lib.together.chair import Chair
@@ -193,13 +194,15 @@ def work(parts: list[Worker], whole: Worker, rng: random.Random, count: int = 20
 
 
 def share_lookups(parts: list[Worker], whole: Worker) -> None:
-    """What each of ``parts`` knows of users who are looked up, and ``whole`` of all."""
+    """What each of ``parts`` knows of users who are looked up and of limits, and ``whole`` of all."""
     everybody = {("a", f"user {number}") for number in range(len(parts) + 1)}
     whole.lookups = [
         LookupView("a", 5 * len(parts), (len(parts),) * 8, 2 * len(parts), len(parts), frozenset(everybody))
     ]
+    whole.coordinators = [CoordinatorView("a", 10, 3, 4 * len(parts), len(parts), 2 * len(parts), 3 * len(parts))]
     for number, part in enumerate(parts):
         users = frozenset({("a", f"user {number}"), ("a", f"user {number + 1}")})
+        part.coordinators = [CoordinatorView("a", 10, 3, 4, 1, 2, 3)]
         part.lookups = [LookupView("a", 5, (1,) * 8, 2, 1, users)]
 
 
