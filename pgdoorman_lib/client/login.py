@@ -335,11 +335,11 @@ def _pool_candidate(user: str, database: str, policy: LoginPolicy, demand: Deman
     account = policy.find_user(database, user)
     if account is None and policy.looks_up(database):
         found = policy.look_up(database, user)  # switch
-        stand_in = policy.stand_in(user, found)  # also where it is of no use: how long this takes must not tell
         judge = _judge(user, database, policy, demand, found)
+        stand_in = _stand_in(user, policy, judge, found)
         return Candidate(user, found.secret or stand_in, found.why or None, found, judge)
-    stand_in = policy.stand_in(user)  # here, too
     judge = _judge(user, database, policy, demand)
+    stand_in = _stand_in(user, policy, judge)
     secret = account.password if account is not None else ""
     refusal = None
     if account is None:
@@ -347,6 +347,14 @@ def _pool_candidate(user: str, database: str, policy: LoginPolicy, demand: Deman
     elif not secret and judge is None and demand.method not in WITHOUT_SECRET:
         refusal = _NO_SECRET
     return Candidate(user, secret or stand_in, refusal, None, judge)
+
+
+def _stand_in(user: str, policy: LoginPolicy, judge: Judge | None, found: Finding | None = None) -> str:
+    """The secret that would stand in, also where there is one: how long that takes must not tell.
+
+    Nobody goes by a secret whose words somebody judges.
+    """
+    return policy.stand_in(user, found) if judge is None else ""
 
 
 def _judge(user: str, database: str, policy: LoginPolicy, demand: Demand, found: Finding | None = None) -> Judge | None:
