@@ -15,14 +15,16 @@ import ssl
 from functools import lru_cache
 from typing import Any
 
+import gevent
 from gevent import socket
 
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.record import record
 
-#: Bytes of the longest message taken, and how many of them an answer to a search may have.
-_MAX_MESSAGE = 1 << 16
-_MAX_MESSAGES = 100
+#: Bytes of the longest message taken, which nobody else waits long for (3 µs a byte), and how many of them an answer to
+#: a search may have: an entry or two, and some references.
+_MAX_MESSAGE = 1 << 13
+_MAX_MESSAGES = 20
 
 #: BER: a SEQUENCE, and the bit of a length that is followed by its bytes.
 _SEQUENCE = 0x30
@@ -143,6 +145,7 @@ class Conversation:
                 break
             if len(names) > _ENTRIES:
                 break
+            gevent.sleep(0)  # others' turn: it may all be there already
             kind, answer = self._receive()
         raise LdapFault("it answers a search with something else")
 
