@@ -9,6 +9,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
+
+import gevent
+from gevent.monkey import get_original
+
+_signal: Any = get_original("signal", "signal")
+_getsignal: Any = get_original("signal", "getsignal")
 
 #: The descriptor of the socket to the process that hands itself over, for the one that it starts.
 UPGRADE_FD = "PGDOORMAN_UPGRADE_FD"
@@ -39,14 +46,28 @@ class Program:
 
 def end(child: subprocess.Popen[bytes]) -> int | None:
     """See that a process that was started has ended; its exit code, None if it had to be ended. May switch."""
-    with suppress(subprocess.TimeoutExpired):
-        return child.wait(END_SECONDS / 2)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        child.send_signal(number)
+    try:
         with suppress(subprocess.TimeoutExpired):
-            child.wait(END_SECONDS)
-            break
-    return None
+            return child.wait(END_SECONDS / 2)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            child.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(END_SECONDS)
+                break
+        return None
+    finally:
+        _leave_other_children_alone()
+
+
+def _leave_other_children_alone() -> None:
+    """Have gevent's loop wait for children no more, as it does for all of them once there was one of ours.
+
+    Modules of PAM start some in threads, and wait for them.
+    """
+    # Python does not know of the loop's handler: this is the one before.
+    _signal(signal.SIGCHLD, _getsignal(signal.SIGCHLD) or signal.SIG_DFL)
+    loop: Any = gevent.get_hub().loop
+    loop.reset_sigchld()  # the next child of ours installs it again
 
 
 def is_successor(environment: Mapping[str, str]) -> bool:
