@@ -60,6 +60,55 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
+def go(driver: str, name: str) -> Program:
+    return Program(
+        driver=driver,
+        language="Go",
+        folder="go",
+        build=[["go", "build", "-buildvcs=false", "-o", f"bin/{name}", f"./{name}"]],
+        run=[f"bin/{name}"],
+        needs=["go"],
+        environment={"GOTOOLCHAIN": "local"},
+    )
+
+
+def java(driver: str, main: str, *sources: str) -> Program:
+    return Program(
+        driver=driver,
+        language="Java",
+        folder="java_pgjdbc",
+        needs=("mvn", "javac", "java"),
+        build=(
+            ("mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"),
+            ("javac", "-d", "classes", "-cp", "lib/*", *sources),
+        ),
+        run=("java", "-Xmx512m", "-cp", "classes:lib/*", main),
+    )
+
+
+def node(driver: str, script: str) -> Program:
+    return Program(
+        driver=driver,
+        language="Node.js",
+        folder="node",
+        needs=("node", "npm"),
+        build=(("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"),),
+        run=("node", "--no-deprecation", script),
+    )
+
+
+def rust(driver: str, name: str) -> Program:
+    package = f"program-{name}"
+    return Program(
+        driver=driver,
+        language="Rust",
+        folder="rust",
+        build=[["cargo", "build", "--quiet", "--package", package]],
+        run=[f"target/debug/{package}"],
+        needs=["cargo"],
+    )
+
+
 @dataclass
 class Outcome:
     """Checks passed by feature, and what failed."""

@@ -5,26 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from driver_programs import Program
+from driver_programs import Program, go
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.timeout(1200)]
 
 
-def program(driver: str, name: str) -> Program:
-    return Program(
-        driver=driver,
-        language="Go",
-        folder="go",
-        build=[["go", "build", "-buildvcs=false", "-o", f"bin/{name}", f"./{name}"]],
-        run=[f"bin/{name}"],
-        needs=["go"],
-        environment={"GOTOOLCHAIN": "local"},
-    )
-
-
 def test_pgx(prove: Callable[[Program], None]) -> None:
-    prove(program("pgx", "pgx"))
+    prove(go("pgx", "pgx"))
 
 
 def test_lib_pq(prove: Callable[[Program], None]) -> None:
-    prove(program("lib/pq", "pq"))
+    prove(go("lib/pq", "pq"))

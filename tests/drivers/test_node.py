@@ -4,30 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import driver_programs
 import pytest
+from driver_programs import Program, node
 
 pytestmark = [pytest.mark.toolchain, pytest.mark.timeout(1200)]
 
 
-def program(driver: str, script: str) -> driver_programs.Program:
-    return driver_programs.Program(
-        driver=driver,
-        language="Node.js",
-        folder="node",
-        needs=("node", "npm"),
-        build=(("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error"),),
-        run=("node", "--no-deprecation", script),
-    )
+def test_node_postgres(prove: Callable[[Program], None]) -> None:
+    prove(node("node-postgres", "pg.js"))
 
 
-def test_node_postgres(prove: Callable[[driver_programs.Program], None]) -> None:
-    prove(program("node-postgres", "pg.js"))
+def test_postgres_js(prove: Callable[[Program], None]) -> None:
+    prove(node("postgres.js", "postgres.js"))
 
 
-def test_postgres_js(prove: Callable[[driver_programs.Program], None]) -> None:
-    prove(program("postgres.js", "postgres.js"))
-
-
-def test_prisma(prove: Callable[[driver_programs.Program], None]) -> None:
-    prove(program("Prisma's protocol", "prisma.js"))
+def test_prisma(prove: Callable[[Program], None]) -> None:
+    prove(node("Prisma's protocol", "prisma.js"))
