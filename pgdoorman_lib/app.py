@@ -44,6 +44,7 @@ from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.operations import Operations
 from pgdoorman_lib.peers import Peers
 from pgdoorman_lib.policy import ConfiguredPolicy
+from pgdoorman_lib.pool.addresses import NameWatch
 from pgdoorman_lib.pool.catalogue import Catalogue, Watch
 from pgdoorman_lib.pool.database import Databases
 from pgdoorman_lib.pool.janitor import SWEEP_INTERVAL, Janitor
@@ -322,6 +323,7 @@ class App(Shown):
         interval = min(SWEEP_INTERVAL, self.config.general.retain_connections_time)
         self._greenlets.append(gevent.spawn(self.janitor.sweep_forever, self._sweep_pools, interval))
         self._greenlets.append(gevent.spawn(Watch().run, self.pools.all))
+        self._greenlets.append(gevent.spawn(NameWatch().run, lambda: [*self.pools.all(), *self.finders.pools()]))
         # What lives now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 #: Seconds between attempts to connect while PostgreSQL can't be reached: doubled from the first to the last.
 BACKOFF_FIRST = 0.05
 BACKOFF_LAST = 1.0
+#: The last where another host may take over at any moment.
+BACKOFF_LAST_OF_SEVERAL = 0.25
 #: Seconds between two lines in the log about the same failure.
 REPORT_INTERVAL = 60.0
 #: Why servers are closed that were opened before a RECONNECT.
@@ -149,7 +151,8 @@ class Opening:
         pool = self.pool
         pool.stats.open_failures += 1
         now = clock()
-        self.backoff = min(BACKOFF_LAST, self.backoff * 2 or BACKOFF_FIRST)
+        several = len(pool.settings.servers) > 1 or pool.settings.patroni_api_urls
+        self.backoff = min(BACKOFF_LAST_OF_SEVERAL if several else BACKOFF_LAST, self.backoff * 2 or BACKOFF_FIRST)
         self.retry_at = now + self.backoff * random.uniform(0.8, 1.2)
         self._report(exc, now)
         self.last_error = exc

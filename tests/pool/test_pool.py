@@ -23,7 +23,7 @@ from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool import pool as pool_module
 from pgdoorman_lib.pool.beginnings import Told
-from pgdoorman_lib.pool.opening import BACKOFF_FIRST
+from pgdoorman_lib.pool.opening import BACKOFF_FIRST, BACKOFF_LAST, BACKOFF_LAST_OF_SEVERAL
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.queue import Borrower, Moved
 from pgdoorman_lib.pool.registry import Pools
@@ -420,6 +420,17 @@ def test_failures_back_off_and_one_tries_for_all(house: House) -> None:
     for greenlet in waiting:
         house.pool.checkin(greenlet.get(timeout=PATIENCE))
     assert house.pool.opening.backoff == 0 and house.pool.opening.last_error is None
+
+
+@pytest.mark.parametrize(("urls", "last"), [((), BACKOFF_LAST), (("http://p:8008",), BACKOFF_LAST_OF_SEVERAL)])
+def test_where_another_host_may_take_over_it_is_tried_more_often(
+    engine: Engine, urls: tuple[str, ...], last: float
+) -> None:
+    house = House(engine, patroni_api_urls=urls)
+    for _ in range(10):
+        house.pool.opening._failed(ServerUnavailable("connection refused"))
+    assert house.pool.opening.backoff == last
+    house.pool.retire("the end")
 
 
 @sized(query_wait_timeout=0.4)
