@@ -13,8 +13,8 @@ from pgdoorman_lib.config.document import Document, Path, parse
 from pgdoorman_lib.config.keys import HbaSource
 from pgdoorman_lib.config.model import Config, General, Pool
 from pgdoorman_lib.config.source import Source
-from pgdoorman_lib.config.tokens import read_keys
-from pgdoorman_lib.config.validate import validate, validate_peers, validate_talos
+from pgdoorman_lib.config.tokens import read_keys, validate_tokens
+from pgdoorman_lib.config.validate import validate, validate_peers
 from pgdoorman_lib.config.yaml_document import parse_yaml
 from pgdoorman_lib.errors import ConfigError
 
@@ -79,7 +79,7 @@ def _config(source: Source) -> Config:
     )
     validate(general, pools, source)
     validate_peers(general, peers, source)
-    validate_talos(talos, general, pools, source)
+    validate_tokens(talos, general, pools, source)
     if decoder.without_effect:
         keys = ", ".join(decoder.without_effect)
         source.warnings.append(f"{source.file}: these keys are known but have no effect in pgdoorman: {keys}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import PurePath
 
 from pgdoorman_lib.config.document import Path
+from pgdoorman_lib.config.model import General, Pool, Talos
 from pgdoorman_lib.config.source import Source
 from pgdoorman_lib.errors import ConfigError
 
@@ -18,6 +19,10 @@ _FOR = {PUBLIC_KEY: "by which clients' tokens are checked", PRIVATE_KEY: "by whi
 
 #: Bytes of the longest file that may be a key.
 LONGEST_KEY = 65536
+
+#: What tls_mode and server_tls_mode have to be for tokens to be encrypted, and what leaves that open.
+_CLIENTS_ENCRYPT = ("require", "verify-full")
+_SERVERS_MAY_NOT = ("disable", "allow", "prefer")
 
 #: The user of [talos] as clients call it.
 TALOS_USER = "talos"
@@ -65,15 +70,51 @@ def read_keys(places: Iterable[tuple[str, Path]], source: Source) -> tuple[tuple
     return tuple(found.items())
 
 
-def check_keys_of_talos(keys: Iterable[str], place: Path, source: Source) -> None:
+def validate_tokens(talos: Talos, general: General, pools: dict[str, Pool], source: Source) -> None:
+    """Check [talos], and warn of ways on which others can read tokens along."""
+    _keys_of_talos(talos, source)
+    by_token = any(user.password.startswith(PUBLIC_KEY) for pool in pools.values() for user in pool.users)
+    if (by_token or talos.keys) and general.tls_mode not in _CLIENTS_ENCRYPT and general.addresses():
+        source.warn(
+            ("general", "tls_mode"),
+            f"'{general.tls_mode}' lets clients send their tokens in clear, by which whoever reads along can log in, "
+            "too: expected require or verify-full",
+        )
+    for name, pool in pools.items():
+        mode = pool.server_tls_mode or general.server_tls_mode
+        by_wire = not all(host.startswith("/") for host in pool.server_host)
+        if mode in _SERVERS_MAY_NOT and by_wire and any(secret.startswith(PRIVATE_KEY) for secret in _to_servers(pool)):
+            source.warn(
+                ("pools", name),
+                f"with server_tls_mode = '{mode}' its tokens may go to servers in clear, by which whoever reads along "
+                "can log in there, too: expected verify-full, or verify-ca or require",
+            )
+        if talos.keys and any(user.username == TALOS_USER for user in pool.users):
+            source.warn(
+                ("pools", name), f"'{TALOS_USER}' logs in by [talos], to the pool of his role: never to his own"
+            )
+
+
+def _to_servers(pool: Pool) -> list[str]:
+    """What is shown to its servers in the place of passwords."""
+    secrets = [user.server_password for user in pool.users]
+    if pool.auth_query is not None:
+        secrets += [pool.auth_query.password, pool.auth_query.server_password]
+    return [secret for secret in secrets if secret is not None]
+
+
+def _keys_of_talos(talos: Talos, source: Source) -> None:
     """Refuse two that tokens could not tell apart."""
+    place: Path = ("talos", "keys")
     named: dict[str, str] = {}
-    for path in keys:
+    for path in talos.keys:
         other = named.setdefault(key_id(path), path)
         if other != path:
             source.refuse(
                 place, f"'{other}' and '{path}' are both the key \"{key_id(path)}\", as tokens call it; rename one"
             )
+    if talos.keys and not talos.databases:
+        source.warn(place, "without talos.databases nobody logs in by them")
 
 
 def check_key(secret: str, allowed: str, place: Path, source: Source) -> None:

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.config.document import Path
-from pgdoorman_lib.config.model import AuthQuery, General, Peer, Pool, Talos, User
+from pgdoorman_lib.config.model import AuthQuery, General, Peer, Pool, User
 from pgdoorman_lib.config.source import Source
-from pgdoorman_lib.config.tokens import PRIVATE_KEY, PUBLIC_KEY, TALOS_USER, check_key, check_keys_of_talos
+from pgdoorman_lib.config.tokens import PRIVATE_KEY, PUBLIC_KEY, check_key
 
 ADMIN_DATABASES = ("pgdoorman", "pgbouncer")
 """Database names that lead to the console; a pool of that name can't be reached."""
@@ -54,27 +54,6 @@ def validate_peers(general: General, peers: dict[int, Peer], source: Source) -> 
         source.warn(
             ("peers",), "without general.peer_id no cancel request is passed on: give each pooler an id of its own"
         )
-
-
-def validate_talos(talos: Talos, general: General, pools: dict[str, Pool], source: Source) -> None:
-    """The same for [talos]; and what concerns tokens of any kind."""
-    check_keys_of_talos(talos.keys, ("talos", "keys"), source)
-    if talos.keys and not talos.databases:
-        source.warn(("talos", "keys"), "without talos.databases nobody logs in by them")
-    by_token = any(user.password.startswith(PUBLIC_KEY) for pool in pools.values() for user in pool.users)
-    if not (by_token or talos.keys):
-        return
-    if general.tls_mode not in ("require", "verify-full") and general.addresses():
-        source.warn(
-            ("general", "tls_mode"),
-            f"'{general.tls_mode}' lets clients send their tokens in clear, by which whoever reads along can log in, "
-            "too: expected require or verify-full",
-        )
-    for name, pool in pools.items():
-        if talos.keys and any(user.username == TALOS_USER for user in pool.users):
-            source.warn(
-                ("pools", name), f"'{TALOS_USER}' logs in by [talos], to the pool of his role: never to his own"
-            )
 
 
 def _listening(general: General, source: Source) -> None:

@@ -129,6 +129,17 @@ def test_what_is_warned_of(tmp_path: Path) -> None:
     assert [text.split(": ", 2)[1] for text in config.warnings] == ["talos.keys", "general.tls_mode", "pools.db"]
 
 
+def test_tokens_to_servers_want_tls(tmp_path: Path) -> None:
+    _, private = write_pair(tmp_path, "k")
+    (warning,) = read(to_servers(private)).warnings
+    assert "pools.db: with server_tls_mode = 'allow' its tokens may go to servers in clear" in warning
+    assert not read(to_servers(private), pool='server_tls_mode = "require"').warnings
+    assert not read(to_servers(private), pool='server_host = "/run/postgresql"').warnings
+    looked_up = f'query = "SELECT f($1)"\nuser = "r"\npassword = "jwt-priv-key-fpath:{private}"'
+    (warning,) = read('password = ""', more=f"[pools.db.auth_query]\n{looked_up}").warnings
+    assert "may go to servers in clear" in warning
+
+
 def test_another_key_in_the_same_file_is_told_of_and_rebuilds_no_pool(tmp_path: Path) -> None:
     public, private = write_pair(tmp_path, "k")
     user = by_token(public) + f'\nserver_username = "s"\nserver_password = "jwt-priv-key-fpath:{private}"'
