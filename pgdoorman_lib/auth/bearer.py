@@ -15,8 +15,10 @@ from pgdoorman_lib.errors import ProtocolViolation, Refusal
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.messages import authentication_sasl, authentication_sasl_continue
-from pgdoorman_lib.wire.oauthbearer import DUMMY, MECHANISM, initial_response, no_token, token_in
+from pgdoorman_lib.wire.oauthbearer import DUMMY, MECHANISM, no_token, token_in
+from pgdoorman_lib.wire.sasl import parse_initial_response
 
+_OFFERED = (MECHANISM.encode(),)
 _REQUEST = authentication_sasl((MECHANISM,))
 
 
@@ -28,7 +30,7 @@ def authenticate_bearer(
     Its servers are told nothing of that. AuthenticationFailed, ProtocolViolation, PeerGone.
     """
     stream.write(_REQUEST)
-    first = initial_response(_answer(stream))
+    _, first = parse_initial_response(_answer(stream), _OFFERED)
     if first is None:
         stream.write(authentication_sasl_continue(b""))
         first = _answer(stream)

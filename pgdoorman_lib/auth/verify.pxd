@@ -6,11 +6,11 @@ from pgdoorman_lib.auth.md5 cimport Md5Challenge, hash_password, is_hash
 from pgdoorman_lib.auth.scram cimport ScramExchange, ScramVerifier
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.wire cimport consts
-from pgdoorman_lib.wire.framing cimport int32
 from pgdoorman_lib.wire.messages cimport authentication_sasl_continue, authentication_sasl_final
 
 cdef int _INITIAL, _FIRST, _FINAL
 cdef bytes _MECHANISM, _MECHANISM_PLUS
+cdef tuple _OFFERED, _OFFERED_PLUS
 cdef bytes _SASL, _SASL_PLUS
 
 
@@ -55,7 +55,7 @@ cdef class ScramProof(Proof):
     @cython.locals(first=bytes)
     cpdef bytes take(self, int kind, bytes body)
     @cython.final
-    @cython.locals(end=Py_ssize_t, begin=Py_ssize_t, size=long, mechanism=bytes)
+    @cython.locals(mechanism=bytes, first=bytes)
     cdef bytes _initial(self, bytes body)
     @cython.final
     @cython.locals(client_key=bytes, candidate=Candidate)

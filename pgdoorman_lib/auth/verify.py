@@ -32,12 +32,12 @@ from pgdoorman_lib.auth.tokens import JWT
 from pgdoorman_lib.errors import AuthenticationFailed, ProtocolViolation, Refusal
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.wire import consts
-from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.messages import (
     authentication_sasl,
     authentication_sasl_continue,
     authentication_sasl_final,
 )
+from pgdoorman_lib.wire.sasl import parse_initial_response
 from pgdoorman_lib.wire.scram import MECHANISM, MECHANISM_PLUS
 
 #: Longest answers taken, length word included: PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH and PG_MAX_SASL_MESSAGE_LENGTH.
@@ -52,6 +52,8 @@ _WORDS = {CERT: "certificate", PEER: "Peer", OAUTH: "OAuth bearer", PAM: "PAM", 
 
 _MECHANISM = MECHANISM.encode()
 _MECHANISM_PLUS = MECHANISM_PLUS.encode()
+_OFFERED = (_MECHANISM,)
+_OFFERED_PLUS = (_MECHANISM_PLUS, _MECHANISM)
 _SASL = authentication_sasl((MECHANISM,))
 _SASL_PLUS = authentication_sasl((MECHANISM_PLUS, MECHANISM))
 
@@ -264,20 +266,9 @@ class ScramProof(Proof):
 
     def _initial(self, body: bytes) -> bytes | None:
         """The data in a SASLInitialResponse, None if there is none; ProtocolViolation for what was not offered."""
-        end = body.find(b"\0")
-        begin = end + 5  # behind the length word
-        if end < 0 or begin > len(body):
-            raise ProtocolViolation("invalid message format")
-        mechanism = body[:end]
-        self._plus = self._offers_plus and mechanism == _MECHANISM_PLUS
-        if not self._plus and mechanism != _MECHANISM:
-            raise ProtocolViolation("client selected an invalid SASL authentication mechanism")
-        size = int32(body, end + 1)
-        if size == -1 and begin == len(body):
-            return None
-        if size != len(body) - begin:
-            raise ProtocolViolation("invalid message format")
-        return body[begin:]
+        mechanism, first = parse_initial_response(body, _OFFERED_PLUS if self._offers_plus else _OFFERED)
+        self._plus = mechanism == _MECHANISM_PLUS
+        return first
 
     def _final(self, body: bytes) -> bytes:
         client_key = self._exchange.final(body)

@@ -9,7 +9,6 @@ import json
 import re
 
 from pgdoorman_lib.errors import ProtocolViolation
-from pgdoorman_lib.wire.framing import int32
 
 MECHANISM = "OAUTHBEARER"
 
@@ -22,21 +21,6 @@ _HEADER = re.compile(rb"[ny],,")
 _PAIR = re.compile(rb"([A-Za-z]+)=([\x21-\x7e \t\r\n]*)")
 # RFC 6750 section 2.1, the scheme in any case (RFC 9110 section 11.1).
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]+=*)")
-
-
-def initial_response(body: bytes) -> bytes | None:
-    """The client's first message in a SASLInitialResponse, None if it leaves it to the next; ProtocolViolation."""
-    mechanism, end, rest = body.partition(b"\0")
-    if not end or len(rest) < 4:
-        raise _malformed("invalid message format")
-    if mechanism != MECHANISM.encode():
-        raise _malformed("client selected an invalid SASL authentication mechanism")
-    size, first = int32(rest, 0), rest[4:]
-    if size == -1 and not first:
-        return None
-    if size != len(first):
-        raise _malformed("invalid message format")
-    return first
 
 
 def token_in(message: bytes) -> bytes | None:
