@@ -359,6 +359,7 @@ class App(Shown):
         gevent.killall(self._greenlets)
         self.connector.hosts.close()
         self.finders.close()
+        self.policy.judges.close()
         self.pools.close()
         if self.neighbours is not None:
             self.neighbours.close()

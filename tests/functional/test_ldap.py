@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -120,6 +121,18 @@ def test_who_goes_away_leaves_nothing_behind(make_doorman: MakeDoorman, postgres
     eventually(lambda: doorman.open_files() == before - 2, message="neither the client is there, nor what asked for it")
     people.gate.set()
     doorman.connect(dbname="bound", user="app_two").close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_nobody_keeps_the_pooler_from_its_end(
+    ldap_doorman: Doorman, people: LdapServer, number: signal.Signals
+) -> None:
+    people.gate.clear()
+    with ThreadPoolExecutor(1) as several:
+        login = several.submit(refused, ldap_doorman, dbname="bound", user="app_two")
+        eventually(lambda: people.asked)
+        ldap_doorman.stop(number)
+        assert login.result()
 
 
 def test_time_is_limited_and_then_nobody_is_in(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -198,6 +199,19 @@ def test_who_goes_away_is_not_asked_about(make_doorman: MakeDoorman, postgres: P
         first.result().close()
     doorman.connect(dbname="passed", user="app_two").close()
     assert pam.asked == ["doors app_two 127.0.0.1"] * 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_nobody_keeps_the_pooler_from_its_end(pam_doorman: Doorman, pam: PamStack, number: signal.Signals) -> None:
+    pam.close()
+    with ThreadPoolExecutor(1) as several:
+        login = several.submit(refused, pam_doorman, dbname="passed", user="app_two")
+        eventually(lambda: pam.asked)
+        pam_doorman.send_signal(number)
+        eventually(lambda: not pam_doorman.running)
+        assert login.result()
+    pam.open()  # the module's own process, which nobody else can end
+    pam_doorman.ended_by_test = True
 
 
 def test_a_reload_changes_who_judges(pam_doorman: Doorman, pam: PamStack) -> None:
