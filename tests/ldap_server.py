@@ -78,9 +78,9 @@ def filter_words(tag: int, content: bytes) -> str:
 class LdapServer:
     """``people``: passwords by their names (DN); ``uids``: names by uid. ``asked`` has each request in words.
 
-    ``answer`` may be set to answer itself: it is given the tag of the request and its number, and returns bytes (none:
-    the connection is closed behind them), or None: it is answered as usual. Nothing is answered while ``gate`` is
-    closed.
+    ``answer`` may be set to answer itself: it is given the tag of the request and its number, and returns bytes, or None:
+    it is answered as usual. Behind such bytes the connection is closed, unless they answer a search. Nothing is
+    answered while ``gate`` is closed.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None, *, at_once: bool = False) -> None:
@@ -165,7 +165,7 @@ class LdapServer:
             sock.sendall(self._answer(number, tag, body))
             return True
         sock.sendall(answer)
-        return answer.endswith(result(number, DONE, SUCCESS))
+        return tag == SEARCH and bool(answer)
 
     def _read(self, sock: socket.socket) -> bytes | None:
         data = b""

@@ -139,14 +139,18 @@ class Directory:
                 assert self.context is not None
                 sock = self.context.wrap_socket(sock, server_hostname=host)
                 conversation = Conversation(sock)
-            name = self._search(conversation, claim.user) if self.template else bound
-            _check(conversation.bind(name, claim.password), "the bind as the user")
+            name, refusal = self._search(conversation, claim.user) if self.template else (bound, None)
+            # Also as one who is not there: how long this takes must not tell.
+            result = conversation.bind(name, claim.password)
+            if refusal is not None:
+                raise refusal
+            _check(result, "the bind as the user")
             conversation.unbind()
         finally:
             sock.close()
 
-    def _search(self, conversation: Conversation, user: str) -> bytes:
-        """The name of the user's entry; Refusal if there is none, or more than one."""
+    def _search(self, conversation: Conversation, user: str) -> tuple[bytes, Refusal | None]:
+        """The name of the user's entry; one of nobody's, and the refusal, if there is none, or more than one."""
         result = conversation.bind(self.bind_name.encode(), self.bind_password.encode())
         if result.code != SUCCESS:
             raise LdapFault(f"the bind for the search fails: {result}")
@@ -155,10 +159,14 @@ class Directory:
         if result.code not in (SUCCESS, SIZE_LIMIT_EXCEEDED, NO_SUCH_OBJECT):
             raise LdapFault(f"the search fails: {result}")
         if len(names) != 1 or result.code != SUCCESS:
-            raise Refusal(f"LDAP finds {len(names) or 'no'} entries of this name")
+            return self._nobody, Refusal(f"LDAP finds {len(names) or 'no'} entries of this name")
         if not names[0]:
-            raise Refusal("LDAP finds an entry without a name")
-        return names[0]
+            return self._nobody, Refusal("LDAP finds an entry without a name")
+        return names[0], None
+
+    @property
+    def _nobody(self) -> bytes:
+        return f"cn=nobody,{self.base}".encode()
 
 
 def _check(result: Result, what: str) -> None:

@@ -119,6 +119,15 @@ def test_a_search_and_a_bind(server: LdapServer) -> None:
     assert refusal(search(server.port), user="twin") == "LDAP finds 2 entries of this name"
 
 
+def test_who_is_not_found_costs_a_bind_too(server: LdapServer) -> None:
+    """Or how long it takes would tell who is in the directory; and that this one succeeds changes nothing."""
+    server.people[f"cn=nobody,{BASE}"] = "secret"
+    for user, found in (("nobody", "no"), ("twin", "2")):
+        server.asked.clear()
+        assert refusal(search(server.port), user=user) == f"LDAP finds {found} entries of this name"
+        assert server.asked == ["bind ", f"search {BASE} 2 (uid={user})", f"bind cn=nobody,{BASE}"]
+
+
 def test_a_search_by_somebody(server: LdapServer) -> None:
     reader = {"ldapbinddn": "cn=reader,dc=example,dc=net", "ldapbindpasswd": "reads", "ldapsearchattribute": "mail"}
     ask(search(server.port, **reader))
