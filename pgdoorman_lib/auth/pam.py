@@ -11,6 +11,7 @@ PostgreSQL docs, "PAM Authentication"; its auth.c.
 from __future__ import annotations
 
 import ctypes.util
+import os
 import sys
 from ctypes import byref, pointer
 from functools import lru_cache
@@ -30,6 +31,9 @@ DEFAULT_SERVICE = "postgresql"
 _MAX_PASSWORD = 511
 
 _LIBRARY = "libpam.dylib" if sys.platform == "darwin" else "libpam.so.0"
+
+#: Where Linux-PAM has services, which are looked for only to say that one is missing.
+_DIRECTORIES = ("/etc/pam.d", "/usr/etc/pam.d", "/usr/lib/pam.d", "/usr/local/etc/pam.d")
 
 #: What PAM says when it can't be asked: a module or a service that is not there, or fails (_pam_types.h).
 _FAULTS = frozenset((1, 2, 3, 4, 5, 9, 19, 26, 28))
@@ -84,7 +88,14 @@ class PamService:
 
     def _error(self, pam: Any, handle: Any, function: str, result: int) -> Refusal:
         kind = NoVerdict if result in _FAULTS else Refusal
-        return kind(f"{self.line}: {function}: {pam.pam_strerror(handle, result)} ({result})")
+        return kind(f"{self.line}{self._missing()}: {function}: {pam.pam_strerror(handle, result)} ({result})")
+
+    def _missing(self) -> str:
+        """What is to be said if there is no such service: PAM says nothing, and asks another."""
+        directories = _DIRECTORIES if self.confdir is None else (self.confdir,)
+        if any(os.path.exists(os.path.join(directory, self.service)) for directory in directories):
+            return ""
+        return f' (not in {directories[0]}: the service "other" was asked)'
 
 
 def pam_service(service: str, settings: JudgeSettings | None, names_host: bool = False) -> PamService:

@@ -16,6 +16,8 @@ from pgdoorman_lib.auth.clear_text import Claim
 from pgdoorman_lib.auth.pam import PamService, pam_service
 from pgdoorman_lib.errors import ConfigError, NoVerdict, Refusal
 
+NOT_THERE = ' (not in /etc/pam.d: the service "other" was asked)'
+
 
 class Handle:
     def __init__(self) -> None:
@@ -96,7 +98,7 @@ def test_only_success_is_success(fake: Fake, function: str, result: int) -> None
     fake.results[function] = result
     with pytest.raises(Refusal) as refused:
         ask()
-    assert str(refused.value) == f'PAM service "doors": {function}: error {result} ({result})'
+    assert str(refused.value) == f'PAM service "doors"{NOT_THERE}: {function}: error {result} ({result})'
     assert isinstance(refused.value, NoVerdict) == (result in (1, 2, 3, 4, 5, 9, 19, 26, 28))
     ended = ["pam_end", str(result)] if function != "pam_start" else []
     assert fake.calls[-len(ended) :] == ended or not ended

@@ -21,6 +21,7 @@ host passed all 127.0.0.1/32 pam pamservice=doors
 host pgdoorman operator 127.0.0.1/32 pam pamservice=doors
 host other all 127.0.0.1/32 pam pamservice=other_doors
 host broken all 127.0.0.1/32 pam pamservice=broken
+host missing all 127.0.0.1/32 pam pamservice=no_such_doors
 host named all 127.0.0.1/32 pam pamservice=doors pam_use_hostname=1
 host all all 127.0.0.1/32 scram-sha-256
 """
@@ -54,6 +55,7 @@ def config(postgres: Postgres, pam: PamStack, **general: Any) -> dict[str, Any]:
             "other": app_pool(postgres, users=[passed]),
             "broken": app_pool(postgres, users=[passed]),
             "named": app_pool(postgres, users=[passed]),
+            "missing": app_pool(postgres, users=[passed]),
             "own": app_pool(postgres, users=[judged, app_user(postgres, 1, username="operator", password="unused")]),
         },
     }
@@ -140,6 +142,13 @@ def test_the_console(pam_doorman: Doorman) -> None:
 def test_a_service_that_fails_lets_nobody_in(pam_doorman: Doorman) -> None:
     assert 'PAM authentication failed for user "app_two"' in refused(pam_doorman, dbname="broken", user="app_two")
     pam_doorman.wait_log(r'WARN .*PAM service "broken": .*: nobody gets in by that')
+
+
+def test_a_service_that_is_not_there_is_told_of(pam_doorman: Doorman, pam: PamStack) -> None:
+    assert 'PAM authentication failed for user "app_two"' in refused(pam_doorman, dbname="missing", user="app_two")
+    pam_doorman.wait_log(
+        rf'"no_such_doors" \(not in {pam.directory}: the service "other" was asked\): pam_authenticate'
+    )
 
 
 def test_a_slow_service_holds_up_nobody_else(pam_doorman: Doorman, pam: PamStack) -> None:
