@@ -129,7 +129,7 @@ class Inn(Pooler):
             find_user=users.find,
             database_of=users.database_of,
             looks_up=lambda database: False,
-            stand_in=users.stand_in,
+            stand_in=lambda user, found: users.stand_in(user),
             judge=lambda database, user, found: users.judge(database, user),
             is_admin_database=lambda name: name == "pgdoorman",
             console_secret={self.general.admin_username: self.general.admin_password}.get,
