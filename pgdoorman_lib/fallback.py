@@ -236,6 +236,8 @@ class Fallback:
     def _knock(self, settings: Any, member: Member) -> Member | None:
         try:
             self._hosts.knock(_settings_for(settings, member))
+        except LocalResourcesExhausted:
+            return None  # no fault of the member's
         except DoormanError as exc:
             self._failed(member, exc)
             return None

@@ -6,10 +6,8 @@ followed. By https the certificate has to be one that the system trusts.
 
 from __future__ import annotations
 
-import http.client
 import json
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import gevent
 from gevent import socket, ssl
@@ -46,6 +44,8 @@ class Member(NamedTuple):
 
 def ask(url: str, timeout: float) -> list[Member]:
     """The members that serve, as the API at ``url`` tells; may switch. PatroniError, LocalResourcesExhausted."""
+    import http.client  # 5 ms, for pools that have a cluster alone
+
     limit = gevent.Timeout(timeout)
     try:
         with limit:
@@ -67,6 +67,9 @@ def ask(url: str, timeout: float) -> list[Member]:
 
 
 def _get(url: str, timeout: float) -> bytes:
+    import http.client
+    from urllib.parse import urlsplit
+
     parts = urlsplit(url)
     encrypted = parts.scheme == "https"
     host = parts.hostname or ""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -147,6 +150,27 @@ def test_a_cancel_goes_to_the_host_where_the_statement_runs(
             assert len(failures) == 1
 
 
+def test_what_runs_for_a_worker_that_dies_is_cancelled_where_it_runs(
+    pair: tuple[Member, Member], make_doorman: MakeDoorman
+) -> None:
+    """PostgreSQL would go on with it, and only notice when it is done that nobody wants to know."""
+    primary, standby = pair
+    config = config_for(primary, standby, attrs="standby")
+    config["general"]["worker_threads"] = 2
+    doorman = make_doorman(config=config)
+    with closing(doorman.connect()) as connection:
+        connection.pgconn.send_query(b"SELECT pg_sleep(60)")
+
+        def running() -> list[Any]:
+            return [backend for backend in standby.backends() if "pg_sleep(60)" in backend["query"]]
+
+        eventually(running)
+        [worker] = [row["worker"] for row in doorman.admin("SHOW SERVERS") if row["state"] == "active"]
+        [pid] = [row["process"] for row in doorman.admin("SHOW WORKERS") if row["worker"] == worker]
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not running(), message="it was cancelled")
+
+
 def test_the_primary_dies_and_the_standby_is_promoted(pair: tuple[Member, Member], make_doorman: MakeDoorman) -> None:
     primary, standby = pair
     doorman = make_doorman(config=config_for(primary, standby, attrs="read-write"))
@@ -171,6 +195,45 @@ def test_the_primary_dies_and_the_standby_is_promoted(pair: tuple[Member, Member
         eventually(writes)
     doorman.wait_log("connected to the server again|new server connection")
     assert standby.rows("SELECT count(*) FILTER (WHERE a = 2) AS lost FROM t", dbname="testdb")[0]["lost"] == 0
+
+
+def test_what_is_known_of_one_host_is_not_believed_of_another(
+    pair: tuple[Member, Member], make_doorman: MakeDoorman
+) -> None:
+    """They have gone apart: on the second there is a function that sets something, and a table of other columns."""
+    primary, standby = pair
+    standby.promote()
+    standby.sql(
+        "CREATE FUNCTION innocent() RETURNS text LANGUAGE sql AS $$ SELECT set_config('work_mem', '123kB', false) $$;"
+        " CREATE TABLE shaped (a text, b text); INSERT INTO shaped VALUES ('one', 'two'); GRANT ALL ON shaped TO app;",
+        "testdb",
+    )
+    primary.sql("CREATE TABLE shaped (a int); INSERT INTO shaped VALUES (1); GRANT ALL ON shaped TO app;", "testdb")
+    doorman = make_doorman(config=config_for(primary, standby, size=1))
+    with doorman.connect() as kept, doorman.connect() as other:
+        assert kept.execute("SELECT * FROM shaped", prepare=True).fetchall() == [(1,)]
+        assert other.execute("SELECT * FROM shaped", prepare=True).fetchall() == [(1,)]
+        usual = other.execute("SHOW work_mem").fetchone()
+        assert usual != ("123kB",)
+        primary.kill()
+
+        def calls() -> bool:
+            with doorman.connect() as caller:
+                try:
+                    return caller.execute("SELECT innocent()").fetchone() == ("123kB",)
+                except psycopg.Error:
+                    return False
+
+        eventually(calls)
+        with doorman.connect() as third:
+            assert third.execute("SHOW work_mem").fetchone() == usual
+            assert third.execute("SELECT * FROM shaped", prepare=True).fetchall() == [("one", "two")]
+        for connection in (kept, other):
+            try:
+                found = connection.execute("SELECT * FROM shaped", prepare=True).fetchall()
+            except psycopg.Error:
+                continue  # as PostgreSQL refuses a cached plan that must not change its result type
+            assert found == [("one", "two")]
 
 
 def test_a_promoted_standby_is_left_by_who_asks_for_standbys(

@@ -17,6 +17,7 @@ from scripted_postgres import AUTH_OK, WELCOME, Connection, FakePostgres, Settin
 from pgdoorman_lib.net import connect
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.server.auth import Credentials
+from pgdoorman_lib.server.cancel import send_cancel
 from pgdoorman_lib.server.hosts import Hosts
 from pgdoorman_lib.server.login import login
 
@@ -97,6 +98,18 @@ def test_all_addresses_are_tried(engine: Engine, both: dict[str, FakePostgres], 
     names["db"] = ["127.0.0.3", TWO]
     both[TWO].play(trusting)
     assert open_once(Hosts(engine), engine, NamedSettings(server_port=both[ONE].port)) == TWO
+
+
+def test_a_cancel_goes_to_the_address_of_its_connection(
+    engine: Engine, both: dict[str, FakePostgres], names: dict[str, Any]
+) -> None:
+    """Which the name may not lead to any more."""
+    names["db"] = [ONE]
+    both[TWO].play(lambda connection: connection.packet())
+    settings = NamedSettings(server_host="db", server_port=both[ONE].port)
+    send_cancel(settings, engine, 7, b"key!", patience(5.0), tls=False, address=TWO)
+    [packet] = both[TWO].join()
+    assert packet.endswith(b"key!")
 
 
 def test_a_resolver_that_hangs_holds_nobody_up(
