@@ -306,6 +306,23 @@ words = st.sampled_from(
         "md5",
         "/",
         "+x",
+        "cert",
+        "peer",
+        "scram-sha-256",
+        "reject",
+        "map=",
+        "map=m",
+        "clientcert=verify-ca",
+        "clientname=DN",
+        "=",
+        "ldapurl=ldap://",
+        "pamservice=",
+        "samenet",
+        "::/0",
+        "1.2.3.4/" + "9" * 5000,
+        "include",
+        "@x",
+        "\0",
     ]
 )
 
