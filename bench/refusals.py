@@ -221,8 +221,11 @@ def main() -> None:
         os.chmod(home, 0o755)
         postgres = start_postgres(Path(home))
         stack.callback(postgres.remove)
+        # By that go the looks of who is not there.
+        postgres.configure(password_encryption="scram-sha-256")
+        postgres.restart()
         postgres.sql(
-            f"CREATE ROLE {LOOKS} LOGIN SUPERUSER PASSWORD '{PASSWORD}'; SET password_encryption = 'scram-sha-256';"
+            f"CREATE ROLE {LOOKS} LOGIN SUPERUSER PASSWORD '{PASSWORD}';"
             f" CREATE ROLE {SCRAM_USER} LOGIN PASSWORD '{PASSWORD}'"
         )
         doormen = {}
