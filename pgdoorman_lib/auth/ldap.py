@@ -250,10 +250,21 @@ def _servers(text: str, port: int) -> tuple[tuple[str, int], ...]:
         host, colon, own = word.rpartition(":")
         # Of several colons none is before a port, unless the address is in brackets.
         has_port = bool(colon) and (host.endswith("]") or ":" not in host)
-        found.append((host.strip("[]"), _port(own, port)) if has_port else (word.strip("[]"), port))
+        found.append((_host(host), _port(own, port)) if has_port else (_host(word), port))
     if not found:
         raise ValueError('authentication method "ldap" requires argument "ldapserver" to be set')
     return tuple(found)
+
+
+def _host(text: str) -> str:
+    host = text.strip("[]")
+    try:
+        if not host or "\0" in host:
+            raise UnicodeError("no name")
+        host.encode("idna")  # as it is looked up
+    except UnicodeError:
+        raise ValueError(f'invalid LDAP server name: "{text}"') from None
+    return host
 
 
 def _parse_url(text: str) -> dict[str, str]:

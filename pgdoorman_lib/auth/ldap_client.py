@@ -17,6 +17,8 @@ from typing import Any
 
 import gevent
 from gevent import socket
+from gevent.monkey import get_original
+from gevent.threadpool import ThreadPool
 
 from pgdoorman_lib.errors import ConfigError
 from pgdoorman_lib.record import record
@@ -25,6 +27,12 @@ from pgdoorman_lib.record import record
 #: a search may have: an entry or two, and some references.
 _MAX_MESSAGE = 1 << 13
 _MAX_MESSAGES = 20
+
+#: Blocks.
+_getaddrinfo: Any = get_original("socket", "getaddrinfo")
+_RESOLVER_THREADS = 4
+#: Seconds after which one that nobody needs is ended.
+_IDLE_THREAD = 60
 
 #: BER: a SEQUENCE, and the bit of a length that is followed by its bytes.
 _SEQUENCE = 0x30
@@ -210,7 +218,49 @@ class Conversation:
 
 def connect(host: str, port: int, seconds: float) -> Any:
     """A socket to the first of the host's addresses that answers; may switch. OSError."""
-    return socket.create_connection((host, port), seconds)
+    failure = OSError("it has no address")
+    addresses = _resolve(host, port)
+    for family, kind, protocol, _, address in addresses:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(seconds / len(addresses))
+            sock.connect(address)
+        except OSError as exc:
+            sock.close()
+            failure = exc
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            sock.settimeout(None)
+            return sock
+    raise failure
+
+
+def _resolve(host: str, port: int) -> list[Any]:
+    """The host's addresses, as getaddrinfo has them; may switch. OSError."""
+    try:
+        return list(_getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    except socket.gaierror:
+        pass  # it is a name
+    found: Any = _resolver().spawn(_look_up, host, port).get()  # switch
+    if isinstance(found, OSError):
+        raise found
+    return list(found)
+
+
+def _look_up(host: str, port: int) -> list[Any] | OSError:
+    """Blocks, in a thread, where what is raised would be printed."""
+    try:
+        return list(_getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except OSError as exc:
+        return exc
+
+
+@lru_cache(maxsize=1)
+def _resolver() -> ThreadPool:
+    """Threads of our own: where DNS hangs they are busy, and not those by which servers' names are looked up."""
+    return ThreadPool(_RESOLVER_THREADS, idle_task_timeout=_IDLE_THREAD)
 
 
 def _result(body: Any) -> Result:

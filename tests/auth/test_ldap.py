@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
 from fix_certs import Certificates
+from gevent.monkey import get_original
 from hypothesis import given
 from hypothesis import strategies as st
 from ldap3.utils.conv import escape_filter_chars
@@ -36,9 +39,10 @@ from ldap_server import (
 from pace import patience
 from ports import free_port
 
+from pgdoorman_lib.auth import ldap_client
 from pgdoorman_lib.auth.clear_text import Claim
 from pgdoorman_lib.auth.hba import parse
-from pgdoorman_lib.auth.ldap import Directory, directory, escape_in_filter, escape_in_name
+from pgdoorman_lib.auth.ldap import OPTIONS, Directory, directory, escape_in_filter, escape_in_name
 from pgdoorman_lib.auth.ldap_client import Conversation, LdapFault
 from pgdoorman_lib.errors import ConfigError, NoVerdict, Refusal
 from pgdoorman_lib.net.syscalls import clock
@@ -331,6 +335,65 @@ def test_nobody_there() -> None:
     )
 
 
+def test_names_that_are_not_looked_up_in_time_hold_up_nobody(
+    server: LdapServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, asked = get_original("threading", "Event")(), []
+
+    def look_up(host: str, port: int, **options: Any) -> Any:
+        if host == "hangs":
+            if options.get("flags"):
+                raise socket.gaierror("it is a name")
+            asked.append(host)
+            hangs.wait()
+            raise socket.gaierror("nobody knows")
+        return socket.getaddrinfo(host, port, **options)
+
+    monkeypatch.setattr(ldap_client, "_getaddrinfo", look_up)
+    waiting = [
+        gevent.spawn(fault, directory({"ldapserver": "hangs", "ldapprefix": "uid="}, Settings())) for _ in "123456"
+    ]
+    try:
+        with gevent.Timeout(patience(10)):
+            while len(asked) < 4:
+                gevent.sleep(0.01)
+            ask(simple(server.port))
+            assert gevent.socket.getaddrinfo("localhost", 1), "by the threads that servers' names are looked up by"
+        assert len(asked) == 4
+        hangs.set()
+        assert all("nobody knows" in one.get(timeout=patience(10)) for one in waiting)
+    finally:
+        hangs.set()
+        gevent.killall(waiting)
+
+
+def test_options_may_be_anything() -> None:
+    parts = [
+        "",
+        "1",
+        "ldap",
+        "ldaps",
+        "x y",
+        "(uid=$username)",
+        "::",
+        "[",
+        ":1",
+        "a:b:c",
+        "ldap://x/dc=x??sub",
+        "é",
+        "\0",
+    ]
+
+    @given(st.dictionaries(st.sampled_from(OPTIONS), st.sampled_from(parts) | st.text(max_size=12), max_size=6))
+    def says_something_or_is_refused(options: dict[str, str]) -> None:
+        try:
+            assert directory(options, Settings()).servers
+        except (ValueError, ConfigError):
+            pass
+
+    says_something_or_is_refused()
+
+
 def test_who_is_ended_closes_its_connection(server: LdapServer) -> None:
     server.gate.clear()
     asking = gevent.spawn(ask, simple(server.port))
@@ -426,6 +489,9 @@ def test_options_of_a_rule() -> None:
         ("ldapserver=x ldapbasedn=dc=x ldapbinddn=cn=x", "need each other"),
         ("ldapserver=x ldapbasedn=dc=x ldapbindpasswd=x", "need each other"),
         ("ldapserver=x ldapprefix=uid= ldapport=0", 'invalid LDAP port number: "0"'),
+        ("ldapserver=a..b ldapprefix=uid=", 'invalid LDAP server name: "a..b"'),
+        (f"ldapserver={'x' * 64} ldapprefix=uid=", "invalid LDAP server name"),
+        ("ldapserver=[]:99 ldapprefix=uid=", 'invalid LDAP server name: "[]"'),
         ("ldapserver=x:y ldapprefix=uid=", 'invalid LDAP port number: "y"'),
         ("ldapserver=x ldapprefix=uid= ldapport=65536", "invalid LDAP port number"),
         ("ldapserver=x ldapprefix=uid= ldapscheme=ldapi", 'invalid ldapscheme value: "ldapi"'),
