@@ -24,7 +24,7 @@ from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.quotas import Quotas
 from pgdoorman_lib.pool.terms import CoordinatorView
 from pgdoorman_lib.server.connection import Server, number_servers
-from pgdoorman_lib.server.hosts import HostView, address_of
+from pgdoorman_lib.server.hosts import HostView, place_of
 from pgdoorman_lib.together.orders import AskAll
 from pgdoorman_lib.together.whole import Handler, Whole
 from pgdoorman_lib.views import Cancellable, LookupView, RunningPooler, WorkerView
@@ -109,13 +109,12 @@ class Shown(Pooler):
     def hosts(self) -> Iterator[HostView]:
         """The addresses where servers were opened, or were tried to be."""
         pools = [*self.pools.all(), *self.finders.pools()]
-        servers = Counter(address_of(server) for pool in pools for server in pool.servers)
+        servers = Counter(place_of(server) for pool in pools for server in pool.servers)
         now = clock()
-        for (host, port, address), known in self.connector.hosts.known():
+        for place, known in self.connector.hosts.known(servers):
             retry_in = max(0.0, known.until - now)
-            here = servers[address or host, port]
             state = known.state(now)
-            yield HostView(0, host, port, address, state, known.role, known.failures, retry_in, known.reason, here)
+            yield HostView(0, *place, state, known.role, known.failures, retry_in, known.reason, servers[place])
 
     @property
     def fallbacks(self) -> Iterator[FallbackView]:

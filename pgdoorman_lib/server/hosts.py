@@ -139,9 +139,9 @@ class Hosts:
         self._probe_at = probe
         self._known: dict[Place, Breaker] = {}
 
-    def known(self) -> list[tuple[Place, Breaker]]:
-        """What has been tried, in order."""
-        return sorted(self._known.items())
+    def known(self, others: Iterable[Place] = ()) -> list[tuple[Place, Breaker]]:
+        """What has been tried, in order; and ``others``, from where other processes have sent servers."""
+        return sorted(({place: Breaker() for place in others} | self._known).items())
 
     def is_down(self, host: str, port: int) -> bool:
         """Whether no address of a host that was tried is known to be there."""
@@ -306,6 +306,12 @@ def _joined(failures: dict[Place, DoormanError]) -> DoormanError:
     joined = ServerUnavailable(first.message, sqlstate=first.sqlstate)
     joined.__cause__ = OSError(told)
     return joined
+
+
+def place_of(server: Server) -> Place:
+    """Where a server is, by its host's name, too."""
+    host = server.settings.server_host
+    return Place(host, server.settings.server_port, server.stream.peer_host or host)
 
 
 def address_of(server: Server) -> tuple[str, int]:

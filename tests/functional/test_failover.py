@@ -87,6 +87,16 @@ def test_the_host_that_is_asked_for(
     doorman = make_doorman(config=config_for(standby, primary, attrs=attrs))
     for _ in range(3):
         assert ask(doorman) == pair[expected].port
+    role = {("primary", "standby")[expected]}
+
+    def told() -> bool:
+        rows = [row for row in doorman.admin("SHOW HOSTS") if row["port"] == pair[expected].port]
+        assert {(row["host"], row["address"], row["breaker"]) for row in rows} == {("127.0.0.1", "127.0.0.1", "closed")}
+        # A worker that has a server from another has not seen its login.
+        assert role <= {row["role"] for row in rows} <= role | {""}
+        return sum(row["servers"] for row in rows) == int(doorman.pool()["sv_idle"]) > 0
+
+    eventually(told)
 
 
 def test_none_is_what_is_asked_for(pair: tuple[Member, Member], make_doorman: MakeDoorman) -> None:
