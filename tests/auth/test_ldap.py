@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -456,6 +457,16 @@ def test_one_that_has_no_tls_is_told_nothing(server: LdapServer, certs: Certific
 
 def rule(options: str, method: str = "ldap") -> Any:
     return parse(f"host all all all {method} {options}\n", "rules", judges=Settings()).rules[0].demand.judge
+
+
+def test_the_rules_of_the_documentation() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "pam-ldap.md"
+    lines = [line for line in page.read_text().splitlines() if line.startswith("hostssl") and " ldap " in line]
+    judges = [rule.demand.judge for rule in parse("\n".join(lines), "docs", judges=Settings()).rules]
+    assert [judge.tls for judge in judges] == ["starttls", "ldaps", "starttls", "", "ldaps"]
+    assert [judge.template for judge in judges[:2]] == ["", ""]
+    assert judges[0].servers == (("ldap1", 389), ("ldap2", 389))
+    assert judges[4] == directory({"ldapurl": "ldaps://ldap1/dc=example,dc=net?uid?sub"}, Settings())
 
 
 def test_options_of_a_rule() -> None:
