@@ -102,7 +102,22 @@ def _mode(settings: Any) -> list[Any]:
 def _login(settings: Any) -> list[Any]:
     """With what such a pool logs in."""
     parameters = [[name, value] for name, value in settings.startup_parameters]
-    return [settings.application_name, settings.server_tls_mode, parameters]
+    return [settings.application_name, _tls(settings), parameters]
+
+
+def _tls(settings: Any) -> list[Any]:
+    """By what such a pool knows its servers, and is known to them."""
+    mode = settings.server_tls_mode
+    if mode == "disable":
+        return [mode]
+    version, ciphers = settings.server_tls_min_version, settings.server_tls_ciphers
+    files = [
+        settings.server_tls_ca_cert,
+        settings.server_tls_crl,
+        settings.server_tls_certificate,
+        settings.server_tls_private_key,
+    ]
+    return [mode, version, ciphers, settings.server_tls_negotiation, files, settings.server_tls_fingerprint]
 
 
 def pack_base(base: Base) -> Plain | None:
