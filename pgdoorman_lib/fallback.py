@@ -5,8 +5,8 @@ Rules, pg_doorman's:
    counts. What we lack ourselves (descriptors) is no reason to ask.
 2. All members called sync_standby are tried at once, of which one is the next primary, then all others; the first to
    answer that is what ``target_session_attrs`` asks for is taken.
-3. It is kept for ``fallback_cooldown``, during which the pool's own hosts are not tried; its connections live for
-   ``fallback_lifetime``.
+3. It is kept for ``fallback_cooldown``, during which the pool's own hosts are not tried, and for as long as none of
+   those answers who asks whether it is there again; its connections live for ``fallback_lifetime``.
 4. A member where no server could be opened is tried behind the others for a while, as any host (``server.hosts``).
 
 Each worker process finds out by itself. Pools with the same URLs share an answer for FRESH_SECONDS.
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which an answer of Patroni's is everybody's.
 FRESH_SECONDS = 1.0
+#: Seconds for which it is kept on while the pool's own hosts are known to be down.
+LOOK_INTERVAL = 1.0
 #: Seconds between two lines in the log that no member could be found.
 COMPLAINT_INTERVAL = 10.0
 #: Databases that are remembered: there may be as many as clients can name.
@@ -171,6 +173,8 @@ class Fallback:
 
     def _at_kept(self, settings: Any, attempt: Attempt) -> Server | None:
         """A server at the member that was found last, if that is not too long ago."""
+        if self._member is not None and clock() >= self._until and self._hosts.are_down(settings):
+            self._until = clock() + LOOK_INTERVAL
         member = self.member
         if member is None:
             return None
@@ -180,7 +184,7 @@ class Fallback:
             if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING:
                 raise
             if self._member == member:
-                self._until = 0.0
+                self._member = None
             return None
         self.stats.cache_hits += 1
         return server

@@ -17,7 +17,7 @@ from pgdoorman_lib.errors import (
     ServerUnavailable,
     UnsuitableHost,
 )
-from pgdoorman_lib.fallback import FRESH_SECONDS, Fallback, Fallbacks
+from pgdoorman_lib.fallback import FRESH_SECONDS, LOOK_INTERVAL, Fallback, Fallbacks
 from pgdoorman_lib.record import record
 from pgdoorman_lib.server import hosts as hosts_module
 from pgdoorman_lib.server.hosts import Hosts
@@ -122,7 +122,21 @@ def test_a_sync_standby_first_and_kept(world: World) -> None:
     assert (of.stats.connections, of.stats.cache_hits) == (2, 1)
     world.now += 31.0
     assert of.member is None
+    assert world.open().address == C  # its own host is only asked whether it is there again
+    gevent.sleep(0)
+    world.now += LOOK_INTERVAL + 0.1
     assert world.open().address == OWN
+    assert world.tried == [OWN] and of.member is None
+
+
+def test_it_is_kept_as_long_as_its_own_host_is_down(world: World) -> None:
+    world.what[OWN] = DOWN
+    first = world.open().address
+    for _ in range(100):
+        world.now += 10.0
+        assert world.open().address == first
+        assert world.tried == [first] and not world.asked
+        gevent.sleep(0)
 
 
 @pytest.mark.parametrize("sqlstate", ["57P01", "57P03"])

@@ -149,6 +149,17 @@ class Hosts:
         known = [breaker for place, breaker in self._known.items() if (place.host, place.port) == (host, port)]
         return bool(known) and all(now < breaker.until for breaker in known)
 
+    def are_down(self, settings: Any) -> bool:
+        """Whether no server could be opened at any host of ``settings``, and none has answered since; no switch.
+
+        Those whose time is over are asked whether they are there again, of which a later call will know.
+        """
+        known = [(place, breaker) for place, breaker in self._known.items() if place[:2] in settings.servers]
+        for place, breaker in known:
+            self._ask_again(settings, place, breaker)
+        now = clock()  # of a name that was not resolved there is nobody to ask: it is tried again
+        return bool(known) and all(breaker.until > (0.0 if place.address else now) for place, breaker in known)
+
     def knock(self, settings: Any) -> None:
         """Ask whether PostgreSQL answers at any address of the only host of ``settings``; may switch. DoormanError."""
         failures: dict[Place, DoormanError] = {}
@@ -253,7 +264,7 @@ class Hosts:
             self._of(place).failed(exc.message, clock())
             return exc
         self._known.pop(place, None)
-        return found
+        return found or ServerUnavailable("the server's host name has no address")
 
     def _is_down(self, place: Place) -> bool:
         breaker = self._known.get(place)
@@ -262,12 +273,16 @@ class Hosts:
     def _rank(self, place: Place, wish: str, settings: Any, number: int) -> int:
         """How late a place is tried: 0 in its order, 1 behind those, 2 behind all; no switch."""
         breaker = self._of(place)
-        now = clock()
         if breaker.until:
-            if now >= breaker.until and breaker.probe is None and number > 1:
-                breaker.probe = gevent.spawn(self._probe, settings.at(place.host, place.port), place, breaker)
+            if number > 1:
+                self._ask_again(settings, place, breaker)
             return 2
-        return 1 if breaker.unsuitable.get(wish, 0.0) > now else 0
+        return 1 if breaker.unsuitable.get(wish, 0.0) > clock() else 0
+
+    def _ask_again(self, settings: Any, place: Place, breaker: Breaker) -> None:
+        """Have one greenlet ask whether anybody answers at a place that was down, once its time is over."""
+        if breaker.until and clock() >= breaker.until and breaker.probe is None and place.address:
+            breaker.probe = gevent.spawn(self._probe, settings.at(place.host, place.port), place, breaker)
 
     def _probe(self, settings: Any, place: Place, breaker: Breaker) -> None:
         """Ask once whether anybody answers there again; a greenlet's body."""

@@ -256,6 +256,35 @@ def test_none_suits(world: World) -> None:
         world.open(Settings(servers=((A, 5432),), target_session_attrs="primary"))
 
 
+def test_whether_all_are_down(world: World) -> None:
+    two = Settings(servers=((A, 5432), ("db", 5432)))
+    world.what = {A: DOWN, B: DOWN}
+    world.names = {"db": [B]}
+    assert not world.hosts.are_down(two)
+    with pytest.raises(ServerUnavailable):
+        world.open(two)
+    assert world.hosts.are_down(two)
+    world.now += BREAK_FIRST + 0.1
+    world.what[B] = "primary"
+    assert world.hosts.are_down(two)  # nobody has answered yet
+    gevent.sleep(0)
+    assert sorted(world.probed) == [A, B]
+    assert not world.hosts.are_down(two)
+
+
+def test_a_name_that_is_not_resolved_is_down_for_its_time(world: World) -> None:
+    named = Settings(servers=(("db", 5432),))
+    world.names = {"db": ServerUnavailable("could not resolve")}
+    with pytest.raises(ServerUnavailable):
+        world.open(named)
+    assert world.hosts.are_down(named)
+    world.now += BREAK_FIRST + 0.1
+    assert not world.hosts.are_down(named) and not world.probed
+    world.names = {"db": []}
+    with pytest.raises(ServerUnavailable, match="no address"):
+        world.open(named)
+
+
 def test_an_address_is_told_with_its_name() -> None:
     assert str(Place("db", 5432, A)) == f"db:5432 ({A})"
     assert str(Place(A, 5432, A)) == f"{A}:5432"
