@@ -158,8 +158,10 @@ class Changes(Protocol):
 
 
 class HowLong(Protocol):
-    """How long what was looked up is kept; seconds."""
+    """How long what was looked up is kept, in seconds; and as whom all who are found log in to servers, if as one."""
 
+    @property
+    def server_user(self) -> str | None: ...
     @property
     def cache_ttl(self) -> float: ...
     @property

@@ -198,6 +198,10 @@ class App(Shown):
         found = (self.pools.find(session.database, session.user) for session in self.clients)
         return {pool for pool in found if pool is not None}
 
+    def learn_parameters(self, database: str, user: str) -> None:
+        """A user who was looked up is let in: his pool is to have what was found with him; no switch."""
+        self.pools.learn_parameters(database, user, self.finders.parameters_of(database, user))
+
     def load_ciphers(self) -> None:
         """Have what carries on connections by TLS that come from another process, before clients wait for it."""
         modes = {pool.settings.server_tls_mode for pool in self.pools}

@@ -15,6 +15,7 @@ from pgdoorman_lib.auth.lookup import Finding, Lookup, LookupStats
 from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.config.effective import PoolSettings, lookups
 from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.config.validate import Parameters
 from pgdoorman_lib.errors import AuthenticationUnavailable, ServerUnavailable
 from pgdoorman_lib.pool.pool import Pool
 from pgdoorman_lib.pool.queue import Moved
@@ -105,6 +106,12 @@ class Lookups:
             except AuthenticationUnavailable:
                 if self.of(database) is lookup:
                     raise
+
+    def parameters_of(self, database: str, user: str) -> Parameters:
+        """The startup parameters in what was found of ``user``."""
+        lookup = self.of(database)
+        known = lookup.known(user) if lookup is not None else None
+        return known.parameters if known is not None else ()
 
     def secret_of(self, user: str) -> str:
         """What was found of ``user`` in any database, empty if nothing was."""

@@ -76,6 +76,7 @@ class Settings:
     client_eof_timeout: float = 0.0
     max_pinned_servers: int = 2
     server_username: str = "alice"
+    own_parameters: tuple[tuple[str, str], ...] = ()
     sync_server_parameters: bool = True
     prepared_statements: bool = True
     prepared_statements_cache_size: int = 100

@@ -9,6 +9,7 @@ from collections import defaultdict
 
 from pgdoorman_lib.admin.rows import INT4, NUMERIC, columns
 from pgdoorman_lib.admin.tables import Row, Show, infos, whose
+from pgdoorman_lib.config.validate import merged_parameters
 from pgdoorman_lib.together import kinds
 from pgdoorman_lib.views import RunningPooler, sorted_pools
 from pgdoorman_lib.wire.prepared import ClientStatements
@@ -119,9 +120,14 @@ def _startup_parameters(pooler: RunningPooler) -> list[Row]:
     for pool in sorted_pools(pooler):
         settings = pool.settings
         configured = pooler.config.pools.get(settings.database)
-        own = {name.lower() for name, _ in configured.startup_parameters} if configured is not None else set()
+        of_pool = configured.startup_parameters if configured is not None else ()
+        merged = merged_parameters(pooler.config.general.startup_parameters, of_pool)
+        everybodys = {(name.lower(), value) for name, value in merged}
+        own = {name.lower() for name, _ in of_pool}
         for name, value in settings.startup_parameters:
             source = "pool" if name.lower() in own else "general"
+            if (name.lower(), value) not in everybodys:
+                source = "auth_query"
             rows.append((settings.user, settings.database, name, value, source, "applied"))
     return rows
 

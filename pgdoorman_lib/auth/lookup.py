@@ -6,7 +6,7 @@ Rules:
 2. A name that is not there is remembered for ``cache_failure_ttl``, and not asked about meanwhile.
 3. After a wrong password the secret is asked for anew, ``min_interval`` apart, and nobody waits for that: how long the
    next login takes must not tell that there is such a user. What has come holds from then on.
-4. Whichever worker process finds that a secret is another has all forget those they know.
+4. Whichever worker process finds that a secret is another, or what comes with it, has all forget those they know.
 5. Nothing is remembered of a question that was not answered: nobody gets in by it, nor is anybody shut out by it whose
    secret is known.
 """
@@ -20,7 +20,9 @@ import gevent
 
 from pgdoorman_lib.abc import Changes, HowLong
 from pgdoorman_lib.auth.answer import Look, Verdict, judge, usual_look
+from pgdoorman_lib.auth.row_parameters import COLUMN, row_parameters
 from pgdoorman_lib.auth.scram import ITERATIONS, SALT_SIZE
+from pgdoorman_lib.config.validate import Parameters
 from pgdoorman_lib.errors import AuthenticationUnavailable, DoormanError, ServerRefused
 from pgdoorman_lib.log import Limited, label
 from pgdoorman_lib.net.syscalls import clock
@@ -35,9 +37,6 @@ MOST_MISSING = 10_000
 MOST_FOUND = 100_000
 #: Classes of SQLSTATEs by which a query fails for what it is asked: those are answers, and no more than "not there".
 _OF_THE_QUESTION = ("02", "20", "21", "22", "23", "P0")
-
-#: A column of pg_doorman's that would give a user's servers parameters of their own.
-_NOT_READ = "startup_parameters"
 
 UNAVAILABLE = "Authentication service unavailable. Please try again later."
 
@@ -76,10 +75,12 @@ class Finding:
     It holds until ``until`` (monotonic seconds); a candidate for a login goes by it, and tells what came of that.
     """
 
-    __slots__ = ("_lookup", "asked_at", "secret", "until", "user", "why")
+    __slots__ = ("_lookup", "asked_at", "parameters", "secret", "until", "user", "why")
 
     def __init__(self, lookup: Lookup, user: str, secret: str, why: str, until: float, asked_at: float) -> None:
         self._lookup = lookup
+        #: what his servers' sessions are to begin with beyond those of everybody
+        self.parameters: Parameters = ()
         self.user = user
         self.secret = secret
         self.why = why
@@ -129,7 +130,7 @@ class Lookup:
         self._found: dict[str, Finding] = {}
         self._missing: dict[str, Finding] = {}
         self._questions: dict[str, gevent.Greenlet[..., Finding | DoormanError]] = {}
-        self._has_warned = False
+        self._odd_parameters = Limited(log)
         self._unusable = Limited(log)
         self._failing = Limited(log)
 
@@ -208,13 +209,27 @@ class Lookup:
             return self._failed(exc)
         finally:
             del self._questions[user]
-        if _NOT_READ.encode() in answer.columns and not self._has_warned:
-            self._has_warned = True
-            log.warning(
-                "%s auth_query returns a column %s, which is not read", label(database=self.database), _NOT_READ
-            )
         self.look = usual_look(answer, (ITERATIONS, SALT_SIZE))
-        return self._learn(user, judge(answer), asked_at)
+        known = self._found.get(user)
+        before = known.parameters if known is not None else None
+        found = self._learn(user, judge(answer), asked_at)
+        if found.secret:
+            found.parameters = self._parameters(user, answer)
+            if before is not None and before != found.parameters:
+                self._announce()
+        return found
+
+    def _parameters(self, user: str, answer: Answer) -> Parameters:
+        found, problem = row_parameters(answer)
+        shared = self._how_long.server_user is not None
+        if problem or (found and shared):
+            self._odd_parameters.warning(
+                "%s auth_query returns %s that are passed over: %s",
+                label(user, self.database),
+                COLUMN,
+                problem or "with server_user all users have the same servers",
+            )
+        return () if shared else found
 
     def _failed(self, exc: DoormanError) -> DoormanError:
         cause = f" ({exc.__cause__})" if exc.__cause__ is not None else ""

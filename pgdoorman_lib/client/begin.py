@@ -87,6 +87,8 @@ def _known(pool: Pool, accepted: Accepted) -> Beginning | None:
 
 def pool_of(pooler: Pooler, accepted: Accepted) -> Pool:
     """The pool of a client that was let in, which learns what the client has proven to know; NoSuchPool, Disabled."""
+    if accepted.secret:
+        pooler.learn_parameters(accepted.database, accepted.user)
     pool = pooler.find_pool(accepted.database, accepted.user)
     if pool is None:
         raise no_such_pool(accepted.database, accepted.user)

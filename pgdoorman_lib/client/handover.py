@@ -84,6 +84,7 @@ def find_pool(pooler: Pooler, state: Mapping[str, Any]) -> Pool:
     check_exported(state["stream"])
     if state["id"] in pooler.clients:
         raise Unwanted(f"there is a client #{state['id']} already")
+    pools.prepare(pooler.pools, state, state.get("proofs", {}))
     pool = pooler.find_pool(state["database"], state["user"])
     if pool is None or pool.retired:
         raise Unwanted(f"no pool for database {state['database']}, user {state['user']}")

@@ -200,6 +200,10 @@ class Pooler:
         """The pool of (database, user)."""
         return self.pools.find(database, user)
 
+    def learn_parameters(self, database: str, user: str) -> None:
+        """A user who was looked up is let in: his pool is to have what was found with him; no switch."""
+        raise NotImplementedError
+
     def open_server(self, pool: Pool, parameters: dict[str, str]) -> Server:
         """Open a server outside the pool, for one client; may switch."""
         raise NotImplementedError

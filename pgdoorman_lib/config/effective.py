@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.config.model import AuthQuery, Config, General, Pool, User, format_address
-from pgdoorman_lib.config.validate import merged_parameters
+from pgdoorman_lib.config.validate import Parameters, merged_parameters, size_problem
 from pgdoorman_lib.record import record
 
 PoolKey = tuple[str, str]
@@ -22,6 +22,7 @@ class PoolSettings:
 
     ``servers`` are (host, port) of all its hosts; ``server_host`` and ``server_port`` are those of the only one, or
     stand for all of them in tables and lines of the log. Servers are opened with settings of a single one (``at``).
+    ``own_parameters`` are those of ``startup_parameters`` that were looked up with the user.
     ``secret`` is the client's password or its hash; ``server_password`` None means the client's own credentials are
     passed on. ``server_tls_fingerprint`` changes when the bytes of a TLS file do.
     """
@@ -42,7 +43,8 @@ class PoolSettings:
     server_password: str | None = dataclasses.field(repr=False)
     auth_pam_service: str | None
     application_name: str
-    startup_parameters: tuple[tuple[str, str], ...]
+    startup_parameters: Parameters
+    own_parameters: Parameters = ()
     connect_timeout: float
     query_wait_timeout: float
     pooler_check_query: str
@@ -208,9 +210,17 @@ def looked_up(config: Config) -> dict[str, PoolSettings]:
     }
 
 
-def for_user(template: PoolSettings, user: str) -> PoolSettings:
-    """One of ``looked_up``'s for a certain user, unless all of them share it: then it has a user already."""
-    return template if template.user else dataclasses.replace(template, user=user, server_username=user)
+def for_user(template: PoolSettings, user: str, own: Parameters = ()) -> PoolSettings:
+    """One of ``looked_up``'s for a certain user, unless all of them share it: then it has a user already.
+
+    ``own``: startup parameters that were looked up with him; they win, as far as all fit into a startup packet.
+    """
+    if template.user:
+        return template
+    merged = merged_parameters(template.startup_parameters, own)
+    if size_problem(merged):
+        merged, own = template.startup_parameters, ()
+    return dataclasses.replace(template, user=user, server_username=user, own_parameters=own, startup_parameters=merged)
 
 
 def _found(auth_query: AuthQuery) -> User:
@@ -299,7 +309,7 @@ def _settings(general: General, database: str, pool: Pool, user: User, fingerpri
         server_password=user.server_password,
         auth_pam_service=user.auth_pam_service or None,
         server_lifetime=first(user.server_lifetime, pool.server_lifetime, last=general.server_lifetime),
-        startup_parameters=merged_parameters(general, pool),
+        startup_parameters=merged_parameters(general.startup_parameters, pool.startup_parameters),
         server_prepared_statements_cache_size=first(
             pool.server_prepared_statements_cache_size,
             general.server_prepared_statements_cache_size,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.config.document import Path
 from pgdoorman_lib.config.model import AuthQuery, General, Peer, Pool, User
 from pgdoorman_lib.config.source import Source
 from pgdoorman_lib.config.tokens import PRIVATE_KEY, PUBLIC_KEY, check_key
+
+Parameters = tuple[tuple[str, str], ...]
+"""Names and values of startup parameters."""
 
 ADMIN_DATABASES = ("pgdoorman", "pgbouncer")
 """Database names that lead to the console; a pool of that name can't be reached."""
@@ -179,39 +183,50 @@ def _server_tls(general: General, pool: Pool | None, path: Path, source: Source)
 
 
 def _parameters(parameters: tuple[tuple[str, str], ...], path: Path, source: Source) -> None:
-    seen: dict[str, str] = {}
-    for name, value in parameters:
-        if name.lower() in _RESERVED:
-            source.refuse(path, f"'{name}' is reserved and managed by pgdoorman")
-            continue
-        if name.lower().startswith(_RESERVED_PREFIX):
-            source.refuse(path, f"'{name}' uses the reserved '_pq_.' prefix")
-            continue
-        if not _GUC_NAME.fullmatch(name):
-            source.refuse(path, f"'{name}' is not a valid GUC name (expected [A-Za-z_][A-Za-z0-9_.]*)")
-            continue
-        if "\0" in value:
-            source.refuse(path, f"value for '{name}' contains a null byte")
-        other = seen.setdefault(name.lower(), name)
-        if other != name:
-            source.refuse(path, f"'{other}' and '{name}' both refer to PG GUC '{name.lower()}'; keep one")
+    for problem in parameter_problems(parameters):
+        source.refuse(path, problem)
 
 
 def _fit(parameters: tuple[tuple[str, str], ...], path: Path, source: Source) -> None:
+    problem = size_problem(parameters)
+    if problem:
+        source.refuse(path, problem)
+
+
+def parameter_problems(parameters: Parameters) -> Iterator[str]:
+    """What is wrong with startup parameters, each by itself."""
+    seen: dict[str, str] = {}
+    for name, value in parameters:
+        if name.lower() in _RESERVED:
+            yield f"'{name}' is reserved and managed by pgdoorman"
+            continue
+        if name.lower().startswith(_RESERVED_PREFIX):
+            yield f"'{name}' uses the reserved '_pq_.' prefix"
+            continue
+        if not _GUC_NAME.fullmatch(name):
+            yield f"'{name}' is not a valid GUC name (expected [A-Za-z_][A-Za-z0-9_.]*)"
+            continue
+        if "\0" in value:
+            yield f"value for '{name}' contains a null byte"
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            yield f"'{other}' and '{name}' both refer to PG GUC '{name.lower()}'; keep one"
+
+
+def size_problem(parameters: Parameters) -> str:
+    """That they don't fit into a startup packet together; empty: they do."""
     size = sum(len(name.encode()) + len(value.encode()) + 2 for name, value in parameters)
-    if size > STARTUP_PARAMETERS_BUDGET:
-        source.refuse(
-            path,
-            f"serialized size {size} bytes exceeds {STARTUP_PARAMETERS_BUDGET} bytes "
-            f"(PostgreSQL accepts startup packets of {MAX_STARTUP_PACKET} bytes)",
-        )
+    if size <= STARTUP_PARAMETERS_BUDGET:
+        return ""
+    return (
+        f"serialized size {size} bytes exceeds {STARTUP_PARAMETERS_BUDGET} bytes "
+        f"(PostgreSQL accepts startup packets of {MAX_STARTUP_PACKET} bytes)"
+    )
 
 
-def merged_parameters(general: General, pool: Pool) -> tuple[tuple[str, str], ...]:
-    """[general]'s startup_parameters with the pool's over them; PostgreSQL does not mind the case of names."""
-    merged = {name.lower(): (name, value) for name, value in general.startup_parameters}
-    merged.update({name.lower(): (name, value) for name, value in pool.startup_parameters})
-    return tuple(merged.values())
+def merged_parameters(*layers: Parameters) -> Parameters:
+    """Startup parameters, each of the last layer that has it; PostgreSQL does not mind the case of names."""
+    return tuple({name.lower(): (name, value) for layer in layers for name, value in layer}.values())
 
 
 def _pool(name: str, pool: Pool, general: General, source: Source) -> None:
@@ -224,7 +239,7 @@ def _pool(name: str, pool: Pool, general: General, source: Source) -> None:
     _patroni(pool.patroni_api_urls, path, source)
     _server_tls(general, pool, path, source)
     _parameters(pool.startup_parameters, (*path, "startup_parameters"), source)
-    _fit(merged_parameters(general, pool), (*path, "startup_parameters"), source)
+    _fit(merged_parameters(general.startup_parameters, pool.startup_parameters), (*path, "startup_parameters"), source)
     places = source.data["pools"][name].get("users", [])
     keys: list[str | int] = list(range(len(places))) if isinstance(places, list) else sorted(places, key=int)
     usernames: set[str] = set()

@@ -12,6 +12,7 @@ from typing import Any
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.backends import share_backends
 from pgdoorman_lib.pool.pool import Pool
+from pgdoorman_lib.pool.registry import Pools
 from pgdoorman_lib.server import handover as servers
 from pgdoorman_lib.server import states
 from pgdoorman_lib.server.connection import Server
@@ -67,7 +68,21 @@ def know(pool: Pool, state: Mapping[str, Any]) -> None:
 
 def pack_proofs(pool: Pool) -> Plain:
     """What clients have proven to know: each that goes to another process takes it along."""
-    return {"credentials": pool.credentials, "secret": pool.secret if pool.secret != pool.settings.secret else ""}
+    return {
+        "credentials": pool.credentials,
+        "secret": pool.secret if pool.secret != pool.settings.secret else "",
+        "parameters": [list(each) for each in pool.settings.own_parameters],
+    }
+
+
+def prepare(pools: Pools, state: Mapping[str, Any], proofs: Mapping[str, Any]) -> None:
+    """Before the pool of ``state`` is looked for: have it begin its servers' sessions as the other; no switch.
+
+    ``proofs`` is what ``pack_proofs`` has told; versions before did not tell this.
+    """
+    own = tuple((str(name), str(value)) for name, value in proofs.get("parameters", ()))
+    if own and (state["database"], state["user"]) not in pools:  # what a pool goes by that is there was found later
+        pools.learn_parameters(state["database"], state["user"], own)
 
 
 def know_proofs(pool: Pool, state: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ cdef class Pools:
     cdef object _templates
     cdef object _named
     cdef dict _unused
+    cdef dict _own
     cdef object _looked_up
     cdef object _wanted
     cdef public object made

@@ -8,6 +8,7 @@ from typing import Any
 
 from pgdoorman_lib.config.decode import EVERY_DATABASE
 from pgdoorman_lib.config.effective import for_database, for_user
+from pgdoorman_lib.config.validate import Parameters
 from pgdoorman_lib.pool.holding import Orders, open_servers
 from pgdoorman_lib.pool.pool import Pool
 
@@ -34,6 +35,8 @@ class Pools:
         self.made: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self._unused: dict[_Key, float] = {}
+        #: startup parameters that were looked up with a user who has a pool to himself
+        self._own: dict[_Key, Parameters] = {}
         #: those that are there whoever comes
         self._wanted: frozenset[_Key] = frozenset()
         #: what the console has ordered of them
@@ -44,6 +47,9 @@ class Pools:
 
     def __len__(self) -> int:
         return len(self._pools)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._pools
 
     def find(self, database: str, user: str) -> Pool | None:
         """The pool that clients of (database, user), who have proven to be that, use now: made if need be."""
@@ -76,7 +82,7 @@ class Pools:
     def _settled(self, template: Any, key: _Key) -> Any:
         """The settings for one database and user by their template."""
         database, user = key
-        settings = for_user(template, user)
+        settings = for_user(template, user, self._own.get(key, ()))
         return settings if database in self._named else for_database(settings, database)
 
     def may_have(self, database: str, user: str | None) -> bool:
@@ -99,6 +105,32 @@ class Pools:
         template = self._template(*key)
         return template is not None and not template.user
 
+    def learn_parameters(self, database: str, user: str, parameters: Parameters) -> None:
+        """What was looked up with a user: his servers' sessions begin with these from now on; no switch."""
+        key = database, user
+        if parameters == self._own.get(key, ()):
+            return
+        if not self._is_own(key):
+            return  # he shares a pool, or is configured by now
+        if parameters:
+            self._own[key] = parameters
+        else:
+            del self._own[key]
+        pool = self._pools.get(key)
+        if pool is not None:
+            settings = self._settled(self._template(*key), key)
+            if settings != pool.settings:
+                self._replace(key, settings, "startup_parameters of its user have changed")
+
+    def _replace(self, key: _Key, settings: Any, reason: str) -> None:
+        """Have another pool with these settings, None: no other; it stands before waiters are sent to look for it."""
+        pool = self._pools.pop(key)
+        if open_servers(pool):
+            self._leaving.add(pool)
+        if settings is not None:
+            self._pools[key] = self._heir(pool, settings)
+        pool.retire(reason)
+
     def apply(
         self,
         wanted: Mapping[_Key, Any],
@@ -120,17 +152,10 @@ class Pools:
             template = None if key in wanted else self._template(*key)
             if template is not None and template.user in ("", key[1]):
                 wanted[key] = self._settled(template, key)
-        for key in list(self._pools):
-            pool = self._pools[key]
+        for key, pool in list(self._pools.items()):
             if wanted.get(key) != pool.settings:
-                del self._pools[key]
-                if open_servers(pool):
-                    self._leaving.add(pool)
-                replacement = wanted.get(key)
-                if replacement is not None:
-                    # A pool's replacement stands before its waiters are sent to look for it.
-                    self._pools[key] = self._heir(pool, replacement)
-                pool.retire("configuration was reloaded")
+                self._replace(key, wanted.get(key), "configuration was reloaded")
+        self._own = {key: own for key, own in self._own.items() if key in self._pools}
         for key, settings in wanted.items():
             if key not in self._pools:
                 self._pools[key] = self._new(settings)
@@ -159,6 +184,7 @@ class Pools:
                 unused[key] = now + LOOK_INTERVAL if at_once else now
                 continue
             del self._pools[key], unused[key]
+            self._own.pop(key, None)
             if own:
                 self.dropped[self._section(key[0])] += 1
             pool.retire("nobody uses it any more")

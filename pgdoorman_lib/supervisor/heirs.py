@@ -51,6 +51,7 @@ class Heir(Intake):
         told, ordered = parcel.prepared
         obey(self._app, ordered)
         for state in told:
+            pools.prepare(self._app.pools, state, state)
             pool = self._app.find_pool(state["database"], state["user"])
             if pool is not None:
                 pools.unpack(pool, state)

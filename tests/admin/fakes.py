@@ -212,7 +212,9 @@ class FakePooler:
         self.pools = [FakePool()]
         self.unpooled: list[FakeServer] = []
         self.clients = [FakeClient(), FakeClient(id=13, state="active"), FakeClient(id=14, state="waiting")]
-        general = General(admin_username="admin", admin_password="top secret")
+        general = General(
+            admin_username="admin", admin_password="top secret", startup_parameters=(("work_mem", "8MB"),)
+        )
         self.config = Config(general=general, pools={"exampledb": PoolConfig()})
         self.build = {"version": "0.1.0", "build": "interpreted", "engine": "gevent"}
         self.averages = Averages(lambda: self.pools, self.now)

@@ -277,6 +277,8 @@ def test_parameters_that_servers_begin_with() -> None:
     pooler.config.pools["exampledb"] = Pool(startup_parameters=(("Work_Mem", "8MB"),))
     pooler.pools[0].settings.startup_parameters = (("WORK_MEM", "8MB"),)
     assert only(pooler, "STARTUP_PARAMETERS")["source"] == "pool"
+    pooler.pools[0].settings.startup_parameters = (("WORK_MEM", "9MB"),)
+    assert only(pooler, "STARTUP_PARAMETERS")["source"] == "auth_query"
 
 
 def test_pool_scaling() -> None:

@@ -28,6 +28,7 @@ class HowLong:
     cache_ttl: float = 100.0
     cache_failure_ttl: float = 10.0
     min_interval: float = 1.0
+    server_user: str | None = None
 
 
 class Server:
@@ -249,17 +250,82 @@ def test_names_that_anybody_invents_take_only_so_much_room(lookup: Lookup, monke
     assert MOST_MISSING > 1000
 
 
-def test_a_column_that_is_not_read_is_told_of_once(
+@pytest.mark.parametrize(
+    ("text", "found", "told"),
+    [
+        (None, (), ""),
+        (b"", (), ""),
+        (b"{}", (), ""),
+        (b'{"work_mem": "8MB", "a.b": ""}', (("work_mem", "8MB"), ("a.b", "")), ""),
+        (b"work_mem=8MB", (), "is no JSON"),
+        (b"[" * 100_000, (), "is no JSON"),
+        (b'[["work_mem", "8MB"]]', (), "is no JSON object"),
+        (b'{"work_mem": 8}', (), "has a value that is no string"),
+        (b'{"role": "postgres"}', (), "'role' is reserved"),
+        (b'{"a": "1", "A": "2"}', (), "keep one"),
+        (b'{"a": "1", "a": "2"}', (), "twice"),
+        (b'{"a b": "1"}', (), "not a valid GUC name"),
+        (b'{"a": "\\u0000"}', (), "null byte"),
+        (b'{"a": "' + b"x" * 10_000 + b'"}', (), "exceeds 9488 bytes"),
+        (b'{"a": "\xff"}', (), "is no JSON"),
+    ],
+)
+def test_startup_parameters_of_a_user(
+    clock: list[float], caplog: pytest.LogCaptureFixture, server: Server, text: bytes | None, found: Any, told: str
+) -> None:
+    """He gets in whatever is there, and has what everybody has unless it is as it should be."""
+
+    def ask(user: str) -> Answer:
+        answer = server.ask(user)
+        return Answer([*answer.columns, b"startup_parameters"], [[*row, text] for row in answer.rows], answer.role)
+
+    lookup = Lookup("shop", HowLong(), ask, LookupStats())
+    finding = lookup.look_up("alice")
+    assert finding.secret and finding.parameters == found
+    assert told in caplog.text and bool(told) == ("passed over" in caplog.text)
+    assert not lookup.look_up("nobody").parameters
+
+
+def test_other_startup_parameters_are_told_to_all_workers(clock: list[float], server: Server) -> None:
+    given = [b'{"a": "b"}']
+
+    class Told:
+        count = 0
+
+        def announce(self) -> None:
+            self.count += 1
+
+        def announced(self) -> int:
+            return self.count
+
+    def ask(user: str) -> Answer:
+        answer = server.ask(user)
+        return Answer([*answer.columns, b"startup_parameters"], [[*row, *given] for row in answer.rows], answer.role)
+
+    changes = Told()
+    lookup = Lookup("shop", HowLong(), ask, LookupStats(), changes)
+    lookup.look_up("alice")
+    clock[0] += 1000
+    lookup.look_up("alice")
+    assert changes.count == 0
+    given[0] = b'{"a": "c"}'
+    clock[0] += 1000
+    assert lookup.look_up("alice").parameters == (("a", "c"),) and changes.count == 1
+
+
+def test_startup_parameters_are_nobodys_where_all_share_servers(
     clock: list[float], caplog: pytest.LogCaptureFixture, server: Server
 ) -> None:
     def ask(user: str) -> Answer:
-        found = server.ask(user)
-        return Answer([*found.columns, b"startup_parameters"], [[*row, b"{}"] for row in found.rows], found.role)
+        answer = server.ask(user)
+        return Answer(
+            [*answer.columns, b"startup_parameters"], [[*row, b'{"a": "b"}'] for row in answer.rows], answer.role
+        )
 
-    lookup = Lookup("shop", HowLong(), ask, LookupStats())
-    assert lookup.look_up("alice").secret
-    lookup.look_up("nobody")
-    assert caplog.text.count("startup_parameters, which is not read") == 1
+    how_long = HowLong()
+    how_long.server_user = "app"
+    assert not Lookup("shop", how_long, ask, LookupStats()).look_up("alice").parameters
+    assert "with server_user all users have the same servers" in caplog.text
 
 
 def test_who_waits_at_the_end_is_told_so(lookup: Lookup, server: Server) -> None:

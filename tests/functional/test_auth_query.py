@@ -318,6 +318,71 @@ def test_no_client_has_a_say_in_what_the_query_means(
                 doorman.connect(dbname=database, user=user, options=options).close()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_startup_parameters_of_each_user(make_doorman: MakeDoorman, postgres: Postgres, workers: int) -> None:
+    """They win over the pool's, which win over [general]'s; what changes holds from the next login on."""
+    postgres.sql(
+        """
+        CREATE TABLE IF NOT EXISTS parameters (usename name, given text);
+        TRUNCATE parameters;
+        INSERT INTO parameters VALUES ('app_two', '{"work_mem": "3MB", "app.tenant": "two"}');
+        GRANT SELECT ON parameters TO PUBLIC;
+        """,
+        database="testdb",
+    )
+    query = (
+        "SELECT passwd, given AS startup_parameters FROM pg_shadow LEFT JOIN parameters USING (usename)"
+        " WHERE usename = $1"
+    )
+    own = {"query": query, "user": "postgres", "database": "testdb", "pool_size": 2}
+    config = {
+        "general": {"worker_threads": workers, "startup_parameters": {"work_mem": "1MB", "lock_timeout": "1s"}},
+        "pools": {"own": pool(postgres, own, startup_parameters={"work_mem": "2MB"})},
+    }
+    doorman = make_doorman(config)
+
+    def shown(user: str) -> tuple[Any, ...]:
+        with doorman.connect(dbname="own", user=user) as client:
+            sql = "SELECT current_setting('work_mem'), current_setting('lock_timeout'),"
+            row = client.execute(sql + " current_setting('app.tenant', true)").fetchone()
+            assert row is not None
+            return row
+
+    for _ in range(6):
+        assert shown("app_two") == ("3MB", "1s", "two")
+        assert shown("app_md5")[:2] == ("2MB", "1s")
+    sources = {
+        (row["parameter"], row["value"], row["source"])
+        for row in doorman.admin("SHOW STARTUP_PARAMETERS")
+        if (row["database"], row["user"]) == ("own", "app_two")
+    }
+    assert sources == {
+        ("work_mem", "3MB", "auth_query"),
+        ("lock_timeout", "1s", "general"),
+        ("app.tenant", "two", "auth_query"),
+    }
+    with doorman.connect(dbname="own", user="app_two") as client:
+        doorman.upgrade()
+        assert doorman.end_of_predecessor() == 0
+        assert client.execute("SHOW work_mem").fetchone() == ("3MB",)
+        postgres.sql('UPDATE parameters SET given = \'{"work_mem": "4MB"}\'', database="testdb")
+        doorman.reload()
+        eventually(lambda: shown("app_two")[0] == "4MB", message="whichever worker it comes to")
+        if workers == 1:
+            assert client.execute("SHOW work_mem").fetchone() == ("4MB",), "whoever is there, too"
+    postgres.sql('UPDATE parameters SET given = \'{"work_mem": "much"}\'', database="testdb")
+    doorman.reload()
+
+    def told() -> str:
+        try:
+            shown("app_two")
+        except psycopg.OperationalError as exc:
+            return str(exc)
+        return ""
+
+    eventually(lambda: 'FATAL:  invalid value for parameter "work_mem": "much"' in told())
+
+
 def test_a_password_that_is_not_valid_any_more(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     postgres.sql(
         """

@@ -133,7 +133,36 @@ def test_what_clients_have_proven_goes_along(pools: Pools) -> None:
     handover.know_proofs(other, {"credentials": None})  # from a version that did not tell
     assert other.secret == "another"
     configured = found(pools, "own", "carol")
-    assert handover.pack_proofs(configured) == {"credentials": None, "secret": ""}
+    assert handover.pack_proofs(configured) == {"credentials": None, "secret": "", "parameters": []}
+
+
+def test_startup_parameters_of_a_user_who_was_looked_up(pools: Pools) -> None:
+    pools.learn_parameters("own", "alice", (("WORK_MEM", "2MB"), ("a.b", "c")))
+    alice = found(pools, "own", "alice")
+    assert dict(alice.settings.startup_parameters) == {"WORK_MEM": "2MB", "a.b": "c"}
+    pools.learn_parameters("own", "alice", (("WORK_MEM", "2MB"), ("a.b", "c")))
+    assert found(pools, "own", "alice") is alice
+    state = {"database": "own", "user": "bob"}
+    handover.prepare(pools, state, handover.pack_proofs(alice))
+    bob = found(pools, "own", "bob")
+    assert bob.settings.startup_parameters == alice.settings.startup_parameters
+    handover.prepare(pools, state, {"secret": ""})  # from a version that did not tell
+    assert found(pools, "own", "bob") is bob
+    handover.prepare(pools, state, {"parameters": [["a", "older"]]})
+    assert found(pools, "own", "bob") is bob, "it was found later"
+    use(pools, config(CONFIG))
+    assert found(pools, "own", "alice") is alice, "a reload forgets nothing of it"
+    pools.learn_parameters("own", "alice", ())
+    other = found(pools, "own", "alice")
+    assert alice.retired and other is not alice and not other.settings.startup_parameters
+    pools.learn_parameters("own", "carol", (("a", "b"),))
+    assert not found(pools, "own", "carol").settings.startup_parameters, "she is configured"
+    pools.learn_parameters("own", "dave", (("a", "x" * 9480),))
+    assert len(found(pools, "own", "dave").settings.startup_parameters) == 1
+    use(pools, config(CONFIG.replace("[pools.own]", '[pools.own]\nstartup_parameters = {b = "some bytes"}')))
+    assert dict(found(pools, "own", "dave").settings.startup_parameters) == {"b": "some bytes"}, (
+        "it does not fit any more"
+    )
 
 
 def test_a_reload_keeps_what_has_not_changed(pools: Pools) -> None:
