@@ -220,6 +220,21 @@ def test_a_user_s_limit_holds_over_all_workers(workers: Make, postgres: Postgres
     assert sampler.most <= 2
 
 
+def test_memory_for_clients_is_the_sum_over_all_workers(workers: Make) -> None:
+    """max_memory_usage: what a client of one worker holds is no room for one of another."""
+    doorman = workers(1, {"max_memory_usage": "1MB"})
+
+    def held(client: WireClient) -> str:
+        return kinds(client.ask(parse("held", "SELECT '" + "x" * 600_000 + "'") + SYNC))
+
+    with doorman.client(2) as second:
+        with doorman.client(1) as first:
+            assert held(first) == "1Z"
+            assert held(second) == "EZ"
+            assert second.value("SELECT 1") == "1"
+        eventually(lambda: held(second) == "1Z", message="it is free once the other has left")
+
+
 def test_a_worker_that_does_not_answer_costs_no_server(workers: Make) -> None:
     doorman = workers(1)
     with doorman.client(1) as first, doorman.client(2) as second:
