@@ -146,7 +146,9 @@ MOST, RESERVE = 3, 1
 
 
 def crowd(postgres: Postgres, **more: Any) -> dict[str, Any]:
-    return limited(postgres, MOST, **{"reserve_pool_size": RESERVE, "reserve_pool_timeout": duration(0.2), **more})
+    """Servers live long enough to be seen twice, so that those that end are told from the others (``Sampler``)."""
+    reserve = {"reserve_pool_size": RESERVE, "reserve_pool_timeout": duration(0.2)}
+    return limited(postgres, MOST, **{"min_connection_lifetime": duration(0.1), **reserve, **more})
 
 
 def work(make: Callable[[], WireClient], times: int) -> Callable[[], None]:
@@ -158,13 +160,13 @@ def work(make: Callable[[], WireClient], times: int) -> Callable[[], None]:
     return run
 
 
-@pytest.mark.parametrize("lifetime", [0, 100], ids=["at once", "when old enough"])
-def test_a_crowd(make_doorman: MakeDoorman, postgres: Postgres, lifetime: int) -> None:
-    pool = crowd(postgres, min_connection_lifetime=lifetime)
+@pytest.mark.parametrize("more", [{"min_connection_lifetime": 0}, {}], ids=["at once", "when old enough"])
+def test_a_crowd(make_doorman: MakeDoorman, postgres: Postgres, more: dict[str, Any]) -> None:
+    pool = crowd(postgres, **more)
     doorman = make_doorman({"general": {"query_wait_timeout": duration(60)}, "pools": {"testdb": pool}})
     with Sampler(postgres, *USERS) as sampler:
         in_threads(*[work(lambda user=user: doorman.wire(user=user), 15) for user in USERS for _ in range(3)])  # type: ignore[misc]
-    assert 0 < sampler.most <= MOST + RESERVE
+    assert (0 if more else 1) <= sampler.most <= MOST + RESERVE
 
 
 @pytest.mark.own_workers
