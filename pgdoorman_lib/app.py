@@ -243,7 +243,7 @@ class App(Shown):
         self.govern(config.general)
         self.logins.limit_changed()
         self.limits.changed()
-        was_configured = self.policy.find_user
+        before = self.policy.find_user
         self.finders.use(config, self.processes)
         self.policy.use(config)
         self._signer.use(self.policy.keyring.private)
@@ -252,7 +252,7 @@ class App(Shown):
         for session in self.clients:
             database, user = session.database, session.user
             pool = self.find_pool(database, user)
-            if pool is not None and was_configured(database, user) and not self.policy.find_user(database, user):
+            if pool is not None and (before(database, user) is None) != self.is_looked_up(database, user):
                 pool = None  # whoever would be found under that name now has not proven to be this one
                 session.terminate_when_idle(no_such_pool(database, user))
             if isinstance(session, Session):

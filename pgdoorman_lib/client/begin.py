@@ -90,7 +90,7 @@ def pool_of(pooler: Pooler, accepted: Accepted) -> Pool:
     if accepted.secret:
         pooler.learn_parameters(accepted.database, accepted.user)
     pool = pooler.find_pool(accepted.database, accepted.user)
-    if pool is None:
+    if pool is None or is_anothers(pooler, accepted):
         raise no_such_pool(accepted.database, accepted.user)
     if pool.disabled:
         raise Disabled(f'database "{accepted.database}" is not currently accepting connections')
@@ -99,6 +99,14 @@ def pool_of(pooler: Pooler, accepted: Accepted) -> Pool:
     if accepted.credentials is not None:
         pool.learn_credentials(accepted.credentials)
     return pool
+
+
+def is_anothers(pooler: Pooler, accepted: Accepted) -> bool:
+    """Whether a reload since the client's proof has made its name another's.
+
+    It was one of the configuration, and who is found under it now is looked up; or the other way round.
+    """
+    return pooler.is_looked_up(accepted.database, accepted.user) != bool(accepted.secret)
 
 
 def with_host(accepted: Accepted, peer: str) -> Accepted:

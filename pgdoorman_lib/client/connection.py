@@ -12,7 +12,7 @@ import logging
 from typing import Any
 
 from pgdoorman_lib.client import events
-from pgdoorman_lib.client.begin import Beginning, begin, begin_at_once, no_such_pool, pool_of, with_host
+from pgdoorman_lib.client.begin import Beginning, begin, begin_at_once, is_anothers, no_such_pool, pool_of, with_host
 from pgdoorman_lib.client.departure import Departure
 from pgdoorman_lib.client.endings import count_rejected, tell
 from pgdoorman_lib.client.lingering import linger
@@ -280,8 +280,10 @@ class Connection(Guest):
         return with_host(accepted, self.stream.peer) if self.pooler.add_host else accepted
 
     def _welcome(self, accepted: Accepted, found: tuple[Pool, Beginning]) -> Session:
-        """Queue the welcome, and make the session, which is ready to ``start``; no switch. Raises as ``enter``."""
+        """Queue the welcome, and make the session, which is ready to ``start``; no switch. NoSuchPool; as ``enter``."""
         pooler = self.pooler
+        if is_anothers(pooler, accepted):  # since its pool was found: it may have waited for a server
+            raise no_such_pool(accepted.database, accepted.user)
         pool, beginning = found
         pooler.enter(accepted.database, accepted.user)
         self.entered = accepted.database, accepted.user
@@ -332,7 +334,7 @@ class Connection(Guest):
         except TooManyClients as exc:
             session.terminate_when_idle(exc)
         pooler.clients.add(session)
-        if pooler.find_pool(accepted.database, accepted.user) is None:
+        if pooler.find_pool(accepted.database, accepted.user) is None or is_anothers(pooler, accepted):
             session.terminate_when_idle(
                 no_such_pool(accepted.database, accepted.user)
             )  # it was removed in the meantime

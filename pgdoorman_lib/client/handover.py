@@ -49,8 +49,8 @@ def hindrance(session: Session) -> str:
     return f"{stream.tls.version()}, or its secrets are not known"
 
 
-def pack(session: Session) -> Plain:
-    """All there is to know of a client that may leave (``Departure.suits``), without its sockets.
+def pack(pooler: Pooler, session: Session) -> Plain:
+    """All there is to know of a client of ``pooler`` that may leave (``Departure.suits``), without its sockets.
 
     CanNotMove when its connection can't go, as with an older version of TLS.
     """
@@ -61,6 +61,7 @@ def pack(session: Session) -> Plain:
         "secret": session.secret,
         "user": session.user,
         "database": session.database,
+        "looked_up": pooler.is_looked_up(session.database, session.user),
         "connected_at": session.connected_at,
         "settings": session.settings.values,
         "startup": link.startup.values,
@@ -84,6 +85,9 @@ def find_pool(pooler: Pooler, state: Mapping[str, Any]) -> Pool:
     check_exported(state["stream"])
     if state["id"] in pooler.clients:
         raise Unwanted(f"there is a client #{state['id']} already")
+    looked_up = pooler.is_looked_up(state["database"], state["user"])
+    if state.get("looked_up", looked_up) != looked_up:  # versions before did not tell
+        raise Unwanted(f"user {state['user']} of database {state['database']} is another here")
     pools.prepare(pooler.pools, state, state.get("proofs", {}))
     pool = pooler.find_pool(state["database"], state["user"])
     if pool is None or pool.retired:

@@ -39,6 +39,7 @@ cdef class Pooler:
     cdef public dict max_clients_by_user
     cdef public object named
     cpdef Pool find_pool(self, str database, str user)
+    cpdef bint is_looked_up(self, str database, str user) except -1
     cpdef check_room(self, bint console)
     cpdef admit(self, bint console)
     cpdef discharge(self)

@@ -200,6 +200,10 @@ class Pooler:
         """The pool of (database, user)."""
         return self.pools.find(database, user)
 
+    def is_looked_up(self, database: str, user: str) -> bool:
+        """Whether a user that may log in is none of the configuration: PostgreSQL knows him by that name."""
+        return self.policy.find_user(database, user) is None
+
     def learn_parameters(self, database: str, user: str) -> None:
         """A user who was looked up is let in: his pool is to have what was found with him; no switch."""
         raise NotImplementedError

@@ -239,7 +239,7 @@ class HandOver:
         """See ``Departure``: this is the client's greenlet."""
         assert self._channel is not None
         try:
-            send_client(self._channel, session)  # switch
+            send_client(self._channel, self._app, session)  # switch
         except (CanNotMove, Refused) as exc:
             self._stays(session, str(exc))
             return False

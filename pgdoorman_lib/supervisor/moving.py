@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pgdoorman_lib.client import handover as clients
+from pgdoorman_lib.client.pooler import Pooler
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.net.parcel import Channel, Parcel
 from pgdoorman_lib.pool import handover as pools
@@ -13,8 +14,8 @@ from pgdoorman_lib.supervisor import kinds
 PARCEL_SECONDS = 10.0
 
 
-def send_client(channel: Channel, session: Session) -> None:
-    """Have the process at the other end serve a client, where ``Departure`` has called; may switch.
+def send_client(channel: Channel, pooler: Pooler, session: Session) -> None:
+    """Have the process at the other end serve a client of ``pooler``, where ``Departure`` has called; may switch.
 
     This is the client's greenlet. CanNotMove, ParcelError: it is still ours, and nothing has changed.
     """
@@ -22,7 +23,7 @@ def send_client(channel: Channel, session: Session) -> None:
     server = link.server
     session.leaving = 1
     try:
-        state = clients.pack(session)
+        state = clients.pack(pooler, session)
         descriptors = [link.client.fd]
         if server is not None:
             descriptors.append(server.stream.fd)

@@ -87,7 +87,7 @@ class Transfers:
         if channel is None or session.link.server is not None:
             return False
         try:
-            send_client(channel, session)  # switch
+            send_client(channel, self._app, session)  # switch
         except (CanNotMove, ParcelError) as exc:
             log.debug("%s stays with this worker: %s", session.label(), exc)
             self.rest(session.id)

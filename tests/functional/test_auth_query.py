@@ -14,6 +14,7 @@ import toml
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, _factory, _finish, app_user
 from fix_postgres import Postgres
+from wire_client import WireError, startup
 from worker_processes import worker_of
 
 SHADOW = "SELECT passwd FROM pg_shadow WHERE usename = $1"
@@ -453,6 +454,41 @@ def test_a_user_who_is_configured_no_more_is_not_taken_for_one_who_was_found(
     doorman.connect(dbname="shared", user="app_two").close()
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_a_reload_during_a_login_makes_nobody_another(
+    make_doorman: MakeDoorman, postgres: Postgres, known: bool
+) -> None:
+    """Who is proven to be the one of the configuration is not who is looked up by that name, nor the other way round."""
+    one = app_user(postgres, 2, username="app_two", password="a plain secret")
+    configured, found = ({"pools": {"shared": pool(postgres, shared(postgres), users=users)}} for users in ([one], []))
+    doorman = make_doorman(configured)
+    for before, after, password in (
+        (configured, found, "a plain secret"),
+        (found, configured, postgres.password("app_two")),
+    ):
+        doorman.reload({**doorman.config, **before})
+        if known:
+            doorman.wire("shared", "app_two", password).close()
+        with doorman.raw() as client:
+            client.send(startup(user="app_two", database="shared"))
+            client.unread(client.read_exact(1))  # it is asked for its proof
+            doorman.reload({**doorman.config, **after})
+            with pytest.raises(WireError) as caught:
+                client.authenticate("app_two", password)
+            assert caught.value.message.sqlstate == "3D000"
+
+
+def test_who_was_found_is_not_the_one_who_is_configured_then(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    doorman = make_doorman({"pools": {"shared": pool(postgres, shared(postgres))}})
+    with doorman.connect(dbname="shared", user="app_two") as stays:
+        assert who(stays)[0] == "app"
+        one = app_user(postgres, 2, username="app_two", password="a plain secret")
+        doorman.config["pools"]["shared"]["users"] = [one]
+        doorman.reload(doorman.config)
+        with pytest.raises(psycopg.Error):
+            who(stays)
+
+
 def test_a_pool_of_one_s_own_goes_with_its_last_server_and_client(
     make_doorman: MakeDoorman, postgres: Postgres
 ) -> None:
@@ -510,6 +546,19 @@ def test_an_upgrade_takes_who_was_found_along(make_doorman: MakeDoorman, postgre
             assert (who(own)[0], who(same)[0]) == ("app_two", "app")
         assert doorman.admin("RECONNECT") is not None
         assert (who(own)[0], who(same)[0]) == ("app_two", "app"), "a server can be opened there, too"
+
+
+def test_an_upgrade_makes_nobody_another(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    """The file has changed, and nobody has reloaded it."""
+    one = app_user(postgres, 2, username="app_two", password="a plain secret")
+    doorman = make_doorman({"pools": {"shared": pool(postgres, shared(postgres), users=[one])}})
+    with doorman.connect(dbname="shared", user="app_two", password="a plain secret") as stays:
+        assert who(stays)[0] == "app"
+        del doorman.config["pools"]["shared"]["users"]
+        doorman.write_config(doorman.config)
+        doorman.upgrade_by_console()
+        doorman.connect(dbname="shared", user="app_two").close()
+        assert "app_two" not in {row["user"] for row in doorman.admin("SHOW CLIENTS")}, "he stays with the old one"
 
 
 def test_one_size_for_all_workers(make_doorman: MakeDoorman, postgres: Postgres) -> None:
