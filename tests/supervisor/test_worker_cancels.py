@@ -24,7 +24,7 @@ SLOW = "slow"
 class Session:
     """A client: how often it was cancelled."""
 
-    database = "shop"
+    database, user = "shop", "customer"
 
     def __init__(self, number: int, secret: bytes, cancels: int = 0) -> None:
         self.id = number
