@@ -190,7 +190,10 @@ class App(Shown):
 
     def _sweep_pools(self) -> list[Pool]:
         """Take pools away that nobody uses any more; all that are left."""
+        before = len(self.pools)
         self.pools.drop_unused(clock(), self.config.general.autodb_idle_timeout, self._pools_in_use)
+        if len(self.pools) < before:
+            self.quotas.drop_unused(self.pools.all())
         return [*self.finders.pools(), *self.pools.all()]
 
     def _pools_in_use(self) -> set[Pool]:

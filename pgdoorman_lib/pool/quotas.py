@@ -125,14 +125,23 @@ class Quotas:
         pools = list(pools)
         for pool in pools:
             self.join(pool)
-        wanted = {(terms.name, terms.of) for pool in pools for terms in self._terms(pool)}
-        for key in self._known.keys() - wanted:
-            self._known.pop(key).end()
+        self._end_unused(pools)
         now = clock()
         for pool in pools:
             pool.opening.grow(now)
             if pool.quota is not None:
                 pool.quota.freed(pool)
+
+    def drop_unused(self, pools: Iterable[Pool]) -> None:
+        """Pools were taken away, and ``pools`` are left: forget what none of them is under, any client may name some."""
+        self._end_unused(pools)
+        for key in self._counts.keys() - self._known.keys():
+            del self._counts[key]
+
+    def _end_unused(self, pools: Iterable[Pool]) -> None:
+        wanted = {(terms.name, terms.of) for pool in pools for terms in self._terms(pool)}
+        for key in self._known.keys() - wanted:
+            self._known.pop(key).end()
 
     def databases(self) -> Iterator[CoordinatorView]:
         """What there is of each database with a limit."""

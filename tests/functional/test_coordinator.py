@@ -104,6 +104,24 @@ def test_the_reserve(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     assert found["reserve_used"] == 0 and found["exhaustions"] >= 1
 
 
+def test_databases_that_clients_name_are_forgotten(make_doorman: MakeDoorman, postgres: Postgres) -> None:
+    """Each has a limit of its own, which must not outlive it: anybody who is let in may name any number."""
+    every = limited(postgres, 1)
+    del every["server_database"]
+    doorman = make_doorman({"pools": {"*": every}})
+
+    def limits() -> set[str]:
+        return {row["database"] for row in doorman.admin("SHOW POOL_COORDINATOR")}
+
+    with doorman.wire("otherdb") as client:
+        for number in range(3):
+            with pytest.raises(WireError):
+                doorman.wire(f"none{number}")
+        eventually(lambda: limits() <= {"otherdb"}, message="those that are none are forgotten")
+        assert client.value("SELECT current_database()") == "otherdb"
+        assert limits() == {"otherdb"}
+
+
 def test_limits_grow_and_shrink(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     doorman = make_doorman({"pools": {"testdb": limited(postgres, 1)}})
 

@@ -344,6 +344,18 @@ def test_limits_come_and_go(three: list[House]) -> None:
     assert not list(quotas.databases())
 
 
+def test_a_limit_goes_with_the_last_pool_under_it(three: list[House]) -> None:
+    alice, bob, _ = [house.pool for house in three]
+    quotas = Quotas()
+    quotas.govern(config(max_db_connections=1), [alice, bob])
+    quotas.drop_unused([bob])
+    assert [view.database for view in quotas.databases()] == ["shop"]
+    quotas.drop_unused([])
+    assert not list(quotas.databases())
+    quotas.join(bob)
+    assert [view.database for view in quotas.databases()] == ["shop"]
+
+
 def test_what_is_beyond_a_lower_limit_goes_when_it_rests(three: list[House], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quota_module, "SURPLUS_REST", 0.05)
     alice, bob, _ = three
