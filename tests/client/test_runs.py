@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
 import pytest
 from core_fakes import running
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mini_postgres import tokens
 from relay_rig import Backend, Client
@@ -24,6 +25,7 @@ from pgdoorman_lib.wire.statements import OUR_NAME
 from pgdoorman_lib.wire.traces import Traces
 
 DESCRIBE_PORTAL = b"D\0\0\0\x06P\0"
+BIND_S = messages.bind(b"", b"s")
 
 
 def group(text: bytes, describes: bool = True, values: list[bytes | None] | None = None, rows: int = 0) -> list[bytes]:
@@ -145,23 +147,39 @@ class Side:
 
 
 def nameless(told: list[bytes]) -> list[Any]:
-    """Messages to servers, our names by the order in which they come; without Flush, which may be ours or not needed."""
+    """Messages to servers, our names by the order in which they come.
+
+    Without what depends on when something came: Flush, which may be ours or not needed, and Sync with nothing before it,
+    which is answered here while the client has no server.
+    """
     known: dict[bytes, bytes] = {}
-    return [
-        [
-            (kind, re.sub(OUR_NAME, lambda match: known.setdefault(match[0], b"%d" % len(known)), body))
-            for kind, body in split(data)[0]
-            if kind != consts.FLUSH
-        ]
-        for data in told
-    ]
+    return [list(_essential(split(data)[0], known)) for data in told]
+
+
+def _essential(found: Iterable[tuple[int, bytes]], known: dict[bytes, bytes]) -> Iterator[tuple[int, bytes]]:
+    before = consts.SYNC
+    for kind, body in found:
+        if kind == consts.FLUSH or (kind == consts.SYNC and before in (consts.SYNC, consts.QUERY)):
+            continue
+        before = kind
+        yield kind, re.sub(OUR_NAME, lambda match: known.setdefault(match[0], b"%d" % len(known)), body)
 
 
 step = st.tuples(batches, st.integers(0, 12), st.integers(0, 200), st.booleans())
 
 
+_X1 = group(b"select x1")
+#: A Sync alone comes while the one client has no server any more, and the other has.
+_LATE_SYNC = [
+    ([*_X1, *_X1, *SYNC], 7, 0, False),
+    ([*group(b"select x1", False), BIND_S, *SYNC], 7, 0, False),
+    (SYNC, 0, 0, False),
+]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(step, min_size=1, max_size=5))
+@example(_LATE_SYNC)
 def test_whole_is_the_same_as_one_by_one(steps: list[Any]) -> None:
     compared(steps)
 
