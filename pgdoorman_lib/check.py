@@ -6,9 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 from pgdoorman_lib.auth import hba
+from pgdoorman_lib.auth.doubts import doubts
 from pgdoorman_lib.auth.judges import configured_judge
 from pgdoorman_lib.auth.keyring import Keyring
 from pgdoorman_lib.auth.users import Users
+from pgdoorman_lib.config import surroundings
 from pgdoorman_lib.config.effective import effective, looked_up, wildcard
 from pgdoorman_lib.config.model import Config, General
 from pgdoorman_lib.errors import ConfigError
@@ -48,3 +50,8 @@ def check(config: Config) -> None:
             problems.update({f"{config.path}: {problem}": None for problem in exc.message.splitlines()})
     if problems:
         raise ConfigError("\n".join(problems))
+
+
+def notices(config: Config) -> list[str]:
+    """What is odd about a configuration that has passed, and makes nothing wrong: texts for the operator."""
+    return [*surroundings.notices(config), *doubts(config)]

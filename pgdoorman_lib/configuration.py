@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-from pgdoorman_lib.check import check
+from pgdoorman_lib.check import check, notices
 from pgdoorman_lib.config.diff import diff, in_force
 from pgdoorman_lib.config.keys import keys_of
 from pgdoorman_lib.config.loader import load, with_values
 from pgdoorman_lib.config.model import Config, in_words
-from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.errors import ConfigError
 
 log = logging.getLogger(__name__)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from pgdoorman_lib.check import check
+from pgdoorman_lib.check import check, notices
 from pgdoorman_lib.config.loader import load
-from pgdoorman_lib.config.surroundings import notices
 from pgdoorman_lib.errors import ConfigError
 
 EXIT_OK = 0

@@ -360,6 +360,12 @@ class Doorman:
         }
         return psycopg.connect(self.dsn(**parameters), autocommit=autocommit, **options)
 
+    def refusal(self, **parameters: Any) -> str:
+        """What psycopg says of a connection that is refused."""
+        with pytest.raises(psycopg.OperationalError) as failed:
+            self.connect(**parameters)
+        return str(failed.value)
+
     def wire(
         self, database: str = "testdb", user: str = "app", password: str | None = None, **parameters: str
     ) -> WireClient:

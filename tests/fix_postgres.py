@@ -57,6 +57,13 @@ def conninfo(**parameters: Any) -> str:
     return psycopg.conninfo.make_conninfo("", **given)
 
 
+def server_user(connection: psycopg.Connection[Any]) -> str:
+    """Whom PostgreSQL has at the other end."""
+    found = connection.execute("SELECT current_user::text").fetchone()
+    assert found is not None
+    return str(found[0])
+
+
 class Postgres(ThrowawayPostgres):
     """A cluster with the roles and databases the tests speak of."""
 

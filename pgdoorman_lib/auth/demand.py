@@ -22,6 +22,7 @@ from pgdoorman_lib.auth.identity import (
 from pgdoorman_lib.auth.oauth import OAUTH, oauth_validator
 from pgdoorman_lib.auth.pam import pam_service
 from pgdoorman_lib.auth.tokens import JWT
+from pgdoorman_lib.config.names import near
 from pgdoorman_lib.record import record
 
 TRUST = "trust"
@@ -110,11 +111,15 @@ def _check_option(connection: str, method: str, option: str, value: str) -> None
         if connection != "hostssl":
             raise ValueError(f'{option} can only be configured for "hostssl" rows')
         if value not in _VALUES[option]:
-            raise ValueError(f'invalid value for {option}: "{value}"')
+            accepted = " or ".join(_VALUES[option]) + near(value, _VALUES[option])
+            raise ValueError(f'invalid value for {option}: "{value}", expected {accepted}')
         if option == "clientcert" and method == CERT and value != VERIFY_FULL:
             raise ValueError('clientcert only accepts "verify-full" when using "cert" authentication')
     else:
-        raise ValueError(f'authentication option "{option}" is not supported')
+        known = [name for name, methods in _ONLY.items() if method in methods]
+        known += _VALUES if connection == "hostssl" else ()
+        accepted = f", {method} has {', '.join(known)}" if known else f", {method} has none"
+        raise ValueError(f'authentication option "{option}" is not supported{accepted}{near(option.lower(), known)}')
 
 
 def _judge(

@@ -19,6 +19,7 @@ from pgdoorman_lib.auth.demand import METHODS, OTHER_METHODS, REJECT, Demand, de
 from pgdoorman_lib.auth.hba_text import Token, fields, lines, single
 from pgdoorman_lib.auth.identity import NO_MAPS, IdentMaps
 from pgdoorman_lib.auth.interfaces import Interface, local_interfaces
+from pgdoorman_lib.config.names import near
 from pgdoorman_lib.errors import ConfigError, NotPermitted, Refusal
 from pgdoorman_lib.record import record
 
@@ -265,7 +266,8 @@ def _rule(line: int, found: list[tuple[Token, ...]], maps: IdentMaps, judges: Ju
     if name in OTHER_METHODS:
         raise ValueError(f'authentication method "{name}" is not supported, use one of {", ".join(METHODS)}')
     if name not in METHODS:
-        raise ValueError(f'invalid authentication method "{name}", expected one of {", ".join(METHODS)}')
+        meant = near(name.lower(), METHODS)
+        raise ValueError(f'invalid authentication method "{name}", expected one of {", ".join(METHODS)}{meant}')
     return Rule(line, connection, databases, users, where, demand_of(connection, name, columns, maps, judges))
 
 

@@ -88,14 +88,15 @@ class PamService:
 
     def _error(self, pam: Any, handle: Any, function: str, result: int) -> Refusal:
         kind = NoVerdict if result in _FAULTS else Refusal
-        return kind(f"{self.line}{self._missing()}: {function}: {pam.pam_strerror(handle, result)} ({result})")
+        nowhere = self.nowhere()
+        missing = f' (not in {nowhere}: the service "other" was asked)' if nowhere else ""
+        return kind(f"{self.line}{missing}: {function}: {pam.pam_strerror(handle, result)} ({result})")
 
-    def _missing(self) -> str:
-        """What is to be said if there is no such service: PAM says nothing, and asks another."""
+    def nowhere(self) -> str:
+        """The directory it should be in, "" if there is such a service: PAM says nothing, and asks another."""
         directories = _DIRECTORIES if self.confdir is None else (self.confdir,)
-        if any(os.path.exists(os.path.join(directory, self.service)) for directory in directories):
-            return ""
-        return f' (not in {directories[0]}: the service "other" was asked)'
+        found = any(os.path.exists(os.path.join(directory, self.service)) for directory in directories)
+        return "" if found else directories[0]
 
 
 def pam_service(service: str, settings: JudgeSettings | None, names_host: bool = False) -> PamService:

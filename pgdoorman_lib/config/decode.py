@@ -183,7 +183,7 @@ class Decoder:
                 if not key.off:
                     raise ValueError(f"{NOT_SUPPORTED}; remove the key")
                 accepted = " or ".join(_as_toml(value) for value in key.off)
-                raise ValueError(f"{NOT_SUPPORTED}: found {key.found(raw)}, accepted is {accepted}")
+                raise ValueError(f"{NOT_SUPPORTED}: found {key.found(raw)}, accepted is {accepted}. {key.doc}")
             taken = key.off[0]
             self.source.warn(path, f"{NOT_SUPPORTED}: found {key.found(raw)}, taken as {_as_toml(taken)}. {key.doc}")
             return taken

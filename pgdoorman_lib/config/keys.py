@@ -7,13 +7,13 @@ is accepted, and never shows the value of a secret.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from pgdoorman_lib.config import units
+from pgdoorman_lib.config.names import near
 from pgdoorman_lib.record import record
 
 Kind = Literal[
@@ -231,8 +231,7 @@ def _choice(key: Key, raw: object) -> str:
     # "Transaction" and "Session" stand in many configurations.
     value = text[:1].lower() + text[1:]
     if value not in key.choices:
-        close = difflib.get_close_matches(value.replace("_", "-").lower(), key.choices, n=1)
-        meant = f'; did you mean "{close[0]}"?' if close else ""
+        meant = near(value.replace("_", "-").lower(), key.choices)
         raise ValueError(f"{key.invalid.format(describe(text))}, expected {key.expected()}{meant}")
     return value
 

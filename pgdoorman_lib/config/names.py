@@ -112,6 +112,12 @@ _FEW = 8
 """As many names are listed when none is near."""
 
 
+def near(name: str, known: Iterable[str]) -> str:
+    """A question to be put behind an error about ``name``, "" if none of ``known`` is like it."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f'; did you mean "{found[0]}"?' if found else ""
+
+
 def hint(name: str, known: Iterable[str], elsewhere: Mapping[str, str]) -> str:
     """What was meant by ``name``, which is none of ``known``, the names where it stands; "" if nothing comes to mind.
 
@@ -128,9 +134,9 @@ def hint(name: str, known: Iterable[str], elsewhere: Mapping[str, str]) -> str:
         return f"PgBouncer's {name}: {_ABSENT[name]}"
     if name in elsewhere and name not in known:
         return f"{name} belongs to {elsewhere[name]}"
-    near = difflib.get_close_matches(name, known, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
+    alike = difflib.get_close_matches(name, known, n=1)
+    if alike:
+        return f"did you mean {alike[0]}?"
     if len(known) <= _FEW:
         return f"known here: {', '.join(known)}"
     return "nothing here has a name like it; conf/reference.toml lists all"

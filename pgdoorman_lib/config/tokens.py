@@ -15,13 +15,16 @@ PUBLIC_KEY = "jwt-pkey-fpath:"
 #: The same of a private key, by which the pooler makes tokens for a server.
 PRIVATE_KEY = "jwt-priv-key-fpath:"
 
+#: How both begin.
+_LIKE_A_KEY = "jwt-"
+
 _FOR = {PUBLIC_KEY: "by which clients' tokens are checked", PRIVATE_KEY: "by which tokens for servers are made"}
 
 #: Bytes of the longest file that may be a key.
 LONGEST_KEY = 65536
 
 #: What tls_mode and server_tls_mode have to be for tokens to be encrypted, and what leaves that open.
-_CLIENTS_ENCRYPT = ("require", "verify-full")
+CLIENTS_ENCRYPT = ("require", "verify-full")
 _SERVERS_MAY_NOT = ("disable", "allow", "prefer")
 
 #: The user of [talos] as clients call it.
@@ -74,7 +77,7 @@ def validate_tokens(talos: Talos, general: General, pools: dict[str, Pool], sour
     """Check [talos], and warn of ways on which others can read tokens along."""
     _keys_of_talos(talos, source)
     by_token = any(user.password.startswith(PUBLIC_KEY) for pool in pools.values() for user in pool.users)
-    if (by_token or talos.keys) and general.tls_mode not in _CLIENTS_ENCRYPT and general.addresses():
+    if (by_token or talos.keys) and general.tls_mode not in CLIENTS_ENCRYPT and general.addresses():
         source.warn(
             ("general", "tls_mode"),
             f"'{general.tls_mode}' lets clients send their tokens in clear, by which whoever reads along can log in, "
@@ -119,6 +122,9 @@ def _keys_of_talos(talos: Talos, source: Source) -> None:
 
 def check_key(secret: str, allowed: str, place: Path, source: Source) -> None:
     """Refuse the path of a key that is not of the kind ``allowed``, PUBLIC_KEY or PRIVATE_KEY, or empty for none."""
+    if secret.startswith(_LIKE_A_KEY) and ":" in secret and not secret.startswith((PUBLIC_KEY, PRIVATE_KEY)):
+        meant = f", as it is not {allowed}PATH" if allowed else ""
+        source.warn(place, f'begins with "{_LIKE_A_KEY}", and is taken as a password in plain text{meant}')
     for prefix in (PUBLIC_KEY, PRIVATE_KEY):
         if not secret.startswith(prefix):
             continue

@@ -253,6 +253,10 @@ def _pool(name: str, pool: Pool, general: General, source: Source) -> None:
         _auth_query(name, pool.auth_query, usernames, source)
     if pool.max_db_connections:
         _coordinator(pool, pool.max_db_connections, general, path, source)
+    else:
+        for key in ("reserve_pool_size", "min_guaranteed_pool_size"):
+            if getattr(pool, key):
+                source.warn((*path, key), f"{key} has no effect without max_db_connections")
 
 
 def _coordinator(pool: Pool, most: int, general: General, path: Path, source: Source) -> None:

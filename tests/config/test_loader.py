@@ -300,6 +300,17 @@ def test_limits_of_a_database_that_do_not_go_together(limits, phrase):
         assert any(phrase in str(warning) for warning in loader.loads(text).warnings)
 
 
+@pytest.mark.parametrize("key", ["reserve_pool_size", "min_guaranteed_pool_size"])
+def test_what_goes_with_a_limit_that_is_not_set_is_warned_of(key):
+    (warning,) = load(pool=f"{key} = 2").warnings
+    assert f"{key}: {key} has no effect without max_db_connections" in warning
+    assert load(pool=f"{key} = 2\nmax_db_connections = 50").warnings == ()
+
+
+def test_old_keys_are_refused_with_the_new_one():
+    assert 'accepted is false. Old; write server_tls_mode = "require".' in refusal(general="server_tls = true")
+
+
 def test_startup_parameters_must_fit_together():
     half = "x" * 5000
     message = refusal(general=f'startup_parameters = {{a = "{half}"}}', pool=f'startup_parameters = {{b = "{half}"}}')

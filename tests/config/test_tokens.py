@@ -30,6 +30,16 @@ def refusal(user: str = 'password = ""', **sections: str) -> str:
     return caught.value.message
 
 
+def test_what_looks_like_a_path_of_a_key_and_is_none_is_warned_of() -> None:
+    warnings = read(
+        'password = "jwt-pkey-path:/s3cret.pem"', more='server_username = "s"\nserver_password = "x"'
+    ).warnings
+    (warning,) = (warning for warning in warnings if "jwt-" in warning)
+    assert warning.endswith(
+        'password: begins with "jwt-", and is taken as a password in plain text, as it is not jwt-pkey-fpath:PATH'
+    ), warning
+
+
 def by_token(path: Path) -> str:
     return f'password = "jwt-pkey-fpath:{path}"'
 

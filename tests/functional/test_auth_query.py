@@ -70,12 +70,6 @@ def who(connection: psycopg.Connection[Any]) -> tuple[Any, ...]:
     return found
 
 
-def refused(doorman: Doorman, **parameters: Any) -> str:
-    with pytest.raises(psycopg.OperationalError) as failed:
-        doorman.connect(**parameters)
-    return str(failed.value)
-
-
 @pytest.mark.parametrize("user", ["app_two", "app_md5"])
 def test_all_who_are_found_share_a_pool(doorman: Doorman, user: str) -> None:
     for _ in range(2):
@@ -105,7 +99,7 @@ def test_configured_users_come_first(doorman: Doorman, database: str) -> None:
 )
 def test_nobody_else_gets_in(doorman: Doorman, database: str, user: str, password: str) -> None:
     for _ in range(2):
-        told = refused(doorman, dbname=database, user=user, password=password or "empty")
+        told = doorman.refusal(dbname=database, user=user, password=password or "empty")
         assert f'password authentication failed for user "{user}"' in told
 
 
@@ -115,7 +109,7 @@ def test_many_logins_of_one_name_ask_once(make_doorman: MakeDoorman, postgres: P
         {"general": {"worker_threads": 1}, "pools": {"shared": pool(postgres, shared(postgres, query=slow))}}
     )
     with ThreadPoolExecutor(12) as several:
-        several.submit(refused, doorman, dbname="shared", user="nobody", password="wrong")
+        several.submit(doorman.refusal, dbname="shared", user="nobody", password="wrong")
         logins = [several.submit(doorman.connect, dbname="shared", user="app_two") for _ in range(10)]
         for login in logins:
             login.result().close()
@@ -137,7 +131,7 @@ def test_a_password_that_was_changed_holds_after_a_try(
             with doorman.connect(dbname="own", user="changing", password="the first") as connection:
                 who_know.add(worker_of(doorman, connection) if workers > 1 else None)
         postgres.sql("ALTER ROLE changing PASSWORD 'the second'")
-        refused(doorman, dbname="own", user="changing", password="the second")
+        doorman.refusal(dbname="own", user="changing", password="the second")
 
         def gets_in() -> bool:
             try:
@@ -148,7 +142,7 @@ def test_a_password_that_was_changed_holds_after_a_try(
 
         eventually(gets_in, message="the new password is known")
         for _ in range(1 if workers == 1 else 6):
-            refused(doorman, dbname="own", user="changing", password="the first")
+            doorman.refusal(dbname="own", user="changing", password="the first")
     finally:
         doorman.finish()
         postgres.sql("DROP ROLE changing")
@@ -205,7 +199,7 @@ def hostile(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def test_nobody_gets_in_by_an_answer_that_is_none(hostile: Doorman, name: str) -> None:
     _, password, why = SHAPES[name]
     for attempt in (password, Postgres.PASSWORDS["app_two"]):
-        told = refused(hostile, dbname=name, user="app_two", password=attempt or "x")
+        told = hostile.refusal(dbname=name, user="app_two", password=attempt or "x")
         assert 'FATAL:  password authentication failed for user "app_two"' in told
     hostile.wait_log(rf"@{name} .*closing client: password authentication failed.*{why}")
 
@@ -234,8 +228,7 @@ def test_without_an_answer_nobody_gets_in_and_everybody_else_does(
     doorman = make_doorman({"general": {"connect_timeout": "1s"}, "pools": pools})
     with ThreadPoolExecutor(4) as several:
         logins = [
-            several.submit(refused, doorman, dbname="own", user=user, password="wrong")
-            for user in ("app_two", "nobody")
+            several.submit(doorman.refusal, dbname="own", user=user, password="wrong") for user in ("app_two", "nobody")
         ]
         for _ in range(3):
             with doorman.connect(dbname="own", user="configured", password="a plain secret") as connection:
@@ -265,14 +258,14 @@ def test_who_is_known_gets_in_while_postgresql_is_away(
             "pools": {"own": pool(own_postgres, {**looked_up, "server_user": "app"})},
         }
     )
-    refused(doorman, dbname="own", user="nobody", password="wrong")
-    refused(doorman, dbname="own", user="app_two", password="wrong")
+    doorman.refusal(dbname="own", user="nobody", password="wrong")
+    doorman.refusal(dbname="own", user="app_two", password="wrong")
     own_postgres.stop()
-    told = refused(doorman, dbname="own", user="app_two", password="wrong")
+    told = doorman.refusal(dbname="own", user="app_two", password="wrong")
     assert 'password authentication failed for user "app_two"' in told, "what is known holds"
-    told = refused(doorman, dbname="own", user="nobody", password="wrong")
+    told = doorman.refusal(dbname="own", user="nobody", password="wrong")
     assert 'password authentication failed for user "nobody"' in told
-    assert "Authentication service unavailable" in refused(doorman, dbname="own", user="somebody", password="wrong")
+    assert "Authentication service unavailable" in doorman.refusal(dbname="own", user="somebody", password="wrong")
     own_postgres.start()
 
 
@@ -284,7 +277,7 @@ def test_who_waits_for_an_answer_for_too_long_is_told_so(make_doorman: MakeDoorm
             "pools": {"own": pool(postgres, auth_query(slow))},
         }
     )
-    assert "canceling authentication due to timeout" in refused(doorman, dbname="own", user="app_two")
+    assert "canceling authentication due to timeout" in doorman.refusal(dbname="own", user="app_two")
 
 
 # -- what a query runs under
@@ -314,7 +307,7 @@ def test_no_client_has_a_say_in_what_the_query_means(
     )
     for database in ("one", "two"):
         for options in ("-c search_path=people", ""):
-            refused(doorman, dbname=database, user="nobody", password="x", options=options)
+            doorman.refusal(dbname=database, user="nobody", password="x", options=options)
             for user in ("app_two", "app_md5"):
                 doorman.connect(dbname=database, user=user, options=options).close()
 
@@ -404,7 +397,7 @@ def test_a_password_that_is_not_valid_any_more(make_doorman: MakeDoorman, postgr
     )
     try:
         for database in ("strict", "said"):
-            told = refused(doorman, dbname=database, user="expired", password="its password")
+            told = doorman.refusal(dbname=database, user="expired", password="its password")
             assert 'password authentication failed for user "expired"' in told
             for user in ("lasting", "ending"):
                 doorman.connect(dbname=database, user=user, password="its password").close()
@@ -421,7 +414,7 @@ def test_reload(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     """It forgets what was found; it can change the query, add and take away."""
     config = {"pools": {"own": pool(postgres, auth_query(SHADOW + " AND usename <> 'app_two'"))}}
     doorman = make_doorman(config)
-    refused(doorman, dbname="own", user="app_two")
+    doorman.refusal(dbname="own", user="app_two")
     with doorman.connect(dbname="own", user="app_md5") as stays:
         doorman.config["pools"]["own"]["auth_query"]["query"] = SHADOW
         doorman.reload(doorman.config)
@@ -436,7 +429,7 @@ def test_reload(make_doorman: MakeDoorman, postgres: Postgres) -> None:
         doorman.reload(doorman.config)
         with pytest.raises(psycopg.Error):
             who(stays)
-    refused(doorman, dbname="own", user="app_two")
+    doorman.refusal(dbname="own", user="app_two")
 
 
 def test_a_user_who_is_configured_no_more_is_not_taken_for_one_who_was_found(
@@ -450,7 +443,7 @@ def test_a_user_who_is_configured_no_more_is_not_taken_for_one_who_was_found(
         doorman.reload(doorman.config)
         with pytest.raises(psycopg.Error):
             who(stays)
-    refused(doorman, dbname="shared", user="app_two", password="a plain secret")
+    doorman.refusal(dbname="shared", user="app_two", password="a plain secret")
     doorman.connect(dbname="shared", user="app_two").close()
 
 
@@ -524,8 +517,8 @@ def test_every_database(make_doorman: MakeDoorman, postgres: Postgres) -> None:
     with doorman.connect(dbname="otherdb", user="app_two") as connection:
         assert who(connection) == ("app_two", "otherdb")
     for database in ("otherdb", "no_such_database"):
-        assert "password authentication failed" in refused(doorman, dbname=database, user="app_two", password="wrong")
-    assert 'database "no_such_database" does not exist' in refused(doorman, dbname="no_such_database", user="app_two")
+        assert "password authentication failed" in doorman.refusal(dbname=database, user="app_two", password="wrong")
+    assert 'database "no_such_database" does not exist' in doorman.refusal(dbname="no_such_database", user="app_two")
 
 
 # -- other processes
@@ -588,7 +581,7 @@ def test_the_page_s_example(make_doorman: MakeDoorman, postgres: Postgres) -> No
         for user in ("app_two", "app_md5"):
             with doorman.connect(user=user) as connection:
                 assert who(connection) == (user, "testdb")
-        told = refused(doorman, user="postgres", password="whatever")
+        told = doorman.refusal(user="postgres", password="whatever")
         assert 'password authentication failed for user "postgres"' in told
     finally:
         doorman.finish()

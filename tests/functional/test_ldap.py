@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, app_pool, app_user
-from fix_postgres import Postgres
+from fix_postgres import Postgres, server_user
 from ldap_server import BOUND, SUCCESS, LdapServer, result
 from wire_client import startup
 
@@ -50,24 +49,12 @@ def ldap_doorman(make_doorman: MakeDoorman, postgres: Postgres, people: LdapServ
     return make_doorman(config(postgres, people))
 
 
-def who(connection: psycopg.Connection[Any]) -> str:
-    found = connection.execute("SELECT current_user::text").fetchone()
-    assert found is not None
-    return str(found[0])
-
-
-def refused(doorman: Doorman, **parameters: Any) -> str:
-    with pytest.raises(psycopg.OperationalError) as failed:
-        doorman.connect(**parameters)
-    return str(failed.value)
-
-
 @pytest.mark.parametrize("database", ["bound", "found"])
 def test_who_is_right_gets_in(ldap_doorman: Doorman, people: LdapServer, database: str) -> None:
     with ldap_doorman.connect(dbname=database, user="app_two") as connection:
-        assert who(connection) == "app_two", "what was told goes on to the server"
+        assert server_user(connection) == "app_two", "what was told goes on to the server"
     with ldap_doorman.connect(dbname=database, user="app", password="by ldap alone") as connection:
-        assert who(connection) == "app", "unless that has a password of its own"
+        assert server_user(connection) == "app", "unless that has a password of its own"
     assert f"bind uid=app_two,{BASE}" in people.asked
     eventually(lambda: people.open_connections == 0)
 
@@ -80,7 +67,7 @@ def test_who_is_right_gets_in(ldap_doorman: Doorman, people: LdapServer, databas
 def test_nobody_else_gets_in(
     ldap_doorman: Doorman, people: LdapServer, database: str, user: str, password: str
 ) -> None:
-    told = refused(ldap_doorman, dbname=database, user=user, password=password)
+    told = ldap_doorman.refusal(dbname=database, user=user, password=password)
     assert f'FATAL:  LDAP authentication failed for user "{user}"' in told
     assert people.asked, "whoever it is"
     ldap_doorman.wait_log(r"LDAP authentication failed for user .*: (wrong password|LDAP finds|no such user)")
@@ -102,7 +89,7 @@ def test_a_slow_directory_holds_up_nobody_else(ldap_doorman: Doorman, people: Ld
         slow = [several.submit(ldap_doorman.connect, dbname="bound", user="app_two") for _ in range(3)]
         eventually(lambda: len(people.asked) == 3)
         with ldap_doorman.connect(dbname="testdb") as connection:
-            assert who(connection) == "app"
+            assert server_user(connection) == "app"
         assert not any(login.done() for login in slow)
         people.gate.set()
         for login in slow:
@@ -129,7 +116,7 @@ def test_nobody_keeps_the_pooler_from_its_end(
 ) -> None:
     people.gate.clear()
     with ThreadPoolExecutor(1) as several:
-        login = several.submit(refused, ldap_doorman, dbname="bound", user="app_two")
+        login = several.submit(ldap_doorman.refusal, dbname="bound", user="app_two")
         eventually(lambda: people.asked)
         ldap_doorman.stop(number)
         assert login.result()
@@ -140,7 +127,7 @@ def test_time_is_limited_and_then_nobody_is_in(
 ) -> None:
     doorman = make_doorman(config(postgres, people, auth_timeout="300ms"))
     people.gate.clear()
-    assert "LDAP authentication failed" in refused(doorman, dbname="found", user="app_two")
+    assert "LDAP authentication failed" in doorman.refusal(dbname="found", user="app_two")
     doorman.wait_log(r"WARN .*LDAP server 127\.0\.0\.1:\d+.*: nobody gets in by that")
     people.gate.set()
     doorman.connect(dbname="found", user="app_two").close()
@@ -150,9 +137,9 @@ def test_time_is_limited_and_then_nobody_is_in(
 def test_answers_that_are_none_let_nobody_in(ldap_doorman: Doorman, people: LdapServer, answer: bytes) -> None:
     people.answer = lambda tag, number: answer
     for database in ("bound", "found"):
-        assert "LDAP authentication failed" in refused(ldap_doorman, dbname=database, user="app_two")
+        assert "LDAP authentication failed" in ldap_doorman.refusal(dbname=database, user="app_two")
     people.answer = lambda tag, number: result(number + 1, BOUND, SUCCESS)
-    assert "LDAP authentication failed" in refused(ldap_doorman, dbname="bound", user="app_two")
+    assert "LDAP authentication failed" in ldap_doorman.refusal(dbname="bound", user="app_two")
     people.answer = None
     ldap_doorman.connect(dbname="bound", user="app_two").close()
 

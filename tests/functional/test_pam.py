@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from eventually import eventually
 from fix_doorman import Doorman, MakeDoorman, app_pool, app_user
-from fix_postgres import Postgres
+from fix_postgres import Postgres, server_user
 from pam_stack import PamStack
 from wire_client import startup
 
@@ -66,28 +66,16 @@ def pam_doorman(make_doorman: MakeDoorman, postgres: Postgres, pam: PamStack) ->
     return make_doorman(config(postgres, pam))
 
 
-def who(connection: psycopg.Connection[Any]) -> str:
-    found = connection.execute("SELECT current_user::text").fetchone()
-    assert found is not None
-    return str(found[0])
-
-
-def refused(doorman: Doorman, **parameters: Any) -> str:
-    with pytest.raises(psycopg.OperationalError) as failed:
-        doorman.connect(**parameters)
-    return str(failed.value)
-
-
 def test_what_is_told_goes_on_to_the_server(pam_doorman: Doorman, pam: PamStack) -> None:
     with pam_doorman.connect(dbname="passed", user="app_two") as connection:
-        assert who(connection) == "app_two"
+        assert server_user(connection) == "app_two"
     assert pam.asked == ["doors app_two 127.0.0.1"]
 
 
 def test_a_server_password_comes_first(pam_doorman: Doorman) -> None:
     with pam_doorman.connect(dbname="passed", user="app", password="by pam alone") as connection:
-        assert who(connection) == "app"
-    assert 'PAM authentication failed for user "app"' in refused(pam_doorman, dbname="passed", user="app")
+        assert server_user(connection) == "app"
+    assert 'PAM authentication failed for user "app"' in pam_doorman.refusal(dbname="passed", user="app")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +83,7 @@ def test_a_server_password_comes_first(pam_doorman: Doorman) -> None:
     [("app_two", "wrong"), ("app_two", "x" * 600), ("stranger", "right"), ("stranger", "wrong"), ("nobody", "wrong")],
 )
 def test_nobody_else_gets_in(pam_doorman: Doorman, pam: PamStack, user: str, password: str) -> None:
-    told = refused(pam_doorman, dbname="passed", user=user, password=password)
+    told = pam_doorman.refusal(dbname="passed", user=user, password=password)
     assert f'FATAL:  PAM authentication failed for user "{user}"' in told
     assert pam.asked == ([] if len(password) > 511 else [f"doors {user} 127.0.0.1"]), "whoever it is"
 
@@ -115,7 +103,7 @@ def test_an_empty_password_is_not_judged(pam_doorman: Doorman, pam: PamStack, us
 
 def test_an_account_may_be_locked(pam_doorman: Doorman, pam: PamStack) -> None:
     pam.lock("app_two")
-    assert 'PAM authentication failed for user "app_two"' in refused(pam_doorman, dbname="passed", user="app_two")
+    assert 'PAM authentication failed for user "app_two"' in pam_doorman.refusal(dbname="passed", user="app_two")
     pam_doorman.wait_log("pam_acct_mgmt")
 
 
@@ -126,8 +114,8 @@ def test_modules_may_be_told_a_name(pam_doorman: Doorman, pam: PamStack) -> None
 
 def test_a_user_may_have_a_service_of_his_own(pam_doorman: Doorman, pam: PamStack) -> None:
     with pam_doorman.connect(dbname="own", user="app", password="by pam alone") as connection:
-        assert who(connection) == "app"
-    told = refused(pam_doorman, dbname="own", user="app")
+        assert server_user(connection) == "app"
+    told = pam_doorman.refusal(dbname="own", user="app")
     assert 'FATAL:  password authentication failed for user "app"' in told
     assert pam.asked == ["doors app 127.0.0.1"] * 2
 
@@ -135,17 +123,17 @@ def test_a_user_may_have_a_service_of_his_own(pam_doorman: Doorman, pam: PamStac
 def test_the_console(pam_doorman: Doorman) -> None:
     with pam_doorman.connect(dbname="pgdoorman", user="operator", password="right") as connection:
         assert connection.execute("SHOW VERSION").fetchall()
-    told = refused(pam_doorman, dbname="pgdoorman", user="operator", password="wrong")
+    told = pam_doorman.refusal(dbname="pgdoorman", user="operator", password="wrong")
     assert "PAM authentication failed" in told
 
 
 def test_a_service_that_fails_lets_nobody_in(pam_doorman: Doorman) -> None:
-    assert 'PAM authentication failed for user "app_two"' in refused(pam_doorman, dbname="broken", user="app_two")
+    assert 'PAM authentication failed for user "app_two"' in pam_doorman.refusal(dbname="broken", user="app_two")
     pam_doorman.wait_log(r'WARN .*PAM service "broken": .*: nobody gets in by that')
 
 
 def test_a_service_that_is_not_there_is_told_of(pam_doorman: Doorman, pam: PamStack) -> None:
-    assert 'PAM authentication failed for user "app_two"' in refused(pam_doorman, dbname="missing", user="app_two")
+    assert 'PAM authentication failed for user "app_two"' in pam_doorman.refusal(dbname="missing", user="app_two")
     pam_doorman.wait_log(
         rf'"no_such_doors" \(not in {pam.directory}: the service "other" was asked\): pam_authenticate'
     )
@@ -157,22 +145,22 @@ def test_a_slow_service_holds_up_nobody_else(pam_doorman: Doorman, pam: PamStack
         slow = [several.submit(pam_doorman.connect, dbname="passed", user="app_two") for _ in range(3)]
         eventually(lambda: len(pam.asked) == 3)
         with pam_doorman.connect(dbname="testdb") as connection:
-            assert who(connection) == "app"
+            assert server_user(connection) == "app"
         assert not any(login.done() for login in slow)
         pam.open()
         for login in slow:
             with login.result() as connection:
-                assert who(connection) == "app_two"
+                assert server_user(connection) == "app_two"
 
 
 def test_a_line_stands_before_one_service_alone(make_doorman: MakeDoorman, postgres: Postgres, pam: PamStack) -> None:
     doorman = make_doorman(config(postgres, pam, worker_threads=1, max_concurrent_auths=1, auth_timeout="1s"))
     pam.close()
     with ThreadPoolExecutor(3) as several:
-        first = several.submit(refused, doorman, dbname="passed", user="app_two")
+        first = several.submit(doorman.refusal, dbname="passed", user="app_two")
         eventually(lambda: len(pam.asked) == 1)
-        second = several.submit(refused, doorman, dbname="passed", user="app_two")
-        third = several.submit(refused, doorman, dbname="other", user="app_two")
+        second = several.submit(doorman.refusal, dbname="passed", user="app_two")
+        third = several.submit(doorman.refusal, dbname="other", user="app_two")
         for login in (first, second, third):
             assert 'PAM authentication failed for user "app_two"' in login.result()
     assert pam.asked == ["doors app_two 127.0.0.1", "other_doors app_two 127.0.0.1"]
@@ -214,7 +202,7 @@ def test_who_goes_away_is_not_asked_about(make_doorman: MakeDoorman, postgres: P
 def test_nobody_keeps_the_pooler_from_its_end(pam_doorman: Doorman, pam: PamStack, number: signal.Signals) -> None:
     pam.close()
     with ThreadPoolExecutor(1) as several:
-        login = several.submit(refused, pam_doorman, dbname="passed", user="app_two")
+        login = several.submit(pam_doorman.refusal, dbname="passed", user="app_two")
         eventually(lambda: pam.asked)
         pam_doorman.send_signal(number)
         eventually(lambda: not pam_doorman.running)
@@ -231,9 +219,9 @@ def test_a_reload_changes_who_judges(pam_doorman: Doorman, pam: PamStack) -> Non
     assert pam.asked == ["doors app_two 127.0.0.1", "other_doors app_two 127.0.0.1"]
     pam_doorman.config["general"]["pg_hba"] = {"content": "host all all 127.0.0.1/32 scram-sha-256\n"}
     pam_doorman.reload(pam_doorman.config)
-    told = refused(pam_doorman, dbname="passed", user="app_two")
+    told = pam_doorman.refusal(dbname="passed", user="app_two")
     assert 'password authentication failed for user "app_two"' in told
-    assert who(held) == "app_two"
+    assert server_user(held) == "app_two"
     held.close()
     assert len(pam.asked) == 2
 
@@ -244,13 +232,13 @@ def test_an_upgrade_takes_what_was_told_along(
 ) -> None:
     doorman = make_doorman(config(postgres, pam, worker_threads=workers))
     with doorman.connect(dbname="passed", user="app_two") as held:
-        assert who(held) == "app_two"
+        assert server_user(held) == "app_two"
         doorman.upgrade_by_console()
-        assert who(held) == "app_two"
+        assert server_user(held) == "app_two"
         doorman.admin("RECONNECT")
-        assert who(held) == "app_two", "a server can be opened there, too"
+        assert server_user(held) == "app_two", "a server can be opened there, too"
         with doorman.connect(dbname="passed", user="app_two") as another:
-            assert who(another) == "app_two"
+            assert server_user(another) == "app_two"
     assert len(pam.asked) == 2
 
 
