@@ -69,7 +69,7 @@ _TLS_REQUIRED = ("require", "verify-full")
 _OURS = frozenset(("user", "database", "options", "replication"))
 #: What rules say who leave it to the user how he proves to know his password.
 _BY_SECRET = (None, MD5, SCRAM_SHA_256)
-_NO_SECRET = "without a password only the method trust lets this user in"
+_NO_SECRET = "has no password here, and this method goes by that"
 # What a name begins with, ASCII letters, _ and all beyond ASCII, is said by what is none: that compiles in a moment.
 _is_setting_name = re.compile(r"[^\0-@\[-^`{-\x7f][\w$]*(?:\.[^\0-@\[-^`{-\x7f][\w$]*)*").fullmatch
 

@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import pytest
 from core_fakes import PATIENCE, server_pair, until
-from pool.test_pool import House, engine, in_greenlet  # noqa: F401 - a fixture
+from pool.test_pool import House, busy, engine, in_greenlet  # noqa: F401 - a fixture
 
 from pgdoorman_lib.errors import CheckoutTimeout
 from pgdoorman_lib.net.engine import Engine
@@ -403,22 +403,17 @@ def test_a_busy_worker_leaves_the_place_it_has_made_to_who_has_waited(
     monkeypatch.setattr(exchange_module, "PATIENCE", 0.05)
     caplog.set_level("INFO")
     one, two = sides
-    done: list[int] = []
+    with busy(one, 4):
+        until(lambda: one.pool.queue.waiting > 1)
+        server = got(two.ask())
+        assert caplog.text.count(MADE_ROOM) == 1
+        two.pool.checkin(server)
 
-    def busy() -> None:
-        while not done:
-            server = one.checkout()
-            gevent.sleep(0.001)
-            one.pool.checkin(server)
+        def given_up() -> bool:
+            sweep(two.pool, clock())
+            return two.pool.idle_count == 0
 
-    clients = [gevent.spawn(busy) for _ in range(4)]
-    until(lambda: one.pool.queue.waiting > 1)
-    waiting = two.ask()
-    server = got(waiting)
-    done.append(1)
-    assert caplog.text.count(MADE_ROOM) == 1
-    two.pool.checkin(server)
-    gevent.joinall(clients)
+        until(given_up)
 
 
 @sized(pool_size=5, min_pool_size=2)

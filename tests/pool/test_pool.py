@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gevent
@@ -118,6 +119,25 @@ def in_greenlet(function: Callable[..., Any], *arguments: Any) -> Any:
     greenlet = gevent.spawn(function, *arguments)
     gevent.sleep(0)
     return greenlet
+
+
+@contextmanager
+def busy(house: House, clients: int) -> Iterator[None]:
+    """Meanwhile so many clients hand the servers of ``house`` to each other, so that none ever rests."""
+    done: list[int] = []
+
+    def work() -> None:
+        while not done:
+            server = house.checkout()
+            gevent.sleep(0.001)
+            house.pool.checkin(server)
+
+    working = [gevent.spawn(work) for _ in range(clients)]
+    try:
+        yield
+    finally:
+        done.append(1)
+        gevent.joinall(working, timeout=PATIENCE, raise_error=True)
 
 
 # Lending.

@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 import pytest
 from core_fakes import PATIENCE, until
-from pool.test_pool import House, engine, in_greenlet  # noqa: F401 - a fixture
+from pool.test_pool import House, busy, engine, in_greenlet  # noqa: F401 - a fixture
 
 from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.pool import handover
@@ -120,22 +120,12 @@ def test_a_busy_pool_does_not_keep_all_for_itself(houses: list[House], monkeypat
     """Its clients hand one server to the next without end; those of another pool get their turn all the same."""
     monkeypatch.setattr(quota_module, "PATIENCE", 0.05)
     first, second, _ = houses
-    done: list[int] = []
-
-    def busy() -> None:
-        while not done:
-            server = first.checkout()
-            gevent.sleep(0.001)
-            first.pool.checkin(server)
-
-    clients = [gevent.spawn(busy) for _ in range(6)]
-    until(lambda: first.pool.queue.waiting > 0 and opened(houses) == 2)
-    waiting = in_greenlet(second.checkout)
-    server = waiting.get(timeout=PATIENCE)
-    assert opened(houses) <= 2
-    done.append(1)
-    second.pool.checkin(server)
-    gevent.joinall(clients, timeout=PATIENCE, raise_error=True)
+    with busy(first, 6):
+        until(lambda: first.pool.queue.waiting > 0 and opened(houses) == 2)
+        waiting = in_greenlet(second.checkout)
+        server = waiting.get(timeout=PATIENCE)
+        assert opened(houses) <= 2
+        second.pool.checkin(server)
 
 
 def test_what_others_take_while_a_pool_is_swept(houses: list[House]) -> None:

@@ -12,7 +12,7 @@ from core_fakes import PATIENCE, until
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from pool.test_pool import House, engine, in_greenlet  # noqa: F401 - a fixture
+from pool.test_pool import House, busy, engine, in_greenlet  # noqa: F401 - a fixture
 from pool.test_quota import leave, opened, under
 
 from pgdoorman_lib.config.model import Config, General
@@ -177,19 +177,9 @@ def test_a_pool_that_is_full_itself_says_so(engine: Engine, houses: Houses) -> N
 def test_a_busy_pool_gives_way(houses: Houses, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quota_module, "PATIENCE", 0.05)
     first, second, _ = houses
-    done: list[int] = []
-
-    def busy() -> None:
-        while not done:
-            server = first.checkout()
-            gevent.sleep(0.001)
-            first.pool.checkin(server)
-
-    clients = [gevent.spawn(busy) for _ in range(3)]
-    until(lambda: first.pool.queue.waiting > 0)
-    second.pool.checkin(in_greenlet(second.checkout).get(timeout=PATIENCE))
-    done.append(1)
-    gevent.joinall(clients, timeout=PATIENCE, raise_error=True)
+    with busy(first, 3):
+        until(lambda: first.pool.queue.waiting > 0)
+        second.pool.checkin(in_greenlet(second.checkout).get(timeout=PATIENCE))
 
 
 @terms(1)
@@ -275,19 +265,9 @@ def test_the_longest_waiting_of_all_workers_has_the_reserve(sides: list[Houses])
 def test_a_busy_pool_gives_way_to_another_worker(sides: list[Houses], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quota_module, "PATIENCE", 0.05)
     (one, _), (three, _) = sides
-    done: list[int] = []
-
-    def busy() -> None:
-        while not done:
-            server = one.checkout()
-            gevent.sleep(0.001)
-            one.pool.checkin(server)
-
-    clients = [gevent.spawn(busy) for _ in range(3)]
-    until(lambda: one.pool.queue.waiting > 0)
-    three.pool.checkin(in_greenlet(three.checkout).get(timeout=PATIENCE))
-    done.append(1)
-    gevent.joinall(clients, timeout=PATIENCE, raise_error=True)
+    with busy(one, 3):
+        until(lambda: one.pool.queue.waiting > 0)
+        three.pool.checkin(in_greenlet(three.checkout).get(timeout=PATIENCE))
 
 
 def test_a_place_is_taken_of_all_or_of_none(houses: Houses) -> None:
