@@ -133,7 +133,7 @@ class Quotas:
                 pool.quota.freed(pool)
 
     def drop_unused(self, pools: Iterable[Pool]) -> None:
-        """Pools were taken away, and ``pools`` are left: forget what none of them is under, any client may name some."""
+        """Pools are gone, and ``pools`` are left: forget what none of them is under; any client may name some."""
         self._end_unused(pools)
         for key in self._counts.keys() - self._known.keys():
             del self._counts[key]
