@@ -7,21 +7,25 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gevent
 from gevent.monkey import get_original
 
+from pgdoorman_lib.net.syscalls import clock
+
 _signal: Any = get_original("signal", "signal")
 _getsignal: Any = get_original("signal", "getsignal")
+_waitpid: Callable[[int, int], tuple[int, int]] = get_original("os", "waitpid")
 
 #: The descriptor of the socket to the process that hands itself over, for the one that it starts.
 UPGRADE_FD = "PGDOORMAN_UPGRADE_FD"
 
 #: Seconds for a process to end once it was told to.
 END_SECONDS = 2.0
+#: And between two looks whether it has.
+LOOK_INTERVAL = 0.02
 
 
 class Program:
@@ -36,27 +40,55 @@ class Program:
         """This one."""
         return cls(sys.orig_argv, os.getcwd())
 
-    def start_successor(self, end: socket.socket) -> subprocess.Popen[bytes]:
+    def start_successor(self, end: socket.socket) -> Successor:
         """Start it again, the version that is installed now, with one ``end`` of a socket pair; OSError. May switch."""
         environment = {**os.environ, UPGRADE_FD: str(end.fileno())}
-        return subprocess.Popen(
-            self.command, cwd=self.directory, env=environment, pass_fds=(end.fileno(),), stdin=subprocess.DEVNULL
-        )
+        try:
+            child = subprocess.Popen(
+                self.command, cwd=self.directory, env=environment, pass_fds=(end.fileno(),), stdin=subprocess.DEVNULL
+            )
+        finally:
+            _leave_other_children_alone()
+        return Successor(child)
 
 
-def end(child: subprocess.Popen[bytes]) -> int | None:
-    """See that a process that was started has ended; its exit code, None if it had to be ended. May switch."""
-    try:
-        with suppress(subprocess.TimeoutExpired):
-            return child.wait(END_SECONDS / 2)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            child.send_signal(number)
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(END_SECONDS)
-                break
-        return None
-    finally:
-        _leave_other_children_alone()
+class Successor:
+    """A process that was started."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        self._code: int | None = None
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return int(self._child.pid)
+
+    def wait(self, seconds: float) -> int | None:
+        """How it has ended, negative: by which signal; None if it has not by then. May switch."""
+        until = clock() + seconds
+        while self._code is None and not self._has_ended() and clock() < until:
+            gevent.sleep(LOOK_INTERVAL)
+        return self._code
+
+    def end(self) -> int | None:
+        """See that it has ended; its exit code, None if it had to be ended. May switch."""
+        code = self.wait(END_SECONDS / 2)
+        if code is None:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                os.kill(self.pid, number)  # nobody but us waits for it: the number is its own yet
+                if self.wait(END_SECONDS) is not None:
+                    break
+        return code
+
+    def _has_ended(self) -> bool:
+        if self._child.returncode is not None:  # the loop has seen it, before it was told not to look
+            self._code = self._child.returncode
+            return True
+        pid, status = _waitpid(self.pid, os.WNOHANG)
+        if pid:
+            self._code = os.waitstatus_to_exitcode(status)
+        return bool(pid)
 
 
 def _leave_other_children_alone() -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import subprocess
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,7 +24,7 @@ from pgdoorman_lib.net.parcel import Channel, Parcel, ParcelError, Receiver
 from pgdoorman_lib.supervisor import kinds
 from pgdoorman_lib.supervisor.host import Host, Serving, UpgradeFailed
 from pgdoorman_lib.supervisor.moving import PARCEL_SECONDS
-from pgdoorman_lib.supervisor.program import END_SECONDS, Program, end
+from pgdoorman_lib.supervisor.program import END_SECONDS, Program, Successor
 from pgdoorman_lib.wire.handover import Plain
 
 log = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ class Upgrade:
         self._program = program
         self._given_up = given_up
         self._channel: Channel | None = None
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Successor | None = None
         self._ready = gevent.event.Event()
         #: the new process is the pooler
         self._begun = False
@@ -183,12 +182,12 @@ class Upgrade:
         """See that the new process has ended; its exit code, None if it was ended. May switch."""
         if self._channel is not None:
             self._channel.close(0.0)
-        return end(self._child) if self._child is not None else None
+        return self._child.end() if self._child is not None else None
 
     @property
     def _pid(self) -> int:
         assert self._child is not None
-        return int(self._child.pid)
+        return self._child.pid
 
     def _send(self, kind: str, state: dict[str, Any], descriptors: Iterable[int] = ()) -> None:
         """Send a parcel; may switch. ParcelError: it has not gone."""
@@ -202,11 +201,8 @@ class Upgrade:
         assert self._channel is not None
         assert self._child is not None
         self._channel.ended.wait()
-        try:
-            code = self._child.wait(END_SECONDS)  # switch
-        except subprocess.TimeoutExpired:
-            code = 0  # it goes on without us
-        if code == 0:
+        code = self._child.wait(END_SECONDS)  # switch
+        if not code:  # or it goes on without us
             # It was told to end, or hands over by now: there must be no second pooler.
             log.warning("upgrade: process %d needs nobody here any more; this one ends, too", self._pid)
             self._host.shutdown("drain")

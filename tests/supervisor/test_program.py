@@ -14,7 +14,7 @@ monkey.patch_all()
 import os, socket, sys
 import gevent
 from gevent.threadpool import ThreadPool
-from pgdoorman_lib.supervisor.program import Program, end
+from pgdoorman_lib.supervisor.program import Program
 
 spawn, waitpid = monkey.get_original("os", "posix_spawn"), monkey.get_original("os", "waitpid")
 pause = monkey.get_original("time", "sleep")
@@ -31,12 +31,16 @@ def turn():
 gevent.spawn(turn)
 ours, theirs = socket.socketpair()
 program = Program([sys.executable, "-c", "raise SystemExit(7)"], "/")
+waits = Program(["/bin/sleep", "60"], "/")
 for _ in range(2):
-    print(end(program.start_successor(theirs)), ThreadPool(1).spawn(as_modules_do).get())
+    successor = waits.start_successor(theirs)
+    print(successor.wait(0), ThreadPool(1).spawn(as_modules_do).get())
+    print(program.start_successor(theirs).end(), ThreadPool(1).spawn(as_modules_do).get())
+    print(successor.end(), successor.wait(0))
 """
 
 
 def test_children_of_others_are_left_to_them() -> None:
     """Modules of PAM start processes in threads, and wait for them."""
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=patience(60))
-    assert (done.stdout, done.stderr) == ("7 0\n" * 2, "")
+    assert (done.stdout, done.stderr) == ("None 0\n7 0\nNone -15\n" * 2, "")
