@@ -17,7 +17,7 @@ WORKDIR /src
 COPY LICENSE README.md pgdoorman.py pyproject.toml setup.cfg setup.py ./
 COPY pgdoorman_lib pgdoorman_lib
 RUN python -m venv --without-pip /opt/pgdoorman \
-    && pip --python /opt/pgdoorman install --no-cache-dir .
+    && pip --python /opt/pgdoorman install --no-cache-dir '.[jwt,ldap,pam]'
 
 FROM python:${PYTHON}-slim-trixie
 # A number no account of the host has.

@@ -9,6 +9,7 @@ import os
 import stat
 
 from pgdoorman_lib.config.model import Config
+from pgdoorman_lib.config.tokens import private_key_files
 from pgdoorman_lib.wire.unix_socket import socket_path
 
 #: Bytes of a unix socket's path (sun_path in unix(7), less its null byte).
@@ -53,6 +54,10 @@ def _readable_secrets(config: Config) -> list[str]:
     """The files with passwords or private keys that every user of the machine can read."""
     keys = [config.general.tls_private_key, config.general.server_tls_private_key]
     keys += [pool.server_tls_private_key for pool in config.pools.values()]
+    keys += private_key_files(config.pools.values())
+    rules = config.general.pg_hba
+    if rules is not None and "ldapbindpasswd" in rules.text:
+        keys.append(rules.path)
     found = []
     for path in dict.fromkeys((*config.secret_files, *(key for key in keys if key is not None))):
         try:

@@ -41,6 +41,11 @@ def private_key_file(secret: str) -> str | None:
     return secret.removeprefix(PRIVATE_KEY) if secret.startswith(PRIVATE_KEY) else None
 
 
+def private_key_files(pools: Iterable[Pool]) -> list[str | None]:
+    """The paths of all of them, None for each password that is none."""
+    return [private_key_file(secret) for pool in pools for secret in _to_servers(pool)]
+
+
 def key_file(secret: str, place: Path) -> str | None:
     """The path of a key in a secret of the configuration, None if it is none, or not of the kind that belongs there."""
     if place[0] != "pools":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from token_keys import write_pair
 
 from pgdoorman_lib.config import loader, surroundings
 
@@ -73,3 +74,20 @@ def test_private_keys(notices, tmp_path):
         assert text.startswith(f"{key} holds secrets")
     key.chmod(0o640)
     assert notices(lines) == []
+
+
+def test_keys_of_tokens_and_passwords_for_ldap(notices, tmp_path):
+    public, private = write_pair(tmp_path, "token")
+    rules = tmp_path / "pg_hba.conf"
+    rules.write_text("local all all ldap ldapserver=l ldapbasedn=d ldapbinddn=n ldapbindpasswd=s3cret\n")
+    users = (
+        f"[[pools.db.users]]\nusername = 'u'\npassword = 'jwt-pkey-fpath:{public}'\npool_size = 1\n"
+        f"server_username = 's'\nserver_password = 'jwt-priv-key-fpath:{private}'"
+    )
+    for file in (public, private, rules):
+        file.chmod(0o644)
+    texts = notices(f"tls_mode = 'disable'\npg_hba = {{ path = '{rules}' }}", users)
+    assert [text.split()[0] for text in texts] == [str(private), str(rules)]
+    rules.write_text("local all all md5\n")
+    private.chmod(0o600)
+    assert notices(f"tls_mode = 'disable'\npg_hba = {{ path = '{rules}' }}", users) == []
