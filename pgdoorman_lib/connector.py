@@ -110,7 +110,8 @@ class Connector:
         with before_it_is_lent(server.stream):
             if limited:
                 run_sql(server, "SET statement_timeout = 0")
-            pool.database.catalogue.ready(server, pool.database.objects_moved)
+            if pool.database.catalogue.ready(server, pool.database.objects_moved):
+                pool.database.address = address_of(server)
             if limited:
                 back = "RESET statement_timeout" if own is None else f"SELECT {set_config('statement_timeout', own)}"
                 run_sql(server, back)

@@ -68,13 +68,13 @@ class Catalogue:
         if self._rows is not None:
             self._give(pool)
 
-    def ready(self, server: Server, moved: Callable[[], None]) -> None:
-        """See that it has been read, if need be from ``server``, which nobody has borrowed; may switch.
+    def ready(self, server: Server, moved: Callable[[], None]) -> bool:
+        """See that it has been read, if need be from ``server``, which nobody has borrowed: whether it was. May switch.
 
         While no pool of the database had a server, nobody has looked at the marker. ``moved`` is as for ``look``.
         """
         if self._rows is not None and not self.is_due():
-            return
+            return False
         server.stream.task = Task(server.stream.engine)
         try:
             if self._rows is None:
@@ -83,6 +83,7 @@ class Catalogue:
                 self.look(server, moved)
         finally:
             server.stream.task = None
+        return True
 
     def doubt(self) -> None:
         """Something may have been made that may leave something: until that is known, nothing is."""
@@ -226,6 +227,7 @@ class Watch:
         try:
             with pool.connection() as server:  # switch
                 catalogue.look(server, pool.database.objects_moved)
+                pool.database.address = address_of(server)  # what is believed now is from there
         except (DoormanError, Moved) as exc:
             log.debug("%s the catalogue could not be looked at: %s", label(database=pool.settings.database), exc)
         finally:

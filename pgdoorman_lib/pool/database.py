@@ -23,7 +23,7 @@ class Database:
     def __init__(self, catalogue: Any = None) -> None:
         #: what is known of its objects (``pool.catalogue.Catalogue``); None where nobody asks for it
         self.catalogue = catalogue
-        #: where the newest of its servers is, None before there was one (``server.hosts.address_of``)
+        #: where a server has come from or was looked at last, None before there was one (``server.hosts.address_of``)
         self.address: Any = None
         #: the shared statements of its pools; a pool that was replaced leaves with its last client
         self.registries: WeakSet[Registry] = WeakSet()

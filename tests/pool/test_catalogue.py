@@ -18,6 +18,7 @@ from pgdoorman_lib.pool import catalogue as module
 from pgdoorman_lib.pool.catalogue import MARKER_INTERVAL, MARKER_LONGEST, MARKER_SHARE, Catalogue, Watch
 from pgdoorman_lib.pool.database import Database
 from pgdoorman_lib.server.catalogue import Hazards, Rows
+from pgdoorman_lib.server.hosts import address_of
 from pgdoorman_lib.wire.scan import PLAIN, Scanner
 from pgdoorman_lib.wire.traces import UNREADABLE
 
@@ -36,7 +37,7 @@ class FakePool:
         self.settings = SimpleNamespace(
             trusted_functions=list(trusted), forget_option_names=False, database="shop", server_database="shop"
         )
-        self.database = SimpleNamespace(catalogue=catalogue, objects_moved=lambda: None)
+        self.database = SimpleNamespace(catalogue=catalogue, address=None, objects_moved=lambda: None)
         self.held = False
         self.servers: list[Any] = [server_at("10.0.0.1")]
         catalogue.join(self)
@@ -344,6 +345,26 @@ def test_nobody_keeps_a_pool_alive(far: FakeDatabase, catalogue: Catalogue) -> N
 def watch(far: FakeDatabase, monkeypatch: pytest.MonkeyPatch) -> Watch:
     monkeypatch.setattr(FakePool, "connection", lambda pool: nullcontext(far.server), raising=False)
     return Watch()
+
+
+def test_a_server_that_comes_again_elsewhere_is_not_lent_before_a_look(
+    far: FakeDatabase, catalogue: Catalogue, watch: Watch
+) -> None:
+    """It was the newest; what is believed since it has gone was read at another address."""
+    database = Database(catalogue)
+    pool: Any = FakePool(catalogue)
+    pool.database, pool.by_transaction, pool.transparent = database, True, True
+    here, there = far.server, server_at("10.0.0.2")
+    catalogue.ready(here, far.has_moved)
+    for server in (here, there):
+        database.moved_to(address_of(server))
+    for servers in ([here, there], [here]):
+        pool.servers = servers
+        far.now += MARKER_INTERVAL
+        watch.round([pool])
+        assert pool.doubts == len(servers) - 1
+    engine: Any = None
+    assert not Connector(engine).knows(pool, there)
 
 
 def test_each_database_is_looked_at_once(far: FakeDatabase, catalogue: Catalogue, watch: Watch) -> None:
