@@ -88,6 +88,8 @@ def prepare(pools: Pools, state: Mapping[str, Any], proofs: Mapping[str, Any]) -
 def know_proofs(pool: Pool, state: Mapping[str, Any]) -> None:
     """Have ``pool`` know what ``pack_proofs`` has told; no switch. Versions before did not tell all of it."""
     if state.get("secret"):
+        if pool.settings.secret:
+            return  # that is of one who was looked up; here one is configured by that name
         pool.secret = state["secret"]
     if state.get("credentials") is not None:
         pool.credentials = state["credentials"]

@@ -133,7 +133,10 @@ def test_what_clients_have_proven_goes_along(pools: Pools) -> None:
     handover.know_proofs(other, {"credentials": None})  # from a version that did not tell
     assert other.secret == "another"
     configured = found(pools, "own", "carol")
-    assert handover.pack_proofs(configured) == {"credentials": None, "secret": "", "parameters": []}
+    nothing = {"credentials": None, "secret": "", "parameters": []}
+    assert handover.pack_proofs(configured) == nothing
+    handover.know_proofs(configured, told)
+    assert handover.pack_proofs(configured) == nothing, "who is configured is another"
 
 
 def test_startup_parameters_of_a_user_who_was_looked_up(pools: Pools) -> None:
