@@ -101,7 +101,7 @@ class Pooler:
         for name, size in POOLS.items():
             text += PGDOORMAN_POOL.format(
                 name=name, database=name, server_host="127.0.0.1", server_port=self.server_ports[name], pool_size=size,
-                user=USER, secret=md5_secret(), server_user=USER, password=PASSWORD,
+                user=USER, secret=md5_secret(), server_user=USER, password=PASSWORD, pool_mode="transaction",
             )  # fmt: skip
         self.config_path.write_text(text)
 

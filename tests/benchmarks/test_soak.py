@@ -13,11 +13,12 @@ import pytest
 
 bench_package.make_importable()
 
-from bench.soak.ground import Pooler  # noqa: E402
+from bench.soak.ground import POOLS, Pooler  # noqa: E402
 from bench.soak.journal import Gate, Journal, Wrong  # noqa: E402
 from bench.soak.trouble import GRACE, Trouble  # noqa: E402
 from bench.soak.verdict import Quiet, Verdict  # noqa: E402
 from bench.soak.workers import Self  # noqa: E402
+from pgdoorman_lib.config.loader import load  # noqa: E402
 
 WHO: dict[str, Any] = {
     **{"client": 101, "kind": "psycopg", "character": "clean", "database": "mixdb"},
@@ -43,6 +44,13 @@ def reported(journal: Journal) -> dict[str, Any]:
         for worker, (last, absent, doubtful) in data["transactions"].items()
     }
     return data
+
+
+def test_the_pooler_takes_its_configuration(tmp_path: Path) -> None:
+    pooler = Pooler(["pgdoorman"], tmp_path, 2, dict.fromkeys(POOLS, 5432))
+    pooler.write_config()
+    config = load(str(pooler.config_path))
+    assert set(config.pools) == set(POOLS) and config.general.worker_threads == 2
 
 
 @pytest.fixture
