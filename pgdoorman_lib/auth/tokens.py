@@ -109,7 +109,7 @@ def claims_of(token: bytes, key: Key, demands: Demands) -> dict[str, Any]:
     import jwt
 
     try:
-        claims = jwt.decode(
+        claims: dict[str, Any] = jwt.decode(
             token,
             key.key,
             algorithms=[key.algorithm],
