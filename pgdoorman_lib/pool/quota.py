@@ -66,6 +66,7 @@ class Quota:
         self._is_shown = False
         #: since when the last place is left to another worker, 0: it is not
         self._yielding_since = 0.0
+        self._has_ended = False
         self._look = Deadline(self._look_again)
         self.places.heard = self._look_again
 
@@ -77,7 +78,11 @@ class Quota:
             self.count_elsewhere()
 
     def end(self) -> None:
-        """It holds no more."""
+        """It holds no more.
+
+        A pool may have it yet that was replaced or taken away, and to which a server is on its way.
+        """
+        self._has_ended = True
         self._look.clear()
         self._asking.clear()
         self.places.heard = None
@@ -105,11 +110,13 @@ class Quota:
 
     def add(self) -> None:
         """A server comes to one of the pools from another process."""
-        self.places.add()
+        if not self._has_ended:
+            self.places.add()
 
     def give_back(self) -> None:
         """A pool has a server less."""
-        self.places.give_back()
+        if not self._has_ended:
+            self.places.give_back()
 
     def count_elsewhere(self) -> None:
         """Another process, which is none of the workers, has more or fewer servers of the pools."""

@@ -324,6 +324,20 @@ def test_limits_come_and_go(three: list[House]) -> None:
     assert not list(quotas.databases())
 
 
+def test_a_server_comes_to_a_pool_whose_limit_has_gone(three: list[House], rows: list[Any]) -> None:
+    """The pool was replaced while that was on its way, and had none: nobody governs it any more."""
+    pool = three[0].pool
+    quotas = Quotas(lambda *_: rows[0])
+    quotas.govern(config(max_db_connections=1), [pool])
+    pool.expect()
+    assert pool.quota.left() == 0
+    pool.retire("configuration was reloaded")
+    quotas.govern(config(), [])
+    pool.free_place()
+    pool.expect()
+    pool.free_place()
+
+
 def test_a_limit_goes_with_the_last_pool_under_it(three: list[House]) -> None:
     alice, bob, _ = [house.pool for house in three]
     quotas = Quotas()
