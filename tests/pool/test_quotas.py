@@ -27,6 +27,7 @@ from pgdoorman_lib.pool.ledger import Ledger
 from pgdoorman_lib.pool.quota import Quota, take_all
 from pgdoorman_lib.pool.quotas import Quotas
 from pgdoorman_lib.pool.terms import Terms
+from pgdoorman_lib.server.connection import Server
 
 
 def of_database(limit: int, **more: Any) -> Terms:
@@ -437,10 +438,9 @@ class Machine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 20))
     def withdraw(self, which: int) -> None:
         house, greenlet = self.asking.pop(which % len(self.asking))
-        if greenlet.ready():
-            self.lent.append((house, greenlet.get()))
-        else:
-            greenlet.kill()
+        greenlet.kill()
+        if isinstance(greenlet.value, Server):  # it came first
+            self.lent.append((house, greenlet.value))
 
     @rule(which=st.integers(0, 3))
     def pause(self, which: int) -> None:
