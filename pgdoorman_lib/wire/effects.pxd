@@ -59,6 +59,7 @@ cdef class Verification(Effect):
     cdef public bint finished
     cpdef int done(self) except -1
     cpdef int undone(self, int failed) except -1
+    cdef bint _same(self) except -1
 
 
 cdef class Eviction(Effect):

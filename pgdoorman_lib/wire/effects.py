@@ -14,6 +14,9 @@ from pgdoorman_lib.wire.statements import Acts, Handle, Registry, Statement, Unn
 _int = int
 _bytes = bytes
 
+#: Stands in the books of a server for what clients were told of a statement: nothing (``told.Told``).
+UNTOLD = (b"", b"")
+
 
 class NamedParse(Effect):
     """A client's named Parse: its name, and on the server unless it was there already."""
@@ -114,10 +117,11 @@ class Described(Effect):
         self.broken = 0
 
     def done(self) -> None:
-        if not self.broken and self.portal:
-            self.statement.shape = shape_of(self.answer)
-        elif not self.broken:
-            self.statement.description = self.answer
+        if self.answer and not self.broken:  # nobody reads what comes once who had asked is gone
+            if self.portal:
+                self.statement.shape = shape_of(self.answer)
+            else:
+                self.statement.description = self.answer
 
 
 class Refused(Effect):
@@ -145,15 +149,21 @@ class Verification(Effect):
 
     def done(self) -> None:
         self.finished = 1
-        self.held.foreign.pop(self.statement.handle, None)
+        if not self.answer and not self.broken:
+            # Nobody has read what came, as above: the next who uses the statement is to ask again.
+            self.held.foreign.setdefault(self.statement.handle, UNTOLD)
+        else:
+            self.held.foreign.pop(self.statement.handle, None)
+            if self.broken or not self._same():
+                self.statement.stale = 1
+                self.registry.forget()
+
+    def _same(self) -> bool:
+        """Whether the answer is what clients were told."""
         told, shape = self.statement.description, self.statement.shape
-        if (
-            self.broken
-            or (told is not None and not same_description(told, self.answer))
-            or (shape is not None and shape_of(self.answer) != shape)
-        ):
-            self.statement.stale = 1
-            self.registry.forget()
+        return (told is None or same_description(told, self.answer)) and (
+            shape is None or shape_of(self.answer) == shape
+        )
 
     def undone(self, failed: _int) -> None:
         self.finished = 1

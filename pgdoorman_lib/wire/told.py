@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from pgdoorman_lib.wire.effects import parameters_of, same_description, shape_of
+from pgdoorman_lib.wire.effects import UNTOLD, parameters_of, same_description, shape_of
 from pgdoorman_lib.wire.prepared import ServerStatements
 from pgdoorman_lib.wire.statements import Handle, Statement, known_statement
 
 #: Digests of parameters and rows, and of rows alone; empty where nothing was told.
 Told = tuple[bytes, bytes]
-_NOTHING: Told = (b"", b"")
 _DIGEST = 12
 
 
@@ -39,7 +38,7 @@ def told_here(held: ServerStatements, handle: Handle) -> Told:
     if foreign is not None:
         return foreign
     statement = known_statement(handle.name)
-    return _NOTHING if statement is None or statement.stale else told_of(statement)
+    return UNTOLD if statement is None or statement.stale else told_of(statement)
 
 
 def was_told(held: ServerStatements, statement: Statement) -> bool:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.effects import (
+    UNTOLD,
     AwaitedParse,
+    Described,
     Eviction,
     InjectedParse,
     NameClosed,
     NamedParse,
     UnnamedInjected,
     UnnamedParse,
+    Verification,
 )
 from pgdoorman_lib.wire.measures import BELIEVED, LARGE, OVERHEAD
-from pgdoorman_lib.wire.owed import CLOSE, MADE_CLOSE, MADE_PARSE, PARSE, SWALLOW, SYNC
+from pgdoorman_lib.wire.owed import CLOSE, DESCRIBE, MADE_CLOSE, MADE_PARSE, PARSE, SWALLOW, SYNC
 from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
 from pgdoorman_lib.wire.replies import Replies
 from pgdoorman_lib.wire.statements import (
@@ -33,6 +37,7 @@ from pgdoorman_lib.wire.statements import (
     Unnamed,
     name_process,
 )
+from pgdoorman_lib.wire.told import was_told
 
 BODY = b"select 1\0\0\0"
 
@@ -388,6 +393,36 @@ def test_a_server_that_may_hold_none() -> None:
     assert held.surplus() is None  # nothing to evict: one statement is held all the same
     InjectedParse(Registry(1).get(BODY, ()), held)
     assert held.surplus() is not None
+
+
+# What is described.
+
+
+def read_over(effect: Any) -> None:
+    """The answer to a Describe comes when its client is gone: it is counted, and nobody reads it."""
+    replies = Replies()
+    replies.add_effect(DESCRIBE, effect)
+    for kind in (consts.PARAMETER_DESCRIPTION, consts.ROW_DESCRIPTION):
+        replies.account(kind)
+    assert not replies.count
+
+
+@pytest.mark.parametrize("portal", [0, 1])
+def test_a_description_that_nobody_has_read_is_none(portal: int) -> None:
+    statement = Registry(10).get(BODY, ())
+    read_over(Described(statement, portal))
+    assert statement.description is None and statement.shape is None
+
+
+def test_a_statement_that_nobody_has_compared_is_asked_about_again() -> None:
+    registry, held = Registry(10), ServerStatements(10)
+    statement = registry.get(BODY, ())
+    statement.description = b"t\0\0\0\x06\0\0n\0\0\0\x04"
+    held.enter(statement)
+    assert was_told(held, statement), "it was made before it was described"
+    read_over(Verification(statement, registry, held))
+    assert not statement.stale and registry.get(BODY, ()) is statement
+    assert held.foreign[statement.handle] == UNTOLD and not was_told(held, statement)
 
 
 # Effects, taken back.
