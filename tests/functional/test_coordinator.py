@@ -230,12 +230,14 @@ def test_a_crowd_and_an_upgrade(make_doorman: MakeDoorman, postgres: Postgres, w
     doorman = make_doorman({"general": general, "pools": {"testdb": crowd(postgres)}})
     with Sampler(postgres, *USERS) as sampler:
         threads = [
-            threading.Thread(target=work(lambda user=user: doorman.wire(user=user), 100))  # type: ignore[misc]
+            threading.Thread(target=work(lambda user=user: doorman.wire(user=user), 300))  # type: ignore[misc]
             for user in USERS
             for _ in range(2)
         ]
         for thread in threads:
             thread.start()
+        # A login that waits for the first server of its pool is not moved.
+        eventually(lambda: doorman.log_text().count("client connected") == len(threads), message="they have logged in")
         doorman.upgrade()
         for thread in threads:
             thread.join()
