@@ -16,6 +16,8 @@ ARG PGDOORMAN_PURE=
 WORKDIR /src
 COPY LICENSE README.md pgdoorman.py pyproject.toml setup.cfg setup.py ./
 COPY pgdoorman_lib pgdoorman_lib
+# What is installed is this source, whose extras hadolint takes for a package.
+# hadolint ignore=DL3013
 RUN python -m venv --without-pip /opt/pgdoorman \
     && pip --python /opt/pgdoorman install --no-cache-dir '.[jwt,ldap,pam]'
 
