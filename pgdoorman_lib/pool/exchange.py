@@ -228,7 +228,9 @@ class Exchange:
         rested = sum(1 for server in able if worse_off or now - server.idle_since >= REST)
         unneeded = min(UNUSED, row.margin * UNUSED_MARGINS)
         unused = sum(1 for server in able if now - server.idle_since >= unneeded)
-        count = max(min(rested, round(row.surplus(worker))), unused, int(not row.held_by(worker)))
+        # Whoever has waited for so long would have had it at once if it were there.
+        overdue = rested and 0.0 < row.waiting_since(worker) <= now - GRACE
+        count = max(min(rested, round(row.surplus(worker))), unused, int(overdue or not row.held_by(worker)))
         return min(count, int(row.waiting(worker)))
 
     def goes_over(self, server: Server, worker: int) -> bool:

@@ -300,6 +300,24 @@ def test_one_that_has_just_come_to_rest_stays_where_it_may_be_needed(
 
 
 @sized(pool_size=4)
+def test_one_that_has_just_come_to_rest_goes_to_who_has_waited_for_long(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a move has once taken long, it would rest here for a second before it is taken for unneeded."""
+    monkeypatch.setattr(exchange_module, "GRACE", 0.02)
+    monkeypatch.setattr(exchange_module, "UNUSED_MARGINS", 10**6)
+    monkeypatch.setattr(exchange_module, "UNUSED", 3600.0)
+    one, two = sides
+    servers = [got(side.ask()) for side in sides for _ in range(2)]
+    row = one.exchange.row
+    row.cells[row.worker * WIDTH + DEMAND] = 3 * PARTS  # there were as many here a moment ago
+    abroad = two.ask()
+    one.pool.engine.now = clock()
+    one.pool.checkin(servers[0])
+    assert got(abroad) is servers[0]
+
+
+@sized(pool_size=4)
 def test_one_more_than_a_share_goes_when_it_has_rested_for_a_moment(sides: Sides) -> None:
     one, two = sides
     servers = [got(one.ask()) for _ in range(3)]
