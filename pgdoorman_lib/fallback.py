@@ -24,19 +24,12 @@ import gevent
 from gevent.lock import BoundedSemaphore
 
 from pgdoorman_lib.config.model import format_address
-from pgdoorman_lib.errors import (
-    DoormanError,
-    LocalResourcesExhausted,
-    ServerProtocolViolation,
-    ServerRefused,
-    ServerUnavailable,
-    UnsuitableHost,
-)
+from pgdoorman_lib.errors import DoormanError, LocalResourcesExhausted, ServerUnavailable, UnsuitableHost
 from pgdoorman_lib.log import Limited, label
 from pgdoorman_lib.metrics.counters import Histogram
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.server.connection import Server
-from pgdoorman_lib.server.hosts import PASSING, Hosts
+from pgdoorman_lib.server.hosts import FAILURES, Hosts, another_may_do
 from pgdoorman_lib.server.patroni import SYNC_STANDBY, Member, PatroniError, ask
 
 log = logging.getLogger(__name__)
@@ -163,8 +156,8 @@ class Fallback:
             return server
         try:
             return self._hosts.open(settings, attempt)
-        except (ServerUnavailable, ServerRefused, ServerProtocolViolation) as exc:
-            if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING:
+        except FAILURES as exc:
+            if not another_may_do(exc):
                 raise
             server = self._elsewhere(settings, attempt)
             if server is None:
@@ -180,8 +173,8 @@ class Fallback:
             return None
         try:
             server = self._open_at(settings, member, attempt)
-        except (ServerUnavailable, ServerRefused, ServerProtocolViolation) as exc:
-            if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING:
+        except FAILURES as exc:
+            if not another_may_do(exc):
                 raise
             if self._member == member:
                 self._member = None
@@ -209,7 +202,7 @@ class Fallback:
                 for member in self._answering(settings, race):
                     try:
                         server = self._open_at(settings, member, attempt)
-                    except (ServerUnavailable, ServerRefused, ServerProtocolViolation) as exc:
+                    except FAILURES as exc:
                         self._failed(member, exc)
                         continue
                     self._member, self._until = member, clock() + settings.fallback_cooldown

@@ -47,6 +47,8 @@ BREAK_LAST = 60.0
 UNSUITABLE_SECONDS = 5.0
 #: SQLSTATEs of a host that is shutting down or starting: another may do.
 PASSING = ("57P01", "57P02", "57P03")
+#: What is raised where no server could be opened.
+FAILURES = (ServerUnavailable, ServerRefused, ServerProtocolViolation)
 #: Addresses that are remembered; those tried longest ago go first.
 MOST_KNOWN = 1000
 
@@ -192,8 +194,8 @@ class Hosts:
                     continue
                 try:
                     return self._try(settings, place, wish, attempt)
-                except (ServerUnavailable, ServerRefused, ServerProtocolViolation) as exc:
-                    if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING:
+                except FAILURES as exc:
+                    if not another_may_do(exc):
                         raise
                     failures[place] = exc
         raise _joined(failures)
@@ -206,11 +208,11 @@ class Hosts:
             breaker.worked()
             breaker.unsuitable[wish] = clock() + UNSUITABLE_SECONDS
             raise
-        except (ServerUnavailable, ServerRefused, ServerProtocolViolation) as exc:
-            if isinstance(exc, ServerRefused) and exc.sqlstate not in PASSING:
-                breaker.worked()
-            else:
+        except FAILURES as exc:
+            if another_may_do(exc):
                 breaker.failed(exc.message, clock())
+            else:
+                breaker.worked()
             raise
         breaker.worked()
         breaker.unsuitable.pop(wish, None)
@@ -309,6 +311,11 @@ class Hosts:
     def close(self) -> None:
         """Ask nobody any more; may switch."""
         gevent.killall([breaker.probe for breaker in self._known.values() if breaker.probe is not None])
+
+
+def another_may_do(exc: DoormanError) -> bool:
+    """Whether one of FAILURES is a host's own; another would refuse for any other reason, too."""
+    return not isinstance(exc, ServerRefused) or exc.sqlstate in PASSING
 
 
 def _joined(failures: dict[Place, DoormanError]) -> DoormanError:

@@ -276,13 +276,8 @@ def test_who_has_waited_little_longer_waits_on(sides: Sides) -> None:
     assert got(abroad) is server, "nobody else waits here"
 
 
-@sized(pool_size=4)
-def test_one_that_has_just_come_to_rest_stays_where_it_may_be_needed(
-    sides: Sides, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both have two servers, as is their share: none goes before it has rested for long."""
-    monkeypatch.setattr(exchange_module, "UNUSED_MARGINS", 1000)
-    monkeypatch.setattr(exchange_module, "UNUSED", 0.2)
+def rests_while_another_waits(sides: Sides) -> tuple[Server, Any]:
+    """A server comes to rest at the first side, of its share of two, while somebody waits at the other."""
     one, two = sides
     servers = [got(side.ask()) for side in sides for _ in range(2)]
     row = one.exchange.row
@@ -290,12 +285,24 @@ def test_one_that_has_just_come_to_rest_stays_where_it_may_be_needed(
     abroad = two.ask()
     one.pool.engine.now = clock()
     one.pool.checkin(servers[0])
+    return servers[0], abroad
+
+
+@sized(pool_size=4)
+def test_one_that_has_just_come_to_rest_stays_where_it_may_be_needed(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have two servers, as is their share: none goes before it has rested for long."""
+    monkeypatch.setattr(exchange_module, "UNUSED_MARGINS", 1000)
+    monkeypatch.setattr(exchange_module, "UNUSED", 0.2)
+    one, _ = sides
+    server, abroad = rests_while_another_waits(sides)
     gevent.sleep(0.05)
-    assert servers[0].state == "idle" and not abroad.ready() and not one.sent
-    assert got(one.ask()) is servers[0]
+    assert server.state == "idle" and not abroad.ready() and not one.sent
+    assert got(one.ask()) is server
     one.pool.engine.now = began = clock()
-    one.pool.checkin(servers[0])
-    assert got(abroad) is servers[0] and clock() - began >= 0.2
+    one.pool.checkin(server)
+    assert got(abroad) is server and clock() - began >= 0.2
     assert one.exchange._look.due == 0.0
 
 
@@ -307,14 +314,8 @@ def test_one_that_has_just_come_to_rest_goes_to_who_has_waited_for_long(
     monkeypatch.setattr(exchange_module, "GRACE", 0.02)
     monkeypatch.setattr(exchange_module, "UNUSED_MARGINS", 10**6)
     monkeypatch.setattr(exchange_module, "UNUSED", 3600.0)
-    one, two = sides
-    servers = [got(side.ask()) for side in sides for _ in range(2)]
-    row = one.exchange.row
-    row.cells[row.worker * WIDTH + DEMAND] = 3 * PARTS  # there were as many here a moment ago
-    abroad = two.ask()
-    one.pool.engine.now = clock()
-    one.pool.checkin(servers[0])
-    assert got(abroad) is servers[0]
+    server, abroad = rests_while_another_waits(sides)
+    assert got(abroad) is server
 
 
 @sized(pool_size=4)
