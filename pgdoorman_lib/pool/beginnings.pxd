@@ -11,6 +11,7 @@ cdef class Beginnings:
     cdef public object reported
     cdef public double heard_at
     cdef public double began_at
+    cdef public dict news
     cdef public dict reports
     cdef public object carried
     cpdef bint stale(self) except -1

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pgdoorman_lib.net.engine import Task
+from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.pool.queue import Borrower
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire.baseline import Base
@@ -26,7 +27,7 @@ class Told(Exception):
 class Beginnings:
     """``base`` and ``reported`` are None until the first server was there."""
 
-    __slots__ = ("asking", "base", "began_at", "carried", "engine", "heard_at", "pool", "reported", "reports")
+    __slots__ = ("asking", "base", "began_at", "carried", "engine", "heard_at", "news", "pool", "reported", "reports")
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
@@ -38,6 +39,8 @@ class Beginnings:
         self.reported: Reported | None = None
         #: and when that was (monotonic seconds)
         self.began_at = 0.0
+        #: parameters that have changed for every session since: the value, and when that was heard (monotonic seconds)
+        self.news: dict[str, tuple[str, float]] = {}
         #: when that was last asked of a server, or was of no importance (see ``stale``)
         self.heard_at = 0.0
         #: by the parameters of a startup packet: the ``client.begin.Beginning`` of such a session
@@ -64,8 +67,15 @@ class Beginnings:
         """A server fresh from its login: new clients are told what it has told, and begin with what it began with."""
         self._go_by(server.base, server.reported, server.created_at)
 
-    def hear(self, base: Base, reported: Reported, carried: Iterable[str], began_at: float) -> None:
-        """Another process has this of its newest server."""
+    def hear(
+        self,
+        base: Base,
+        reported: Reported,
+        carried: Iterable[str],
+        began_at: float,
+        news: Iterable[tuple[str, str, float]] = (),
+    ) -> None:
+        """Another process has this of its newest server, and has heard ``news`` since: a name, its value, and when."""
         if not self.carried.issuperset(carried):
             self.carried = self.carried.union(carried)
             self.reports.clear()
@@ -73,6 +83,9 @@ class Beginnings:
             self._go_by(base, reported, began_at)
         else:
             self._meet(base)
+        for name, value, at in news:
+            if at > self.began_at and at > self._heard_of(name):
+                self._change(name, value, at)
 
     def _go_by(self, base: Base, reported: Reported, began_at: float) -> None:
         """New clients are told this from now on."""
@@ -85,6 +98,10 @@ class Beginnings:
             self.reports.clear()
         self.began_at = began_at
         self.heard_at = self.engine.now
+        news, self.news = self.news, {}
+        for name, (value, at) in news.items():
+            if at > began_at:
+                self._change(name, value, at)
         for borrower in self.asking:
             if borrower.assigned is None:
                 self.pool.withdraw(borrower)
@@ -105,10 +122,20 @@ class Beginnings:
             self.reports.clear()
 
     def hears(self, name: str, value: str) -> None:
-        """A parameter is ``value`` in every session that has not set it."""
+        """A parameter is ``value`` in every session that has not set it; the other processes are told if it is new."""
         if self.reported is not None and self.reported.values.get(name) != value:
-            self.reported = self.reported.changed(name, value)
-            self.reports.clear()
+            self._change(name, value, clock())
+            if self.pool.exchange is not None:
+                self.pool.exchange.learned()
+
+    def _heard_of(self, name: str) -> float:
+        return self.news[name][1] if name in self.news else 0.0
+
+    def _change(self, name: str, value: str, at: float) -> None:
+        self.news[name] = (value, at)
+        reported: Any = self.reported
+        self.reported = reported.changed(name, value)
+        self.reports.clear()
 
     def stale(self) -> bool:
         """Whether new clients may be told to look elsewhere by what is true no more: a standby can be promoted."""

@@ -31,6 +31,7 @@ def pack(pool: Pool) -> Plain:
         "reported": servers.pack_reported(beginnings.reported) if known else None,
         "carried": sorted(beginnings.carried),
         "began_at": beginnings.began_at,
+        "news": [[name, value, at] for name, (value, at) in beginnings.news.items()],
         **pack_proofs(pool),
         "sequences": sorted(pool.sequences.names) if pool.sequences is not None else [],
         "moved": servers.address(pool.settings) if pool.moved else None,
@@ -56,7 +57,8 @@ def know(pool: Pool, state: Mapping[str, Any]) -> None:
     beginnings: Any = pool.beginnings
     if state["reported"] is not None:
         base, reported = servers.unpack_base(state["base"]), servers.unpack_reported(state["reported"])
-        beginnings.hear(base, reported, state["carried"], float(state["began_at"]))
+        news = state.get("news", ())  # versions before did not tell
+        beginnings.hear(base, reported, state["carried"], float(state["began_at"]), news)
     know_proofs(pool, state)
     for program in state.get("sequences", ()):  # versions before did not tell
         pool.know_sequences(program)

@@ -292,6 +292,7 @@ def test_the_pooler_logs_in_by_a_token(
         # A key that is not the right one any more: the server says so, and the client is told as ever.
         private.write_bytes(private_pem(pair("rsa", 1)))
         doorman.reload()
+        doorman.admin("RECONNECT")  # one that rests would do without a login
         with pytest.raises(psycopg.OperationalError, match="with a token, by the key in server_password was refused"):
             who(doorman.connect(password="a plain secret"))
         gate.key = pair("rsa", 1).public_key()

@@ -632,6 +632,37 @@ def test_who_asks_what_sessions_begin_with_goes_by_what_another_process_tells(ho
 
 
 @sized(pool_size=1)
+def test_news_is_what_was_heard_last_in_whatever_process(house: House) -> None:
+    house.pool.checkin(house.checkout())
+    beginnings = house.pool.beginnings
+    base, reported, began_at = beginnings.base, beginnings.reported, beginnings.began_at
+
+    moment = (clock() - began_at) / 10
+
+    def told(name: str) -> str | None:
+        value = beginnings.reported.values.get(name)
+        return None if value is None else str(value)
+
+    def hear(name: str, value: str, at: int, began: int = 0) -> None:
+        """``at`` and ``began`` count moments since our server began."""
+        news = [(name, value, began_at + at * moment)]
+        beginnings.hear(base, reported, (), began_at + began * moment, news)
+
+    hear("IntervalStyle", "iso_8601", -1)  # our server is newer than that
+    assert beginnings.reported is reported
+    hear("IntervalStyle", "iso_8601", 2)
+    hear("IntervalStyle", "postgres", 1)
+    hear("DateStyle", "German, DMY", 1)
+    assert (told("IntervalStyle"), told("DateStyle")) == ("iso_8601", "German, DMY")
+    hear("TimeZone", "Asia/Tokyo", 4, began=1)  # of a newer server, and news of that
+    assert (told("IntervalStyle"), told("TimeZone")) == ("iso_8601", "Asia/Tokyo")
+    assert told("DateStyle") == reported.values.get("DateStyle")
+    beginnings.hears("IntervalStyle", "sql_standard")
+    hear("IntervalStyle", "iso_8601", 9)
+    assert told("IntervalStyle") == "sql_standard"
+
+
+@sized(pool_size=1)
 def test_who_asks_what_sessions_begin_with_needs_no_turn_of_its_own(house: House) -> None:
     house.gate.clear()
     first = in_greenlet(house.checkout)
