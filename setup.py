@@ -81,6 +81,7 @@ COMPILED = (
     "pgdoorman_lib/client/without_server.py",
     "pgdoorman_lib/client/requests.py",
     "pgdoorman_lib/client/relay.py",
+    "pgdoorman_lib/client/served.py",
     "pgdoorman_lib/client/session.py",
     "pgdoorman_lib/client/registry.py",
     "pgdoorman_lib/client/logins.py",

@@ -108,7 +108,7 @@ def cancel_waiting(session: Session) -> None:
     """Cancel a statement that waits for a server, as PostgreSQL cancels one that runs; no switch."""
     session.link.pool.withdraw(session)
     session.waiting = 0
-    session.relay.without_server.refuse(error_response("ERROR", "57014", "canceling statement due to user request"))
+    session.at_work().without_server.refuse(error_response("ERROR", "57014", "canceling statement due to user request"))
     session.task.wake()
 
 

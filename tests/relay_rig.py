@@ -9,7 +9,7 @@ from mini_postgres import MiniPostgres
 
 from pgdoorman_lib.client.events import CLIENT_GONE, NEED_SERVER, RELEASE
 from pgdoorman_lib.client.link import Link, Owner
-from pgdoorman_lib.client.relay import Relay
+from pgdoorman_lib.client.relay import relay_for
 from pgdoorman_lib.metrics.counters import LinkStats
 from pgdoorman_lib.net.engine import Engine, Task
 from pgdoorman_lib.pool.pool import Pool
@@ -85,7 +85,7 @@ class Client:
         if registry is not None:
             self.link.registry = registry
             self.link.knowledge.join(registry)
-        self.relay = Relay(self.link)
+        self.relay = relay_for(self.link)
         self.backend: Backend | None = None
         self.heard = b""
         self.most_pending = 0

@@ -3,7 +3,7 @@
 import cython
 
 from pgdoorman_lib.client cimport events
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.net.deadlines cimport Deadline
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport clock
@@ -13,7 +13,7 @@ from pgdoorman_lib.wire.framing cimport frame_size
 
 @cython.final
 cdef class ClientEnd:
-    cdef public Link link
+    cdef public Turn turn
     cdef public Deadline deadline
 
     @cython.locals(client=Stream, said=int)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pgdoorman_lib.client import events
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.net.deadlines import Deadline
 from pgdoorman_lib.net.syscalls import clock
 from pgdoorman_lib.wire import consts
@@ -17,10 +17,10 @@ _int = int
 class ClientEnd:
     """Whether the client is gone, and how long it is waited for."""
 
-    __slots__ = ("deadline", "link")
+    __slots__ = ("deadline", "turn")
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
         #: until when the client, which has closed its side, waits for its answers
         self.deadline: Deadline | None = None
 
@@ -29,12 +29,12 @@ class ClientEnd:
 
         Who closes it behind a Terminate has sent all it had to say: PostgreSQL would carry that out.
         """
-        client = self.link.client
+        client = self.turn.link.client
         while client.readable and client.fill() > 0:
             pass
         if not (client.eof or client.hangup):
             return False
-        said = 0 if client.error or self.link.overdue else self._has_said_all()
+        said = 0 if client.error or self.turn.link.overdue else self._has_said_all()
         if said == 2 and client.eof:
             self._close_half()
         return not said
@@ -43,7 +43,7 @@ class ClientEnd:
         """Whether whole messages wait for a server: 1 up to a Terminate, 2 such as may be answered to a client that has
         closed its side.
         """
-        link = self.link
+        link = self.turn.link
         client = link.client
         data: Any = client.block
         pos = client.start
@@ -67,7 +67,7 @@ class ClientEnd:
         What was wholly received is carried out and answered, for a while, as by PostgreSQL. A client that has vanished
         looks the same until it is sent something.
         """
-        link = self.link
+        link = self.turn.link
         if link.client.error or link.client_left or link.pool.eof_timeout <= 0:
             return events.CLIENT_GONE
         if link.server is None or not link.replies.count:
@@ -78,7 +78,7 @@ class ClientEnd:
 
     def _close_half(self) -> None:
         """The client has closed its side: begin to count the time."""
-        link = self.link
+        link = self.turn.link
         link.half_closed = 1
         if self.deadline is None:
             now = clock()
@@ -86,8 +86,8 @@ class ClientEnd:
             self.deadline.set(now + link.pool.eof_timeout, now)
 
     def _overdue(self) -> None:
-        self.link.overdue = 1
-        self.link.owner.task.wake()
+        self.turn.link.overdue = 1
+        self.turn.link.owner.task.wake()
 
     def wait_no_more(self) -> None:
         """The session is over, and so is the time the client had."""
@@ -97,7 +97,7 @@ class ClientEnd:
 
     def parting(self, event: _int) -> str:
         """How the client has left, CLIENT_GONE or TERMINATE, for the log."""
-        if event == events.TERMINATE and not self.link.half_closed:
+        if event == events.TERMINATE and not self.turn.link.half_closed:
             return "client closed the session"
-        fault = self.link.client.fault
+        fault = self.turn.link.client.fault
         return f"connection to client lost: {fault}" if fault else "client closed the connection"

@@ -23,10 +23,9 @@ class Departure(Exception):
         """Whether nothing of the client's is under way but what it has sent, or waits with; no switch."""
         link = session.link
         client = link.client
-        without = session.relay.without_server
         if link.terminated or link.client_left or link.server_left or link.noted or session.kept:
             return False
-        if without.discarding or without.skip_to or client.eof or client.send_failed or client.closed:
+        if not (session.relay is None or session.relay.is_done()) or client.eof or client.send_failed or client.closed:
             return False
         if session.waiting and link.pool.timeout <= 0:
             return False  # what it waits for is opened for it here

@@ -3,7 +3,7 @@
 import cython
 
 from pgdoorman_lib.client.batch cimport Batch
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.wire cimport owed
 from pgdoorman_lib.wire.effect cimport Effect
 from pgdoorman_lib.wire.effects cimport Eviction, InjectedParse, Verification
@@ -16,8 +16,7 @@ cdef Py_ssize_t LARGE
 
 @cython.final
 cdef class Deployment:
-    cdef public Link link
-    cdef public Batch batch
+    cdef public Turn turn
 
     @cython.final
     @cython.locals(own=Statement)

@@ -4,15 +4,14 @@ import cython
 
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.batch cimport Batch
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts
 
 
 @cython.final
 cdef class Errands:
-    cdef public Link link
-    cdef public Batch batch
+    cdef public Turn turn
     cdef public bytes refusal
 
     @cython.final

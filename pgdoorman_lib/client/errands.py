@@ -7,7 +7,7 @@ message waits until they are done. What refuses them is told here from what ends
 from __future__ import annotations
 
 from pgdoorman_lib.client import events
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.wire import consts, messages
 from pgdoorman_lib.wire.baseline import Base
 from pgdoorman_lib.wire.owed import QUERY, SWALLOW
@@ -24,11 +24,10 @@ PATIENTLY = "SET LOCAL statement_timeout = 0; "
 class Errands:
     """Sends statements of the session's own, one at a time."""
 
-    __slots__ = ("batch", "link", "refusal")
+    __slots__ = ("refusal", "turn")
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.batch = link.batch
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
         self.forget()
 
     def forget(self) -> None:
@@ -38,12 +37,12 @@ class Errands:
 
     def own_answered(self) -> None:
         """What was sent on our own account has been answered, and was not refused."""
-        self.batch.errand = None
-        self.batch.replaced = None
+        self.turn.batch.errand = None
+        self.turn.batch.replaced = None
 
     def _rebase(self, base: Base) -> None:
         """The server began with other defaults: those that the client began with are settings of its own there."""
-        link = self.link
+        link = self.turn.link
         mine = link.base
         link.base = base
         extra = mine.difference(base)
@@ -63,7 +62,7 @@ class Errands:
 
     def apply(self) -> None:
         """Put the client's parameters in effect on its server: what it sends waits until they are."""
-        link = self.link
+        link = self.turn.link
         server = link.server
         if server.base is not link.base:
             self._rebase(server.base)
@@ -74,12 +73,12 @@ class Errands:
         server.applied = link.owner.settings
         if sql:
             self.ask_server(sql)
-            self.batch.replaced = present
+            self.turn.batch.replaced = present
 
     def ask_server(self, sql: str) -> None:
         """Send a query of our own, whose answer the client does not see and which it has to wait for."""
-        batch = self.batch
-        server = self.link.server
+        batch = self.turn.batch
+        server = self.turn.link.server
         server.stream.write(messages.query(sql.encode(errors="surrogateescape")))
         server.replies.add(QUERY | SWALLOW)
         server.statements.unnamed = None  # every simple query drops it
@@ -93,8 +92,8 @@ class Errands:
         What a late cancel request or a small statement_timeout has hit is tried again, and a customized option done
         without that a library on this server does not take, as PostgreSQL does when it loads it.
         """
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         assert self.refusal is not None
         fields = messages.parse_fields(self.refusal)
         sqlstate = fields.get("C", "")
@@ -125,7 +124,7 @@ class Errands:
 
     def calm(self) -> None:
         """Take back what would act on the server while it rests, or is another's."""
-        server = self.link.server
+        server = self.turn.link.server
         self.ask_server("; ".join([f"RESET {name}" for name in AT_REST]))
         server.applied = server.applied.without(AT_REST)
-        self.batch.announcing = 1
+        self.turn.batch.announcing = 1

@@ -4,7 +4,7 @@ import cython
 
 from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.errands cimport Errands
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.client.prepared cimport PreparedStatements
 from pgdoorman_lib.net.syscalls cimport holds
 from pgdoorman_lib.server.unanswered cimport Unanswered
@@ -15,8 +15,7 @@ from pgdoorman_lib.wire.effects cimport Refused
 
 @cython.final
 cdef class ErrorResponses:
-    cdef public Link link
-    cdef public Batch batch
+    cdef public Turn turn
     cdef public Errands errands
     cdef public PreparedStatements prepared
 

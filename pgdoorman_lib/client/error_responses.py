@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from pgdoorman_lib.client.errands import Errands
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.client.prepared import PreparedStatements
 from pgdoorman_lib.metrics.counters import OTHER_SQLSTATES
 from pgdoorman_lib.wire import consts
@@ -28,17 +28,16 @@ _OURS = re.compile(OUR_NAME + rb"(?! \")")
 class ErrorResponses:
     """Takes ErrorResponses in."""
 
-    __slots__ = ("batch", "errands", "link", "prepared")
+    __slots__ = ("errands", "prepared", "turn")
 
-    def __init__(self, link: Link, errands: Errands, prepared: PreparedStatements) -> None:
-        self.link = link
-        self.batch = link.batch
+    def __init__(self, turn: Turn, errands: Errands, prepared: PreparedStatements) -> None:
+        self.turn = turn
         self.errands = errands
         self.prepared = prepared
 
     def instead(self, message: bytes, effect: Any, verdict: _int) -> bytes | None:
         """What the client gets instead of the ErrorResponse ``message``; None when it is not exchanged."""
-        batch = self.batch
+        batch = self.turn.batch
         if isinstance(effect, Refused):
             return effect.message
         if verdict:
@@ -53,11 +52,12 @@ class ErrorResponses:
 
     def _as_written(self, message: bytes) -> bytes:
         """An ErrorResponse in terms of what the client has sent."""
-        return as_written(message, self.batch.failed, self._client_name)
+        return as_written(message, self.turn.batch.failed, self._client_name)
 
     def _client_name(self, name: bytes) -> bytes | None:
         """What the client calls the statement ``name``."""
-        for mine, statement in self.link.statements.names.items():
+        names: dict[bytes, Any] = self.turn.link.statements.names
+        for mine, statement in names.items():
             if statement.name == name:
                 return mine
         return None
@@ -67,8 +67,8 @@ class ErrorResponses:
         message = bytes(data[pos : pos + size])
         if is_fatal(message):
             return False
-        if self.batch.parse_error is None:
-            self.batch.parse_error = message
+        if self.turn.batch.parse_error is None:
+            self.turn.batch.parse_error = message
         return True
 
     def nothing_ran(self, message: bytes, passed: _int) -> bool:
@@ -76,7 +76,7 @@ class ErrorResponses:
 
         ``passed``: bytes before it that are about to be passed on.
         """
-        link = self.link
+        link = self.turn.link
         unanswered = link.server.unanswered
         if unanswered.size == 0 or link.client.sent + link.client.out_pending + passed != unanswered.mark:
             return False
@@ -85,8 +85,8 @@ class ErrorResponses:
 
     def sent_again(self, tx: _int) -> bool:
         """Behind an error that was kept back: put its batch to the front again; False if the client gets the error."""
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         error = batch.lost
         batch.lost = None
         unanswered = link.server.unanswered
@@ -104,7 +104,7 @@ class ErrorResponses:
 
     def error_response(self, data: bytearray, pos: _int, avail: _int, verdict: _int) -> None:
         """Count an error and notice the server's farewell."""
-        link = self.link
+        link = self.turn.link
         body = bytes(data[pos + 5 : pos + avail])
         if verdict:
             self.errands.refusal = body
@@ -112,14 +112,14 @@ class ErrorResponses:
         else:
             if link.tracker is not None:
                 link.tracker.failed = True
-            self.batch.told_sets = 0  # one of them may have failed: the tags of others are taken seriously
+            self.turn.batch.told_sets = 0  # one of them may have failed: the tags of others are taken seriously
             link.pool_stats.count_error(_sqlstate_of(body))
             link.stats.errors += 1
             link.server.stats.errors += 1
             if b"C0A000\0" in body and b"RRevalidateCachedQuery\0" in body:
                 # A shared plan has gone stale: who prepares the text again must get a new one.
                 link.knowledge.forget_statements()
-            elif self.batch.used is not None and _may_be_outdated(body):
+            elif self.turn.batch.used is not None and _may_be_outdated(body):
                 self.prepared.doubt_used()
         if link.pool.standing is not None and b"\0C25006\0" in body:
             link.pool.standing.refused_to_write(link.server)

@@ -15,7 +15,7 @@ def ended(session: Any, event: int) -> str:
 
     But for a client that has left while it waited for nothing: that is ``ClientEnd.parting``.
     """
-    link, relay = session.link, session.relay
+    link, relay = session.link, session.at_work()
     if event == events.CLIENT_GONE:
         return "client left while waiting for a server"
     if event == events.CLIENT_FAULT:

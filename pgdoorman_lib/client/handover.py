@@ -141,7 +141,7 @@ def arrive(
         session.assigned = server
         link.attach(server)
         if state["pins"]:
-            session.relay.leftovers.pin(state["pins"])
+            session.at_work().leftovers.pin(state["pins"])
     link.query_started = float(state["query_started"])
     task.wake()  # nobody tells of what came while it was on its way
 
@@ -155,7 +155,7 @@ def part_from_server(session: Session) -> None:
     """The server that a client has kept is another process's."""
     server = session.link.server
     if session.link.pins:
-        session.relay.leftovers.pin(0)
+        session.at_work().leftovers.pin(0)
     session.link.detach()
     session.assigned = None
     pools.gone(server.pool, server)

@@ -5,7 +5,7 @@ import cython
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.errands cimport Errands
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.client.texts cimport Texts
 from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.server.connection cimport Server
@@ -19,11 +19,9 @@ cdef int ONLY_BACKEND
 
 @cython.final
 cdef class Leftovers:
-    cdef public Link link
-    cdef public Batch batch
+    cdef public Turn turn
     cdef public Errands errands
     cdef public Texts texts
-    cdef public bint warned
     cdef public bint placed
     cdef public bint unhindered
     cdef public bint listed

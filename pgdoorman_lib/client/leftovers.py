@@ -7,7 +7,7 @@ from typing import Any
 
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.errands import Errands
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.client.texts import Texts
 from pgdoorman_lib.client.tracking import found_settings, known_settings
 from pgdoorman_lib.errors import TooManyPins
@@ -48,19 +48,16 @@ ONLY_BACKEND = 1 << 30
 class Leftovers:
     """Finds out what is left, and keeps the server where that can't be taken along."""
 
-    __slots__ = ("attempts", "batch", "errands", "link", "listed", "placed", "texts", "unhindered", "warned")
+    __slots__ = ("attempts", "errands", "listed", "placed", "texts", "turn", "unhindered")
 
-    def __init__(self, link: Link, errands: Errands, texts: Texts) -> None:
-        self.link = link
-        self.batch = link.batch
+    def __init__(self, turn: Turn, errands: Errands, texts: Texts) -> None:
+        self.turn = turn
         self.errands = errands
         self.texts = texts
         self.forget()
 
     def forget(self) -> None:
         """As at the beginning of a session."""
-        #: the log has been told that the client keeps its server
-        self.warned = 0
         #: the server it keeps is counted; not while it is asked whether it is still to be kept
         self.placed = 0
         #: the question under way is the one that nothing the client has set can hinder
@@ -72,7 +69,7 @@ class Leftovers:
 
     def examine(self) -> _int:
         """Find out what is there of what may have been left; 0 when nothing has to be waited for."""
-        link = self.link
+        link = self.turn.link
         server = link.server
         tracker = link.notes()
         self.attempts = 0
@@ -88,7 +85,7 @@ class Leftovers:
         elif tracker.unnamed:
             server.dirty |= DIRTY_TAKEN_BACK
         asked = server.dirty & ASKED
-        taken = self.batch.taken
+        taken = self.turn.batch.taken
         if link.pins & DIRTY_PREPARED or (tracker.unnamed and not taken and not server.dirty & DIRTY_PREPARED):
             asked |= DIRTY_PREPARED
         if link.owner.settings.temporary:
@@ -105,7 +102,7 @@ class Leftovers:
 
     def _take_known(self, text: Text) -> bool:
         """Note what the only statement has done, which has succeeded; False if that has to be asked."""
-        link = self.link
+        link = self.turn.link
         server = link.server
         if server.applied is not link.owner.settings or server.dirty & ASKED & ~(text.traces.bits | DIRTY_PARAMETERS):
             return False
@@ -125,7 +122,7 @@ class Leftovers:
 
     def note_names(self) -> None:
         """Note which customized options the client has, or may have, set on its server in any way."""
-        link = self.link
+        link = self.turn.link
         owner = link.owner
         tracker = link.notes()
         names.note(link.server, owner, (*owner.settings.values, *link.server.applied.values, *tracker.options))
@@ -134,9 +131,9 @@ class Leftovers:
 
     def forget_notes(self) -> None:
         """The transaction's end has been looked into."""
-        link = self.link
-        self.batch.told_sets = 0
-        self.batch.planning_changed = 0
+        link = self.turn.link
+        self.turn.batch.told_sets = 0
+        self.turn.batch.planning_changed = 0
         if link.noted:
             link.noted = 0
             link.tracker.clear()
@@ -146,15 +143,15 @@ class Leftovers:
 
         ``unhindered``: also by what was set in ways nobody saw; a second time it is asked so in any case.
         """
-        link = self.link
-        self.batch.examining = asked
+        link = self.turn.link
+        self.turn.batch.examining = asked
         self.unhindered = unhindered
         self.attempts += 1
         if asked != ONLY_BACKEND:
             link.pool_stats.asked += 1
             if link.notes().unnamed:
                 link.pool_stats.asked_unknown += 1
-        self.batch.findings = []
+        self.turn.batch.findings = []
         options: Any = ()
         self.listed = False
         if asked & DIRTY_PARAMETERS:
@@ -186,14 +183,14 @@ class Leftovers:
 
         Those that a reload of the server's configuration may change are not.
         """
-        return self.link.base.fixed
+        return self.turn.link.base.fixed
 
     def restore(self) -> bool:
         """Put what was reset within a transaction back to the session's beginning; whether to wait for that.
 
         On the server RESET goes back to what the pool's own login had.
         """
-        link = self.link
+        link = self.turn.link
         status = link.server.replies.status
         if link.startup is BASE or (status != consts.TX_BLOCK and (status != consts.TX_IDLE or link.by_transaction)):
             return False  # behind a transaction that is asked about anyway, and in a failed one it is undone
@@ -202,14 +199,14 @@ class Leftovers:
             self.forget_notes()
         if not sql:
             return False
-        self.batch.announcing = 1
+        self.turn.batch.announcing = 1
         self.errands.ask_server(sql)
         return True
 
     def examined(self) -> _int:
         """Take the server's answer in: the client's settings, and what pins it. A status as of ``Relay.step``."""
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         if self.texts.asking_sequences:
             self.texts.sequences_told()
             return events.PENDING
@@ -245,7 +242,7 @@ class Leftovers:
 
     def _take_settings(self, found: Findings) -> None:
         """The client's settings are those that were found."""
-        link = self.link
+        link = self.turn.link
         server = link.server
         login = link.pool.settings.server_username
         defaults = {**self._defaults(), "role": link.base.role, "session_authorization": login}
@@ -256,20 +253,20 @@ class Leftovers:
         # Who one is was taken off for a question that nothing may hinder.
         server.applied = present.without(IDENTITY) if self.unhindered else present
         if link.owner.settings is not server.applied:
-            self.batch.announcing = 1
+            self.turn.batch.announcing = 1
             self.errands.apply()
 
     def pin(self, pins: _int) -> None:
         """Change what keeps the client on its server, however many are kept."""
         if pins and not self.placed:
             self.placed = 1
-            self.link.server.pool.pins.add()
+            self.turn.link.server.pool.pins.add()
         self._take_pins(pins)
 
     def _keep(self, pins: _int) -> bool:
         """Change what keeps the client on its server; whether it may keep it, as one of max_pinned_servers."""
         if pins and not self.placed:
-            self.placed = self.link.server.pool.pins.take()
+            self.placed = self.turn.link.server.pool.pins.take()
         self._take_pins(pins)
         return bool(self.placed or not pins)
 
@@ -277,21 +274,21 @@ class Leftovers:
         """The server it keeps is not counted any more."""
         if self.placed:
             self.placed = 0
-            self.link.server.pool.pins.give_back()
+            self.turn.link.server.pool.pins.give_back()
 
     def _take_pins(self, pins: _int) -> None:
-        link = self.link
+        link = self.turn.link
         if not pins:
             self._give_place_back()
         link.pins = pins
         link.server.pins = pins
-        if pins and not self.warned:
-            self.warned = 1
+        if pins and not self.turn.link.warned:
+            self.turn.link.warned = 1
             log.warning("%s keeps its server connection between transactions: %s", link.owner.label(), reasons(pins))
 
     def too_many_pins(self) -> TooManyPins:
         """What the client is told."""
-        pool = self.link.pool
+        pool = self.turn.link.pool
         return TooManyPins(
             f"cannot keep a server connection for this session: {pool.pins.limit} of {pool.most} may be kept",
             detail="In transaction mode LISTEN, temporary tables, cursors WITH HOLD, session-level advisory locks and"
@@ -304,7 +301,7 @@ class Leftovers:
 
         One that has just been let go, as far as its client knows, is not counted.
         """
-        link = self.link
+        link = self.turn.link
         pool = link.pool
         if not link.transparent or pool.pins.has_room():
             return False

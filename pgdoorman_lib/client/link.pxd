@@ -53,6 +53,7 @@ cdef class Link:
     cdef public bint overdue
     cdef public int pins
     cdef public int forgotten
+    cdef public bint warned
     cdef public long process
     cdef public Py_ssize_t parse_limit
     cdef public Py_ssize_t client_left
@@ -70,10 +71,6 @@ cdef class Link:
     cdef public object fault
     cdef public object fault_sqlstate
 
-    @cython.final
-    cdef int begin(self, Owner owner, Stream client, LinkStats stats) except -1
-    @cython.final
-    cdef int rest(self) except -1
     cpdef int use(self, Pool pool) except -1
     cpdef int use_health(self, Pool pool) except -1
     cpdef int begin_with(self, object settings, object told, object base) except -1
@@ -89,3 +86,14 @@ cdef class Link:
     cdef bint has_failed(self) except -1
     @cython.final
     cdef int to_server_part(self, Py_ssize_t run, Py_ssize_t pos) except -1
+
+
+@cython.final
+cdef class Turn:
+    cdef public Link link
+    cdef public Batch batch
+
+    @cython.final
+    cdef int take(self, Link link) except -1
+    @cython.final
+    cdef int end(self) except -1

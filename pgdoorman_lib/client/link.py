@@ -94,16 +94,13 @@ class Link:
         "told",
         "tracker",
         "transparent",
+        "warned",
         "xact_started",
     )
 
     def __init__(self, owner: Owner, client: Stream, stats: Any) -> None:
         #: what is under way on the server
         self.batch = Batch()
-        self.begin(owner, client, stats)
-
-    def begin(self, owner: Owner, client: Stream, stats: Any) -> None:
-        """Be ``owner``'s: as nobody before has left anything, in a link that was another's, too (``rest``)."""
         #: None behind the session's end
         self.owner: Any = owner
         self.client = client
@@ -154,6 +151,8 @@ class Link:
         self.pins = 0
         #: those of them that are surely gone
         self.forgotten = 0
+        #: the log has been told that the client keeps its server
+        self.warned = 0
         self.query_started = 0.0
         self.xact_started = 0.0
 
@@ -172,15 +171,6 @@ class Link:
         #: what a *_FAULT status is about
         self.fault = ""
         self.fault_sqlstate = "08P01"
-
-    def rest(self) -> None:
-        """The session is over and gone: hold nothing of it until another's ``begin``."""
-        nothing: Any = None
-        self.client = self.stats = self.statements = self.startup = self.base = self.told = nothing
-        self.server = self.srv = self.replies = nothing
-        self.pool = self.pool_stats = self.registry = self.knowledge = self.scanner = nothing
-        self.check_query = self.health = self.tracker = nothing
-        self.batch.reset()
 
     def use(self, pool: Any) -> None:
         """Take what a pool's settings say about this session; at login and when a reload replaced the pool."""
@@ -275,3 +265,23 @@ class Link:
         """Queue the client's bytes block[run:pos] for the server; the block stays, since more of it is needed."""
         if pos > run:
             self.srv.send_copy(self.client.block, run, pos - run)
+
+
+class Turn:
+    """Whose turn it is: the link that the parts of a relay work on, and its batch. None while that is nobody's."""
+
+    __slots__ = ("batch", "link")
+
+    def __init__(self) -> None:
+        self.link: Any = None
+        self.batch: Any = None
+
+    def take(self, link: Link) -> None:
+        """It is the turn of ``link``."""
+        self.link = link
+        self.batch = link.batch
+
+    def end(self) -> None:
+        """It is nobody's any more."""
+        self.link = None
+        self.batch = None

@@ -5,7 +5,7 @@ import cython
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.deployment cimport Deployment
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.client.memory cimport taken
 from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
 from pgdoorman_lib.client.texts cimport Texts
@@ -33,8 +33,7 @@ cdef Py_ssize_t OVERHEAD
 
 @cython.final
 cdef class PreparedStatements:
-    cdef public Link link
-    cdef public Batch batch
+    cdef public Turn turn
     cdef public Deployment deployment
     cdef public Texts texts
     cdef public SqlPrepare sqlprepare

@@ -11,7 +11,7 @@ from typing import Any
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.deployment import Deployment
 from pgdoorman_lib.client.fixed import CLOSE_COMPLETE, PARSE_COMPLETE
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.client.memory import taken
 from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.client.texts import Texts
@@ -54,13 +54,12 @@ _stale = error_response("ERROR", "0A000", "cached plan must not change result ty
 class PreparedStatements:
     """The messages about prepared statements."""
 
-    __slots__ = ("batch", "deployment", "link", "sqlprepare", "texts", "unnamed")
+    __slots__ = ("deployment", "sqlprepare", "texts", "turn", "unnamed")
 
     def __init__(
-        self, link: Link, deployment: Deployment, texts: Texts, sqlprepare: SqlPrepare, unnamed: UnnamedStatement
+        self, turn: Turn, deployment: Deployment, texts: Texts, sqlprepare: SqlPrepare, unnamed: UnnamedStatement
     ) -> None:
-        self.link = link
-        self.batch = link.batch
+        self.turn = turn
         self.deployment = deployment
         self.texts = texts
         self.sqlprepare = sqlprepare
@@ -71,8 +70,8 @@ class PreparedStatements:
 
         AS_IT_CAME, REPLACED, STALLED, REFUSED, MORE or HELD, as in ``events``.
         """
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         replies = link.replies
         stop = pos + avail
         begin = pos + 5
@@ -182,8 +181,8 @@ class PreparedStatements:
 
     def _parse(self, data: bytearray, run: _int, pos: _int, size: _int, avail: _int, name_end: _int) -> _int:
         """A Parse: unnamed as it came, a named one under our name unless the server has it already."""
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         replies = link.replies
         held = link.server.statements
         named = name_end > pos + 5
@@ -296,10 +295,10 @@ class PreparedStatements:
 
     def _uses(self, statement: Statement) -> None:
         """``statement`` is bound: an error may be about it."""
-        batch = self.batch
+        batch = self.turn.batch
         before = batch.used
         batch.used = statement
-        if self.link.replies.count == 0:  # of those before it nothing is owed any more
+        if self.turn.link.replies.count == 0:  # of those before it nothing is owed any more
             batch.used_before = None
         elif before is not None:
             if batch.used_before is None:
@@ -312,17 +311,17 @@ class PreparedStatements:
 
         It may have been analysed for other types than a Parse would find now.
         """
-        batch = self.batch
+        batch = self.turn.batch
         if batch.used is not None:
-            self.link.registry.discard(batch.used)
+            self.turn.link.registry.discard(batch.used)
         if batch.used_before is not None:
             for statement in batch.used_before:
-                self.link.registry.discard(statement)
+                self.turn.link.registry.discard(statement)
 
     def _refuse(self, run: _int, pos: _int) -> _int:
         """Refuse the message at ``pos``: for want of memory, as PostgreSQL would."""
-        link = self.link
-        self.batch.no_room = 0
+        link = self.turn.link
+        self.turn.batch.no_room = 0
         link.to_server_part(run, pos)
         link.replies.add_effect(owed.DESCRIBE, Refused(_too_large))
         link.srv.send_copy(_nobody, 0, len(_nobody))
@@ -340,7 +339,7 @@ class PreparedStatements:
         cname: bytearray,
     ) -> None:
         """Send the message at ``pos`` with the name data[begin:name_end] replaced; the part of it that is there."""
-        srv = self.link.srv
+        srv = self.turn.link.srv
         head = _scratch
         put_header(head, kind, size - (name_end + 1 - begin) + len(cname))
         srv.send_copy(head, 0, 5)
@@ -350,16 +349,16 @@ class PreparedStatements:
 
     def _overfull(self, size: _int) -> bool:
         """Whether remembering ``size`` more bytes for the client would be too much, besides what is being read."""
-        engine = self.link.client.engine
-        block = self.link.client.block
+        engine = self.turn.link.client.engine
+        block = self.turn.link.client.block
         wanted = taken(engine) + size + OVERHEAD
         if block is not None and len(block) > BLOCK_SIZE:
             wanted -= len(block)  # the message itself, which goes when it was sent
-        return wanted > engine.memory_limit
+        return bool(wanted > engine.memory_limit)
 
     def emit_made(self) -> None:
         """Send the client the answers of ours whose turn has come."""
-        link = self.link
+        link = self.turn.link
         code = link.replies.made_next()
         while code:
             if code == owed.MADE_PARSE:

@@ -9,7 +9,7 @@ from pgdoorman_lib.client.deployment cimport Deployment
 from pgdoorman_lib.client.errands cimport Errands
 from pgdoorman_lib.client.error_responses cimport ErrorResponses
 from pgdoorman_lib.client.leftovers cimport Leftovers
-from pgdoorman_lib.client.link cimport Link, Owner
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.client.prepared cimport PreparedStatements
 from pgdoorman_lib.client.reports cimport Reports
 from pgdoorman_lib.client.requests cimport Requests
@@ -18,8 +18,6 @@ from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
 from pgdoorman_lib.client.texts cimport Texts
 from pgdoorman_lib.client.unnamed cimport UnnamedStatement
 from pgdoorman_lib.client.without_server cimport WithoutServer
-from pgdoorman_lib.metrics.counters cimport LinkStats
-from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.wire cimport consts
 
 cdef Py_ssize_t HIGH_WATER
@@ -29,13 +27,12 @@ cdef list _at_rest
 
 
 @cython.locals(relay=Relay)
-cpdef Relay relay_for(Owner owner, Stream client)
+cpdef Relay relay_for(Link link)
 
 
 @cython.final
 cdef class Relay:
-    cdef public Link link
-    cdef public Batch batch
+    cdef public Turn turn
     cdef public Errands errands
     cdef public Texts texts
     cdef public Leftovers leftovers
@@ -45,6 +42,7 @@ cdef class Relay:
     cdef public Requests requests
     cdef public Responses responses
 
+    cpdef bint is_done(self) except -1
     cpdef int rest(self) except -1
     @cython.locals(status=int, rounds=int)
     cpdef int step(self) except -1

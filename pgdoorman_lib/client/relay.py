@@ -15,7 +15,7 @@ from pgdoorman_lib.client.deployment import Deployment
 from pgdoorman_lib.client.errands import Errands
 from pgdoorman_lib.client.error_responses import ErrorResponses
 from pgdoorman_lib.client.leftovers import Leftovers
-from pgdoorman_lib.client.link import Link, Owner
+from pgdoorman_lib.client.link import Link, Turn
 from pgdoorman_lib.client.measures import FAIRNESS
 from pgdoorman_lib.client.prepared import PreparedStatements
 from pgdoorman_lib.client.reports import Reports
@@ -25,67 +25,66 @@ from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.client.texts import Texts
 from pgdoorman_lib.client.unnamed import UnnamedStatement
 from pgdoorman_lib.client.without_server import WithoutServer
-from pgdoorman_lib.metrics.counters import LinkStats
-from pgdoorman_lib.net.stream import HIGH_WATER, Stream
+from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.wire import consts
 
 _int = int
 
-#: Relays whose sessions are over that may wait for others: making one and letting it go is a good part of a login.
-MOST_AT_REST = 64
+#: Relays at rest that are kept. A client that rests has none: that would be a third of the memory it takes, and who has
+#: something to do finds what others have just used in the processor's caches.
+MOST_AT_REST = 256
 _at_rest: list[Relay] = []
 
 
-def relay_for(owner: Owner, client: Stream) -> Relay:
-    """One for a session that begins."""
-    stats = LinkStats()
-    if not _at_rest:
-        return Relay(Link(owner, client, stats))
-    relay = _at_rest.pop()
-    relay.link.begin(owner, client, stats)
+def relay_for(link: Link) -> Relay:
+    """One to serve ``link``, until ``rest``."""
+    relay = _at_rest.pop() if _at_rest else Relay()
+    relay.turn.take(link)
     return relay
 
 
 class Relay:
-    """A client, the server it has borrowed if any, and everything between them, put together."""
+    """Everything between a client and the server it has borrowed, put together, for who has something to do."""
 
     __slots__ = (
-        "batch",
         "client_end",
         "errands",
         "leftovers",
-        "link",
         "reports",
         "requests",
         "responses",
         "texts",
+        "turn",
         "without_server",
     )
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.batch = link.batch
-        self.errands = Errands(link)
-        deployment = Deployment(link)
-        self.texts = Texts(link, self.errands, deployment)
-        sqlprepare = SqlPrepare(link, deployment, self.texts)
-        unnamed = UnnamedStatement(link, deployment, self.texts, sqlprepare)
-        prepared = PreparedStatements(link, deployment, self.texts, sqlprepare, unnamed)
-        self.leftovers = Leftovers(link, self.errands, self.texts)
-        self.reports = Reports(link)
-        self.client_end = ClientEnd(link)
-        self.without_server = WithoutServer(link, self.leftovers)
+    def __init__(self) -> None:
+        self.turn = turn = Turn()
+        self.errands = Errands(turn)
+        deployment = Deployment(turn)
+        self.texts = Texts(turn, self.errands, deployment)
+        sqlprepare = SqlPrepare(turn, deployment, self.texts)
+        unnamed = UnnamedStatement(turn, deployment, self.texts, sqlprepare)
+        prepared = PreparedStatements(turn, deployment, self.texts, sqlprepare, unnamed)
+        self.leftovers = Leftovers(turn, self.errands, self.texts)
+        self.reports = Reports(turn)
+        self.client_end = ClientEnd(turn)
+        self.without_server = WithoutServer(turn, self.leftovers)
         self.requests = Requests(
-            link, self.texts, sqlprepare, unnamed, prepared, self.leftovers, self.client_end, self.without_server
+            turn, self.texts, sqlprepare, unnamed, prepared, self.leftovers, self.client_end, self.without_server
         )
         self.responses = Responses(
-            link, self.errands, sqlprepare, prepared, self.reports, ErrorResponses(link, self.errands, prepared)
+            turn, self.errands, sqlprepare, prepared, self.reports, ErrorResponses(turn, self.errands, prepared)
         )
 
+    def is_done(self) -> bool:
+        """Whether nothing is left of what the client has said, and it waits for nothing."""
+        return not (self.without_server.discarding or self.client_end.deadline is not None)
+
     def rest(self) -> None:
-        """Its session is over, and nobody has that any more: be there for another."""
+        """Who had it has nothing to do any more, and forgets it: be there for another."""
+        self.turn.end()
         if len(_at_rest) < MOST_AT_REST:
-            self.link.rest()
             self.errands.forget()
             self.texts.forget()
             self.leftovers.forget()
@@ -95,8 +94,8 @@ class Relay:
 
     def step(self) -> _int:
         """Do everything that can be done now: PENDING, or an event that is the session's to deal with."""
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         rounds = 0
         while True:
             if link.srv is not None:

@@ -3,7 +3,7 @@
 import cython
 
 from pgdoorman_lib.client.batch cimport Batch
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.client.unnamed cimport suspicious, unsettling
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport letters, owed
@@ -17,8 +17,7 @@ cdef int HAS_ALTERED
 
 @cython.final
 cdef class Reports:
-    cdef public Link link
-    cdef public Batch batch
+    cdef public Turn turn
 
     @cython.final
     @cython.locals(first=int, third=int, told=int)

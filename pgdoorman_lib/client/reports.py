@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from pgdoorman_lib.client.batch import HAS_ALTERED, HAS_ENABLED, MAY_HAVE_ALTERED
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.client.unnamed import suspicious
 from pgdoorman_lib.wire import letters, owed
 from pgdoorman_lib.wire.session_state import (
@@ -33,24 +33,23 @@ PASSIVE = frozenset(
 class Reports:
     """Reads CommandComplete, ParameterStatus and NotificationResponse."""
 
-    __slots__ = ("batch", "link")
+    __slots__ = ("turn",)
 
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.batch = link.batch
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
 
     def command_complete(self, data: bytearray, pos: _int, size: _int) -> bool:
         """Look for the few tags that leave something behind; SELECT, INSERT and their like are told by three bytes.
 
         True when the message is not for the client: the answer to a PREPARE of ours in front of its statement.
         """
-        link = self.link
+        link = self.turn.link
         if size < 8:
             return False
         first = data[pos + 5]
         third = data[pos + 7]
-        told = self.batch.rows_told
-        self.batch.rows_told = 0
+        told = self.turn.batch.rows_told
+        self.turn.batch.rows_told = 0
         if first == letters.S:  # SET, not SELECT
             if third != letters.T:
                 if third == letters.L and not told:
@@ -88,33 +87,33 @@ class Reports:
         ``active``: they may do something by themselves. Others only do if what stands in their definition does, which
         is known of the statement's text.
         """
-        batch = self.batch
+        batch = self.turn.batch
         batch.altered |= HAS_ALTERED
-        if active or self.link.server.dirty & ASKED:
+        if active or self.turn.link.server.dirty & ASKED:
             batch.altered |= HAS_ENABLED
-        self.link.knowledge.ddl_seen(bool(batch.altered & HAS_ENABLED))
+        self.turn.link.knowledge.ddl_seen(bool(batch.altered & HAS_ENABLED))
 
     def _without_rows(self, data: bytearray, pos: _int, size: _int) -> None:
         """The tag SELECT at ``pos``, without a row or a description of rows: CREATE TABLE AS and SELECT INTO have it.
 
         A query has it that finds nothing, in the extended protocol if its portal was not described.
         """
-        replies = self.link.replies
+        replies = self.turn.link.replies
         simple = replies.count and replies.ring[replies.head] & owed.CODE == owed.QUERY
         if data[pos + 12] == letters.ZERO and not simple:  # SELECT 0
-            if self.batch.used is not None:
-                if not self.batch.used.suspect:
+            if self.turn.batch.used is not None:
+                if not self.turn.batch.used.suspect:
                     return
             else:
-                unnamed = self.link.statements.unnamed
+                unnamed = self.turn.link.statements.unnamed
                 if unnamed is None or not suspicious(unnamed):
                     return
         self._has_altered(False)
 
     def _tag(self, tag: bytes) -> bool:
         """As _command_complete, for a tag that deserves it."""
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         server = link.server
         if tag == b"SET" and batch.told_sets > 0 and link.transparent:
             batch.told_sets -= 1
@@ -166,14 +165,14 @@ class Reports:
 
     def parameter_status(self, data: bytearray, pos: _int, size: _int, verdict: _int) -> None:
         """The server reports a parameter: remember it, and that the client's may have changed."""
-        link = self.link
+        link = self.turn.link
         name, _, rest = bytes(data[pos + 5 : pos + size]).partition(b"\0")
         key = name.decode("utf-8", "surrogateescape")
         value = rest[: len(rest) - 1].decode("utf-8", "surrogateescape")
         server = link.server
         before = server.reported
         server.report(key, value)
-        if not verdict or self.batch.announcing:
+        if not verdict or self.turn.batch.announcing:
             link.told = server.reported if link.told is before else link.told.changed(key, value)
         if verdict:
             return
@@ -186,7 +185,7 @@ class Reports:
                 server.dirty |= DIRTY_PARAMETERS
                 link.notes().named((lower,))
             if lower in PLANNING:
-                self.batch.planning_changed = 1
+                self.turn.batch.planning_changed = 1
         elif link.sync_parameters and key.lower() in TRACKED:
             server.applied = server.applied.changed(key, value)
             began = link.startup.values.get(key.lower())
@@ -196,7 +195,7 @@ class Reports:
 
     def tell(self) -> None:
         """Tell the client what its server has reported otherwise than the client was told last."""
-        link = self.link
+        link = self.turn.link
         server = link.server
         reported = server.reported
         told = link.told
@@ -211,8 +210,8 @@ class Reports:
 
     def notification(self, data: bytearray, pos: _int) -> None:
         """A NotificationResponse: those of its own server the client knows as its own."""
-        process = self.link.process
-        if process and int.from_bytes(data[pos + 5 : pos + 9], "big", signed=True) == self.link.server.pid:
+        process = self.turn.link.process
+        if process and int.from_bytes(data[pos + 5 : pos + 9], "big", signed=True) == self.turn.link.server.pid:
             data[pos + 5] = process >> 24 & 0xFF
             data[pos + 6] = process >> 16 & 0xFF
             data[pos + 7] = process >> 8 & 0xFF

@@ -6,7 +6,7 @@ from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.client_end cimport ClientEnd
 from pgdoorman_lib.client.leftovers cimport Leftovers
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.client.memory cimport taken
 from pgdoorman_lib.client.prepared cimport PreparedStatements
 from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
@@ -27,8 +27,7 @@ cdef int FAIRNESS
 
 @cython.final
 cdef class Requests:
-    cdef public Link link
-    cdef public Batch batch
+    cdef public Turn turn
     cdef public Texts texts
     cdef public SqlPrepare sqlprepare
     cdef public UnnamedStatement unnamed

@@ -15,7 +15,7 @@ from pgdoorman_lib.client import events
 from pgdoorman_lib.client.client_end import ClientEnd
 from pgdoorman_lib.client.fixed import FLUSH
 from pgdoorman_lib.client.leftovers import Leftovers
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.client.measures import FAIRNESS, INSPECT
 from pgdoorman_lib.client.memory import taken
 from pgdoorman_lib.client.prepared import PreparedStatements
@@ -36,21 +36,11 @@ _int = int
 class Requests:
     """The client's side of a relay."""
 
-    __slots__ = (
-        "batch",
-        "client_end",
-        "leftovers",
-        "link",
-        "prepared",
-        "sqlprepare",
-        "texts",
-        "unnamed",
-        "without_server",
-    )
+    __slots__ = ("client_end", "leftovers", "prepared", "sqlprepare", "texts", "turn", "unnamed", "without_server")
 
     def __init__(
         self,
-        link: Link,
+        turn: Turn,
         texts: Texts,
         sqlprepare: SqlPrepare,
         unnamed: UnnamedStatement,
@@ -59,8 +49,7 @@ class Requests:
         client_end: ClientEnd,
         without_server: WithoutServer,
     ) -> None:
-        self.link = link
-        self.batch = link.batch
+        self.turn = turn
         self.texts = texts
         self.sqlprepare = sqlprepare
         self.unnamed = unnamed
@@ -71,7 +60,7 @@ class Requests:
 
     def pump_client(self) -> _int:
         """Take what the client has sent as far as it goes."""
-        link = self.link
+        link = self.turn.link
         client = link.client
         fills = 0
         while True:
@@ -105,28 +94,28 @@ class Requests:
         A Parse is wanted whole, of others what their names need. What can't be had is refused (``no_room``); if that is
         no way out either, the session ends: 0.
         """
-        link = self.link
+        link = self.turn.link
         client = link.client
         block: Any = client.block
         size = frame_size(block, client.start, client.end)
         if block[client.start] != consts.PARSE and size > 2 * len(block):
             size = 2 * len(block)
         if taken(client.engine) + size > client.engine.memory_limit:
-            if self.batch.no_room:
+            if self.turn.batch.no_room:
                 link.fault = "Server is temporarily out of memory."
                 link.fault_sqlstate = "53200"
                 return False
-            self.batch.no_room = 1
+            self.turn.batch.no_room = 1
             return True
         client.grow(size + 1024)
         return True
 
     def _client_frames(self) -> _int:
         """Go through the client's messages that are there: PENDING when all went, else why not."""
-        link = self.link
+        link = self.turn.link
         if link.knowledge.row is not None:
             link.knowledge.catch_up()
-        batch = self.batch
+        batch = self.turn.batch
         client = link.client
         data: Any = client.block
         pos = client.start
@@ -319,7 +308,7 @@ class Requests:
         start = find_nul(data, pos + 5, pos + avail) + 1
         if size > avail:
             return self.texts.cut(data, pos, start, pos + avail, size)
-        if self.link.scanner.scan(data, start, pos + avail, self.texts.reading()):
+        if self.turn.link.scanner.scan(data, start, pos + avail, self.texts.reading()):
             stop = find_nul(data, start, pos + avail)
             if stop >= 0:
                 text = self.texts.look(bytes(data[start:stop]))
@@ -330,15 +319,15 @@ class Requests:
 
     def _free(self) -> bool:
         """Whether nothing keeps the server from being given back."""
-        link = self.link
+        link = self.turn.link
         replies = link.replies
-        if not link.by_transaction or self.batch.in_batch or link.client_left:
+        if not link.by_transaction or self.turn.batch.in_batch or link.client_left:
             return False
         return replies.count == 0 and not replies.skipping and replies.status == consts.TX_IDLE
 
     def _to_server(self, run: _int, pos: _int) -> None:
         """Queue the client's bytes block[run:pos] for the server; the block goes along if nothing else is in it."""
-        link = self.link
+        link = self.turn.link
         size = pos - run
         client = link.client
         block: Any = client.block

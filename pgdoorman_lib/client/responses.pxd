@@ -6,7 +6,7 @@ from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.errands cimport Errands
 from pgdoorman_lib.client.error_responses cimport ErrorResponses
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.client.prepared cimport PreparedStatements
 from pgdoorman_lib.client.reports cimport Reports
 from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
@@ -32,8 +32,7 @@ cdef int FAIRNESS
 
 @cython.final
 cdef class Responses:
-    cdef public Link link
-    cdef public Batch batch
+    cdef public Turn turn
     cdef public Errands errands
     cdef public SqlPrepare sqlprepare
     cdef public PreparedStatements prepared

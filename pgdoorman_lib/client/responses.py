@@ -14,7 +14,7 @@ from pgdoorman_lib.client import events
 from pgdoorman_lib.client.batch import HAS_ALTERED, HAS_ENABLED, MAY_HAVE_ALTERED
 from pgdoorman_lib.client.errands import Errands
 from pgdoorman_lib.client.error_responses import ErrorResponses
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.client.measures import FAIRNESS, INSPECT
 from pgdoorman_lib.client.prepared import PreparedStatements
 from pgdoorman_lib.client.reports import Reports
@@ -41,19 +41,18 @@ _COPY_MORE = 512
 class Responses:
     """The server's side of a relay."""
 
-    __slots__ = ("batch", "errands", "error_responses", "link", "prepared", "reports", "sqlprepare")
+    __slots__ = ("errands", "error_responses", "prepared", "reports", "sqlprepare", "turn")
 
     def __init__(
         self,
-        link: Link,
+        turn: Turn,
         errands: Errands,
         sqlprepare: SqlPrepare,
         prepared: PreparedStatements,
         reports: Reports,
         error_responses: ErrorResponses,
     ) -> None:
-        self.link = link
-        self.batch = link.batch
+        self.turn = turn
         self.errands = errands
         self.sqlprepare = sqlprepare
         self.prepared = prepared
@@ -62,7 +61,7 @@ class Responses:
 
     def pump_server(self) -> _int:
         """Take what the server has sent as far as it goes."""
-        link = self.link
+        link = self.turn.link
         srv = link.srv
         client = link.client
         fills = 0
@@ -90,8 +89,8 @@ class Responses:
 
     def _server_frames(self) -> _int:
         """Go through the server's messages that are there."""
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         srv = link.srv
         replies = link.replies
         data: Any = srv.block
@@ -258,9 +257,9 @@ class Responses:
 
         The last one is left to the long way, on which each of them would come to the same.
         """
-        batch = self.batch
-        run: Any = self.link.replies.effects[0]
-        if batch.hidden or self.link.replies.ignored:
+        batch = self.turn.batch
+        run: Any = self.turn.link.replies.effects[0]
+        if batch.hidden or self.turn.link.replies.ignored:
             return pos
         while pos < end:
             size = frame_size(data, pos, end)
@@ -293,15 +292,15 @@ class Responses:
 
     def _to_client_part(self, run: _int, pos: _int) -> None:
         if pos > run:
-            self.link.client.send_copy(self.link.srv.block, run, pos - run)
+            self.turn.link.client.send_copy(self.turn.link.srv.block, run, pos - run)
 
     def _to_client(self, run: _int, pos: _int) -> bool:
         """Queue the server's bytes block[run:pos] for the client; the block goes along if little or nothing is left."""
         size = pos - run
         if size <= 0:
             return False
-        srv = self.link.srv
-        client = self.link.client
+        srv = self.turn.link.srv
+        client = self.turn.link.client
         block: Any = srv.block
         rest = srv.end - pos
         if client.out is None and (rest == 0 or rest + _COPY_MORE < size):
@@ -320,8 +319,8 @@ class Responses:
 
     def _ready(self, tx: _int) -> bool:
         """A ReadyForQuery for the client went by; whether the server is free now."""
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         now = link.client.engine.now
         stats = link.pool_stats
         spent = int((now - link.query_started) * 1000000.0)
@@ -357,16 +356,16 @@ class Responses:
 
     def _unparsed(self) -> None:
         """The Parse of a plain batch has failed: there is no unnamed statement, unless one is on its way already."""
-        link = self.link
+        link = self.turn.link
         if not [effect for effect in link.replies.effects if isinstance(effect, (UnnamedParse, UnnamedRun))]:
             link.statements.unnamed = None
             link.server.statements.unnamed = None
 
     def _found(self, data: bytearray, pos: _int, size: _int, avail: _int) -> None:
         """A row of the server's answer about what was left on it."""
-        findings = self.batch.findings
+        findings = self.turn.batch.findings
         if size > avail:
-            self.batch.findings = None
+            self.turn.batch.findings = None
         elif findings is not None:
             findings.append(bytes(data[pos + 5 : pos + size]))
 

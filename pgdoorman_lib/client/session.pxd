@@ -4,8 +4,9 @@ import cython
 
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.batch cimport Batch
-from pgdoorman_lib.client.link cimport Link, Owner
-from pgdoorman_lib.client.relay cimport Relay, relay_for
+from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.relay cimport Relay
+from pgdoorman_lib.client.served cimport Served
 from pgdoorman_lib.net.engine cimport Task
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.pool.pool cimport Pool
@@ -17,10 +18,7 @@ cdef int DIRTY_PREPARED
 cdef int MIXED
 
 
-cdef class Session(Owner):
-    cdef public Link link
-    cdef public Batch batch
-    cdef public Relay relay
+cdef class Session(Served):
     cdef public object plain
     cdef public long id
     cdef public bytes secret
@@ -30,7 +28,6 @@ cdef class Session(Owner):
     cdef public object find_pool
     cdef public object abandon
     cdef public object close
-    cdef public bint waiting
     cdef public bint leaving
     cdef public object termination
     cdef public bint kept
@@ -43,16 +40,12 @@ cdef class Session(Owner):
     cpdef run(self)
     cpdef bint run_blocks(self, int event) except -1
     cpdef str serve(self)
-    @cython.locals(event=int)
+    @cython.locals(event=int, relay=Relay)
     cpdef int poll(self) except -1
     @cython.final
     cdef int _say_goodbye(self) except -1
     @cython.final
     cdef bint _may_end(self) except -1
-    @cython.final
-    cdef bint _idle(self) except -1
-    @cython.final
-    cdef bint _resting(self) except -1
     @cython.final
     @cython.locals(pool=Pool)
     cdef int _borrow(self) except -1

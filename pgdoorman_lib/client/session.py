@@ -14,8 +14,7 @@ from pgdoorman_lib.client import events
 from pgdoorman_lib.client.departure import Departure
 from pgdoorman_lib.client.faults import ended
 from pgdoorman_lib.client.info import ClientInfo, session_info
-from pgdoorman_lib.client.link import Owner
-from pgdoorman_lib.client.relay import relay_for
+from pgdoorman_lib.client.served import Served
 from pgdoorman_lib.errors import DoormanError, NoSuchPool
 from pgdoorman_lib.log import Label, label
 from pgdoorman_lib.net.engine import Task
@@ -35,7 +34,7 @@ _REMOVED = "The pool was removed from the configuration."
 _numbers = count(1)
 
 
-class Session(Owner):
+class Session(Served):
     """A logged-in client.
 
     ``id`` is its number, ``process`` the process id in its cancel key, ``secret`` the other half of the key;
@@ -45,7 +44,6 @@ class Session(Owner):
 
     __slots__ = (
         "abandon",
-        "batch",
         "close",
         "connected_at",
         "database",
@@ -54,13 +52,10 @@ class Session(Owner):
         "in_vain",
         "kept",
         "leaving",
-        "link",
         "plain",
-        "relay",
         "secret",
         "termination",
         "user",
-        "waiting",
     )
 
     def __init__(
@@ -75,11 +70,8 @@ class Session(Owner):
         abandon: Callable[[Any, Server, bool, bool], None],
         close: Callable[[DoormanError | None, str], None],
     ) -> None:
-        self.init_owner()
-        self.relay = relay_for(self, client)
-        self.link = self.relay.link
+        self.init_served(client)
         self.link.process = consts.PROCESS_BASE + id
-        self.batch = self.link.batch
         self.id = id
         self.number = next(_numbers)
         self.secret = secret
@@ -93,8 +85,8 @@ class Session(Owner):
         self.plain = BASE
         #: it keeps its server for the values of sequences, and how often it has had some and not asked for them
         self.kept = self.in_vain = 0
-        #: it waits for a server; it is on its way to another process: nothing of it may be touched
-        self.waiting = self.leaving = 0
+        #: it is on its way to another process: nothing of it may be touched
+        self.leaving = 0
         #: the error to say goodbye with, once no transaction is open; or why it is to leave for another process
         self.termination: DoormanError | Departure | None = None
 
@@ -119,7 +111,7 @@ class Session(Owner):
         """As in ``ClientInfo``."""
         if self.link.server is None:
             return "waiting" if self.waiting else "idle"
-        return "idle" if (self.link.pins or self.kept) and self._idle() else "active"
+        return "idle" if (self.link.pins or self.kept) and self.idle() else "active"
 
     @property
     def held(self) -> tuple[int, int]:
@@ -155,11 +147,7 @@ class Session(Owner):
         finally:
             self.close(error, reason)
         self.link.owner = None  # it knows us and we it: the collector need not find that out
-
-    def __del__(self) -> None:
-        relay = self.relay
-        if relay is not None and relay.link.owner is None:  # by a fault of ours nobody knows what is in it
-            relay.rest()
+        self.put_down()  # not after a fault of ours: nobody knows what is in it then
 
     def run_blocks(self, event: _int) -> bool:
         """As in Pollable: to leave without a server is a matter of a moment, if nothing is queued for the client."""
@@ -176,7 +164,7 @@ class Session(Owner):
                 try:
                     event = self.task.wait(self)
                     if event == events.TERMINATE or (event == events.CLIENT_GONE and not self.waiting):
-                        return self.relay.client_end.parting(event)
+                        return self.at_work().client_end.parting(event)
                     return ended(self, event)
                 except Departure as departure:
                     self.termination = None
@@ -194,17 +182,21 @@ class Session(Owner):
 
     def poll(self) -> _int:
         """As in Pollable: the client's transactions, one after the other. PENDING is where blocking code would wait."""
+        relay = self.at_work()
         while True:
-            event = self._still_waiting() if self.waiting else self.relay.step()
+            event = self._still_waiting() if self.waiting else relay.step()
             if event == events.PENDING:
                 if self.termination is not None and self._may_end():
                     self._say_goodbye()
+                if self.link.server is None:
+                    self.put_down()
                 return events.PENDING
             if event == events.RELEASE:
                 self._give_back()
                 if self.termination is not None and not self.batch.settling and self._may_end():
                     self._say_goodbye()
-                if self._resting():
+                if self.resting():
+                    self.put_down()
                     return events.PENDING  # as ``step`` would find by a longer way
             elif event == events.NEED_SERVER:
                 self._borrow()
@@ -222,24 +214,7 @@ class Session(Owner):
     def _may_end(self) -> bool:
         """Whether this is the place for the session's termination."""
         how = self.termination
-        return how.suits(self) if isinstance(how, Departure) else self._idle()
-
-    def _idle(self) -> bool:
-        """Whether the client has nothing under way: no message begun, no statement, no transaction."""
-        link = self.link
-        if self.waiting or link.client.end > link.client.start:
-            return False
-        if link.server is None:
-            return True
-        replies = link.replies
-        if self.batch.settling or replies.count or replies.status != consts.TX_IDLE:
-            return False
-        return not (self.batch.in_batch or link.client_left)
-
-    def _resting(self) -> bool:
-        """Whether there is no server, and nothing from the client that asks for one or for the end."""
-        link = self.link
-        return not (link.server is not None or link.terminated or link.client.has_news())
+        return how.suits(self) if isinstance(how, Departure) else self.idle()
 
     # Borrowing.
 
@@ -264,13 +239,13 @@ class Session(Owner):
                 raise error
             self._borrow()  # of the pool's replacement
         server = self.assigned
-        if (server is None or self.link.client.eof or self.link.client.hangup) and self.relay.client_end.gone():
+        if (server is None or self.link.client.eof or self.link.client.hangup) and self.at_work().client_end.gone():
             return events.CLIENT_GONE
         if server is None:
             return events.PENDING
         self.waiting = 0
         self._prepare(server)
-        return self.relay.step()
+        return self.at_work().step()
 
     def _prepare(self, server: Server) -> None:
         """``server`` is borrowed: have on it what the client has set, before its message goes there."""
@@ -282,9 +257,9 @@ class Session(Owner):
         if server.drawn_by != self.number:
             server.drawn_by = MIXED if server.drawn_by else self.number
         if (server.applied is not self.settings or server.base is not link.base) and link.sync_parameters:
-            self.relay.errands.apply()
+            self.at_work().errands.apply()
         if server.reported is not link.told and not self.batch.settling:
-            self.relay.reports.tell()
+            self.at_work().reports.tell()
         if link.pool.sequences is not None:
             link.pool.sequences.lent(self, server)
         if self.settings is not self.plain:
@@ -304,11 +279,11 @@ class Session(Owner):
         server = link.server
         link.account()
         if link.pool.forget_names:
-            self.relay.leftovers.note_names()
+            self.at_work().leftovers.note_names()
         if self._stays(server):
             pass
         elif server.applied is not self.plain and server.applied.restless:
-            self.relay.errands.calm()
+            self.at_work().errands.calm()
         else:
             link.detach()
             self.assigned = None
@@ -321,10 +296,10 @@ class Session(Owner):
         batch = self.batch
         if link.transparent:
             asks = server.dirty & ASKED or link.noted or link.pins & DIRTY_PREPARED
-            if asks and self.relay.leftovers.examine():
+            if asks and self.at_work().leftovers.examine():
                 return True
             if link.noted:
-                self.relay.leftovers.forget_notes()
+                self.at_work().leftovers.forget_notes()
             if self.drawing:
                 self.kept = link.pool.sequences.over(self) if link.pool.sequences is not None else 0
             if link.pins or self.kept:
@@ -333,26 +308,27 @@ class Session(Owner):
                 batch.altered = 0
                 return True
         elif link.noted:
-            self.relay.leftovers.forget_notes()
+            self.at_work().leftovers.forget_notes()
         return False
 
     # What a pool's ``Sequences`` calls.
 
     def let_go(self) -> None:
         """The server that is kept for the values of sequences is wanted by others, or has been kept for long enough."""
-        if self.kept and self._idle():
+        if self.kept and self.idle():
             self._give_back()
 
     def forget_sequences(self) -> None:
         """As ``Texts`` does."""
-        self.relay.texts.forget_sequences()
+        self.at_work().texts.forget_sequences()
 
     # The end.
 
     def _leave(self) -> None:
         """The session is over: nothing of it stays on a server."""
         link = self.link
-        self.relay.client_end.wait_no_more()
+        if self.relay is not None:
+            self.relay.client_end.wait_no_more()
         link.statements.release()
         if self.waiting:
             self.waiting = 0
@@ -362,12 +338,12 @@ class Session(Owner):
             return
         link.account()
         if link.pool.forget_names:
-            self.relay.leftovers.note_names()
+            self.at_work().leftovers.note_names()
         in_batch = self.batch.in_batch
         half_sent = link.client_left > 0 or link.server_left > 0
         if link.pins:
             server.dirty |= link.pins
-            self.relay.leftovers.pin(0)
+            self.at_work().leftovers.pin(0)
         if self.kept:
             self.kept = 0
             if link.pool.sequences is not None:
@@ -382,10 +358,6 @@ class Session(Owner):
             server.pool.checkin(server)
         else:
             self.abandon(server.pool, server, bool(in_batch), bool(half_sent))
-
-    def cut_off(self) -> bool:
-        """Whether the client has been sent only the beginning of a message: nothing can be told it any more."""
-        return bool(self.link.server_left and not self.link.server_drop)
 
     def end(self, error: DoormanError) -> None:
         """End the session with ``error`` wherever it waits (only the hub may call this)."""

@@ -5,7 +5,7 @@ import cython
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.deployment cimport Deployment
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.client.texts cimport Texts
 from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.wire.effects cimport AwaitedParse, QueryParse, unnamed_close
@@ -20,8 +20,7 @@ cdef bytearray FLUSH
 
 @cython.final
 cdef class SqlPrepare:
-    cdef public Link link
-    cdef public Batch batch
+    cdef public Turn turn
     cdef public Deployment deployment
     cdef public Texts texts
 

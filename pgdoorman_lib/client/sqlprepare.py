@@ -10,7 +10,7 @@ from typing import Any
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.deployment import Deployment
 from pgdoorman_lib.client.fixed import FLUSH
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.client.texts import Texts
 from pgdoorman_lib.client.tracking import bound_values, constants
 from pgdoorman_lib.wire import consts, owed
@@ -32,17 +32,16 @@ _sync = bytearray(b"S\x00\x00\x00\x04")
 class SqlPrepare:
     """Texts that name prepared statements, and what their answers are about."""
 
-    __slots__ = ("batch", "deployment", "link", "texts")
+    __slots__ = ("deployment", "texts", "turn")
 
-    def __init__(self, link: Link, deployment: Deployment, texts: Texts) -> None:
-        self.link = link
-        self.batch = link.batch
+    def __init__(self, turn: Turn, deployment: Deployment, texts: Texts) -> None:
+        self.turn = turn
         self.deployment = deployment
         self.texts = texts
 
     def query(self, replies: Replies) -> None:
         """A Query is sent where statements are shared: it drops the unnamed one, unless an error voids it before."""
-        link = self.link
+        link = self.turn.link
         held = link.server.statements
         if replies.count == 0 and not replies.skipping:
             link.statements.unnamed = None
@@ -56,8 +55,8 @@ class SqlPrepare:
 
         AS_IT_CAME, REPLACED, MORE or HELD.
         """
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         if size > avail:
             return self.texts.cut(data, pos, pos + 5, pos + avail, size)
         stop = find_nul(data, pos + 5, pos + size)
@@ -106,8 +105,8 @@ class SqlPrepare:
         AS_IT_CAME: it is there; STALLED: the Query has to wait for it; REPLACED: it can't be made, so the Query has
         failed, and a Sync stands in its place.
         """
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         awaited = batch.awaited
         batch.awaited = None
         if awaited is not None and awaited.failed:
@@ -128,7 +127,7 @@ class SqlPrepare:
 
     def _has(self, statements: Any) -> bool:
         """Whether the server has all of them."""
-        held = self.link.server.statements
+        held = self.turn.link.server.statements
         return not [statement for statement in statements if not held.has(statement)]
 
     def names_settled(self) -> bool:
@@ -136,8 +135,8 @@ class SqlPrepare:
 
         If answers of the same batch have to tell, a Flush of ours makes PostgreSQL send them.
         """
-        batch = self.batch
-        replies = self.link.replies
+        batch = self.turn.batch
+        replies = self.turn.link.replies
         if replies.count == 0 or (
             replies.settled() and not batch.preparing and not batch.deallocating and not batch.group_ran
         ):
@@ -149,7 +148,7 @@ class SqlPrepare:
 
     def acts(self, text: Text, original: bytes) -> Acts:
         """What a text that names prepared statements means by the client's names as they are."""
-        link = self.link
+        link = self.turn.link
         names = link.statements.names
         acts = Acts(text, original)
         pieces = []
@@ -205,8 +204,8 @@ class SqlPrepare:
         if self.deployment.fits(acts):
             return statement
         fresh = self.acts(acts.text, acts.original)
-        statement = self.link.registry.private(fresh.sql + statement.body[len(acts.sql) :], fresh)
-        self.link.statements.enter(name, statement)
+        statement = self.turn.link.registry.private(fresh.sql + statement.body[len(acts.sql) :], fresh)
+        self.turn.link.statements.enter(name, statement)
         return statement
 
     def act(self, acts: Acts, kind: _int, data: bytearray, start: _int, stop: _int) -> bytes:
@@ -215,8 +214,8 @@ class SqlPrepare:
         ``kind`` is the message's: a Query (what is returned must stand in front of its SQL), a Bind, whose parameters
         at data[start:stop] may name options, or a Describe.
         """
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         held = link.server.statements
         front = b""
         if acts.needs:
@@ -267,8 +266,8 @@ class SqlPrepare:
 
     def _goes(self, rewriting: Rewriting | None) -> None:
         """The next answer is about this text, or with None about one that goes as it came."""
-        batch = self.batch
-        replies = self.link.replies
+        batch = self.turn.batch
+        replies = self.turn.link.replies
         if batch.rewritings is None:
             batch.rewritings = []
         batch.rewritings.append((replies.popped + replies.count, rewriting))
@@ -280,7 +279,7 @@ class SqlPrepare:
         if kind == consts.BIND:
             begin = find_nul(data, pos + 5, stop) + 1
             end = find_nul(data, begin, stop)
-            mine = self.link.statements
+            mine = self.turn.link.statements
             statement = mine.names.get(bytes(data[begin:end])) if begin < end else mine.unnamed
             acts = statement.acts if statement is not None else None
         if acts is not None and acts.edits:
@@ -291,7 +290,7 @@ class SqlPrepare:
     def text_of(self, number: _int) -> Rewriting | None:
         """The rewritten text to which the answer of this number is about to come; None for a plain one."""
         found: Rewriting | None = None
-        for first, rewriting in self.batch.rewritings or ():
+        for first, rewriting in self.turn.batch.rewritings or ():
             if first > number:
                 break
             found = rewriting
@@ -299,5 +298,5 @@ class SqlPrepare:
 
     def answered(self, number: _int) -> None:
         """Every text before the answer of this number has its answers."""
-        left = [one for one in self.batch.rewritings or () if one[0] >= number]
-        self.batch.rewritings = left or None
+        left = [one for one in self.turn.batch.rewritings or () if one[0] >= number]
+        self.turn.batch.rewritings = left or None

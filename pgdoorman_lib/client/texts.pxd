@@ -6,7 +6,7 @@ from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.deployment cimport Deployment
 from pgdoorman_lib.client.errands cimport Errands
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.net.syscalls cimport cut
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts, owed
@@ -23,8 +23,7 @@ cdef int HAS_ENABLED
 
 @cython.final
 cdef class Texts:
-    cdef public Link link
-    cdef public Batch batch
+    cdef public Turn turn
     cdef public Errands errands
     cdef public Deployment deployment
     cdef public bint asking_sequences

@@ -12,7 +12,7 @@ from pgdoorman_lib.client import events
 from pgdoorman_lib.client.batch import HAS_ENABLED, MAY_HAVE_ALTERED
 from pgdoorman_lib.client.deployment import Deployment
 from pgdoorman_lib.client.errands import Errands
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.client.tracking import bound_values, option_names
 from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effect import Effect
@@ -41,11 +41,10 @@ _forget_sequences = bytearray(query(b"DISCARD SEQUENCES"))
 class Texts:
     """Looks at texts before they are sent."""
 
-    __slots__ = ("asking_sequences", "batch", "deployment", "errands", "link")
+    __slots__ = ("asking_sequences", "deployment", "errands", "turn")
 
-    def __init__(self, link: Link, errands: Errands, deployment: Deployment) -> None:
-        self.link = link
-        self.batch = link.batch
+    def __init__(self, turn: Turn, errands: Errands, deployment: Deployment) -> None:
+        self.turn = turn
         self.errands = errands
         self.deployment = deployment
         self.forget()
@@ -57,24 +56,24 @@ class Texts:
 
     def reading(self) -> _int:
         """How a text that is sent now will be read, as flags for ``scan``."""
-        link = self.link
+        link = self.turn.link
         flags: _int = link.server.reading_flags
-        if not link.noted and not self.batch.altered:
+        if not link.noted and not self.turn.batch.altered:
             return flags
         if link.noted:
             flags |= UNCERTAIN
-        return flags | DOUBTFUL_READING if self.batch.altered & HAS_ENABLED else flags
+        return flags | DOUBTFUL_READING if self.turn.batch.altered & HAS_ENABLED else flags
 
     def look(self, text: bytes) -> Text:
         """What a whole text is known to do in which ``scan`` found something."""
-        link = self.link
+        link = self.turn.link
         found = analyse(text, link.scanner.lexicon, link.server.reading, bool(link.noted))
-        return joined(found, DOUBTFUL) if link.scanner.doubts or self.batch.altered & HAS_ENABLED else found
+        return joined(found, DOUBTFUL) if link.scanner.doubts or self.turn.batch.altered & HAS_ENABLED else found
 
     def look_again(self, statement: Any, text: bytes) -> None:
         """A statement (or the unnamed one) with this text was looked at with other words than matter now."""
         data = bytearray(text)
-        found = self.look(text) if self.link.scanner.scan(data, 0, len(data), self.reading()) else NOTHING
+        found = self.look(text) if self.turn.link.scanner.scan(data, 0, len(data), self.reading()) else NOTHING
         acts = statement.acts
         if acts is not None:
             acts.text = joined(acts.text, found) if acts.text.names != found.names or self.in_doubt() else found
@@ -82,16 +81,16 @@ class Texts:
             statement.acts = Acts(found)
             statement.suspect = 1
         if not self.in_doubt():
-            statement.seen = self.link.scanner.lexicon
+            statement.seen = self.turn.link.scanner.lexicon
 
     def in_doubt(self) -> bool:
         """Whether the words that matter may be others by now."""
-        return bool(self.link.scanner.doubts or self.batch.altered & HAS_ENABLED)
+        return bool(self.turn.link.scanner.doubts or self.turn.batch.altered & HAS_ENABLED)
 
     def runs(self, text: Text, simple: _int) -> None:
         """A statement with this text is about to run; ``simple``: as a Query, which surely runs all of it."""
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         replies = link.replies
         alone = simple and replies.count == 0 and replies.status == consts.TX_IDLE and not batch.in_batch
         link.server.dirty |= link.notes().ran(text, bool(alone))
@@ -108,7 +107,7 @@ class Texts:
 
     def names_options(self, values: Any) -> None:
         """Settings are set whose names are these values of parameters, None if they are not there."""
-        link = self.link
+        link = self.turn.link
         names = None if values is None else option_names(values, link.server.reading)
         if names is None:
             link.server.dirty |= link.notes().may(EVERYTHING)
@@ -120,42 +119,42 @@ class Texts:
 
         MORE when there is something in it already, and it is not too long to be looked at whole; HELD; else AS_IT_CAME.
         """
-        link = self.link
+        link = self.turn.link
         parts = Parts(link.scanner.lexicon, link.server.reading, bool(link.noted))
         found = parts.feed(data, start, stop, False)
         if found is not NOTHING and size <= LONGEST:
             return events.MORE
         if not self.sequences_settled():
             return events.HELD  # it may ask for values further on
-        self.batch.cut = parts
+        self.turn.batch.cut = parts
         self._note_part(found)
         return events.AS_IT_CAME
 
     def streamed(self, data: bytearray, start: _int, stop: _int, left: _int) -> None:
         """The next part of such a text; ``left`` bytes are still to come."""
-        parts: Any = self.batch.cut
+        parts: Any = self.turn.batch.cut
         self._note_part(parts.feed(data, start, stop, left == 0))
         if left == 0:
-            self.batch.cut = None
+            self.turn.batch.cut = None
 
     def _note_part(self, text: Text) -> None:
         if text is NOTHING:
             return
         self.runs(text, 0)
-        unnamed = self.link.statements.unnamed
-        if self.batch.in_batch and unnamed is not None and unnamed.body is None:
+        unnamed = self.turn.link.statements.unnamed
+        if self.turn.batch.in_batch and unnamed is not None and unnamed.body is None:
             # It may be bound once more, in another transaction.
             unnamed.acts = Acts(joined(unnamed.acts.text if unnamed.acts is not None else NOTHING, text))
 
     def function_call(self, data: bytearray, pos: _int, size: _int, avail: _int) -> _int:
         """Any function may be called; if it sets an option, the name is among its arguments. AS_IT_CAME, or HELD."""
-        link = self.link
+        link = self.turn.link
         function = int.from_bytes(data[pos + 5 : pos + 9], "big")
         if function in LARGE_OBJECT_FUNCTIONS:
             return events.AS_IT_CAME
         if function in SEQUENCE_FUNCTIONS and not self.sequences_settled():
             return events.HELD
-        self.batch.planning_changed = 1
+        self.turn.batch.planning_changed = 1
         link.notes().ran(NOTHING, False)
         link.noted = 1
         if function == SET_CONFIG_FUNCTION:
@@ -167,17 +166,17 @@ class Texts:
 
     def hide_sequences(self) -> None:
         """What nextval gave others who had the server before must not be told: then there is nothing to tell."""
-        link = self.link
+        link = self.turn.link
         server = link.server
         if not link.owner.asked_sequences:
             link.owner.asked_sequences = 1
             server.pool.learn_sequences(link.owner.settings.values.get("application_name", ""))
-        if server.drawn_by != link.owner.number and self.batch.nothing_sent and link.replies.count == 0:
+        if server.drawn_by != link.owner.number and self.turn.batch.nothing_sent and link.replies.count == 0:
             self.forget_sequences()
 
     def forget_sequences(self) -> None:
         """Have the server forget what sequences have given others; nothing is under way, or only what is ours."""
-        link = self.link
+        link = self.turn.link
         link.srv.send_copy(_forget_sequences, 0, len(_forget_sequences))
         link.replies.add(owed.QUERY | owed.SWALLOW)
         link.server.statements.unnamed = None
@@ -188,8 +187,8 @@ class Texts:
 
         In the midst of a transaction that may have taken values itself, the server is asked; not until it answers.
         """
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         replies = link.replies
         if link.server.drawn_by == link.owner.number or replies.skipping or link.has_failed():
             return True
@@ -216,14 +215,14 @@ class Texts:
         The answer ends up in ``findings``.
         """
         self.asking_sequences = 1
-        self.batch.examining = DIRTY_UNKNOWN
-        self.batch.findings = []
+        self.turn.batch.examining = DIRTY_UNKNOWN
+        self.turn.batch.findings = []
         self.errands.ask_server(SEQUENCES_QUESTION)
 
     def sequences_told(self) -> None:
         """The server has answered ``ask_sequences``."""
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         found = batch.findings
         batch.findings = None
         batch.examining = 0

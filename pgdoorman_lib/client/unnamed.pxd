@@ -5,7 +5,7 @@ import cython
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.deployment cimport Deployment
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
 from pgdoorman_lib.client.texts cimport Texts
 from pgdoorman_lib.net.syscalls cimport cut, holds
@@ -44,8 +44,7 @@ cdef class KnownText:
 
 @cython.final
 cdef class UnnamedStatement:
-    cdef public Link link
-    cdef public Batch batch
+    cdef public Turn turn
     cdef public Deployment deployment
     cdef public Texts texts
     cdef public SqlPrepare sqlprepare

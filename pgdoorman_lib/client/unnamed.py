@@ -6,7 +6,7 @@ from typing import Any
 
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.deployment import Deployment
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.client.measures import MAX_KNOWN, MOST_KNOWN
 from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.client.texts import Texts
@@ -74,11 +74,10 @@ class KnownText:
 class UnnamedStatement:
     """The messages about the unnamed statement."""
 
-    __slots__ = ("batch", "deployment", "link", "sqlprepare", "texts")
+    __slots__ = ("deployment", "sqlprepare", "texts", "turn")
 
-    def __init__(self, link: Link, deployment: Deployment, texts: Texts, sqlprepare: SqlPrepare) -> None:
-        self.link = link
-        self.batch = link.batch
+    def __init__(self, turn: Turn, deployment: Deployment, texts: Texts, sqlprepare: SqlPrepare) -> None:
+        self.turn = turn
         self.deployment = deployment
         self.texts = texts
         self.sqlprepare = sqlprepare
@@ -89,19 +88,19 @@ class UnnamedStatement:
         They have been entered in the books then, and go as they came. Most drivers send nothing else, and one entry
         instead of five for every statement saves a tenth of what it costs.
         """
-        replies = self.link.replies
+        replies = self.turn.link.replies
         stop = parse_end(data, pos, end)
         at = group_end(data, stop, end)
         if at == 0 or replies.skipping or replies.copy_in:
             return 0
-        if replies.count or self.batch.in_batch or end - at < 5 or data[at] != consts.SYNC:
+        if replies.count or self.turn.batch.in_batch or end - at < 5 or data[at] != consts.SYNC:
             return self._run(data, pos, stop, at, end)
         return self._plain(data, pos, stop, at, end)
 
     def _plain(self, data: bytearray, pos: _int, stop: _int, at: _int, end: _int) -> _int:
         """As ``groups``, of a plain batch: its Parse ends at ``stop``, its Sync is at ``at``."""
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         if frame_size(data, at, end) != 5:
             return 0
         text: Any = self._known(data, pos + 6, stop)
@@ -121,8 +120,8 @@ class UnnamedStatement:
 
     def _run(self, data: bytearray, pos: _int, stop: _int, at: _int, end: _int) -> _int:
         """As ``groups``, of a run: the Parse of its first group ends at ``stop``, that group at ``at``."""
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         if batch.group_suspect or batch.rewritings is not None:
             return 0
         run: Any = None
@@ -157,7 +156,7 @@ class UnnamedStatement:
 
     def _known(self, data: bytearray, start: _int, stop: _int) -> KnownText | None:
         """What is known of data[start:stop], a Parse behind its name, if its text leaves nothing behind; else None."""
-        scanner = self.link.scanner
+        scanner = self.turn.link.scanner
         reading = self.texts.reading()
         body = cut(data, start, stop)
         if reading or scanner.doubts or stop - start > MAX_KNOWN:
@@ -175,8 +174,8 @@ class UnnamedStatement:
 
     def use_unnamed(self, data: bytearray, run: _int, pos: _int, kind: _int) -> _int:
         """Bind, Describe or Close of the unnamed statement: the client's own must be on this server."""
-        link = self.link
-        batch = self.batch
+        link = self.turn.link
+        batch = self.turn.batch
         replies = link.replies
         held = link.server.statements
         mine = link.statements
@@ -211,15 +210,15 @@ class UnnamedStatement:
 
     def _use_acting(self, data: bytearray, run: _int, pos: _int, kind: _int) -> _int:
         """As _use_unnamed, where the statement's text betrays something."""
-        link = self.link
+        link = self.turn.link
         mine = link.statements
         unnamed: Any = mine.unnamed
-        if not self.batch.group_unnamed and not link.replies.settled():
+        if not self.turn.batch.group_unnamed and not link.replies.settled():
             return events.HELD
         acts = unnamed.acts
         if kind == consts.BIND and acts.text.sequences and not self.texts.sequences_settled():
             return events.HELD
-        remake = not self.batch.group_unnamed and link.server.statements.unnamed is not unnamed
+        remake = not self.turn.batch.group_unnamed and link.server.statements.unnamed is not unnamed
         if acts.text.names:
             if not self.sqlprepare.names_settled():
                 return events.HELD
@@ -244,7 +243,7 @@ class UnnamedStatement:
 
     def _remake_unnamed(self) -> None:
         """Make the client's unnamed statement on this server, or see to it that there is none."""
-        link = self.link
+        link = self.turn.link
         replies = link.replies
         held = link.server.statements
         mine = link.statements.unnamed
@@ -259,7 +258,7 @@ class UnnamedStatement:
 
     def _send_as_it_came(self, data: bytearray, pos: _int) -> None:
         """Send the message at ``pos``, or the part of it that is there."""
-        link = self.link
+        link = self.turn.link
         size = frame_size(data, pos, link.client.end)
         avail = link.client.end - pos
         if avail > size:

@@ -4,7 +4,7 @@ import cython
 
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.leftovers cimport Leftovers
-from pgdoorman_lib.client.link cimport Link
+from pgdoorman_lib.client.link cimport Link, Turn
 from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.prepared cimport ClientStatements
@@ -18,7 +18,7 @@ cdef Py_ssize_t MAX_NAME
 
 @cython.final
 cdef class WithoutServer:
-    cdef public Link link
+    cdef public Turn turn
     cdef public Leftovers leftovers
     cdef public int discarding
     cdef public bytes refusal_message

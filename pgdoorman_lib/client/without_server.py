@@ -5,7 +5,7 @@ from __future__ import annotations
 from pgdoorman_lib.client import events
 from pgdoorman_lib.client.fixed import CLOSE_COMPLETE, PARSE_COMPLETE, READY_IDLE
 from pgdoorman_lib.client.leftovers import Leftovers
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.wire import consts
 from pgdoorman_lib.wire.framing import find_nul, frame_size
 from pgdoorman_lib.wire.meaning import MAX_NAME
@@ -18,10 +18,10 @@ _bytes = bytes
 class WithoutServer:
     """The client's messages outside of a borrow."""
 
-    __slots__ = ("discarding", "leftovers", "link", "refusal_message", "skip_to")
+    __slots__ = ("discarding", "leftovers", "refusal_message", "skip_to", "turn")
 
-    def __init__(self, link: Link, leftovers: Leftovers) -> None:
-        self.link = link
+    def __init__(self, turn: Turn, leftovers: Leftovers) -> None:
+        self.turn = turn
         self.leftovers = leftovers
         self.forget()
 
@@ -35,7 +35,7 @@ class WithoutServer:
 
     def answer(self, data: bytearray, pos: _int, size: _int, avail: _int, kind: _int) -> _int:
         """What to do with a message while no server is borrowed: HELD means it is dealt with."""
-        link = self.link
+        link = self.turn.link
         if self.discarding and kind != consts.TERMINATE:
             return self._discard(kind)
         if kind == consts.TERMINATE:
@@ -98,14 +98,14 @@ class WithoutServer:
     def _discard(self, kind: _int) -> _int:
         """Answer a statement that was cancelled before it got a server, or refused; drop the rest of its batch."""
         if self.discarding == 1:
-            self.link.client.write(self.refusal_message)
+            self.turn.link.client.write(self.refusal_message)
             self.discarding = 2
             if kind == consts.QUERY or kind == consts.FUNCTION_CALL:
                 self.discarding = 0
         elif kind == consts.SYNC:
             self.discarding = 0
         if self.discarding == 0:
-            self.link.client.send_copy(READY_IDLE, 0, 6)
+            self.turn.link.client.send_copy(READY_IDLE, 0, 6)
         return events.HELD
 
     def _answer_alone(self, data: bytearray, pos: _int, end: _int) -> bool:
@@ -115,7 +115,7 @@ class WithoutServer:
         described, and closes; and when it is there whole, up to its Sync or Flush. What is known is believed for a
         moment only (BELIEVED): then a server is asked again.
         """
-        link = self.link
+        link = self.turn.link
         mine = link.statements
         names = mine.names
         now = link.client.engine.now

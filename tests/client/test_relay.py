@@ -25,7 +25,7 @@ from pgdoorman_lib.client.events import (
     SERVER_GONE,
     TERMINATE,
 )
-from pgdoorman_lib.client.link import Link
+from pgdoorman_lib.client.link import Turn
 from pgdoorman_lib.client.prepared import MAX_NAMED_PARSE
 from pgdoorman_lib.client.relay import Relay, relay_for
 from pgdoorman_lib.client.tracking import MAX_OPTIONS
@@ -1303,7 +1303,7 @@ def parts_of(relay: Relay) -> list[Any]:
     """All that a relay is made of, by name."""
     requests, responses, texts = relay.requests, relay.responses, relay.texts
     return [
-        relay, relay.link, relay.batch, relay.errands, texts, texts.deployment, requests.sqlprepare, requests.unnamed,
+        relay, relay.turn, relay.errands, texts, texts.deployment, requests.sqlprepare, requests.unnamed,
         requests.prepared, relay.leftovers, relay.reports, relay.client_end, relay.without_server, requests, responses,
         responses.error_responses,
     ]  # fmt: skip
@@ -1338,16 +1338,15 @@ def spoil(part: Any) -> None:
 
 def test_a_relay_that_was_anothers_is_like_a_new_one(engine: Engine) -> None:
     first, second = Client(engine), Client(engine)
-    wanted = state_of(Relay(Link(second.owner, second.stream, LinkStats())))
+    wanted = state_of(Relay())
     used = first.relay
     for part in parts_of(used):
-        if not isinstance(part, ClientEnd):  # a Deadline, which stands with a timer
+        if not isinstance(part, ClientEnd | Turn):  # a Deadline, which stands with a timer
             spoil(part)
     assert state_of(used) != wanted
-    taken = [relay_for(second.owner, second.stream) for _ in range(100)]  # there is room for one more
     used.rest()
-    assert relay_for(second.owner, second.stream) is used
     assert state_of(used) == wanted
-    assert all(used is not one for one in taken)
+    assert relay_for(second.link) is used
+    assert used.turn.link is second.link and used.turn.batch is second.link.batch
     first.close()
     second.close()

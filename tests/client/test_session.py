@@ -15,14 +15,9 @@ from gevent.event import Event
 from mini_postgres import MiniPostgres, tokens
 
 from pgdoorman_lib.cancel import cancel_waiting
-from pgdoorman_lib.client.batch import Batch
-from pgdoorman_lib.client.errands import Errands
-from pgdoorman_lib.client.leftovers import ATTEMPTS, Leftovers
+from pgdoorman_lib.client.leftovers import ATTEMPTS
 from pgdoorman_lib.client.link import Link
-from pgdoorman_lib.client.prepared import PreparedStatements
 from pgdoorman_lib.client.relay import Relay
-from pgdoorman_lib.client.requests import Requests
-from pgdoorman_lib.client.responses import Responses
 from pgdoorman_lib.client.session import Session
 from pgdoorman_lib.errors import (
     DoormanError,
@@ -201,16 +196,9 @@ def test_a_query(house: House) -> None:
     assert house.pool.stats.query_count == 1
 
 
-PARTS = {Session, Link, Batch, Relay, Requests, Responses, PreparedStatements, Errands, Leftovers}
-
-
-def parts() -> int:
-    """How many of what sessions are made of there are."""
-    return sum(type(one) in PARTS for one in gc.get_objects())
-
-
-def sessions() -> int:
-    return sum(type(one) is Session for one in gc.get_objects())
+def alive(kind: type) -> int:
+    """How many of them there are."""
+    return sum(type(one) is kind for one in gc.get_objects())
 
 
 def test_what_has_ended_needs_no_collector(house: House) -> None:
@@ -218,31 +206,68 @@ def test_what_has_ended_needs_no_collector(house: House) -> None:
     gc.collect()
     gc.disable()
     try:
-        before, resting = sessions(), 0
-        for turn in range(3):
+        before, relays = alive(Session), 0
+        for _ in range(3):
             customer = house.customer()
-            if turn:
-                assert parts() == resting + 1, "all but the session is used again"
             assert customer.ask(QUERY) == "TDCZ"
             customer.say(messages.terminate())
             customer.end()
-            link = customer.session.link
-            assert link.client is not None, "nothing is given away that somebody may still look at"
+            assert customer.session.link.client is not None, "nothing is given away that somebody may still look at"
             house.customers.remove(customer)
             customer.close()
             del customer.session, customer.task
-            until(lambda: sessions() == before, "the session freed")
-            held = (link.client, link.stats, link.statements, link.pool, link.told, link.tracker, link.scanner)
-            assert held == (None,) * len(held)
-            resting = resting or parts()
-            assert parts() == resting
+            until(lambda: alive(Session) == alive(Link) == before, "the session freed")
+            relays = relays or alive(Relay)
+            assert alive(Relay) == relays, "it is used again"
     finally:
         gc.enable()
+
+
+def test_who_rests_has_no_relay(house: House) -> None:
+    gc.collect()
+    first, second = house.customer(), house.customer()
+    assert first.ask(QUERY) == second.ask(QUERY) == "TDCZ"
+    assert first.ask(messages.query("begin")) == "CZ"
+    used = first.session.relay
+    assert used.turn.link is first.session.link and used.turn.batch is first.session.batch
+    assert first.ask(messages.query("commit")) == "CZ"
+    assert first.session.relay is None and used.turn.link is None and used.turn.batch is None
+    assert second.ask(messages.query("begin")) == "CZ"
+    assert second.session.relay is used, "what was used last is in the processor's caches"
+    assert second.ask(messages.query("commit")) == "CZ"
+    first.say(QUERY[:5])
+    assert first.ask(QUERY[5:]) == "TDCZ"
+    assert first.ask(messages.query("begin")) == "CZ"
+    second.say(QUERY)
+    until(lambda: second.session.state == "waiting")
+    assert second.session.relay is None
+    assert first.ask(messages.query("commit")) == "CZ"
+    assert [kind for kind, _ in second.hear()] == list("TDCZ")
+    assert first.session.relay is second.session.relay is None
+    assert alive(Relay) <= 2, "as many as had something to do at a time"
+
+
+def test_who_has_not_said_all_that_is_dropped_keeps_its_relay(house: House) -> None:
+    """The rest of a batch whose statement was cancelled while it waited is dropped whenever it comes."""
+    first, second = house.customer(), house.customer()
+    assert first.ask(messages.query("begin")) == "CZ"
+    second.say(messages.parse(b"", b"x1") + RUN[: -len(messages.sync())])
+    until(lambda: second.session.state == "waiting")
+    cancel_waiting(second.session)
+    assert second.hear("E") == [("E", b"57014")]
+    until(lambda: second.session.link.client.end == second.session.link.client.start)
+    relay = second.session.relay
+    assert relay is not None and first.session.relay is not relay
+    assert second.ask(RUN) == "Z"
+    assert second.session.relay is None
+    assert first.ask(messages.query("commit")) == "CZ"
+    assert second.ask(QUERY) == "TDCZ"
 
 
 def test_the_relay_of_a_session_that_ends_by_a_fault_of_ours_is_nobodys(house: House) -> None:
     gc.collect()
     customer = house.customer()
+    assert customer.ask(messages.query("begin")) == "CZ"
     relay = customer.session.relay
     house.engine.loop.run_callback(customer.session.task.throw, ZeroDivisionError())
     until(lambda: customer.ended)
@@ -250,8 +275,9 @@ def test_the_relay_of_a_session_that_ends_by_a_fault_of_ours_is_nobodys(house: H
     house.customers.remove(customer)
     customer.close()
     gc.collect()
-    others = [house.customer() for _ in range(70)]
-    assert all(other.session.relay is not relay for other in others)
+    other = house.customer()
+    assert other.ask(messages.query("begin")) == "CZ"
+    assert other.session.relay is not relay
 
 
 def test_two_clients_take_turns_on_one_server(house: House) -> None:
@@ -433,7 +459,7 @@ def test_a_half_close_behind_whole_messages(house: House, said: bytes, wanted: i
     assert house.far.heard.count(QUERY) == wanted
     assert second.reason == "client closed the connection" and second.error is None
     assert house.at_rest() == 1 and not house.cancelled
-    assert second.session.relay.client_end.deadline is None
+    assert second.session.relay is None, "no deadline is left"
 
 
 @with_settings(client_eof_timeout=0.05)
