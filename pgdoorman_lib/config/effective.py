@@ -122,12 +122,8 @@ _GENERAL_ONLY = (
     "unix_socket_buffer_size",
 )
 
-# Settings of the pool that [general] has a value for.
-_POOL_OVER_GENERAL = (
-    "connect_timeout",
-    "idle_timeout",
-    "prepared_statements_cache_size",
-    "prepared_statements_cache_bytes",
+#: By what a pool knows its servers, and is known to them; ``server_tls_fingerprint`` says which files those were.
+SERVER_TLS = (
     "server_tls_mode",
     "server_tls_ca_cert",
     "server_tls_certificate",
@@ -136,6 +132,15 @@ _POOL_OVER_GENERAL = (
     "server_tls_min_version",
     "server_tls_ciphers",
     "server_tls_negotiation",
+)
+
+# Settings of the pool that [general] has a value for.
+_POOL_OVER_GENERAL = (
+    "connect_timeout",
+    "idle_timeout",
+    "prepared_statements_cache_size",
+    "prepared_statements_cache_bytes",
+    *SERVER_TLS,
     "server_channel_binding",
     "patroni_api_timeout",
     "fallback_cooldown",

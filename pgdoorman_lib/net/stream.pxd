@@ -83,6 +83,8 @@ cdef class Stream(Channel):
     @cython.final
     cdef int _next_segment(self) except -1
     @cython.final
+    cdef int _unsent(self, int error) except -2
+    @cython.final
     cdef int _drop_output(self, int error) except -1
     @cython.final
     cdef int _has_room(self) except -1

@@ -407,13 +407,7 @@ class Stream(Channel):
             out = self.out
             n = send_from(self.fd, out, self.out_start, self.out_end - self.out_start)
             if n < 0:
-                if n == -EAGAIN or n == -EWOULDBLOCK:
-                    self.blocked = 1
-                    if not self.armed:
-                        self.engine.want_write(self, 1)
-                    return 0
-                self._drop_output(-n)
-                return -1
+                return self._unsent(-n)
             self.sent += n
             self.out_pending -= n
             self.out_start += n
@@ -467,6 +461,16 @@ class Stream(Channel):
             self.out, self.out_start, self.out_end = more.popleft()
             if not more:
                 self.more = None
+
+    def _unsent(self, error: _int) -> _int:
+        """Nothing went, for this errno; as ``push``."""
+        if error in (EAGAIN, EWOULDBLOCK):
+            self.blocked = 1
+            if not self.armed:
+                self.engine.want_write(self, 1)
+            return 0
+        self._drop_output(error)
+        return -1
 
     def _drop_output(self, error: _int) -> None:
         """The peer takes nothing any more: forget what was queued."""
@@ -621,13 +625,7 @@ class Stream(Channel):
             raw: Any = self.tls_out
             n = send_from(self.fd, raw, self.tls_start, self.tls_end - self.tls_start)
             if n < 0:
-                if n == -EAGAIN or n == -EWOULDBLOCK:
-                    self.blocked = 1
-                    if not self.armed:
-                        self.engine.want_write(self, 1)
-                    return 0
-                self._drop_output(-n)
-                return -1
+                return self._unsent(-n)
             self._records_sent(n)
         if self.send_failed:
             return -1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pgdoorman_lib.config.effective import SERVER_TLS
 from pgdoorman_lib.net.stream import Stream
 from pgdoorman_lib.server.connection import Server
 from pgdoorman_lib.wire import handover as statements
@@ -107,17 +108,9 @@ def _login(settings: Any) -> list[Any]:
 
 def _tls(settings: Any) -> list[Any]:
     """By what such a pool knows its servers, and is known to them."""
-    mode = settings.server_tls_mode
-    if mode == "disable":
-        return [mode]
-    version, ciphers = settings.server_tls_min_version, settings.server_tls_ciphers
-    files = [
-        settings.server_tls_ca_cert,
-        settings.server_tls_crl,
-        settings.server_tls_certificate,
-        settings.server_tls_private_key,
-    ]
-    return [mode, version, ciphers, settings.server_tls_negotiation, files, settings.server_tls_fingerprint]
+    if settings.server_tls_mode == "disable":
+        return [settings.server_tls_mode]
+    return [*(getattr(settings, name) for name in SERVER_TLS), settings.server_tls_fingerprint]
 
 
 def pack_base(base: Base) -> Plain | None:

@@ -34,7 +34,7 @@ from pgdoorman_lib.net.engine import Engine
 from pgdoorman_lib.net.measures import BLOCK_SIZE
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.pool.health import Health
-from pgdoorman_lib.wire import messages
+from pgdoorman_lib.wire import messages, owed
 from pgdoorman_lib.wire.framing import split
 from pgdoorman_lib.wire.prepared import ClientStatements
 from pgdoorman_lib.wire.session_state import DIRTY_LOCKS, DIRTY_PARAMETERS
@@ -1045,30 +1045,25 @@ def test_a_server_of_which_something_is_uncertain_is_not_quiet(table: Table) -> 
     assert not table.server.is_reusable()
 
 
-def test_what_is_swallowed_is_not_seen(table: Table) -> None:
+def on_our_own_account(table: Table, query: bytes) -> None:
+    """Have ``query`` carried out for ourselves, before what the client asks."""
     table.client.say(messages.query("x1"))
     table.client.step()
     table.borrow()
-    from pgdoorman_lib.wire.owed import QUERY, SWALLOW
-
-    table.server.stream.write(messages.query("set x"))
-    table.server.replies.add(QUERY | SWALLOW)
+    table.server.stream.write(query)
+    table.server.replies.add(owed.QUERY | owed.SWALLOW)
     table.client.step()
     table.backend.work()
+
+
+def test_what_is_swallowed_is_not_seen(table: Table) -> None:
+    on_our_own_account(table, messages.query("set x"))
     assert table.client.step() == RELEASE
     assert kinds(tokens(table.client.heard)) == "TDCZ"
 
 
 def test_a_refused_setting_ends_the_session(table: Table) -> None:
-    table.client.say(messages.query("x1"))
-    table.client.step()
-    table.borrow()
-    from pgdoorman_lib.wire.owed import QUERY, SWALLOW
-
-    table.server.stream.write(messages.query("fail"))
-    table.server.replies.add(QUERY | SWALLOW)
-    table.client.step()
-    table.backend.work()
+    on_our_own_account(table, messages.query("fail"))
     assert table.client.step() == SERVER_FAULT
     assert table.relay.errands.refusal is not None
     assert table.client.heard == b""
