@@ -87,6 +87,8 @@ class Client:
             self.link.knowledge.join(registry)
         self.relay = relay_for(self.link)
         self.backend: Backend | None = None
+        #: how often it has borrowed one
+        self.borrows = 0
         self.heard = b""
         self.most_pending = 0
 
@@ -110,6 +112,7 @@ class Client:
         return int(status)
 
     def borrow(self, backend: Backend) -> None:
+        self.borrows += 1
         self.backend = backend
         self.link.attach(backend.server)
 

@@ -15,7 +15,7 @@ from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport copy
 from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.wire.effect cimport Effect
-from pgdoorman_lib.wire.effects cimport Described, QueryParse, UnnamedParse, Verification
+from pgdoorman_lib.wire.effects cimport Described, QueryParse, UnnamedEffect, Verification, first_unnamed
 from pgdoorman_lib.wire.framing cimport frame_size
 from pgdoorman_lib.wire.replies cimport Replies
 from pgdoorman_lib.wire.runs cimport UnnamedRun
@@ -64,6 +64,7 @@ cdef class Responses:
     @cython.locals(now=double, spent="long long", stats=PoolStats)
     cdef bint _ready(self, int tx) except -1
     @cython.final
+    @cython.locals(behind=UnnamedEffect)
     cdef int _unparsed(self) except -1
     @cython.final
     cdef int _found(self, bytearray data, Py_ssize_t pos, Py_ssize_t size, Py_ssize_t avail) except -1

@@ -22,9 +22,8 @@ from pgdoorman_lib.client.sqlprepare import SqlPrepare
 from pgdoorman_lib.net.stream import HIGH_WATER
 from pgdoorman_lib.net.syscalls import copy
 from pgdoorman_lib.wire import consts, owed
-from pgdoorman_lib.wire.effects import Described, QueryParse, UnnamedParse, Verification
+from pgdoorman_lib.wire.effects import Described, QueryParse, Verification, first_unnamed
 from pgdoorman_lib.wire.framing import frame_size
-from pgdoorman_lib.wire.runs import UnnamedRun
 
 _int = int
 
@@ -357,7 +356,10 @@ class Responses:
     def _unparsed(self) -> None:
         """The Parse of a plain batch has failed: there is no unnamed statement, unless one is on its way already."""
         link = self.turn.link
-        if not [effect for effect in link.replies.effects if isinstance(effect, (UnnamedParse, UnnamedRun))]:
+        behind = first_unnamed(link.replies.effects)
+        if behind is not None:
+            behind.old_client = behind.old_server = None
+        else:
             link.statements.unnamed = None
             link.server.statements.unnamed = None
 

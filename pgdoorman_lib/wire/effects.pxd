@@ -76,12 +76,26 @@ cdef class NameClosed(Effect):
     cpdef int undone(self, int failed) except -1
 
 
-cdef class UnnamedParse(Effect):
+cdef class UnnamedEffect(Effect):
     cdef public ClientStatements client
     cdef public ServerStatements server
-    cdef public Unnamed statement
     cdef public Unnamed old_client
     cdef public Unnamed old_server
+    @cython.final
+    cdef int begin(self, ClientStatements client, ServerStatements server) except -1
+    @cython.final
+    cdef tuple step_back(self)
+    @cython.final
+    cdef int step_on(self, tuple now) except -1
+
+
+cpdef UnnamedEffect first_unnamed(list effects)
+@cython.locals(unnamed=UnnamedEffect, effect=Effect, position=Py_ssize_t)
+cpdef int take_back(list voided, int failed, list behind) except -1
+
+
+cdef class UnnamedParse(UnnamedEffect):
+    cdef public Unnamed statement
     cpdef int enter(self, ClientStatements client, ServerStatements server, Unnamed statement) except -1
     cpdef int undone(self, int failed) except -1
 

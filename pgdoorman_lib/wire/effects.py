@@ -6,6 +6,8 @@ skipped.
 
 from __future__ import annotations
 
+from typing import Any
+
 from pgdoorman_lib.wire.effect import Effect
 from pgdoorman_lib.wire.framing import int32
 from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
@@ -233,21 +235,61 @@ class NameClosed(Effect):
             self.client.enter(self.name, self.statement)
 
 
-class UnnamedParse(Effect):
+class UnnamedEffect(Effect):
+    """What has another statement be the unnamed one: before it there were ``old_client`` and ``old_server``."""
+
+    __slots__ = ("client", "old_client", "old_server", "server")
+
+    def begin(self, client: ClientStatements, server: ServerStatements) -> None:
+        """Note whose books it changes, and what they say before it."""
+        self.client = client
+        self.server = server
+        self.old_client = client.unnamed
+        self.old_server = server.unnamed
+
+    def step_back(self) -> tuple[Unnamed | None, Unnamed | None]:
+        """Have the books say what was before it while that is put right; what they said, for ``step_on``."""
+        now = self.client.unnamed, self.server.unnamed
+        self.client.unnamed, self.server.unnamed = self.old_client, self.old_server
+        return now
+
+    def step_on(self, now: Any) -> None:
+        """What was before it is what the books say now: have them say ``now`` again."""
+        self.old_client, self.old_server = self.client.unnamed, self.server.unnamed
+        self.client.unnamed, self.server.unnamed = now
+
+
+def first_unnamed(effects: Any) -> UnnamedEffect | None:
+    """The first of ``effects``, a list of Effects, that has another statement be the unnamed one."""
+    for effect in effects:
+        if isinstance(effect, UnnamedEffect):
+            return effect
+    return None
+
+
+def take_back(voided: Any, failed: _int, behind: Any) -> None:
+    """Undo ``voided``, the first of which has failed or was skipped, too; what comes ``behind`` is on its way still."""
+    unnamed = first_unnamed(behind)
+    now = unnamed.step_back() if unnamed is not None else (None, None)
+    for position in range(len(voided) - 1, -1, -1):
+        effect = voided[position]
+        effect.undone(failed if position == 0 else 0)
+    if unnamed is not None:
+        unnamed.step_on(now)
+
+
+class UnnamedParse(UnnamedEffect):
     """A Parse (or with ``statement`` None a Close) of the unnamed statement. A failed Parse leaves none."""
 
-    __slots__ = ("client", "old_client", "old_server", "server", "statement")
+    __slots__ = ("statement",)
 
     def __init__(self, client: ClientStatements, server: ServerStatements, statement: Unnamed | None) -> None:
         self.enter(client, server, statement)
 
     def enter(self, client: ClientStatements, server: ServerStatements, statement: Unnamed | None) -> None:
         """Fill a new effect in: drivers without prepared statements bring one of these with every statement."""
-        self.client = client
-        self.server = server
+        self.begin(client, server)
         self.statement = statement
-        self.old_client = client.unnamed
-        self.old_server = server.unnamed
         client.unnamed = statement
         server.unnamed = statement
 

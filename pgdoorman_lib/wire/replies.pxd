@@ -4,6 +4,7 @@ import cython
 
 from pgdoorman_lib.wire cimport consts, owed
 from pgdoorman_lib.wire.effect cimport Effect
+from pgdoorman_lib.wire.effects cimport take_back
 from pgdoorman_lib.wire.runs cimport UnnamedRun
 
 
@@ -54,5 +55,5 @@ cdef class Replies:
     cpdef int _unasked(self, int kind) except -1
     @cython.locals(index=Py_ssize_t, mask=Py_ssize_t, op=int, ended=int, stop=int)
     cpdef int _copy_begins(self) except -1
-    @cython.locals(mask=Py_ssize_t, index=Py_ssize_t, undo=Py_ssize_t, position=Py_ssize_t, first_has_effect=int, effect=Effect)
+    @cython.locals(mask=Py_ssize_t, index=Py_ssize_t, undo=Py_ssize_t, first_has_effect=int)
     cpdef bint _error(self, int op, int code) except -1

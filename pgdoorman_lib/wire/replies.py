@@ -19,6 +19,7 @@ from typing import Any
 
 from pgdoorman_lib.wire import consts, owed
 from pgdoorman_lib.wire.effect import Effect
+from pgdoorman_lib.wire.effects import take_back
 
 _int = int
 
@@ -395,6 +396,5 @@ class Replies:
             voided = self.effects[:undo]
             del self.effects[:undo]
             self.barrier = self.barrier - undo if self.barrier > undo else 0
-            for position in range(undo - 1, -1, -1):
-                voided[position].undone(1 if position == 0 and first_has_effect else 0)
+            take_back(voided, 1 if first_has_effect else 0, self.effects)
         return False

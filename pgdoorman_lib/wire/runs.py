@@ -7,30 +7,27 @@ answered as it would be alone, so how far a run has come is known at every answe
 from __future__ import annotations
 
 from pgdoorman_lib.wire import consts, owed
-from pgdoorman_lib.wire.effect import Effect
+from pgdoorman_lib.wire.effects import UnnamedEffect
 from pgdoorman_lib.wire.prepared import ClientStatements, ServerStatements
 from pgdoorman_lib.wire.statements import Unnamed
 
 _int = int
 
 
-class UnnamedRun(Effect):
+class UnnamedRun(UnnamedEffect):
     """A run, which leaves its last statement as the unnamed one; alike but for their texts and values.
 
     None of its texts begins a copy.
     """
 
-    __slots__ = ("client", "described", "due", "left", "old_client", "old_server", "server", "statements")
+    __slots__ = ("described", "due", "left", "statements")
 
     def __init__(self, client: ClientStatements, server: ServerStatements, described: _int) -> None:
-        self.client = client
-        self.server = server
+        self.begin(client, server)
         #: each group has a Describe
         self.described = described
         #: the statement of each group; the books have the last
         self.statements: list[Unnamed] = []
-        self.old_client = client.unnamed
-        self.old_server = server.unnamed
         #: what is answered next, an operation as in ``owed``, and the groups whose answers are not complete
         self.due = owed.PARSE
         self.left = 0
