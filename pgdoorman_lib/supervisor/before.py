@@ -25,7 +25,9 @@ class Before:
         self._heirs.setdefault(number, set()).add(worker)
 
     def counted(self, number: int, worker: int) -> None:
-        """``worker`` counts what old worker ``number`` has."""
+        """``worker`` counts what old worker ``number`` has; one that has died meanwhile counts nothing."""
+        if worker not in self._heirs.get(number, ()):
+            return
         self._counting[number] = worker
         self._orphaned.discard(number)
         if not self._orphaned:

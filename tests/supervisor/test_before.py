@@ -72,6 +72,18 @@ def test_one_that_was_an_heir_once_and_is_none_any_more(before: Before, ledger: 
     assert ledger.since()[-1] == "1 gone"
 
 
+def test_one_whose_last_word_comes_behind_its_death(ledger: Any) -> None:
+    before = Before(ledger)
+    before.given(1, 1)
+    before.died(1)
+    before.counted(1, 1)
+    before.bury(1)
+    assert ledger.since() == ["1 kept"]
+    before.given(1, 2)
+    before.counted(1, 2)
+    assert ledger.since() == ["let go"]
+
+
 def test_one_that_has_not_yet_said_that_it_counts(ledger: Any) -> None:
     before = Before(ledger)
     before.given(1, 1)
