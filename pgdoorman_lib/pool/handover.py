@@ -46,12 +46,6 @@ def has_learnt(pool: Pool) -> bool:
     return bool(known or pool.sequences is not None or pool.moved)
 
 
-def unpack(pool: Pool, state: Mapping[str, Any]) -> None:
-    """Have ``pool``, which is new, know what ``pack`` has told of it."""
-    pool.count_elsewhere(state["servers"])
-    know(pool, state)
-
-
 def know(pool: Pool, state: Mapping[str, Any]) -> None:
     """Have ``pool`` know what another process's has learnt, as ``pack`` has told; no switch."""
     beginnings: Any = pool.beginnings

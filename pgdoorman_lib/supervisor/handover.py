@@ -126,9 +126,14 @@ class HandOver:
         return channel
 
     def _tell_all(self, channel: Channel) -> None:
-        """Say what is to come; may switch. ParcelError."""
+        """Say what is to come; may switch. ParcelError.
+
+        When it returns our servers count there, whatever becomes of that process: one that is ready for a second parcel
+        has taken the first.
+        """
         state = {"pools": [pools.pack(pool) for pool in self._app.pools], "ordered": self._app.ordered()}
         channel.send(Parcel(kinds.BEGIN, state), PARCEL_SECONDS)
+        channel.send(Parcel(kinds.HELD, {"pools": []}), PARCEL_SECONDS)
 
     def _send(self, kind: str, state: dict[str, Any], *descriptors: int) -> None:
         """Send a parcel; may switch. ParcelError: it has not gone."""

@@ -54,8 +54,8 @@ class Heir(Intake):
             pools.prepare(self._app.pools, state, state)
             pool = self._app.find_pool(state["database"], state["user"])
             if pool is not None:
-                pools.unpack(pool, state)
                 self._heirs.count(self, state["database"], state["user"], int(state["servers"]))
+                pools.know(pool, state)
         gevent.spawn(self._counted)
 
     def _prepare_cancel(self, parcel: Parcel) -> None:
