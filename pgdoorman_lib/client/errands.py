@@ -31,7 +31,7 @@ class Errands:
         self.forget()
 
     def forget(self) -> None:
-        """As at the beginning of a session."""
+        """As before anybody has anything to do with it."""
         #: body of the ErrorResponse to something we sent on our own account
         self.refusal: bytes | None = None
 

@@ -57,7 +57,7 @@ class Leftovers:
         self.forget()
 
     def forget(self) -> None:
-        """As at the beginning of a session."""
+        """As before anybody has anything to do with it."""
         #: the server it keeps is counted; not while it is asked whether it is still to be kept
         self.placed = 0
         #: the question under way is the one that nothing the client has set can hinder

@@ -50,7 +50,7 @@ class Texts:
         self.forget()
 
     def forget(self) -> None:
-        """As at the beginning of a session."""
+        """As before anybody has anything to do with it."""
         #: the question under way is whether the open transaction has used a sequence
         self.asking_sequences = 0
 

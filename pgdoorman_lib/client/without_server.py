@@ -26,7 +26,7 @@ class WithoutServer:
         self.forget()
 
     def forget(self) -> None:
-        """As at the beginning of a session."""
+        """As before anybody has anything to do with it."""
         #: 1: the statement at the front was cancelled while waiting, or refused; 2: its batch is dropped up to Sync
         self.discarding = 0
         self.refusal_message = b""
