@@ -3,7 +3,7 @@
 import cython
 
 from pgdoorman_lib.client cimport events
-from pgdoorman_lib.client.link cimport Link, Turn
+from pgdoorman_lib.client.link cimport Turn
 from pgdoorman_lib.net.deadlines cimport Deadline
 from pgdoorman_lib.net.stream cimport Stream
 from pgdoorman_lib.net.syscalls cimport clock

@@ -2,8 +2,7 @@
 
 import cython
 
-from pgdoorman_lib.client.batch cimport Batch
-from pgdoorman_lib.client.link cimport Link, Turn
+from pgdoorman_lib.client.link cimport Turn
 from pgdoorman_lib.wire cimport owed
 from pgdoorman_lib.wire.effect cimport Effect
 from pgdoorman_lib.wire.effects cimport Eviction, InjectedParse, Verification

@@ -2,9 +2,8 @@
 
 import cython
 
-from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.errands cimport Errands
-from pgdoorman_lib.client.link cimport Link, Turn
+from pgdoorman_lib.client.link cimport Turn
 from pgdoorman_lib.client.prepared cimport PreparedStatements
 from pgdoorman_lib.net.syscalls cimport holds
 from pgdoorman_lib.server.unanswered cimport Unanswered

@@ -3,9 +3,8 @@
 import cython
 
 from pgdoorman_lib.client cimport events
-from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.errands cimport Errands
-from pgdoorman_lib.client.link cimport Link, Turn
+from pgdoorman_lib.client.link cimport Turn
 from pgdoorman_lib.client.texts cimport Texts
 from pgdoorman_lib.pool.pool cimport Pool
 from pgdoorman_lib.server.connection cimport Server

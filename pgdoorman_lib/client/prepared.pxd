@@ -3,9 +3,8 @@
 import cython
 
 from pgdoorman_lib.client cimport events
-from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.deployment cimport Deployment
-from pgdoorman_lib.client.link cimport Link, Turn
+from pgdoorman_lib.client.link cimport Turn
 from pgdoorman_lib.client.memory cimport taken
 from pgdoorman_lib.client.sqlprepare cimport SqlPrepare
 from pgdoorman_lib.client.texts cimport Texts

@@ -3,7 +3,6 @@
 import cython
 
 from pgdoorman_lib.client cimport events
-from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.client_end cimport ClientEnd
 from pgdoorman_lib.client.deployment cimport Deployment
 from pgdoorman_lib.client.errands cimport Errands

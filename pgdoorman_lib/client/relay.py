@@ -88,7 +88,6 @@ class Relay:
             self.errands.forget()
             self.texts.forget()
             self.leftovers.forget()
-            self.client_end.wait_no_more()
             self.without_server.forget()
             _at_rest.append(self)
 

@@ -2,9 +2,8 @@
 
 import cython
 
-from pgdoorman_lib.client.batch cimport Batch
-from pgdoorman_lib.client.link cimport Link, Turn
-from pgdoorman_lib.client.unnamed cimport suspicious, unsettling
+from pgdoorman_lib.client.link cimport Turn
+from pgdoorman_lib.client.unnamed cimport suspicious
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport letters, owed
 from pgdoorman_lib.wire.replies cimport Replies

@@ -3,10 +3,9 @@
 import cython
 
 from pgdoorman_lib.client cimport events
-from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.client_end cimport ClientEnd
 from pgdoorman_lib.client.leftovers cimport Leftovers
-from pgdoorman_lib.client.link cimport Link, Turn
+from pgdoorman_lib.client.link cimport Turn
 from pgdoorman_lib.client.memory cimport taken
 from pgdoorman_lib.client.prepared cimport PreparedStatements
 from pgdoorman_lib.client.sqlprepare cimport SqlPrepare

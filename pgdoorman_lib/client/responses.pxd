@@ -3,10 +3,9 @@
 import cython
 
 from pgdoorman_lib.client cimport events
-from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.errands cimport Errands
 from pgdoorman_lib.client.error_responses cimport ErrorResponses
-from pgdoorman_lib.client.link cimport Link, Turn
+from pgdoorman_lib.client.link cimport Turn
 from pgdoorman_lib.client.prepared cimport PreparedStatements
 from pgdoorman_lib.client.reports cimport Reports
 from pgdoorman_lib.client.sqlprepare cimport SqlPrepare

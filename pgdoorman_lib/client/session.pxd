@@ -3,8 +3,6 @@
 import cython
 
 from pgdoorman_lib.client cimport events
-from pgdoorman_lib.client.batch cimport Batch
-from pgdoorman_lib.client.link cimport Link
 from pgdoorman_lib.client.relay cimport Relay
 from pgdoorman_lib.client.served cimport Served
 from pgdoorman_lib.net.engine cimport Task

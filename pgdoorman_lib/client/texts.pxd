@@ -3,10 +3,9 @@
 import cython
 
 from pgdoorman_lib.client cimport events
-from pgdoorman_lib.client.batch cimport Batch
 from pgdoorman_lib.client.deployment cimport Deployment
 from pgdoorman_lib.client.errands cimport Errands
-from pgdoorman_lib.client.link cimport Link, Turn
+from pgdoorman_lib.client.link cimport Turn
 from pgdoorman_lib.net.syscalls cimport cut
 from pgdoorman_lib.server.connection cimport Server
 from pgdoorman_lib.wire cimport consts, owed

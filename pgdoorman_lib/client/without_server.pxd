@@ -4,7 +4,7 @@ import cython
 
 from pgdoorman_lib.client cimport events
 from pgdoorman_lib.client.leftovers cimport Leftovers
-from pgdoorman_lib.client.link cimport Link, Turn
+from pgdoorman_lib.client.link cimport Turn
 from pgdoorman_lib.wire cimport consts
 from pgdoorman_lib.wire.framing cimport find_nul, frame_size
 from pgdoorman_lib.wire.prepared cimport ClientStatements

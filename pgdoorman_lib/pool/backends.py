@@ -18,8 +18,7 @@ def backend_moved(server: Server, process: int) -> None:
     pool: Any = server.pool
     if not pool.moved:
         share_backends(pool)
-        if pool.exchange is not None:
-            pool.exchange.learned()
+        pool.learned()
 
 
 def share_backends(pool: Any) -> None:

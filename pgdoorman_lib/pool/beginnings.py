@@ -125,8 +125,7 @@ class Beginnings:
         """A parameter is ``value`` in every session that has not set it; the other processes are told if it is new."""
         if self.reported is not None and self.reported.values.get(name) != value:
             self._change(name, value, clock())
-            if self.pool.exchange is not None:
-                self.pool.exchange.learned()
+            self.pool.learned()
 
     def _heard_of(self, name: str) -> float:
         return self.news[name][1] if name in self.news else 0.0

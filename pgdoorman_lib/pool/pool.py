@@ -462,8 +462,8 @@ class Pool:
 
     def learn_sequences(self, application_name: str) -> None:
         """As ``know_sequences``, of a client of this process: the others are told."""
-        if self.know_sequences(application_name) and self.exchange is not None:
-            self.exchange.learned()
+        if self.know_sequences(application_name):
+            self.learned()
 
     def checkin(self, server: Server) -> None:
         """Take a server back from its borrower and pass it on; no switch."""
@@ -554,15 +554,18 @@ class Pool:
         if secret != self.secret and self.settings.server_password is None:
             self.secret = secret
             self.credentials = None  # they were by another
-            if self.exchange is not None:
-                self.exchange.learned()
+            self.learned()
 
     def learn_credentials(self, credentials: Any) -> None:
         """A client has proven to know by what its servers let it in."""
         if credentials != self.credentials and self.settings.server_password is None:
             self.credentials = credentials
-            if self.exchange is not None:
-                self.exchange.learned()
+            self.learned()
+
+    def learned(self) -> None:
+        """A server or client has taught this pool something: tell it to the other workers, if there are; no switch."""
+        if self.exchange is not None:
+            self.exchange.learned()
 
     # Its servers.
 
@@ -579,8 +582,7 @@ class Pool:
         """Take a server fresh from its login in, and lend it."""
         self.adopt(server)
         self.beginnings.learn(server)
-        if self.exchange is not None:
-            self.exchange.learned()
+        self.learned()
         self.settle(server)
 
     def adopt(self, server: Server) -> None:
