@@ -323,7 +323,7 @@ class Quota:
         min_age = self.terms.min_age if min_age is None else min_age
         found: list[tuple[Pool, Server]] = []
         for other in self.pools:
-            if other is pool or not other.queue.qsize():
+            if other is pool or not other.queue.qsize() or is_wanted_elsewhere(other, now):
                 continue
             spare = min(number, self._spares(other))
             for server in other.queue:
@@ -342,6 +342,7 @@ class Quota:
         """Whether ``pool`` has a server that may be closed for others."""
         return bool(
             pool.queue.qsize()
+            and not is_wanted_elsewhere(pool, now)
             and self._spares(pool) > 0
             and any(now - server.created_at >= self.terms.min_age for server in pool.queue)
         )
@@ -368,6 +369,12 @@ def take_all(quotas: Sequence[Quota], pool: Pool) -> bool:
     for quota in quotas:
         quota.has_taken()
     return True
+
+
+def is_wanted_elsewhere(pool: Pool, now: float) -> bool:
+    """Whether what rests here is waited for by the pool's own clients in another worker, as ``is_owed`` has it."""
+    since = pool.row.oldest_elsewhere() if pool.row is not None else 0.0
+    return bool(since) and now - since <= PATIENCE
 
 
 def could_grow(pool: Pool, now: float) -> bool:

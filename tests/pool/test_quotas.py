@@ -200,17 +200,23 @@ def test_a_paused_pool_asks_for_nothing(houses: Houses) -> None:
 
 
 @pytest.fixture
-def rows() -> Iterator[list[Any]]:
-    """What two workers count in."""
+def ledgers() -> Iterator[list[Ledger]]:
+    """The same, as two workers have it."""
     ledger = Ledger.create(2)
     joined = [Ledger.join([os.dup(fd) for fd in ledger.descriptors()], number) for number in (1, 2)]
     for each in joined:
         each.listen()
-    yield [each.row("max_db_connections", "shop") for each in joined]
+    yield joined
     for each in joined:
         each.close()
     assert ledger.rows_in_use() == 0
     ledger.close()
+
+
+@pytest.fixture
+def rows(ledgers: list[Ledger]) -> list[Any]:
+    """What two workers count in."""
+    return [each.row("max_db_connections", "shop") for each in ledgers]
 
 
 @pytest.fixture
@@ -269,6 +275,29 @@ def test_a_busy_pool_gives_way_to_another_worker(sides: list[Houses], monkeypatc
     with busy(one, 3):
         until(lambda: one.pool.queue.waiting > 0)
         three.pool.checkin(in_greenlet(three.checkout).get(timeout=PATIENCE))
+
+
+@shared(1)
+def test_what_its_own_pool_waits_for_in_another_worker_does_not_rest(
+    sides: list[Houses], ledgers: list[Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in one process, where a server is not among the idle ones while somebody waits in its pool."""
+    (one, two), (three, _) = sides
+    server = rests(one)
+    here, there = [each.row("pool_size", "shop") for each in ledgers]
+    here.add()
+    one.pool.row = here
+    since = clock()
+    there.line_is(1, since)
+    neighbour, stranger = in_greenlet(two.checkout), in_greenlet(three.checkout)
+    gevent.sleep(0.1)
+    assert server.state == "idle" and not neighbour.ready() and not stranger.ready()
+    monkeypatch.setattr(quota_module, "PATIENCE", clock() - since)  # nobody takes it: it is not waited for any longer
+    served = neighbour.get(timeout=PATIENCE)
+    assert server.state == "closed" and here.held == 0
+    one.pool.row = None
+    two.pool.checkin(served)
+    three.pool.checkin(stranger.get(timeout=PATIENCE))
 
 
 def test_a_place_is_taken_of_all_or_of_none(houses: Houses) -> None:
