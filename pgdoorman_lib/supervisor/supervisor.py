@@ -36,7 +36,7 @@ from pgdoorman_lib.supervisor.systemd import Systemd
 from pgdoorman_lib.supervisor.team import Team
 from pgdoorman_lib.telemetry import HTTP, Telemetry
 from pgdoorman_lib.together.chair import Chair
-from pgdoorman_lib.together.failures import Answers, pack_answers
+from pgdoorman_lib.together.failures import Answers, called, pack_answers
 from pgdoorman_lib.together.kinds import ORDER, PROCESS, SUPERVISOR
 from pgdoorman_lib.together.onlooker import Onlooker
 from pgdoorman_lib.together.telling import Telling
@@ -174,8 +174,10 @@ class Supervisor:
         for number, answer in self.team.ask_all(kind, state, timeout).items():
             if isinstance(answer, Unanswered):
                 found[number] = answer.as_parcel_error()
+            elif isinstance(answer, DoormanError):
+                found[number] = ParcelError(f"{called(number)}: {answer.message}")
             else:
-                found[number] = ParcelError(answer.message) if isinstance(answer, DoormanError) else answer
+                found[number] = answer
         if kind == ORDER and state["verb"] == "reload":
             self.configuration.tell_of_reload()
         return found

@@ -175,7 +175,7 @@ class Upgrade:
         code = self._end_child()
         if code is not None and code >= 0:
             reason = f"{reason} (exit code {code})"
-        log.error("upgrade failed, this process goes on: %s", reason)
+        log.error("upgrade failed, this process %s: %s", "ends" if self._host.draining else "goes on", reason)
         return UpgradeFailed(f"upgrade failed: {reason}", hint="The log of the new process says more.")
 
     def _end_child(self) -> int | None:

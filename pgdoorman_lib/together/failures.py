@@ -75,7 +75,7 @@ def results(what: str, answers: Mapping[int, Any]) -> dict[int, Any]:
     """
     done: dict[int, Any] = {}
     refused: dict[int, DoormanError] = {}
-    silent: dict[int, str] = {}
+    silent: dict[int, str] = {}  # in words that name the process
     gone: dict[int, str] = {}
     for number, answer in sorted(answers.items()):
         if isinstance(answer, ChannelClosed):
@@ -90,9 +90,9 @@ def results(what: str, answers: Mapping[int, Any]) -> dict[int, Any]:
     if len(texts) == 1 and not silent and not set(done) - {SUPERVISOR}:
         raise next(iter(refused.values()))
     if refused or silent:
-        reasons = {number: exc.message for number, exc in refused.items()} | silent
-        told = "; ".join(f"{called(number)}: {reason}" for number, reason in sorted(reasons.items()))
-        others = f", and was by {_list(done)}" if done else ""
+        reasons = {number: f"{called(number)}: {exc.message}" for number, exc in refused.items()} | silent
+        told = "; ".join(reason for _, reason in sorted(reasons.items()))
+        others = f"; carried out by {_list(done)}" if done else ""
         raise NotEverywhere(
             f"{what} was not carried out everywhere: {told}{others}",
             hint="Give it once more; SHOW WORKERS tells which workers there are.",

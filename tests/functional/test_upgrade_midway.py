@@ -222,7 +222,7 @@ def test_sigterm_ends_an_upgrade_that_has_not_begun(make_doorman: MakeDoorman) -
         doorman.send_signal(signal.SIGTERM)
         doorman.wait_log("shutting down")
         doorman.config_path.write_text(doorman.config_path.with_suffix(".kept").read_text())
-        doorman.wait_log("upgrade failed, this process goes on: this process was told to end", timeout=30)
+        doorman.wait_log("upgrade failed, this process ends: this process was told to end", timeout=30)
         client.execute("SELECT 2")
         client.commit()
     assert doorman.wait() == 0

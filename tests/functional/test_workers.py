@@ -308,7 +308,9 @@ def test_one_that_stands_still_is_named(pooler: Doorman) -> None:
         try:
             consoles[running].execute("SHOW POOLS")
             assert notices == [f"worker {number} is not in this table, but for what it had counted"]
-            with pytest.raises(psycopg.Error, match=rf"worker {number}: .*, and was by") as caught:
+            with pytest.raises(
+                psycopg.Error, match=rf"everywhere: worker {number} was not asked: .*; carried out by"
+            ) as caught:
                 consoles[running].execute("RECONNECT")
             assert caught.value.sqlstate == "58000"
         finally:

@@ -137,7 +137,7 @@ class Company:
             if number in self.gone:
                 answers[number] = ChannelClosed("it has ended")
             elif number in self.silent:
-                answers[number] = TimedOut(f"no answer within {timeout} s")
+                answers[number] = TimedOut(f"worker {number}: no answer within {timeout} s")
             else:
                 answer = pack(handlers[kind](unpack(question)))
                 self.sizes.append(len(answer))

@@ -135,7 +135,7 @@ def test_workers_and_whose_each_client_and_server_is() -> None:
     table = PGDOORMAN.shows["WORKERS"]
     first, second = table.rows(company.wholes[1].everyone(table.parts))
     assert first[:4] == (1, first[1], "serving", len(parts[0].clients))
-    assert second[0] == 2 and str(second[2]).startswith("missing: no answer") and second[3] is None
+    assert second[0] == 2 and str(second[2]).startswith("missing: worker 2: no answer") and second[3] is None
     company.silent.clear()
     for name, people_of in (("CLIENTS", lambda worker: [*worker.clients, *worker.consoles]), ("SERVERS", servers_of)):
         table = PGDOORMAN.shows[name]
