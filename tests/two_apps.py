@@ -44,7 +44,7 @@ def ask_workers(kind: str, state: Any, timeout: float | None) -> Answers:
 
     def ask(number: int) -> Any:
         if number == 2 and os.path.exists(os.environ[SILENCE]):
-            return TimedOut("it says nothing")
+            return TimedOut("worker 2: it says nothing")
         return unpack(pack(handlers[number - 1][kind](unpack(question))))
 
     greenlets = {number: gevent.spawn(ask, number) for number in (1, 2)}
