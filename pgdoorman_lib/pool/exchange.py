@@ -13,7 +13,8 @@ All of them together have one size, and one line of waiters as far as that is wo
    there at a time, or as many as rested when they were asked for (``Row.claim``).
 4. Servers that can't go there (TLS 1.2, and where names of options are to be forgotten) make room: they are closed when
    somebody elsewhere has waited for PATIENCE and there is no room for another.
-5. A worker that does not take one is sent none for SHUNNED.
+5. A worker that does not take one is sent none for SHUNNED. One that it does not take then, either, makes room by
+   rule 4: the pool there has other settings (looked up with a user, or of another file), and they would wait in vain.
 
 ``Pool.row`` is for the data path; what is here happens seldom.
 """
@@ -179,12 +180,12 @@ class Exchange:
             self._spare()
         else:
             row.look_at = rested_at
-            self._look_soon(now)
+            self._look_in(LOOK, now)
 
-    def _look_soon(self, now: float) -> None:
+    def _look_in(self, seconds: float, now: float) -> None:
         """Look again even if none comes to rest any more."""
         if self._look.due == 0.0:
-            self._look.set(now + LOOK, now)
+            self._look.set(now + seconds, now)
             self.row.looks(True)
 
     def _look_again(self) -> None:
@@ -198,7 +199,11 @@ class Exchange:
         now = clock()
         while pool.queue.qsize():
             worker = row.first_elsewhere()
-            if not worker or now < self._shunned.get(worker, 0.0):
+            if not worker:
+                break
+            shunned_until = self._shunned.get(worker, 0.0)
+            if now < shunned_until:
+                self._look_in(shunned_until - now, now)
                 break
             able = [server for server in pool.queue if self._can_go(server)]
             if not able:
@@ -206,7 +211,7 @@ class Exchange:
                 break
             servers = able[: self._spared(able, worker, now)]
             if not servers:
-                self._look_soon(now)
+                self._look_in(LOOK, now)
                 break
             claimed = row.claim(worker)
             if not claimed:
@@ -259,9 +264,13 @@ class Exchange:
 
     def stayed(self, server: Server, worker: int, claimed: int) -> None:
         """``worker`` has not taken the server it was sent; no switch."""
-        self._shunned[worker] = clock() + SHUNNED
+        now = clock()
+        self._shunned[worker] = now + SHUNNED
         self.row.unclaim(worker, claimed)
-        self.pool.checkin(server)
+        if self._is_needed(worker, now):
+            self.pool.discard(server, MADE_ROOM)
+        else:
+            self.pool.checkin(server)
         self._aside(-1)
 
     def _aside(self, change: int) -> None:

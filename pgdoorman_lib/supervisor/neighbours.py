@@ -227,6 +227,8 @@ class _FromNeighbour(Intake):
 
     def _pool_of(self, parcel: Parcel) -> Pool | None:
         """The pool that a parcel is about, None where it has other settings here, or is none."""
+        # One that is made for it, of a user who is looked up, is to have what was found with him there.
+        pools.prepare(self._app.pools, parcel.state, parcel.state)
         pool = self._app.find_pool(parcel.state["database"], parcel.state["user"])
         return pool if pool is not None and pool.exchange.digest == parcel.state["settings"] else None
 

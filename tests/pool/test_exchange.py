@@ -400,6 +400,24 @@ def test_what_is_not_in_order_does_not_go(sides: Sides, what: str) -> None:
     got(waiting)
 
 
+@sized(pool_size=1)
+def test_one_that_is_refused_makes_room_for_who_has_waited_for_long(
+    sides: Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool there has other settings, for example: nothing else happens that would have it looked at again."""
+    monkeypatch.setattr(exchange_module, "PATIENCE", 0.05)
+    monkeypatch.setattr(exchange_module, "SHUNNED", 0.05)
+    one, two = sides
+    two.refuses = True
+    server = got(one.ask())
+    waiting = two.ask()
+    one.pool.checkin(server)
+    until(lambda: one.sent == [2] and server.state == "idle", "its return")
+    assert not waiting.ready(), "not at once"
+    assert got(waiting) is not server and server.state == "closed"
+    assert one.sent == [2, 2]
+
+
 @sized(pool_size=1, forget_option_names=True)
 def test_what_can_t_go_makes_room_for_who_has_waited_for_long(sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange_module, "PATIENCE", 0.05)
