@@ -72,7 +72,7 @@ class Exchange:
         self._deadline = Deadline(self._grace_over)
         #: when is looked again who waits elsewhere
         self._look = Deadline(self._look_again)
-        #: until when a worker is sent nothing, by its number
+        #: until when a worker is sent nothing, by its number, until it takes one
         self._shunned: dict[int, float] = {}
         #: seconds a server is on its way, as it was lately
         self._way = 0.0
@@ -258,6 +258,7 @@ class Exchange:
         """A server that was sent is ``worker``'s, which ``took`` so many seconds; no switch."""
         self._way += (took - self._way) / SMOOTHING
         self.row.margin = max(MARGIN, 2 * self._way)
+        self._shunned.pop(worker, None)
         self.row.unclaim(worker, claimed)
         gone(self.pool, server)
         self._aside(-1)
@@ -265,9 +266,10 @@ class Exchange:
     def stayed(self, server: Server, worker: int, claimed: int) -> None:
         """``worker`` has not taken the server it was sent; no switch."""
         now = clock()
+        again = worker in self._shunned
         self._shunned[worker] = now + SHUNNED
         self.row.unclaim(worker, claimed)
-        if self._is_needed(worker, now):
+        if again and self._is_needed(worker, now):
             self.pool.discard(server, MADE_ROOM)
         else:
             self.pool.checkin(server)
