@@ -221,14 +221,14 @@ class _FromNeighbour(Intake):
         self._welcome.prepare_server(parcel)
 
     def _prepare_known(self, parcel: Parcel) -> None:
+        # One that is made for it, of a user who is looked up, is to have what was found with him there.
+        pools.prepare(self._app.pools, parcel.state, parcel.state)
         parcel.prepared = self._pool_of(parcel)
         if parcel.prepared is None:
             raise Refused("there is no such pool here")
 
     def _pool_of(self, parcel: Parcel) -> Pool | None:
         """The pool that a parcel is about, None where it has other settings here, or is none."""
-        # One that is made for it, of a user who is looked up, is to have what was found with him there.
-        pools.prepare(self._app.pools, parcel.state, parcel.state)
         pool = self._app.find_pool(parcel.state["database"], parcel.state["user"])
         return pool if pool is not None and pool.exchange.digest == parcel.state["settings"] else None
 
